@@ -1,0 +1,1 @@
+"""From documents to batches: source, subset, tokenizer, token shards, loader."""

@@ -1,0 +1,158 @@
+"""Causal grouped-query attention with rotary positions and normalised queries and keys (Qwen3's layout).
+
+Owns positions, the choice of kernel and the key/value cache. Source: transformers, models/qwen3/modeling_qwen3.py
+(rotate-half rotary positions, RMSNorm on each head's query and key before them).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lightlm.model.config import ModelConfig
+
+
+@dataclass
+class KVCache:
+    """Preallocated keys and values of every layer; `length` positions are filled.
+
+    `keys` and `values`: one (B, num_kv_heads, capacity, head_dim) tensor a layer. `padding` (B,): how many
+    leading positions of each sequence are padding, which no query attends to; None where there is none.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    length: int = 0
+    padding: Tensor | None = None
+
+    @classmethod
+    def allocate(
+        cls,
+        config: ModelConfig,
+        batch_size: int,
+        capacity: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        padding: Tensor | None = None,
+    ) -> "KVCache":
+        """Return an empty cache for `capacity` positions of `batch_size` sequences."""
+        shape = (batch_size, config.num_kv_heads, capacity, config.head_dim)
+        blank = [
+            torch.zeros(shape, dtype=dtype, device=device) for _ in range(2 * config.num_layers)
+        ]
+        return cls(blank[: config.num_layers], blank[config.num_layers :], 0, padding)
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write (B, H, T, D) after the filled positions; return all filled keys and values."""
+        end = self.length + keys.shape[2]
+        self.keys[layer][:, :, self.length : end] = keys
+        self.values[layer][:, :, self.length : end] = values
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+
+def rotary_table(config: ModelConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine, each (..., T, head_dim) in fp32, of positions (..., T)."""
+    exponents = torch.arange(0, config.head_dim, 2, device=positions.device).float()
+    frequencies = config.rope_theta ** (-exponents / config.head_dim)
+    angles = positions.float().unsqueeze(-1) * frequencies  # (..., T, D / 2)
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Return (B, H, T, D) heads turned by their positions; the tables broadcast over heads."""
+    first, second = heads.chunk(2, dim=-1)
+    return heads * cosine + torch.cat((-second, first), dim=-1) * sine
+
+
+class Attention(nn.Module):
+    """Causal self-attention: (B, T, model_dim) to (B, T, model_dim)."""
+
+    def __init__(self, config: ModelConfig, layer: int, kernel: str, dropout: float) -> None:
+        super().__init__()
+        self.config = config
+        self.layer = layer
+        self.kernel = kernel
+        self.dropout = dropout
+        rows = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
+        self.query_key_value = nn.Parameter(torch.empty(rows, config.model_dim))
+        self.output = nn.Parameter(
+            torch.empty(config.model_dim, config.num_heads * config.head_dim)
+        )
+        self.query_norm = nn.Parameter(torch.ones(config.head_dim))
+        self.key_norm = nn.Parameter(torch.ones(config.head_dim))
+
+    def forward(
+        self, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None = None
+    ) -> Tensor:
+        """Return what each position gathers from itself and earlier ones, (B, T, model_dim)."""
+        config = self.config
+        batch, length, _ = x.shape
+        groups = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
+        stacked = functional.linear(x, self.query_key_value.to(x.dtype))
+        stacked = stacked.view(batch, length, sum(groups), config.head_dim)
+        query, key, value = stacked.split(groups, dim=2)  # (B, T, H, D) each
+        query = functional.rms_norm(
+            query, (config.head_dim,), self.query_norm.to(x.dtype), config.norm_epsilon
+        )
+        key = functional.rms_norm(
+            key, (config.head_dim,), self.key_norm.to(x.dtype), config.norm_epsilon
+        )
+        query = rotate(query.transpose(1, 2), cosine, sine)  # (B, H, T, D)
+        key = rotate(key.transpose(1, 2), cosine, sine)
+        value = value.transpose(1, 2)
+        if cache is None:
+            gathered = self.attend(query, key, value)
+        else:
+            gathered = attend_cached(query, *cache.extend(self.layer, key, value), cache)
+        gathered = gathered.transpose(1, 2).reshape(batch, length, -1)
+        return functional.linear(gathered, self.output.to(x.dtype))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return softmax(QK^T / sqrt(D)) V under the causal mask, by the kernel chosen."""
+        grouped = self.config.num_heads != self.config.num_kv_heads
+        dropout = self.dropout if self.training else 0.0
+        if self.kernel == "matmul":
+            return attend_by_matmul(query, key, value, dropout)
+        if self.kernel == "flash":
+            with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+                return functional.scaled_dot_product_attention(
+                    query, key, value, is_causal=True, dropout_p=dropout, enable_gqa=grouped
+                )
+        return functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, dropout_p=dropout, enable_gqa=grouped
+        )
+
+
+def attend_by_matmul(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+    """Return causal attention by two plain matrix products; faster than flash on CPUs at short T."""
+    length = query.shape[2]
+    if query.shape[1] != key.shape[1]:
+        repeats = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5  # (B, H, T, T)
+    future = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
+    weights = scores.masked_fill(future, float("-inf")).float().softmax(-1).to(value.dtype)
+    return functional.dropout(weights, dropout) @ value
+
+
+def attend_cached(query: Tensor, keys: Tensor, values: Tensor, cache: KVCache) -> Tensor:
+    """Return attention of T new positions over all filled ones, (B, H, T, D), padding left out."""
+    new, filled = query.shape[2], keys.shape[2]
+    grouped = query.shape[1] != keys.shape[1]
+    if new == 1 and cache.padding is None:
+        return functional.scaled_dot_product_attention(query, keys, values, enable_gqa=grouped)
+    positions = torch.arange(filled, device=query.device)
+    visible = positions <= positions[filled - new :].unsqueeze(-1)  # (T, S)
+    if cache.padding is not None:
+        real = positions >= cache.padding.unsqueeze(-1)  # (B, S)
+        visible = (visible & real[:, None, :])[:, None]
+        # A padding position sees itself, so that no row of the softmax is empty.
+        own = positions == positions[filled - new :].unsqueeze(-1)
+        visible = visible | own
+    return functional.scaled_dot_product_attention(
+        query, keys, values, attn_mask=visible, enable_gqa=grouped
+    )

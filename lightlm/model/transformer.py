@@ -1,0 +1,142 @@
+"""The decoder-only transformer: embeddings, layers, head, and the nats of each target token.
+
+Owns initialisation and the order of the layers. Weights stay fp32; `compute_dtype` is what the layers compute in.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lightlm.model.attention import Attention, KVCache, rotary_table
+from lightlm.model.config import ModelConfig
+from lightlm.model.feedforward import FeedForward
+from lightlm.model.moe import MixtureOfExperts
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and feed-forward with residuals; also the layer's balance loss."""
+
+    def __init__(self, config: ModelConfig, layer: int, kernel: str, dropout: float) -> None:
+        super().__init__()
+        self.epsilon = config.norm_epsilon
+        self.dropout = dropout
+        self.attention_norm = nn.Parameter(torch.ones(config.model_dim))
+        self.attention = Attention(config, layer, kernel, dropout)
+        self.feedforward_norm = nn.Parameter(torch.ones(config.model_dim))
+        self.feedforward: nn.Module = (
+            MixtureOfExperts(config) if config.is_mixture_of_experts else FeedForward(config)
+        )
+
+    def forward(
+        self, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return (B, T, model_dim) after the layer, and the balance loss (scalar) or None."""
+        normed = functional.rms_norm(
+            x, x.shape[-1:], self.attention_norm.to(x.dtype), self.epsilon
+        )
+        x = x + self._drop(self.attention(normed, cosine, sine, cache))
+        normed = functional.rms_norm(
+            x, x.shape[-1:], self.feedforward_norm.to(x.dtype), self.epsilon
+        )
+        if isinstance(self.feedforward, MixtureOfExperts):
+            mixed, balance_loss = self.feedforward(normed)
+            return x + self._drop(mixed), balance_loss
+        return x + self._drop(self.feedforward(normed)), None
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class Transformer(nn.Module):
+    """A Qwen3-shaped language model. `kernel`: sdpa, flash or matmul attention (attention.py)."""
+
+    def __init__(
+        self, config: ModelConfig, *, kernel: str = "sdpa", dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = torch.float32
+        self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.model_dim))
+        self.layers = nn.ModuleList(
+            Layer(config, layer, kernel, dropout) for layer in range(config.num_layers)
+        )
+        self.norm = nn.Parameter(torch.ones(config.model_dim))
+        self.head = (
+            None
+            if config.tie_embeddings
+            else nn.Parameter(torch.empty(config.vocab_size, config.model_dim))
+        )
+
+    def initialize(self, seed: int) -> None:
+        """Draw the weights: a pure function of (config, seed), on whatever device they are.
+
+        Output projections start at zero, so that each layer starts as the identity.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                if weight.dim() == 1:
+                    weight.fill_(1.0)
+                elif name.endswith(("attention.output", ".down")):
+                    weight.zero_()
+                else:
+                    drawn = torch.randn(weight.shape, generator=generator)
+                    weight.copy_(drawn * self._initial_scale(name, weight))
+
+    def _initial_scale(self, name: str, weight: Tensor) -> float:
+        if name == "embedding" and not self.config.tie_embeddings:
+            return 1.0
+        if name in ("embedding", "head"):
+            return 0.02 if self.config.tie_embeddings else 0.001
+        return weight.shape[-1] ** -0.5
+
+    def forward(
+        self, tokens: Tensor, targets: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Return logits (B, T, V) in fp32, or with targets (B, T) the nats of each, (B, T) in fp32.
+
+        `tokens` (B, T) are int64 ids. With a cache, they follow its filled positions, which grow by T.
+        """
+        hidden, _ = self.encode(tokens, cache)
+        if targets is None:
+            return self.read_out(hidden).float()
+        return self.score(hidden, targets)
+
+    def encode(
+        self, tokens: Tensor, cache: KVCache | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the last layer's (B, T, model_dim), and the mean balance loss or None."""
+        cosine, sine = self._positions(tokens, cache)
+        x = functional.embedding(tokens, self.embedding).to(self.compute_dtype)
+        losses = []
+        for layer in self.layers:
+            x, balance_loss = layer(x, cosine, sine, cache)
+            if balance_loss is not None:
+                losses.append(balance_loss)
+        if cache is not None:
+            cache.length += tokens.shape[1]
+        return x, torch.stack(losses).mean() if losses else None
+
+    def read_out(self, hidden: Tensor) -> Tensor:
+        """Return the logits (..., V) of hidden states (..., model_dim)."""
+        normed = functional.rms_norm(
+            hidden, hidden.shape[-1:], self.norm.to(hidden.dtype), self.config.norm_epsilon
+        )
+        head = self.embedding if self.head is None else self.head
+        return functional.linear(normed, head.to(hidden.dtype))
+
+    def score(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return the nats (B, T) that each target costs."""
+        logits = self.read_out(hidden).flatten(0, 1).float()
+        nats = functional.cross_entropy(logits, targets.flatten(), reduction="none")
+        return nats.view_as(targets)
+
+    def _positions(self, tokens: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor]:
+        start = cache.length if cache is not None else 0
+        positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
+        if cache is not None and cache.padding is not None:
+            positions = (positions - cache.padding[:, None]).clamp(min=0)  # (B, T)
+            cosine, sine = rotary_table(self.config, positions[:, None])  # (B, 1, T, D)
+        else:
+            cosine, sine = rotary_table(self.config, positions)  # (T, D)
+        return cosine.to(self.compute_dtype), sine.to(self.compute_dtype)

@@ -1,0 +1,320 @@
+"""What a person may choose, with types, bounds and meaning: params/base.yaml, overlays, single overrides.
+
+Owns the one model that the command line, YAML, Python and Prefect share, so that all give the same message.
+Values stand in params/*.yaml; the shape of a model and the plan are not params.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lightlm.errors import ParameterError
+
+PARAMS_FOLDER = Path(__file__).resolve().parent.parent / "params"
+
+MAX_HOURS = 8760.0
+"""Hours; a year. A larger budget is a typing error."""
+
+Hours = Annotated[
+    float, Field(gt=0, le=MAX_HOURS, description="Wall clock of the whole run, in hours.")
+]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Temperature = Annotated[float, Field(ge=0, le=100)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Section(BaseModel):
+    """A frozen group of params: unknown keys and non-finite numbers are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class BudgetParams(Section):
+    """How long, and who chooses."""
+
+    hours: Hours
+    planner: Literal["measured", "tiers", "manual"]
+    max_steps: Count | None
+
+
+class DatasetParams(Section):
+    """Which text, and how much of it."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096)]
+    config: str | None
+    revision: str | None
+    text_column: str | None
+    train_split: str
+    validation_split: str | None
+    validation_fraction: Annotated[float, Field(gt=0, le=0.5)]
+    max_validation_bytes: Annotated[int, Field(ge=1_000)]
+    max_documents: Count | None
+    max_bytes: Annotated[int, Field(ge=1_000)] | None
+    offline: Literal["fallback", "no-fallback"]
+    hub_timeout_seconds: Annotated[float, Field(gt=0, le=600)]
+
+
+class TokenizerParams(Section):
+    """Trained on the subset, or loaded."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096)]
+    vocab_size: Annotated[int, Field(ge=257, le=1_048_576)] | None
+    max_training_bytes: Annotated[int, Field(ge=1_000)]
+
+
+class ModelParams(Section):
+    """The parts of a model's shape that a person fixes; None leaves the choice to the plan."""
+
+    num_layers: Annotated[int, Field(ge=1, le=512)] | None
+    model_dim: Annotated[int, Field(ge=8, le=65_536)] | None
+    num_heads: Annotated[int, Field(ge=1, le=1024)] | None
+    num_kv_heads: Annotated[int, Field(ge=1, le=1024)] | None
+    ffn_dim: Annotated[int, Field(ge=8, le=262_144)] | None
+    context_length: Annotated[int, Field(ge=8, le=1_048_576)] | None
+    tie_embeddings: bool | None
+    flash_attention: bool
+    mixture_of_experts: bool
+    num_experts: Annotated[int, Field(ge=2, le=1024)]
+    num_active_experts: Annotated[int, Field(ge=1, le=1024)]
+
+    @model_validator(mode="after")
+    def check_shape(self) -> Self:
+        """Refuse heads that do not divide, before anything is built."""
+        dim, heads, kv_heads = self.model_dim, self.num_heads, self.num_kv_heads
+        if dim is not None and heads is not None and dim % heads:
+            raise ValueError(
+                f"model_dim {dim} is not a multiple of num_heads {heads}; "
+                f"give num_heads a divisor of {dim}"
+            )
+        if dim is not None and heads is not None and (dim // heads) % 2:
+            raise ValueError(
+                f"model_dim {dim} / num_heads {heads} = {dim // heads} is odd; rotary positions "
+                "turn pairs of dimensions, so give an even number of dimensions a head"
+            )
+        if heads is not None and kv_heads is not None and heads % kv_heads:
+            raise ValueError(
+                f"num_heads {heads} is not a multiple of num_kv_heads {kv_heads}; "
+                f"give num_kv_heads a divisor of {heads}"
+            )
+        if self.num_active_experts > self.num_experts:
+            raise ValueError(
+                f"num_active_experts {self.num_active_experts} is more than num_experts "
+                f"{self.num_experts}; give at most as many"
+            )
+        return self
+
+
+class TrainingParams(Section):
+    """How the model is trained; None leaves the choice to the plan."""
+
+    optimizer: Literal["muon", "adamw"]
+    seed: Seed
+    batch_tokens: Annotated[int, Field(ge=8, le=2**31)] | None
+    micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None
+    learning_rate_scale: Annotated[float, Field(gt=0, le=1000)]
+    weight_decay: Annotated[float, Field(ge=0, le=100)] | None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None
+    warmup_fraction: Annotated[float, Field(ge=0, le=0.5)]
+    cooldown_fraction: Annotated[float, Field(gt=0, le=1)]
+    gradient_clip_norm: Annotated[float, Field(gt=0, le=1e6)]
+    dtype: Literal["auto", "float32", "bfloat16"]
+    compile: Literal["auto", "on", "off"]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")]
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | None
+    num_validations: Annotated[int, Field(ge=1, le=10_000)]
+    num_checkpoints: Annotated[int, Field(ge=1, le=10_000)]
+    sample_prompt: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class EvaluationParams(Section):
+    """How much held-out text the final score reads."""
+
+    max_bytes: Annotated[int, Field(ge=1_000)] | None
+
+
+class GenerationParams(Section):
+    """How text is sampled."""
+
+    max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)]
+    temperature: Temperature
+    top_k: Annotated[int, Field(ge=0, le=1_048_576)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    repetition_penalty: Annotated[float, Field(gt=0, le=100)]
+    seed: Seed | None
+
+
+class TrackingParams(Section):
+    """Where the run and its model are recorded in MLflow."""
+
+    experiment: Name
+    model_name: Name
+    promote: Literal["better", "always", "never"]
+    system_metrics: bool
+
+
+class SystemParams(Section):
+    """What the machine must have."""
+
+    min_free_disk_bytes: Annotated[int, Field(ge=0)]
+    min_available_memory_bytes: Annotated[int, Field(ge=0)]
+
+
+class Params(Section):
+    """All that a person chooses, complete and valid."""
+
+    budget: BudgetParams
+    dataset: DatasetParams
+    tokenizer: TokenizerParams
+    model: ModelParams
+    training: TrainingParams
+    evaluation: EvaluationParams
+    generation: GenerationParams
+    tracking: TrackingParams
+    system: SystemParams
+
+    def flatten(self) -> dict[str, Any]:
+        """Return every value under its dotted name, as MLflow logs it."""
+        return dict(_flatten(self.model_dump()))
+
+
+def list_presets() -> list[str]:
+    """Return the names that `--preset` takes."""
+    return sorted(path.stem for path in PARAMS_FOLDER.glob("*.yaml"))
+
+
+def load_params(
+    preset: str = "base",
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    dataset: str | None = None,
+    hours: float | None = None,
+) -> Params:
+    """Return params/base.yaml under the preset's overlay, `dataset`, `hours` and dotted overrides.
+
+    `overrides` maps dotted names ("model.num_layers") to values; strings are read as YAML scalars.
+    Naming a `dataset` clears `dataset.config`, which belongs to the data set that base.yaml names.
+
+    Raises:
+        ParameterError: an unknown preset or key, a wrong type, a value out of bounds.
+    """
+    values = _read_yaml("base")
+    if preset != "base":
+        _merge(values, _read_yaml(preset), f"params/{preset}.yaml")
+    if dataset is not None and dataset != values["dataset"]["source"]:
+        values["dataset"] |= {"source": dataset, "config": None, "revision": None}
+    if hours is not None:
+        values["budget"]["hours"] = hours
+    for name, value in (overrides or {}).items():
+        _override(values, name, value)
+    return build_params(values)
+
+
+def build_params(values: Mapping[str, Any]) -> Params:
+    """Return the params of nested values, as a saved configuration holds them.
+
+    Raises:
+        ParameterError: naming every value that is wrong, what was wanted and what was got.
+    """
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise ParameterError(describe_validation(error)) from None
+
+
+def describe_validation(error: ValidationError) -> str:
+    """Return one line: each wrong value with its name, what was wanted and what was got."""
+    lines = []
+    for detail in error.errors(include_url=False):
+        name = ".".join(str(part) for part in detail["loc"]) or "params"
+        wanted = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "value_error":
+            lines.append(f"{name}: {wanted}")
+        else:
+            got = repr(detail.get("input"))
+            lines.append(
+                f"{name} is {got if len(got) < 80 else got[:77] + '...'}; "
+                f"{wanted[0].lower()}{wanted[1:]}"
+            )
+    return "; ".join(lines)
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, str]:
+    """Return {dotted name: text} of `section.key=value` strings, as `--set` takes them.
+
+    Raises:
+        ParameterError: no `=`, or nothing before it.
+    """
+    parsed = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name.strip():
+            raise ParameterError(
+                f"--set wants section.key=value, got {assignment!r}; "
+                "for example --set model.num_layers=4"
+            )
+        parsed[name.strip()] = value
+    return parsed
+
+
+def _read_yaml(preset: str) -> dict[str, Any]:
+    if preset not in list_presets():
+        raise ParameterError(f"unknown preset {preset!r}{_suggest(preset, list_presets())}")
+    try:
+        values = yaml.safe_load((PARAMS_FOLDER / f"{preset}.yaml").read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ParameterError(f"params/{preset}.yaml is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ParameterError(f"params/{preset}.yaml holds no sections; compare params/base.yaml")
+    return values
+
+
+def _merge(values: dict[str, Any], overlay: Mapping[str, Any], origin: str) -> None:
+    for section, entries in overlay.items():
+        if not isinstance(entries, Mapping):
+            raise ParameterError(f"{origin}: {section} must hold keys, got {entries!r}")
+        for key, value in entries.items():
+            _set(values, f"{section}.{key}", value)
+
+
+def _override(values: dict[str, Any], name: str, value: Any) -> None:
+    if isinstance(value, str):
+        try:
+            value = yaml.safe_load(value) if value.strip() else value
+        except yaml.YAMLError:
+            raise ParameterError(f"{name}={value!r} is not a value that YAML can read") from None
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            _override(values, f"{name}.{key}", entry)
+    else:
+        _set(values, name, value)
+
+
+def _set(values: dict[str, Any], name: str, value: Any) -> None:
+    section, _, key = name.partition(".")
+    if section not in values or key not in values[section]:
+        known = [f"{outer}.{inner}" for outer in values for inner in values[outer]]
+        raise ParameterError(f"unknown parameter {name!r}{_suggest(name, known)}")
+    values[section][key] = value
+
+
+def _suggest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; known are {', '.join(known)}"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,1 @@
+"""From batches to checkpoints: optimizer, schedule, trainer, and the child process that runs it."""

@@ -1,0 +1,40 @@
+"""How a model is trained: TrainerConfig, complete and machine-readable, as the plan resolves it.
+
+Owns rates, batch, precision and seeds; not the shape (model.config), not the time (the caller's clock).
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainerConfig(BaseModel):
+    """All that the trainer needs beside the model's shape, the batches and the clock."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    optimizer: Literal["muon", "adamw"] = "muon"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    batch_tokens: Annotated[int, Field(ge=8)]
+    micro_batch_size: Annotated[int, Field(ge=1)]
+    matrix_learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    embedding_learning_rate: Annotated[float, Field(gt=0)] = 0.03
+    head_learning_rate: Annotated[float, Field(gt=0)] = 0.003
+    gain_learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    warmup_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+    cooldown_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    gradient_clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    attention: Literal["sdpa", "flash", "matmul"] = "sdpa"
+    device: str = "cpu"
+    num_threads: Annotated[int, Field(ge=1)] = 1
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    num_validations: Annotated[int, Field(ge=1)] = 8
+    num_checkpoints: Annotated[int, Field(ge=1)] = 4
+    sample_prompt: str = "The"

@@ -1,0 +1,1 @@
+"""Values: base.yaml with every one, and small overlays."""
