@@ -1,0 +1,48 @@
+# What a person does here, each by one word. Every target sets up .venv first (bin/bootstrap; at once when it stands).
+
+HOURS ?= 0.02
+# More for the command behind a target: make train ARGS="--dataset notes.txt", make test ARGS="tests/store -x".
+ARGS ?=
+
+PYTHON := .venv/bin/python
+CODE := $(wildcard lightlm flows params tests benchmarks)
+
+# Without bytecode every start compiles torch and Prefect anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+# In this order, whatever -j says: the last line of `make check` is the tests' closing line.
+.NOTPARALLEL:
+.PHONY: help setup train test check lint types imports format clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+
+setup: ## Set up .venv: every package that LightLM and its tests need
+	@bin/bootstrap
+
+train: setup ## Train, score and register a model in HOURS hours (0.02 = 72 s)
+	@.venv/bin/lightlm train --hours $(HOURS) $(ARGS)
+
+test: setup ## Run the tests
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: setup ## Look for mistakes and untidy code (ruff)
+	@$(PYTHON) -m ruff check $(CODE)
+	@$(PYTHON) -m ruff format --check $(CODE)
+
+types: setup ## Check the types (pyright)
+	@$(PYTHON) -m pyright
+
+imports: setup ## Check that every room imports only from the floors below it (import-linter)
+	@.venv/bin/lint-imports --no-cache
+
+check: lint types imports test ## All of the above, as .ci/run does
+
+format: setup ## Write the code the way ruff wants it
+	@$(PYTHON) -m ruff format $(CODE)
+	@$(PYTHON) -m ruff check --fix $(CODE)
+
+clean: ## Remove .venv and every cache in this folder; models and runs stay where they are
+	@rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
