@@ -1,0 +1,137 @@
+"""Only lightlm/store writes to disk, and nothing runs or unpickles what it reads.
+
+A module that fills the temporary folder which the store hands it is named in FILLS_A_COMMIT: its
+bytes become visible only by the store's rename.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FILLS_A_COMMIT: dict[str, str] = {}
+"""Module -> what it writes into a folder that `commit_folder` or `open_stage` gave it."""
+
+WRITING_METHODS = {"write_text", "write_bytes", "touch", "symlink_to", "hardlink_to"}
+WRITING_CALLS = {
+    "torch.save", "os.replace", "os.rename", "os.renames", "os.truncate", "os.write", "shutil.move",
+    "shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.copytree", "shutil.rmtree",
+    "numpy.save", "np.save", "json.dump", "yaml.dump", "yaml.safe_dump",
+}  # fmt: skip
+DANGEROUS_CALLS = {
+    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load",
+    "yaml.unsafe_load", "yaml.full_load",
+}  # fmt: skip
+UNPICKLING_MODULES = {"pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
+
+
+def list_modules() -> list[Path]:
+    """Return every module outside the store."""
+    modules = [path for room in ("flows", "lightlm") for path in (ROOT / room).rglob("*.py")]
+    return sorted(path for path in modules if "store" not in path.relative_to(ROOT).parts)
+
+
+def find_mode(call: ast.Call, position: int) -> str:
+    """Return the mode that an `open` call gives, or "r"."""
+    given = [word.value for word in call.keywords if word.arg == "mode"]
+    given += call.args[position : position + 1]
+    mode = given[0] if given else ast.Constant("r")
+    # A mode that is computed cannot be read here: it counts as writing.
+    return str(mode.value) if isinstance(mode, ast.Constant) else "w"
+
+
+def find_writes(tree: ast.AST) -> Iterator[str]:
+    """Yield each call that writes, renames or deletes, with its line."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = ast.unparse(call.func)
+        method = name.rpartition(".")[2] if isinstance(call.func, ast.Attribute) else ""
+        position = 0 if method == "open" and name not in ("io.open", "os.open") else 1
+        opens = name == "open" or method == "open"
+        if (
+            name in WRITING_CALLS
+            or method in WRITING_METHODS
+            or (opens and set(find_mode(call, position)) & set("wax+"))
+        ):
+            yield f"line {call.lineno}: {ast.unparse(call)[:80]}"
+
+
+def find_dangers(tree: ast.AST) -> Iterator[str]:
+    """Yield whatever runs text as code: eval, pickle, a shell, yaml.load, torch.load of objects."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules = {(node.module or "").partition(".")[0]}
+        else:
+            modules = set()
+        if modules & UNPICKLING_MODULES:
+            yield f"line {node.lineno}: {ast.unparse(node)}"  # type: ignore[attr-defined]
+        if not isinstance(node, ast.Call):
+            continue
+        words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        name = ast.unparse(node.func)
+        if (
+            name in DANGEROUS_CALLS
+            or words.get("shell", "False") != "False"
+            or words.get("trust_remote_code", "False") != "False"
+            or words.get("allow_pickle", "False") != "False"
+            or (name == "torch.load" and words.get("weights_only") != "True")
+        ):
+            yield f"line {node.lineno}: {ast.unparse(node)[:80]}"
+
+
+@pytest.mark.parametrize("path", list_modules(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_a_module_outside_the_store_writes_no_file(path: Path) -> None:
+    if path.relative_to(ROOT).as_posix() in FILLS_A_COMMIT:
+        return
+    assert list(find_writes(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+@pytest.mark.parametrize("path", list_modules(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_a_module_runs_no_text_as_code(path: Path) -> None:
+    assert list(find_dangers(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+def test_every_module_excused_from_writing_does_write_and_says_so_to_the_store() -> None:
+    for name in FILLS_A_COMMIT:
+        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+        assert list(find_writes(tree)), f"{name} writes nothing any more: take it off the list"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open(p, 'w')", "open(p, mode='ab')", "p.open('r+')", "open(p, m)", "p.write_text(t)",
+        "p.write_bytes(b)", "torch.save(m, p)", "os.replace(a, b)", "shutil.move(a, b)",
+    ],
+)  # fmt: skip
+def test_a_write_is_found(code: str) -> None:
+    assert list(find_writes(ast.parse(code)))
+
+
+@pytest.mark.parametrize("code", ["open(p)", "p.open('rb')", "t.replace(a, b)", "p.read_text()"])
+def test_reading_is_no_write(code: str) -> None:
+    assert list(find_writes(ast.parse(code))) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle", "from dill import loads", "eval(t)", "exec(t)", "yaml.load(t)",
+        "subprocess.run(t, shell=True)", "torch.load(p)", "torch.load(p, weights_only=False)",
+        "np.load(p, allow_pickle=True)",
+    ],
+)  # fmt: skip
+def test_running_text_as_code_is_found(code: str) -> None:
+    assert list(find_dangers(ast.parse(code)))
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["model.eval()", "re.compile(p)", "yaml.safe_load(t)", "torch.load(p, weights_only=True)"],
+)
+def test_harmless_calls_are_not_mistaken_for_running_text(code: str) -> None:
+    assert list(find_dangers(ast.parse(code))) == []
