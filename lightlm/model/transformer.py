@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from lightlm.model.attention import Attention, KVCache, rotary_table
 from lightlm.model.config import ModelConfig
+from lightlm.model.cross_entropy import each_nats, mean_nats
 from lightlm.model.feedforward import FeedForward
 from lightlm.model.moe import MixtureOfExperts
 
@@ -110,7 +111,9 @@ class Transformer(nn.Module):
         x = functional.embedding(tokens, self.embedding).to(self.compute_dtype)
         losses = []
         for layer in self.layers:
-            x, balance_loss = layer(x, cosine, sine, cache)
+            # Compiled layers serve training only: scoring and generation would compile them anew.
+            call = layer if torch.is_grad_enabled() else layer.forward
+            x, balance_loss = call(x, cosine, sine, cache)
             if balance_loss is not None:
                 losses.append(balance_loss)
         if cache is not None:
@@ -119,17 +122,33 @@ class Transformer(nn.Module):
 
     def read_out(self, hidden: Tensor) -> Tensor:
         """Return the logits (..., V) of hidden states (..., model_dim)."""
-        normed = functional.rms_norm(
-            hidden, hidden.shape[-1:], self.norm.to(hidden.dtype), self.config.norm_epsilon
-        )
-        head = self.embedding if self.head is None else self.head
-        return functional.linear(normed, head.to(hidden.dtype))
+        return functional.linear(self._normalize(hidden), self.unembedding.to(hidden.dtype))
 
     def score(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Return the nats (B, T) that each target costs."""
-        logits = self.read_out(hidden).flatten(0, 1).float()
-        nats = functional.cross_entropy(logits, targets.flatten(), reduction="none")
-        return nats.view_as(targets)
+        """Return the nats (B, T) that each target costs, in fp32."""
+        rows = self._normalize(hidden).flatten(0, 1)
+        return each_nats(rows, self.unembedding, targets.flatten()).view_as(targets)
+
+    def measure_loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the mean nats a target and the mean balance loss (None when dense), for training."""
+        hidden, balance_loss = self.encode(tokens)
+        rows = self._normalize(hidden).flatten(0, 1)
+        return mean_nats(rows, self.unembedding, targets.flatten()), balance_loss
+
+    def compile_layers(self) -> None:
+        """Compile one layer for all: they share their code, so the cost does not grow with depth."""
+        torch._dynamo.config.recompile_limit = 64
+        for layer in self.layers:
+            layer.compile(dynamic=False)
+
+    @property
+    def unembedding(self) -> nn.Parameter:
+        """The matrix (V, model_dim) that reads logits out; the embedding itself when tied."""
+        return self.embedding if self.head is None else self.head
+
+    def _normalize(self, hidden: Tensor) -> Tensor:
+        gain = self.norm.to(hidden.dtype)
+        return functional.rms_norm(hidden, hidden.shape[-1:], gain, self.config.norm_epsilon)
 
     def _positions(self, tokens: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor]:
         start = cache.length if cache is not None else 0

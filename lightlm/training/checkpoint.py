@@ -1,0 +1,105 @@
+"""Checkpoints: complete, durable states of training in immutable folders; the newest that verifies is the latest.
+
+Weights and optimizer state as safetensors, the rest as JSON in the commit's meta. Nothing here can run code.
+"""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from lightlm.errors import StoreError
+from lightlm.model.transformer import Transformer
+from lightlm.store.commit import commit_folder, open_commit, remove_folder
+from lightlm.training.optimizer import Optimizer
+
+KEPT = 2
+"""Newest checkpoints kept: the last, and the one before it in case the last does not verify."""
+
+_NAME = re.compile(r"^step-(\d{9})$")
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where training is. The position in the data is the step: order is a pure function of it."""
+
+    step: int = 0
+    total_tokens: int = 0
+    spent_seconds: float = 0.0
+    micro_batch_size: int | None = None
+    best_bits_per_byte: float | None = None
+
+
+def save_checkpoint(
+    parent: Path, model: Transformer, optimizer: Optimizer, state: TrainingState
+) -> Path:
+    """Commit the whole state under `parent` and drop checkpoints older than the last two; return the folder."""
+
+    def write(folder: Path) -> dict[str, object]:
+        save_file(_detached(model), folder / "model.safetensors")
+        save_file(_contiguous(optimizer.state_tensors()), folder / "optimizer.safetensors")
+        return {"state": vars(state), "model": model.config.model_dump()}
+
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = commit_folder(parent / f"step-{state.step:09d}", "checkpoint", write).folder
+    for old in list_checkpoints(parent)[KEPT:]:
+        remove_folder(old)
+    return folder
+
+
+def list_checkpoints(parent: Path) -> list[Path]:
+    """Return the checkpoint folders under `parent`, newest first, not yet verified."""
+    if not parent.is_dir():
+        return []
+    return sorted((p for p in parent.iterdir() if _NAME.match(p.name)), reverse=True)
+
+
+def load_latest(parent: Path, model: Transformer, optimizer: Optimizer) -> TrainingState | None:
+    """Load the newest checkpoint that verifies into model and optimizer; None where there is none."""
+    for folder in list_checkpoints(parent):
+        try:
+            return load_checkpoint(folder, model, optimizer)
+        except StoreError:
+            continue
+    return None
+
+
+def load_checkpoint(folder: Path, model: Transformer, optimizer: Optimizer) -> TrainingState:
+    """Load one checkpoint, its digests verified first.
+
+    Raises:
+        CorruptError: a file does not have the digest of the manifest.
+        StoreError: it belongs to a model of another shape.
+    """
+    commit = open_commit(folder, "checkpoint")
+    if commit.meta["model"] != model.config.model_dump():
+        raise StoreError(
+            f"{folder} holds a model of another shape; start a new run or give the same settings"
+        )
+    load_weights(folder, model)
+    optimizer.load_state_tensors(load_file(folder / "optimizer.safetensors"))
+    return TrainingState(**commit.meta["state"])
+
+
+def load_weights(folder: Path, model: Transformer) -> None:
+    """Copy the weights of a verified checkpoint into `model`, in place: optimizers keep their views."""
+    weights = load_file(folder / "model.safetensors")
+    for name, parameter in model.named_parameters():
+        parameter.data.copy_(weights[name])
+
+
+def drop_checkpoints(parent: Path) -> None:
+    """Remove every checkpoint under `parent`; for a run whose model is registered."""
+    for folder in list_checkpoints(parent):
+        remove_folder(folder)
+    shutil.rmtree(parent, ignore_errors=True)
+
+
+def _detached(model: Transformer) -> dict[str, object]:
+    return {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
+
+
+def _contiguous(tensors: dict) -> dict:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}

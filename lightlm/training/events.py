@@ -1,0 +1,88 @@
+"""What training tells those who watch: one frozen record an event, to JSON and back."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """An optimizer step. `step` counts from 1; `loss` in nats a token; `seconds` of this step."""
+
+    step: int
+    progress: float
+    loss: float
+    learning_rate_factor: float
+    gradient_norm: float
+    batch_tokens: int
+    total_tokens: int
+    seconds: float
+    waited_seconds: float
+    balance_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class StepSkipped:
+    """A step whose loss or gradient was not finite: the weights are unchanged."""
+
+    step: int
+    progress: float
+    loss: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Bits per byte on the validation sample after `step` steps."""
+
+    step: int
+    progress: float
+    bits_per_byte: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Text that the model writes after `prompt`, after `step` steps."""
+
+    step: int
+    progress: float
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """A durable checkpoint in `folder`."""
+
+    step: int
+    progress: float
+    folder: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MicroBatchReduced:
+    """Memory ran out; the same batch goes on in smaller parts."""
+
+    step: int
+    progress: float
+    micro_batch_size: int
+
+
+Event = StepDone | StepSkipped | Validated | Sampled | Checkpointed | MicroBatchReduced
+
+EVENTS: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (StepDone, StepSkipped, Validated, Sampled, Checkpointed, MicroBatchReduced)
+}
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """Return the event as a JSON object; `event` names its class."""
+    return {"event": type(event).__name__, **asdict(event)}
+
+
+def from_json(record: dict[str, Any]) -> Event:
+    """Return the event that `to_json` wrote."""
+    values = dict(record)
+    return EVENTS[values.pop("event")](**values)

@@ -1,0 +1,116 @@
+"""The optimizer of a model: Muon for the layers' matrices and AdamW for the rest, or AdamW for all.
+
+Owns which parameter belongs to which rule; the rates' course over time is schedule's.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lightlm.model.transformer import Transformer
+from lightlm.training.config import TrainerConfig
+from lightlm.training.muon import MatrixSlice, Muon
+from lightlm.training.schedule import momentum_at
+
+ADAMW_MATRIX_SHARE = 0.1
+"""AdamW's rate for matrices as a share of Muon's: its update has unit size an entry, not a singular value."""
+
+
+class Optimizer:
+    """Steps all parameters of `model`; holds state that round-trips through `state_tensors`."""
+
+    def __init__(self, model: Transformer, config: TrainerConfig) -> None:
+        self.config = config
+        matrices = {name for name, _ in model.named_parameters() if _is_layer_matrix(name)}
+        self.muon: Muon | None = None
+        if config.optimizer == "muon":
+            dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+            self.muon = Muon(list(_slice_matrices(model, matrices)), dtype)
+        self.names: list[str] = []
+        groups = []
+        for name, parameter in model.named_parameters():
+            if name in matrices and self.muon is not None:
+                continue
+            rate, decay = self._adamw_rate(name, name in matrices)
+            groups.append({"params": [parameter], "peak": rate, "weight_decay": decay, "lr": 0.0})
+            self.names.append(name)
+        self.adamw = torch.optim.AdamW(
+            groups, betas=(config.adam_beta1, config.adam_beta2), eps=1e-10, fused=True
+        )
+
+    def _adamw_rate(self, name: str, is_matrix: bool) -> tuple[float, float]:
+        config = self.config
+        if is_matrix:
+            return config.matrix_learning_rate * ADAMW_MATRIX_SHARE, config.weight_decay
+        if name == "embedding":
+            return config.embedding_learning_rate, 0.0
+        if name == "head":
+            return config.head_learning_rate, 0.0
+        if name.endswith("router"):
+            return config.head_learning_rate, 0.0
+        return config.gain_learning_rate, 0.0
+
+    def step(self, factor: float, progress: float) -> None:
+        """Update every parameter at `factor` of its peak rate."""
+        config = self.config
+        if self.muon is not None:
+            self.muon.step(
+                config.matrix_learning_rate * factor,
+                momentum_at(progress, config.momentum),
+                config.weight_decay,
+            )
+        for group in self.adamw.param_groups:
+            group["lr"] = group["peak"] * factor
+        self.adamw.step()
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Return all state by name: momenta, and AdamW's averages and step counts."""
+        tensors = dict(self.muon.state_tensors()) if self.muon is not None else {}
+        for name, group in zip(self.names, self.adamw.param_groups, strict=True):
+            state = self.adamw.state.get(group["params"][0], {})
+            for key, value in state.items():
+                tensors[f"adamw.{name}.{key}"] = value
+        return tensors
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take the state that `state_tensors` gave."""
+        if self.muon is not None:
+            for name, buffer in self.muon.state_tensors().items():
+                buffer.copy_(tensors[name])
+        for name, group in zip(self.names, self.adamw.param_groups, strict=True):
+            prefix = f"adamw.{name}."
+            parameter = group["params"][0]
+            state = {
+                key.removeprefix(prefix): value.clone()
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
+            if state:
+                self.adamw.state[parameter] = state
+
+
+def _is_layer_matrix(name: str) -> bool:
+    return name.endswith((".query_key_value", ".output", ".gate_up", ".down"))
+
+
+def _slice_matrices(model: Transformer, names: set[str]) -> Iterator[MatrixSlice]:
+    config = model.config
+    query_rows = config.num_heads * config.head_dim
+    key_rows = config.num_kv_heads * config.head_dim
+    for name, parameter in model.named_parameters():
+        if name not in names:
+            continue
+        if name.endswith(".query_key_value"):
+            heights = [query_rows, key_rows, key_rows]
+        elif name.endswith(".gate_up"):
+            heights = [parameter.shape[-2] // 2] * 2
+        else:
+            heights = [parameter.shape[-2]]
+        stack = [None] if parameter.dim() == 2 else list(range(parameter.shape[0]))
+        for index in stack:
+            whole = parameter.data if index is None else parameter.data[index]
+            start = 0
+            for height in heights:
+                yield MatrixSlice(name, whole[start : start + height], parameter, start, index)
+                start += height

@@ -1,0 +1,118 @@
+"""How long real training steps of a configuration take on this machine, measured.
+
+Owns the measurement only; what to measure and what follows from it is the budget's.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from itertools import repeat
+
+import psutil
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from lightlm.data.loader import Batch
+from lightlm.model.config import ModelConfig
+from lightlm.training.config import TrainerConfig
+from lightlm.training.device import build_model
+from lightlm.training.optimizer import Optimizer
+from lightlm.training.pace import StepPace
+from lightlm.training.trainer import train
+
+WARM_STEPS = 2
+"""Steps before the measured ones: allocations, and the kernels' own choices, settle."""
+
+
+class StepTiming(BaseModel):
+    """Seconds of training steps. `first_seconds` holds compilation; `step_seconds` is the median of warm steps."""
+
+    model_config = ConfigDict(frozen=True)
+
+    first_seconds: float
+    step_seconds: float
+    slow_step_seconds: float
+    num_steps: int
+    tokens_per_second: float
+    score_tokens_per_second: float
+    memory_bytes: int
+
+
+def time_steps(model: ModelConfig, trainer: TrainerConfig, max_seconds: float) -> StepTiming:
+    """Return what steps of `trainer` on random tokens take; ends about `max_seconds` after the first step."""
+    built = build_model(model, trainer)
+    optimizer = Optimizer(built, trainer)
+    batch = random_batch(model, trainer)
+    started = time.perf_counter()
+    seconds: list[float] = []
+    first = math.nan
+    for event in train(built, optimizer, _again(batch), trainer, StepPace(10_000)):
+        if math.isnan(first):
+            first = time.perf_counter() - started
+            started = time.perf_counter()
+            continue
+        seconds.append(getattr(event, "seconds", 0.0))
+        if len(seconds) >= WARM_STEPS + 1 and time.perf_counter() - started > max_seconds:
+            break
+    warm = seconds[WARM_STEPS:] or seconds
+    step_seconds = statistics.median(warm)
+    return StepTiming(
+        first_seconds=first,
+        step_seconds=step_seconds,
+        slow_step_seconds=max(warm),
+        num_steps=len(seconds),
+        tokens_per_second=trainer.batch_tokens / step_seconds,
+        score_tokens_per_second=batch.inputs.numel() / _time_scoring(built, batch),
+        memory_bytes=used_memory(trainer.device),
+    )
+
+
+def measure_matrix_rate(trainer: TrainerConfig, max_seconds: float = 0.25) -> float:
+    """Return the floating-point operations a second of square matrix products on the trainer's device and dtype."""
+    torch.set_num_threads(trainer.num_threads)
+    size = 1024 if trainer.device == "cpu" else 8192
+    dtype = torch.bfloat16 if trainer.dtype == "bfloat16" else torch.float32
+    left = torch.randn(size, size, dtype=dtype, device=trainer.device)
+    best = math.inf
+    deadline = time.perf_counter() + max_seconds
+    while True:
+        started = time.perf_counter()
+        product = left @ left
+        _wait(trainer.device, product)
+        best = min(best, time.perf_counter() - started)
+        if time.perf_counter() > deadline:
+            return 2 * size**3 / best
+
+
+def random_batch(model: ModelConfig, trainer: TrainerConfig) -> Batch:
+    """Return one batch of uniformly drawn tokens, (B, T)."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (max(1, trainer.batch_tokens // model.context_length), model.context_length + 1)
+    tokens = torch.randint(0, model.vocab_size, shape, generator=generator).to(trainer.device)
+    return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+
+
+def used_memory(device: str) -> int:
+    """Return the bytes that training holds: the process's resident set, or the device's peak."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return psutil.Process().memory_info().rss
+
+
+def _time_scoring(model: torch.nn.Module, batch: Batch) -> float:
+    model.eval()
+    with torch.inference_mode():
+        model(batch.inputs, batch.targets)
+        started = time.perf_counter()
+        _wait(str(batch.inputs.device), model(batch.inputs, batch.targets))
+    return time.perf_counter() - started
+
+
+def _wait(device: str, result: torch.Tensor) -> None:
+    if device != "cpu":
+        result.flatten()[0].item()
+
+
+def _again(batch: Batch) -> Iterator[Batch]:
+    return repeat(batch)

@@ -1,0 +1,176 @@
+"""The training loop: batches in, events out. It does not log, print, save or know who watches.
+
+Owns the order of a step, the finite check, and when to stop; the caller's pace says how much budget is left.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightlm.data.loader import Batch
+from lightlm.errors import TrainingError
+from lightlm.model.transformer import Transformer
+from lightlm.training.config import TrainerConfig
+from lightlm.training.events import MicroBatchReduced, StepDone, StepSkipped
+from lightlm.training.optimizer import Optimizer
+from lightlm.training.pace import Pace
+from lightlm.training.schedule import learning_rate_factor
+
+MAX_SKIPPED_IN_A_ROW = 10
+"""Steps that are not finite, in a row, after which training cannot recover by itself."""
+
+
+class Measured(NamedTuple):
+    """What one pass over a batch gave: nats a token, balance loss, gradient norm."""
+
+    loss: float
+    balance_loss: float | None
+    gradient_norm: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the step may touch the weights."""
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+
+
+@dataclass
+class Progress:
+    """The loop's own counters, which a checkpoint keeps."""
+
+    step: int = 0
+    total_tokens: int = 0
+    micro_batch_size: int | None = None
+    skipped_in_a_row: int = field(default=0, repr=False)
+
+
+def train(
+    model: Transformer,
+    optimizer: Optimizer,
+    batches: Iterator[Batch],
+    config: TrainerConfig,
+    pace: Pace,
+    *,
+    counters: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[StepDone | StepSkipped | MicroBatchReduced]:
+    """Train until the pace allows no further step or `should_stop`; yield an event after each step.
+
+    `model` must be on the batches' device, its compute dtype set. `counters` is updated in place, so that the
+    caller can save it together with model and optimizer between two events.
+
+    Raises:
+        TrainingError: ten steps in a row were not finite, or one sequence does not fit into memory.
+    """
+    counters = counters or Progress()
+    counters.micro_batch_size = counters.micro_batch_size or config.micro_batch_size
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.train()
+    while not should_stop() and pace.allows(counters.step):
+        started = clock()
+        batch = next(batches)
+        waited = clock() - started
+        progress = pace.progress(counters.step)
+        if config.dropout:
+            torch.manual_seed(config.seed * 1_000_003 + counters.step)
+        try:
+            measured = measure_gradients(model, parameters, batch, counters.micro_batch_size)
+        except torch.OutOfMemoryError:
+            counters.micro_batch_size = halve_micro_batch(counters.micro_batch_size)
+            batches = _put_back(batch, batches)
+            yield MicroBatchReduced(counters.step, progress, counters.micro_batch_size)
+            continue
+        counters.step += 1
+        counters.total_tokens += batch.inputs.numel()
+        if not measured.is_finite:
+            _count_skipped(counters, measured)
+            yield StepSkipped(counters.step, progress, measured.loss, measured.gradient_norm)
+            continue
+        counters.skipped_in_a_row = 0
+        factor = learning_rate_factor(
+            progress,
+            warmup_fraction=config.warmup_fraction,
+            cooldown_fraction=config.cooldown_fraction,
+        )
+        clip_gradients(parameters, measured.gradient_norm, config.gradient_clip_norm)
+        optimizer.step(factor, progress)
+        seconds = clock() - started
+        pace.record_step(seconds)
+        yield StepDone(
+            step=counters.step,
+            progress=progress,
+            loss=measured.loss,
+            learning_rate_factor=factor,
+            gradient_norm=measured.gradient_norm,
+            batch_tokens=batch.inputs.numel(),
+            total_tokens=counters.total_tokens,
+            seconds=seconds,
+            waited_seconds=waited,
+            balance_loss=measured.balance_loss,
+        )
+
+
+def measure_gradients(
+    model: Transformer, parameters: list[Tensor], batch: Batch, micro_batch_size: int
+) -> Measured:
+    """Return loss and gradient norm of a batch (B, T); leaves the mean gradient in `parameters`."""
+    for parameter in parameters:
+        parameter.grad = None
+    num_sequences = batch.inputs.shape[0]
+    loss = torch.zeros((), device=batch.inputs.device)
+    balance: Tensor | None = None
+    for start in range(0, num_sequences, micro_batch_size):
+        inputs = batch.inputs[start : start + micro_batch_size]
+        targets = batch.targets[start : start + micro_batch_size]
+        share = inputs.shape[0] / num_sequences
+        nats, balance_loss = model.measure_loss(inputs, targets)
+        objective = nats
+        if balance_loss is not None:
+            objective = nats + model.config.balance_loss_weight * balance_loss
+            balance = balance_loss.detach() * share + (0.0 if balance is None else balance)
+        (objective * share).backward()
+        loss += nats.detach() * share
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return Measured(loss.item(), None if balance is None else balance.item(), norm.item())
+
+
+def clip_gradients(parameters: list[Tensor], norm: float, limit: float) -> None:
+    """Scale all gradients down to a total norm of `limit`."""
+    if norm > limit:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        torch._foreach_mul_(gradients, limit / norm)
+
+
+def halve_micro_batch(micro_batch_size: int) -> int:
+    """Return the next smaller micro-batch size after memory ran out.
+
+    Raises:
+        TrainingError: it is one sequence already.
+    """
+    if micro_batch_size == 1:
+        raise TrainingError(
+            "one sequence does not fit into memory; give a smaller model.context_length, "
+            "model.model_dim or tokenizer.vocab_size"
+        )
+    return (micro_batch_size + 1) // 2
+
+
+def _count_skipped(counters: Progress, measured: Measured) -> None:
+    counters.skipped_in_a_row += 1
+    if counters.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+        raise TrainingError(
+            f"{MAX_SKIPPED_IN_A_ROW} steps in a row were not finite (loss {measured.loss}, gradient "
+            f"norm {measured.gradient_norm}); give a smaller training.learning_rate_scale, "
+            "or training.dtype=float32"
+        )
+
+
+def _put_back(batch: Batch, batches: Iterator[Batch]) -> Iterator[Batch]:
+    yield batch
+    yield from batches
