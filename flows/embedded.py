@@ -1,0 +1,253 @@
+"""Prefect without a server: its settings, and an API of our own that starts while the rest imports.
+
+Owns what stands in the environment before `import prefect`, and the life of the API's process. With
+a server named by a person (PREFECT_API_URL and the like) it does nothing at all. The module imports
+no Prefect; only the child process does.
+
+Why not Prefect's own ephemeral mode: it starts its server inside the first API call, after importing
+all of prefect.server into the client too, and `kill -9` of the client leaves that server running.
+A flow of six empty tasks, seconds from process start (two cores, Prefect 3.8.8, November 2026, median
+of 5), ours without heartbeats:
+
+                         first line of the flow   process ended   CPU
+    fresh database stock          7.2                  8.9        8.0
+                   ours           5.4                  6.0        6.2
+    warm database  stock          4.9                  7.0        6.2
+                   ours           2.5                  3.0        3.2
+
+What is left is the server's own imports (1.3 s of CPU) and, once, its migrations (3.5 s). Turning
+migrations, block registration or services off on a warm database saved less than 0.1 s each.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import http.client
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from lightlm.errors import LightLMError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+START_SECONDS = 180
+"""Prefect's 20 s are not enough on a fresh, busy machine: two flows started together both died."""
+
+STOP_SECONDS = 5
+"""A server that has not stopped by then is killed; its database survives that (SQLite, WAL)."""
+
+CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from flows.embedded import serve; serve()"
+
+
+def names_server() -> bool:
+    """Return whether a person named a Prefect server: environment, .env, TOML files or profile."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    dotenv = Path(".env")
+    if dotenv.is_file() and re.search(
+        r"^\s*(export\s+)?PREFECT_API_URL\s*=\s*\S", dotenv.read_text("utf-8", "replace"), re.M
+    ):
+        return True
+    own = _read_toml(Path("prefect.toml"))
+    shared = _read_toml(Path("pyproject.toml")).get("tool", {}).get("prefect", {})
+    if own.get("api", {}).get("url") or shared.get("api", {}).get("url"):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    profiles = _read_toml(Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml"))
+    name = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
+    return bool(profiles.get("profiles", {}).get(name, {}).get("PREFECT_API_URL"))
+
+
+def apply_settings(home: Path) -> None:
+    """Put Prefect's settings into the environment; call it before `import prefect`.
+
+    What the environment already says stays. `home` is LightLM's folder: Prefect's database lies
+    under it, so that a person's own ~/.prefect is neither used nor changed.
+    """
+    # The server's telemetry and the client's; MLflow takes only the word "true".
+    defaults = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    if not names_server():
+        # Prefect makes this folder itself, but not the ones above it.
+        (home / "prefect").mkdir(parents=True, exist_ok=True)
+        defaults |= {
+            "PREFECT_HOME": str(home / "prefect"),
+            "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(START_SECONDS),
+            # The terminal belongs to LightLM's own panel; Prefect's record keeps the INFO lines.
+            "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+        }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+class EmbeddedApi:
+    """A Prefect API on a free loopback port, in a process that ends with this one."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, errors: IO[bytes]) -> None:
+        self.process = process
+        self.port = port
+        self._errors = errors
+
+    @property
+    def url(self) -> str:
+        """What PREFECT_API_URL says."""
+        return f"http://127.0.0.1:{self.port}/api"
+
+    def wait(self, timeout_seconds: float = START_SECONDS) -> None:
+        """Return when the API answers.
+
+        Raises:
+            LightLMError: the process ended, or did not answer in time; with its last words.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while not self._is_healthy(max(0.1, deadline - time.monotonic())):
+            ended = self.process.poll()
+            if ended is not None or time.monotonic() > deadline:
+                state = "is too slow" if ended is None else f"ended with exit code {ended}"
+                self.stop()
+                raise LightLMError(
+                    f"Prefect's embedded API was to answer within {timeout_seconds:.0f} s, but "
+                    f"{state}; {self._read_errors() or 'it said nothing'}. Run a server with "
+                    "`prefect server start` and set PREFECT_API_URL to use that instead"
+                )
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the process: by closing its standard input, by force after STOP_SECONDS."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _is_healthy(self, timeout_seconds: float) -> bool:
+        # http.client and not httpx: no proxy of the environment stands between us and loopback.
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_seconds)
+        try:
+            connection.request("GET", "/api/health")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _read_errors(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        return " / ".join(line.strip() for line in lines[-5:])
+
+
+def start_api() -> EmbeddedApi | None:
+    """Start the API and return at once; None where a person named a server.
+
+    Call it from the main thread (Linux ends the child with the thread that started it), after
+    `apply_settings` and before `import prefect`, so that Prefect's own exit handlers, which flush
+    to the API, run before ours, which stops it.
+    """
+    if names_server():
+        return None
+    environment = os.environ | {
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+        "PREFECT_UI_ENABLED": "0",
+    }
+    # Loopback is shared by all who log in to this machine; only this run's processes know the word.
+    if not os.environ.get("PREFECT_API_AUTH_STRING"):
+        os.environ["PREFECT_API_AUTH_STRING"] = f"lightlm:{secrets.token_urlsafe(24)}"
+    environment["PREFECT_SERVER_API_AUTH_STRING"] = os.environ["PREFECT_API_AUTH_STRING"]
+    errors = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the child)
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        port = listener.getsockname()[1]
+        # The child inherits the listening socket itself: nobody can take the port in between, and
+        # early requests wait in the queue instead of failing. Windows gets the number alone.
+        given = [] if sys.platform == "win32" else [listener.fileno()]
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", CHILD, str(ROOT), str(port), *map(str, given)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            pass_fds=given,
+            # Ctrl-C is for us: the last states of the flow run still have to reach the API.
+            start_new_session=True,
+        )
+    api = EmbeddedApi(process, port, errors)
+    atexit.register(api.stop)
+    os.environ["PREFECT_API_URL"] = api.url
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
+    return api
+
+
+@contextlib.contextmanager
+def without_heartbeats() -> Iterator[None]:
+    """Run flows without heartbeats, which cost a second at the end of each flow.
+
+    For an embedded API alone: nobody there watches them. No environment variable turns them off.
+    """
+    from prefect.settings import temporary_settings
+
+    with temporary_settings({"flows.heartbeat_frequency": None}):  # pyright: ignore[reportArgumentType]
+        yield
+
+
+def serve() -> None:
+    """Be the child process: serve Prefect's API until standard input closes."""
+    port, listeners = int(sys.argv[2]), [int(fd) for fd in sys.argv[3:]]
+    _end_with_parent()
+    # The collector visits the growing heap of imports again and again: 1.29 s against 1.66 s.
+    gc.disable()
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    config = uvicorn.Config(
+        create_app(ephemeral=True, final=True),
+        host="127.0.0.1",
+        port=port,
+        lifespan="on",
+        log_level="error",
+        timeout_graceful_shutdown=1,
+    )
+    gc.freeze()
+    gc.enable()
+    sockets = [socket.socket(fileno=fd) for fd in listeners]
+    uvicorn.Server(config).run(sockets=sockets or None)
+
+
+def _end_with_parent() -> None:
+    def watch() -> None:
+        # Not sys.stdin: its lock, held by a daemon thread, makes the interpreter's end an abort.
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_SECONDS)
+        os._exit(0)
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
+    if sys.platform == "linux":
+        # Beside the pipe: a fork of the parent that outlives it may hold the pipe's other end.
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
