@@ -1,0 +1,77 @@
+"""The report at the end of a run: the version, its score against the plan, the time, what to do next."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from lightlm.console.quantities import say_bytes, say_count, say_seconds
+from lightlm.console.tables import draw_ledger
+from lightlm.console.terminal import choose_marks, draw_text
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What is said of a finished run. Scores in bits per byte, times in seconds."""
+
+    version_name: str
+    bits_per_byte: float
+    scored_bytes: int
+    predicted_low: float
+    predicted_high: float
+    num_parameters: int
+    total_tokens: int
+    training_seconds: float
+    elapsed_seconds: float
+    budget_seconds: float
+    shape: str
+    promotion: str
+    sample: str = ""
+    ledger: Mapping[str, float] = field(default_factory=dict)
+    notices: Sequence[str] = ()
+    next_commands: Sequence[str] = ()
+
+
+def draw_report(report: RunReport, console: Console) -> RenderableType:
+    """Return the whole report; the version and its score come first."""
+    lines: list[RenderableType] = [
+        Text(""),
+        draw_text(
+            f"{choose_marks(console).passed} {report.version_name}: {report.bits_per_byte:.3f} bits "
+            f"per byte on {say_bytes(report.scored_bytes)} of held-out text",
+            "bold green",
+        ),
+        draw_text(f"  {compare_with_plan(report)}"),
+        draw_text(
+            f"  {report.shape}: {say_count(report.num_parameters)} parameters, "
+            f"{say_count(report.total_tokens)} tokens in {say_seconds(report.training_seconds)} of "
+            "training"
+        ),
+        draw_text(f"  {report.promotion}"),
+        draw_text(f"  {say_time_used(report.elapsed_seconds, report.budget_seconds)}"),
+    ]
+    lines += [draw_text(f"  ! {notice}", "yellow") for notice in report.notices]
+    if report.ledger:
+        lines.append(draw_ledger(report.ledger, report.budget_seconds))
+    if report.sample:
+        lines += [draw_text("  It writes:", "dim"), draw_text(f"  {report.sample}", "italic"), Text("")]
+    lines += [draw_text(f"  {command}", "cyan") for command in report.next_commands]
+    return Group(*lines)
+
+
+def compare_with_plan(report: RunReport) -> str:
+    """Return how the score stands to the interval that the plan gave before training."""
+    interval = f"{report.predicted_low:.3f} to {report.predicted_high:.3f}"
+    if report.bits_per_byte < report.predicted_low:
+        return f"better than the plan foresaw ({interval})"
+    if report.bits_per_byte > report.predicted_high:
+        return f"worse than the plan foresaw ({interval})"
+    return f"as the plan foresaw ({interval})"
+
+
+def say_time_used(elapsed_seconds: float, budget_seconds: float) -> str:
+    """Return the wall clock of the run against its budget."""
+    over = elapsed_seconds - budget_seconds
+    used = f"{say_seconds(elapsed_seconds)} of {say_seconds(budget_seconds)}"
+    return f"{used} used" if over <= 0 else f"{used} used: {say_seconds(over)} over the budget"

@@ -1,0 +1,166 @@
+"""Tables: the system check, the plan with its runners-up and reasons, the ledger, the versions.
+
+Each function returns what rich draws; printing it, and where, is the caller's. Text from outside is
+escaped here.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lightlm.budget.plan import Plan
+from lightlm.console.quantities import say_bytes, say_count, say_seconds
+from lightlm.console.terminal import choose_marks, draw_text
+
+MAX_ALTERNATIVES = 4
+"""Runners-up shown; the plan's file holds them all."""
+
+STYLES = {"pass": "green", "warn": "yellow", "fail": "red"}
+
+
+class CheckLine(Protocol):
+    """What a line of the system check needs: lightlm.system.Check has it."""
+
+    @property
+    def name(self) -> str:
+        """What was checked."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """How it went: pass, warn or fail."""
+        ...
+
+    @property
+    def message(self) -> str:
+        """What was found."""
+        ...
+
+    @property
+    def fix(self) -> str | None:
+        """What to do, where something is to be done."""
+        ...
+
+
+class VersionLine(Protocol):
+    """What a line of the versions needs; console and tracking do not know each other."""
+
+    @property
+    def version(self) -> str:
+        """The version's number."""
+        ...
+
+    @property
+    def aliases(self) -> Sequence[str]:
+        """Its names: champion, challenger, previous."""
+        ...
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Its facts: bits_per_byte, num_parameters, dataset, hours."""
+        ...
+
+    @property
+    def created_at(self) -> datetime | int | float:
+        """When it was registered: a time, or milliseconds since 1970 as MLflow keeps it."""
+        ...
+
+
+def draw_checks(checks: Sequence[CheckLine], console: Console) -> RenderableType:
+    """Return the system check, a marked line each, and below a line what to do about it."""
+    marks = choose_marks(console)
+    signs = {"pass": marks.passed, "warn": marks.warned, "fail": marks.failed}
+    table = Table.grid(padding=(0, 2))
+    for check in checks:
+        style = STYLES.get(check.status, "")
+        message = draw_text(check.message)
+        if check.fix:
+            message.append("\n").append_text(draw_text(check.fix, style))
+        table.add_row(Text(signs.get(check.status, "?"), style), draw_text(check.name), message)
+    return table
+
+
+def draw_plan(plan: Plan, console: Console) -> RenderableType:
+    """Return the plan in force, the best plans not taken, and the reasons."""
+    table = _open_table("plan", "predicted bits per byte")
+    table.columns[1].justify = "right"
+    table.add_row(
+        draw_text(f"{choose_marks(console).chosen} {plan.summary()}", "bold"),
+        Text(
+            f"{plan.predicted_bits_per_byte:.3f} ({plan.predicted_low:.3f} to {plan.predicted_high:.3f})",
+            "bold",
+        ),
+    )
+    for alternative in plan.alternatives[:MAX_ALTERNATIVES]:
+        table.add_row(
+            draw_text(f"  {alternative.summary}", "dim"),
+            Text(f"{alternative.predicted_bits_per_byte:.3f}", "dim"),
+        )
+    facts = (
+        f"{say_count(plan.num_parameters)} parameters, {say_count(plan.expected_tokens)} tokens "
+        f"({plan.expected_epochs:.1f} epochs) at {plan.tokens_per_second:,.0f} tokens/s, "
+        f"{say_bytes(plan.memory_bytes)} of memory, "
+        f"{say_seconds(plan.training_seconds)} of training and "
+        f"{say_seconds(plan.reserve_seconds)} kept for what follows"
+    )
+    reasons = [draw_text(f"  - {reason}") for reason in plan.reasons]
+    return Group(table, draw_text(f"  {facts}"), *reasons)
+
+
+def draw_ledger(entries: Mapping[str, float], budget_seconds: float) -> RenderableType:
+    """Return where the budget's seconds went, in the order they were spent, and what is left."""
+    table = _open_table("stage", "time", "of the budget")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, seconds in entries.items():
+        table.add_row(draw_text(name), say_seconds(seconds), f"{seconds / budget_seconds:.1%}")
+    spent = sum(entries.values())
+    table.add_section()
+    table.add_row("all", say_seconds(spent), f"{spent / budget_seconds:.1%}", style="bold")
+    return table
+
+
+def draw_versions(versions: Sequence[VersionLine]) -> RenderableType:
+    """Return the registered versions, newest first as they are given."""
+    table = _open_table("version", "aliases", "bits per byte", "parameters", "data set", "hours", "registered")
+    for index in (2, 3, 5):
+        table.columns[index].justify = "right"
+    for version in versions:
+        tags = version.tags
+        table.add_row(
+            draw_text(version.version),
+            draw_text(", ".join(version.aliases), "bold"),
+            _say_number(tags.get("bits_per_byte"), "{:.3f}"),
+            _say_number(tags.get("num_parameters"), "count"),
+            draw_text(tags.get("dataset", "")),
+            _say_number(tags.get("hours"), "{:g}"),
+            _say_time(version.created_at),
+        )
+    return table
+
+
+def _open_table(*names: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for name in names:
+        table.add_column(name)
+    return table
+
+
+def _say_number(text: str | None, layout: str) -> Text:
+    # Tags are strings that anybody may have written in MLflow's own pages.
+    try:
+        number = float(text or "")
+    except ValueError:
+        return draw_text(text or "")
+    return Text(say_count(number) if layout == "count" else layout.format(number))
+
+
+def _say_time(moment: datetime | int | float) -> Text:
+    if not isinstance(moment, datetime):
+        moment = datetime.fromtimestamp(moment / 1000, UTC)
+    return Text(f"{moment.astimezone():%Y-%m-%d %H:%M}")

@@ -1,0 +1,54 @@
+"""The terminal: where to draw, whether it moves, and which marks it can show.
+
+Owns the consoles. rich itself honours NO_COLOR and the width of a window.
+"""
+
+import sys
+from typing import NamedTuple, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from lightlm.console.escape import escape_for_terminal
+
+PIPE_WIDTH = 120
+"""Columns where nobody says how wide: a file or a log viewer; rich's own 80 breaks the plan's lines."""
+
+
+class Marks(NamedTuple):
+    """The signs in front of lines."""
+
+    passed: str
+    warned: str
+    failed: str
+    chosen: str
+
+
+def open_console(stream: TextIO | None = None) -> Console:
+    """Return a console on `stream` (standard error by default)."""
+    file: TextIO = sys.stderr if stream is None else stream
+    # No markup, emoji or highlighting: what is printed here is data, and may hold brackets.
+    return Console(
+        file=file,
+        width=None if file.isatty() else PIPE_WIDTH,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def is_live(console: Console) -> bool:
+    """Return whether lines can be drawn over: a real terminal, whatever FORCE_COLOR says."""
+    return console.file.isatty() and not console.is_dumb_terminal
+
+
+def choose_marks(console: Console) -> Marks:
+    """Return signs that the console's encoding can show."""
+    if console.encoding.lower().startswith("utf"):
+        return Marks("✓", "!", "✗", "▸")
+    return Marks("ok", "!", "x", ">")
+
+
+def draw_text(text: str, style: str = "") -> Text:
+    """Return untrusted text, escaped, for any place that rich draws."""
+    return Text(escape_for_terminal(text), style=style)
