@@ -12,7 +12,7 @@ of 5), ours without heartbeats:
                          first line of the flow   process ended   CPU
     fresh database stock          7.2                  8.9        8.0
                    ours           5.4                  6.0        6.2
-    warm database  stock          4.9                  7.0        6.2
+    warm database  stock          4.9                  7.0        5.9
                    ours           2.5                  3.0        3.2
 
 What is left is the server's own imports (1.3 s of CPU) and, once, its migrations (3.5 s). Turning

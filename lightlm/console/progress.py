@@ -198,5 +198,5 @@ class Progress:
         try:
             self.console.print(line, soft_wrap=True)
         except OSError:
-            # The reader went away (a closed pipe, a full disk behind `2>`): the run goes on unseen.
+            # A full disk behind `2>`: the run goes on unseen. (A closed pipe ends in PatientConsole.)
             self._is_silent = True

@@ -24,11 +24,19 @@ class Marks(NamedTuple):
     chosen: str
 
 
+class PatientConsole(Console):
+    """A console whose reader may go away: it falls silent, where rich's own ends the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Fall silent. The model is still to be made, and standard output is not ours to close."""
+        self.quiet = True
+
+
 def open_console(stream: TextIO | None = None) -> Console:
     """Return a console on `stream` (standard error by default)."""
     file: TextIO = sys.stderr if stream is None else stream
     # No markup, emoji or highlighting: what is printed here is data, and may hold brackets.
-    return Console(
+    return PatientConsole(
         file=file,
         width=None if file.isatty() else PIPE_WIDTH,
         markup=False,

@@ -35,12 +35,8 @@ def list_entrances() -> list[Path]:
 
 
 def test_every_import_contract_of_pyproject_is_kept() -> None:
-    script = (
-        "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    script = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
+    answer = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-1000:]
     assert " 0 broken" in answer.stdout
 

@@ -1,0 +1,33 @@
+"""Quantities read naturally at every size."""
+
+import pytest
+
+from lightlm.console.quantities import say_bytes, say_count, say_seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-3, "0.0 s"), (0.26, "0.3 s"), (9.96, "10 s"), (72, "72 s"), (119.4, "119 s"),
+        (120, "2 min 00 s"), (725, "12 min 05 s"), (3599.9, "1 h 00 min"), (12_000, "3 h 20 min"),
+        (float("inf"), "unknown"),
+    ],
+)  # fmt: skip
+def test_seconds(seconds: float, said: str) -> None:
+    assert say_seconds(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "said"),
+    [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (1_119_083, "1.1 MB"), (999_700, "1.0 MB"), (24e9, "24 GB")],
+)
+def test_bytes(num_bytes: float, said: str) -> None:
+    assert say_bytes(num_bytes) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(0, "0"), (41_203, "41,203"), (1_623_000, "1.62 M"), (7e9, "7.00 B"), (2.5e12, "2.50 T")],
+)
+def test_counts(count: float, said: str) -> None:
+    assert say_count(count) == said
