@@ -40,9 +40,7 @@ class KVCache:
     ) -> "KVCache":
         """Return an empty cache for `capacity` positions of `batch_size` sequences."""
         shape = (batch_size, config.num_kv_heads, capacity, config.head_dim)
-        blank = [
-            torch.zeros(shape, dtype=dtype, device=device) for _ in range(2 * config.num_layers)
-        ]
+        blank = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(2 * config.num_layers)]
         return cls(blank[: config.num_layers], blank[config.num_layers :], 0, padding)
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,15 +77,11 @@ class Attention(nn.Module):
         self.dropout = dropout
         rows = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
         self.query_key_value = nn.Parameter(torch.empty(rows, config.model_dim))
-        self.output = nn.Parameter(
-            torch.empty(config.model_dim, config.num_heads * config.head_dim)
-        )
+        self.output = nn.Parameter(torch.empty(config.model_dim, config.num_heads * config.head_dim))
         self.query_norm = nn.Parameter(torch.ones(config.head_dim))
         self.key_norm = nn.Parameter(torch.ones(config.head_dim))
 
-    def forward(
-        self, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None = None) -> Tensor:
         """Return what each position gathers from itself and earlier ones, (B, T, model_dim)."""
         config = self.config
         batch, length, _ = x.shape
@@ -95,12 +89,8 @@ class Attention(nn.Module):
         stacked = functional.linear(x, self.query_key_value.to(x.dtype))
         stacked = stacked.view(batch, length, sum(groups), config.head_dim)
         query, key, value = stacked.split(groups, dim=2)  # (B, T, H, D) each
-        query = functional.rms_norm(
-            query, (config.head_dim,), self.query_norm.to(x.dtype), config.norm_epsilon
-        )
-        key = functional.rms_norm(
-            key, (config.head_dim,), self.key_norm.to(x.dtype), config.norm_epsilon
-        )
+        query = functional.rms_norm(query, (config.head_dim,), self.query_norm.to(x.dtype), config.norm_epsilon)
+        key = functional.rms_norm(key, (config.head_dim,), self.key_norm.to(x.dtype), config.norm_epsilon)
         query = rotate(query.transpose(1, 2), cosine, sine)  # (B, H, T, D)
         key = rotate(key.transpose(1, 2), cosine, sine)
         value = value.transpose(1, 2)
@@ -153,6 +143,4 @@ def attend_cached(query: Tensor, keys: Tensor, values: Tensor, cache: KVCache) -
         # A padding position sees itself, so that no row of the softmax is empty.
         own = positions == positions[filled - new :].unsqueeze(-1)
         visible = visible | own
-    return functional.scaled_dot_product_attention(
-        query, keys, values, attn_mask=visible, enable_gqa=grouped
-    )
+    return functional.scaled_dot_product_attention(query, keys, values, attn_mask=visible, enable_gqa=grouped)

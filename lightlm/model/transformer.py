@@ -24,21 +24,15 @@ class Layer(nn.Module):
         self.attention_norm = nn.Parameter(torch.ones(config.model_dim))
         self.attention = Attention(config, layer, kernel, dropout)
         self.feedforward_norm = nn.Parameter(torch.ones(config.model_dim))
-        self.feedforward: nn.Module = (
-            MixtureOfExperts(config) if config.is_mixture_of_experts else FeedForward(config)
-        )
+        self.feedforward: nn.Module = MixtureOfExperts(config) if config.is_mixture_of_experts else FeedForward(config)
 
     def forward(
         self, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Return (B, T, model_dim) after the layer, and the balance loss (scalar) or None."""
-        normed = functional.rms_norm(
-            x, x.shape[-1:], self.attention_norm.to(x.dtype), self.epsilon
-        )
+        normed = functional.rms_norm(x, x.shape[-1:], self.attention_norm.to(x.dtype), self.epsilon)
         x = x + self._drop(self.attention(normed, cosine, sine, cache))
-        normed = functional.rms_norm(
-            x, x.shape[-1:], self.feedforward_norm.to(x.dtype), self.epsilon
-        )
+        normed = functional.rms_norm(x, x.shape[-1:], self.feedforward_norm.to(x.dtype), self.epsilon)
         if isinstance(self.feedforward, MixtureOfExperts):
             mixed, balance_loss = self.feedforward(normed)
             return x + self._drop(mixed), balance_loss
@@ -51,22 +45,14 @@ class Layer(nn.Module):
 class Transformer(nn.Module):
     """A Qwen3-shaped language model. `kernel`: sdpa, flash or matmul attention (attention.py)."""
 
-    def __init__(
-        self, config: ModelConfig, *, kernel: str = "sdpa", dropout: float = 0.0
-    ) -> None:
+    def __init__(self, config: ModelConfig, *, kernel: str = "sdpa", dropout: float = 0.0) -> None:
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.model_dim))
-        self.layers = nn.ModuleList(
-            Layer(config, layer, kernel, dropout) for layer in range(config.num_layers)
-        )
+        self.layers = nn.ModuleList(Layer(config, layer, kernel, dropout) for layer in range(config.num_layers))
         self.norm = nn.Parameter(torch.ones(config.model_dim))
-        self.head = (
-            None
-            if config.tie_embeddings
-            else nn.Parameter(torch.empty(config.vocab_size, config.model_dim))
-        )
+        self.head = None if config.tie_embeddings else nn.Parameter(torch.empty(config.vocab_size, config.model_dim))
 
     def initialize(self, seed: int) -> None:
         """Draw the weights: a pure function of (config, seed), on whatever device they are.
@@ -91,9 +77,7 @@ class Transformer(nn.Module):
             return 0.02 if self.config.tie_embeddings else 0.001
         return weight.shape[-1] ** -0.5
 
-    def forward(
-        self, tokens: Tensor, targets: Tensor | None = None, cache: KVCache | None = None
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, targets: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Return logits (B, T, V) in fp32, or with targets (B, T) the nats of each, (B, T) in fp32.
 
         `tokens` (B, T) are int64 ids. With a cache, they follow its filled positions, which grow by T.
@@ -103,9 +87,7 @@ class Transformer(nn.Module):
             return self.read_out(hidden).float()
         return self.score(hidden, targets)
 
-    def encode(
-        self, tokens: Tensor, cache: KVCache | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def encode(self, tokens: Tensor, cache: KVCache | None = None) -> tuple[Tensor, Tensor | None]:
         """Return the last layer's (B, T, model_dim), and the mean balance loss or None."""
         cosine, sine = self._positions(tokens, cache)
         x = functional.embedding(tokens, self.embedding).to(self.compute_dtype)

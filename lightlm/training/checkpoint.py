@@ -32,9 +32,7 @@ class TrainingState:
     best_bits_per_byte: float | None = None
 
 
-def save_checkpoint(
-    parent: Path, model: Transformer, optimizer: Optimizer, state: TrainingState
-) -> Path:
+def save_checkpoint(parent: Path, model: Transformer, optimizer: Optimizer, state: TrainingState) -> Path:
     """Commit the whole state under `parent` and drop checkpoints older than the last two; return the folder."""
 
     def write(folder: Path) -> dict[str, object]:
@@ -75,9 +73,7 @@ def load_checkpoint(folder: Path, model: Transformer, optimizer: Optimizer) -> T
     """
     commit = open_commit(folder, "checkpoint")
     if commit.meta["model"] != model.config.model_dump():
-        raise StoreError(
-            f"{folder} holds a model of another shape; start a new run or give the same settings"
-        )
+        raise StoreError(f"{folder} holds a model of another shape; start a new run or give the same settings")
     load_weights(folder, model)
     optimizer.load_state_tensors(load_file(folder / "optimizer.safetensors"))
     return TrainingState(**commit.meta["state"])

@@ -69,11 +69,21 @@ class MicroBatchReduced:
     micro_batch_size: int
 
 
-Event = StepDone | StepSkipped | Validated | Sampled | Checkpointed | MicroBatchReduced
+@dataclass(frozen=True)
+class WorkerRestarted:
+    """The worker died for `reason`; training resumes from its newest checkpoint."""
+
+    step: int
+    progress: float
+    reason: str
+    restart: int
+
+
+Event = StepDone | StepSkipped | Validated | Sampled | Checkpointed | MicroBatchReduced | WorkerRestarted
 
 EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind
-    for kind in (StepDone, StepSkipped, Validated, Sampled, Checkpointed, MicroBatchReduced)
+    for kind in (StepDone, StepSkipped, Validated, Sampled, Checkpointed, MicroBatchReduced, WorkerRestarted)
 }
 
 

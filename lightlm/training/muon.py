@@ -62,8 +62,7 @@ class Muon:
             rows, cols = piece.view.shape
             self.groups.setdefault((max(rows, cols), min(rows, cols)), []).append(piece)
         self.momenta = {
-            shape: torch.zeros(len(group), *shape, device=group[0].view.device)
-            for shape, group in self.groups.items()
+            shape: torch.zeros(len(group), *shape, device=group[0].view.device) for shape, group in self.groups.items()
         }
 
     @torch.no_grad()
@@ -72,9 +71,7 @@ class Muon:
         for shape, group in self.groups.items():
             buffer = self.momenta[shape]
             # Wide matrices are laid on their side, so that (d, f) and (f, d) share a batch.
-            gradients = torch.stack(
-                [g if g.shape == shape else g.T for g in (piece.gradient() for piece in group)]
-            )
+            gradients = torch.stack([g if g.shape == shape else g.T for g in (piece.gradient() for piece in group)])
             buffer.lerp_(gradients, 1.0 - momentum)
             updates = orthogonalize(gradients.lerp_(buffer, momentum), self.dtype)
             for piece, update in zip(group, updates.unbind(), strict=True):

@@ -35,9 +35,7 @@ class Optimizer:
             rate, decay = self._adamw_rate(name, name in matrices)
             groups.append({"params": [parameter], "peak": rate, "weight_decay": decay, "lr": 0.0})
             self.names.append(name)
-        self.adamw = torch.optim.AdamW(
-            groups, betas=(config.adam_beta1, config.adam_beta2), eps=1e-10, fused=True
-        )
+        self.adamw = torch.optim.AdamW(groups, betas=(config.adam_beta1, config.adam_beta2), eps=1e-10, fused=True)
 
     def _adamw_rate(self, name: str, is_matrix: bool) -> tuple[float, float]:
         config = self.config
@@ -82,9 +80,7 @@ class Optimizer:
             prefix = f"adamw.{name}."
             parameter = group["params"][0]
             state = {
-                key.removeprefix(prefix): value.clone()
-                for key, value in tensors.items()
-                if key.startswith(prefix)
+                key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)
             }
             if state:
                 self.adamw.state[parameter] = state

@@ -30,9 +30,7 @@ class Pace(Protocol):
 class TimePace:
     """Paced by a clock: `budget_seconds` from now, of which `spent_seconds` are already gone."""
 
-    def __init__(
-        self, budget_seconds: float, clock: Callable[[], float], spent_seconds: float = 0.0
-    ) -> None:
+    def __init__(self, budget_seconds: float, clock: Callable[[], float], spent_seconds: float = 0.0) -> None:
         self.budget_seconds = budget_seconds
         self._clock = clock
         self._start = clock() - spent_seconds

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from lightlm.data.shards import TokenShards, open_shards
 from lightlm.data.tokenizer import load_tokenizer
 from lightlm.evaluation import score_tokens
 from lightlm.generation import Generator, SamplingConfig
-from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import export_model
 from lightlm.model.transformer import Transformer
 from lightlm.store.commit import commit_folder, remove_folder
@@ -28,9 +28,9 @@ from lightlm.training.checkpoint import (
     load_latest,
     save_checkpoint,
 )
-from lightlm.training.config import TrainerConfig
 from lightlm.training.device import build_model
 from lightlm.training.events import Checkpointed, Event, Sampled, StepDone, Validated
+from lightlm.training.messages import TrainRequest, TrainResult
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.pace import Pace, StepPace, TimePace
 from lightlm.training.timing import used_memory
@@ -39,50 +39,17 @@ from lightlm.training.trainer import Progress, train
 EVENT_SECONDS = 0.25
 """Between two step events; the loss of those between is averaged into the next."""
 
+VALIDATION_STRETCHES = 8
+"""Places of the held-out text that the validation sample is taken from."""
+
 OVERFIT_MARGIN = 1.002
 """The final weights give way to the best ones where these validate better by more than this factor."""
-
-
-class TrainRequest(BaseModel):
-    """What to train, on what, and until when. `deadline`: seconds of time.monotonic(), for the loop's end."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
-
-    run_folder: Path
-    shards_folder: Path
-    tokenizer_folder: Path
-    model: ModelConfig
-    trainer: TrainerConfig
-    deadline: float
-    validation_tokens: int
-    sample_tokens: int
-    keep_best: bool = False
-    generation: dict[str, float | int] = {}
-
-
-class TrainResult(BaseModel):
-    """What a run reached. `folder` is the committed Hugging Face folder."""
-
-    model_config = ConfigDict(frozen=True)
-
-    folder: Path
-    step: int
-    total_tokens: int
-    training_seconds: float
-    final_learning_rate_factor: float
-    tokens_per_second: float
-    micro_batch_size: int
-    memory_bytes: int
-    is_stopped: bool
-    used_best_checkpoint: bool
 
 
 class TrainingRun:
     """Builds all parts of a run, resumes it from its newest checkpoint, and runs it once."""
 
-    def __init__(
-        self, request: TrainRequest, should_stop: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, request: TrainRequest, should_stop: Callable[[], bool] = lambda: False) -> None:
         self.request = request
         self.trainer = request.trainer
         self.should_stop = should_stop
@@ -91,12 +58,8 @@ class TrainingRun:
         self.model = build_model(request.model, request.trainer)
         self.optimizer = Optimizer(self.model, request.trainer)
         self.checkpoints = request.run_folder / "checkpoints"
-        self.state = (
-            load_latest(self.checkpoints, self.model, self.optimizer) or TrainingState()
-        )
-        self.counters = Progress(
-            self.state.step, self.state.total_tokens, self.state.micro_batch_size
-        )
+        self.state = load_latest(self.checkpoints, self.model, self.optimizer) or TrainingState()
+        self.counters = Progress(self.state.step, self.state.total_tokens, self.state.micro_batch_size)
         self.pace = self._choose_pace()
         self.sample = choose_validation_sample(self.shards, request.validation_tokens)
         self.best_bits = self.state.best_bits_per_byte or math.inf
@@ -198,9 +161,7 @@ class TrainingRun:
         if bits < self.best_bits:
             self.best_bits = bits
             if self.request.keep_best:
-                self.best_weights = {
-                    name: weight.detach().clone() for name, weight in self.model.named_parameters()
-                }
+                self.best_weights = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
         if self.request.sample_tokens:
             emit(Sampled(step, progress, self.trainer.sample_prompt, self._write_sample()))
         return bits
@@ -230,11 +191,7 @@ class TrainingRun:
             best_bits_per_byte=self.best_bits if math.isfinite(self.best_bits) else None,
         )
         folder = save_checkpoint(self.checkpoints, self.model, self.optimizer, state)
-        emit(
-            Checkpointed(
-                state.step, self._progress(), str(folder), time.monotonic() - started
-            )
-        )
+        emit(Checkpointed(state.step, self._progress(), str(folder), time.monotonic() - started))
 
     def _take_best(self, emit: Callable[[Event], None]) -> bool:
         """Put the best weights back if the final ones validate worse; return whether it was so."""
@@ -252,9 +209,7 @@ class TrainingRun:
             remove_folder(folder)
 
         def write(temporary: Path) -> dict[str, object]:
-            export_model(
-                self.model, request.tokenizer_folder, temporary, generation=request.generation
-            )
+            export_model(self.model, request.tokenizer_folder, temporary, generation=request.generation)
             return {"step": self.counters.step, "total_tokens": self.counters.total_tokens}
 
         committed = commit_folder(folder, "model", write).folder
@@ -313,24 +268,22 @@ class ValidationSample(BaseModel):
 
 
 def choose_validation_sample(shards: TokenShards, max_tokens: int) -> ValidationSample:
-    """Return documents spread evenly over the held-out text, about `max_tokens` tokens in all, at least one.
+    """Return stretches of held-out documents spread evenly over the text, about `max_tokens` tokens in all.
 
-    Each piece starts with the token before its document, which its first token is predicted from.
+    Each stretch starts with the token before its first document, which that one's first token is predicted from.
     """
     offsets = shards.validation_offsets().astype(np.int64)
     tokens = shards.tokens("validation")
-    lengths = np.diff(offsets[:, 0])
-    count = len(lengths)
-    wanted = max(1, min(count, int(max_tokens / max(1.0, float(lengths.mean())))))
-    chosen = sorted({int(i) for i in np.linspace(0, count - 1, wanted).round()})
-    pieces, num_bytes, taken = [], 0, 0
-    for index in chosen:
-        (start, start_byte), (end, end_byte) = offsets[index], offsets[index + 1]
-        if taken and taken + end - start > 2 * max_tokens:
-            continue
-        pieces.append(np.asarray(tokens[int(start) - 1 : int(end)]))
-        num_bytes += int(end_byte - start_byte)
-        taken += int(end - start)
+    count = len(offsets) - 1
+    num_stretches = min(VALIDATION_STRETCHES, count)
+    firsts = [index * count // num_stretches for index in range(num_stretches)] + [count]
+    pieces, num_bytes = [], 0
+    for first, limit in pairwise(firsts):
+        last = first + 1
+        while last < limit and offsets[last, 0] - offsets[first, 0] < max_tokens / num_stretches:
+            last += 1
+        pieces.append(np.asarray(tokens[int(offsets[first, 0]) - 1 : int(offsets[last, 0])]))
+        num_bytes += int(offsets[last, 1] - offsets[first, 1])
     return ValidationSample(pieces=pieces, num_bytes=num_bytes)
 
 

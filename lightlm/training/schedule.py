@@ -10,9 +10,7 @@ MOMENTUM_RAMP_FRACTION = 0.1
 """Of the budget; the momentum reaches its full value here."""
 
 
-def learning_rate_factor(
-    progress: float, *, warmup_fraction: float, cooldown_fraction: float
-) -> float:
+def learning_rate_factor(progress: float, *, warmup_fraction: float, cooldown_fraction: float) -> float:
     """Return what the peak learning rate is multiplied by at `progress` in [0, 1]: 1 at the peak, 0 at the end.
 
     A linear warm-up, a constant phase, and a linear cooldown that ends at zero when the budget does.

@@ -115,9 +115,7 @@ def train(
         )
 
 
-def measure_gradients(
-    model: Transformer, parameters: list[Tensor], batch: Batch, micro_batch_size: int
-) -> Measured:
+def measure_gradients(model: Transformer, parameters: list[Tensor], batch: Batch, micro_batch_size: int) -> Measured:
     """Return loss and gradient norm of a batch (B, T); leaves the mean gradient in `parameters`."""
     for parameter in parameters:
         parameter.grad = None

@@ -1,0 +1,60 @@
+"""The plan: shape, rates, batch, time and the reasons, chosen for a machine, a text and a budget.
+
+Owns the choice and what is said about it. Speeds come from budget.probe, losses from budget.scaling; no torch.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lightlm.model.config import ModelConfig
+from lightlm.training.config import TrainerConfig
+
+
+class Alternative(BaseModel):
+    """A plan that was not taken, in a line, and the bits per byte predicted for it."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    summary: str
+    predicted_bits_per_byte: float
+
+
+class Plan(BaseModel):
+    """All that training needs to know, and why. Times in seconds; predictions in bits per byte."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    planner: str
+    model: ModelConfig
+    trainer: TrainerConfig
+    num_parameters: int
+    expected_tokens: int
+    expected_epochs: float
+    tokens_per_second: Annotated[float, Field(gt=0)]
+    matrix_flops_per_second: float
+    training_seconds: float
+    reserve_seconds: float
+    validation_tokens: int
+    sample_tokens: int
+    evaluation_seconds: float
+    memory_bytes: int
+    predicted_bits_per_byte: float
+    predicted_low: float
+    predicted_high: float
+    keep_best: bool
+    reasons: list[str]
+    alternatives: list[Alternative]
+
+    def summary(self) -> str:
+        """Return the shape in a line."""
+        return summarize_shape(self.model)
+
+
+def summarize_shape(model: ModelConfig) -> str:
+    """Return "4 layers x 256 dims, 4 heads, vocabulary 2,048, context 128"."""
+    experts = f", {model.num_active_experts} of {model.num_experts} experts" if model.is_mixture_of_experts else ""
+    return (
+        f"{model.num_layers} layers x {model.model_dim} dims, {model.num_heads} heads, "
+        f"vocabulary {model.vocab_size:,}, context {model.context_length:,}{experts}"
+    )

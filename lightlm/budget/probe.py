@@ -1,0 +1,191 @@
+"""What this machine was measured to do: the rate of matrix products, and real training steps of a few shapes.
+
+Owns which measurements are made and how speed is read between them; the worker makes them. No torch.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lightlm.budget.scaling import load_calibration
+from lightlm.errors import ParameterError
+from lightlm.model.accounting import count_matrix_parameters, flops_per_token
+from lightlm.model.config import ModelConfig
+from lightlm.params import TrainingParams, describe_validation
+from lightlm.system import Device, SystemReport
+from lightlm.training.config import TrainerConfig
+
+FAST_BFLOAT16 = 1.3
+"""bfloat16 is used where its matrix products are at least this much faster than float32's."""
+
+
+class Computer(Protocol):
+    """Who makes the measurements: the worker process."""
+
+    def call(self, job: str, **arguments: Any) -> dict[str, Any]:
+        """Return the result of a job."""
+        ...
+
+
+class MachineRate(BaseModel):
+    """Where and in which precision training computes here, and how fast matrix products are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str
+    dtype: Literal["float32", "bfloat16"]
+    num_threads: int
+    flops_per_second: float
+    memory_bytes: int
+
+
+class TimedShape(BaseModel):
+    """One shape that was timed with real steps. Seconds a step; tokens a second in training and in scoring."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    model: ModelConfig
+    batch_tokens: int
+    is_compiled: bool
+    first_seconds: float
+    step_seconds: float
+    slow_step_seconds: float
+    tokens_per_second: float
+    score_tokens_per_second: float
+    memory_bytes: int
+
+    @property
+    def achieved_flops(self) -> float:
+        """Floating-point operations a second that the steps reached."""
+        return flops_per_token(self.model) * self.tokens_per_second
+
+
+class Probe(BaseModel):
+    """All figures that a plan is made of; a plan is reproducible from them (`--probe-file`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    machine: MachineRate
+    shapes: list[TimedShape]
+
+    def speed_of(self, model: ModelConfig, *, is_compiled: bool) -> float:
+        """Return the expected training tokens a second of a shape, read between the timed widths."""
+        return self.efficiency_at(model.model_dim, is_compiled) / flops_per_token(model)
+
+    def efficiency_at(self, model_dim: int, is_compiled: bool) -> float:
+        """Return the operations a second expected at a width: log-linear between timed widths, flat outside."""
+        priors = load_calibration()["speed"]
+        eager = sorted({s.model.model_dim: s.achieved_flops for s in self.shapes if not s.is_compiled}.items())
+        if not eager:
+            return priors["efficiency"] * self.machine.flops_per_second
+        reached = _interpolate(eager, model_dim)
+        if not is_compiled:
+            return reached
+        speedups = [s.achieved_flops / _interpolate(eager, s.model.model_dim) for s in self.shapes if s.is_compiled]
+        return reached * (max(speedups) if speedups else priors["compile_speedup"])
+
+    def score_speed(self, model: ModelConfig) -> float:
+        """Return the expected tokens a second of scoring held-out text."""
+        if not self.shapes:
+            return 2.0 * self.speed_of(model, is_compiled=False)
+        nearest = min(self.shapes, key=lambda s: abs(math.log(s.model.model_dim / model.model_dim)))
+        return nearest.score_tokens_per_second * flops_per_token(nearest.model) / flops_per_token(model)
+
+
+def measure_machine(params: TrainingParams, system: SystemReport, computer: Computer) -> MachineRate:
+    """Return the device, precision and measured matrix rate that training will use here.
+
+    Raises:
+        ParameterError: a device is demanded that is not there, or bfloat16 where the device has none.
+    """
+    device = choose_device(params.device, system)
+    num_threads = params.num_threads or system.num_cores
+    if params.dtype == "bfloat16" and not device.supports_bfloat16:
+        raise ParameterError(f"training.dtype is bfloat16, but {device.name} cannot compute it; give float32 or auto")
+    rates: dict[str, float] = {}
+    wanted = ["float32", "bfloat16"] if params.dtype == "auto" else [params.dtype]
+    for dtype in wanted:
+        if dtype == "bfloat16" and not device.supports_bfloat16:
+            continue
+        trainer = TrainerConfig(
+            batch_tokens=8, micro_batch_size=1, dtype=dtype, device=device_name(device), num_threads=num_threads
+        )
+        rates[dtype] = computer.call("measure_matrix_rate", trainer=trainer.model_dump())["flops_per_second"]
+    is_bfloat16 = rates.get("bfloat16", 0.0) >= FAST_BFLOAT16 * rates.get("float32", 0.0)
+    dtype = "bfloat16" if is_bfloat16 else "float32"
+    return MachineRate(
+        device=device_name(device),
+        dtype=dtype,
+        num_threads=num_threads,
+        flops_per_second=rates[dtype],
+        memory_bytes=system.available_memory_bytes if device.kind == "cpu" else device.memory_bytes,
+    )
+
+
+def choose_device(wanted: str, system: SystemReport) -> Device:
+    """Return the device to train on: the one named, or the first accelerator, or the CPU.
+
+    Raises:
+        ParameterError: the one named is not there.
+    """
+    kind = wanted.partition(":")[0]
+    devices = system.devices
+    if kind == "auto":
+        return next((d for d in devices if d.kind != "cpu"), devices[0])
+    for device in devices:
+        if device.kind == kind:
+            return device
+    raise ParameterError(
+        f"training.device is {wanted}, but this machine has {', '.join(d.kind for d in devices)}; give auto"
+    )
+
+
+def device_name(device: Device) -> str:
+    """Return the name that torch knows the device by."""
+    return device.kind
+
+
+def time_shape(computer: Computer, model: ModelConfig, trainer: TrainerConfig, max_seconds: float) -> TimedShape:
+    """Return what real steps of a shape take; about `max_seconds` after the first step."""
+    timing = computer.call(
+        "time_steps", model=model.model_dump(), trainer=trainer.model_dump(), max_seconds=max_seconds
+    )
+    return TimedShape(model=model, batch_tokens=trainer.batch_tokens, is_compiled=trainer.compile, **timing)
+
+
+def read_probe(path: Path) -> Probe:
+    """Return the figures saved by `lightlm plan --json`, to make the same plan again.
+
+    Raises:
+        ParameterError: the file does not hold a probe.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ParameterError(f"cannot read the probe file {path}: {error}") from None
+    if isinstance(values, Mapping) and "probe" in values:
+        values = values["probe"]
+    try:
+        return Probe.model_validate(values)
+    except ValidationError as error:
+        raise ParameterError(f"{path} is not a probe file: {describe_validation(error)}") from None
+
+
+def matrix_flops(model: ModelConfig) -> int:
+    """Return the operations a token of the matrices alone, in training: 6 a parameter."""
+    return 6 * count_matrix_parameters(model)
+
+
+def _interpolate(points: list[tuple[int, float]], width: int) -> float:
+    if width <= points[0][0]:
+        return points[0][1]
+    for (left, low), (right, high) in pairwise(points):
+        if width <= right:
+            share = math.log(width / left) / math.log(right / left)
+            return math.exp((1 - share) * math.log(low) + share * math.log(high))
+    return points[-1][1]

@@ -1,0 +1,128 @@
+"""Rules of scale: what loss a size and an amount of text reach, and which vocabulary, batch and rates suit them.
+
+Pure arithmetic over the constants of calibration.json, which benchmarks/calibrate.py measures. No torch.
+Source: the parametric law of Hoffmann et al. (arXiv 2203.15556) with the value of repeated text of
+Muennighoff et al. (arXiv 2305.16264), in bits per byte instead of nats a token.
+"""
+
+import json
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+CALIBRATION = Path(__file__).parent / "calibration.json"
+
+
+@lru_cache(maxsize=1)
+def load_calibration() -> dict[str, dict[str, float]]:
+    """Return the constants of all rules."""
+    return json.loads(CALIBRATION.read_text(encoding="utf-8"))
+
+
+class Prediction(NamedTuple):
+    """Bits per byte: the middle and an interval that holds about nine of ten runs."""
+
+    bits_per_byte: float
+    low: float
+    high: float
+
+
+def worth_of_repeats(seen: float, unique: float) -> float:
+    """Return how much fresh text `seen` bytes are worth when only `unique` bytes are different.
+
+    Each further epoch is worth less; all repeats together at most `repeats_worth` times the unique text.
+    """
+    if seen <= unique:
+        return seen
+    horizon = load_calibration()["loss"]["repeats_worth"]
+    repeats = seen / unique - 1.0
+    return unique * (1.0 + horizon * (1.0 - math.exp(-repeats / horizon)))
+
+
+def predict_loss(matrix_parameters: int, seen_bytes: float, unique_bytes: float) -> Prediction:
+    """Return the held-out bits per byte of a model that read `seen_bytes` of a text of `unique_bytes`."""
+    law = load_calibration()["loss"]
+    data = max(1.0, worth_of_repeats(seen_bytes, unique_bytes))
+    bits = (
+        law["floor"]
+        + law["size_scale"] * matrix_parameters ** -law["size_exponent"]
+        + law["data_scale"] * data ** -law["data_exponent"]
+    )
+    bits = min(bits, 8.0)
+    error = law["relative_error"]
+    return Prediction(bits, bits * (1 - error), bits * (1 + error))
+
+
+def choose_vocab_size(training_flops: float, text_bytes: int) -> int:
+    """Return a power of two that suits the compute and the text, end-of-text token included.
+
+    A large vocabulary shortens the text but costs arithmetic in the head and needs text to learn its entries.
+    """
+    rule = load_calibration()["vocabulary"]
+    wanted = rule["size"] * (max(training_flops, 1.0) / rule["at_flops"]) ** rule["exponent"]
+    wanted = min(wanted, max(rule["smallest"], text_bytes / rule["bytes_an_entry"]))
+    wanted = min(max(wanted, rule["smallest"]), rule["largest"])
+    return 2 ** round(math.log2(wanted))
+
+
+def choose_batch_tokens(expected_tokens: float, context_length: int) -> int:
+    """Return the tokens of an optimizer step: a power of two, at least one sequence."""
+    rule = load_calibration()["batch"]
+    wanted = rule["tokens"] * (max(expected_tokens, 1.0) / rule["at_tokens"]) ** rule["exponent"]
+    wanted = min(max(wanted, rule["smallest"]), rule["largest"])
+    return max(context_length, 2 ** round(math.log2(wanted)))
+
+
+def choose_context_length(expected_tokens: float, train_tokens: int) -> int:
+    """Return the tokens of a sequence: longer when there is time to learn from far back, never above the text."""
+    rule = load_calibration()["context"]
+    wanted = int(rule["tokens"])
+    threshold = rule["long_from_tokens"]
+    while expected_tokens >= threshold and wanted < rule["longest"]:
+        wanted *= 2
+        threshold *= 8
+    while wanted > 8 and wanted * 4 > train_tokens:
+        wanted //= 2
+    return wanted
+
+
+class LearningRates(NamedTuple):
+    """Peak learning rates of the four kinds of parameters."""
+
+    matrix: float
+    embedding: float
+    head: float
+    gain: float
+
+
+def choose_learning_rates(batch_tokens: int, model_dim: int, scale: float = 1.0) -> LearningRates:
+    """Return peak rates: by the square root of the batch, the head's also by the width.
+
+    Source of the exponents: nanochat, scripts/base_train.py; the values are our own sweep's.
+    """
+    rule = load_calibration()["rates"]
+    by_batch = scale * (batch_tokens / rule["at_batch_tokens"]) ** rule["batch_exponent"]
+    by_width = (model_dim / rule["at_model_dim"]) ** rule["head_dim_exponent"]
+    return LearningRates(
+        matrix=rule["matrix"] * by_batch,
+        embedding=rule["embedding"] * by_batch * by_width,
+        head=rule["head"] * by_batch * by_width,
+        gain=rule["gain"] * by_batch,
+    )
+
+
+class Regularization(NamedTuple):
+    """What keeps a model from learning a repeated text by heart."""
+
+    weight_decay: float
+    dropout: float
+
+
+def choose_regularization(epochs: float) -> Regularization:
+    """Return weight decay and dropout by how often the text is read."""
+    if epochs <= 2:
+        return Regularization(0.0, 0.0)
+    if epochs <= 8:
+        return Regularization(0.1, 0.05)
+    return Regularization(0.3, 0.1)

@@ -1,0 +1,42 @@
+"""What is asked of the worker's training job, and what comes back. No torch: both sides read it."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from lightlm.model.config import ModelConfig
+from lightlm.training.config import TrainerConfig
+
+
+class TrainRequest(BaseModel):
+    """What to train, on what, and until when. `deadline`: seconds of time.monotonic(), for the loop's end."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    run_folder: Path
+    shards_folder: Path
+    tokenizer_folder: Path
+    model: ModelConfig
+    trainer: TrainerConfig
+    deadline: float
+    validation_tokens: int
+    sample_tokens: int
+    keep_best: bool = False
+    generation: dict[str, float | int] = {}
+
+
+class TrainResult(BaseModel):
+    """What a run reached. `folder` is the committed Hugging Face folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: Path
+    step: int
+    total_tokens: int
+    training_seconds: float
+    final_learning_rate_factor: float
+    tokens_per_second: float
+    micro_batch_size: int
+    memory_bytes: int
+    is_stopped: bool
+    used_best_checkpoint: bool

@@ -1,0 +1,181 @@
+"""The parent's side of the worker: starts it, gives it jobs, restarts it when it dies. No torch here.
+
+Owns the mapping of how the worker ended to what is done: a memory kill shrinks the micro-batch, a crash resumes
+from the newest checkpoint, five deaths without progress end the run.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import lightlm.errors
+from lightlm.errors import LightLMError, WorkerError
+from lightlm.training.events import WorkerRestarted, to_json
+
+MAX_RESTARTS = 5
+"""Deaths of the worker without a new step in between, after which the run ends."""
+
+STOP_SECONDS = 10.0
+"""What a worker gets to save and end before it is killed."""
+
+
+class WorkerDied(WorkerError):
+    """The worker ended in the middle of a job. `exit_code` is negative for a signal."""
+
+    def __init__(self, exit_code: int, log: Path) -> None:
+        self.exit_code_of_worker = exit_code
+        super().__init__(f"{describe_exit(exit_code)}; its last lines are in {log}")
+
+    @property
+    def is_memory_kill(self) -> bool:
+        """Whether the operating system probably killed it for its memory."""
+        return self.exit_code_of_worker in (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+
+def describe_exit(exit_code: int) -> str:
+    """Return a sentence on how a process ended."""
+    if exit_code == -signal.SIGKILL:
+        return "the training process was killed (signal 9; most often the system was out of memory)"
+    if exit_code < 0:
+        return f"the training process was ended by signal {-exit_code}"
+    return f"the training process ended with exit code {exit_code}"
+
+
+class Worker:
+    """One child process that computes; start it early, it imports torch while the caller goes on."""
+
+    def __init__(self, run_folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.run_folder = run_folder
+        self.environment = dict(environment or {})
+        self.log = run_folder / "worker.log"
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+
+    def start(self) -> None:
+        """Start the child process; does not wait for it."""
+        self.run_folder.mkdir(parents=True, exist_ok=True)
+        self._answers = queue.Queue()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "lightlm.training.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | self.environment,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        threading.Thread(target=_read_answers, args=(self._process.stdout, self._answers), daemon=True).start()
+
+    def call(self, job: str, **arguments: Any) -> dict[str, Any]:
+        """Return the result of a job, its events dropped.
+
+        Raises:
+            WorkerDied: the child process ended.
+            LightLMError: as the job raised it.
+        """
+        for record in self.stream(job, **arguments):
+            if "result" in record:
+                return record["result"]
+        raise AssertionError("a stream ends with its result or an error")
+
+    def stream(self, job: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+        """Yield the events of a job and, last, {"result": ...}; errors as `call`."""
+        if self._process is None:
+            self.start()
+        process = self._process
+        assert process is not None and process.stdin is not None
+        try:
+            process.stdin.write(json.dumps({"job": job, "arguments": arguments}) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise WorkerDied(process.wait(), self.log) from None
+        while True:
+            record = self._answers.get()
+            if record is None:
+                self._process = None
+                raise WorkerDied(process.wait(), self.log)
+            if "error" in record:
+                raise _revive(record["error"])
+            if "ready" in record:
+                continue
+            yield record
+            if "result" in record:
+                return
+
+    def train(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield a training run's events and its result, across deaths of the worker.
+
+        After a memory kill the micro-batch is halved; the run resumes from its newest checkpoint.
+
+        Raises:
+            WorkerError: five deaths in a row without a new step.
+        """
+        request = json.loads(json.dumps(dict(request), default=str))
+        deaths, last_step, last_progress = 0, -1, 0.0
+        while True:
+            try:
+                for record in self.stream("train", **request):
+                    if record.get("step", -1) > last_step:
+                        last_step, last_progress, deaths = record["step"], record["progress"], 0
+                    yield record
+                return
+            except WorkerDied as death:
+                deaths += 1
+                if deaths > MAX_RESTARTS:
+                    raise WorkerError(f"{death}; gave up after {MAX_RESTARTS} restarts") from None
+                if death.is_memory_kill:
+                    trainer = request["trainer"]
+                    trainer["micro_batch_size"] = max(1, trainer["micro_batch_size"] // 2)
+                yield to_json(WorkerRestarted(max(0, last_step), last_progress, str(death), deaths))
+
+    def interrupt(self) -> None:
+        """Ask the running job to end at its next step and keep what it reached."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """End the child process: its input ends, then it has `seconds`, then it is killed."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        deadline = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+    def __enter__(self) -> "Worker":
+        """Start the process."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it."""
+        self.stop()
+
+
+def _read_answers(stream: TextIO, answers: "queue.Queue[dict[str, Any] | None]") -> None:
+    for line in stream:
+        answers.put(json.loads(line))
+    answers.put(None)
+
+
+def _revive(error: Mapping[str, str]) -> LightLMError:
+    kind = getattr(lightlm.errors, error["kind"], WorkerError)
+    return kind(error["message"])

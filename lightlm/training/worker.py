@@ -1,0 +1,130 @@
+"""The child process that computes: it imports torch once and then runs one job after another.
+
+Speaks JSON lines: a job on standard input, events and one result on standard output. It ends when its input ends,
+so it never outlives the parent; SIGTERM and SIGINT let the step in progress end and keep what was reached.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from lightlm.errors import LightLMError
+
+Emit = Callable[[dict[str, Any]], None]
+Job = Callable[[dict[str, Any], Emit, threading.Event], dict[str, Any]]
+
+
+def describe_devices(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
+    """Return the devices that torch sees here."""
+    from lightlm.system import describe_devices
+
+    return {"devices": [device.model_dump() for device in describe_devices()]}
+
+
+def time_steps(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
+    """Return a StepTiming of one configuration."""
+    from lightlm.model.config import ModelConfig
+    from lightlm.training.config import TrainerConfig
+    from lightlm.training.timing import time_steps
+
+    model = ModelConfig.model_validate(arguments["model"])
+    trainer = TrainerConfig.model_validate(arguments["trainer"])
+    return time_steps(model, trainer, arguments["max_seconds"]).model_dump()
+
+
+def measure_matrix_rate(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
+    """Return the rate of matrix products, in floating-point operations a second."""
+    from lightlm.training.config import TrainerConfig
+    from lightlm.training.timing import measure_matrix_rate
+
+    trainer = TrainerConfig.model_validate(arguments["trainer"])
+    return {"flops_per_second": measure_matrix_rate(trainer)}
+
+
+def train(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
+    """Run one training run; events as they happen; the TrainResult."""
+    from lightlm.training.events import to_json
+    from lightlm.training.run import TrainingRun, TrainRequest
+
+    request = TrainRequest.model_validate(arguments)
+    run = TrainingRun(request, should_stop=stop.is_set)
+    return run.run(lambda event: emit(to_json(event))).model_dump(mode="json")
+
+
+def evaluate(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
+    """Return the Score of a Hugging Face folder on the held-out text of shards, until `deadline`."""
+    from lightlm.data.shards import open_shards
+    from lightlm.evaluation import evaluate_shards
+    from lightlm.model.hugging_face import load_model
+    from lightlm.store.commit import open_commit
+    from lightlm.training.config import TrainerConfig
+    from lightlm.training.device import prepare
+
+    trainer = TrainerConfig.model_validate(arguments["trainer"])
+    folder = open_commit(Path(arguments["folder"]), "model").folder
+    model = load_model(folder, device=trainer.device, kernel=trainer.attention)
+    prepare(model, trainer.model_copy(update={"compile": False}))
+    deadline = arguments["deadline"]
+    score = evaluate_shards(
+        model,
+        open_shards(Path(arguments["shards_folder"])),
+        max_bytes=arguments["max_bytes"],
+        should_stop=lambda: stop.is_set() or time.monotonic() > deadline,
+    )
+    return score.model_dump()
+
+
+JOBS: dict[str, Job] = {
+    job.__name__: job for job in (describe_devices, time_steps, measure_matrix_rate, train, evaluate)
+}
+
+
+def serve(answers: TextIO) -> None:
+    """Run jobs from standard input until it ends."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    jobs: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    threading.Thread(target=_read_jobs, args=(jobs, stop), daemon=True).start()
+    lock = threading.Lock()
+
+    def emit(record: dict[str, Any]) -> None:
+        with lock:
+            answers.write(json.dumps(record) + "\n")
+            answers.flush()
+
+    import torch  # the long import, while the parent goes on
+
+    emit({"ready": torch.__version__})
+    while (job := jobs.get()) is not None:
+        try:
+            emit({"result": JOBS[job["job"]](job["arguments"], emit, stop)})
+        except LightLMError as error:
+            emit({"error": {"kind": type(error).__name__, "message": str(error)}})
+        except BrokenPipeError:
+            return
+
+
+def _read_jobs(jobs: "queue.Queue[dict[str, Any] | None]", stop: threading.Event) -> None:
+    for line in sys.stdin:
+        jobs.put(json.loads(line))
+    stop.set()  # the parent is gone or done: what runs now ends at its next step
+    jobs.put(None)
+
+
+def main() -> None:
+    """Serve jobs; whatever libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(answers)
+
+
+if __name__ == "__main__":
+    main()
