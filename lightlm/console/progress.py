@@ -17,7 +17,7 @@ from rich.text import Text
 
 from lightlm.budget.ledger import Ledger
 from lightlm.console.quantities import say_count, say_seconds
-from lightlm.console.terminal import choose_marks, draw_text, is_live, open_console
+from lightlm.console.terminal import draw_text, is_live, open_console
 from lightlm.training.events import (
     Checkpointed,
     Event,
@@ -26,6 +26,7 @@ from lightlm.training.events import (
     StepDone,
     StepSkipped,
     Validated,
+    WorkerRestarted,
 )
 
 LINE_SECONDS = 5.0
@@ -38,7 +39,7 @@ STEPS_SHOWN = 20
 """Steps that the shown loss and speed are means over: one step's loss jumps too much to read."""
 
 SAMPLE_LINES = 3
-STAGE_COLUMNS = 10
+KIND_COLUMNS = 8
 
 
 class TrainingNumbers:
@@ -93,7 +94,7 @@ class TrainingNumbers:
 class Progress:
     """What a person sees of a run from start to end; a context manager.
 
-    `quiet` shows nothing. Its methods never raise because nobody reads any more.
+    With `is_quiet` it shows nothing. Its methods never raise because nobody reads any more.
     """
 
     def __init__(self, ledger: Ledger, *, console: Console | None = None, quiet: bool = False) -> None:
@@ -101,9 +102,8 @@ class Progress:
         self.console = console or open_console()
         self.numbers = TrainingNumbers()
         self.stage = ""
-        self._finished: list[str] = []
         self._last_line = -LINE_SECONDS
-        self._is_silent = quiet
+        self.is_quiet = quiet
         self._live: Live | None = None
         if not quiet and is_live(self.console):
             self._live = Live(
@@ -131,9 +131,7 @@ class Progress:
             self._live.stop()
 
     def enter_stage(self, name: str) -> None:
-        """Say that a stage begins; the one before it is then finished."""
-        if self.stage:
-            self._finished.append(self.stage)
+        """Say that a stage begins, in the words of a person: "Preparing the tokenizer"."""
         self.stage = name
         self._print("stage", name)
 
@@ -158,6 +156,8 @@ class Progress:
             self._print("note", f"step {event.step:,} skipped: its loss or gradient is not finite")
         elif isinstance(event, MicroBatchReduced):
             self._print("note", f"out of memory: {event.micro_batch_size} sequences at a time now")
+        elif isinstance(event, WorkerRestarted):
+            self._print("note", f"the worker died ({event.reason}); training resumes at step {event.step:,}")
         elif isinstance(event, Checkpointed) and not self._live:
             self._print("saved", f"checkpoint of step {event.step:,}")
 
@@ -171,19 +171,12 @@ class Progress:
             ProgressBar(total=budget, completed=min(elapsed, budget)),
             f"{say_seconds(elapsed)} of {say_seconds(budget)}, {say_seconds(self.ledger.remaining_seconds)} left",
         )
-        lines: list[RenderableType] = [bar, self._draw_stages()]
+        lines: list[RenderableType] = [bar, draw_text(self.stage, "bold")]
         if phrases := self.numbers.describe():
             lines.append(Text("   ".join(phrases), no_wrap=True, overflow="ellipsis"))
         if self.numbers.sample:
             lines.append(self._draw_sample(self.numbers.sample))
         return Panel(Group(*lines), title="lightlm", title_align="left", border_style="dim")
-
-    def _draw_stages(self) -> Text:
-        mark = choose_marks(self.console).passed
-        line = Text(no_wrap=True, overflow="ellipsis")
-        for name in self._finished:
-            line.append_text(draw_text(f"{mark} {name}  ", "green"))
-        return line.append_text(draw_text(self.stage, "bold"))
 
     def _draw_sample(self, sample: Sampled) -> Text:
         width = max(20, self.console.width - 6) * SAMPLE_LINES
@@ -191,12 +184,12 @@ class Progress:
         return draw_text(words if len(words) <= width else f"{words[: width - 3]}...", "italic dim")
 
     def _print(self, kind: str, message: str) -> None:
-        if self._is_silent or (self._live and kind == "stage"):
+        if self.is_quiet:
             return
-        line = Text(f"{self.ledger.elapsed_seconds:7.1f} s  {kind:<{STAGE_COLUMNS}}", style="dim")
+        line = Text(f"{self.ledger.elapsed_seconds:7.1f} s  {kind:<{KIND_COLUMNS}}", style="dim")
         line.append_text(draw_text(message))
         try:
             self.console.print(line, soft_wrap=True)
         except OSError:
             # A full disk behind `2>`: the run goes on unseen. (A closed pipe ends in PatientConsole.)
-            self._is_silent = True
+            self.is_quiet = True

@@ -10,7 +10,7 @@ import pytest
 from lightlm.budget.ledger import Ledger
 from lightlm.console.progress import Progress, TrainingNumbers
 from lightlm.console.terminal import open_console
-from lightlm.training.events import Checkpointed, Sampled, StepDone, StepSkipped, Validated
+from lightlm.training.events import Checkpointed, Sampled, StepDone, StepSkipped, Validated, WorkerRestarted
 
 
 class Clock:
@@ -64,10 +64,12 @@ def test_scores_and_skipped_steps_are_said_at_once() -> None:
         progress.show(Validated(7, 0.2, 2.345678, 0.1))
         progress.show(StepSkipped(8, 0.2, float("nan"), float("inf")))
         progress.show(Checkpointed(9, 0.3, "anywhere", 0.1))
+        progress.show(WorkerRestarted(3, 0.3, "killed by signal 9", 1))
         progress.say("the Hub is out of reach")
     said = stream.getvalue()
     assert "step 7: 2.346 bits per byte" in said
     assert "step 8 skipped" in said
+    assert "died (killed by signal 9); training resumes at step 3" in said
     assert "checkpoint of step 9" in said
     assert "the Hub is out of reach" in said
 
@@ -105,7 +107,7 @@ def test_the_panel_shows_time_left_stage_numbers_and_the_sample_escaped() -> Non
     console = open_console(io.StringIO())
     console.print(progress.draw())
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    for words in ("24 s of 72 s, 48 s left", "subset", "training", "step 3", "loss 5.250", "2.500 bits per byte"):
+    for words in ("24 s of 72 s, 48 s left", "training", "step 3", "loss 5.250", "2.500 bits per byte"):
         assert words in shown
     assert "2,000 tokens/s" in shown
     assert "Sea\\x1b]0;x" in shown
