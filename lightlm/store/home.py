@@ -1,0 +1,27 @@
+"""LIGHTLM_HOME: the one folder that holds all state, outside any checkout."""
+
+import os
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from lightlm.errors import StoreError
+
+
+def find_home() -> Path:
+    """Return the absolute path of LIGHTLM_HOME, or of the platform's user data folder; created, private.
+
+    Raises:
+        StoreError: it cannot be created or written to.
+    """
+    named = os.environ.get("LIGHTLM_HOME", "").strip()
+    home = (Path(named).expanduser() if named else user_data_path("lightlm")).absolute()
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(
+            f"cannot create {home} ({error.strerror}); give a folder that you can write to: LIGHTLM_HOME=/path"
+        ) from None
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise StoreError(f"{home} is not writable; give a folder that you can write to: LIGHTLM_HOME=/path")
+    return home

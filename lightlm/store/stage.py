@@ -1,0 +1,80 @@
+"""Stage folders: what a stage makes, kept under the fingerprint of what it was made from.
+
+Owns LIGHTLM_HOME/store: one builder a fingerprint, others wait and share; a corrupt folder is set aside and rebuilt.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightlm.errors import CorruptError
+from lightlm.store.commit import Commit, commit_folder, explain_refusals, open_commit
+from lightlm.store.home import find_home
+from lightlm.store.lock import hold_lock, ignore
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's committed folder; `reused` where an earlier run made it."""
+
+    folder: Path
+    fingerprint: str
+    meta: dict[str, Any]
+    reused: bool
+
+
+def fingerprint(kind: str, key: Mapping[str, Any]) -> str:
+    """Return 16 hex digits that name what is made of `key`: SHA-256 of its canonical JSON."""
+    text = json.dumps([kind, key], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def open_stage(
+    kind: str,
+    key: Mapping[str, Any],
+    build: Callable[[Path], Mapping[str, Any]],
+    *,
+    report: Callable[[str], None] = ignore,
+) -> Stage:
+    """Return the stage of `key`: as an earlier run left it, or built now by `build` (see commit_folder).
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    name = fingerprint(kind, key)
+    folder = _stage_folder(kind, name)
+    with hold_lock(folder.parent / f".{name}.lock", report=report):
+        found = _open_or_set_aside(folder, kind, report)
+        if found is not None:
+            return Stage(folder, name, found.meta, reused=True)
+        made = commit_folder(folder, kind, build)
+        return Stage(folder, name, made.meta, reused=False)
+
+
+def find_stage(kind: str, key: Mapping[str, Any]) -> Stage | None:
+    """Return the stage of `key` if it is there and verifies."""
+    name = fingerprint(kind, key)
+    found = _open_or_set_aside(_stage_folder(kind, name), kind, ignore)
+    return None if found is None else Stage(found.folder, name, found.meta, reused=True)
+
+
+def _stage_folder(kind: str, name: str) -> Path:
+    return find_home() / "store" / kind / name
+
+
+def _open_or_set_aside(folder: Path, kind: str, report: Callable[[str], None]) -> Commit | None:
+    if not folder.exists():
+        return None
+    try:
+        return open_commit(folder, kind)
+    except CorruptError as error:
+        aside = find_home() / "store" / "quarantine" / f"{kind}-{folder.name}-{secrets.token_hex(3)}"
+        report(f"{error}; set aside as {aside} and made anew")
+        with explain_refusals(aside):
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(aside)
+        return None
