@@ -1,7 +1,7 @@
 """Only lightlm/store writes to disk, and nothing runs or unpickles what it reads.
 
-A module that fills the temporary folder which the store hands it is named in FILLS_A_COMMIT: its
-bytes become visible only by the store's rename.
+A module that fills a folder which the store hands it, or that must hand an open file to a child
+process, is named in EXCUSED.
 """
 
 import ast
@@ -12,8 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-FILLS_A_COMMIT: dict[str, str] = {}
-"""Module -> what it writes into a folder that `commit_folder` or `open_stage` gave it."""
+EXCUSED: dict[str, str] = {
+    "lightlm/training/supervisor.py": "opens the log that the worker's own output goes to",
+}
+"""Module -> what it writes, and why that is safe. An entry that is not needed is an error."""
 
 WRITING_METHODS = {"write_text", "write_bytes", "touch", "symlink_to", "hardlink_to"}
 WRITING_CALLS = {
@@ -85,7 +87,7 @@ def find_dangers(tree: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", list_modules(), ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_a_module_outside_the_store_writes_no_file(path: Path) -> None:
-    if path.relative_to(ROOT).as_posix() in FILLS_A_COMMIT:
+    if path.relative_to(ROOT).as_posix() in EXCUSED:
         return
     assert list(find_writes(ast.parse(path.read_text(encoding="utf-8")))) == []
 
@@ -95,10 +97,9 @@ def test_a_module_runs_no_text_as_code(path: Path) -> None:
     assert list(find_dangers(ast.parse(path.read_text(encoding="utf-8")))) == []
 
 
-def test_every_module_excused_from_writing_does_write_and_says_so_to_the_store() -> None:
-    for name in FILLS_A_COMMIT:
-        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
-        assert list(find_writes(tree)), f"{name} writes nothing any more: take it off the list"
+def test_every_excused_module_does_write() -> None:
+    idle = [n for n in EXCUSED if not list(find_writes(ast.parse((ROOT / n).read_text("utf-8"))))]
+    assert idle == [], "take these off the list"
 
 
 @pytest.mark.parametrize(
