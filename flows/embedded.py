@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lightlm.errors import LightLMError
+from lightlm.store.lock import hold_lock
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -150,7 +151,8 @@ class EmbeddedApi:
     def _read_errors(self) -> str:
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        return " / ".join(line.strip() for line in lines[-5:])
+        causes = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+        return " / ".join(line.strip() for line in causes[-1:] or lines[-5:])
 
 
 def start_api() -> EmbeddedApi | None:
@@ -215,6 +217,14 @@ def serve() -> None:
     gc.disable()
     import uvicorn
     from prefect.server.api.server import create_app
+    from prefect.settings import get_current_settings
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            # Commands that start together on a fresh database would run its migrations together:
+            # without this lock 2 of 9 died so ("no such column", three at a time).
+            with hold_lock(get_current_settings().home / "start.lock"):
+                await super().startup(sockets)
 
     config = uvicorn.Config(
         create_app(ephemeral=True, final=True),
@@ -227,7 +237,7 @@ def serve() -> None:
     gc.freeze()
     gc.enable()
     sockets = [socket.socket(fileno=fd) for fd in listeners]
-    uvicorn.Server(config).run(sockets=sockets or None)
+    Server(config).run(sockets=sockets or None)
 
 
 def _end_with_parent() -> None:

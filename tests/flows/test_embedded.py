@@ -26,7 +26,9 @@ api = start_api()
 if sys.argv[3] == "healthy":
     api.wait()
 print(api.process.pid, flush=True)
-sys.stdin.read()
+if sys.stdin.readline() == "wait\\n":
+    api.wait()
+    print("healthy", flush=True)
 """
 
 
@@ -118,6 +120,16 @@ def test_a_named_server_is_left_to_prefect(tmp_path: Path) -> None:
     assert os.environ["PREFECT_API_URL"] == "http://example.test/api"
     assert "PREFECT_HOME" not in os.environ
     assert "PREFECT_API_AUTH_STRING" not in os.environ
+
+
+@pytest.mark.slow
+def test_commands_that_start_together_on_a_fresh_database_all_get_their_api(tmp_path: Path) -> None:
+    owners = [start_owner(tmp_path, "started")[0] for _ in range(3)]
+    for owner in owners:
+        assert owner.stdin is not None
+        owner.stdin.write("wait\n")
+        owner.stdin.flush()
+    assert [owner.communicate()[0].strip() for owner in owners] == ["healthy"] * 3
 
 
 @pytest.mark.parametrize("state", ["started", "healthy"])
