@@ -87,6 +87,9 @@ def apply_settings(home: Path) -> None:
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(START_SECONDS),
+            # The embedded API has no pages. `prefect server start` on the same PREFECT_HOME has, here:
+            # links to a run lead somewhere from then on.
+            "PREFECT_UI_URL": "http://127.0.0.1:4200",
             # The terminal belongs to LightLM's own panel; Prefect's record keeps the INFO lines.
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
         }
