@@ -1,0 +1,174 @@
+"""Data sets of the Hugging Face Hub: found, downloaded once, and read as files.
+
+Owns the one conversation with the Hub, its time-out and its error messages. HF_ENDPOINT, HF_TOKEN, HF_HOME and
+HF_HUB_OFFLINE are honoured by huggingface_hub itself. No code of a data set is ever run.
+"""
+
+import importlib
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightlm.data.files import SPLIT_WORDS, TABLE_SUFFIXES, TEXT_SUFFIXES
+from lightlm.errors import DatasetError
+from lightlm.params import DatasetParams
+
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+
+CONVERTED = "refs/convert/parquet"
+"""The branch in which the Hub keeps a parquet copy of data sets in other formats."""
+
+
+class HubUnreachable(Exception):
+    """The Hub did not answer within the time given; `args[0]` says how."""
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """The files of a data set by split, at one commit."""
+
+    repository: str
+    commit: str
+    splits: dict[str, tuple[str, ...]]
+
+
+def find_hub_files(params: DatasetParams) -> HubFiles:
+    """Return which files of the Hub make up the data set that `params` name.
+
+    Raises:
+        HubUnreachable: no answer within `hub_timeout_seconds`, all tries together.
+        DatasetError: the Hub answers, but has no such data set, configuration, or no readable files.
+    """
+    return _within(params.hub_timeout_seconds, lambda: _ask_for_files(params))
+
+
+def download_split(found: HubFiles, split: str) -> tuple[Path, ...]:
+    """Return the local copies of a split's files, downloaded if they are not in the Hub's cache yet.
+
+    Raises:
+        HubUnreachable: the connection broke; what was downloaded stays in the cache.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return tuple(
+            Path(hf_hub_download(found.repository, name, repo_type="dataset", revision=found.commit))
+            for name in found.splits[split]
+        )
+    except (_connection_error(), HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise HubUnreachable(f"download of {found.repository} failed: {_first_line(error)}") from None
+
+
+def _ask_for_files(params: DatasetParams) -> HubFiles:
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if constants.HF_HUB_OFFLINE:
+        raise HubUnreachable("HF_HUB_OFFLINE is set")
+    api, name = HfApi(), params.source
+    try:
+        info = api.dataset_info(name, revision=params.revision, timeout=params.hub_timeout_seconds)
+        splits = group_splits([file.rfilename for file in info.siblings or []], params.config)
+        if not splits and params.revision is None:
+            info = api.dataset_info(name, revision=CONVERTED, timeout=params.hub_timeout_seconds)
+            splits = group_splits([file.rfilename for file in info.siblings or []], params.config)
+    except GatedRepoError:
+        raise DatasetError(f"{name} asks for consent on its page first; give it there and set HF_TOKEN") from None
+    except RevisionNotFoundError:
+        raise DatasetError(
+            f"{name} has no revision {params.revision or CONVERTED!r}; give dataset.revision another value"
+        ) from None
+    except RepositoryNotFoundError:
+        raise DatasetError(
+            f"the Hub has no data set {name!r} that you may read; check the id (OWNER/NAME), or set HF_TOKEN "
+            "for a private one. A local file or folder is named by its path"
+        ) from None
+    except (_connection_error(), HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        raise HubUnreachable(_first_line(error)) from None
+    if not splits:
+        configs = list_configs([file.rfilename for file in info.siblings or []])
+        raise DatasetError(
+            f"{name} has no readable files for configuration {params.config!r}; "
+            f"configurations: {', '.join(configs) or 'none found'}; give one as --dataset-config"
+        )
+    return HubFiles(name, info.sha or "", splits)
+
+
+def group_splits(names: list[str], config: str | None) -> dict[str, tuple[str, ...]]:
+    """Return a repository's data files by split: those of `config`, in its folder or with its name in theirs.
+
+    Without a configuration, all files, which must then lie in one folder.
+    """
+    readable = [n for n in sorted(names) if n.lower().endswith(TABLE_SUFFIXES + TEXT_SUFFIXES) and not _is_about(n)]
+    if config is not None:
+        readable = [n for n in readable if config in Path(n).parts[:-1]] or [
+            n for n in readable if Path(n).stem.startswith(config)
+        ]
+    elif len(list_configs(names)) > 1:
+        return {}
+    suffixes = {Path(n).suffix.lower() for n in readable}
+    wanted = next((s for s in TABLE_SUFFIXES + TEXT_SUFFIXES if s in suffixes), None)
+    splits: dict[str, list[str]] = {}
+    for name in readable:
+        if Path(name).suffix.lower() == wanted:
+            words = re.split(r"[^a-z]+", "/".join(Path(name).parts[-2:]).lower())
+            split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
+            splits.setdefault(split, []).append(name)
+    return {split: tuple(files) for split, files in splits.items()}
+
+
+def list_configs(names: list[str]) -> list[str]:
+    """Return the folders that hold a repository's data files: its configurations, as the Hub lays them out."""
+    folders = set()
+    for name in names:
+        if name.lower().endswith(TABLE_SUFFIXES + TEXT_SUFFIXES) and not _is_about(name):
+            parts = [part for part in Path(name).parts[:-1] if part not in SPLIT_WORDS]
+            folders.add(parts[-1] if parts else "default")
+    return sorted(folders)
+
+
+def _within(seconds: float, ask: Callable[[], HubFiles]) -> HubFiles:
+    """Run `ask` in a thread that is left behind when it takes too long: retries and slow answers count together."""
+    answer: dict[str, Any] = {}
+
+    def run() -> None:
+        try:
+            answer["value"] = ask()
+        except Exception as error:  # noqa: BLE001  (carried over to the caller)
+            answer["error"] = error
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise HubUnreachable(f"no answer within {seconds:g} s")
+    if "error" in answer:
+        raise answer["error"]
+    return answer["value"]
+
+
+def _connection_error() -> type[Exception]:
+    """Return the root of the connection errors of whichever HTTP library huggingface_hub uses (httpx, httpx2)."""
+    from huggingface_hub import get_session
+
+    library = importlib.import_module(type(get_session()).__module__.partition(".")[0])
+    return library.HTTPError
+
+
+def _is_about(name: str) -> bool:
+    base = Path(name).name.lower()
+    return base.startswith(("readme", "license", ".")) or base in ("dataset_infos.json", "dataset_dict.json")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

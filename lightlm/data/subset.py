@@ -1,0 +1,314 @@
+"""The subset: the documents of a run, split, deduplicated and kept in the store as raw UTF-8.
+
+Owns what a document is, which side of the split it falls on, and how many bytes are taken. Every row that is left
+out is counted.
+"""
+
+import hashlib
+import re
+import sys
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lightlm.data.source import Source, open_source
+from lightlm.errors import DatasetError
+from lightlm.params import DatasetParams
+from lightlm.store.commit import open_commit
+from lightlm.store.lock import ignore
+from lightlm.store.stage import Stage, open_stage
+
+FORMAT = 1
+KIND = "subsets"
+PASSAGE_BYTES = 4096
+"""Of running text that make a passage, at least; it ends at the next blank line."""
+
+LONGEST_PASSAGE_BYTES = 16 * PASSAGE_BYTES
+"""A passage without any blank line ends here, at a line's end."""
+
+Split = Literal["train", "validation"]
+
+
+@dataclass(frozen=True)
+class TextSubset:
+    """Documents of one run. Counts of rows as a person sees them; bytes of UTF-8; digests in hex."""
+
+    folder: Path
+    fingerprint: str
+    reused: bool
+    name: str
+    source: str
+    source_digest: str
+    num_documents: int
+    total_documents: int | None
+    num_bytes: int
+    num_validation_documents: int
+    num_validation_bytes: int
+    validation_sha256: str
+    num_duplicates_removed: int
+    num_empty_rows: int
+    num_invalid_rows: int
+    is_running_text: bool
+    notice: str | None
+    download_seconds: float = 0.0
+
+    def read_documents(self, split: Split) -> Iterator[bytes]:
+        """Yield the UTF-8 of each document, or passage of running text, of a split, in order."""
+        with (
+            (self.folder / f"{split}.lengths").open("rb") as lengths,
+            (self.folder / f"{split}.text").open("rb") as text,
+        ):
+            while packed := lengths.read(8 * 4096):
+                for length in _unpack(packed):
+                    yield text.read(length)
+
+    def summary(self) -> str:
+        """Return "Using subset: 20 of 36,718 documents" and the like, for people."""
+        sizes = f"{self.num_bytes / 1e6:,.1f} MB to train on, {self.num_validation_bytes / 1e6:,.2f} MB held out"
+        if self.total_documents is None:
+            return f"Using {self.num_documents:,} documents ({sizes})"
+        if self.num_documents >= self.total_documents:
+            return f"Using all {self.num_documents:,} documents ({sizes})"
+        return f"Using subset: {self.num_documents:,} of {self.total_documents:,} documents ({sizes})"
+
+
+def materialize_subset(
+    params: DatasetParams, *, needed_bytes: int | None = None, report: Callable[[str], None] = ignore
+) -> TextSubset:
+    """Return the documents that `params` name, made or found in the store.
+
+    Reading ends after `max_documents` rows, or `max_bytes` or `needed_bytes` of training text, whichever is first.
+
+    Raises:
+        DatasetError: no such data, no text in it, or too little to hold any out.
+    """
+    source = open_source(params, report)
+    limits = {
+        "max_documents": params.max_documents,
+        "max_bytes": min(filter(None, (params.max_bytes, needed_bytes)), default=None),
+        "max_validation_bytes": params.max_validation_bytes,
+        "validation_fraction": params.validation_fraction,
+        "validation_split": params.validation_split,
+        "text_column": params.text_column,
+        "train_split": params.train_split,
+    }
+    key = {"format": FORMAT, "digest": source.digest, "name": source.name} | limits
+    stage = open_stage(KIND, key, lambda folder: _build(folder, params, source, limits), report=report)
+    return _describe(stage, notice=source.notice, download_seconds=source.download_seconds)
+
+
+def open_subset(folder: Path) -> TextSubset:
+    """Return the subset in a committed folder, its digests verified."""
+    commit = open_commit(folder, KIND)
+    return _describe(Stage(folder, folder.name, commit.meta, reused=True), notice=commit.meta["notice"])
+
+
+def _describe(stage: Stage, *, notice: str | None, download_seconds: float = 0.0) -> TextSubset:
+    values = stage.meta | {"notice": notice, "download_seconds": download_seconds}
+    return TextSubset(folder=stage.folder, fingerprint=stage.fingerprint, reused=stage.reused, **values)
+
+
+def _build(folder: Path, params: DatasetParams, source: Source, limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Write both splits' documents into `folder`; return the counts."""
+    is_running = source.is_running_text()
+    own_split = next((s for s in ("validation", "test") if s in source.splits), None)
+    reader = RowReader(source, limits["max_documents"])
+    source.counts.empty = source.counts.invalid = 0
+    with DocumentWriter(folder, "train") as train, DocumentWriter(folder, "validation") as held_out:
+        if own_split is not None:
+            for document in cut_documents(source.rows(own_split), is_running):
+                if held_out.num_bytes + len(document) > limits["max_validation_bytes"] and held_out.num_bytes:
+                    break
+                held_out.add(document)
+            source.counts.empty = source.counts.invalid = 0
+            route = Router(fraction=0.0, held_out=held_out.digests)
+        else:
+            route = Router(fraction=limits["validation_fraction"], held_out=set())
+            threshold = _find_threshold(source, is_running, limits, route)
+            route = Router(fraction=threshold, held_out=set())
+        for document in cut_documents(reader.rows(), is_running):
+            side = route.side_of(document)
+            if side == "validation":
+                if held_out.num_bytes + len(document) <= limits["max_validation_bytes"] or not held_out.num_bytes:
+                    held_out.add(document)
+            elif side == "train":
+                train.add(document)
+            if limits["max_bytes"] is not None and train.num_bytes >= limits["max_bytes"]:
+                break
+        _check_enough(train, held_out, params, source, reader)
+        counted = train.num_documents if source.is_plain_text else reader.num_rows
+        total = None if limits["max_bytes"] and source.is_plain_text else source.total_rows
+        return {
+            "name": safe_name(source.name),
+            "source": params.source if source.notice is None else source.name,
+            "source_digest": hashlib.sha256(source.digest.encode()).hexdigest()[:16],
+            "num_documents": counted,
+            "total_documents": total,
+            "num_bytes": train.num_bytes,
+            "num_validation_documents": held_out.num_documents,
+            "num_validation_bytes": held_out.num_bytes,
+            "validation_sha256": held_out.sha256(),
+            "num_duplicates_removed": route.num_duplicates,
+            "num_empty_rows": source.counts.empty,
+            "num_invalid_rows": source.counts.invalid,
+            "is_running_text": is_running,
+            "notice": source.notice,
+        }
+
+
+class RowReader:
+    """The training rows, counted, up to a number of them."""
+
+    def __init__(self, source: Source, max_rows: int | None) -> None:
+        self.source = source
+        self.max_rows = max_rows
+        self.num_rows = 0
+
+    def rows(self) -> Iterator[str]:
+        """Yield the rows."""
+        for row in self.source.rows("train"):
+            if self.max_rows is not None and self.num_rows >= self.max_rows and not self.source.is_plain_text:
+                return
+            self.num_rows += 1
+            yield row
+
+
+class Router:
+    """Decides on which side of the split a document falls; a copy of a held-out one on none."""
+
+    def __init__(self, fraction: float, held_out: set[bytes]) -> None:
+        self.fraction = fraction
+        self.held_out = held_out
+        self.num_duplicates = 0
+
+    def side_of(self, document: bytes) -> str:
+        """Return "train", "validation" or "neither"."""
+        digest = hashlib.sha256(document).digest()
+        if digest[:16] in self.held_out:
+            self.num_duplicates += 1
+            return "neither"
+        return "validation" if place_of(digest) < self.fraction else "train"
+
+
+def place_of(digest: bytes) -> float:
+    """Return where in [0, 1) a document's hash falls; equal documents fall on the same side."""
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _find_threshold(source: Source, is_running: bool, limits: Mapping[str, Any], route: Router) -> float:
+    """Return the fraction below which hashes are held out: the one wanted, or what holds out at least one document.
+
+    Only a small data set is read to its end here; a large one has both sides within its first documents.
+    """
+    places: set[float] = set()
+    taken = 0
+    reader = RowReader(source, limits["max_documents"])
+    for document in cut_documents(reader.rows(), is_running):
+        places.add(place_of(hashlib.sha256(document).digest()))
+        taken += len(document)
+        has_both = any(p < route.fraction for p in places) and any(p >= route.fraction for p in places)
+        if has_both or (limits["max_bytes"] is not None and taken >= 2 * limits["max_bytes"]):
+            break
+    ordered = sorted(places)
+    if len(ordered) >= 2 and ordered[0] >= route.fraction:
+        return (ordered[0] + ordered[1]) / 2
+    if len(ordered) >= 2 and ordered[-1] < route.fraction:
+        return (ordered[-2] + ordered[-1]) / 2
+    return route.fraction
+
+
+def cut_documents(rows: Iterator[str], is_running: bool) -> Iterator[bytes]:
+    """Yield the UTF-8 of each document: a row with text; or of running text, passages of joined rows.
+
+    A passage ends at the first blank line after PASSAGE_BYTES; passages joined are the rows joined.
+    """
+    if not is_running:
+        yield from (row.encode("utf-8") for row in rows if row.strip())
+        return
+    passage: list[bytes] = []
+    size = 0
+    for row in rows:
+        for line in _break_long(row.encode("utf-8")):
+            passage.append(line)
+            size += len(line)
+            if size >= LONGEST_PASSAGE_BYTES or (size >= PASSAGE_BYTES and not line.strip()):
+                yield b"".join(passage)
+                passage, size = [], 0
+    rest = b"".join(passage)
+    if rest.strip():
+        yield rest
+
+
+def _break_long(line: bytes) -> Iterator[bytes]:
+    """Yield a line in parts of at most a passage's longest, never inside a character."""
+    while len(line) > LONGEST_PASSAGE_BYTES:
+        end = LONGEST_PASSAGE_BYTES
+        while line[end] & 0xC0 == 0x80:
+            end -= 1
+        yield line[:end]
+        line = line[end:]
+    yield line
+
+
+class DocumentWriter:
+    """Writes the documents of a split: their bytes one after the other, and the length of each."""
+
+    def __init__(self, folder: Path, split: Split) -> None:
+        self.num_documents = 0
+        self.num_bytes = 0
+        self.digests: set[bytes] = set()
+        self._keeps_digests = split == "validation"
+        self._text = (folder / f"{split}.text").open("wb")
+        self._lengths = (folder / f"{split}.lengths").open("wb")
+        self._hash = hashlib.sha256()
+
+    def add(self, document: bytes) -> None:
+        """Append a document."""
+        self._text.write(document)
+        self._lengths.write(len(document).to_bytes(8, "little"))
+        self.num_documents += 1
+        self.num_bytes += len(document)
+        if self._keeps_digests:
+            self._hash.update(document)
+            self.digests.add(hashlib.sha256(document).digest()[:16])
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all bytes added to the validation split."""
+        return self._hash.hexdigest()
+
+    def __enter__(self) -> "DocumentWriter":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close both files."""
+        self._text.close()
+        self._lengths.close()
+
+
+def _check_enough(
+    train: DocumentWriter, held_out: DocumentWriter, params: DatasetParams, source: Source, reader: RowReader
+) -> None:
+    if train.num_documents and held_out.num_documents:
+        return
+    found = f"{reader.num_rows:,} rows, {source.counts.empty:,} of them empty"
+    if not train.num_documents and not held_out.num_documents:
+        raise DatasetError(f"{params.source} holds no text: {found}; give a data set with text in it")
+    unit = f"passages of {PASSAGE_BYTES:,} bytes" if source.is_plain_text else "different documents"
+    raise DatasetError(
+        f"{params.source} is too small: {found}; at least 2 {unit} are needed, one to learn from and one held out"
+    )
+
+
+def safe_name(name: str) -> str:
+    """Return a name of letters, digits, dots and dashes, at most 40 long, for runs and files."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:40] or "text"
+
+
+def _unpack(packed: bytes) -> Iterator[int]:
+    lengths = array("Q", packed)
+    if sys.byteorder == "big":
+        lengths.byteswap()
+    yield from lengths

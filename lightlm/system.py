@@ -1,0 +1,313 @@
+"""What this machine has, and whether it can do the job: Python, accelerators, precision, cores, memory, disk.
+
+Owns the measuring of limits that containers set (affinity, cgroups) and one line with a remedy for each check.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+from lightlm.params import Params
+
+CGROUP = Path("/sys/fs/cgroup")
+CPU_INFO = Path("/proc/cpuinfo")
+
+OLDEST_PYTHON = (3, 11)
+FLASH_CAPABILITY = (8, 0)
+"""Compute capability from which PyTorch's flash kernel and fast bfloat16 exist (Ampere)."""
+
+FAST_BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+"""CPU flags of x86 and Arm with bfloat16 products in hardware."""
+
+
+class Device(BaseModel):
+    """Something that can train. `memory_bytes` in all; `compute_capability` of CUDA devices, as "9.0"."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["cpu", "cuda", "mps"]
+    name: str
+    memory_bytes: int
+    compute_capability: str | None = None
+    supports_bfloat16: bool
+    supports_flash_attention: bool
+
+
+class Check(BaseModel):
+    """One line of the system check; `fix` says what to do where it does not pass."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    status: Literal["pass", "warn", "fail"]
+    message: str
+    fix: str | None = None
+
+
+class SystemReport(BaseModel):
+    """The machine as this process may use it. Memory and disk in bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    python_version: str
+    platform: str
+    cpu_name: str
+    num_cores: int
+    memory_bytes: int
+    available_memory_bytes: int
+    free_disk_bytes: int
+    devices: list[Device]
+    hardware_id: str
+    checks: list[Check]
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that forbid a run."""
+        return [check for check in self.checks if check.status == "fail"]
+
+
+def describe_devices() -> list[Device]:
+    """Return the CPU and then every accelerator that torch sees. Imports torch."""
+    import torch
+
+    flags = read_cpu_flags()
+    devices = [
+        Device(
+            kind="cpu",
+            name=read_cpu_name(),
+            memory_bytes=read_memory_limit(),
+            supports_bfloat16=any(flag in flags for flag in FAST_BFLOAT16_FLAGS),
+            supports_flash_attention=True,
+        )
+    ]
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            capability = (properties.major, properties.minor)
+            devices.append(
+                Device(
+                    kind="cuda",
+                    name=properties.name,
+                    memory_bytes=properties.total_memory,
+                    compute_capability=f"{capability[0]}.{capability[1]}",
+                    supports_bfloat16=capability >= FLASH_CAPABILITY,
+                    supports_flash_attention=capability >= FLASH_CAPABILITY,
+                )
+            )
+    elif torch.backends.mps.is_available():
+        devices.append(
+            Device(
+                kind="mps",
+                name="Apple GPU",
+                memory_bytes=read_memory_limit(),
+                supports_bfloat16=True,
+                supports_flash_attention=False,
+            )
+        )
+    return devices
+
+
+def check_system(params: Params, home: Path, devices: list[Device]) -> SystemReport:
+    """Return the report of this machine for a run with `params` and its state under `home`."""
+    num_cores, memory = count_cores(), read_memory_limit()
+    available, disk = read_available_memory(), shutil.disk_usage(home).free
+    checks = [
+        _check_python(),
+        _check_gpu(devices),
+        _check_precision(devices),
+        _check_cores(num_cores),
+        _check_memory(available, params.system.min_available_memory_bytes),
+        _check_disk(disk, params.system.min_free_disk_bytes, home),
+        _check_tokenizer(params.tokenizer.source),
+    ]
+    return SystemReport(
+        python_version=platform.python_version(),
+        platform=platform.platform(),
+        cpu_name=devices[0].name if devices else read_cpu_name(),
+        num_cores=num_cores,
+        memory_bytes=memory,
+        available_memory_bytes=available,
+        free_disk_bytes=disk,
+        devices=devices,
+        hardware_id=name_hardware(devices, num_cores),
+        checks=checks,
+    )
+
+
+def count_cores() -> int:
+    """Return the cores that this process may use: its affinity, within its cgroup's quota; at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = read_cpu_quota(CGROUP)
+    return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def read_cpu_quota(cgroup: Path) -> float | None:
+    """Return the cores that cgroup v2 or v1 grants; None without a limit."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        try:
+            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text(encoding="ascii").strip()
+        except OSError:
+            return None
+    if quota in ("max", "-1") or not period.isdigit() or int(period) == 0:
+        return None
+    return int(quota) / int(period)
+
+
+def read_cgroup_memory(cgroup: Path) -> tuple[int | None, int]:
+    """Return the memory limit of cgroup v2 or v1 (None without one) and what is in use of it, in bytes."""
+    for limit_file, usage_file in (
+        (cgroup / "memory.max", cgroup / "memory.current"),
+        (cgroup / "memory" / "memory.limit_in_bytes", cgroup / "memory" / "memory.usage_in_bytes"),
+    ):
+        try:
+            limit = limit_file.read_text(encoding="ascii").strip()
+            usage = usage_file.read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        # cgroup v1 writes a number near 2^63 for "no limit".
+        if limit.isdigit() and int(limit) < 1 << 60:
+            return int(limit), int(usage)
+        return None, 0
+    return None, 0
+
+
+def read_memory_limit() -> int:
+    """Return the bytes of memory that this process could ever use."""
+    limit, _ = read_cgroup_memory(CGROUP)
+    total = psutil.virtual_memory().total
+    return total if limit is None else min(limit, total)
+
+
+def read_available_memory() -> int:
+    """Return the bytes of memory that are free for this process now."""
+    limit, usage = read_cgroup_memory(CGROUP)
+    available = psutil.virtual_memory().available
+    return available if limit is None else max(0, min(available, limit - usage))
+
+
+def read_cpu_flags(cpu_info: Path = CPU_INFO) -> set[str]:
+    """Return the CPU's feature flags; empty where the system does not list them."""
+    for line in _read_lines(cpu_info):
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return set(value.split())
+    return set()
+
+
+def read_cpu_name(cpu_info: Path = CPU_INFO) -> str:
+    """Return the CPU's name."""
+    for line in _read_lines(cpu_info):
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine() or "unknown CPU"
+
+
+def name_hardware(devices: list[Device], num_cores: int) -> str:
+    """Return a short name of the machine's kind: the same for equal machines, another where speed will differ."""
+    parts = [f"{device.kind}:{device.name}:{device.memory_bytes >> 30}" for device in devices]
+    text = "|".join([*parts, str(num_cores), platform.machine()])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _check_python() -> Check:
+    version = platform.python_version()
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        return Check(name="Python", status="fail", message=version, fix="install Python 3.11 or newer")
+    return Check(name="Python", status="pass", message=version)
+
+
+def _check_gpu(devices: list[Device]) -> Check:
+    accelerators = [device for device in devices if device.kind != "cpu"]
+    if not accelerators:
+        return Check(
+            name="GPU",
+            status="warn",
+            message="none; training runs on the CPU",
+            fix="nothing to do: the plan suits the CPU; with an NVIDIA card, check its driver with nvidia-smi",
+        )
+    described = []
+    for device in accelerators:
+        capability = f", compute capability {device.compute_capability}" if device.compute_capability else ""
+        described.append(f"{device.name} ({device.memory_bytes / 1e9:.0f} GB{capability})")
+    return Check(name="GPU", status="pass", message="; ".join(described))
+
+
+def _check_precision(devices: list[Device]) -> Check:
+    if any(device.supports_bfloat16 for device in devices):
+        kinds = ", ".join(device.kind for device in devices if device.supports_bfloat16)
+        return Check(name="bfloat16", status="pass", message=f"in hardware on {kinds}")
+    return Check(
+        name="bfloat16",
+        status="warn",
+        message="not in hardware; float32 is used",
+        fix="nothing to do: training is 1.5 to 4 times slower than with it",
+    )
+
+
+def _check_cores(num_cores: int) -> Check:
+    if num_cores == 1:
+        return Check(
+            name="CPU cores",
+            status="warn",
+            message="1; loading data and training share it",
+            fix="give the process more cores, if there are any (taskset, the container's cpu limit)",
+        )
+    return Check(name="CPU cores", status="pass", message=str(num_cores))
+
+
+def _check_memory(available: int, wanted: int) -> Check:
+    message = f"{available / 1e9:.1f} GB free"
+    if available < wanted:
+        return Check(
+            name="Memory",
+            status="fail",
+            message=f"{message}, wanted {wanted / 1e9:.1f} GB",
+            fix="close other programs, or give system.min_available_memory_bytes a smaller value",
+        )
+    return Check(name="Memory", status="pass", message=message)
+
+
+def _check_disk(free: int, wanted: int, home: Path) -> Check:
+    message = f"{free / 1e9:.1f} GB free under {home}"
+    if free < wanted:
+        return Check(
+            name="Disk",
+            status="fail",
+            message=f"{message}, wanted {wanted / 1e9:.1f} GB",
+            fix="free some space, or give another LIGHTLM_HOME",
+        )
+    return Check(name="Disk", status="pass", message=message)
+
+
+def _check_tokenizer(source: str) -> Check:
+    if source == "train":
+        return Check(name="Tokenizer", status="pass", message="trained on the text")
+    if Path(source).expanduser().exists():
+        return Check(name="Tokenizer", status="pass", message=source)
+    return Check(
+        name="Tokenizer",
+        status="warn",
+        message=f"{source}, from the Hub",
+        fix="give a folder or a tokenizer.json where the Hub is out of reach",
+    )
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
