@@ -16,35 +16,12 @@ from rich.text import Text
 from lightlm.budget.plan import Plan
 from lightlm.console.quantities import say_bytes, say_count, say_seconds
 from lightlm.console.terminal import choose_marks, draw_text
+from lightlm.system import Check
 
 MAX_ALTERNATIVES = 4
 """Runners-up shown; the plan's file holds them all."""
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "red"}
-
-
-class CheckLine(Protocol):
-    """What a line of the system check needs: lightlm.system.Check has it."""
-
-    @property
-    def name(self) -> str:
-        """What was checked."""
-        ...
-
-    @property
-    def status(self) -> str:
-        """How it went: pass, warn or fail."""
-        ...
-
-    @property
-    def message(self) -> str:
-        """What was found."""
-        ...
-
-    @property
-    def fix(self) -> str | None:
-        """What to do, where something is to be done."""
-        ...
 
 
 class VersionLine(Protocol):
@@ -71,17 +48,17 @@ class VersionLine(Protocol):
         ...
 
 
-def draw_checks(checks: Sequence[CheckLine], console: Console) -> RenderableType:
+def draw_checks(checks: Sequence[Check], console: Console) -> RenderableType:
     """Return the system check, a marked line each, and below a line what to do about it."""
     marks = choose_marks(console)
     signs = {"pass": marks.passed, "warn": marks.warned, "fail": marks.failed}
     table = Table.grid(padding=(0, 2))
     for check in checks:
-        style = STYLES.get(check.status, "")
+        style = STYLES[check.status]
         message = draw_text(check.message)
         if check.fix:
             message.append("\n").append_text(draw_text(check.fix, style))
-        table.add_row(Text(signs.get(check.status, "?"), style), draw_text(check.name), message)
+        table.add_row(Text(signs[check.status], style), draw_text(check.name), message)
     return table
 
 

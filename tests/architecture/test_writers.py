@@ -13,6 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 EXCUSED: dict[str, str] = {
+    "lightlm/data/subset.py": "streams documents into the folder that open_stage hands it",
+    "lightlm/data/tokenizer.py": "writes the tokenizer's files into the folder that open_stage hands it",
+    "lightlm/data/shards.py": "streams tokens into the folder that open_stage hands it",
     "lightlm/training/supervisor.py": "opens the log that the worker's own output goes to",
 }
 """Module -> what it writes, and why that is safe. An entry that is not needed is an error."""
@@ -50,6 +53,8 @@ def find_writes(tree: ast.AST) -> Iterator[str]:
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = ast.unparse(call.func)
         method = name.rpartition(".")[2] if isinstance(call.func, ast.Attribute) else ""
+        if name == "os.open" and ast.unparse(call.args[0]) == "os.devnull":
+            continue
         position = 0 if method == "open" and name not in ("io.open", "os.open") else 1
         opens = name == "open" or method == "open"
         if (

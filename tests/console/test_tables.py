@@ -11,16 +11,7 @@ from lightlm.budget.plan import Alternative, Plan
 from lightlm.console.tables import MAX_ALTERNATIVES, draw_checks, draw_ledger, draw_plan, draw_versions
 from lightlm.console.terminal import open_console
 from lightlm.model.config import ModelConfig
-
-
-@dataclass(frozen=True)
-class Check:
-    """A line of the system check."""
-
-    name: str
-    status: str
-    message: str
-    fix: str | None = None
+from lightlm.system import Check
 
 
 @dataclass(frozen=True)
@@ -59,9 +50,9 @@ def make_plan(num_alternatives: int) -> Plan:
 
 def test_a_check_says_what_was_found_and_what_to_do() -> None:
     checks = [
-        Check("Python", "pass", "3.11.7"),
-        Check("GPU", "warn", "none", "give --device cpu"),
-        Check("disk", "fail", "0.2 GB free\x1b[2J", "free 1 GB"),
+        Check(name="Python", status="pass", message="3.11.7"),
+        Check(name="GPU", status="warn", message="none", fix="give --device cpu"),
+        Check(name="disk", status="fail", message="0.2 GB free\x1b[2J", fix="free 1 GB"),
     ]
     shown = render(draw_checks(checks, open_console(io.StringIO())))
     for words in ("Python", "3.11.7", "give --device cpu", "0.2 GB free\\x1b[2J", "free 1 GB"):
