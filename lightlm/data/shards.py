@@ -1,0 +1,180 @@
+"""Token shards: a subset as flat files of token ids, memory-mapped, and where each held-out document starts.
+
+Owns the stream's layout: end-of-text first; then documents, each followed by end-of-text, or running text as it is.
+"""
+
+import bisect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightlm.data.subset import Split, TextSubset
+from lightlm.data.tokenizer import Tokenizer
+from lightlm.store.commit import open_commit
+from lightlm.store.lock import ignore
+from lightlm.store.stage import Stage, open_stage
+
+FORMAT = 1
+KIND = "shards"
+SHARD_TOKENS = 1 << 26
+"""Tokens a file; 128 MB in uint16."""
+
+BATCH_BYTES = 1 << 22
+"""Of text that are encoded at once: enough for all cores, little beside everything else in memory."""
+
+
+class TokenArray:
+    """A split's token ids, one after the other over its files; slices are copies, read from the mapped files."""
+
+    def __init__(self, files: list[Path], dtype: str) -> None:
+        self._maps = [np.memmap(path, dtype=dtype, mode="r") for path in files if path.stat().st_size]
+        self._starts = [0]
+        for one in self._maps:
+            self._starts.append(self._starts[-1] + len(one))
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return self._starts[-1]
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        """Return the ids from span.start to span.stop."""
+        start, stop, step = span.indices(len(self))
+        if step != 1:
+            raise ValueError(f"wanted a contiguous slice, got step {step}")
+        pieces = []
+        index = bisect.bisect_right(self._starts, start) - 1
+        while start < stop:
+            end = min(stop, self._starts[index + 1])
+            offset = self._starts[index]
+            pieces.append(self._maps[index][start - offset : end - offset])
+            start, index = end, index + 1
+        return np.array(pieces[0]) if len(pieces) == 1 else np.concatenate([*pieces, np.empty(0, np.uint16)])
+
+
+@dataclass(frozen=True)
+class TokenShards:
+    """The tokenized subset. Bytes are of raw text; `dtype` is little-endian uint16 or uint32."""
+
+    folder: Path
+    fingerprint: str
+    reused: bool
+    dtype: str
+    vocab_size: int
+    num_train_tokens: int
+    num_validation_tokens: int
+    num_train_bytes: int
+    num_validation_bytes: int
+    num_validation_documents: int
+    validation_sha256: str
+
+    def tokens(self, split: Split) -> TokenArray:
+        """Return the ids of a split."""
+        return TokenArray(sorted(self.folder.glob(f"{split}-*.bin")), self.dtype)
+
+    def validation_offsets(self) -> np.ndarray:
+        """Return (documents + 1, 2) uint64: each held-out document's first token and first byte, and the ends."""
+        return np.fromfile(self.folder / "validation.offsets", dtype="<u8").reshape(-1, 2)
+
+    def validation_text(self, num_documents: int | None = None) -> bytes:
+        """Return the raw held-out text, of the first `num_documents` documents or of all."""
+        text = (self.folder / "validation.text").read_bytes()
+        if num_documents is None:
+            return text
+        return text[: int(self.validation_offsets()[num_documents, 1])]
+
+
+def tokenize_subset(subset: TextSubset, tokenizer: Tokenizer, *, report: Callable[[str], None] = ignore) -> TokenShards:
+    """Return the shards of subset and tokenizer, made or found in the store."""
+    key = {"format": FORMAT, "subset": subset.fingerprint, "tokenizer": tokenizer.fingerprint}
+    stage = open_stage(KIND, key, lambda folder: _build(folder, subset, tokenizer), report=report)
+    return _describe(stage)
+
+
+def open_shards(folder: Path) -> TokenShards:
+    """Return the shards in a committed folder, their digests verified.
+
+    Raises:
+        CorruptError: a file does not have the digest of the manifest.
+    """
+    commit = open_commit(folder, KIND)
+    return _describe(Stage(folder, folder.name, commit.meta, reused=True))
+
+
+def _describe(stage: Stage) -> TokenShards:
+    return TokenShards(folder=stage.folder, fingerprint=stage.fingerprint, reused=stage.reused, **stage.meta)
+
+
+def _build(folder: Path, subset: TextSubset, tokenizer: Tokenizer) -> dict[str, Any]:
+    dtype = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
+    counts = {}
+    for split in ("train", "validation"):
+        with ShardWriter(folder, split, dtype) as writer:
+            writer.add([tokenizer.end_of_text_id])
+            offsets = [(1, 0)]
+            for texts in _batch(subset.read_documents(split)):
+                encoded = tokenizer.encode_batch([text.decode("utf-8") for text in texts])
+                for text, ids in zip(texts, encoded, strict=True):
+                    writer.add(ids if subset.is_running_text else [*ids, tokenizer.end_of_text_id])
+                    if split == "validation":
+                        offsets.append((writer.num_tokens, offsets[-1][1] + len(text)))
+            counts[f"num_{split}_tokens"] = writer.num_tokens
+        if split == "validation":
+            np.array(offsets, dtype="<u8").tofile(folder / "validation.offsets")
+    with (folder / "validation.text").open("wb") as file:
+        file.writelines(subset.read_documents("validation"))
+    return counts | {
+        "dtype": dtype,
+        "vocab_size": tokenizer.vocab_size,
+        "num_train_bytes": subset.num_bytes,
+        "num_validation_bytes": subset.num_validation_bytes,
+        "num_validation_documents": subset.num_validation_documents,
+        "validation_sha256": subset.validation_sha256,
+    }
+
+
+class ShardWriter:
+    """Appends ids to files of at most SHARD_TOKENS each."""
+
+    def __init__(self, folder: Path, split: Split, dtype: str) -> None:
+        self.num_tokens = 0
+        self._folder, self._split, self._dtype = folder, split, dtype
+        self._file = self._open_next()
+
+    def add(self, ids: list[int]) -> None:
+        """Append ids."""
+        values = np.asarray(ids, dtype=self._dtype)
+        while len(values):
+            room = SHARD_TOKENS - self.num_tokens % SHARD_TOKENS
+            self._file.write(values[:room].tobytes())
+            self.num_tokens += len(values[:room])
+            values = values[room:]
+            if self.num_tokens % SHARD_TOKENS == 0:
+                self._file.close()
+                self._file = self._open_next()
+
+    def _open_next(self) -> Any:
+        return (self._folder / f"{self._split}-{self.num_tokens // SHARD_TOKENS:05d}.bin").open("wb")
+
+    def __enter__(self) -> "ShardWriter":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the last file."""
+        self._file.close()
+
+
+def _batch(documents: Iterator[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document)
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
