@@ -19,9 +19,7 @@ PARAMS_FOLDER = Path(__file__).resolve().parent.parent / "params"
 MAX_HOURS = 8760.0
 """Hours; a year. A larger budget is a typing error."""
 
-Hours = Annotated[
-    float, Field(gt=0, le=MAX_HOURS, description="Wall clock of the whole run, in hours.")
-]
+Hours = Annotated[float, Field(gt=0, le=MAX_HOURS, description="Wall clock of the whole run, in hours.")]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -32,9 +30,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 class Section(BaseModel):
     """A frozen group of params: unknown keys and non-finite numbers are refused."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class BudgetParams(Section):
@@ -91,8 +87,7 @@ class ModelParams(Section):
         dim, heads, kv_heads = self.model_dim, self.num_heads, self.num_kv_heads
         if dim is not None and heads is not None and dim % heads:
             raise ValueError(
-                f"model_dim {dim} is not a multiple of num_heads {heads}; "
-                f"give num_heads a divisor of {dim}"
+                f"model_dim {dim} is not a multiple of num_heads {heads}; give num_heads a divisor of {dim}"
             )
         if dim is not None and heads is not None and (dim // heads) % 2:
             raise ValueError(
@@ -239,10 +234,7 @@ def describe_validation(error: ValidationError) -> str:
             lines.append(f"{name}: {wanted}")
         else:
             got = repr(detail.get("input"))
-            lines.append(
-                f"{name} is {got if len(got) < 80 else got[:77] + '...'}; "
-                f"{wanted[0].lower()}{wanted[1:]}"
-            )
+            lines.append(f"{name} is {got if len(got) < 80 else got[:77] + '...'}; {wanted[0].lower()}{wanted[1:]}")
     return "; ".join(lines)
 
 
@@ -257,8 +249,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
         name, equals, value = assignment.partition("=")
         if not equals or not name.strip():
             raise ParameterError(
-                f"--set wants section.key=value, got {assignment!r}; "
-                "for example --set model.num_layers=4"
+                f"--set wants section.key=value, got {assignment!r}; for example --set model.num_layers=4"
             )
         parsed[name.strip()] = value
     return parsed

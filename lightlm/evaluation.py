@@ -1,0 +1,138 @@
+"""The score: bits per byte of held-out text, over the bytes of the raw text, not of its tokens.
+
+Owns the definition. All nats of all tokens, separators included, divided by ln 2 and by the UTF-8 bytes of the raw
+text; windows of the model's context side by side, each token predicted once.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from lightlm.data.shards import TokenArray, TokenShards
+from lightlm.data.tokenizer import Tokenizer
+from lightlm.errors import DatasetError
+from lightlm.model.transformer import Transformer
+
+BATCH_TOKENS = 8192
+"""Scored at once: enough for full speed on a CPU, 32 MB of logits at most by the chunked head."""
+
+
+class Score(BaseModel):
+    """Bits per byte and what it was measured on. `is_whole`: all of the held-out text was read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bits_per_byte: float
+    nats_per_token: float
+    num_bytes: int
+    num_tokens: int
+    num_documents: int
+    text_sha256: str
+    is_whole: bool
+
+
+def score_tokens(
+    model: Transformer,
+    tokens: "np.ndarray | TokenArray",
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> np.ndarray:
+    """Return the nats of tokens[1:], float32, each predicted from those before it in its window.
+
+    Fewer when `should_stop` said so between two batches; the mode (training or not) of `model` is left as it was.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            scored = list(_score_windows(model, tokens, batch_tokens, should_stop))
+    finally:
+        model.train(was_training)
+    return np.concatenate(scored) if scored else np.empty(0, dtype=np.float32)
+
+
+def evaluate_shards(
+    model: Transformer,
+    shards: TokenShards,
+    *,
+    max_bytes: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Score:
+    """Return the score on the held-out text, or on its first documents when bytes or time are limited.
+
+    At least one document is scored, whatever the limits.
+    """
+    offsets = shards.validation_offsets().astype(np.int64)
+    wanted = len(offsets) - 1
+    if max_bytes is not None:
+        wanted = max(1, int(np.searchsorted(offsets[1:, 1], max_bytes, side="right")))
+    tokens = shards.tokens("validation")[0 : int(offsets[wanted, 0])]
+    nats = score_tokens(model, tokens, batch_tokens=batch_tokens, should_stop=should_stop)
+    first_end = int(offsets[1, 0])
+    if len(nats) < first_end - 1:
+        nats = score_tokens(model, tokens[:first_end], batch_tokens=batch_tokens)
+    done = max(1, min(wanted, int(np.searchsorted(offsets[1:, 0], len(nats) + 1, side="right"))))
+    text = shards.validation_text(done)
+    return _score(nats[: int(offsets[done, 0]) - 1], text, done, is_whole=done == len(offsets) - 1)
+
+
+def evaluate_text(model: Transformer, tokenizer: Tokenizer, text: bytes, *, batch_tokens: int = BATCH_TOKENS) -> Score:
+    """Return the score on a text, UTF-8.
+
+    Raises:
+        DatasetError: it is empty.
+    """
+    if not text:
+        raise DatasetError("the text to score is empty; give at least one byte")
+    ids = [tokenizer.end_of_text_id, *tokenizer.encode(text.decode("utf-8"))]
+    nats = score_tokens(model, np.asarray(ids, dtype=np.int64), batch_tokens=batch_tokens)
+    return _score(nats, text, 1, is_whole=True)
+
+
+def score_documents(model: Transformer, shards: TokenShards) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nats (float64) and the bytes (int64) of each held-out document: what a paired bootstrap compares."""
+    offsets = shards.validation_offsets().astype(np.int64)
+    nats = score_tokens(model, shards.tokens("validation"))
+    ends = np.cumsum(nats, dtype=np.float64)[offsets[1:, 0] - 2]
+    return np.diff(ends, prepend=0.0), np.diff(offsets[:, 1])
+
+
+def bits_per_byte(nats: float, num_bytes: int) -> float:
+    """Return bits a byte of a text that costs `nats` in all."""
+    return nats / math.log(2) / num_bytes
+
+
+def _score(nats: np.ndarray, text: bytes, num_documents: int, *, is_whole: bool) -> Score:
+    total = float(nats.sum(dtype=np.float64))
+    return Score(
+        bits_per_byte=bits_per_byte(total, len(text)),
+        nats_per_token=total / max(1, len(nats)),
+        num_bytes=len(text),
+        num_tokens=len(nats),
+        num_documents=num_documents,
+        text_sha256=hashlib.sha256(text).hexdigest(),
+        is_whole=is_whole,
+    )
+
+
+def _score_windows(
+    model: Transformer, tokens: "np.ndarray | TokenArray", batch_tokens: int, should_stop: Callable[[], bool]
+) -> Iterator[np.ndarray]:
+    length, total = model.config.context_length, len(tokens)
+    device = model.embedding.device
+    windows = max(1, batch_tokens // length)
+    position = 0
+    while position + 1 < total and not should_stop():
+        count = min(windows, (total - 1 - position) // length)
+        span = count * length if count else total - 1 - position
+        ids = torch.from_numpy(tokens[position : position + span + 1].astype(np.int64)).to(device)
+        shape = (count, length) if count else (1, span)
+        nats = model(ids[:-1].view(shape), ids[1:].view(shape))
+        yield nats.flatten().float().cpu().numpy()
+        position += span
