@@ -1,0 +1,104 @@
+"""The outbox: a process of its own that ships a run's record to MLflow, so that training never waits for it.
+
+Owns the parent's handle on that process. Start it early: it imports MLflow while the run goes on. Run as
+`python -m lightlm.tracking.outbox FOLDER` it is the process itself (see shipper).
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from lightlm.tracking.registry import ModelVersion
+
+LOG = "outbox.log"
+
+CLOSE_SECONDS = 15.0
+"""What the process gets, after the run's end, to send the rest."""
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """How the shipping of a run ended. What was not sent stays in the run's folder and is sent by a later run."""
+
+    run_id: str | None
+    num_unsent: int
+    error: str | None
+
+
+class Outbox:
+    """The parent's side: starts the process, waits for the registered version, closes it."""
+
+    def __init__(self, folder: Path, process: "subprocess.Popen[str]") -> None:
+        self.folder = folder
+        self._process = process
+        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._last: dict[str, Any] = {}
+        assert process.stdout is not None
+        threading.Thread(target=_read_answers, args=(process.stdout, self._answers), daemon=True).start()
+
+    @classmethod
+    def start(cls, folder: Path) -> "Outbox":
+        """Start shipping the record in `folder`."""
+        with (folder / LOG).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "lightlm.tracking.outbox", str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | {"PYTHONWARNINGS": "ignore"},
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,
+            )
+        return cls(folder, process)
+
+    def wait_for_version(self, timeout: float) -> ModelVersion | None:
+        """Return the version that the recorded registration got; None if it did not come in time."""
+        deadline = time.monotonic() + timeout
+        while "version" not in self._last and self._take(deadline):
+            pass
+        version = self._last.get("version")
+        return None if version is None else ModelVersion.model_validate(version)
+
+    def close(self, timeout: float = CLOSE_SECONDS) -> Shipment:
+        """Let the process send the rest, for at most `timeout` seconds, and end it."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            self._process.stdin.close()
+        deadline = time.monotonic() + timeout
+        while self._take(deadline):
+            pass
+        if self._process.poll() is None and time.monotonic() >= deadline:
+            self._process.kill()
+        self._process.wait()
+        ended = self._last.get("done", {})
+        error = ended.get("error") if ended else f"the shipping process ended early; see {self.folder / LOG}"
+        return Shipment(self._last.get("run_id"), ended.get("num_unsent", 1), error)
+
+    def _take(self, deadline: float) -> bool:
+        try:
+            answer = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return False
+        if answer is None:
+            return False
+        self._last |= answer
+        return True
+
+
+def _read_answers(stream: TextIO, answers: "queue.Queue[dict[str, Any] | None]") -> None:
+    for line in stream:
+        answers.put(json.loads(line))
+    answers.put(None)
+
+
+if __name__ == "__main__":
+    from lightlm.tracking.shipper import main
+
+    main(Path(sys.argv[1]))

@@ -1,0 +1,63 @@
+"""The registered model as MLflow serves it: a pyfunc "models from code" around the Hugging Face folder.
+
+MLflow copies this file beside the model and runs it wherever the model is loaded, so it imports only what the model's
+own requirements name; nothing of LightLM.
+"""
+
+import os
+from pathlib import Path
+
+import mlflow
+from mlflow.pyfunc import PythonModel
+
+
+class TextGenerator(PythonModel):
+    """Continues prompts. Input: a list of texts, or a table whose first column (or `prompt`) holds them."""
+
+    def load_context(self, context) -> None:  # noqa: ANN001  (MLflow drops params when predict has type hints)
+        """Load model and tokenizer from the folder; no network."""
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = Path(context.artifacts["model"])
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
+
+    def predict(self, context, model_input, params=None):  # noqa: ANN001, ANN201
+        """Return the continuation of every prompt, prompts left out."""
+        import torch
+
+        values = dict(params or {})
+        if (seed := values.pop("seed", -1)) >= 0:
+            torch.manual_seed(seed)
+        if values.get("temperature", 1.0) == 0:
+            values = {"max_new_tokens": values.get("max_new_tokens", 128), "do_sample": False}
+        else:
+            values["do_sample"] = True
+        return [self._continue(prompt, values) for prompt in read_prompts(model_input)]
+
+    def _continue(self, prompt, values):  # noqa: ANN001, ANN202
+        import torch
+
+        start = [self.tokenizer.eos_token_id, *self.tokenizer(prompt)["input_ids"]]
+        room = self.model.config.max_position_embeddings
+        values = values | {"max_new_tokens": max(1, min(int(values.get("max_new_tokens", 128)), room - 1))}
+        ids = torch.tensor([start[-(room - values["max_new_tokens"]) :]])
+        with torch.inference_mode():
+            output = self.model.generate(ids, attention_mask=torch.ones_like(ids), **values)
+        return self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def read_prompts(model_input):  # noqa: ANN001, ANN201
+    """Return the texts of what MLflow hands over: a table, an array, a list, or one text."""
+    if isinstance(model_input, str):
+        return [model_input]
+    if hasattr(model_input, "columns"):
+        column = "prompt" if "prompt" in model_input.columns else model_input.columns[0]
+        return [str(value) for value in model_input[column]]
+    if isinstance(model_input, dict):
+        return [str(value) for value in next(iter(model_input.values()))]
+    return [str(value) for value in model_input]
+
+
+mlflow.models.set_model(TextGenerator())

@@ -1,0 +1,313 @@
+"""The model registry: versions, aliases, and their files, verified before use.
+
+Owns where MLflow's store is, how a version is named by a person, and which version is champion.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from lightlm.errors import CorruptError, ModelVersionError, TrackingError
+from lightlm.store.commit import commit_folder, open_commit, remove_folder
+from lightlm.store.home import find_home
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+MANIFEST_TAG = "lightlm.manifest_sha256"
+PROMOTION_TAG = "lightlm.promotion"
+MODEL_FOLDER = "model"
+"""The name of the Hugging Face folder inside a registered model's artifacts."""
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+_URI = re.compile(rf"^models:/(?P<name>{NAME})(?:@(?P<alias>{NAME})|/(?P<version>[1-9]\d{{0,8}}|latest))$")
+
+DEFAULT_NAME = "lightlm"
+
+
+class ModelVersion(BaseModel):
+    """A registered version. Scores and origin stand in `tags`."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    name: str
+    version: str
+    run_id: str
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    created_at: datetime
+
+    @property
+    def uri(self) -> str:
+        """Return models:/NAME/VERSION."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def tracking_uri(home: Path) -> str:
+    """Return MLFLOW_TRACKING_URI, or the SQLite file under LIGHTLM_HOME."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home / 'mlflow.db').as_posix()}"
+
+
+def is_local(home: Path) -> bool:
+    """Return whether MLflow's store is the one under LIGHTLM_HOME."""
+    return not os.environ.get("MLFLOW_TRACKING_URI")
+
+
+def set_environment(home: Path) -> None:
+    """Put what MLflow reads at import into the environment; call it before `import mlflow`.
+
+    Short time-outs: a server that is away must not hold anybody up for the default's four minutes (RELIABILITY F5).
+    """
+    defaults = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(home)
+
+
+def open_client(home: Path) -> "MlflowClient":
+    """Return a client of MLflow's store. Imports mlflow."""
+    import logging
+
+    uri = tracking_uri(home)
+    was_set = "MLFLOW_TRACKING_URI" in os.environ
+    set_environment(home)
+    if not was_set:
+        del os.environ["MLFLOW_TRACKING_URI"]
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import mlflow
+    from mlflow import MlflowClient
+
+    mlflow.set_tracking_uri(uri)
+    return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+
+
+def parse_model(model: str) -> tuple[str, str | None, str | None]:
+    """Return (name, alias, version) of what a person wrote: a models:/ URI, NAME, an alias, or a version's number.
+
+    Raises:
+        ModelVersionError: it is none of these.
+    """
+    found = _URI.match(model)
+    if found:
+        return found["name"], found["alias"], found["version"]
+    if re.fullmatch(r"[1-9]\d{0,8}", model):
+        return DEFAULT_NAME, None, model
+    if model in (CHAMPION, CHALLENGER, PREVIOUS):
+        return DEFAULT_NAME, model, None
+    if re.fullmatch(NAME, model):
+        return model, CHAMPION, None
+    raise ModelVersionError(
+        f"{model!r} names no registered model; wanted models:/NAME@ALIAS or models:/NAME/VERSION, "
+        "for example models:/lightlm@champion"
+    )
+
+
+def resolve(model: str) -> ModelVersion:
+    """Return the version that `model` names.
+
+    Raises:
+        ModelVersionError: there is none; says which there are.
+        TrackingError: MLflow's server cannot be reached.
+    """
+    name, alias, version = parse_model(model)
+    home = find_home()
+    if is_local(home) and not (home / "mlflow.db").exists():
+        raise ModelVersionError(f"no model is registered under {home}; run `lightlm train` first")
+    client = open_client(home)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if alias is not None:
+            return describe(client.get_model_version_by_alias(name, alias))
+        if version == "latest":
+            return max(list_versions(name, client), key=lambda v: int(v.version))
+        return describe(client.get_model_version(name, str(version)))
+    except ValueError:
+        raise ModelVersionError(f"{name} has no version; run `lightlm train` first") from None
+    except MlflowException as error:
+        if is_unreachable(error):
+            raise TrackingError(f"MLflow at {tracking_uri(home)} cannot be reached: {first_line(error)}") from None
+        raise ModelVersionError(f"there is no {model}; {_say_existing(client, name)}") from None
+
+
+def download(version: ModelVersion) -> Path:
+    """Return the version's Hugging Face folder, from the cache under LIGHTLM_HOME or fetched into it; verified.
+
+    Raises:
+        ModelVersionError: a file is not what the registry says it is; it is not opened.
+    """
+    home = find_home()
+    folder = home / "models" / version.name / version.version
+    wanted = version.tags.get(MANIFEST_TAG)
+    if folder.exists():
+        try:
+            if open_commit(folder, "model").digest == wanted:
+                return folder
+        except CorruptError:
+            pass
+        remove_folder(folder)
+    open_client(home)
+    import mlflow.artifacts
+
+    fetched = Path(mlflow.artifacts.download_artifacts(version.uri)) / "artifacts" / MODEL_FOLDER
+    try:
+        digest = open_commit(fetched, "model").digest
+    except CorruptError as error:
+        raise ModelVersionError(f"{version.uri} is not as it was registered and is not opened: {error}") from None
+    if digest != wanted:
+        raise ModelVersionError(
+            f"{version.uri} is not as it was registered and is not opened: its manifest is {digest[:16]}..., the "
+            f"registry says {str(wanted)[:16]}...; train or register it again"
+        )
+
+    def copy(temporary: Path) -> Mapping[str, Any]:
+        for path in fetched.iterdir():
+            if path.name != "manifest.json":
+                shutil.copyfile(path, temporary / path.name)
+        return open_commit(fetched, "model", verify=False).meta
+
+    return commit_folder(folder, "model", copy).folder
+
+
+def list_versions(name: str = DEFAULT_NAME, client: "MlflowClient | None" = None) -> list[ModelVersion]:
+    """Return all versions of a registered model, newest first."""
+    home = find_home()
+    if client is None:
+        if is_local(home) and not (home / "mlflow.db").exists():
+            return []
+        client = open_client(home)
+    if not re.fullmatch(NAME, name):
+        raise ModelVersionError(f"{name!r} is no model's name; wanted letters, digits, dots, dashes")
+    found = [describe(one) for one in client.search_model_versions(f"name='{name}'")]
+    aliases = _aliases(client, name)
+    named = [one.model_copy(update={"aliases": tuple(sorted(aliases.get(one.version, ())))}) for one in found]
+    return sorted(named, key=lambda one: int(one.version), reverse=True)
+
+
+def promote(client: "MlflowClient", version: ModelVersion, policy: str, bits_per_byte: float, text_sha256: str) -> str:
+    """Give `version` its aliases by `policy`; return the sentence that says why. The champion's alias moves last."""
+    from mlflow.exceptions import MlflowException
+
+    name = version.name
+    client.set_registered_model_alias(name, CHALLENGER, version.version)
+    try:
+        champion = describe(client.get_model_version_by_alias(name, CHAMPION))
+    except MlflowException:
+        champion = None
+    moves, reason = judge(champion, version.version, policy, bits_per_byte, text_sha256)
+    client.set_model_version_tag(name, version.version, PROMOTION_TAG, reason)
+    if moves:
+        if champion is not None and champion.version != version.version:
+            client.set_registered_model_alias(name, PREVIOUS, champion.version)
+        client.set_registered_model_alias(name, CHAMPION, version.version)
+    return reason
+
+
+def judge(
+    champion: ModelVersion | None, version: str, policy: str, bits_per_byte: float, text_sha256: str
+) -> tuple[bool, str]:
+    """Return whether version `version` becomes champion, and the sentence that says why."""
+    if champion is None:
+        return policy != "never", (
+            f"version {version} is the first champion" if policy != "never" else "promote is never: no champion yet"
+        )
+    if champion.version == version:
+        return True, champion.tags.get(PROMOTION_TAG, f"version {version} is champion")
+    if policy == "never":
+        return False, f"version {champion.version} stays champion: tracking.promote is never"
+    if policy == "always":
+        return True, f"version {version} is champion instead of {champion.version}: tracking.promote is always"
+    if champion.tags.get("text_sha256") != text_sha256:
+        return True, (
+            f"version {version} is champion instead of {champion.version}, which was scored on another text: their "
+            "scores do not compare"
+        )
+    old = float(champion.tags.get("bits_per_byte", "inf"))
+    if bits_per_byte <= old:
+        return True, (
+            f"version {version} is champion: {bits_per_byte:.4f} bits per byte, version {champion.version} has {old:.4f} "
+            "on the same text"
+        )
+    return False, (
+        f"version {champion.version} stays champion: {old:.4f} bits per byte on the same text, version {version} has "
+        f"{bits_per_byte:.4f}; use it with --model {version}"
+    )
+
+
+def ui_command(home: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the environment that serve MLflow's pages on loopback."""
+    import sys
+
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", tracking_uri(home), "--artifacts-destination", str(home / "mlartifacts")),
+        *("--allowed-hosts", f"localhost:{port},127.0.0.1:{port}"),
+        *("--cors-allowed-origins", f"http://localhost:{port},http://127.0.0.1:{port}"),
+    ]
+    environment = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
+    return command, environment
+
+
+def describe(version: Any) -> ModelVersion:
+    """Return MLflow's record of a version as ours."""
+    return ModelVersion(
+        name=version.name,
+        version=str(version.version),
+        run_id=version.run_id or "",
+        aliases=tuple(sorted(version.aliases or ())),
+        tags=dict(version.tags),
+        created_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+    )
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Return whether an MLflow error says that its server did not answer."""
+    text = str(error)
+    return "Max retries" in text or "Connection" in text or "timed out" in text
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, shortened."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _aliases(client: "MlflowClient", name: str) -> dict[str, list[str]]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        by_alias = client.get_registered_model(name).aliases
+    except MlflowException:
+        return {}
+    versions: dict[str, list[str]] = {}
+    for alias, version in by_alias.items():
+        versions.setdefault(str(version), []).append(alias)
+    return versions
+
+
+def _say_existing(client: "MlflowClient", name: str) -> str:
+    versions = list_versions(name, client)
+    if not versions:
+        others = [one.name for one in client.search_registered_models(max_results=20)]
+        known = f"registered models: {', '.join(others)}" if others else "no model is registered"
+        return f"{known}; run `lightlm train` first"
+    said = [f"{v.version}{' (' + ', '.join(v.aliases) + ')' if v.aliases else ''}" for v in versions[:10]]
+    return f"{name} has the versions {', '.join(said)}"
