@@ -24,7 +24,7 @@ BATCH_TOKENS = 8192
 class Score(BaseModel):
     """Bits per byte and what it was measured on. `is_whole`: all of the held-out text was read."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bits_per_byte: float
     nats_per_token: float
@@ -35,12 +35,17 @@ class Score(BaseModel):
     is_whole: bool
 
 
+def never() -> bool:
+    """Return False: nobody asks to stop."""
+    return False
+
+
 def score_tokens(
     model: Transformer,
-    tokens: "np.ndarray | TokenArray",
+    tokens: np.ndarray | TokenArray,
     *,
     batch_tokens: int = BATCH_TOKENS,
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] = never,
 ) -> np.ndarray:
     """Return the nats of tokens[1:], float32, each predicted from those before it in its window.
 
@@ -56,17 +61,18 @@ def score_tokens(
     return np.concatenate(scored) if scored else np.empty(0, dtype=np.float32)
 
 
-def evaluate_shards(
+def score_documents(
     model: Transformer,
     shards: TokenShards,
     *,
     max_bytes: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Score:
-    """Return the score on the held-out text, or on its first documents when bytes or time are limited.
+    should_stop: Callable[[], bool] = never,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nats (float64) and the bytes (int64) of each held-out document: what a paired bootstrap compares.
 
-    At least one document is scored, whatever the limits.
+    A document's separator counts as its own. With a limit of bytes, or when asked to stop, these are the first
+    documents that were scored to their end; at least one.
     """
     offsets = shards.validation_offsets().astype(np.int64)
     wanted = len(offsets) - 1
@@ -76,31 +82,51 @@ def evaluate_shards(
     nats = score_tokens(model, tokens, batch_tokens=batch_tokens, should_stop=should_stop)
     first_end = int(offsets[1, 0])
     if len(nats) < first_end - 1:
-        nats = score_tokens(model, tokens[:first_end], batch_tokens=batch_tokens)
-    done = max(1, min(wanted, int(np.searchsorted(offsets[1:, 0], len(nats) + 1, side="right"))))
-    text = shards.validation_text(done)
-    return _score(nats[: int(offsets[done, 0]) - 1], text, done, is_whole=done == len(offsets) - 1)
+        rest = score_tokens(model, tokens[len(nats) : first_end], batch_tokens=batch_tokens)
+        nats = np.concatenate((nats, rest))
+    done = int(np.searchsorted(offsets[1 : wanted + 1, 0], len(nats) + 1, side="right"))
+    # Token i + 1 costs nats[i], and the first document starts at token 1.
+    ends = np.cumsum(nats, dtype=np.float64)[offsets[1 : done + 1, 0] - 2]
+    return np.diff(ends, prepend=0.0), np.diff(offsets[: done + 1, 1])
+
+
+def evaluate_shards(
+    model: Transformer,
+    shards: TokenShards,
+    *,
+    max_bytes: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    should_stop: Callable[[], bool] = never,
+) -> Score:
+    """Return the score on the held-out text, or on its first documents when bytes or time are limited.
+
+    At least one document is scored, whatever the limits.
+    """
+    nats, _ = score_documents(model, shards, max_bytes=max_bytes, batch_tokens=batch_tokens, should_stop=should_stop)
+    num_documents = len(nats)
+    num_tokens = int(shards.validation_offsets()[num_documents, 0]) - 1
+    text = shards.validation_text(num_documents)
+    is_whole = num_documents == shards.num_validation_documents
+    return _describe(float(nats.sum()), num_tokens, text, num_documents, is_whole=is_whole)
 
 
 def evaluate_text(model: Transformer, tokenizer: Tokenizer, text: bytes, *, batch_tokens: int = BATCH_TOKENS) -> Score:
-    """Return the score on a text, UTF-8.
+    """Return the score on one text, read after an end-of-text token.
 
     Raises:
-        DatasetError: it is empty.
+        DatasetError: it is empty, or not UTF-8.
     """
     if not text:
         raise DatasetError("the text to score is empty; give at least one byte")
-    ids = [tokenizer.end_of_text_id, *tokenizer.encode(text.decode("utf-8"))]
+    try:
+        characters = text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"the text to score is not UTF-8 (byte {text[error.start]:#04x} at {error.start:,}); convert it first"
+        ) from None
+    ids = [tokenizer.end_of_text_id, *tokenizer.encode(characters)]
     nats = score_tokens(model, np.asarray(ids, dtype=np.int64), batch_tokens=batch_tokens)
-    return _score(nats, text, 1, is_whole=True)
-
-
-def score_documents(model: Transformer, shards: TokenShards) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nats (float64) and the bytes (int64) of each held-out document: what a paired bootstrap compares."""
-    offsets = shards.validation_offsets().astype(np.int64)
-    nats = score_tokens(model, shards.tokens("validation"))
-    ends = np.cumsum(nats, dtype=np.float64)[offsets[1:, 0] - 2]
-    return np.diff(ends, prepend=0.0), np.diff(offsets[:, 1])
+    return _describe(float(nats.sum(dtype=np.float64)), len(nats), text, 1, is_whole=True)
 
 
 def bits_per_byte(nats: float, num_bytes: int) -> float:
@@ -108,13 +134,12 @@ def bits_per_byte(nats: float, num_bytes: int) -> float:
     return nats / math.log(2) / num_bytes
 
 
-def _score(nats: np.ndarray, text: bytes, num_documents: int, *, is_whole: bool) -> Score:
-    total = float(nats.sum(dtype=np.float64))
+def _describe(nats: float, num_tokens: int, text: bytes, num_documents: int, *, is_whole: bool) -> Score:
     return Score(
-        bits_per_byte=bits_per_byte(total, len(text)),
-        nats_per_token=total / max(1, len(nats)),
+        bits_per_byte=bits_per_byte(nats, len(text)),
+        nats_per_token=nats / num_tokens,
         num_bytes=len(text),
-        num_tokens=len(nats),
+        num_tokens=num_tokens,
         num_documents=num_documents,
         text_sha256=hashlib.sha256(text).hexdigest(),
         is_whole=is_whole,
@@ -122,7 +147,7 @@ def _score(nats: np.ndarray, text: bytes, num_documents: int, *, is_whole: bool)
 
 
 def _score_windows(
-    model: Transformer, tokens: "np.ndarray | TokenArray", batch_tokens: int, should_stop: Callable[[], bool]
+    model: Transformer, tokens: np.ndarray | TokenArray, batch_tokens: int, should_stop: Callable[[], bool]
 ) -> Iterator[np.ndarray]:
     length, total = model.config.context_length, len(tokens)
     device = model.embedding.device

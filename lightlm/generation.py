@@ -1,16 +1,17 @@
 """Text from a model: prompts in, continuations out, with a preallocated key/value cache.
 
-Owns sampling and streaming. The cache is filled in place; when it is full, the older half of the text is forgotten.
+Owns sampling and streaming. What a prompt gets does not depend on the others computed with it. When the context is
+full, its older half is forgotten, so a continuation may be longer than the context.
 """
 
-import secrets
+import codecs
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from lightlm.data.tokenizer import Tokenizer, load_tokenizer
@@ -18,27 +19,25 @@ from lightlm.errors import PromptError
 from lightlm.model.attention import KVCache
 from lightlm.model.hugging_face import load_model
 from lightlm.model.transformer import Transformer
-from lightlm.params import Seed, Temperature, describe_validation
+from lightlm.params import GenerationParams, describe_validation
 
 FinishReason = Literal["length", "stop", "end_of_text"]
 
+MAX_ROWS = 32
+"""Prompts computed together; more of them are taken in turns, so that the caches fit in memory."""
 
-class SamplingConfig(BaseModel):
-    """How the next token is chosen. Temperature 0 is greedy; top_k 0 and top_p 1 are off."""
+MIN_TEMPERATURE = 1e-5
+"""Below it sampling is greedy: fp32 could not divide by it and keep a second token apart."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 128
-    temperature: Temperature = 0.8
-    top_k: Annotated[int, Field(ge=0, le=1_048_576)] = 50
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] = 1.0
-    seed: Seed | None = None
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+class SamplingConfig(GenerationParams):
+    """How the next token is chosen, and where to stop. Temperature 0 is greedy; top_k 0 and top_p 1 are off."""
+
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(max_length=16)] = ()
 
 
 class Generation(NamedTuple):
-    """A continuation, without its prompt."""
+    """A continuation, without its prompt. `seconds`: of all prompts that were computed with it."""
 
     text: str
     num_new_tokens: int
@@ -64,191 +63,232 @@ def load_generator(folder: Path, device: str = "cpu") -> "Generator":
 
 
 class Generator:
-    """Continues texts with one model."""
+    """Continues texts with one model, in the model's compute dtype."""
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
-        self.model = model
+        self.model = store_in_compute_dtype(model)
         self.tokenizer = tokenizer
 
     def stream(self, prompt: str, sampling: SamplingConfig) -> Iterator[str]:
-        """Yield the continuation piece by piece, each of whole characters, as it is written.
+        """Return the continuation piece by piece, each of whole characters, as it is written.
+
+        The same seed gives the same text, here and in `generate`.
 
         Raises:
-            PromptError: the prompt is empty, or longer than the context.
+            PromptError: the prompt is empty, or longer than the context; at the call, not at the first piece.
         """
-        writer = _Writer(self.tokenizer, sampling)
-        for ids in self._sample([self._encode(prompt)], sampling):
-            piece = writer.take(ids[0])
-            if piece:
-                yield piece
-            if writer.finish_reason is not None:
-                break
-        if rest := writer.flush():
-            yield rest
+        return self._stream(self._encode(prompt), sampling)
 
     def generate(self, prompts: Sequence[str], sampling: SamplingConfig) -> list[Generation]:
-        """Return the continuations of prompts, computed together.
+        """Return the continuations of prompts, computed together; with a seed, each as it would be alone.
 
         Raises:
             PromptError: a prompt is empty, or longer than the context.
         """
+        encoded = [self._encode(prompt) for prompt in prompts]
+        written = []
+        for first in range(0, len(encoded), MAX_ROWS):
+            written += self._generate(encoded[first : first + MAX_ROWS], sampling)
+        return written
+
+    def _stream(self, prompt: list[int], sampling: SamplingConfig) -> Iterator[str]:
+        writer = TextWriter(self.tokenizer, sampling)
+        for chosen in self._decode([prompt], sampling):
+            if piece := writer.add(chosen[0]):
+                yield piece
+            if writer.finish_reason is not None:
+                return
+
+    def _generate(self, prompts: list[list[int]], sampling: SamplingConfig) -> list[Generation]:
         started = time.perf_counter()
-        writers = [_Writer(self.tokenizer, sampling) for _ in prompts]
-        texts = [""] * len(prompts)
-        for ids in self._sample([self._encode(prompt) for prompt in prompts], sampling):
-            for index, writer in enumerate(writers):
+        writers = [TextWriter(self.tokenizer, sampling) for _ in prompts]
+        pieces: list[list[str]] = [[] for _ in prompts]
+        for chosen in self._decode(prompts, sampling):
+            for writer, row, index in zip(writers, pieces, chosen, strict=True):
                 if writer.finish_reason is None:
-                    texts[index] += writer.take(ids[index])
-            if all(writer.finish_reason is not None for writer in writers):
+                    row.append(writer.add(index))
+            if all(writer.finish_reason for writer in writers):
                 break
         seconds = time.perf_counter() - started
         return [
-            Generation(text + writer.flush(), writer.num_tokens, writer.finish_reason or "length", seconds)
-            for text, writer in zip(texts, writers, strict=True)
+            Generation("".join(row), writer.num_tokens, writer.finish_reason or "length", seconds)
+            for writer, row in zip(writers, pieces, strict=True)
         ]
 
     def _encode(self, prompt: str) -> list[int]:
-        if not prompt:
+        # No end-of-text before it: transformers would add none either, and windows of training start anywhere.
+        ids = self.tokenizer.encode(prompt)
+        if not ids:
             raise PromptError("the prompt is empty; give at least one character to continue")
-        ids = [self.tokenizer.end_of_text_id, *self.tokenizer.encode(prompt)]
         room = self.model.config.context_length
         if len(ids) > room:
             raise PromptError(
-                f"the prompt has {len(ids) - 1:,} tokens, the model reads at most {room - 1:,}; give a shorter prompt"
+                f"the prompt has {len(ids):,} tokens, the model reads at most {room:,}; give a shorter prompt"
             )
         return ids
 
-    def _sample(self, prompts: list[list[int]], sampling: SamplingConfig) -> Iterator[list[int]]:
-        """Yield the next id of every prompt, `max_new_tokens` times."""
+    def _decode(self, prompts: list[list[int]], sampling: SamplingConfig) -> Iterator[list[int]]:
+        """Yield the next id of every prompt, `max_new_tokens` times; the model's mode is left as it was."""
         was_training = self.model.training
         self.model.eval()
         try:
-            with torch.inference_mode():
-                yield from self._sample_ids(prompts, sampling)
+            decoder = Decoder(self.model, prompts, sampling, self.tokenizer)
+            for _ in range(sampling.max_new_tokens):
+                yield decoder.choose_next()
         finally:
             self.model.train(was_training)
 
-    def _sample_ids(self, prompts: list[list[int]], sampling: SamplingConfig) -> Iterator[list[int]]:
-        device = self.model.embedding.device
-        draw = torch.Generator(device="cpu")
-        draw.manual_seed(secrets.randbits(63) if sampling.seed is None else sampling.seed)
-        histories = [list(prompt) for prompt in prompts]
-        cache, logits = self._read(histories, device)
-        for _ in range(sampling.max_new_tokens):
-            chosen = choose_tokens(logits, histories, sampling, draw)
-            yield chosen
-            for history, index in zip(histories, chosen, strict=True):
-                history.append(index)
-            if cache.length >= self.model.config.context_length:
-                keep = self.model.config.context_length // 2
-                cache, logits = self._read([history[-keep:] for history in histories], device)
-            else:
-                tokens = torch.tensor(chosen, device=device).unsqueeze(1)
-                logits = self.model(tokens, cache=cache)[:, -1]
 
-    def _read(self, histories: list[list[int]], device: torch.device) -> tuple[KVCache, Tensor]:
-        """Return a cache that holds the histories, shorter ones padded on the left, and the last logits (B, V)."""
-        longest = max(map(len, histories))
-        padding = torch.tensor([longest - len(history) for history in histories], device=device)
-        rows = [[self.tokenizer.end_of_text_id] * (longest - len(history)) + history for history in histories]
-        cache = KVCache.allocate(
-            self.model.config,
-            len(histories),
-            self.model.config.context_length,
-            dtype=self.model.compute_dtype,
-            device=device,
-            padding=padding if bool(padding.any()) else None,
+class Decoder:
+    """Several texts, extended by one id each at a time, and the cache of what the model has read of them."""
+
+    def __init__(
+        self, model: Transformer, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, tokenizer: Tokenizer
+    ) -> None:
+        self.model = model
+        self.sampling = sampling
+        self.context_length = model.config.context_length
+        self.device = model.embedding.device
+        self.num_ids = tokenizer.vocab_size
+        self.padding_id = tokenizer.end_of_text_id
+        self.windows = [list(prompt) for prompt in prompts]
+        self.cache = KVCache.allocate(
+            model.config,
+            len(prompts),
+            min(self.context_length, max(map(len, prompts)) + sampling.max_new_tokens),
+            dtype=model.compute_dtype,
+            device=self.device,
         )
-        hidden, _ = self.model.encode(torch.tensor(rows, device=device), cache)
-        return cache, self.model.read_out(hidden[:, -1]).float()
+        self.random = torch.Generator()
+        if sampling.seed is None:
+            self.random.seed()
+        else:
+            self.random.manual_seed(sampling.seed)
+        self.seen = self._mark_seen() if sampling.repetition_penalty != 1 else None
+
+    # A decorator, not a `with` around the loop: between two pieces the reader of a stream would be inside it.
+    @torch.inference_mode()
+    def choose_next(self) -> list[int]:
+        """Return the next id of each text, and append it."""
+        logits = self._read_windows() if self._is_unread() else self._read_last()
+        if logits.shape[-1] > self.num_ids:  # rows of a padded vocabulary stand for no text
+            logits = logits[:, : self.num_ids]
+        chosen = choose_tokens(logits, self.sampling, self._draw(), self.seen)
+        if self.seen is not None:
+            self.seen.scatter_(1, chosen.unsqueeze(1), True)
+        ids = chosen.tolist()
+        for window, index in zip(self.windows, ids, strict=True):
+            window.append(index)
+        return ids
+
+    def _is_unread(self) -> bool:
+        return self.cache.length == 0 or self.cache.length >= self.context_length
+
+    def _read_last(self) -> Tensor:
+        tokens = torch.tensor([window[-1:] for window in self.windows], device=self.device)
+        return self.model(tokens, cache=self.cache)[:, -1]
+
+    def _read_windows(self) -> Tensor:
+        """Read each window anew, shorter ones padded on the left; those beyond the context keep half of it."""
+        for window in self.windows:
+            if len(window) > self.context_length:
+                del window[: -(self.context_length // 2)]
+        longest = max(map(len, self.windows))
+        padding = [longest - len(window) for window in self.windows]
+        rows = [[self.padding_id] * pad + window for pad, window in zip(padding, self.windows, strict=True)]
+        self.cache.length = 0
+        self.cache.padding = torch.tensor(padding, device=self.device) if any(padding) else None
+        hidden, _ = self.model.encode(torch.tensor(rows, device=self.device), self.cache)
+        return self.model.read_out(hidden[:, -1]).float()
+
+    def _draw(self) -> Tensor:
+        """Return a number in [0, 1) for each text: with a seed the same for all, which each would draw alone."""
+        if self.sampling.seed is None:
+            return torch.rand(len(self.windows), generator=self.random)
+        return torch.rand(1, generator=self.random).expand(len(self.windows))
+
+    def _mark_seen(self) -> Tensor:
+        seen = torch.zeros(len(self.windows), self.num_ids, dtype=torch.bool, device=self.device)
+        for row, window in zip(seen, self.windows, strict=True):
+            row[window] = True
+        return seen
 
 
-class _Writer:
-    """Turns one prompt's new ids into text: whole characters only, up to a stop string or the end."""
+class TextWriter:
+    """Turns the new ids of one text into characters, up to a stop text or the end."""
 
     def __init__(self, tokenizer: Tokenizer, sampling: SamplingConfig) -> None:
         self.tokenizer = tokenizer
         self.sampling = sampling
         self.num_tokens = 0
         self.finish_reason: FinishReason | None = None
-        self._bytes = b""
-        self._text = ""
-        # Text that could still become a stop string is held back.
-        self._longest_stop = max(map(len, sampling.stop), default=1) - 1
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._pending = ""
+        # Text that could still become a stop text is held back.
+        self._held_back = max(map(len, sampling.stop), default=1) - 1
 
-    def take(self, index: int) -> str:
-        """Return the text that the next id completes."""
+    def add(self, index: int) -> str:
+        """Return the characters that are certain after a further id; a character cut by the end is left out."""
         self.num_tokens += 1
         if index == self.tokenizer.end_of_text_id:
             self.finish_reason = "end_of_text"
-            return self._give(0)
-        self._bytes += self.tokenizer.decode_bytes([index])
-        whole = count_whole_bytes(self._bytes)
-        self._text += self._bytes[:whole].decode("utf-8", "replace")
-        self._bytes = self._bytes[whole:]
-        for stop in self.sampling.stop:
-            position = self._text.find(stop)
-            if position >= 0:
-                self._text = self._text[:position]
-                self._bytes = b""
-                self.finish_reason = "stop"
-                return self._give(0)
+            return self._pending
+        self._pending += self._decoder.decode(self.tokenizer.decode_bytes([index]))
+        found = [at for stop in self.sampling.stop if (at := self._pending.find(stop)) >= 0]
+        if found:
+            self.finish_reason = "stop"
+            return self._pending[: min(found)]
         if self.num_tokens >= self.sampling.max_new_tokens:
             self.finish_reason = "length"
-        return self._give(self._longest_stop)
-
-    def flush(self) -> str:
-        """Return what is still held back."""
-        self._text += self._bytes.decode("utf-8", "replace")
-        self._bytes = b""
-        return self._give(0)
-
-    def _give(self, held_back: int) -> str:
-        end = len(self._text) - held_back
-        given, self._text = (self._text[:end], self._text[end:]) if end > 0 else ("", self._text)
+            return self._pending
+        certain = max(0, len(self._pending) - self._held_back)
+        given, self._pending = self._pending[:certain], self._pending[certain:]
         return given
 
 
-def count_whole_bytes(content: bytes) -> int:
-    """Return how many leading bytes do not end inside a UTF-8 character."""
-    for back in range(1, min(4, len(content)) + 1):
-        byte = content[-back]
-        if byte & 0xC0 == 0x80:
-            continue
-        length = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
-        return len(content) - back if length > back else len(content)
-    return len(content)
+def store_in_compute_dtype(model: Transformer) -> Transformer:
+    """Return the model, or a copy whose weights are kept in what it computes in.
+
+    The layers convert their weights at every call: nothing for a batch of training, three times the memory
+    traffic for one token.
+    """
+    if model.embedding.dtype == model.compute_dtype:
+        return model
+    with torch.device("meta"):
+        copy = Transformer(model.config)
+    weights = {name: weight.detach().to(model.compute_dtype) for name, weight in model.named_parameters()}
+    copy.load_state_dict(weights, assign=True)
+    copy.compute_dtype = model.compute_dtype
+    return copy.eval()
 
 
-def choose_tokens(
-    logits: Tensor, histories: Sequence[Sequence[int]], sampling: SamplingConfig, draw: torch.Generator
-) -> list[int]:
-    """Return the next id of each row of logits (B, V), drawn as `sampling` says."""
-    if sampling.repetition_penalty != 1.0:
-        logits = penalize_repeats(logits, histories, sampling.repetition_penalty)
-    if sampling.temperature == 0:
-        return logits.argmax(-1).tolist()
-    logits = logits.cpu() / sampling.temperature
-    if sampling.top_k and sampling.top_k < logits.shape[-1]:
-        likeliest, ids = logits.topk(sampling.top_k, dim=-1)  # sorted, likeliest first
-    else:
-        likeliest, ids = logits.sort(dim=-1, descending=True)
+def choose_tokens(logits: Tensor, sampling: SamplingConfig, drawn: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Return the next id (B,) of each row of logits (B, V), by the numbers `drawn` (B,) in [0, 1).
+
+    In transformers' order: repetition penalty of the ids `seen` (B, V), temperature, top_k, top_p.
+    Source: penalty as CTRL, arXiv 1909.05858, section 4.1, with transformers' care for negative logits.
+    """
+    if seen is not None:
+        penalty = sampling.repetition_penalty
+        logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
+    if sampling.temperature < MIN_TEMPERATURE:
+        return logits.argmax(-1)
+    # The largest becomes 0 first, so that no temperature makes it infinite.
+    logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
+    if sampling.top_k == 0 and sampling.top_p == 1:
+        return _pick(logits.softmax(-1), drawn)
+    count = min(sampling.top_k or logits.shape[-1], logits.shape[-1])
+    likeliest, ids = logits.topk(count, dim=-1)  # likeliest first
     probabilities = likeliest.softmax(-1)
     if sampling.top_p < 1:
         before = probabilities.cumsum(-1) - probabilities
         probabilities = probabilities.masked_fill(before >= sampling.top_p, 0.0)
-    drawn = torch.multinomial(probabilities, 1, generator=draw)
-    return ids.gather(-1, drawn).squeeze(-1).tolist()
+    return ids.gather(-1, _pick(probabilities, drawn).unsqueeze(-1)).squeeze(-1)
 
 
-def penalize_repeats(logits: Tensor, histories: Sequence[Sequence[int]], penalty: float) -> Tensor:
-    """Return logits (B, V) with those of ids already in the text made less likely.
-
-    Source: CTRL, arXiv 1909.05858, section 4.1, as transformers applies it to negative logits.
-    """
-    logits = logits.clone()
-    for row, history in enumerate(histories):
-        seen = torch.tensor(sorted(set(history)), device=logits.device)
-        values = logits[row, seen]
-        logits[row, seen] = torch.where(values < 0, values * penalty, values / penalty)
-    return logits
+def _pick(weights: Tensor, drawn: Tensor) -> Tensor:
+    """Return for each row of weights (B, N) the place where its share `drawn` of the sum falls."""
+    sums = weights.cumsum(-1)
+    # The factor keeps a share that rounds to the whole sum off the places of weight 0 after it.
+    wanted = drawn.to(sums.device).unsqueeze(-1) * sums[:, -1:] * (1 - 1e-6)
+    return torch.searchsorted(sums, wanted, right=True).squeeze(-1).clamp(max=weights.shape[-1] - 1)

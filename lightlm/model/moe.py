@@ -1,7 +1,7 @@
 """The mixture of experts of a layer, in Qwen3-MoE's layout, with its load-balance loss.
 
-Owns routing and the grouped computation of the experts: no loop over experts, no wait for the device.
-Source: transformers, models/qwen3_moe/modeling_qwen3_moe.py (router in fp32, chosen weights renormalised).
+Owns routing and the grouped computation of the experts: one product for all of them, no wait for the device.
+Source: transformers, models/qwen3_moe/modeling_qwen3_moe.py (softmax in fp32, chosen weights renormalised).
 """
 
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightlm.model.config import ModelConfig
+
+GROUPED_ALIGNMENT_BYTES = 16
+"""What the grouped product wants each row's bytes to be a multiple of."""
 
 
 class MixtureOfExperts(nn.Module):
@@ -24,32 +27,43 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mixed experts' output, (B, T, model_dim), and the balance loss, a scalar."""
-        config = self.config
+        active = self.config.num_active_experts
         rows = x.flatten(0, 1)  # (N, D)
         probabilities = functional.linear(rows, self.router.to(x.dtype)).float().softmax(-1)  # (N, E)
-        weights, chosen = probabilities.topk(config.num_active_experts, dim=-1)  # (N, K)
+        weights, chosen = probabilities.topk(active, dim=-1)  # (N, K)
         weights = (weights / weights.sum(-1, keepdim=True)).to(x.dtype)
-        order = chosen.flatten().argsort(stable=True)  # positions in expert order, (N K)
-        counts = functional.one_hot(chosen.flatten(), config.num_experts).sum(0)  # (E)
-        gathered = rows[order // config.num_active_experts]
-        mixed = self.apply_experts(gathered, counts) * weights.flatten()[order, None]
-        output = torch.zeros_like(rows).index_add(0, order // config.num_active_experts, mixed)
-        return output.view_as(x), balance_loss(probabilities, counts, config.num_experts)
+        order = chosen.flatten().argsort(stable=True)  # choices by expert, (N K)
+        counts = torch.zeros(self.config.num_experts, dtype=torch.int64, device=x.device)
+        counts.scatter_add_(0, chosen.flatten(), torch.ones_like(order))  # bincount would wait for the device
+        computed = self.apply_experts(rows[order // active], counts)
+        # Back in the choices' order by a gather: an index_add would sum in another order each time on a GPU.
+        computed = computed[order.argsort()].view(*weights.shape, -1)  # (N, K, D)
+        mixed = (computed * weights.unsqueeze(-1)).sum(1)
+        return mixed.view_as(x), balance_loss(probabilities, counts)
 
     def apply_experts(self, rows: Tensor, counts: Tensor) -> Tensor:
-        """Return each expert's SwiGLU of its rows: `rows` (N, D) in expert order, `counts` (E) of them."""
-        ends = counts.cumsum(0).to(torch.int32)
-        gate_up = torch._grouped_mm(rows, self.gate_up.to(rows.dtype).transpose(-1, -2), offs=ends)
-        gate, up = gate_up.chunk(2, dim=-1)
-        inner = functional.silu(gate) * up
-        return torch._grouped_mm(inner, self.down.to(rows.dtype).transpose(-1, -2), offs=ends)
+        """Return each expert's SwiGLU of its rows: `rows` (M, D) by expert, `counts` (E) of them."""
+        gate, up = multiply_grouped(rows, self.gate_up.to(rows.dtype), counts).chunk(2, dim=-1)
+        return multiply_grouped(functional.silu(gate) * up, self.down.to(rows.dtype), counts)
 
 
-def balance_loss(probabilities: Tensor, counts: Tensor, num_experts: int) -> Tensor:
-    """Return num_experts * sum over experts of (share of choices x mean probability): num_active_experts at balance.
+def multiply_grouped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
+    """Return (M, O): of rows (M, I) the first counts[0] by matrices[0], and so on; matrices are (E, O, I)."""
+    size = rows.element_size()
+    is_aligned = all(width * size % GROUPED_ALIGNMENT_BYTES == 0 for width in matrices.shape[1:])
+    if is_aligned and hasattr(functional, "grouped_mm"):
+        return functional.grouped_mm(rows, matrices.transpose(-1, -2), offs=counts.cumsum(0).to(torch.int32))
+    # Before torch 2.10, and for odd widths. The counts are waited for, which costs nothing on a CPU.
+    groups = zip(rows.split(counts.tolist()), matrices.unbind(0), strict=True)
+    return torch.cat([functional.linear(group, matrix) for group, matrix in groups])
 
-    `probabilities` (N, E) of the router, `counts` (E) of choices. Source: Switch Transformers, arXiv 2101.03961,
-    equations 4 to 6, as transformers' load_balancing_loss_func sums it.
+
+def balance_loss(probabilities: Tensor, counts: Tensor) -> Tensor:
+    """Return E * sum over experts of (choices a position x mean probability): `num_active_experts` when balanced.
+
+    `probabilities` (N, E) are the router's, `counts` (E) how often each expert was chosen.
+    Source: transformers, load_balancing_loss_func of models/qwen3_moe, for one layer.
     """
-    share = counts.to(probabilities.dtype) / probabilities.shape[0]
+    num_rows, num_experts = probabilities.shape
+    share = counts.to(probabilities.dtype) / num_rows
     return num_experts * (share * probabilities.mean(0)).sum()
