@@ -11,15 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lightlm.errors import InputError, LightLMError
 from lightlm.params import Params, load_params, parse_assignments
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 app = typer.Typer(
     name="lightlm",
@@ -100,9 +97,9 @@ def train(
     worker = start_worker(folder, home)
     api = embedded.start_api()
     try:
-        with run_flows(api):
-            from flows.train import train_flow
+        from flows.train import train_flow  # while the API starts
 
+        with run_flows(api):
             LAUNCH.set(Launch(started_at, folder, worker, is_quiet=quiet))
             summary = train_flow(hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides)
     finally:
@@ -181,10 +178,10 @@ def generate(
         return
     from lightlm.console.escape import escape_for_terminal
 
-    for piece in [prompt, *()] if raw else [escape_for_terminal(prompt)]:
-        sys.stdout.write(piece)
+    show = str if raw else escape_for_terminal
+    sys.stdout.write(show(prompt))
     for piece in stream_text(version, prompt, sampling):
-        sys.stdout.write(piece if raw else escape_for_terminal(piece))
+        sys.stdout.write(show(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
 

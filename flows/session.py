@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,10 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lightlm.store.home import find_home
-from lightlm.system import Check
-from lightlm.tracking.outbox import Outbox
-from lightlm.tracking.recorder import Recorder
 from rich.console import RenderableType
 
 from lightlm.budget.ledger import Ledger
@@ -27,6 +23,10 @@ from lightlm.console.progress import Progress
 from lightlm.console.tables import draw_checks, draw_plan
 from lightlm.errors import Interrupted
 from lightlm.params import Params
+from lightlm.store.home import find_home
+from lightlm.system import Check
+from lightlm.tracking.outbox import Outbox
+from lightlm.tracking.recorder import Recorder
 from lightlm.training.supervisor import Worker
 
 
@@ -111,8 +111,11 @@ def start_worker(folder: Path, home: Path) -> Worker:
 
 
 @contextmanager
-def open_session(params: Params) -> Iterator[Session]:
-    """Start what a train-flow needs; at the end stop it and give the run its end state."""
+def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator[Session]:
+    """Start what a train-flow needs; at the end stop it and give the run its end state.
+
+    `name` and `tags` are the run's in MLflow.
+    """
     launch = LAUNCH.get() or Launch()
     home = find_home()
     ledger = Ledger(params.budget.hours, started_at=launch.started_at, clock=time.monotonic)
@@ -120,6 +123,7 @@ def open_session(params: Params) -> Iterator[Session]:
     folder.mkdir(parents=True, exist_ok=True)
     worker = launch.worker or start_worker(folder, home)
     recorder = Recorder(folder)
+    recorder.start_run(name, params.tracking.experiment, tags, f"{name}: still running; folder `{folder.name}`")
     outbox = Outbox.start(folder)
     session = Session(
         params=params,
@@ -148,6 +152,7 @@ def open_session(params: Params) -> Iterator[Session]:
         if status != "FINISHED":
             recorder.finish(status)
         shipment = outbox.close()
+        recorder.close()
         if shipment.num_unsent or shipment.error:
             session.say(
                 f"MLflow did not take {shipment.num_unsent} records ({shipment.error}); they are kept in {folder} "

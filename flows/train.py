@@ -1,35 +1,37 @@
 """train-flow: text in, a registered, evaluated model version out, within the hours given."""
 
+import getpass
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from lightlm.data.shards import TokenShards
-from lightlm.data.shards import tokenize_subset as tokenize
-from lightlm.data.subset import TextSubset
-from lightlm.data.subset import materialize_subset as materialize
-from lightlm.data.tokenizer import Tokenizer
-from lightlm.data.tokenizer import prepare_tokenizer as prepare
-from lightlm.model.accounting import flops_per_token
-from lightlm.system import Device, SystemReport
-from lightlm.system import check_system as check
-from lightlm.tracking.recorder import RegistrationRequest
-from lightlm.tracking.registry import ModelVersion
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.planning import describe_text
 from flows.session import Session, open_session
 from lightlm.budget.plan import Plan
-from lightlm.budget.planner import Planner, TextFacts
+from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, measure_machine
 from lightlm.budget.reserve import ClosingTimes
-from lightlm.budget.scaling import choose_vocab_size, load_calibration
+from lightlm.budget.scaling import choose_vocab_size, estimate_needed_bytes, usable_flops
 from lightlm.budget.tiers import tier_of
+from lightlm.data.shards import TokenShards
+from lightlm.data.shards import tokenize_subset as tokenize
+from lightlm.data.subset import TextSubset, safe_name
+from lightlm.data.subset import materialize_subset as materialize
+from lightlm.data.tokenizer import Tokenizer
+from lightlm.data.tokenizer import prepare_tokenizer as prepare
 from lightlm.errors import Interrupted, SystemCheckError, TrackingError
-from lightlm.params import Hours, load_params
+from lightlm.model.accounting import flops_per_token
+from lightlm.params import Hours, Params, load_params
+from lightlm.system import Device, SystemReport
+from lightlm.system import check_system as check
+from lightlm.tracking.recorder import RegistrationRequest
+from lightlm.tracking.registry import ModelVersion
 from lightlm.training.events import from_json
 from lightlm.training.messages import TrainResult
 
@@ -57,6 +59,7 @@ class RunSummary(BaseModel):
     tokens_per_second: float
     mfu: float
     dataset: dict[str, Any]
+    shape: str
     folder: str
 
 
@@ -67,7 +70,26 @@ def name_flow_run() -> str:
     params = load_params(
         values.get("preset", "base"), overrides, dataset=values.get("dataset"), hours=values.get("hours")
     )
-    return f"train-{params.budget.hours:g}h-{Path(params.dataset.source).stem or 'text'}"
+    return name_run(params)
+
+
+def name_run(params: Params) -> str:
+    """Return "train-0.1h-wikitext"."""
+    return f"train-{params.budget.hours:g}h-{safe_name(Path(params.dataset.source).stem)}"
+
+
+def run_tags() -> dict[str, str]:
+    """Return who, what and where of the run: MLflow's own tags, and the way to the flow run."""
+    tags = {
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": "lightlm train",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": read_git_commit(),
+        "prefect.flow_run_id": str(flow_run.id or ""),
+        "prefect.flow_run_url": str(flow_run.ui_url or ""),
+        "lightlm.schema": "1",
+    }
+    return {name: value for name, value in tags.items() if value}
 
 
 @flow(name="train-flow", flow_run_name=name_flow_run, persist_result=False)
@@ -81,7 +103,7 @@ def train_flow(
 ) -> RunSummary:
     """Train the best language model that `hours` allow on `dataset`, and register it in MLflow."""
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
-    with open_session(params) as session:
+    with open_session(params, name_run(params), run_tags()) as session:
         system = check_system(session)
         machine = measure_matrix_rate(session, system)
         subset = materialize_subset(session, machine)
@@ -157,15 +179,10 @@ def tokenize_subset(session: Session, subset: TextSubset, tokenizer: Tokenizer) 
 def plan_budget(session: Session, machine: MachineRate, shards: TokenShards) -> Plan:
     """Return the plan, made from timed shapes; shown, saved and recorded."""
     with session.stage("probe", "Timing shapes and planning"):
-        facts = TextFacts(
-            vocab_size=shards.vocab_size,
-            num_train_tokens=shards.num_train_tokens,
-            num_train_bytes=shards.num_train_bytes,
-            num_validation_tokens=shards.num_validation_tokens,
-            num_validation_bytes=shards.num_validation_bytes,
-        )
         closing = ClosingTimes(session.home).estimate()
-        planner = Planner(session.params, facts, machine, lambda: session.ledger.remaining_seconds, closing)
+        planner = Planner(
+            session.params, describe_text(shards), machine, lambda: session.ledger.remaining_seconds, closing
+        )
         plan, probe = planner.plan(session.worker)
     session.draw_plan(plan)
     session.recorder.log_text(plan.model_dump_json(indent=2), "plan.json")
@@ -234,6 +251,7 @@ def register_model(
             sampling=generation_defaults(session),
         )
         record_ledger(session, plan, trained)
+        session.recorder.describe(request.description)
         session.recorder.register(request)
         session.recorder.finish("FINISHED")
         version = session.outbox.wait_for_version(timeout=60)
@@ -336,23 +354,13 @@ def summarize(
         tokens_per_second=trained.tokens_per_second,
         mfu=mfu(plan, trained.tokens_per_second),
         dataset=describe_dataset(subset),
+        shape=plan.summary(),
         folder=str(trained.folder),
     )
 
 
 END_SECONDS = 0.7
 """From the flow's return to the end of the process: Prefect's last states, exit handlers."""
-
-
-def usable_flops(flops_per_second: float, seconds: float) -> float:
-    """Return the operations that training can spend, by the usual efficiency, before anything is timed."""
-    return flops_per_second * load_calibration()["speed"]["efficiency"] * max(1.0, seconds * 0.8)
-
-
-def estimate_needed_bytes(flops_per_second: float, seconds: float) -> int:
-    """Return the bytes of text that the smallest sensible model could read in the time: a power of two, >= 4 MiB."""
-    tokens = usable_flops(flops_per_second, seconds) / (6 * 500_000)
-    return max(4 * 2**20, 1 << (int(tokens * 4) - 1).bit_length())
 
 
 def mfu(plan: Plan, tokens_per_second: float) -> float:

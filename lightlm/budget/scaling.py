@@ -126,3 +126,14 @@ def choose_regularization(epochs: float) -> Regularization:
     if epochs <= 8:
         return Regularization(0.1, 0.05)
     return Regularization(0.3, 0.1)
+
+
+def usable_flops(flops_per_second: float, seconds: float) -> float:
+    """Return the operations that training can spend, by the usual efficiency, before anything is timed."""
+    return flops_per_second * load_calibration()["speed"]["efficiency"] * max(1.0, seconds * 0.8)
+
+
+def estimate_needed_bytes(flops_per_second: float, seconds: float) -> int:
+    """Return the bytes of text that the smallest sensible model could read in the time: a power of two, >= 4 MiB."""
+    tokens = usable_flops(flops_per_second, seconds) / (6 * 500_000)
+    return max(4 * 2**20, 1 << (int(tokens * 4) - 1).bit_length())

@@ -240,8 +240,8 @@ def judge(
     old = float(champion.tags.get("bits_per_byte", "inf"))
     if bits_per_byte <= old:
         return True, (
-            f"version {version} is champion: {bits_per_byte:.4f} bits per byte, version {champion.version} has {old:.4f} "
-            "on the same text"
+            f"version {version} is champion: {bits_per_byte:.4f} bits per byte, version {champion.version} has "
+            f"{old:.4f} on the same text"
         )
     return False, (
         f"version {champion.version} stays champion: {old:.4f} bits per byte on the same text, version {version} has "
