@@ -52,7 +52,8 @@ CHAMPION = "models:/lightlm@champion"
 def check(as_json: AsJson = False, assignments: Assignments = None) -> None:
     """Check this machine: Python, GPU, precision, cores, memory, disk, tokenizer."""
     from lightlm.store.home import find_home
-    from lightlm.system import check_system, describe_devices
+    from lightlm.system import check_system
+    from lightlm.training.device import describe_devices
 
     params = load_params(overrides=parse_assignments(assignments or []))
     report = check_system(params, find_home(), describe_devices())
@@ -107,7 +108,9 @@ def train(
     if as_json:
         print_json(summary.model_dump(mode="json"))
     elif not quiet:
-        show_summary(summary.model_dump())
+        from flows.summary import show_summary
+
+        show_summary(summary)
 
 
 @app.command()
@@ -300,41 +303,6 @@ def read_text_file(path: Path) -> bytes:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); convert it first") from None
     return content
-
-
-def show_summary(summary: dict[str, Any]) -> None:
-    """Print the report of a finished run on standard error."""
-    from lightlm.console.report import RunReport, draw_report
-    from lightlm.console.terminal import open_console
-
-    console = open_console()
-    console.print(draw_report(RunReport(**report_values(summary)), console))
-
-
-def report_values(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return what the report shows of a run's summary."""
-    chosen, score = summary["plan"], summary["score"]
-    name, version = summary["model_name"], summary["model_version"]
-    notices = [notice for notice in (summary["dataset"]["notice"],) if notice]
-    if not score["is_whole"]:
-        notices.append(f"scored on the first {score['num_bytes']:,} bytes of the held-out text: time was short")
-    return {
-        "version_name": f"{name} version {version}",
-        "bits_per_byte": score["bits_per_byte"],
-        "scored_bytes": score["num_bytes"],
-        "predicted_low": chosen["predicted_low"],
-        "predicted_high": chosen["predicted_high"],
-        "num_parameters": chosen["num_parameters"],
-        "total_tokens": summary["tokens"],
-        "training_seconds": summary["ledger"].get("training", 0.0),
-        "elapsed_seconds": summary["elapsed_seconds"],
-        "budget_seconds": summary["budget_seconds"],
-        "shape": summary["shape"],
-        "promotion": summary["promotion"],
-        "ledger": summary["ledger"],
-        "notices": notices,
-        "next_commands": ('lightlm generate "The"', "lightlm models", "lightlm ui"),
-    }
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 
 from flows.session import name_run_folder, start_worker
+from lightlm.budget.candidate import TextFacts
 from lightlm.budget.ledger import Ledger
 from lightlm.budget.plan import Plan
-from lightlm.budget.planner import Planner, TextFacts
+from lightlm.budget.planner import Planner
 from lightlm.budget.probe import Probe, measure_machine
 from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.scaling import choose_vocab_size, estimate_needed_bytes, usable_flops

@@ -123,7 +123,13 @@ def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator
     folder.mkdir(parents=True, exist_ok=True)
     worker = launch.worker or start_worker(folder, home)
     recorder = Recorder(folder)
-    recorder.start_run(name, params.tracking.experiment, tags, f"{name}: still running; folder `{folder.name}`")
+    recorder.start_run(
+        name,
+        params.tracking.experiment,
+        tags,
+        f"{name}: still running; folder `{folder.name}`",
+        system_metrics=params.tracking.system_metrics,
+    )
     outbox = Outbox.start(folder)
     session = Session(
         params=params,

@@ -1,18 +1,27 @@
 """train-flow: text in, a registered, evaluated model version out, within the hours given."""
 
-import getpass
-import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from flows.planning import describe_text
+from flows.recording import (
+    describe_dataset,
+    describe_version,
+    flatten_plan,
+    generation_defaults,
+    mfu,
+    record_event,
+    record_ledger,
+    run_tags,
+    version_tags,
+)
 from flows.session import Session, open_session
+from flows.summary import RunSummary
 from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, measure_machine
@@ -26,7 +35,6 @@ from lightlm.data.subset import materialize_subset as materialize
 from lightlm.data.tokenizer import Tokenizer
 from lightlm.data.tokenizer import prepare_tokenizer as prepare
 from lightlm.errors import Interrupted, SystemCheckError, TrackingError
-from lightlm.model.accounting import flops_per_token
 from lightlm.params import Hours, Params, load_params
 from lightlm.system import Device, SystemReport
 from lightlm.system import check_system as check
@@ -37,30 +45,6 @@ from lightlm.training.messages import TrainResult
 
 STORY = {"cache_policy": NO_CACHE, "persist_result": False}
 """Of every task: what is worth keeping is in the store, under digests; Prefect keeps no copy."""
-
-
-class RunSummary(BaseModel):
-    """What a finished train-flow returns. Seconds by stage in `ledger`; `mfu` against the measured matrix rate."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
-
-    run_id: str
-    model_name: str
-    model_version: str
-    aliases: list[str]
-    promotion: str
-    bits_per_byte: float
-    score: dict[str, Any]
-    budget_seconds: float
-    elapsed_seconds: float
-    ledger: dict[str, float]
-    plan: dict[str, Any]
-    tokens: int
-    tokens_per_second: float
-    mfu: float
-    dataset: dict[str, Any]
-    shape: str
-    folder: str
 
 
 def name_flow_run() -> str:
@@ -76,20 +60,6 @@ def name_flow_run() -> str:
 def name_run(params: Params) -> str:
     """Return "train-0.1h-wikitext"."""
     return f"train-{params.budget.hours:g}h-{safe_name(Path(params.dataset.source).stem)}"
-
-
-def run_tags() -> dict[str, str]:
-    """Return who, what and where of the run: MLflow's own tags, and the way to the flow run."""
-    tags = {
-        "mlflow.user": getpass.getuser(),
-        "mlflow.source.name": "lightlm train",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": read_git_commit(),
-        "prefect.flow_run_id": str(flow_run.id or ""),
-        "prefect.flow_run_url": str(flow_run.ui_url or ""),
-        "lightlm.schema": "1",
-    }
-    return {name: value for name, value in tags.items() if value}
 
 
 @flow(name="train-flow", flow_run_name=name_flow_run, persist_result=False)
@@ -257,7 +227,8 @@ def register_model(
         version = session.outbox.wait_for_version(timeout=60)
     if version is None:
         raise TrackingError(
-            f"MLflow did not register the model within 60 s; it is kept in {trained.folder} and registered by the next run"
+            f"MLflow did not register the model within 60 s; it is kept in {trained.folder}, and the next run "
+            "registers it"
         )
     return version
 
@@ -278,51 +249,6 @@ def follow_training(session: Session, plan: Plan, request: dict[str, Any]) -> di
         session.worker.interrupt()
         raise Interrupted(f"stopped by Ctrl-C; what was reached is in {session.folder}") from None
     raise AssertionError("a job ends with its result")
-
-
-def record_event(session: Session, plan: Plan, record: dict[str, Any]) -> None:
-    """Put a training event's numbers and texts into the run's record."""
-    recorder, kind = session.recorder, record["event"]
-    if kind == "StepDone":
-        speed = record["batch_tokens"] / max(record["seconds"], 1e-9)
-        metrics = {
-            "train/loss": record["loss"],
-            "train/gradient_norm": record["gradient_norm"],
-            "train/learning_rate_factor": record["learning_rate_factor"],
-            "train/tokens": record["total_tokens"],
-            "throughput/tokens_per_second": speed,
-            "throughput/mfu": mfu(plan, speed),
-            "throughput/waited_fraction": record["waited_seconds"] / max(record["seconds"], 1e-9),
-            "budget/progress": record["progress"],
-            "budget/elapsed_seconds": session.ledger.elapsed_seconds,
-        }
-        if record["balance_loss"] is not None:
-            metrics["train/balance_loss"] = record["balance_loss"]
-        recorder.log_metrics(metrics, record["step"])
-    elif kind == "Validated":
-        recorder.log_metrics({"validation/bits_per_byte": record["bits_per_byte"]}, record["step"])
-    elif kind == "Sampled":
-        text = f"{record['prompt']}{record['text']}"
-        recorder.log_text(text, f"samples/step-{record['step']:07d}.txt")
-
-
-def record_ledger(session: Session, plan: Plan, trained: TrainResult) -> None:
-    """Put the seconds by stage, and what memory later plans learn from, into the run's record."""
-    ledger = session.ledger
-    seconds = {f"budget/{name.replace(' ', '_')}_seconds": value for name, value in ledger.entries.items()}
-    session.recorder.log_metrics(
-        seconds
-        | {
-            "budget/hours": session.params.budget.hours,
-            "budget/final_elapsed_seconds": ledger.elapsed_seconds,
-            "plan/predicted_bits_per_byte": plan.predicted_bits_per_byte,
-            "plan/expected_tokens": plan.expected_tokens,
-            "plan/num_parameters": plan.num_parameters,
-            "throughput/mean_tokens_per_second": trained.tokens_per_second,
-            "throughput/mean_mfu": mfu(plan, trained.tokens_per_second),
-        },
-        trained.step,
-    )
 
 
 def summarize(
@@ -361,89 +287,3 @@ def summarize(
 
 END_SECONDS = 0.7
 """From the flow's return to the end of the process: Prefect's last states, exit handlers."""
-
-
-def mfu(plan: Plan, tokens_per_second: float) -> float:
-    """Return the share of the measured matrix rate that training reached."""
-    return flops_per_token(plan.model) * tokens_per_second / plan.matrix_flops_per_second
-
-
-def generation_defaults(session: Session) -> dict[str, float | int]:
-    """Return how text is sampled from the model by default."""
-    generation = session.params.generation
-    return {
-        "max_new_tokens": generation.max_new_tokens,
-        "temperature": generation.temperature,
-        "top_k": generation.top_k,
-        "top_p": generation.top_p,
-        "repetition_penalty": generation.repetition_penalty,
-    }
-
-
-def flatten_plan(plan: Plan) -> dict[str, Any]:
-    """Return the plan's model and trainer under dotted names."""
-    values = {f"plan.model.{name}": value for name, value in plan.model.model_dump().items()}
-    return values | {f"plan.trainer.{name}": value for name, value in plan.trainer.model_dump().items()}
-
-
-def describe_dataset(subset: TextSubset) -> dict[str, Any]:
-    """Return what is told of the data: name, digest, counts."""
-    return {
-        "name": subset.name,
-        "source": subset.source,
-        "digest": subset.fingerprint,
-        "source_digest": subset.source_digest,
-        "num_documents": subset.num_documents,
-        "total_documents": subset.total_documents,
-        "num_bytes": subset.num_bytes,
-        "num_validation_documents": subset.num_validation_documents,
-        "num_validation_bytes": subset.num_validation_bytes,
-        "validation_sha256": subset.validation_sha256,
-        "num_duplicates_removed": subset.num_duplicates_removed,
-        "notice": subset.notice,
-    }
-
-
-def describe_version(session: Session, plan: Plan, score: dict[str, Any], subset: TextSubset) -> str:
-    """Return the model version's description, in Markdown."""
-    part = "the whole" if score["is_whole"] else "a prefix of the"
-    return (
-        f"**{score['bits_per_byte']:.4f} bits per byte** on {part} held-out text of {subset.name} "
-        f"({score['num_bytes']:,} bytes, SHA-256 `{score['text_sha256'][:16]}...`).\n\n"
-        f"{plan.summary()}; {plan.num_parameters:,} parameters, trained from scratch in "
-        f"{session.params.budget.hours:g} h on {plan.trainer.device} ({plan.trainer.dtype})."
-    )
-
-
-def version_tags(
-    session: Session, plan: Plan, trained: TrainResult, score: dict[str, Any], subset: TextSubset, system: SystemReport
-) -> dict[str, str]:
-    """Return what a version says of its origin."""
-    tags = {
-        "bits_per_byte": f"{score['bits_per_byte']:.5f}",
-        "text_sha256": score["text_sha256"],
-        "score_is_whole": str(score["is_whole"]).lower(),
-        "dataset": subset.name,
-        "dataset_digest": subset.fingerprint,
-        "num_parameters": str(plan.num_parameters),
-        "tokens": str(trained.total_tokens),
-        "hours": f"{session.params.budget.hours:g}",
-        "hardware_id": system.hardware_id,
-        "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git_commit": read_git_commit(),
-        "prefect_flow_run_id": str(flow_run.id or ""),
-        "prefect_flow_run_url": str(flow_run.ui_url or ""),
-    }
-    return {name: value for name, value in tags.items() if value}
-
-
-def read_git_commit() -> str:
-    """Return the commit of the code that runs, or "" where it is no checkout."""
-    found = subprocess.run(
-        ["git", "rev-parse", "HEAD"],  # noqa: S607
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip()

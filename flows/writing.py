@@ -1,4 +1,4 @@
-"""Text from a registered version, and its score on a text: what generate-flow and the command line share. No Prefect."""
+"""Text from a registered version, and its score on a text; shared by generate-flow and the command line."""
 
 import time
 from collections.abc import Iterator

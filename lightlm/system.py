@@ -20,11 +20,6 @@ CGROUP = Path("/sys/fs/cgroup")
 CPU_INFO = Path("/proc/cpuinfo")
 
 OLDEST_PYTHON = (3, 11)
-FLASH_CAPABILITY = (8, 0)
-"""Compute capability from which PyTorch's flash kernel and fast bfloat16 exist (Ampere)."""
-
-FAST_BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
-"""CPU flags of x86 and Arm with bfloat16 products in hardware."""
 
 
 class Device(BaseModel):
@@ -73,47 +68,6 @@ class SystemReport(BaseModel):
         return [check for check in self.checks if check.status == "fail"]
 
 
-def describe_devices() -> list[Device]:
-    """Return the CPU and then every accelerator that torch sees. Imports torch."""
-    import torch
-
-    flags = read_cpu_flags()
-    devices = [
-        Device(
-            kind="cpu",
-            name=read_cpu_name(),
-            memory_bytes=read_memory_limit(),
-            supports_bfloat16=any(flag in flags for flag in FAST_BFLOAT16_FLAGS),
-            supports_flash_attention=True,
-        )
-    ]
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            properties = torch.cuda.get_device_properties(index)
-            capability = (properties.major, properties.minor)
-            devices.append(
-                Device(
-                    kind="cuda",
-                    name=properties.name,
-                    memory_bytes=properties.total_memory,
-                    compute_capability=f"{capability[0]}.{capability[1]}",
-                    supports_bfloat16=capability >= FLASH_CAPABILITY,
-                    supports_flash_attention=capability >= FLASH_CAPABILITY,
-                )
-            )
-    elif torch.backends.mps.is_available():
-        devices.append(
-            Device(
-                kind="mps",
-                name="Apple GPU",
-                memory_bytes=read_memory_limit(),
-                supports_bfloat16=True,
-                supports_flash_attention=False,
-            )
-        )
-    return devices
-
-
 def check_system(params: Params, home: Path, devices: list[Device]) -> SystemReport:
     """Return the report of this machine for a run with `params` and its state under `home`."""
     num_cores, memory = count_cores(), read_memory_limit()
@@ -143,10 +97,7 @@ def check_system(params: Params, home: Path, devices: list[Device]) -> SystemRep
 
 def count_cores() -> int:
     """Return the cores that this process may use: its affinity, within its cgroup's quota; at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = read_cpu_quota(CGROUP)
     return max(1, cores if quota is None else min(cores, int(quota)))
 

@@ -3,14 +3,13 @@
 Owns the order of the choice: time, candidates, speed, loss, rates. `planner: tiers` and `manual` fix the shape.
 """
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import Literal
 
-from lightlm.budget.plan import Alternative, Plan, summarize_shape
+from lightlm.budget.candidate import Candidate, TextFacts, list_runners_up
+from lightlm.budget.plan import Plan
 from lightlm.budget.probe import Computer, MachineRate, Probe, TimedShape, time_shape
 from lightlm.budget.scaling import (
-    Prediction,
     choose_batch_tokens,
     choose_context_length,
     choose_learning_rates,
@@ -18,12 +17,12 @@ from lightlm.budget.scaling import (
     load_calibration,
     predict_loss,
 )
+from lightlm.budget.shapes import WIDTHS, build_shape, choose_heads, depths_for
 from lightlm.budget.tiers import Tier, tier_of
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import (
     count_matrix_parameters,
     count_parameters,
-    flops_per_token,
     training_memory_bytes,
 )
 from lightlm.model.config import ModelConfig
@@ -36,8 +35,14 @@ PROBE_FRACTION = 0.05
 MEMORY_FRACTION = 0.8
 """Of the memory that is free; the rest is the system's and the other processes'."""
 
-VALIDATION_FRACTION = 0.01
-"""Of the training time; what one validation may take."""
+VALIDATION_FRACTION = 0.004
+"""Of the training time; what one validation may take. Eight of them are 3 % of a run."""
+
+SAMPLE_FROM_SECONDS = 10.0
+"""Of training; a shorter run writes no samples on the way."""
+
+SAMPLE_TOKENS = 48
+"""Written at each validation; about 0.1 s on a CPU."""
 
 EVALUATION_FRACTION = 0.15
 """Of the remaining time; the final score reads less text where all of it would take longer."""
@@ -50,45 +55,6 @@ FLOOR_SECONDS = 3.0
 
 DEFAULT_SHAPE = {"num_layers": 12, "model_dim": 768, "num_heads": 12, "context_length": 1024}
 """Of a manual configuration; DESIGN section 6."""
-
-HEAD_DIM = 64
-"""Faster and better than 32 at every width measured (METHODS)."""
-
-
-@dataclass(frozen=True)
-class TextFacts:
-    """What the plan needs to know of the tokenized text."""
-
-    vocab_size: int
-    num_train_tokens: int
-    num_train_bytes: int
-    num_validation_tokens: int
-    num_validation_bytes: int
-
-    @property
-    def bytes_a_token(self) -> float:
-        """Bytes of raw text that a token stands for."""
-        return self.num_train_bytes / max(1, self.num_train_tokens)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A shape with what is expected of it."""
-
-    model: ModelConfig
-    is_compiled: bool
-    tokens_per_second: float
-    training_seconds: float
-    prediction: Prediction
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that fit into the training time."""
-        return int(self.tokens_per_second * self.training_seconds)
-
-    def summary(self) -> str:
-        """Return the shape and what makes it differ, in a line."""
-        return summarize_shape(self.model) + (", compiled" if self.is_compiled else "")
 
 
 class Planner:
@@ -124,11 +90,11 @@ class Planner:
                 f"{max(0.0, self._training_seconds()):.1f} s are left for training, less than {FLOOR_SECONDS:.0f} s: "
                 "the ultra-fast tier is trained, which shows that all works and is no useful model"
             )
-            return self._settle(self._fixed(tier_of(0.0)), [], probe)
+            return self._settle(self._fixed(tier_of(0.0)), [], probe, tier_of(0.0))
         if planner == "tiers":
             tier = tier_of(self.params.budget.hours)
             self.reasons.append(f"planner tiers: the {tier.name} tier of {self.params.budget.hours:g} h")
-            return self._settle(self._fixed(tier), [], probe)
+            return self._settle(self._fixed(tier), [], probe, tier)
         if planner == "manual":
             self.reasons.append("planner manual: the shape is the one given")
             return self._settle(self._fixed(None), [], probe)
@@ -322,30 +288,26 @@ class Planner:
             micro = (micro + 1) // 2
         return micro
 
-    def _attention(self, model: ModelConfig) -> str:
+    def _attention(self, model: ModelConfig) -> Literal["sdpa", "flash", "matmul"]:
         if self.params.model.flash_attention:
             return "flash"
         # Plain products beat the flash kernel 3x in training at 128 tokens and 2x at 512 (bf16, EPYC, Nov 2026).
         return "matmul" if self.machine.device == "cpu" and model.context_length <= 512 else "sdpa"
 
-    def _settle(self, best: Candidate, others: list[Candidate], probe: Probe | None) -> tuple[Plan, Probe]:
+    def _settle(
+        self, best: Candidate, others: list[Candidate], probe: Probe | None, tier: Tier | None = None
+    ) -> tuple[Plan, Probe]:
+        """Return the plan of the shape chosen, and the figures it was made of."""
         params, text = self.params, self.text
         figures = probe or Probe(machine=self.machine, shapes=self.shapes)
-        is_floor = (
-            params.budget.planner != "manual"
-            and (self._training_seconds() < FLOOR_SECONDS or tier_of(params.budget.hours).max_steps is not None)
-            and not others
-        )
-        max_steps = tier_of(0.0).max_steps if is_floor else None
         is_compiled = best.is_compiled or params.training.compile == "on"
+        max_steps = params.budget.max_steps or (tier.max_steps if tier else None)
         trainer = self._trainer(best.model, expected_tokens=best.tokens, is_compiled=is_compiled, max_steps=max_steps)
-        steps = trainer.max_steps
-        tokens = best.tokens if steps is None else steps * trainer.batch_tokens
+        tokens = best.tokens if max_steps is None else max_steps * trainer.batch_tokens
         epochs = tokens / max(1, text.num_train_tokens)
-        prediction = best.prediction
-        if steps is not None:
-            seen = tokens * text.bytes_a_token
-            prediction = predict_loss(count_matrix_parameters(best.model), seen, text.num_train_bytes)
+        prediction = predict_loss(
+            count_matrix_parameters(best.model), tokens * text.bytes_a_token, text.num_train_bytes
+        )
         if epochs > 2:
             self.reasons.append(
                 f"the text is read {epochs:.1f} times: dropout {trainer.dropout:g}, weight decay "
@@ -353,7 +315,7 @@ class Planner:
             )
         evaluation_seconds = self._evaluation_seconds(best.model)
         seconds = max(0.0, self._training_seconds(best.model))
-        score_speed = figures.score_speed(best.model)
+        validation_tokens = VALIDATION_FRACTION * seconds * figures.score_speed(best.model)
         plan = Plan(
             planner=params.budget.planner,
             model=best.model,
@@ -365,8 +327,8 @@ class Planner:
             matrix_flops_per_second=self.machine.flops_per_second,
             training_seconds=seconds,
             reserve_seconds=self.closing_seconds + EXPORT_SECONDS + evaluation_seconds,
-            validation_tokens=int(max(best.model.context_length, VALIDATION_FRACTION * seconds * score_speed)),
-            sample_tokens=0 if seconds < 10 else 48,
+            validation_tokens=int(max(best.model.context_length, validation_tokens)),
+            sample_tokens=0 if seconds < SAMPLE_FROM_SECONDS else SAMPLE_TOKENS,
             evaluation_seconds=evaluation_seconds,
             memory_bytes=training_memory_bytes(best.model, trainer.micro_batch_size, trainer.optimizer),
             predicted_bits_per_byte=prediction.bits_per_byte,
@@ -374,83 +336,6 @@ class Planner:
             predicted_high=prediction.high,
             keep_best=epochs > 2,
             reasons=self.reasons,
-            alternatives=list(_runners_up(best, others)),
+            alternatives=list(list_runners_up(best, others)),
         )
         return plan, figures
-
-
-WIDTHS = tuple(range(64, 513, 64)) + tuple(range(640, 1025, 128)) + tuple(range(1280, 4097, 256))
-"""Model dimensions that are considered: multiples of the head's."""
-
-
-def depths_for(dim: int) -> list[int]:
-    """Return the numbers of layers considered at a width: aspect ratios (dim / layers) of 24 to 128."""
-    return [layers for layers in range(1, 65) if 24 <= dim / layers <= 128]
-
-
-def choose_heads(dim: int) -> int:
-    """Return the number of heads of a width: 64 dimensions a head, fewer where that does not divide."""
-    for head_dim in (HEAD_DIM, 128, 32, 16, 8, 4, 2):
-        if dim % head_dim == 0:
-            return dim // head_dim
-    return 1
-
-
-def choose_ffn_dim(dim: int) -> int:
-    """Return 8/3 of the width, rounded to 64: three matrices cost what two of 4x would."""
-    return max(64, round(dim * 8 / 3 / 64) * 64)
-
-
-def build_shape(
-    params: Params, *, vocab_size: int, num_layers: int, model_dim: int, num_heads: int, context_length: int
-) -> ModelConfig:
-    """Return the model config of a shape, with what params fix.
-
-    Raises:
-        ParameterError: heads that do not divide the width.
-    """
-    fixed = params.model
-    if model_dim % num_heads or (model_dim // num_heads) % 2:
-        raise ParameterError(
-            f"model.model_dim {model_dim} does not divide into {num_heads} heads of an even number of dimensions; "
-            "give model.num_heads a divisor, or model.model_dim a multiple"
-        )
-    num_kv_heads = fixed.num_kv_heads or num_heads
-    if num_heads % num_kv_heads:
-        raise ParameterError(
-            f"model.num_kv_heads {num_kv_heads} does not divide num_heads {num_heads}; give one that does"
-        )
-    ffn_dim = fixed.ffn_dim or choose_ffn_dim(model_dim)
-    experts = fixed.mixture_of_experts
-    active = min(fixed.num_active_experts, fixed.num_experts)
-    return ModelConfig(
-        vocab_size=vocab_size,
-        num_layers=num_layers,
-        model_dim=model_dim,
-        num_heads=num_heads,
-        num_kv_heads=num_kv_heads,
-        head_dim=model_dim // num_heads,
-        ffn_dim=ffn_dim,
-        context_length=context_length,
-        tie_embeddings=bool(fixed.tie_embeddings),
-        num_experts=fixed.num_experts if experts else 0,
-        num_active_experts=active if experts else 0,
-        # Active experts together cost what the dense feed-forward would.
-        expert_ffn_dim=max(8, ffn_dim // active) if experts else 0,
-    )
-
-
-def _runners_up(best: Candidate, others: list[Candidate]) -> Iterator[Alternative]:
-    """Yield the best two of other widths or depths that differ enough to be worth a look."""
-    shown = [best.model]
-    for other in others:
-        cost = flops_per_token(other.model)
-        if any(abs(math.log(cost / flops_per_token(model))) < 0.2 for model in shown):
-            continue
-        shown.append(other.model)
-        yield Alternative(
-            summary=f"{other.summary()}, {other.tokens:,} tokens",
-            predicted_bits_per_byte=other.prediction.bits_per_byte,
-        )
-        if len(shown) == 3:
-            return

@@ -108,7 +108,7 @@ def measure_machine(params: TrainingParams, system: SystemReport, computer: Comp
     if params.dtype == "bfloat16" and not device.supports_bfloat16:
         raise ParameterError(f"training.dtype is bfloat16, but {device.name} cannot compute it; give float32 or auto")
     rates: dict[str, float] = {}
-    wanted = ["float32", "bfloat16"] if params.dtype == "auto" else [params.dtype]
+    wanted: list[Literal["float32", "bfloat16"]] = ["float32", "bfloat16"] if params.dtype == "auto" else [params.dtype]
     for dtype in wanted:
         if dtype == "bfloat16" and not device.supports_bfloat16:
             continue

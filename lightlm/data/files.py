@@ -161,7 +161,7 @@ def _read_rows(path: Path, column: str | None) -> Iterator[Any]:
     elif suffix == ".csv":
         yield from (row.get(column or "") for row in _read_csv(path))
     else:
-        yield from (row.get(column) for row in _read_json(path))
+        yield from (row.get(column or "") for row in _read_json(path))
 
 
 def _read_lines(path: Path) -> Iterator[bytes]:

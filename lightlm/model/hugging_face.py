@@ -183,7 +183,7 @@ def read_config(folder: Path) -> ModelConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise ModelVersionError(
-            f"{folder} holds no readable config.json; give a folder that LightLM exported"
+            f"{folder} holds no config.json that can be read; give a folder that LightLM exported"
         ) from None
     if not isinstance(values, dict) or values.get("architectures") not in ([DENSE], [EXPERTS]):
         got = values.get("architectures") if isinstance(values, dict) else values

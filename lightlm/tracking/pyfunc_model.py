@@ -7,8 +7,8 @@ own requirements name; nothing of LightLM.
 import os
 from pathlib import Path
 
-import mlflow
-from mlflow.pyfunc import PythonModel
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
 
 
 class TextGenerator(PythonModel):
@@ -23,7 +23,7 @@ class TextGenerator(PythonModel):
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
 
-    def predict(self, context, model_input, params=None):  # noqa: ANN001, ANN201
+    def predict(self, context, model_input, params=None):  # noqa: ANN001, ANN201  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the continuation of every prompt, prompts left out."""
         import torch
 
@@ -44,7 +44,9 @@ class TextGenerator(PythonModel):
         values = values | {"max_new_tokens": max(1, min(int(values.get("max_new_tokens", 128)), room - 1))}
         ids = torch.tensor([start[-(room - values["max_new_tokens"]) :]])
         with torch.inference_mode():
-            output = self.model.generate(ids, attention_mask=torch.ones_like(ids), **values)
+            output = self.model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+                ids, attention_mask=torch.ones_like(ids), **values
+            )
         return self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
 
 
@@ -60,4 +62,4 @@ def read_prompts(model_input):  # noqa: ANN001, ANN201
     return [str(value) for value in model_input]
 
 
-mlflow.models.set_model(TextGenerator())
+set_model(TextGenerator())

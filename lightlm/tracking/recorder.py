@@ -60,14 +60,17 @@ class Recorder:
         self.folder = folder
         self._journal = Journal(folder / JOURNAL)
 
-    def start_run(self, name: str, experiment: str, tags: Mapping[str, str], description: str) -> None:
-        """Record that the run begins."""
+    def start_run(
+        self, name: str, experiment: str, tags: Mapping[str, str], description: str, *, system_metrics: bool = True
+    ) -> None:
+        """Record that the run begins; with `system_metrics`, the machine is sampled beside it."""
         self._append(
             "start",
             durable=True,
             name=name,
             experiment=experiment,
             run_key=self.folder.name,
+            system_metrics=system_metrics,
             tags=_redact_all(tags),
             description=redact(description),
         )

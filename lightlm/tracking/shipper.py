@@ -96,6 +96,7 @@ class Shipper:
 
     def _send_start(self, record: dict[str, Any]) -> None:
         self.started_ms = record["time_ms"]
+        self.state["system_metrics"] = record.get("system_metrics", True)
         experiment = find_experiment(self.client, record["experiment"], self.home)
         found = self.client.search_runs([experiment], f"tags.`{RUN_KEY_TAG}` = '{record['run_key']}'", max_results=1)
         if found:
@@ -225,7 +226,8 @@ def follow(shipper: Shipper, parent_gone: threading.Event, pending: Iterator[Pat
             moved = shipper.ship()
             if shipper.state["run_id"] is not None:
                 answer({"run_id": shipper.run_id})
-                sampler.send(shipper.client, shipper.run_id)
+                if shipper.state.get("system_metrics", True):
+                    sampler.send(shipper.client, shipper.run_id)
             error, backoff = None, FIRST_BACKOFF_SECONDS
         except Exception as caught:  # noqa: BLE001  (whatever MLflow raises, the record is kept and tried again)
             error = first_line(caught)

@@ -52,7 +52,7 @@ class SystemSampler:
 def read_gpus() -> dict[str, float]:
     """Return utilisation and memory of NVIDIA GPUs; empty without nvidia-ml-py (extra `gpu`) or a GPU."""
     try:
-        import pynvml
+        import pynvml  # pyright: ignore[reportMissingImports]
     except ImportError:
         return {}
     try:

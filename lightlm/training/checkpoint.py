@@ -4,11 +4,11 @@ Weights and optimizer state as safetensors, the rest as JSON in the commit's met
 """
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from lightlm.errors import StoreError
 from lightlm.model.transformer import Transformer
@@ -90,12 +90,12 @@ def drop_checkpoints(parent: Path) -> None:
     """Remove every checkpoint under `parent`; for a run whose model is registered."""
     for folder in list_checkpoints(parent):
         remove_folder(folder)
-    shutil.rmtree(parent, ignore_errors=True)
+    remove_folder(parent)
 
 
-def _detached(model: Transformer) -> dict[str, object]:
+def _detached(model: Transformer) -> dict[str, Tensor]:
     return {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
 
 
-def _contiguous(tensors: dict) -> dict:
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}

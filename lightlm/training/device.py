@@ -1,13 +1,59 @@
-"""Where a model trains and in which precision: from a TrainerConfig to a Transformer that is ready there."""
+"""Where a model trains and in which precision: the devices there are, and a Transformer that is ready on one."""
 
 import torch
 
 from lightlm.errors import ParameterError
 from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
+from lightlm.system import Device, read_cpu_flags, read_cpu_name, read_memory_limit
 from lightlm.training.config import TrainerConfig
 
+FLASH_CAPABILITY = (8, 0)
+"""Compute capability from which PyTorch's flash kernel and fast bfloat16 exist (Ampere)."""
+
+FAST_BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+"""CPU flags of x86 and Arm with bfloat16 products in hardware."""
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def describe_devices() -> list[Device]:
+    """Return the CPU and then every accelerator that torch sees."""
+    flags = read_cpu_flags()
+    devices = [
+        Device(
+            kind="cpu",
+            name=read_cpu_name(),
+            memory_bytes=read_memory_limit(),
+            supports_bfloat16=any(flag in flags for flag in FAST_BFLOAT16_FLAGS),
+            supports_flash_attention=True,
+        )
+    ]
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            capability = (properties.major, properties.minor)
+            devices.append(
+                Device(
+                    kind="cuda",
+                    name=properties.name,
+                    memory_bytes=properties.total_memory,
+                    compute_capability=f"{capability[0]}.{capability[1]}",
+                    supports_bfloat16=capability >= FLASH_CAPABILITY,
+                    supports_flash_attention=capability >= FLASH_CAPABILITY,
+                )
+            )
+    elif torch.backends.mps.is_available():
+        devices.append(
+            Device(
+                kind="mps",
+                name="Apple GPU",
+                memory_bytes=read_memory_limit(),
+                supports_bfloat16=True,
+                supports_flash_attention=False,
+            )
+        )
+    return devices
 
 
 def build_model(model: ModelConfig, trainer: TrainerConfig) -> Transformer:
@@ -46,9 +92,9 @@ def check_flash(trainer: TrainerConfig) -> None:
             "model.flash_attention=true, but PyTorch has no flash kernel on Apple GPUs; "
             "leave it false, the fused kernel of the machine is used then"
         )
-    major, minor = torch.cuda.get_device_capability(trainer.device)
-    if major < 8 or trainer.dtype != "bfloat16":
+    capability = torch.cuda.get_device_capability(trainer.device)
+    if capability < FLASH_CAPABILITY or trainer.dtype != "bfloat16":
         raise ParameterError(
             f"model.flash_attention=true wants a GPU of compute capability 8.0 or more and bfloat16, got "
-            f"{major}.{minor} and {trainer.dtype}; leave it false"
+            f"{capability[0]}.{capability[1]} and {trainer.dtype}; leave it false"
         )

@@ -5,7 +5,7 @@ Owns the order of a step, the finite check, and when to stop; the caller's pace 
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -92,13 +92,7 @@ def train(
             yield StepSkipped(counters.step, progress, measured.loss, measured.gradient_norm)
             continue
         counters.skipped_in_a_row = 0
-        factor = learning_rate_factor(
-            progress,
-            warmup_fraction=config.warmup_fraction,
-            cooldown_fraction=config.cooldown_fraction,
-        )
-        clip_gradients(parameters, measured.gradient_norm, config.gradient_clip_norm)
-        optimizer.step(factor, progress)
+        factor = update_weights(parameters, optimizer, config, measured, progress)
         seconds = clock() - started
         pace.record_step(seconds)
         yield StepDone(
@@ -115,7 +109,21 @@ def train(
         )
 
 
-def measure_gradients(model: Transformer, parameters: list[Tensor], batch: Batch, micro_batch_size: int) -> Measured:
+def update_weights(
+    parameters: Sequence[Tensor], optimizer: Optimizer, config: TrainerConfig, measured: Measured, progress: float
+) -> float:
+    """Clip the gradients and step the optimizer at `progress`; return the learning rate's factor there."""
+    factor = learning_rate_factor(
+        progress, warmup_fraction=config.warmup_fraction, cooldown_fraction=config.cooldown_fraction
+    )
+    clip_gradients(parameters, measured.gradient_norm, config.gradient_clip_norm)
+    optimizer.step(factor, progress)
+    return factor
+
+
+def measure_gradients(
+    model: Transformer, parameters: Sequence[Tensor], batch: Batch, micro_batch_size: int
+) -> Measured:
     """Return loss and gradient norm of a batch (B, T); leaves the mean gradient in `parameters`."""
     for parameter in parameters:
         parameter.grad = None
@@ -134,15 +142,16 @@ def measure_gradients(model: Transformer, parameters: list[Tensor], batch: Batch
         (objective * share).backward()
         loss += nats.detach() * share
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
+    norm = torch.linalg.vector_norm(torch.stack(norms))
     return Measured(loss.item(), None if balance is None else balance.item(), norm.item())
 
 
-def clip_gradients(parameters: list[Tensor], norm: float, limit: float) -> None:
+def clip_gradients(parameters: Sequence[Tensor], norm: float, limit: float) -> None:
     """Scale all gradients down to a total norm of `limit`."""
     if norm > limit:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        torch._foreach_mul_(gradients, limit / norm)
+        torch._foreach_mul_(gradients, limit / norm)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def halve_micro_batch(micro_batch_size: int) -> int:

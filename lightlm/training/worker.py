@@ -23,7 +23,7 @@ Job = Callable[[dict[str, Any], Emit, threading.Event], dict[str, Any]]
 
 def describe_devices(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
     """Return the devices that torch sees here."""
-    from lightlm.system import describe_devices
+    from lightlm.training.device import describe_devices
 
     return {"devices": [device.model_dump() for device in describe_devices()]}
 

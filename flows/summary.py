@@ -1,0 +1,64 @@
+"""What a finished train-flow returns, and the report that a person sees of it."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class RunSummary(BaseModel):
+    """What a finished train-flow returns. Seconds by stage in `ledger`; `mfu` against the measured matrix rate."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    run_id: str
+    model_name: str
+    model_version: str
+    aliases: list[str]
+    promotion: str
+    bits_per_byte: float
+    score: dict[str, Any]
+    budget_seconds: float
+    elapsed_seconds: float
+    ledger: dict[str, float]
+    plan: dict[str, Any]
+    tokens: int
+    tokens_per_second: float
+    mfu: float
+    dataset: dict[str, Any]
+    shape: str
+    folder: str
+
+
+def show_summary(summary: RunSummary) -> None:
+    """Print the report of a finished run on standard error."""
+    from lightlm.console.report import RunReport, draw_report
+    from lightlm.console.terminal import open_console
+
+    console = open_console()
+    console.print(draw_report(RunReport(**report_values(summary.model_dump())), console))
+
+
+def report_values(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return what the report shows of a run's summary."""
+    chosen, score = summary["plan"], summary["score"]
+    name, version = summary["model_name"], summary["model_version"]
+    notices = [notice for notice in (summary["dataset"]["notice"],) if notice]
+    if not score["is_whole"]:
+        notices.append(f"scored on the first {score['num_bytes']:,} bytes of the held-out text: time was short")
+    return {
+        "version_name": f"{name} version {version}",
+        "bits_per_byte": score["bits_per_byte"],
+        "scored_bytes": score["num_bytes"],
+        "predicted_low": chosen["predicted_low"],
+        "predicted_high": chosen["predicted_high"],
+        "num_parameters": chosen["num_parameters"],
+        "total_tokens": summary["tokens"],
+        "training_seconds": summary["ledger"].get("training", 0.0),
+        "elapsed_seconds": summary["elapsed_seconds"],
+        "budget_seconds": summary["budget_seconds"],
+        "shape": summary["shape"],
+        "promotion": summary["promotion"],
+        "ledger": summary["ledger"],
+        "notices": notices,
+        "next_commands": ('lightlm generate "The"', "lightlm models", "lightlm ui"),
+    }

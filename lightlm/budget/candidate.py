@@ -1,0 +1,62 @@
+"""A candidate for the plan: a shape on a text, with the speed, the tokens and the loss that are expected of it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lightlm.budget.plan import Alternative, summarize_shape
+from lightlm.budget.scaling import Prediction
+from lightlm.model.accounting import flops_per_token
+from lightlm.model.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """What the plan needs to know of the tokenized text."""
+
+    vocab_size: int
+    num_train_tokens: int
+    num_train_bytes: int
+    num_validation_tokens: int
+    num_validation_bytes: int
+
+    @property
+    def bytes_a_token(self) -> float:
+        """Bytes of raw text that a token stands for."""
+        return self.num_train_bytes / max(1, self.num_train_tokens)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A shape with what is expected of it."""
+
+    model: ModelConfig
+    is_compiled: bool
+    tokens_per_second: float
+    training_seconds: float
+    prediction: Prediction
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that fit into the training time."""
+        return int(self.tokens_per_second * self.training_seconds)
+
+    def summary(self) -> str:
+        """Return the shape and what makes it differ, in a line."""
+        return summarize_shape(self.model) + (", compiled" if self.is_compiled else "")
+
+
+def list_runners_up(best: Candidate, others: list[Candidate]) -> Iterator[Alternative]:
+    """Yield the best two of other widths or depths that differ enough to be worth a look."""
+    shown = [best.model]
+    for other in others:
+        cost = flops_per_token(other.model)
+        if any(abs(math.log(cost / flops_per_token(model))) < 0.2 for model in shown):
+            continue
+        shown.append(other.model)
+        yield Alternative(
+            summary=f"{other.summary()}, {other.tokens:,} tokens",
+            predicted_bits_per_byte=other.prediction.bits_per_byte,
+        )
+        if len(shown) == 3:
+            return

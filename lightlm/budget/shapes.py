@@ -1,0 +1,68 @@
+"""The shapes that are considered: widths, depths, heads, and the model config of one. Arithmetic, no torch."""
+
+from lightlm.errors import ParameterError
+from lightlm.model.config import ModelConfig
+from lightlm.params import Params
+
+HEAD_DIM = 64
+"""Faster and better than 32 at every width measured (METHODS)."""
+
+WIDTHS = tuple(range(64, 513, 64)) + tuple(range(640, 1025, 128)) + tuple(range(1280, 4097, 256))
+"""Model dimensions that are considered: multiples of the head's."""
+
+
+def depths_for(dim: int) -> list[int]:
+    """Return the numbers of layers considered at a width: aspect ratios (dim / layers) of 24 to 128."""
+    return [layers for layers in range(1, 65) if 24 <= dim / layers <= 128]
+
+
+def choose_heads(dim: int) -> int:
+    """Return the number of heads of a width: 64 dimensions a head, fewer where that does not divide."""
+    for head_dim in (HEAD_DIM, 128, 32, 16, 8, 4, 2):
+        if dim % head_dim == 0:
+            return dim // head_dim
+    return 1
+
+
+def choose_ffn_dim(dim: int) -> int:
+    """Return 8/3 of the width, rounded to 64: three matrices cost what two of 4x would."""
+    return max(64, round(dim * 8 / 3 / 64) * 64)
+
+
+def build_shape(
+    params: Params, *, vocab_size: int, num_layers: int, model_dim: int, num_heads: int, context_length: int
+) -> ModelConfig:
+    """Return the model config of a shape, with what params fix.
+
+    Raises:
+        ParameterError: heads that do not divide the width.
+    """
+    fixed = params.model
+    if model_dim % num_heads or (model_dim // num_heads) % 2:
+        raise ParameterError(
+            f"model.model_dim {model_dim} does not divide into {num_heads} heads of an even number of dimensions; "
+            "give model.num_heads a divisor, or model.model_dim a multiple"
+        )
+    num_kv_heads = fixed.num_kv_heads or num_heads
+    if num_heads % num_kv_heads:
+        raise ParameterError(
+            f"model.num_kv_heads {num_kv_heads} does not divide num_heads {num_heads}; give one that does"
+        )
+    ffn_dim = fixed.ffn_dim or choose_ffn_dim(model_dim)
+    experts = fixed.mixture_of_experts
+    active = min(fixed.num_active_experts, fixed.num_experts)
+    return ModelConfig(
+        vocab_size=vocab_size,
+        num_layers=num_layers,
+        model_dim=model_dim,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=model_dim // num_heads,
+        ffn_dim=ffn_dim,
+        context_length=context_length,
+        tie_embeddings=bool(fixed.tie_embeddings),
+        num_experts=fixed.num_experts if experts else 0,
+        num_active_experts=active if experts else 0,
+        # Active experts together cost what the dense feed-forward would.
+        expert_ffn_dim=max(8, ffn_dim // active) if experts else 0,
+    )
