@@ -93,7 +93,7 @@ class Generator:
 
     def _stream(self, prompt: list[int], sampling: SamplingConfig) -> Iterator[str]:
         writer = TextWriter(self.tokenizer, sampling)
-        for chosen in self._decode([prompt], sampling):
+        for chosen in self.choose_ids([prompt], sampling):
             if piece := writer.add(chosen[0]):
                 yield piece
             if writer.finish_reason is not None:
@@ -103,7 +103,7 @@ class Generator:
         started = time.perf_counter()
         writers = [TextWriter(self.tokenizer, sampling) for _ in prompts]
         pieces: list[list[str]] = [[] for _ in prompts]
-        for chosen in self._decode(prompts, sampling):
+        for chosen in self.choose_ids(prompts, sampling):
             for writer, row, index in zip(writers, pieces, chosen, strict=True):
                 if writer.finish_reason is None:
                     row.append(writer.add(index))
@@ -127,7 +127,7 @@ class Generator:
             )
         return ids
 
-    def _decode(self, prompts: list[list[int]], sampling: SamplingConfig) -> Iterator[list[int]]:
+    def choose_ids(self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig) -> Iterator[list[int]]:
         """Yield the next id of every prompt, `max_new_tokens` times; the model's mode is left as it was."""
         was_training = self.model.training
         self.model.eval()
@@ -275,19 +275,25 @@ def choose_tokens(logits: Tensor, sampling: SamplingConfig, drawn: Tensor, seen:
         return logits.argmax(-1)
     # The largest becomes 0 first, so that no temperature makes it infinite.
     logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
-    if sampling.top_k == 0 and sampling.top_p == 1:
-        return _pick(logits.softmax(-1), drawn)
-    count = min(sampling.top_k or logits.shape[-1], logits.shape[-1])
-    likeliest, ids = logits.topk(count, dim=-1)  # likeliest first
+    if sampling.top_k or sampling.top_p < 1:
+        logits = logits.masked_fill(logits < _find_least(logits, sampling), float("-inf"))
+    return _pick(logits.softmax(-1), drawn)
+
+
+def _find_least(logits: Tensor, sampling: SamplingConfig) -> Tensor:
+    """Return for each row of logits (B, V) the least one (B, 1) that top_k and then top_p leave."""
+    likeliest = logits.topk(min(sampling.top_k or logits.shape[-1], logits.shape[-1]), dim=-1).values
     probabilities = likeliest.softmax(-1)
-    if sampling.top_p < 1:
-        before = probabilities.cumsum(-1) - probabilities
-        probabilities = probabilities.masked_fill(before >= sampling.top_p, 0.0)
-    return ids.gather(-1, _pick(probabilities, drawn).unsqueeze(-1)).squeeze(-1)
+    before = probabilities.cumsum(-1) - probabilities  # of likelier ones; 0 for the first, which always stays
+    kept = (before < sampling.top_p).sum(-1, keepdim=True).clamp(min=1)
+    return likeliest.gather(-1, kept - 1)
 
 
 def _pick(weights: Tensor, drawn: Tensor) -> Tensor:
-    """Return for each row of weights (B, N) the place where its share `drawn` of the sum falls."""
+    """Return for each row of weights (B, V) the place where its share `drawn` of the sum falls.
+
+    In the order of ids, not of likelihood: two that are about as likely may change places by rounding alone.
+    """
     sums = weights.cumsum(-1)
     # The factor keeps a share that rounds to the whole sum off the places of weight 0 after it.
     wanted = drawn.to(sums.device).unsqueeze(-1) * sums[:, -1:] * (1 - 1e-6)

@@ -1,0 +1,56 @@
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from lightlm.model.accounting import (
+    count_active_parameters,
+    count_matrix_parameters,
+    count_parameters,
+    flops_per_token,
+    model_bytes,
+    training_memory_bytes,
+)
+
+
+def test_the_counted_parameters_are_those_of_the_built_model(build, variant):
+    model = build(**variant)
+    assert count_parameters(model.config) == sum(weight.numel() for weight in model.parameters())
+    assert model_bytes(model.config) == sum(weight.nbytes for weight in model.parameters())
+
+
+def test_without_experts_every_parameter_is_active(build):
+    config = build().config
+    assert count_active_parameters(config) == count_parameters(config)
+
+
+def test_idle_experts_are_neither_active_nor_multiplied(build):
+    experts = {"num_experts": 4, "expert_ffn_dim": 24}
+    one = build(**experts, num_active_experts=1).config
+    two = build(**experts, num_active_experts=2).config
+    expert = 3 * one.model_dim * one.expert_ffn_dim * one.num_layers
+    assert count_parameters(two) == count_parameters(one)
+    assert count_active_parameters(two) - count_active_parameters(one) == expert
+    assert count_matrix_parameters(two) - count_matrix_parameters(one) == expert
+
+
+@pytest.mark.parametrize("change", [{}, {"num_kv_heads": 2}, {"head_dim": 12}, {"tie_embeddings": True}])
+def test_the_forward_flops_are_those_that_torch_counts_less_the_masked_half_of_attention(build, change):
+    model = build("matmul", **change)
+    config, length = model.config, 32
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, length, dtype=torch.int64))
+    masked_half = 2 * config.num_layers * config.num_heads * config.head_dim * length * length
+    counted = counter.get_total_flops() - masked_half
+    assert flops_per_token(config, length, training=False) * length == counted
+
+
+def test_training_costs_three_forward_passes(build):
+    config = build().config
+    assert flops_per_token(config) == 3 * flops_per_token(config, config.context_length, training=False)
+
+
+def test_training_memory_holds_at_least_weights_gradients_and_moments(build, variant):
+    config = build(**variant).config
+    assert training_memory_bytes(config, 1, "adamw") > 4 * model_bytes(config)
+    assert training_memory_bytes(config, 1, "muon") <= training_memory_bytes(config, 1, "adamw")
+    assert training_memory_bytes(config, 2, "muon") > training_memory_bytes(config, 1, "muon")
