@@ -182,8 +182,10 @@ def generate(
     from lightlm.console.escape import escape_for_terminal
 
     show = str if raw else escape_for_terminal
-    sys.stdout.write(show(prompt))
-    for piece in stream_text(version, prompt, sampling):
+    pieces = stream_text(version, prompt, sampling)
+    first = next(pieces, "")  # a prompt that is too long is refused here, before it is shown
+    sys.stdout.write(show(prompt) + show(first))
+    for piece in pieces:
         sys.stdout.write(show(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
@@ -259,10 +261,10 @@ def check_sources(params: Params) -> None:
     Raises:
         InputError: a path that does not exist, or is empty.
     """
-    from lightlm.data.source import check_source
+    from lightlm.data.subset import check_dataset
     from lightlm.data.tokenizer import check_tokenizer_source
 
-    check_source(params.dataset)
+    check_dataset(params.dataset, params.model.context_length)
     check_tokenizer_source(params.tokenizer)
 
 

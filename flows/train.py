@@ -30,7 +30,7 @@ from lightlm.budget.scaling import choose_vocab_size, estimate_needed_bytes, usa
 from lightlm.budget.tiers import tier_of
 from lightlm.data.shards import TokenShards
 from lightlm.data.shards import tokenize_subset as tokenize
-from lightlm.data.subset import TextSubset, safe_name
+from lightlm.data.subset import TextSubset, check_dataset, safe_name
 from lightlm.data.subset import materialize_subset as materialize
 from lightlm.data.tokenizer import Tokenizer
 from lightlm.data.tokenizer import prepare_tokenizer as prepare
@@ -73,6 +73,7 @@ def train_flow(
 ) -> RunSummary:
     """Train the best language model that `hours` allow on `dataset`, and register it in MLflow."""
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
+    check_dataset(params.dataset, params.model.context_length)
     with open_session(params, name_run(params), run_tags()) as session:
         system = check_system(session)
         machine = measure_matrix_rate(session, system)

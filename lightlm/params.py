@@ -16,6 +16,9 @@ from lightlm.errors import ParameterError
 
 PARAMS_FOLDER = Path(__file__).resolve().parent.parent / "params"
 
+LISTED = 12
+"""Names that an error message lists at most."""
+
 MAX_HOURS = 8760.0
 """Hours; a year. A larger budget is a typing error."""
 
@@ -300,6 +303,8 @@ def _suggest(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if close:
         return f"; did you mean {' or '.join(close)}?"
+    if len(known) > LISTED:
+        return "; params/base.yaml lists all with their meaning"
     return f"; known are {', '.join(known)}"
 
 

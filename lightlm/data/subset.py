@@ -11,9 +11,10 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
-from lightlm.data.source import Source, open_source
+from lightlm.data.files import find_files
+from lightlm.data.source import Source, check_source, find_local_path, open_source
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
 from lightlm.store.commit import open_commit
@@ -27,6 +28,9 @@ PASSAGE_BYTES = 4096
 
 LONGEST_PASSAGE_BYTES = 16 * PASSAGE_BYTES
 """A passage without any blank line ends here, at a line's end."""
+
+GLANCE_BYTES = 1_000_000
+"""Files up to this size are looked through before anything starts; it takes some milliseconds."""
 
 Split = Literal["train", "validation"]
 
@@ -72,6 +76,33 @@ class TextSubset:
         if self.num_documents >= self.total_documents:
             return f"Using all {self.num_documents:,} documents ({sizes})"
         return f"Using subset: {self.num_documents:,} of {self.total_documents:,} documents ({sizes})"
+
+
+def check_dataset(params: DatasetParams, context_length: int | None = None) -> None:
+    """Refuse at once what cannot be trained on, as far as a glance tells: paths, columns, too little text.
+
+    Raises:
+        DatasetError: with what to do.
+    """
+    check_source(params)
+    path = find_local_path(params.source)
+    if path is None:
+        return
+    splits = find_files(path)
+    num_bytes = sum(file.stat().st_size for files in splits.values() for file in files)
+    if num_bytes > GLANCE_BYTES:
+        return
+    source = open_source(params)
+    has_own_split = any(split in source.splits for split in ("validation", "test"))
+    documents = list(cut_documents(source.rows("train"), source.is_running_text()))
+    text_bytes = sum(map(len, documents))
+    if len(set(documents)) < (1 if has_own_split else 2):
+        _refuse_too_little(params, source, len(documents))
+    if context_length is not None and text_bytes < context_length + 1:
+        raise DatasetError(
+            f"{params.source} has {text_bytes:,} bytes of text, fewer than model.context_length {context_length} tokens "
+            "can be made of; give more text or a smaller context_length"
+        )
 
 
 def materialize_subset(
@@ -137,7 +168,7 @@ def _build(folder: Path, params: DatasetParams, source: Source, limits: Mapping[
                 train.add(document)
             if limits["max_bytes"] is not None and train.num_bytes >= limits["max_bytes"]:
                 break
-        _check_enough(train, held_out, params, source, reader)
+        _check_enough(train, held_out, params, source)
         counted = train.num_documents if source.is_plain_text else reader.num_rows
         total = None if limits["max_bytes"] and source.is_plain_text else source.total_rows
         return {
@@ -288,17 +319,19 @@ class DocumentWriter:
         self._lengths.close()
 
 
-def _check_enough(
-    train: DocumentWriter, held_out: DocumentWriter, params: DatasetParams, source: Source, reader: RowReader
-) -> None:
+def _check_enough(train: DocumentWriter, held_out: DocumentWriter, params: DatasetParams, source: Source) -> None:
     if train.num_documents and held_out.num_documents:
         return
-    found = f"{reader.num_rows:,} rows, {source.counts.empty:,} of them empty"
-    if not train.num_documents and not held_out.num_documents:
-        raise DatasetError(f"{params.source} holds no text: {found}; give a data set with text in it")
+    _refuse_too_little(params, source, train.num_documents + held_out.num_documents)
+
+
+def _refuse_too_little(params: DatasetParams, source: Source, num_documents: int) -> NoReturn:
+    found = f"{source.counts.empty:,} empty rows, {num_documents:,} with text"
+    if not num_documents:
+        raise DatasetError(f"{params.source} holds no text ({found}); give a data set with text in it")
     unit = f"passages of {PASSAGE_BYTES:,} bytes" if source.is_plain_text else "different documents"
     raise DatasetError(
-        f"{params.source} is too small: {found}; at least 2 {unit} are needed, one to learn from and one held out"
+        f"{params.source} is too small ({found}); at least 2 {unit} are needed, one to learn from and one held out"
     )
 
 
