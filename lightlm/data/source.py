@@ -7,6 +7,7 @@ running text.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Source:
     splits: dict[str, Callable[[], Iterator[str]]]
     total_rows: int | None
     is_plain_text: bool
+    num_bytes: int | None = None
     counts: RowCounts = field(default_factory=RowCounts)
     notice: str | None = None
     download_seconds: float = 0.0
@@ -42,6 +44,7 @@ class Source:
         """Yield the rows of a split from its start."""
         return self.splits[split]()
 
+    @cached_property
     def is_running_text(self) -> bool:
         """Return whether the rows are lines of one text, to be joined as they stand."""
         if self.is_plain_text:
@@ -163,6 +166,7 @@ def open_files(
         splits={split: one.rows for split, one in sets.items()},
         total_rows=None if sets["train"].is_plain_text else sets["train"].count_rows(),
         is_plain_text=sets["train"].is_plain_text,
+        num_bytes=sum(path.stat().st_size for path in renamed["train"]) if sets["train"].is_plain_text else None,
         counts=counts,
         download_seconds=download_seconds,
     )

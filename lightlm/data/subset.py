@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from lightlm.data.files import find_files
+from lightlm.data.passages import SHORTEST_PASSAGE_BYTES, cut_documents
 from lightlm.data.source import Source, check_source, find_local_path, open_source
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
@@ -23,12 +24,6 @@ from lightlm.store.stage import Stage, open_stage
 
 FORMAT = 1
 KIND = "subsets"
-PASSAGE_BYTES = 4096
-"""Of running text that make a passage, at least; it ends at the next blank line."""
-
-LONGEST_PASSAGE_BYTES = 16 * PASSAGE_BYTES
-"""A passage without any blank line ends here, at a line's end."""
-
 GLANCE_BYTES = 1_000_000
 """Files up to this size are looked through before anything starts; it takes some milliseconds."""
 
@@ -94,14 +89,14 @@ def check_dataset(params: DatasetParams, context_length: int | None = None) -> N
         return
     source = open_source(params)
     has_own_split = any(split in source.splits for split in ("validation", "test"))
-    documents = list(cut_documents(source.rows("train"), source.is_running_text()))
+    documents = list(cut_documents(source, source.rows("train")))
     text_bytes = sum(map(len, documents))
     if len(set(documents)) < (1 if has_own_split else 2):
         _refuse_too_little(params, source, len(documents))
     if context_length is not None and text_bytes < context_length + 1:
         raise DatasetError(
-            f"{params.source} has {text_bytes:,} bytes of text, fewer than model.context_length {context_length} tokens "
-            "can be made of; give more text or a smaller context_length"
+            f"{params.source} has {text_bytes:,} bytes of text, fewer than model.context_length {context_length} "
+            "tokens can be made of; give more text or a smaller context_length"
         )
 
 
@@ -143,13 +138,13 @@ def _describe(stage: Stage, *, notice: str | None, download_seconds: float = 0.0
 
 def _build(folder: Path, params: DatasetParams, source: Source, limits: Mapping[str, Any]) -> dict[str, Any]:
     """Write both splits' documents into `folder`; return the counts."""
-    is_running = source.is_running_text()
+    is_running = source.is_running_text
     own_split = next((s for s in ("validation", "test") if s in source.splits), None)
     reader = RowReader(source, limits["max_documents"])
     source.counts.empty = source.counts.invalid = 0
     with DocumentWriter(folder, "train") as train, DocumentWriter(folder, "validation") as held_out:
         if own_split is not None:
-            for document in cut_documents(source.rows(own_split), is_running):
+            for document in cut_documents(source, source.rows(own_split)):
                 if held_out.num_bytes + len(document) > limits["max_validation_bytes"] and held_out.num_bytes:
                     break
                 held_out.add(document)
@@ -157,9 +152,9 @@ def _build(folder: Path, params: DatasetParams, source: Source, limits: Mapping[
             route = Router(fraction=0.0, held_out=held_out.digests)
         else:
             route = Router(fraction=limits["validation_fraction"], held_out=set())
-            threshold = _find_threshold(source, is_running, limits, route)
+            threshold = _find_threshold(source, limits, route)
             route = Router(fraction=threshold, held_out=set())
-        for document in cut_documents(reader.rows(), is_running):
+        for document in cut_documents(source, reader.rows()):
             side = route.side_of(document)
             if side == "validation":
                 if held_out.num_bytes + len(document) <= limits["max_validation_bytes"] or not held_out.num_bytes:
@@ -228,7 +223,7 @@ def place_of(digest: bytes) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _find_threshold(source: Source, is_running: bool, limits: Mapping[str, Any], route: Router) -> float:
+def _find_threshold(source: Source, limits: Mapping[str, Any], route: Router) -> float:
     """Return the fraction below which hashes are held out: the one wanted, or what holds out at least one document.
 
     Only a small data set is read to its end here; a large one has both sides within its first documents.
@@ -236,7 +231,7 @@ def _find_threshold(source: Source, is_running: bool, limits: Mapping[str, Any],
     places: set[float] = set()
     taken = 0
     reader = RowReader(source, limits["max_documents"])
-    for document in cut_documents(reader.rows(), is_running):
+    for document in cut_documents(source, reader.rows()):
         places.add(place_of(hashlib.sha256(document).digest()))
         taken += len(document)
         has_both = any(p < route.fraction for p in places) and any(p >= route.fraction for p in places)
@@ -248,39 +243,6 @@ def _find_threshold(source: Source, is_running: bool, limits: Mapping[str, Any],
     if len(ordered) >= 2 and ordered[-1] < route.fraction:
         return (ordered[-2] + ordered[-1]) / 2
     return route.fraction
-
-
-def cut_documents(rows: Iterator[str], is_running: bool) -> Iterator[bytes]:
-    """Yield the UTF-8 of each document: a row with text; or of running text, passages of joined rows.
-
-    A passage ends at the first blank line after PASSAGE_BYTES; passages joined are the rows joined.
-    """
-    if not is_running:
-        yield from (row.encode("utf-8") for row in rows if row.strip())
-        return
-    passage: list[bytes] = []
-    size = 0
-    for row in rows:
-        for line in _break_long(row.encode("utf-8")):
-            passage.append(line)
-            size += len(line)
-            if size >= LONGEST_PASSAGE_BYTES or (size >= PASSAGE_BYTES and not line.strip()):
-                yield b"".join(passage)
-                passage, size = [], 0
-    rest = b"".join(passage)
-    if rest.strip():
-        yield rest
-
-
-def _break_long(line: bytes) -> Iterator[bytes]:
-    """Yield a line in parts of at most a passage's longest, never inside a character."""
-    while len(line) > LONGEST_PASSAGE_BYTES:
-        end = LONGEST_PASSAGE_BYTES
-        while line[end] & 0xC0 == 0x80:
-            end -= 1
-        yield line[:end]
-        line = line[end:]
-    yield line
 
 
 class DocumentWriter:
@@ -329,7 +291,11 @@ def _refuse_too_little(params: DatasetParams, source: Source, num_documents: int
     found = f"{source.counts.empty:,} empty rows, {num_documents:,} with text"
     if not num_documents:
         raise DatasetError(f"{params.source} holds no text ({found}); give a data set with text in it")
-    unit = f"passages of {PASSAGE_BYTES:,} bytes" if source.is_plain_text else "different documents"
+    unit = (
+        f"passages of {SHORTEST_PASSAGE_BYTES:,} bytes, each ended by a blank line,"
+        if source.is_plain_text
+        else "different documents"
+    )
     raise DatasetError(
         f"{params.source} is too small ({found}); at least 2 {unit} are needed, one to learn from and one held out"
     )
