@@ -77,10 +77,12 @@ def train(
         waited = clock() - started
         progress = pace.progress(counters.step)
         if config.dropout:
-            torch.manual_seed(config.seed * 1_000_003 + counters.step)
+            torch.manual_seed((config.seed * 1_000_003 + counters.step) % 2**63)
         try:
             measured = measure_gradients(model, parameters, batch, counters.micro_batch_size)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             counters.micro_batch_size = halve_micro_batch(counters.micro_batch_size)
             batches = _put_back(batch, batches)
             yield MicroBatchReduced(counters.step, progress, counters.micro_batch_size)
@@ -152,6 +154,11 @@ def clip_gradients(parameters: Sequence[Tensor], norm: float, limit: float) -> N
     if norm > limit:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         torch._foreach_mul_(gradients, limit / norm)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether a GPU's memory or the system's ran out; PyTorch has a class of error for the former only."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def halve_micro_batch(micro_batch_size: int) -> int:
