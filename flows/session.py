@@ -141,21 +141,20 @@ def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator
         outbox=outbox,
         progress=Progress(ledger, quiet=launch.is_quiet),
     )
-    status = "FAILED"
+    status, reason = "FAILED", ""
     try:
         with session.progress:
             yield session
         status = "FINISHED"
-    except (KeyboardInterrupt, Interrupted, SystemExit):
-        status = "KILLED"
-        raise
     except BaseException as error:
         # Prefect cancels by an exception of its own that is no Exception.
-        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        is_stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
+        status, reason = "KILLED" if is_stopped else "FAILED", str(error)
         raise
     finally:
         worker.stop()
         if status != "FINISHED":
+            recorder.describe(f"{name}: {status.lower()}; folder `{folder.name}`. {reason}")
             recorder.finish(status)
         shipment = outbox.close()
         recorder.close()

@@ -52,12 +52,18 @@ class ModelVersion(BaseModel):
 
 def tracking_uri(home: Path) -> str:
     """Return MLFLOW_TRACKING_URI, or the SQLite file under LIGHTLM_HOME."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home / 'mlflow.db').as_posix()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or local_uri(home)
+
+
+def local_uri(home: Path) -> str:
+    """Return the URI of the SQLite file under LIGHTLM_HOME."""
+    return f"sqlite:///{(home / 'mlflow.db').as_posix()}"
 
 
 def is_local(home: Path) -> bool:
     """Return whether MLflow's store is the one under LIGHTLM_HOME."""
-    return not os.environ.get("MLFLOW_TRACKING_URI")
+    # Not "is the variable set": mlflow.set_tracking_uri sets it for its own child processes.
+    return tracking_uri(home) == local_uri(home)
 
 
 def set_environment(home: Path) -> None:

@@ -192,7 +192,8 @@ def find_experiment(client: "MlflowClient", name: str, home: Path) -> str:
         return found.experiment_id
     location = (home / "mlartifacts").as_uri() if is_local(home) else None
     try:
-        return client.create_experiment(name, artifact_location=location)
+        # The kind chooses which pages MLflow shows first: training runs and their charts.
+        return client.create_experiment(name, location, {"mlflow.experimentKind": "custom_model_development"})
     except MlflowException:
         # Another run created it between the two calls.
         found = client.get_experiment_by_name(name)
