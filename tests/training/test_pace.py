@@ -1,0 +1,90 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightlm.training.pace import STEPS_REMEMBERED, StepPace, TimePace
+
+
+class FakeClock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def run_steps(pace, clock, seconds):
+    """Take steps as long as the pace allows; return how many."""
+    count = 0
+    for one in seconds:
+        if not pace.allows(count):
+            break
+        clock.now += one
+        pace.record_step(one)
+        count += 1
+    return count
+
+
+def test_progress_is_the_share_of_the_seconds_that_are_gone():
+    clock = FakeClock()
+    pace = TimePace(50.0, clock)
+    assert pace.progress(0) == 0.0
+    clock.now += 10
+    assert pace.progress(10**6) == pytest.approx(0.2)
+    clock.now += 100
+    assert pace.progress(0) == 1.0
+
+
+def test_seconds_spent_before_a_restart_count():
+    clock = FakeClock()
+    pace = TimePace(50.0, clock, spent_seconds=40.0)
+    assert pace.progress(0) == pytest.approx(0.8)
+    clock.now += 5
+    assert pace.spent_seconds == pytest.approx(45.0)
+
+
+@pytest.mark.parametrize("budget", [0.0, -3.0])
+def test_no_budget_is_all_spent(budget):
+    assert TimePace(budget, FakeClock()).progress(0) == 1.0
+
+
+@settings(deadline=None)
+@given(step=st.floats(0.01, 20), budget=st.floats(0.1, 100))
+def test_steady_steps_end_before_the_deadline_and_leave_less_than_one_unused(step, budget):
+    clock = FakeClock()
+    run_steps(TimePace(budget, clock), clock, [step] * 20_000)
+    over = clock.now - 1000.0 - budget
+    # The first step's length is not known before it is taken.
+    assert over <= max(0.0, step - budget) + 1e-6
+    assert over > -step - 1e-6
+
+
+@settings(deadline=None)
+@given(seconds=st.lists(st.floats(0.01, 5), min_size=2, max_size=300), budget=st.floats(1, 50))
+def test_no_step_begins_that_would_miss_the_deadline_by_being_as_slow_as_one_before(seconds, budget):
+    clock = FakeClock()
+    count = run_steps(TimePace(budget, clock), clock, seconds)
+    slowest_before = max(seconds[: count - 1], default=0.0)
+    last = seconds[count - 1]
+    if count <= 100 and last <= slowest_before:
+        assert clock.now <= 1000.0 + budget + 1e-6
+
+
+def test_of_many_steps_the_slowest_hundredth_does_not_count():
+    pace = TimePace(1e9, FakeClock())
+    for index in range(STEPS_REMEMBERED):
+        pace.record_step(60.0 if index == 7 else 1.0)
+    assert pace.slow_step_seconds() == 1.0
+
+
+def test_steps_long_ago_are_forgotten():
+    pace = TimePace(1e9, FakeClock())
+    for seconds in [9.0] * 50 + [1.0] * STEPS_REMEMBERED:
+        pace.record_step(seconds)
+    assert pace.slow_step_seconds() == 1.0
+
+
+def test_a_number_of_steps_is_taken_exactly_whatever_they_last():
+    pace = StepPace(7)
+    assert run_steps(pace, FakeClock(), [100.0] * 50) == 7
+    assert [pace.progress(step) for step in (0, 7, 9)] == [0.0, 1.0, 1.0]
