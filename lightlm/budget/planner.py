@@ -47,6 +47,9 @@ SAMPLE_TOKENS = 48
 EVALUATION_FRACTION = 0.15
 """Of the remaining time; the final score reads less text where all of it would take longer."""
 
+SUSPICIOUS_SHARE = 0.12
+"""Of the matrix rate: a step that reaches less runs on a busy machine (a quiet one gives 0.2 to 0.5)."""
+
 EXPORT_SECONDS = 0.7
 """From the last step to the model's folder: one validation, the weights written and synced (3M parameters)."""
 
@@ -107,6 +110,8 @@ class Planner:
         if probe is None and computer is not None:
             for model in self._shapes_to_time([candidate.model for candidate in first]):
                 self._time(computer, model, is_compiled=False)
+                if len(self.shapes) == 1:
+                    self._try_one_thread(computer)
             self._try_compiling(computer, self._rank()[0].model)
         ranked = self._rank()
         best = ranked[0]
@@ -213,6 +218,24 @@ class Planner:
         trainer = self._trainer(model, expected_tokens=None, is_compiled=is_compiled)
         budget = PROBE_FRACTION * self.params.budget.hours * 3600
         self.shapes.append(time_shape(computer, model, trainer, max_seconds=min(1.5, budget / 6)))
+
+    def _try_one_thread(self, computer: Computer) -> None:
+        """Take one thread where several get in each other's way: a busy core makes all of them wait at each barrier."""
+        timed = self.shapes[0]
+        share = timed.achieved_flops / self.machine.flops_per_second
+        if self.machine.device != "cpu" or self.machine.num_threads == 1 or share >= SUSPICIOUS_SHARE:
+            return
+        several, self.machine = self.machine, self.machine.model_copy(update={"num_threads": 1})
+        self._time(computer, timed.model, is_compiled=False)
+        alone = self.shapes.pop()
+        if alone.step_seconds < timed.step_seconds:
+            self.shapes[0] = alone
+            self.reasons.append(
+                f"one thread instead of {several.num_threads}: {alone.tokens_per_second:,.0f} tokens/s against "
+                f"{timed.tokens_per_second:,.0f}; other programs keep the cores busy"
+            )
+        else:
+            self.machine = several
 
     def _try_compiling(self, computer: Computer, model: ModelConfig) -> None:
         """Time the favourite compiled, where the priors say that it can pay."""

@@ -37,11 +37,7 @@ def draw_loss(path: Path, losses: Sequence[Point], scores: Sequence[Point], titl
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """Return the exponential mean of values, over about a twentieth of them."""
-    share = min(1.0, 20 / max(1, len(values)))
-    smoothed: list[float] = []
-    mean = values[0] if values else 0.0
-    for value in values:
-        mean += share * (value - mean)
-        smoothed.append(mean)
-    return smoothed
+    """Return the mean of each value and its neighbours, over about a thirtieth of them in all."""
+    reach = max(1, len(values) // 60)
+    windows = (values[max(0, index - reach) : index + reach + 1] for index in range(len(values)))
+    return [sum(window) / len(window) for window in windows]

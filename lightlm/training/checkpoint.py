@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lightlm.errors import StoreError
+from lightlm.errors import CorruptError, StoreError
 from lightlm.model.transformer import Transformer
 from lightlm.store.commit import commit_folder, open_commit, remove_folder
 from lightlm.training.optimizer import Optimizer
@@ -55,12 +55,18 @@ def list_checkpoints(parent: Path) -> list[Path]:
 
 
 def load_latest(parent: Path, model: Transformer, optimizer: Optimizer) -> TrainingState | None:
-    """Load the newest checkpoint that verifies into model and optimizer; None where there is none."""
+    """Load the newest checkpoint that verifies into model and optimizer; None where there is none.
+
+    Those that do not verify are removed: a later checkpoint of the same step takes their name.
+
+    Raises:
+        StoreError: the newest that verifies belongs to a model of another shape.
+    """
     for folder in list_checkpoints(parent):
         try:
             return load_checkpoint(folder, model, optimizer)
-        except StoreError:
-            continue
+        except CorruptError:
+            remove_folder(folder)
     return None
 
 
