@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lightlm.errors import CorruptError, StoreError
+from lightlm.errors import ParameterError, StoreError
 from lightlm.model.transformer import Transformer
 from lightlm.store.commit import commit_folder, open_commit, remove_folder
 from lightlm.training.optimizer import Optimizer
@@ -60,12 +60,12 @@ def load_latest(parent: Path, model: Transformer, optimizer: Optimizer) -> Train
     Those that do not verify are removed: a later checkpoint of the same step takes their name.
 
     Raises:
-        StoreError: the newest that verifies belongs to a model of another shape.
+        ParameterError: the newest that verifies belongs to a model of another shape.
     """
     for folder in list_checkpoints(parent):
         try:
             return load_checkpoint(folder, model, optimizer)
-        except CorruptError:
+        except StoreError:
             remove_folder(folder)
     return None
 
@@ -74,12 +74,12 @@ def load_checkpoint(folder: Path, model: Transformer, optimizer: Optimizer) -> T
     """Load one checkpoint, its digests verified first.
 
     Raises:
-        CorruptError: a file does not have the digest of the manifest.
-        StoreError: it belongs to a model of another shape.
+        StoreError: it is no checkpoint, or a file does not have the digest of the manifest.
+        ParameterError: it belongs to a model of another shape.
     """
     commit = open_commit(folder, "checkpoint")
     if commit.meta["model"] != model.config.model_dump():
-        raise StoreError(f"{folder} holds a model of another shape; start a new run or give the same settings")
+        raise ParameterError(f"{folder} holds a model of another shape; start a new run or give the same settings")
     load_weights(folder, model)
     optimizer.load_state_tensors(load_file(folder / "optimizer.safetensors"))
     return TrainingState(**commit.meta["state"])
