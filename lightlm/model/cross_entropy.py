@@ -36,7 +36,8 @@ class LinearCrossEntropy(torch.autograd.Function):
             # log_softmax in fp32. A bf16 probability is off by 2^-9 at most, 0.002 nats a token.
             gradient = torch.softmax(chunk @ head.T, dim=-1)  # (rows, V)
             likely = gradient.gather(1, wanted)
-            total -= likely.float().log().sum()
+            # A probability that underflows to zero costs 87 nats: one odd token must not make the step infinite.
+            total -= likely.float().clamp_min(torch.finfo(torch.float32).tiny).log().sum()
             gradient.scatter_(1, wanted, likely - 1.0)
             torch.matmul(gradient, head, out=hidden_gradient[start : start + rows])
             weight_gradient += gradient.T @ chunk

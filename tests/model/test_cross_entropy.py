@@ -38,6 +38,22 @@ def test_bfloat16_hidden_states_keep_gradients_within_its_rounding(drawn):
         assert functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.999
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_target_whose_probability_underflows_costs_a_finite_loss_with_the_right_gradient(dtype):
+    hidden = torch.tensor([[100.0, 0.0]], dtype=dtype, requires_grad=True)
+    weight = torch.eye(2) * 10
+    loss = mean_nats(hidden, weight, torch.tensor([1]))
+    assert 87 < loss.item() < 88
+    loss.backward()
+    assert hidden.grad is not None
+    assert hidden.grad.tolist() == [[10.0, -10.0]]
+
+
+def test_a_hidden_state_that_is_no_number_costs_no_number(drawn):
+    hidden, weight, targets = drawn
+    assert math.isnan(mean_nats(hidden * math.nan, weight, targets).item())
+
+
 def test_the_nats_of_each_target_average_to_the_mean(drawn):
     hidden, weight, targets = drawn
     nats = each_nats(hidden.detach(), weight.detach(), targets)
