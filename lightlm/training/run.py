@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lightlm.data.loader import Batch, ThreadedDataLoader
 from lightlm.data.shards import TokenShards, open_shards
-from lightlm.data.tokenizer import load_tokenizer
+from lightlm.data.tokenizer import Tokenizer, load_tokenizer
 from lightlm.evaluation import score_tokens
 from lightlm.generation import Generator, SamplingConfig
 from lightlm.model.hugging_face import export_model
@@ -59,9 +59,11 @@ class TrainingRun:
         self.optimizer = Optimizer(self.model, request.trainer)
         self.checkpoints = request.run_folder / "checkpoints"
         self.state = load_latest(self.checkpoints, self.model, self.optimizer) or TrainingState()
-        self.counters = Progress(self.state.step, self.state.total_tokens, self.state.micro_batch_size)
+        # The smaller one: the checkpoint's was reduced for memory, or the request's was after a memory kill.
+        micro = min(self.state.micro_batch_size or request.trainer.micro_batch_size, request.trainer.micro_batch_size)
+        self.counters = Progress(self.state.step, self.state.total_tokens, micro)
         self.pace = self._choose_pace()
-        self.sample = choose_validation_sample(self.shards, request.validation_tokens)
+        self.sample = choose_validation_sample(self.shards, self.tokenizer, request.validation_tokens)
         self.best_bits = self.state.best_bits_per_byte or math.inf
         self.best_weights: dict[str, torch.Tensor] | None = None
         self.last_factor = 1.0
@@ -267,23 +269,30 @@ class ValidationSample(BaseModel):
     num_bytes: int
 
 
-def choose_validation_sample(shards: TokenShards, max_tokens: int) -> ValidationSample:
+def choose_validation_sample(shards: TokenShards, tokenizer: Tokenizer, max_tokens: int) -> ValidationSample:
     """Return stretches of held-out documents spread evenly over the text, about `max_tokens` tokens in all.
 
     Each stretch starts with the token before its first document, which that one's first token is predicted from.
+    A document longer than twice its share is cut: a book must not make each validation read all of it.
     """
     offsets = shards.validation_offsets().astype(np.int64)
     tokens = shards.tokens("validation")
     count = len(offsets) - 1
     num_stretches = min(VALIDATION_STRETCHES, count)
+    share = max(1, max_tokens // num_stretches)
     firsts = [index * count // num_stretches for index in range(num_stretches)] + [count]
     pieces, num_bytes = [], 0
     for first, limit in pairwise(firsts):
         last = first + 1
-        while last < limit and offsets[last, 0] - offsets[first, 0] < max_tokens / num_stretches:
+        while last < limit and offsets[last, 0] - offsets[first, 0] < share:
             last += 1
-        pieces.append(np.asarray(tokens[int(offsets[first, 0]) - 1 : int(offsets[last, 0])]))
-        num_bytes += int(offsets[last, 1] - offsets[first, 1])
+        start, end = int(offsets[first, 0]), int(offsets[last, 0])
+        if end - start > 2 * share:
+            end = start + share
+            num_bytes += len(tokenizer.decode_bytes(tokens[start:end].tolist()))
+        else:
+            num_bytes += int(offsets[last, 1] - offsets[first, 1])
+        pieces.append(np.asarray(tokens[start - 1 : end]))
     return ValidationSample(pieces=pieces, num_bytes=num_bytes)
 
 

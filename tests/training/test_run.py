@@ -1,0 +1,209 @@
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from lightlm.evaluation import evaluate_shards
+from lightlm.model.hugging_face import load_model
+from lightlm.store.commit import open_commit
+from lightlm.training.checkpoint import list_checkpoints
+from lightlm.training.events import Checkpointed, Sampled, StepDone, Validated
+from lightlm.training.messages import TrainRequest
+from lightlm.training.run import Milestones, ThinnedSteps, TrainingRun, choose_validation_sample, validate
+
+
+@pytest.fixture
+def make_request(corpus, shape, settings, tmp_path):
+    def make(name: str = "run", model=None, **change) -> TrainRequest:
+        shards, tokenizer = corpus
+        options = {key: change.pop(key) for key in ("keep_best", "sample_tokens", "generation") if key in change}
+        values = {
+            "run_folder": tmp_path / name,
+            "shards_folder": shards.folder,
+            "tokenizer_folder": tokenizer.folder,
+            "model": model or shape(),
+            "trainer": settings(**({"max_steps": 16, "num_validations": 4, "num_checkpoints": 4} | change)),
+            "deadline": time.monotonic() + 600,
+            "validation_tokens": 200,
+            "sample_tokens": 0,
+        }
+        return TrainRequest.model_validate(values | options)
+
+    return make
+
+
+def stop_after(events, kind):
+    """Ask to stop as soon as an event of a kind was told."""
+    return lambda: any(isinstance(event, kind) for event in events)
+
+
+def weights_of(folder):
+    return dict(load_model(folder).named_parameters())
+
+
+def is_same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_ends_with_a_committed_folder_that_scores_better_than_chance(make_request, corpus):
+    request = make_request(max_steps=60, generation={"temperature": 0.7})
+    events = []
+    result = TrainingRun(request).run(events.append)
+    assert (result.step, result.total_tokens) == (60, 60 * 64)
+    assert not result.is_stopped
+    assert result.final_learning_rate_factor == pytest.approx(1 / 60)
+    assert open_commit(result.folder, "model").meta == {"step": 60, "total_tokens": 3840}
+    shards, tokenizer = corpus
+    score = evaluate_shards(load_model(result.folder), shards)
+    assert score.nats_per_token < 0.8 * math.log(tokenizer.vocab_size)
+    assert AutoModelForCausalLM.from_pretrained(result.folder).generation_config.temperature == 0.7
+    assert not list_checkpoints(request.run_folder / "checkpoints")
+
+
+def test_a_run_tells_steps_validations_samples_and_checkpoints_in_order(make_request):
+    events = []
+    TrainingRun(make_request(sample_tokens=5)).run(events.append)
+    kinds = [type(event) for event in events]
+    assert kinds.count(Validated) == kinds.count(Sampled) == 4  # 3 on the way, 1 at the end
+    assert [event.step for event in events if isinstance(event, Checkpointed)] == [5, 9, 13]
+    assert [event.progress for event in events] == sorted(event.progress for event in events)
+    last = [event for event in events if isinstance(event, StepDone)][-1]
+    assert (last.step, last.total_tokens) == (16, 16 * 64)
+    assert [event.prompt for event in events if isinstance(event, Sampled)] == ["The"] * 4
+
+
+def test_watching_does_not_change_what_is_learnt(make_request):
+    watched = make_request("watched", dropout=0.1, sample_tokens=5, keep_best=True)
+    blind = make_request("blind", dropout=0.1, num_validations=1, num_checkpoints=1)
+    folders = [TrainingRun(request).run(lambda event: None).folder for request in (watched, blind)]
+    assert is_same(*(weights_of(folder) for folder in folders))
+
+
+def test_a_stopped_run_keeps_a_checkpoint_and_goes_on_to_the_same_end(make_request):
+    straight = TrainingRun(make_request("straight")).run(lambda event: None)
+    request, events = make_request("stopped"), []
+    stopped = TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
+    assert stopped.is_stopped
+    assert stopped.step == 5
+    assert load_model(stopped.folder).config == request.model
+    resumed = TrainingRun(request).run(lambda event: None)
+    assert (resumed.step, resumed.total_tokens) == (16, 16 * 64)
+    assert is_same(weights_of(resumed.folder), weights_of(straight.folder))
+
+
+def test_paced_by_the_clock_a_run_ends_by_its_deadline_annealed(make_request):
+    request = make_request(max_steps=None).model_copy(update={"deadline": time.monotonic() + 1.0})
+    events = []
+    result = TrainingRun(request).run(events.append)
+    assert result.step > 1
+    progress = [event.progress for event in events if isinstance(event, StepDone)]
+    assert progress == sorted(progress)
+    # cooldown_fraction is 1: the factor is what is left of the budget.
+    assert result.final_learning_rate_factor == pytest.approx(1 - progress[-1])
+
+
+def test_after_the_deadline_a_run_still_ends_with_a_model(make_request):
+    request = make_request(max_steps=None).model_copy(update={"deadline": time.monotonic() - 1.0})
+    result = TrainingRun(request).run(lambda event: None)
+    assert (result.step, result.total_tokens) == (0, 0)
+    assert load_model(result.folder).config == request.model
+
+
+def test_a_micro_batch_made_smaller_after_a_memory_kill_is_used_on_resuming(make_request):
+    events = []
+    TrainingRun(make_request(), should_stop=stop_after(events, Checkpointed)).run(events.append)
+    result = TrainingRun(make_request(micro_batch_size=2)).run(lambda event: None)
+    assert result.micro_batch_size == 2
+
+
+def test_a_micro_batch_that_was_made_smaller_stays_so_on_resuming(make_request):
+    events = []
+    request = make_request(micro_batch_size=2)
+    TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
+    assert TrainingRun(make_request(micro_batch_size=4)).run(lambda event: None).micro_batch_size == 2
+
+
+def test_where_the_last_weights_validate_worse_the_best_ones_are_kept(make_request):
+    request = make_request(max_steps=20, num_validations=10, keep_best=True)
+    run, events = TrainingRun(request), []
+
+    def spoil(event):
+        events.append(event)
+        if isinstance(event, Checkpointed) and event.progress > 0.7:
+            with torch.no_grad():
+                run.model.head.mul_(-1.0)
+
+    result = run.run(spoil)
+    scores = [event.bits_per_byte for event in events if isinstance(event, Validated)]
+    assert result.used_best_checkpoint
+    assert scores[-1] > min(scores)
+    assert validate(load_model(result.folder), run.sample) == pytest.approx(min(scores), rel=1e-5)
+
+
+def test_without_keep_best_the_last_weights_are_kept(make_request):
+    run = TrainingRun(make_request())
+    assert not run.run(lambda event: None).used_best_checkpoint
+    assert run.best_weights is None
+
+
+def test_each_fraction_of_the_budget_is_reached_once():
+    milestones = Milestones(4, 0.0)
+    reached = [index for index in range(101) if milestones.reached(index / 100)]
+    assert reached == [25, 50, 75]
+
+
+def test_fractions_passed_before_a_restart_or_in_one_leap_do_not_come_again():
+    assert not Milestones(4, 0.6).reached(0.7)
+    assert Milestones(4, 0.6).reached(0.75)
+    milestones = Milestones(4, 0.0)
+    assert milestones.reached(0.6)
+    assert not milestones.reached(0.7)
+
+
+def make_step(step, loss):
+    return StepDone(step, step / 10, loss, 1.0, 1.0, 64, 64 * step, 0.01, 0.0)
+
+
+def test_steps_left_out_are_averaged_into_the_next_that_is_told():
+    thinned = ThinnedSteps(3600.0)
+    assert list(thinned.take(make_step(1, 4.0))) == [make_step(1, 4.0)]
+    assert list(thinned.take(make_step(2, 3.0))) == []
+    assert list(thinned.take(make_step(3, 1.0))) == []
+    assert list(thinned.flush()) == [make_step(3, 2.0)]
+    assert list(thinned.flush()) == []
+
+
+def test_every_step_is_told_when_none_is_too_soon():
+    thinned = ThinnedSteps(0.0)
+    assert [list(thinned.take(make_step(n, 1.0))) for n in (1, 2)] == [[make_step(1, 1.0)], [make_step(2, 1.0)]]
+
+
+def test_a_sample_of_all_is_the_whole_held_out_text(corpus):
+    shards, tokenizer = corpus
+    sample = choose_validation_sample(shards, tokenizer, 10**9)
+    assert sample.num_bytes == shards.num_validation_bytes
+    tokens = np.concatenate([piece[1:] for piece in sample.pieces])
+    assert np.array_equal(tokens, shards.tokens("validation")[1:])
+
+
+@pytest.mark.parametrize("max_tokens", [8, 100, 300])
+def test_a_sample_counts_the_bytes_of_its_tokens(corpus, max_tokens):
+    shards, tokenizer = corpus
+    sample = choose_validation_sample(shards, tokenizer, max_tokens)
+    assert sample.num_bytes == sum(len(tokenizer.decode_bytes(piece[1:].tolist())) for piece in sample.pieces)
+    assert max_tokens // 2 <= sum(len(piece) - 1 for piece in sample.pieces) <= 2 * max_tokens
+
+
+def test_a_sample_is_spread_over_the_text(corpus):
+    shards, tokenizer = corpus
+    sample = choose_validation_sample(shards, tokenizer, 80)
+    stream = shards.tokens("validation")[:]
+    starts = [
+        next(i for i in range(len(stream)) if np.array_equal(stream[i : i + len(piece)], piece))
+        for piece in sample.pieces
+    ]
+    assert len(starts) == 8
+    assert starts[-1] > 0.75 * len(stream)
