@@ -100,6 +100,7 @@ class Worker:
             process.stdin.write(json.dumps({"job": job, "arguments": arguments}) + "\n")
             process.stdin.flush()
         except BrokenPipeError:
+            self._process = None
             raise WorkerDied(process.wait(), self.log) from None
         while True:
             record = self._answers.get()
