@@ -4,16 +4,13 @@ Owns the order of the choice: time, candidates, speed, loss, rates. `planner: ti
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 from lightlm.budget.candidate import Candidate, TextFacts, list_runners_up
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import Computer, MachineRate, Probe, TimedShape, time_shape
+from lightlm.budget.recipe import choose_trainer, usable_memory
 from lightlm.budget.scaling import (
-    choose_batch_tokens,
     choose_context_length,
-    choose_learning_rates,
-    choose_regularization,
     load_calibration,
     predict_loss,
 )
@@ -31,9 +28,6 @@ from lightlm.training.config import TrainerConfig
 
 PROBE_FRACTION = 0.05
 """Of the budget; what probing may take at most."""
-
-MEMORY_FRACTION = 0.8
-"""Of the memory that is free; the rest is the system's and the other processes'."""
 
 VALIDATION_FRACTION = 0.004
 """Of the training time; what one validation may take. Eight of them are 3 % of a run."""
@@ -191,7 +185,7 @@ class Planner:
 
     def _fits(self, model: ModelConfig) -> bool:
         needed = training_memory_bytes(model, 1, self.params.training.optimizer)
-        return needed <= MEMORY_FRACTION * self.machine.memory_bytes
+        return needed <= usable_memory(self.machine)
 
     def _training_seconds(self, model: ModelConfig | None = None) -> float:
         """Return the seconds left for the training loop; of `model` where its scoring speed is to count."""
@@ -265,57 +259,19 @@ class Planner:
     def _trainer(
         self, model: ModelConfig, *, expected_tokens: float | None, is_compiled: bool, max_steps: int | None = None
     ) -> TrainerConfig:
-        training = self.params.training
         tokens = expected_tokens
         if tokens is None:
             speed = Probe(machine=self.machine, shapes=self.shapes).speed_of(model, is_compiled=is_compiled)
             tokens = speed * max(FLOOR_SECONDS, self._training_seconds())
-        batch_tokens = training.batch_tokens or choose_batch_tokens(tokens, model.context_length)
-        sequences = max(1, batch_tokens // model.context_length)
-        micro = min(training.micro_batch_size or self._micro_batch(model, sequences), sequences)
-        while sequences % micro:
-            micro -= 1
-        rates = choose_learning_rates(sequences * model.context_length, model.model_dim, training.learning_rate_scale)
-        epochs = tokens / max(1, self.text.num_train_tokens)
-        regularization = choose_regularization(epochs)
-        return TrainerConfig(
-            optimizer=training.optimizer,
-            seed=training.seed,
-            batch_tokens=sequences * model.context_length,
-            micro_batch_size=micro,
-            matrix_learning_rate=rates.matrix,
-            embedding_learning_rate=rates.embedding,
-            head_learning_rate=rates.head,
-            gain_learning_rate=rates.gain,
-            weight_decay=regularization.weight_decay if training.weight_decay is None else training.weight_decay,
-            dropout=regularization.dropout if training.dropout is None else training.dropout,
-            warmup_fraction=training.warmup_fraction,
-            cooldown_fraction=training.cooldown_fraction,
-            gradient_clip_norm=training.gradient_clip_norm,
-            dtype=self.machine.dtype,
-            compile=is_compiled,
-            attention=self._attention(model),
-            device=self.machine.device,
-            num_threads=self.machine.num_threads,
-            max_steps=self.params.budget.max_steps or max_steps,
-            num_validations=training.num_validations,
-            num_checkpoints=training.num_checkpoints,
-            sample_prompt=training.sample_prompt,
+        return choose_trainer(
+            self.params,
+            self.machine,
+            model,
+            expected_tokens=tokens,
+            train_tokens=self.text.num_train_tokens,
+            is_compiled=is_compiled,
+            max_steps=max_steps,
         )
-
-    def _micro_batch(self, model: ModelConfig, sequences: int) -> int:
-        """Return how many sequences of a batch fit into memory at once."""
-        micro = sequences
-        room = MEMORY_FRACTION * self.machine.memory_bytes
-        while micro > 1 and training_memory_bytes(model, micro, self.params.training.optimizer) > room:
-            micro = (micro + 1) // 2
-        return micro
-
-    def _attention(self, model: ModelConfig) -> Literal["sdpa", "flash", "matmul"]:
-        if self.params.model.flash_attention:
-            return "flash"
-        # Plain products beat the flash kernel 3x in training at 128 tokens and 2x at 512 (bf16, EPYC, Nov 2026).
-        return "matmul" if self.machine.device == "cpu" and model.context_length <= 512 else "sdpa"
 
     def _settle(
         self, best: Candidate, others: list[Candidate], probe: Probe | None, tier: Tier | None = None
