@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lightlm.errors import InputError, LightLMError
+from lightlm.errors import InputError, Interrupted, LightLMError
 from lightlm.params import Params, load_params, parse_assignments
 
 app = typer.Typer(
@@ -46,6 +46,9 @@ Model = Annotated[
     str, typer.Option("--model", "-m", help="models:/NAME@ALIAS, models:/NAME/VERSION, an alias or a version.")
 ]
 CHAMPION = "models:/lightlm@champion"
+
+USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # pyright: ignore[reportAssignmentType]
+"""Of an option or command that is not there: click's, or of the copy of click inside newer Typers."""
 
 
 @app.command()
@@ -315,16 +318,29 @@ def print_json(value: dict[str, Any]) -> None:
 def main() -> None:
     """Run a command; an error that LightLM understands is one line on standard error and its exit code."""
     try:
-        app(prog_name="lightlm")
+        code = app(prog_name="lightlm", standalone_mode=not sys.argv[1:])
     except LightLMError as error:
-        sys.stderr.write(f"lightlm: {error}\n")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("lightlm: stopped\n")
-        sys.exit(130)
+        fail(str(error), error.exit_code)
+    except USAGE_ERROR as error:
+        command = error.ctx.command_path if error.ctx else "lightlm"
+        fail(f"{error.format_message().rstrip('.')}; see `{command} --help`", error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        fail("stopped", Interrupted.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    else:
+        if code == Interrupted.exit_code:  # Typer makes this of Ctrl-C
+            fail("stopped", code)
+        sys.exit(code)
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    """End the process with one line on standard error; what it quotes may come from anywhere."""
+    from lightlm.console.escape import escape_for_terminal
+
+    sys.stderr.write(f"lightlm: {escape_for_terminal(' '.join(message.splitlines()))}\n")
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":
