@@ -1,0 +1,195 @@
+"""Tests of durable commits: complete or absent, verified before use, whatever kills the writer."""
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightlm.errors import CorruptError, StoreError
+from lightlm.store import commit as commit_module
+from lightlm.store.commit import MANIFEST, commit_folder, open_commit, remove_folder, write_file
+
+KILLS = 25
+
+
+def write_two(folder: Path) -> Mapping[str, Any]:
+    (folder / "a.bin").write_bytes(b"alpha" * 1000)
+    (folder / "inner").mkdir()
+    (folder / "inner" / "b.txt").write_text("beta")
+    return {"answer": 42}
+
+
+def test_a_commit_gives_back_its_meta_and_files(tmp_path: Path) -> None:
+    made = commit_folder(tmp_path / "one", "sample", write_two)
+    found = open_commit(tmp_path / "one", "sample")
+    assert found == made
+    assert found.meta == {"answer": 42}
+    assert (found.folder / "inner" / "b.txt").read_text() == "beta"
+
+
+def test_the_first_of_two_commits_under_one_name_stays(tmp_path: Path) -> None:
+    first = commit_folder(tmp_path / "one", "sample", write_two)
+
+    def write_other(folder: Path) -> Mapping[str, Any]:
+        (folder / "c").write_text("other")
+        return {}
+
+    assert commit_folder(tmp_path / "one", "sample", write_other) == first
+
+
+def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail(folder: Path) -> Mapping[str, Any]:
+        (folder / "half").write_text("half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        commit_folder(tmp_path / "one", "sample", fail)
+    assert list(tmp_path.glob("*one*")) == []
+    assert list(tmp_path.glob(".tmp-*")) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_changed_byte_is_refused_before_anybody_parses_it(tmp_path: Path, seed: int) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    draw = random.Random(seed)
+    path = draw.choice([folder / "a.bin", folder / "inner" / "b.txt"])
+    content = bytearray(path.read_bytes())
+    position = draw.randrange(len(content))
+    content[position] ^= 1 << draw.randrange(8)
+    path.write_bytes(bytes(content))
+    with pytest.raises(CorruptError, match=r"SHA-256 .* its manifest says"):
+        open_commit(folder, "sample")
+
+
+def test_a_shortened_a_longer_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+    for index, damage in enumerate((lambda p: p.write_bytes(b"x"), lambda p: p.write_bytes(b"x" * 9999), Path.unlink)):
+        folder = commit_folder(tmp_path / str(index), "sample", write_two).folder
+        damage(folder / "a.bin")
+        with pytest.raises(CorruptError, match=r"a\.bin"):
+            open_commit(folder, "sample")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\xfe", b'{"files": 3, "meta": 1}'])
+def test_a_broken_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    (folder / MANIFEST).write_bytes(content)
+    with pytest.raises(StoreError):
+        open_commit(folder, "sample")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "inner/../../outside"])
+def test_a_manifest_that_names_a_file_outside_is_refused(tmp_path: Path, name: str) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][name] = {"bytes": 1, "sha256": "0" * 64}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(CorruptError, match="outside its folder"):
+        open_commit(folder, "sample")
+
+
+def test_another_kind_and_another_schema_are_refused(tmp_path: Path) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    with pytest.raises(StoreError, match="holds a sample, wanted a model"):
+        open_commit(folder, "model")
+    manifest = json.loads((folder / MANIFEST).read_text()) | {"schema": 99}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match="schema 99"):
+        open_commit(folder, "sample")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("call", range(1, 6))
+def test_a_disk_that_refuses_any_sync_leaves_no_commit_and_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: int
+) -> None:
+    real, calls = os.fsync, 0
+
+    def refuse(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise OSError(code, os.strerror(code))
+        real(handle)
+
+    monkeypatch.setattr(commit_module.os, "fsync", refuse)
+    with pytest.raises(StoreError) as caught:
+        commit_folder(tmp_path / "one", "sample", write_two)
+    assert str(tmp_path / "one") in str(caught.value)
+    assert not (tmp_path / "one").exists()
+    assert list(tmp_path.glob(".tmp-*")) == []
+
+
+def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(commit_module.os, "fsync", refuse)
+    with pytest.raises(StoreError, match=r"the disk is full: .* free some space"):
+        write_file(tmp_path / "file", b"content")
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    write_file(tmp_path / "file", b"old")
+    write_file(tmp_path / "file", b"new and longer")
+    assert (tmp_path / "file").read_bytes() == b"new and longer"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".tmp")] == []
+
+
+def test_a_removed_folder_is_gone_and_removing_it_again_is_nothing(tmp_path: Path) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    remove_folder(folder)
+    remove_folder(folder)
+    assert list(tmp_path.glob("*one*")) == []
+    assert list(tmp_path.glob(".trash-*")) == []
+
+
+COMMIT_FOR_EVER = """
+import sys
+from pathlib import Path
+from lightlm.store.commit import commit_folder
+parent = Path(sys.argv[1])
+def write(folder):
+    for index in range(5):
+        (folder / f"{index}.bin").write_bytes(bytes([index]) * 200_000)
+    return {}
+number = int(sys.argv[2])
+while True:
+    commit_folder(parent / f"c-{number}", "sample", write)
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def test_a_kill_at_any_moment_leaves_whole_commits_only(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "commits"
+    draw = random.Random(7)
+    started = 0
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMIT_FOR_EVER, str(tmp_path), str(started)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        said = [process.stdout.readline()]
+        time.sleep(draw.uniform(0.0, 0.05))
+        os.kill(process.pid, signal.SIGKILL)
+        said += process.stdout.read().splitlines()
+        process.wait()
+        reported = [int(line) for line in said if line.strip()]
+        for number in reported:
+            open_commit(tmp_path / f"c-{number}", "sample")
+        for folder in tmp_path.glob("c-*"):
+            open_commit(folder, "sample")
+        started = max(int(folder.name[2:]) for folder in tmp_path.glob("c-*")) + 1
+        for folder in tmp_path.glob("c-*"):
+            remove_folder(folder)
+    commit_folder(tmp_path / "last", "sample", write_two)
+    assert [path.name for path in tmp_path.iterdir()] == ["last"], "what dead writers left is swept"

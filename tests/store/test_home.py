@@ -1,0 +1,38 @@
+"""Tests of LIGHTLM_HOME."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lightlm.errors import StoreError
+from lightlm.store.home import find_home
+
+
+def test_home_is_the_folder_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTLM_HOME", str(tmp_path / "a" / "b"))
+    assert find_home() == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_home_is_the_users_data_folder_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIGHTLM_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert find_home().is_relative_to(tmp_path)
+    assert "lightlm" in find_home().name
+
+
+def test_a_home_that_is_a_file_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LIGHTLM_HOME", str(tmp_path / "file"))
+    with pytest.raises(StoreError, match="LIGHTLM_HOME=/path"):
+        find_home()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    monkeypatch.setenv("LIGHTLM_HOME", str(tmp_path / "closed"))
+    with pytest.raises(StoreError, match="not writable"):
+        find_home()

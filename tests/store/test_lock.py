@@ -1,0 +1,61 @@
+"""Tests of the kernel's locks: exclusive, named in the message, free on the holder's death."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightlm.errors import BusyError
+from lightlm.store.lock import hold_lock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from lightlm.store.lock import hold_lock
+with hold_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def start_holder(path: Path) -> "subprocess.Popen[str]":
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_held_lock_is_refused_with_the_holders_number(tmp_path: Path) -> None:
+    holder = start_holder(tmp_path / "lock")
+    try:
+        with pytest.raises(BusyError, match=f"process {holder.pid} holds"), hold_lock(tmp_path / "lock", wait=False):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_lock_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
+    holder = start_holder(tmp_path / "lock")
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with hold_lock(tmp_path / "lock", wait=False):
+        assert (tmp_path / "lock").read_text().strip() == str(os.getpid())
+
+
+def test_a_waiter_is_told_and_takes_over(tmp_path: Path) -> None:
+    holder = start_holder(tmp_path / "lock")
+    said: list[str] = []
+
+    def report(message: str) -> None:
+        said.append(message)
+        holder.kill()
+
+    with hold_lock(tmp_path / "lock", report=report):
+        pass
+    holder.wait()
+    assert len(said) == 1
+    assert str(holder.pid) in said[0]

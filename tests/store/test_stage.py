@@ -1,0 +1,78 @@
+"""Tests of stage folders: one build a key, shared, rebuilt when corrupt."""
+
+import multiprocessing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightlm.store.stage import find_stage, fingerprint, open_stage
+
+
+def build(folder: Path) -> Mapping[str, Any]:
+    (folder / "content").write_text("made")
+    return {"size": 4}
+
+
+def race(log: str, barrier: Any, answers: Any) -> None:
+    def build_slowly(folder: Path) -> Mapping[str, Any]:
+        with Path(log).open("a") as file:
+            file.write("built\n")
+        return build(folder)
+
+    barrier.wait()
+    stage = open_stage("samples", {"key": 1}, build_slowly)
+    answers.put((stage.fingerprint, stage.reused, (stage.folder / "content").read_text()))
+
+
+def test_a_fingerprint_is_of_the_content_and_not_of_the_order() -> None:
+    assert fingerprint("a", {"x": 1, "y": [2]}) == fingerprint("a", {"y": [2], "x": 1})
+    assert len({fingerprint("a", {"x": 1}), fingerprint("b", {"x": 1}), fingerprint("a", {"x": 2})}) == 3
+
+
+def test_the_second_opening_reuses_the_first(home: Path) -> None:
+    first = open_stage("samples", {"key": 1}, build)
+    before = (first.folder / "content").stat().st_mtime_ns
+    second = open_stage("samples", {"key": 1}, build)
+    assert (first.reused, second.reused) == (False, True)
+    assert second.meta == {"size": 4}
+    assert (second.folder / "content").stat().st_mtime_ns == before
+    assert first.folder.is_relative_to(home)
+
+
+def test_a_stage_that_is_not_there_is_not_found() -> None:
+    assert find_stage("samples", {"key": 2}) is None
+    open_stage("samples", {"key": 2}, build)
+    found = find_stage("samples", {"key": 2})
+    assert found is not None
+    assert found.reused
+
+
+def test_a_corrupt_stage_is_set_aside_and_made_anew(home: Path) -> None:
+    first = open_stage("samples", {"key": 1}, build)
+    (first.folder / "content").write_text("evil")
+    said: list[str] = []
+    again = open_stage("samples", {"key": 1}, build, report=said.append)
+    assert not again.reused
+    assert (again.folder / "content").read_text() == "made"
+    assert len(said) == 1
+    assert "set aside" in said[0]
+    aside = list((home / "store" / "quarantine").iterdir())
+    assert [(path / "content").read_text() for path in aside] == ["evil"]
+
+
+@pytest.mark.timeout(60)
+def test_eight_processes_on_one_cold_key_build_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, answers, log = context.Barrier(8), context.Queue(), tmp_path / "log"
+    processes = [context.Process(target=race, args=(str(log), barrier, answers)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    got = [answers.get(timeout=30) for _ in processes]
+    for process in processes:
+        process.join()
+    assert log.read_text() == "built\n"
+    assert {answer[2] for answer in got} == {"made"}
+    assert len({answer[0] for answer in got}) == 1
+    assert sorted(answer[1] for answer in got) == [False] + [True] * 7
