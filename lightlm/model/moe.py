@@ -4,11 +4,17 @@ Owns routing and the grouped computation of the experts: one product for all of 
 Source: transformers, models/qwen3_moe/modeling_qwen3_moe.py (softmax in fp32, chosen weights renormalised).
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lightlm.model.config import ModelConfig
+
+Multiply = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 GROUPED_ALIGNMENT_BYTES = 16
 """What the grouped product wants each row's bytes to be a multiple of."""
@@ -24,6 +30,7 @@ class MixtureOfExperts(nn.Module):
         self.router = nn.Parameter(torch.empty(experts, dim))
         self.gate_up = nn.Parameter(torch.empty(experts, 2 * inner, dim))
         self.down = nn.Parameter(torch.empty(experts, dim, inner))
+        self.multiply: Multiply = multiply_grouped
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mixed experts' output, (B, T, model_dim), and the balance loss, a scalar."""
@@ -43,8 +50,15 @@ class MixtureOfExperts(nn.Module):
 
     def apply_experts(self, rows: Tensor, counts: Tensor) -> Tensor:
         """Return each expert's SwiGLU of its rows: `rows` (M, D) by expert, `counts` (E) of them."""
-        gate, up = multiply_grouped(rows, self.gate_up.to(rows.dtype), counts).chunk(2, dim=-1)
-        return multiply_grouped(functional.silu(gate) * up, self.down.to(rows.dtype), counts)
+        gate, up = self.multiply(rows, self.gate_up.to(rows.dtype), counts).chunk(2, dim=-1)
+        return self.multiply(functional.silu(gate) * up, self.down.to(rows.dtype), counts)
+
+    def keep_from_compiler(self) -> None:
+        """Leave the grouped products to eager torch when the rest is compiled.
+
+        torch 2.13's compiler refuses them in fp32 ("Expected inputs of BF16 type"), which eager torch computes.
+        """
+        self.multiply = hide_multiply_grouped()
 
 
 def multiply_grouped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
@@ -56,6 +70,13 @@ def multiply_grouped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
     # Before torch 2.10, and for odd widths. The counts are waited for, which costs nothing on a CPU.
     groups = zip(rows.split(counts.tolist()), matrices.unbind(0), strict=True)
     return torch.cat([functional.linear(group, matrix) for group, matrix in groups])
+
+
+@functools.cache
+def hide_multiply_grouped() -> Multiply:
+    """Return `multiply_grouped` for the compiler to pass by; one object, which the code that layers share expects."""
+    hidden: Any = torch.compiler.disable(multiply_grouped)
+    return hidden
 
 
 def balance_loss(probabilities: Tensor, counts: Tensor) -> Tensor:

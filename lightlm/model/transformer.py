@@ -121,6 +121,8 @@ class Transformer(nn.Module):
         """Compile one layer for all: they share their code, so the cost does not grow with depth."""
         torch._dynamo.config.recompile_limit = 64
         for layer in self.layers:
+            if isinstance(layer.feedforward, MixtureOfExperts):
+                layer.feedforward.keep_from_compiler()
             layer.compile(dynamic=False)
 
     @property

@@ -106,3 +106,16 @@ def test_the_balance_loss_pulls_on_the_router():
     _, loss = layer(torch.randn(1, 12, 32))
     (gradient,) = torch.autograd.grad(loss, (layer.router,))
     assert gradient.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_layer_kept_from_the_compiler_computes_the_same_inside_compiled_code(dtype):
+    layer = build_layer()
+    x = torch.randn(1, 6, 32).to(dtype)
+    wanted, _ = layer(x)
+    layer.keep_from_compiler()
+    layer.compile(dynamic=False, backend="aot_eager")
+    mixed, _ = layer(x)
+    torch.testing.assert_close(mixed, wanted)
+    mixed.float().sum().backward()
+    assert layer.down.grad is not None
