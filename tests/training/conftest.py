@@ -1,5 +1,7 @@
 import json
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
 from lightlm.training.config import TrainerConfig
 from lightlm.training.device import build_model
+from lightlm.training.messages import TrainRequest
 from lightlm.training.optimizer import Optimizer
 
 CONTEXT_LENGTH = 16
@@ -90,3 +93,30 @@ def batches(draw_batch: Callable[..., Batch]) -> Callable[..., Iterator[Batch]]:
             step += 1
 
     return yield_batches
+
+
+@pytest.fixture
+def make_request(
+    corpus: tuple[TokenShards, Tokenizer],
+    shape: Callable[..., ModelConfig],
+    settings: Callable[..., TrainerConfig],
+    tmp_path: Path,
+) -> Callable[..., TrainRequest]:
+    """Return a request to train on the small text; options of the request, the rest the trainer's."""
+
+    def make(name: str = "run", **change: Any) -> TrainRequest:
+        shards, tokenizer = corpus
+        options = {key: change.pop(key) for key in tuple(change) if key in TrainRequest.model_fields}
+        values = {
+            "run_folder": tmp_path / name,
+            "shards_folder": shards.folder,
+            "tokenizer_folder": tokenizer.folder,
+            "model": shape(),
+            "trainer": settings(**({"max_steps": 16, "num_validations": 4, "num_checkpoints": 4} | change)),
+            "deadline": time.monotonic() + 600,
+            "validation_tokens": 200,
+            "sample_tokens": 0,
+        }
+        return TrainRequest.model_validate(values | options)
+
+    return make

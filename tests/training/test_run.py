@@ -11,28 +11,7 @@ from lightlm.model.hugging_face import load_model
 from lightlm.store.commit import open_commit
 from lightlm.training.checkpoint import list_checkpoints
 from lightlm.training.events import Checkpointed, Sampled, StepDone, Validated
-from lightlm.training.messages import TrainRequest
 from lightlm.training.run import Milestones, ThinnedSteps, TrainingRun, choose_validation_sample, validate
-
-
-@pytest.fixture
-def make_request(corpus, shape, settings, tmp_path):
-    def make(name: str = "run", model=None, **change) -> TrainRequest:
-        shards, tokenizer = corpus
-        options = {key: change.pop(key) for key in ("keep_best", "sample_tokens", "generation") if key in change}
-        values = {
-            "run_folder": tmp_path / name,
-            "shards_folder": shards.folder,
-            "tokenizer_folder": tokenizer.folder,
-            "model": model or shape(),
-            "trainer": settings(**({"max_steps": 16, "num_validations": 4, "num_checkpoints": 4} | change)),
-            "deadline": time.monotonic() + 600,
-            "validation_tokens": 200,
-            "sample_tokens": 0,
-        }
-        return TrainRequest.model_validate(values | options)
-
-    return make
 
 
 def stop_after(events, kind):
@@ -95,7 +74,7 @@ def test_a_stopped_run_keeps_a_checkpoint_and_goes_on_to_the_same_end(make_reque
 
 
 def test_paced_by_the_clock_a_run_ends_by_its_deadline_annealed(make_request):
-    request = make_request(max_steps=None).model_copy(update={"deadline": time.monotonic() + 1.0})
+    request = make_request(max_steps=None, deadline=time.monotonic() + 1.0)
     events = []
     result = TrainingRun(request).run(events.append)
     assert result.step > 1
@@ -106,7 +85,7 @@ def test_paced_by_the_clock_a_run_ends_by_its_deadline_annealed(make_request):
 
 
 def test_after_the_deadline_a_run_still_ends_with_a_model(make_request):
-    request = make_request(max_steps=None).model_copy(update={"deadline": time.monotonic() - 1.0})
+    request = make_request(max_steps=None, deadline=time.monotonic() - 1.0)
     result = TrainingRun(request).run(lambda event: None)
     assert (result.step, result.total_tokens) == (0, 0)
     assert load_model(result.folder).config == request.model
