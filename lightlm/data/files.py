@@ -123,6 +123,8 @@ def choose_column(path: Path, named: str | None) -> str | None:
     if path.suffix.lower() in TEXT_SUFFIXES:
         return None
     columns = _list_columns(path)
+    if not columns:
+        raise DatasetError(f"{path.name} holds no text: it has no rows; give a data set with text in it")
     if named is not None:
         if named not in columns:
             raise DatasetError(

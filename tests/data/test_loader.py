@@ -1,0 +1,119 @@
+"""Tests of the loader: its order is a pure function of (seed, step), whatever the threads and ranks."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightlm.data.loader import ThreadedDataLoader, count_windows, permute, window_start
+from lightlm.errors import DatasetError
+
+TOKENS = np.arange(5000, dtype=np.uint16)
+
+
+def take(count: int, **values: object) -> list[torch.Tensor]:
+    settings_ = {"context_length": 16, "batch_size": 4, "seed": 1} | values
+    with ThreadedDataLoader(TOKENS, **settings_) as loader:
+        return [next(loader).inputs for _ in range(count)]
+
+
+@given(size=st.integers(1, 3000), key=st.binary(min_size=16, max_size=16))
+@settings(max_examples=60, deadline=None)
+def test_a_permutation_takes_every_place_once(size: int, key: bytes) -> None:
+    assert sorted(permute(index, size, key) for index in range(size)) == list(range(size))
+
+
+@given(num_tokens=st.integers(40, 2000), context=st.integers(2, 20), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_an_epoch_reads_side_by_side_windows_each_once(num_tokens: int, context: int, seed: int) -> None:
+    count = count_windows(num_tokens, context)
+    for epoch in (0, 1, 5):
+        starts = sorted(
+            window_start(epoch * count + i, num_tokens=num_tokens, context_length=context, seed=seed)
+            for i in range(count)
+        )
+        assert starts[0] >= 0
+        assert starts[-1] + context + 1 <= num_tokens
+        assert all(b - a == context for a, b in zip(starts, starts[1:], strict=False))
+
+
+def test_targets_are_the_tokens_after_the_inputs() -> None:
+    with ThreadedDataLoader(TOKENS, context_length=16, batch_size=4, seed=0) as loader:
+        batch = next(loader)
+    assert batch.inputs.shape == batch.targets.shape == (4, 16)
+    assert torch.equal(batch.inputs + 1, batch.targets)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 5])
+def test_the_order_does_not_depend_on_the_threads(num_threads: int) -> None:
+    wanted = take(30, num_threads=1)
+    assert all(torch.equal(a, b) for a, b in zip(take(30, num_threads=num_threads), wanted, strict=True))
+
+
+def test_another_seed_gives_another_order() -> None:
+    assert not all(torch.equal(a, b) for a, b in zip(take(3, seed=1), take(3, seed=2), strict=True))
+
+
+def test_a_start_in_the_middle_goes_on_as_if_it_had_read_the_rest() -> None:
+    wanted = take(20)[12:]
+    assert all(torch.equal(a, b) for a, b in zip(take(8, start_step=12), wanted, strict=True))
+
+
+def test_two_ranks_together_read_what_one_reads() -> None:
+    whole = take(10)
+    parts = [take(10, rank=rank, world_size=2) for rank in (0, 1)]
+    for step in range(10):
+        assert torch.equal(torch.cat([parts[0][step], parts[1][step]]), whole[step])
+
+
+class Broken:
+    """Tokens whose third reading fails, as a disk would."""
+
+    def __init__(self) -> None:
+        self.readings = 0
+
+    def __len__(self) -> int:
+        return 5000
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        self.readings += 1
+        if self.readings > 8:
+            raise OSError("the disk is gone")
+        return TOKENS[span]
+
+
+def test_a_readers_error_reaches_the_consumer() -> None:
+    with (
+        ThreadedDataLoader(Broken(), context_length=16, batch_size=4, seed=0, num_threads=1) as loader,
+        pytest.raises(OSError, match="the disk is gone"),
+    ):
+        for _ in range(5):
+            next(loader)
+
+
+def test_closing_stops_every_thread_even_with_a_full_queue() -> None:
+    before = threading.active_count()
+    loader = ThreadedDataLoader(TOKENS, context_length=16, batch_size=4, seed=0, queue_size=2, num_threads=3)
+    next(loader)
+    loader.close()
+    loader.close()
+    assert threading.active_count() == before
+    with pytest.raises(StopIteration):
+        for _ in range(20):
+            next(loader)
+
+
+def test_the_queue_is_bounded() -> None:
+    with ThreadedDataLoader(TOKENS, context_length=16, batch_size=4, seed=0, queue_size=3) as loader:
+        next(loader)
+        threading.Event().wait(0.2)
+        assert len(loader._ready) <= 3
+
+
+def test_too_little_text_is_refused_with_the_context_that_would_fit() -> None:
+    with pytest.raises(DatasetError, match=r"10 tokens, a sequence needs 17"):
+        ThreadedDataLoader(TOKENS[:10], context_length=16, batch_size=1, seed=0)
+    assert count_windows(17, 16) == 1

@@ -1,0 +1,93 @@
+"""Tests of token shards: the stream's layout, its offsets, and that they are made once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightlm.data import shards as shards_module
+from lightlm.data.shards import TokenArray, open_shards, tokenize_subset
+from lightlm.data.subset import TextSubset, materialize_subset
+from lightlm.data.tokenizer import Tokenizer, prepare_tokenizer
+from lightlm.errors import CorruptError
+from lightlm.params import DatasetParams, load_params
+
+from .conftest import make_document
+
+
+@pytest.fixture
+def tokenizer(subset: TextSubset) -> Tokenizer:
+    return prepare_tokenizer(load_params().tokenizer, subset, 300)
+
+
+def test_the_stream_is_end_of_text_then_documents_each_ended(subset: TextSubset, tokenizer: Tokenizer) -> None:
+    shards = tokenize_subset(subset, tokenizer)
+    wanted = [tokenizer.end_of_text_id]
+    for document in subset.read_documents("train"):
+        wanted += [*tokenizer.encode(document.decode()), tokenizer.end_of_text_id]
+    stream = shards.tokens("train")
+    assert stream[0 : len(stream)].tolist() == wanted
+    assert shards.num_train_tokens == len(wanted)
+    assert shards.dtype == "<u2"
+
+
+def test_running_text_is_one_stream(tmp_path: Path, dataset: Callable[..., DatasetParams]) -> None:
+    path = tmp_path / "book.txt"
+    path.write_text("\n\n".join(make_document(i) for i in range(100)))
+    subset = materialize_subset(dataset(path))
+    tokenizer = prepare_tokenizer(load_params().tokenizer, subset, 300)
+    shards = tokenize_subset(subset, tokenizer)
+    stream = shards.tokens("train")[0 : shards.num_train_tokens].tolist()
+    assert stream.count(tokenizer.end_of_text_id) == 1
+    assert tokenizer.decode(stream) == b"".join(subset.read_documents("train")).decode()
+
+
+def test_offsets_say_where_each_held_out_document_starts(subset: TextSubset, tokenizer: Tokenizer) -> None:
+    shards = tokenize_subset(subset, tokenizer)
+    offsets = shards.validation_offsets()
+    held_out = list(subset.read_documents("validation"))
+    assert len(offsets) == len(held_out) + 1 == shards.num_validation_documents + 1
+    tokens = shards.tokens("validation")
+    for index, document in enumerate(held_out):
+        start, end = int(offsets[index, 0]), int(offsets[index + 1, 0])
+        assert tokenizer.decode_bytes(tokens[start:end].tolist()) == document
+    assert shards.validation_text() == b"".join(held_out)
+    assert shards.validation_text(1) == held_out[0]
+    assert int(offsets[-1, 1]) == shards.num_validation_bytes == subset.num_validation_bytes
+
+
+def test_shards_are_made_once_and_verified(subset: TextSubset, tokenizer: Tokenizer) -> None:
+    first, second = tokenize_subset(subset, tokenizer), tokenize_subset(subset, tokenizer)
+    assert (first.reused, second.reused) == (False, True)
+    assert open_shards(first.folder).num_train_tokens == first.num_train_tokens
+    path = first.folder / "train-00000.bin"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(CorruptError):
+        open_shards(first.folder)
+    assert not tokenize_subset(subset, tokenizer).reused
+
+
+def test_slices_cross_the_borders_of_files(
+    subset: TextSubset, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tokenize_subset(subset, tokenizer)
+    wanted = whole.tokens("train")[0 : whole.num_train_tokens]
+    monkeypatch.setattr(shards_module, "SHARD_TOKENS", 1000)
+    monkeypatch.setattr(shards_module, "FORMAT", 999)
+    cut = tokenize_subset(subset, tokenizer)
+    assert len(list(cut.folder.glob("train-*.bin"))) > 3
+    stream = cut.tokens("train")
+    assert np.array_equal(stream[0 : len(stream)], wanted)
+    assert np.array_equal(stream[995:2010], wanted[995:2010])
+    assert len(stream[5:5]) == 0
+
+
+def test_wide_ids_need_four_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    np.array([1, 70_000, 3], dtype="<u4").tofile(path)
+    assert TokenArray([path], "<u4")[0:3].tolist() == [1, 70_000, 3]
+    with pytest.raises(ValueError, match="step"):
+        TokenArray([path], "<u4")[0:3:2]
