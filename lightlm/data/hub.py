@@ -4,6 +4,7 @@ Owns the one conversation with the Hub, its time-out and its error messages. HF_
 HF_HUB_OFFLINE are honoured by huggingface_hub itself. No code of a data set is ever run.
 """
 
+import contextlib
 import importlib
 import re
 import threading
@@ -79,14 +80,17 @@ def _ask_for_files(params: DatasetParams) -> HubFiles:
     try:
         info = api.dataset_info(name, revision=params.revision, timeout=params.hub_timeout_seconds)
         splits = group_splits([file.rfilename for file in info.siblings or []], params.config)
+        configs = list_configs([file.rfilename for file in info.siblings or []])
         if not splits and params.revision is None:
-            info = api.dataset_info(name, revision=CONVERTED, timeout=params.hub_timeout_seconds)
-            splits = group_splits([file.rfilename for file in info.siblings or []], params.config)
+            with contextlib.suppress(RevisionNotFoundError):
+                info = api.dataset_info(name, revision=CONVERTED, timeout=params.hub_timeout_seconds)
+                splits = group_splits([file.rfilename for file in info.siblings or []], params.config)
+                configs += list_configs([file.rfilename for file in info.siblings or []])
     except GatedRepoError:
         raise DatasetError(f"{name} asks for consent on its page first; give it there and set HF_TOKEN") from None
     except RevisionNotFoundError:
         raise DatasetError(
-            f"{name} has no revision {params.revision or CONVERTED!r}; give dataset.revision another value"
+            f"{name} has no revision {params.revision!r}; give dataset.revision another value"
         ) from None
     except RepositoryNotFoundError:
         raise DatasetError(
@@ -96,7 +100,6 @@ def _ask_for_files(params: DatasetParams) -> HubFiles:
     except (_connection_error(), HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
         raise HubUnreachable(_first_line(error)) from None
     if not splits:
-        configs = list_configs([file.rfilename for file in info.siblings or []])
         raise DatasetError(
             f"{name} has no readable files for configuration {params.config!r}; "
             f"configurations: {', '.join(configs) or 'none found'}; give one as --dataset-config"

@@ -9,7 +9,26 @@ import pytest
 from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.params import DatasetParams, load_params
 
-WORDS = "the a river old stone walks under bright morning and finds no reason to stay while rain falls".split()
+WORDS = [
+    "the",
+    "a",
+    "river",
+    "old",
+    "stone",
+    "walks",
+    "under",
+    "bright",
+    "morning",
+    "and",
+    "finds",
+    "no",
+    "reason",
+    "to",
+    "stay",
+    "while",
+    "rain",
+    "falls",
+]
 
 
 def make_document(seed: int, num_words: int = 60) -> str:

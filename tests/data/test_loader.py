@@ -1,5 +1,6 @@
 """Tests of the loader: its order is a pure function of (seed, step), whatever the threads and ranks."""
 
+import itertools
 import threading
 
 import numpy as np
@@ -37,7 +38,7 @@ def test_an_epoch_reads_side_by_side_windows_each_once(num_tokens: int, context:
         )
         assert starts[0] >= 0
         assert starts[-1] + context + 1 <= num_tokens
-        assert all(b - a == context for a, b in zip(starts, starts[1:], strict=False))
+        assert all(b - a == context for a, b in itertools.pairwise(starts))
 
 
 def test_targets_are_the_tokens_after_the_inputs() -> None:
