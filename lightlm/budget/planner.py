@@ -148,12 +148,22 @@ class Planner:
         dims = [fixed.model_dim] if fixed.model_dim else list(WIDTHS)
         for dim in dims:
             depths = [fixed.num_layers] if fixed.num_layers else depths_for(dim)
+            if fixed.model_dim is None and not self._divides(dim):
+                continue
             for layers in depths:
                 yield self._shape(layers, dim)
 
+    def _divides(self, dim: int) -> bool:
+        """Return whether a width can have the heads that params fix."""
+        fixed = self.params.model
+        heads = fixed.num_heads or choose_heads(dim)
+        return dim % (2 * heads) == 0 and heads % (fixed.num_kv_heads or heads) == 0
+
     def _shape(self, layers: int, dim: int, heads: int | None = None, context: int | None = None) -> ModelConfig:
         fixed = self.params.model
-        heads = fixed.num_heads or heads or choose_heads(dim)
+        if heads is None or dim % (2 * heads):
+            heads = choose_heads(dim)  # a tier's heads do not divide a width that params fix
+        heads = fixed.num_heads or heads
         return build_shape(
             self.params,
             vocab_size=self.text.vocab_size,

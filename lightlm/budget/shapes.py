@@ -12,8 +12,8 @@ WIDTHS = tuple(range(64, 513, 64)) + tuple(range(640, 1025, 128)) + tuple(range(
 
 
 def depths_for(dim: int) -> list[int]:
-    """Return the numbers of layers considered at a width: aspect ratios (dim / layers) of 24 to 128."""
-    return [layers for layers in range(1, 65) if 24 <= dim / layers <= 128]
+    """Return the numbers of layers considered at a width: aspect ratios (dim / layers) of 24 to 128, 64 at most."""
+    return [layers for layers in range(1, 65) if 24 <= dim / layers <= 128] or [1 if dim < 128 else 64]
 
 
 def choose_heads(dim: int) -> int:

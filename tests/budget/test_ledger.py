@@ -1,0 +1,115 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightlm.budget.ledger import Ledger
+
+
+class FakeClock:
+    def __init__(self, now: float = 50.0):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+def test_every_second_is_charged_to_the_stage_that_it_was_spent_in():
+    clock = FakeClock()
+    ledger = Ledger(1.0, clock=clock)
+    clock.now += 1
+    with ledger.stage("data"):
+        clock.now += 2
+    clock.now += 4
+    with ledger.stage("training"):
+        clock.now += 8
+    clock.now += 16
+    assert ledger.close() == {"orchestration": 21, "data": 2, "training": 8}
+
+
+def test_an_inner_stage_is_charged_for_itself_only():
+    clock = FakeClock()
+    ledger = Ledger(1.0, clock=clock)
+    with ledger.stage("training"):
+        clock.now += 1
+        with ledger.stage("validation"):
+            clock.now += 2
+            with ledger.stage("training"):
+                clock.now += 4
+        clock.now += 8
+    assert ledger.close() == {"orchestration": 0, "training": 13, "validation": 2}
+
+
+def test_what_ran_before_the_ledger_was_there_is_start_up():
+    clock = FakeClock(now=50.0)
+    ledger = Ledger(1.0, started_at=47.0, clock=clock)
+    clock.now += 2
+    assert ledger.close() == {"start-up": 3, "orchestration": 2}
+    assert ledger.elapsed_seconds == 5
+
+
+def test_the_deadline_is_the_start_and_the_hours():
+    clock = FakeClock(now=50.0)
+    ledger = Ledger(0.01, started_at=40.0, clock=clock)
+    assert ledger.budget_seconds == pytest.approx(36)
+    assert ledger.deadline == pytest.approx(76)
+    assert ledger.remaining_seconds == pytest.approx(26)
+    clock.now += 30
+    assert ledger.remaining_seconds == pytest.approx(-4)
+
+
+def test_a_stage_that_fails_is_charged_too():
+    clock = FakeClock()
+    ledger = Ledger(1.0, clock=clock)
+    with pytest.raises(RuntimeError), ledger.stage("data"):
+        clock.now += 3
+        raise RuntimeError
+    clock.now += 1
+    assert ledger.close() == {"orchestration": 1, "data": 3}
+
+
+def test_excluded_seconds_move_the_deadline_and_are_charged_to_nothing():
+    clock = FakeClock()
+    ledger = Ledger(1.0, clock=clock)
+    deadline = ledger.deadline
+    with ledger.stage("data"):
+        clock.now += 10
+        ledger.exclude(8.0)
+    assert ledger.deadline == deadline + 8
+    assert ledger.elapsed_seconds == pytest.approx(2)
+    assert ledger.close() == {"orchestration": 0, "data": pytest.approx(2)}
+
+
+def test_a_stage_can_be_split_but_not_into_more_than_it_had():
+    clock = FakeClock()
+    ledger = Ledger(1.0, clock=clock)
+    with ledger.stage("training"):
+        clock.now += 10
+    ledger.split("training", {"validation": 3.0, "checkpoint": 100.0, "nothing": 0.0})
+    ledger.split("unknown", {"validation": 5.0})
+    assert ledger.close() == {"orchestration": 0, "training": 0, "validation": 3, "checkpoint": 7}
+
+
+moves = st.lists(
+    st.tuples(st.sampled_from(["in", "out", "wait", "exclude", "split"]), st.sampled_from("abc"), st.floats(0, 100)),
+    max_size=40,
+)
+
+
+@settings(deadline=None)
+@given(moves=moves, before=st.floats(0, 100))
+def test_the_entries_always_sum_to_the_elapsed_time(moves, before):
+    clock = FakeClock(now=1000.0)
+    ledger = Ledger(1.0, started_at=1000.0 - before, clock=clock)
+    opened = []
+    for kind, name, seconds in moves:
+        if kind == "in":
+            opened.append(ledger.stage(name))
+            opened[-1].__enter__()
+        elif kind == "out" and opened:
+            opened.pop().__exit__(None, None, None)
+        elif kind == "exclude":
+            ledger.exclude(min(seconds, ledger.elapsed_seconds))
+        elif kind == "split":
+            ledger.split(name, {"d": seconds})
+        clock.now += seconds
+    assert sum(ledger.close().values()) == pytest.approx(ledger.elapsed_seconds, abs=1e-6)

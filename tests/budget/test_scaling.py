@@ -1,0 +1,128 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightlm.budget.scaling import (
+    choose_batch_tokens,
+    choose_context_length,
+    choose_learning_rates,
+    choose_regularization,
+    choose_vocab_size,
+    estimate_needed_bytes,
+    load_calibration,
+    predict_loss,
+    usable_flops,
+    worth_of_repeats,
+)
+
+sizes = st.integers(10_000, 10**10)
+amounts = st.floats(1e4, 1e12)
+several = settings(deadline=None)
+
+
+def is_power_of_two(number):
+    return number > 0 and number & (number - 1) == 0
+
+
+@several
+@given(seen=amounts, more=st.floats(1.0, 10.0), unique=amounts)
+def test_more_reading_is_never_worth_less_nor_more_than_fresh_text(seen, more, unique):
+    worth = worth_of_repeats(seen, unique)
+    assert worth <= seen * (1 + 1e-9)
+    assert worth_of_repeats(seen * more, unique) >= worth * (1 - 1e-9)
+    horizon = load_calibration()["loss"]["repeats_worth"]
+    assert worth <= unique * (1 + horizon) or seen <= unique
+
+
+@several
+@given(seen=amounts, unique=amounts, more=st.floats(1.0, 10.0))
+def test_more_different_text_is_never_worth_less(seen, unique, more):
+    assert worth_of_repeats(seen, unique * more) >= worth_of_repeats(seen, unique) * (1 - 1e-9)
+
+
+def test_the_first_reading_is_worth_all_of_it():
+    assert worth_of_repeats(1e6, 1e6) == worth_of_repeats(1e6, 1e9) == 1e6
+    assert worth_of_repeats(1.01e6, 1e6) == pytest.approx(1.01e6, rel=1e-4)
+
+
+@several
+@given(size=sizes, seen=amounts, unique=amounts, more=st.floats(1.0, 100.0))
+def test_a_larger_model_and_more_text_never_predict_a_worse_loss(size, seen, unique, more):
+    middle = predict_loss(size, seen, unique).bits_per_byte
+    assert predict_loss(int(size * more), seen, unique).bits_per_byte <= middle
+    assert predict_loss(size, seen * more, unique).bits_per_byte <= middle * (1 + 1e-9)
+    assert predict_loss(size, seen, unique * more).bits_per_byte <= middle * (1 + 1e-9)
+
+
+@several
+@given(size=sizes, seen=st.floats(0, 1e13), unique=st.floats(1, 1e13))
+def test_a_prediction_lies_in_its_interval_between_nothing_and_guessing(size, seen, unique):
+    prediction = predict_loss(size, seen, unique)
+    assert 0 < prediction.low < prediction.bits_per_byte < prediction.high
+    assert prediction.bits_per_byte <= 8.0
+
+
+@several
+@given(flops=st.floats(0, 1e22), text=st.integers(0, 10**12), more=st.floats(1.0, 100.0))
+def test_the_vocabulary_is_a_power_of_two_that_grows_with_compute_and_text(flops, text, more):
+    size = choose_vocab_size(flops, text)
+    assert is_power_of_two(size)
+    assert 512 <= size <= 32768
+    assert choose_vocab_size(flops * more, text) >= size
+    assert choose_vocab_size(flops, int(text * more)) >= size
+
+
+@several
+@given(tokens=st.floats(0, 1e13), more=st.floats(1.0, 100.0), context=st.sampled_from([8, 100, 128, 1024, 2**20]))
+def test_a_batch_holds_at_least_one_sequence_and_grows_with_the_tokens(tokens, more, context):
+    size = choose_batch_tokens(tokens, context)
+    assert size >= context
+    assert is_power_of_two(size) or size == context
+    assert choose_batch_tokens(tokens * more, context) >= size
+
+
+@several
+@given(tokens=st.floats(0, 1e13), text=st.integers(36, 10**10), more=st.floats(1.0, 100.0))
+def test_a_sequence_is_at_most_a_quarter_of_the_text_and_grows_with_the_tokens(tokens, text, more):
+    length = choose_context_length(tokens, text)
+    assert 8 <= length <= max(8, text // 4)
+    assert choose_context_length(tokens * more, text) >= length
+    assert choose_context_length(tokens, int(text * more)) >= length
+
+
+def test_rates_follow_the_root_of_the_batch_and_the_scale():
+    rates = choose_learning_rates(2048, 192)
+    assert choose_learning_rates(8192, 192) == pytest.approx([2 * rate for rate in rates])
+    assert choose_learning_rates(2048, 192, scale=0.5) == pytest.approx([rate / 2 for rate in rates])
+
+
+def test_a_wider_model_learns_head_and_embedding_more_slowly_and_matrices_alike():
+    narrow, wide = choose_learning_rates(2048, 192), choose_learning_rates(2048, 768)
+    assert wide.matrix == narrow.matrix
+    assert wide.head == pytest.approx(narrow.head / 2)
+    assert wide.embedding < narrow.embedding
+
+
+def test_the_more_often_a_text_is_read_the_more_is_forgotten_on_purpose():
+    steps = [choose_regularization(epochs) for epochs in (0.1, 2, 3, 8, 9, 1000)]
+    assert steps[0] == (0.0, 0.0)
+    assert steps == sorted(steps)
+
+
+@several
+@given(rate=st.floats(1e9, 1e15), seconds=st.floats(0, 1e7), more=st.floats(1.0, 100.0))
+def test_the_text_that_is_fetched_grows_with_the_time_in_powers_of_two(rate, seconds, more):
+    needed = estimate_needed_bytes(rate, seconds)
+    assert is_power_of_two(needed)
+    assert needed >= 4 * 2**20
+    assert estimate_needed_bytes(rate, seconds * more) >= needed
+    assert usable_flops(rate, seconds) > 0
+
+
+def test_every_constant_of_the_rules_is_a_positive_number_but_an_exponent():
+    for rule, constants in load_calibration().items():
+        if rule != "source":
+            assert all(math.isfinite(value) for value in constants.values())
+            assert all(value > 0 for name, value in constants.items() if "exponent" not in name)
