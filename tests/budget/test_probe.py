@@ -1,0 +1,132 @@
+import json
+
+import pytest
+
+from lightlm.budget.probe import Probe, choose_device, device_name, read_probe
+from lightlm.errors import ParameterError
+from lightlm.model.accounting import flops_per_token
+from lightlm.system import Device, SystemReport
+
+CPU = Device(kind="cpu", name="two cores", memory_bytes=8, supports_bfloat16=True, supports_flash_attention=True)
+GPU = Device(
+    kind="cuda",
+    name="a GPU",
+    memory_bytes=80,
+    compute_capability="9.0",
+    supports_bfloat16=True,
+    supports_flash_attention=True,
+)
+
+
+def report(*devices: Device) -> SystemReport:
+    return SystemReport(
+        python_version="3.11.9",
+        platform="Linux",
+        cpu_name="two cores",
+        num_cores=2,
+        memory_bytes=8,
+        available_memory_bytes=8,
+        free_disk_bytes=8,
+        devices=list(devices),
+        hardware_id="abc",
+        checks=[],
+    )
+
+
+def test_the_speed_of_a_timed_shape_is_the_one_measured(probe):
+    for timed in probe.shapes:
+        assert probe.speed_of(timed.model, is_compiled=False) == pytest.approx(timed.tokens_per_second)
+        assert probe.score_speed(timed.model) == pytest.approx(timed.score_tokens_per_second)
+
+
+@pytest.mark.parametrize(("dim", "share"), [(8, 0.10), (64, 0.10), (192, 0.25), (384, 0.35), (4096, 0.35)])
+def test_outside_the_timed_widths_the_nearest_ones_efficiency_holds(probe, dim, share):
+    assert probe.efficiency_at(dim, False) == pytest.approx(share * probe.machine.flops_per_second)
+
+
+def test_between_two_timed_widths_the_efficiency_lies_between_theirs(probe):
+    values = [probe.efficiency_at(dim, False) for dim in range(64, 385, 16)]
+    assert values == sorted(values)
+    assert len(set(values)) == len(values)
+
+
+def test_the_order_of_the_timings_plays_no_part(probe):
+    turned = Probe(machine=probe.machine, shapes=probe.shapes[::-1])
+    assert turned.efficiency_at(100, False) == probe.efficiency_at(100, False)
+
+
+def test_a_deeper_model_of_the_same_width_is_slower_by_its_flops(probe):
+    model = probe.shapes[0].model
+    deeper = model.model_copy(update={"num_layers": 9})
+    ratio = flops_per_token(deeper) / flops_per_token(model)
+    assert probe.speed_of(model, is_compiled=False) / probe.speed_of(deeper, is_compiled=False) == pytest.approx(ratio)
+    assert probe.score_speed(model) / probe.score_speed(deeper) == pytest.approx(ratio)
+
+
+def test_before_anything_is_timed_the_priors_hold(probe):
+    bare = Probe(machine=probe.machine, shapes=[])
+    model = probe.shapes[0].model
+    eager = bare.speed_of(model, is_compiled=False)
+    assert eager > 0
+    assert bare.speed_of(model, is_compiled=True) >= eager
+    assert bare.score_speed(model) > eager
+
+
+def test_a_measured_gain_of_compiling_holds_at_other_widths(probe, time_shape):
+    compiled = Probe(machine=probe.machine, shapes=[*probe.shapes, time_shape(192, 0.5, is_compiled=True)])
+    for dim in (64, 192, 384):
+        gain = compiled.efficiency_at(dim, True) / compiled.efficiency_at(dim, False)
+        assert gain == pytest.approx(2.0)
+
+
+def test_the_achieved_operations_are_speed_times_cost(probe):
+    timed = probe.shapes[1]
+    assert timed.achieved_flops == pytest.approx(0.25 * probe.machine.flops_per_second)
+
+
+@pytest.mark.parametrize("wrap", [lambda probe: probe, lambda probe: {"plan": {}, "probe": probe}])
+def test_saved_figures_are_read_again_alone_or_beside_their_plan(probe, tmp_path, wrap):
+    path = tmp_path / "probe.json"
+    path.write_text(json.dumps(wrap(probe.model_dump(mode="json"))), encoding="utf-8")
+    assert read_probe(path) == probe
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{", "cannot read the probe file"),
+        (b"\xff", "cannot read the probe file"),
+        (b"[]", "is not a probe file"),
+        (b'{"machine": {}, "shapes": []}', r"machine\.device"),
+        (b'{"probe": {"machine": null}}', "is not a probe file"),
+    ],
+)
+def test_a_file_without_figures_is_refused(tmp_path, content, words):
+    path = tmp_path / "probe.json"
+    path.write_bytes(content)
+    with pytest.raises(ParameterError, match=words):
+        read_probe(path)
+
+
+def test_a_file_that_is_not_there_is_refused_with_its_path(tmp_path):
+    with pytest.raises(ParameterError, match=r"nothing\.json"):
+        read_probe(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "devices", "kind"),
+    [
+        ("auto", (CPU, GPU), "cuda"),
+        ("auto", (CPU,), "cpu"),
+        ("cpu", (CPU, GPU), "cpu"),
+        ("cuda", (CPU, GPU), "cuda"),
+        ("cuda:0", (CPU, GPU), "cuda"),
+    ],
+)
+def test_the_device_is_the_one_named_or_the_first_accelerator(wanted, devices, kind):
+    assert device_name(choose_device(wanted, report(*devices))) == kind
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(ParameterError, match=r"training\.device is cuda, but this machine has cpu; give auto"):
+        choose_device("cuda", report(CPU))

@@ -1,0 +1,66 @@
+import pytest
+
+from lightlm.budget.shapes import WIDTHS, build_shape, choose_ffn_dim, choose_heads, depths_for
+from lightlm.errors import ParameterError
+from lightlm.model.accounting import count_active_parameters
+from lightlm.params import load_params
+
+
+def build(**overrides):
+    dotted = {f"model.{name}": value for name, value in overrides.items()}
+    return build_shape(
+        load_params(overrides=dotted),
+        vocab_size=512,
+        num_layers=2,
+        model_dim=128,
+        num_heads=4,
+        context_length=64,
+    )
+
+
+@pytest.mark.parametrize("dim", WIDTHS)
+def test_every_width_has_depths_and_heads_of_64_dimensions(dim):
+    assert depths_for(dim)
+    assert dim // choose_heads(dim) == 64
+
+
+def test_any_even_width_has_a_depth_and_heads_that_divide_it_evenly():
+    for dim in range(8, 20_000, 2):
+        assert depths_for(dim)
+        assert dim % (2 * choose_heads(dim)) == 0
+
+
+def test_depths_keep_the_aspect_of_models_that_train_well():
+    assert depths_for(256) == list(range(2, 11))
+    assert depths_for(16) == [1]
+    assert depths_for(16_384) == [64]
+
+
+@pytest.mark.parametrize(("dim", "ffn_dim"), [(8, 64), (64, 192), (192, 512), (768, 2048)])
+def test_the_feed_forward_is_8_thirds_of_the_width_in_steps_of_64(dim, ffn_dim):
+    assert choose_ffn_dim(dim) == ffn_dim
+
+
+def test_what_params_fix_is_kept():
+    model = build(num_kv_heads=2, ffn_dim=96, tie_embeddings=True)
+    assert (model.num_heads, model.num_kv_heads, model.head_dim) == (4, 2, 32)
+    assert (model.ffn_dim, model.tie_embeddings, model.num_experts) == (96, True, 0)
+
+
+@pytest.mark.parametrize("num_active_experts", [1, 2, 3])
+def test_active_experts_together_cost_about_the_dense_feed_forward(num_active_experts):
+    dense = build()
+    model = build(mixture_of_experts=True, num_experts=8, num_active_experts=num_active_experts)
+    assert (model.num_experts, model.num_active_experts) == (8, num_active_experts)
+    assert model.expert_ffn_dim * num_active_experts == pytest.approx(dense.ffn_dim, abs=num_active_experts)
+    assert count_active_parameters(model) == pytest.approx(count_active_parameters(dense), rel=0.02)
+
+
+def test_key_value_heads_that_do_not_divide_the_heads_are_refused_by_name():
+    with pytest.raises(ParameterError, match=r"model\.num_kv_heads 3 does not divide num_heads 4"):
+        build(num_kv_heads=3)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused_by_name():
+    with pytest.raises(ParameterError, match=r"model\.model_dim 128 does not divide into 3 heads"):
+        build_shape(load_params(), vocab_size=512, num_layers=1, model_dim=128, num_heads=3, context_length=64)
