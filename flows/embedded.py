@@ -79,7 +79,12 @@ def apply_settings(home: Path) -> None:
     under it, so that a person's own ~/.prefect is neither used nor changed.
     """
     # The server's telemetry and the client's; MLflow takes only the word "true".
-    defaults = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    defaults = {
+        "DO_NOT_TRACK": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Only Prefect's own command line needs our plugin (flows/plugin.py).
+        "PREFECT_PLUGINS_ENABLED": "false",
+    }
     if not names_server():
         # Prefect makes this folder itself, but not the ones above it.
         (home / "prefect").mkdir(parents=True, exist_ok=True)
