@@ -84,6 +84,15 @@ def test_paced_by_the_clock_a_run_ends_by_its_deadline_annealed(make_request):
     assert result.final_learning_rate_factor == pytest.approx(1 - progress[-1])
 
 
+def test_seconds_spent_before_a_restart_count_as_spent(make_request):
+    request, events = make_request(max_steps=None, deadline=time.monotonic() + 2.0), []
+    TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
+    events.clear()
+    TrainingRun(request).run(events.append)
+    first = next(event for event in events if isinstance(event, StepDone))
+    assert first.progress >= 0.25  # the checkpoint's
+
+
 def test_after_the_deadline_a_run_still_ends_with_a_model(make_request):
     request = make_request(max_steps=None, deadline=time.monotonic() - 1.0)
     result = TrainingRun(request).run(lambda event: None)

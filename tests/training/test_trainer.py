@@ -43,14 +43,24 @@ def measure(model, batch, micro_batch_size):
     return measured, [parameter.grad.clone() for parameter in parameters]
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_the_loss_falls_on_a_small_text(build, settings, shape, corpus, optimizer):
-    config = settings(optimizer=optimizer)
-    model, rule = build(config)
+@pytest.mark.parametrize(
+    ("change", "shape_change"),
+    [
+        ({}, {}),
+        ({"optimizer": "adamw"}, {}),
+        ({"dtype": "bfloat16"}, {}),
+        ({}, EXPERTS),
+        ({}, {"tie_embeddings": True}),
+    ],
+    ids=["muon", "adamw", "bfloat16", "experts", "tied"],
+)
+def test_the_loss_falls_on_a_small_text(build, settings, shape, corpus, change, shape_change):
+    config = settings(**change)
+    model, rule = build(config, **shape_change)
     tokens = corpus[0].tokens("train")
     with ThreadedDataLoader(tokens, context_length=16, batch_size=4, seed=0) as loader:
         losses = [event.loss for event in train(model, rule, loader, config, StepPace(120))]
-    assert losses[0] == pytest.approx(math.log(shape().vocab_size), abs=0.1)
+    assert losses[0] == pytest.approx(math.log(shape().vocab_size), abs=0.2)
     assert sum(losses[-10:]) / 10 < 0.5 * losses[0]
 
 
