@@ -1,0 +1,156 @@
+"""The command `lightlm` as a person starts it, and one real run that many tests look at."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+LIGHTLM = Path(sys.executable).with_name("lightlm")
+SECONDS = 240
+"""Only bounds a failure."""
+
+NOUNS = "river lantern teacher mountain engine garden letter winter captain window harbour story".split()
+VERBS = "crosses remembers paints follows repairs forgets answers measures carries opens".split()
+ADJECTIVES = "quiet old yellow patient narrow distant careful broken".split()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on standard output."""
+        assert self.code == 0, self.err
+        assert self.out.count("\n") == 1, self.out
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """`lightlm` with a home and a working folder of its own."""
+
+    home: Path
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, *arguments: object) -> Ended:
+        """Run a command to its end."""
+        command = self.start(*arguments)
+        out, err = command.communicate(timeout=SECONDS)
+        return Ended(command.returncode, out, err)
+
+    def start(self, *arguments: object) -> "subprocess.Popen[str]":
+        """Start a command."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
+        own = {"LIGHTLM_HOME": str(self.home), "PREFECT_PROFILES_PATH": str(self.home / "no-profiles.toml")}
+        return subprocess.Popen(
+            [str(LIGHTLM), *map(str, arguments)],
+            env=kept | own | self.environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+
+    def list_processes(self, words: str = "") -> list[psutil.Process]:
+        """Return the living processes of this home whose command holds `words`."""
+        return [process for process in psutil.process_iter() if self._owns(process, words)]
+
+    def _owns(self, process: psutil.Process, words: str) -> bool:
+        try:
+            return (
+                process.environ().get("LIGHTLM_HOME") == str(self.home)
+                and words in " ".join(process.cmdline())
+                and process.status() != psutil.STATUS_ZOMBIE
+            )
+        except psutil.Error:
+            return False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A home in which one train-flow has run, and what was seen of it."""
+
+    lightlm: CommandLine
+    text: Path
+    run: Ended
+    models: Ended
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The run's JSON object."""
+        return self.run.json
+
+
+def write_paragraph(choose: random.Random) -> str:
+    """Return a few sentences of a small grammar."""
+    sentences = [
+        f"The {choose.choice(ADJECTIVES)} {choose.choice(NOUNS)} {choose.choice(VERBS)} "
+        f"the {choose.choice(NOUNS)} of {choose.choice(NOUNS)} {choose.randrange(100)}."
+        for _ in range(choose.randrange(4, 9))
+    ]
+    return " ".join(sentences)
+
+
+def settings(**values: object) -> list[str]:
+    """Return `--set section.key=value` for section__key=value."""
+    return [part for name, value in values.items() for part in ("--set", f"{name.replace('__', '.')}={value}")]
+
+
+@pytest.fixture(scope="session")
+def make_command_line(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], CommandLine]:
+    """Return what makes a command line with a home that is not there yet."""
+
+    def make() -> CommandLine:
+        folder = tmp_path_factory.mktemp("somewhere")
+        (folder / "work").mkdir()
+        return CommandLine(folder / "home", folder / "work")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a running text of about 300 kB."""
+    choose = random.Random(0)
+    path = tmp_path_factory.mktemp("text") / "stories.txt"
+    path.write_text("\n\n".join(write_paragraph(choose) for _ in range(800)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data set of 200 rows with a title and a text, some of them twice, one empty."""
+    choose = random.Random(1)
+    rows = [{"title": f"story {i}", "body": write_paragraph(choose)} for i in range(190)]
+    rows += [*rows[:9], {"title": "none", "body": ""}]
+    path = tmp_path_factory.mktemp("documents") / "stories.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(make_command_line: Callable[[], CommandLine], text: Path) -> Trained:
+    """Return a home in which `lightlm train` has registered a model within 18 seconds."""
+    lightlm = make_command_line()
+    options = settings(training__compile='"off"', tokenizer__vocab_size=512)
+    run = lightlm("train", "--hours", 0.005, "--dataset", text, *options, "--json")
+    assert run.code == 0, run.err
+    return Trained(lightlm, text, run, lightlm("models", "--json"))
