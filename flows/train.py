@@ -119,6 +119,8 @@ def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
             dataset = dataset.model_copy(update={"max_documents": tier.documents})
         needed = estimate_needed_bytes(machine.flops_per_second, session.ledger.remaining_seconds)
         subset = materialize(dataset, needed_bytes=needed, report=session.say)
+        # A first download from the network is the one thing that the hours do not cover.
+        session.ledger.exclude(subset.download_seconds)
     session.say(subset.summary() + (" (from the store)" if subset.reused else ""))
     session.recorder.log_dataset(describe_dataset(subset))
     return subset

@@ -89,9 +89,7 @@ def _ask_for_files(params: DatasetParams) -> HubFiles:
     except GatedRepoError:
         raise DatasetError(f"{name} asks for consent on its page first; give it there and set HF_TOKEN") from None
     except RevisionNotFoundError:
-        raise DatasetError(
-            f"{name} has no revision {params.revision!r}; give dataset.revision another value"
-        ) from None
+        raise DatasetError(f"{name} has no revision {params.revision!r}; give dataset.revision another value") from None
     except RepositoryNotFoundError:
         raise DatasetError(
             f"the Hub has no data set {name!r} that you may read; check the id (OWNER/NAME), or set HF_TOKEN "

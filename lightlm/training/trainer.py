@@ -98,11 +98,11 @@ def train(
         seconds = clock() - started
         pace.record_step(seconds)
         yield StepDone(
-            step=counters.step,
-            progress=progress,
-            loss=measured.loss,
-            learning_rate_factor=factor,
-            gradient_norm=measured.gradient_norm,
+            counters.step,
+            progress,
+            measured.loss,
+            factor,
+            measured.gradient_norm,
             batch_tokens=batch.inputs.numel(),
             total_tokens=counters.total_tokens,
             seconds=seconds,
