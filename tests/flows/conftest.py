@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,6 @@ class CommandLine:
 
     home: Path
     folder: Path
-    environment: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, *arguments: object) -> Ended:
         """Run a command to its end."""
@@ -56,11 +55,18 @@ class CommandLine:
 
     def start(self, *arguments: object) -> "subprocess.Popen[str]":
         """Start a command."""
+        return self._start(LIGHTLM, *arguments)
+
+    def start_python(self, *arguments: object) -> "subprocess.Popen[str]":
+        """Start Python where the command would run."""
+        return self._start(sys.executable, *arguments)
+
+    def _start(self, *command: object) -> "subprocess.Popen[str]":
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
         own = {"LIGHTLM_HOME": str(self.home), "PREFECT_PROFILES_PATH": str(self.home / "no-profiles.toml")}
         return subprocess.Popen(
-            [str(LIGHTLM), *map(str, arguments)],
-            env=kept | own | self.environment,
+            [str(word) for word in command],
+            env=kept | own,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -1,0 +1,83 @@
+"""generate-flow through Prefect: text from a registered version, and the flow run that Prefect keeps of it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.flows.conftest import Trained
+
+OWNER = """
+import json, sys
+from flows.embedded import apply_settings, start_api, without_heartbeats
+from lightlm.store.home import find_home
+apply_settings(find_home())
+api = start_api()
+from flows.generate import generate_flow
+from lightlm.errors import ModelVersionError, PromptError
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ParameterTypeError
+api.wait()
+
+def refuse(expected, **arguments):
+    try:
+        generate_flow(**arguments)
+    except expected as error:
+        return str(error)
+
+with without_heartbeats():
+    sampling = {"temperature": 0, "max_new_tokens": 10}
+    said = {
+        "written": generate_flow("The old", model="models:/lightlm/1", sampling=sampling).model_dump(),
+        "champion": generate_flow("The old", sampling=sampling).model_dump(),
+        "temperature": refuse(PromptError, prompt="The", sampling={"temperature": -1}),
+        "unknown": refuse(PromptError, prompt="The", sampling={"warmth": 1}),
+        "version": refuse(ModelVersionError, prompt="The", model="models:/lightlm/999"),
+        "empty": refuse(ParameterTypeError, prompt=""),
+    }
+with get_client(sync_client=True) as client:
+    runs = client.read_flow_runs()
+    said["runs"] = [[run.name, run.state_name] for run in runs if run.name.startswith("generate-")]
+    said["tasks"] = sorted({run.name.rpartition("-")[0] for run in client.read_task_runs()})
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def said(trained: Trained) -> dict[str, Any]:
+    """Return what a process that calls generate_flow saw."""
+    owner = trained.lightlm.start_python("-c", OWNER)
+    out, err = owner.communicate(timeout=240)
+    assert owner.returncode == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+def test_the_flow_returns_the_text_and_the_version_that_wrote_it(said: dict[str, Any]) -> None:
+    written = said["written"]
+    assert (written["model_name"], written["model_version"], written["prompt"]) == ("lightlm", "1", "The old")
+    assert 0 < written["num_new_tokens"] <= 10
+    assert written["text"]
+
+
+def test_the_flow_and_the_command_write_the_same(said: dict[str, Any], trained: Trained) -> None:
+    options = ["--model", "1", "--temperature", 0, "--max-new-tokens", 10, "--json"]
+    assert trained.lightlm("generate", "The old", *options).json["text"] == said["written"]["text"]
+
+
+def test_without_a_model_the_champion_writes(said: dict[str, Any], trained: Trained) -> None:
+    listed = trained.lightlm("models", "--json").json["models"]
+    (champion,) = [model["version"] for model in listed if "champion" in model["aliases"]]
+    assert said["champion"]["model_version"] == champion
+
+
+def test_what_cannot_be_used_fails_the_flow_with_the_commands_words(said: dict[str, Any]) -> None:
+    assert "temperature is -1" in said["temperature"]
+    assert "warmth" in said["unknown"]
+    assert "there is no models:/lightlm/999" in said["version"]
+    assert "prompt" in said["empty"]
+
+
+def test_prefect_keeps_the_runs_their_names_and_their_ends(said: dict[str, Any]) -> None:
+    assert ["generate-models:/lightlm/1", "Completed"] in said["runs"]
+    assert ["generate-models:/lightlm/999", "Failed"] in said["runs"]
+    assert {"Find the registered version", "Write text"} <= set(said["tasks"])
