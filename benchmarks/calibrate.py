@@ -104,7 +104,7 @@ def run(dataset: str, threads: int) -> None:
     """Do what is left of the grid."""
     params = load_params(dataset=dataset)
     subset = materialize_subset(params.dataset)
-    shards = tokenize_subset(subset, prepare_tokenizer(params.tokenizer, subset, VOCAB_SIZE))
+    shards = tokenize_subset(subset, prepare_tokenizer(params.tokenizer, subset, [VOCAB_SIZE]))
     done = {(r["layers"], r["dim"], r["steps"]) for r in read_results() if r["dataset"] == shards.fingerprint}
     RESULTS.parent.mkdir(exist_ok=True)
     for layers, dim, steps in GRID:

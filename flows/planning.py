@@ -10,7 +10,7 @@ from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
 from lightlm.budget.probe import Probe, measure_machine
 from lightlm.budget.reserve import ClosingTimes
-from lightlm.budget.scaling import choose_vocab_size, estimate_needed_bytes, usable_flops
+from lightlm.budget.scaling import choose_vocab_sizes, estimate_needed_bytes, usable_flops
 from lightlm.console.progress import Progress
 from lightlm.data.shards import TokenShards, tokenize_subset
 from lightlm.data.subset import materialize_subset
@@ -63,8 +63,9 @@ def prepare_shards(
     needed = estimate_needed_bytes(flops_per_second, seconds)
     subset = materialize_subset(params.dataset, needed_bytes=needed, report=report)
     report(subset.summary())
-    size = params.tokenizer.vocab_size or choose_vocab_size(usable_flops(flops_per_second, seconds), subset.num_bytes)
-    tokenizer = prepare_tokenizer(params.tokenizer, subset, size, report=report)
+    fixed = params.tokenizer.vocab_size
+    sizes = [fixed] if fixed else choose_vocab_sizes(usable_flops(flops_per_second, seconds), subset.num_bytes)
+    tokenizer = prepare_tokenizer(params.tokenizer, subset, sizes, report=report)
     return tokenize_subset(subset, tokenizer, report=report)
 
 

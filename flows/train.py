@@ -26,7 +26,7 @@ from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, measure_machine
 from lightlm.budget.reserve import ClosingTimes
-from lightlm.budget.scaling import choose_vocab_size, estimate_needed_bytes, usable_flops
+from lightlm.budget.scaling import choose_vocab_sizes, estimate_needed_bytes, usable_flops
 from lightlm.budget.tiers import tier_of
 from lightlm.data.shards import TokenShards
 from lightlm.data.shards import tokenize_subset as tokenize
@@ -131,8 +131,9 @@ def prepare_tokenizer(session: Session, subset: TextSubset, machine: MachineRate
     """Return a tokenizer of the size that the budget suits, or the one named."""
     with session.stage("tokenizer", "Preparing the tokenizer"):
         flops = usable_flops(machine.flops_per_second, session.ledger.remaining_seconds)
-        size = session.params.tokenizer.vocab_size or choose_vocab_size(flops, subset.num_bytes)
-        tokenizer = prepare(session.params.tokenizer, subset, size, report=session.say)
+        fixed = session.params.tokenizer.vocab_size
+        sizes = [fixed] if fixed else choose_vocab_sizes(flops, subset.num_bytes)
+        tokenizer = prepare(session.params.tokenizer, subset, sizes, report=session.say)
     reused = ", from the store" if tokenizer.reused else ""
     session.say(f"Tokenizer: {tokenizer.vocab_size:,} entries{reused}")
     return tokenizer

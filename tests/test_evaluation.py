@@ -30,7 +30,7 @@ def held_out(tmp_path_factory) -> tuple[TokenShards, Tokenizer]:
         changes = {"dataset.validation_fraction": 0.3}
         params = load_params(overrides=changes, dataset=str(folder / "documents.jsonl"))
         subset = materialize_subset(params.dataset)
-        tokenizer = prepare_tokenizer(params.tokenizer, subset, 300)
+        tokenizer = prepare_tokenizer(params.tokenizer, subset, [300])
         return tokenize_subset(subset, tokenizer), tokenizer
 
 

@@ -54,16 +54,27 @@ def predict_loss(matrix_parameters: int, seen_bytes: float, unique_bytes: float)
     return Prediction(bits, bits * (1 - error), bits * (1 + error))
 
 
-def choose_vocab_size(training_flops: float, text_bytes: int) -> int:
-    """Return a power of two that suits the compute and the text, end-of-text token included.
+NEAR = 0.75
+"""Octaves within which a power of two is as good as the best one. Measured speeds waver, and a run should find what an
+earlier run with a slightly other speed has put into the store."""
+
+
+def near_powers_of_two(wanted: float) -> list[int]:
+    """Return the powers of two that are about `wanted`, nearest first; one or two."""
+    octave = math.log2(wanted)
+    near = [k for k in (math.floor(octave), math.ceil(octave)) if abs(octave - k) < NEAR]
+    return [2**k for k in sorted(set(near), key=lambda k: abs(octave - k))]
+
+
+def choose_vocab_sizes(training_flops: float, text_bytes: int) -> list[int]:
+    """Return the powers of two that suit the compute and the text, the best first; end-of-text token included.
 
     A large vocabulary shortens the text but costs arithmetic in the head and needs text to learn its entries.
     """
     rule = load_calibration()["vocabulary"]
     wanted = rule["size"] * (max(training_flops, 1.0) / rule["at_flops"]) ** rule["exponent"]
     wanted = min(wanted, max(rule["smallest"], text_bytes / rule["bytes_an_entry"]))
-    wanted = min(max(wanted, rule["smallest"]), rule["largest"])
-    return 2 ** round(math.log2(wanted))
+    return near_powers_of_two(min(max(wanted, rule["smallest"]), rule["largest"]))
 
 
 def choose_batch_tokens(expected_tokens: float, context_length: int) -> int:
@@ -133,7 +144,7 @@ def usable_flops(flops_per_second: float, seconds: float) -> float:
     return flops_per_second * load_calibration()["speed"]["efficiency"] * max(1.0, seconds * 0.8)
 
 
-def estimate_needed_bytes(flops_per_second: float, seconds: float) -> int:
-    """Return the bytes of text that the smallest sensible model could read in the time: a power of two, >= 4 MiB."""
-    tokens = usable_flops(flops_per_second, seconds) / (6 * 500_000)
-    return max(4 * 2**20, 1 << (int(tokens * 4) - 1).bit_length())
+def estimate_needed_bytes(flops_per_second: float, seconds: float) -> list[int]:
+    """Return the bytes of text that a small model could read in the time: powers of two, >= 4 MiB, the best first."""
+    tokens = usable_flops(flops_per_second, seconds) / (6 * 300_000)
+    return near_powers_of_two(max(4.0 * 2**20, tokens * 4))

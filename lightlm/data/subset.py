@@ -8,7 +8,7 @@ import hashlib
 import re
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -20,7 +20,7 @@ from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
 from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
-from lightlm.store.stage import Stage, open_stage
+from lightlm.store.stage import Stage, find_stage, open_stage
 
 FORMAT = 1
 KIND = "subsets"
@@ -101,16 +101,26 @@ def check_dataset(params: DatasetParams, context_length: int | None = None) -> N
 
 
 def materialize_subset(
-    params: DatasetParams, *, needed_bytes: int | None = None, report: Callable[[str], None] = ignore
+    params: DatasetParams, *, needed_bytes: Sequence[int] = (), report: Callable[[str], None] = ignore
 ) -> TextSubset:
     """Return the documents that `params` name, made or found in the store.
 
     Reading ends after `max_documents` rows, or `max_bytes` or `needed_bytes` of training text, whichever is first.
+    Any of `needed_bytes` will do if it is in the store; else the first is made.
 
     Raises:
         DatasetError: no such data, no text in it, or too little to hold any out.
     """
     source = open_source(params, report)
+    choices = [_limits(params, source, needed) for needed in needed_bytes or (None,)]
+    found = next(filter(None, (find_stage(KIND, key) for key, _ in choices)), None)
+    key, limits = choices[0]
+    stage = found or open_stage(KIND, key, lambda folder: _build(folder, params, source, limits), report=report)
+    return _describe(stage, notice=source.notice, download_seconds=source.download_seconds)
+
+
+def _limits(params: DatasetParams, source: Source, needed_bytes: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the key of a subset in the store, and the limits that it is read within."""
     limits = {
         "max_documents": params.max_documents,
         "max_bytes": min(filter(None, (params.max_bytes, needed_bytes)), default=None),
@@ -120,9 +130,7 @@ def materialize_subset(
         "text_column": params.text_column,
         "train_split": params.train_split,
     }
-    key = {"format": FORMAT, "digest": source.digest, "name": source.name} | limits
-    stage = open_stage(KIND, key, lambda folder: _build(folder, params, source, limits), report=report)
-    return _describe(stage, notice=source.notice, download_seconds=source.download_seconds)
+    return {"format": FORMAT, "digest": source.digest, "name": source.name} | limits, limits
 
 
 def open_subset(folder: Path) -> TextSubset:

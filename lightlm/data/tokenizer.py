@@ -17,7 +17,7 @@ from lightlm.data.subset import TextSubset
 from lightlm.errors import DatasetError, TokenizerError
 from lightlm.params import TokenizerParams
 from lightlm.store.lock import ignore
-from lightlm.store.stage import Stage, open_stage
+from lightlm.store.stage import Stage, find_stage, open_stage
 
 FORMAT = 1
 KIND = "tokenizers"
@@ -76,26 +76,25 @@ def check_tokenizer_source(params: TokenizerParams) -> None:
 def prepare_tokenizer(
     params: TokenizerParams,
     subset: TextSubset,
-    vocab_size: int,
+    vocab_sizes: Sequence[int],
     *,
     report: Callable[[str], None] = ignore,
 ) -> Tokenizer:
-    """Return a tokenizer trained on the subset with `vocab_size` entries, or the one that `params` name.
+    """Return a tokenizer trained on the subset with `vocab_sizes[0]` entries, or the one that `params` name.
 
-    Too little text for so many entries gives fewer; `vocab_size` of the result says how many.
+    One with another of `vocab_sizes` is taken if it is in the store and the first is not. Too little text for so many
+    entries gives fewer; `vocab_size` of the result says how many.
 
     Raises:
         TokenizerError: the one named is not there, or would lose text.
     """
     if params.source == "train":
-        key = {
-            "format": FORMAT,
-            "subset": subset.fingerprint,
-            "vocab_size": vocab_size,
-            "max_training_bytes": params.max_training_bytes,
-        }
-        stage = open_stage(
-            KIND, key, lambda folder: _train(folder, subset, vocab_size, params.max_training_bytes), report=report
+        keys = [_training_key(params, subset, size) for size in vocab_sizes]
+        stage = next(filter(None, (find_stage(KIND, key) for key in keys)), None) or open_stage(
+            KIND,
+            keys[0],
+            lambda folder: _train(folder, subset, vocab_sizes[0], params.max_training_bytes),
+            report=report,
         )
     else:
         content = _read_source(params.source)
@@ -111,6 +110,15 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         TokenizerError: there is none, or it has no end-of-text token.
     """
     return _open(Stage(folder, folder.name, {}, reused=True))
+
+
+def _training_key(params: TokenizerParams, subset: TextSubset, vocab_size: int) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "subset": subset.fingerprint,
+        "vocab_size": vocab_size,
+        "max_training_bytes": params.max_training_bytes,
+    }
 
 
 def _open(stage: Stage) -> Tokenizer:

@@ -26,7 +26,7 @@ from lightlm.params import load_params
 values = json.loads(sys.argv[1])
 started = time.monotonic()
 try:
-    subset = materialize_subset(load_params(overrides=values).dataset, needed_bytes=200_000)
+    subset = materialize_subset(load_params(overrides=values).dataset, needed_bytes=[200_000])
 except LightLMError as error:
     print(json.dumps({"error": type(error).__name__, "message": str(error)}))
 else:

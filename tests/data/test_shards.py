@@ -18,7 +18,7 @@ from .conftest import make_document
 
 @pytest.fixture
 def tokenizer(subset: TextSubset) -> Tokenizer:
-    return prepare_tokenizer(load_params().tokenizer, subset, 300)
+    return prepare_tokenizer(load_params().tokenizer, subset, [300])
 
 
 def test_the_stream_is_end_of_text_then_documents_each_ended(subset: TextSubset, tokenizer: Tokenizer) -> None:
@@ -36,7 +36,7 @@ def test_running_text_is_one_stream(tmp_path: Path, dataset: Callable[..., Datas
     path = tmp_path / "book.txt"
     path.write_text("\n\n".join(make_document(i) for i in range(100)))
     subset = materialize_subset(dataset(path))
-    tokenizer = prepare_tokenizer(load_params().tokenizer, subset, 300)
+    tokenizer = prepare_tokenizer(load_params().tokenizer, subset, [300])
     shards = tokenize_subset(subset, tokenizer)
     stream = shards.tokens("train")[0 : shards.num_train_tokens].tolist()
     assert stream.count(tokenizer.end_of_text_id) == 1

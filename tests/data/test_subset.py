@@ -97,7 +97,7 @@ def test_max_bytes_ends_the_reading_early(tmp_path: Path, dataset: Choose) -> No
     path = write_rows(tmp_path / "d.jsonl", [make_document(i) for i in range(500)])
     limited = materialize_subset(dataset(path, max_bytes=10_000))
     assert 10_000 <= limited.num_bytes < 11_000
-    assert materialize_subset(dataset(path), needed_bytes=20_000).num_bytes < 21_000
+    assert materialize_subset(dataset(path), needed_bytes=[20_000]).num_bytes < 21_000
 
 
 def test_validation_is_capped_at_a_documents_end(tmp_path: Path, dataset: Choose) -> None:

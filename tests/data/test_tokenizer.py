@@ -21,7 +21,7 @@ def params(source: str = "train") -> TokenizerParams:
 
 @pytest.fixture
 def tokenizer(subset: TextSubset) -> Tokenizer:
-    return prepare_tokenizer(params(), subset, 300)
+    return prepare_tokenizer(params(), subset, [300])
 
 
 def byte_level(symbols: list[str]) -> Engine:
@@ -63,14 +63,14 @@ def test_half_a_character_decodes_to_its_bytes(tokenizer: Tokenizer) -> None:
 
 
 def test_the_vocabulary_has_the_size_asked_for_or_what_the_text_gives(subset: TextSubset) -> None:
-    assert prepare_tokenizer(params(), subset, 290).vocab_size == 290
-    assert 257 < prepare_tokenizer(params(), subset, 50_000).vocab_size < 2_000
+    assert prepare_tokenizer(params(), subset, [290]).vocab_size == 290
+    assert 257 < prepare_tokenizer(params(), subset, [50_000]).vocab_size < 2_000
 
 
 def test_the_second_preparation_is_from_the_store(subset: TextSubset) -> None:
-    first, second = prepare_tokenizer(params(), subset, 300), prepare_tokenizer(params(), subset, 300)
+    first, second = prepare_tokenizer(params(), subset, [300]), prepare_tokenizer(params(), subset, [300])
     assert (first.reused, second.reused) == (False, True)
-    assert first.fingerprint == second.fingerprint != prepare_tokenizer(params(), subset, 301).fingerprint
+    assert first.fingerprint == second.fingerprint != prepare_tokenizer(params(), subset, [301]).fingerprint
 
 
 def test_transformers_loads_the_folder_with_equal_ids(tokenizer: Tokenizer) -> None:
@@ -86,13 +86,13 @@ def test_a_loaded_tokenizer_that_lacks_bytes_is_completed(tmp_path: Path, subset
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())[:-21]
     byte_level(symbols).save(str(tmp_path / "tokenizer.json"))
     said: list[str] = []
-    loaded = prepare_tokenizer(params(str(tmp_path)), subset, 300, report=said.append)
+    loaded = prepare_tokenizer(params(str(tmp_path)), subset, [300], report=said.append)
     every_byte = bytes(range(256)).decode("latin-1")
     assert loaded.decode(loaded.encode(every_byte)) == every_byte
     assert loaded.vocab_size == 257
     assert len(said) == 1
     assert "21 of 256" in said[0]
-    file = prepare_tokenizer(params(str(tmp_path / "tokenizer.json")), subset, 300)
+    file = prepare_tokenizer(params(str(tmp_path / "tokenizer.json")), subset, [300])
     assert file.fingerprint == loaded.fingerprint
 
 
@@ -101,14 +101,14 @@ def test_a_tokenizer_that_changes_text_is_refused(tmp_path: Path, subset: TextSu
     engine.normalizer = normalizers.Lowercase()
     engine.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(TokenizerError, match="does not give a text back"):
-        prepare_tokenizer(params(str(tmp_path)), subset, 300)
+        prepare_tokenizer(params(str(tmp_path)), subset, [300])
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"model": {"type": "WordPiece", "vocab": {}}}'])
 def test_a_file_that_is_no_byte_level_tokenizer_is_refused(tmp_path: Path, subset: TextSubset, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(TokenizerError):
-        prepare_tokenizer(params(str(tmp_path)), subset, 300)
+        prepare_tokenizer(params(str(tmp_path)), subset, [300])
 
 
 def test_a_tokenizer_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenShards, Token
         patch.setenv("LIGHTLM_HOME", str(folder / "home"))
         params = load_params(overrides={"dataset.validation_fraction": 0.2}, dataset=str(folder / "lines.jsonl"))
         subset = materialize_subset(params.dataset)
-        tokenizer = prepare_tokenizer(params.tokenizer, subset, 280)
+        tokenizer = prepare_tokenizer(params.tokenizer, subset, [280])
         return tokenize_subset(subset, tokenizer), tokenizer
 
 

@@ -86,6 +86,19 @@ def test_momentum_keeps_the_direction_of_earlier_gradients():
     torch.testing.assert_close(rule.momenta[8, 8][0], 0.09 * first + 0.1 * draw(8, 8, seed=9))
 
 
+def test_an_update_looks_ahead_as_nesterov_does():
+    piece = make_slice(8, 8)
+    rule = Muon([piece], torch.float32)
+    first, second = piece.gradient().clone(), draw(8, 8, seed=9)
+    rule.step(0.0, 0.9, 0.0)
+    piece.gradient_of.grad = second.clone()
+    before = piece.view.clone()
+    rule.step(0.1, 0.9, 0.0)
+    buffer = 0.09 * first + 0.1 * second
+    wanted = orthogonalize((0.1 * second + 0.9 * buffer)[None], torch.float32)[0]
+    torch.testing.assert_close(before - piece.view, 0.1 * wanted, atol=1e-5, rtol=1e-4)
+
+
 def test_the_gradient_itself_is_left_as_it_was():
     piece = make_slice(8, 8)
     before = piece.gradient().clone()

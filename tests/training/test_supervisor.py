@@ -139,6 +139,7 @@ def test_a_worker_that_died_between_two_jobs_is_started_anew_by_the_second_next(
     with Worker(tmp_path) as worker:
         process = find_worker()
         process.kill()
+        assert wait_until_gone(process)
         with pytest.raises(WorkerDied, match=r"signal 9.*worker\.log"):
             worker.call("describe_devices")
         assert worker.call("describe_devices")["devices"][0]["kind"] == "cpu"

@@ -118,6 +118,15 @@ def test_gradients_are_scaled_down_to_the_limit_and_never_up():
     assert parameter.grad.tolist() == pytest.approx([0.6, 0.0, 0.8, 0.0])
 
 
+def test_a_step_is_taken_with_gradients_within_the_limit(build, settings, batches):
+    config = settings(gradient_clip_norm=0.01)
+    model, rule = build(config)
+    event = next(train(model, rule, batches(), config, StepPace(3)))
+    assert event.gradient_norm > 0.01
+    together = torch.cat([weight.grad.flatten() for weight in model.parameters()])
+    assert float(together.norm()) == pytest.approx(0.01, rel=1e-4)
+
+
 def poison(kind, model):
     """Make the loss, or only the gradients, not a number; return a handle that ends it."""
     if kind == "loss":
