@@ -86,3 +86,9 @@ def test_the_attention_kernel_is_the_fastest_of_the_device_or_the_one_demanded(
     shape = model.model_copy(update={"context_length": context_length})
     params = load_params(overrides={"model.flash_attention": demanded})
     assert choose_attention(params, there, shape) == kernel
+
+
+@pytest.mark.parametrize(("asked", "sequences", "found"), [(5, 96, 4), (7, 7, 7), (100, 6, 6), (4, 7, 1)])
+def test_a_micro_batch_asked_for_is_lowered_to_a_divisor_of_the_batch(machine, model, asked, sequences, found):
+    params = load_params(overrides={"training.micro_batch_size": asked})
+    assert choose_micro_batch(params, machine, model, sequences) == found
