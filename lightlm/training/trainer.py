@@ -76,8 +76,7 @@ def train(
         batch = next(batches)
         waited = clock() - started
         progress = pace.progress(counters.step)
-        if config.dropout:
-            torch.manual_seed((config.seed * 1_000_003 + counters.step) % 2**63)
+        seed_dropout(config, counters.step)
         try:
             measured = measure_gradients(model, parameters, batch, counters.micro_batch_size)
         except RuntimeError as error:
@@ -109,6 +108,12 @@ def train(
             waited_seconds=waited,
             balance_loss=measured.balance_loss,
         )
+
+
+def seed_dropout(config: TrainerConfig, step: int) -> None:
+    """Make what is dropped a function of seed and step, so that a resumed run drops the same."""
+    if config.dropout:
+        torch.manual_seed((config.seed * 1_000_003 + step) % 2**63)
 
 
 def update_weights(
