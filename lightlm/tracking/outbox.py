@@ -1,7 +1,7 @@
 """The outbox: a process of its own that ships a run's record to MLflow, so that training never waits for it.
 
 Owns the parent's handle on that process. Start it early: it imports MLflow while the run goes on. Run as
-`python -m lightlm.tracking.outbox FOLDER` it is the process itself (see shipper).
+`python -m lightlm.tracking.outbox FOLDER` it is the process itself (see outbox_process).
 """
 
 import json
@@ -99,6 +99,6 @@ def _read_answers(stream: TextIO, answers: "queue.Queue[dict[str, Any] | None]")
 
 
 if __name__ == "__main__":
-    from lightlm.tracking.shipper import main
+    from lightlm.tracking.outbox_process import main
 
     main(Path(sys.argv[1]))
