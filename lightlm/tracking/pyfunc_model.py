@@ -39,10 +39,13 @@ class TextGenerator(PythonModel):
     def _continue(self, prompt, values):  # noqa: ANN001, ANN202
         import torch
 
-        start = [self.tokenizer.eos_token_id, *self.tokenizer(prompt)["input_ids"]]
+        start = self.tokenizer(prompt)["input_ids"] or [self.tokenizer.eos_token_id]
         room = self.model.config.max_position_embeddings
-        values = values | {"max_new_tokens": max(1, min(int(values.get("max_new_tokens", 128)), room - 1))}
-        ids = torch.tensor([start[-(room - values["max_new_tokens"]) :]])
+        wanted = int(values.get("max_new_tokens", 128))
+        # A long prompt keeps its end: half of the context, or more where less is to be written.
+        kept = min(len(start), max(room // 2, room - wanted))
+        values = values | {"max_new_tokens": max(1, min(wanted, room - kept))}
+        ids = torch.tensor([start[-kept:]])
         with torch.inference_mode():
             output = self.model.generate(  # pyright: ignore[reportAttributeAccessIssue]
                 ids, attention_mask=torch.ones_like(ids), **values
