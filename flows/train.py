@@ -113,12 +113,14 @@ def measure_matrix_rate(session: Session, system: SystemReport) -> MachineRate:
 def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
     """Return the documents that this budget can use, in the store."""
     with session.stage("data", "Reading the data set"):
-        dataset = session.params.dataset
-        tier = tier_of(session.params.budget.hours)
-        if session.params.budget.planner == "tiers" and dataset.max_documents is None and tier.documents:
-            dataset = dataset.model_copy(update={"max_documents": tier.documents})
+        dataset, fraction = session.params.dataset, None
         needed = estimate_needed_bytes(machine.flops_per_second, session.ledger.remaining_seconds)
-        subset = materialize(dataset, needed_bytes=needed, report=session.say)
+        if session.params.budget.planner == "tiers":
+            tier, needed = tier_of(session.params.budget.hours), []
+            fraction = tier.fraction
+            if tier.documents and dataset.max_documents is None:
+                dataset = dataset.model_copy(update={"max_documents": tier.documents})
+        subset = materialize(dataset, needed_bytes=needed, fraction=fraction, report=session.say)
         # A first download from the network is the one thing that the hours do not cover.
         session.ledger.exclude(subset.download_seconds)
     session.say(subset.summary() + (" (from the store)" if subset.reused else ""))
@@ -228,11 +230,11 @@ def register_model(
         session.recorder.describe(request.description)
         session.recorder.register(request)
         session.recorder.finish("FINISHED")
-        version = session.outbox.wait_for_version(timeout=60)
+        version = session.outbox.wait_for_version(timeout=REGISTRATION_SECONDS)
     if version is None:
         raise TrackingError(
-            f"MLflow did not register the model within 60 s; it is kept in {trained.folder}, and the next run "
-            "registers it"
+            f"MLflow did not register the model within {REGISTRATION_SECONDS:.0f} s; it is kept in {trained.folder}, and "
+            "the next run registers it"
         )
     return version
 
@@ -288,6 +290,9 @@ def summarize(
         folder=str(trained.folder),
     )
 
+
+REGISTRATION_SECONDS = 20.0
+"""What MLflow gets to register; half a second is usual."""
 
 END_SECONDS = 0.7
 """From the flow's return to the end of the process: Prefect's last states, exit handlers."""

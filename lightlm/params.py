@@ -5,6 +5,7 @@ Values stand in params/*.yaml; the shape of a model and the plan are not params.
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -183,6 +184,19 @@ class Params(Section):
         return dict(_flatten(self.model_dump()))
 
 
+class _Yaml(yaml.SafeLoader):
+    """Safe YAML whose only booleans are true and false, as in YAML 1.2: `off` and `no` are words."""
+
+
+_Yaml.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
 def list_presets() -> list[str]:
     """Return the names that `--preset` takes."""
     return sorted(path.stem for path in PARAMS_FOLDER.glob("*.yaml"))
@@ -258,11 +272,24 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
     return parsed
 
 
+def read_yaml(text: str) -> Any:
+    """Return what YAML text says; safe, with the booleans of YAML 1.2.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+    """
+    loader = _Yaml(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def _read_yaml(preset: str) -> dict[str, Any]:
     if preset not in list_presets():
         raise ParameterError(f"unknown preset {preset!r}{_suggest(preset, list_presets())}")
     try:
-        values = yaml.safe_load((PARAMS_FOLDER / f"{preset}.yaml").read_text(encoding="utf-8"))
+        values = read_yaml((PARAMS_FOLDER / f"{preset}.yaml").read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ParameterError(f"params/{preset}.yaml is not valid YAML: {error}") from None
     if not isinstance(values, dict):
@@ -281,7 +308,7 @@ def _merge(values: dict[str, Any], overlay: Mapping[str, Any], origin: str) -> N
 def _override(values: dict[str, Any], name: str, value: Any) -> None:
     if isinstance(value, str):
         try:
-            value = yaml.safe_load(value) if value.strip() else value
+            value = read_yaml(value) if value.strip() else value
         except yaml.YAMLError:
             raise ParameterError(f"{name}={value!r} is not a value that YAML can read") from None
     if isinstance(value, Mapping):

@@ -119,6 +119,12 @@ def test_assignments_are_split_at_the_first_equals_sign() -> None:
             parse_assignments([wrong])
 
 
+@pytest.mark.parametrize(("written", "read"), [("off", "off"), ("on", "on"), ("auto", "auto")])
+def test_on_and_off_are_words(written: str, read: str) -> None:
+    assert load_params(overrides={"training.compile": written}).training.compile == read
+    assert load_params(overrides={"model.flash_attention": "true"}).model.flash_attention
+
+
 def test_python_objects_in_yaml_are_refused(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     with pytest.raises(ParameterError):

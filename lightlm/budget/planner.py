@@ -236,7 +236,7 @@ class Planner:
             self.shapes[0] = alone
             self.reasons.append(
                 f"one thread instead of {several.num_threads}: {alone.tokens_per_second:,.0f} tokens/s against "
-                f"{timed.tokens_per_second:,.0f}; other programs keep the cores busy"
+                f"{timed.tokens_per_second:,.0f}; the cores are busy, or the shape is too small to share"
             )
         else:
             self.machine = several

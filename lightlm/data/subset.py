@@ -101,22 +101,38 @@ def check_dataset(params: DatasetParams, context_length: int | None = None) -> N
 
 
 def materialize_subset(
-    params: DatasetParams, *, needed_bytes: Sequence[int] = (), report: Callable[[str], None] = ignore
+    params: DatasetParams,
+    *,
+    needed_bytes: Sequence[int] = (),
+    fraction: float | None = None,
+    report: Callable[[str], None] = ignore,
 ) -> TextSubset:
     """Return the documents that `params` name, made or found in the store.
 
     Reading ends after `max_documents` rows, or `max_bytes` or `needed_bytes` of training text, whichever is first.
-    Any of `needed_bytes` will do if it is in the store; else the first is made.
+    Any of `needed_bytes` will do if it is in the store; else the first is made. `fraction` is of all documents, or of
+    the bytes of a plain text.
 
     Raises:
         DatasetError: no such data, no text in it, or too little to hold any out.
     """
     source = open_source(params, report)
+    if fraction is not None:
+        params = _limit_to_fraction(params, source, fraction)
     choices = [_limits(params, source, needed) for needed in needed_bytes or (None,)]
     found = next(filter(None, (find_stage(KIND, key) for key, _ in choices)), None)
     key, limits = choices[0]
     stage = found or open_stage(KIND, key, lambda folder: _build(folder, params, source, limits), report=report)
     return _describe(stage, notice=source.notice, download_seconds=source.download_seconds)
+
+
+def _limit_to_fraction(params: DatasetParams, source: Source, fraction: float) -> DatasetParams:
+    limits: dict[str, int] = {}
+    if source.total_rows is not None and params.max_documents is None:
+        limits["max_documents"] = max(2, round(fraction * source.total_rows))
+    elif source.num_bytes is not None and params.max_bytes is None:
+        limits["max_bytes"] = max(1000, round(fraction * source.num_bytes))
+    return params.model_copy(update=limits)
 
 
 def _limits(params: DatasetParams, source: Source, needed_bytes: int | None) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -113,6 +113,18 @@ def write_file(path: Path, content: bytes) -> None:
         sync_folder(path.parent)
 
 
+def publish_file(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, durably; for files that another library writes (a database)."""
+    with explain_refusals(path):
+        handle = os.open(temporary, os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        temporary.replace(path)
+        sync_folder(path.parent)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a committed folder: first out of its name, then its files; a crash in between leaves only trash."""
     trash = folder.parent / f"{TRASH}{os.getpid()}-{secrets.token_hex(4)}"

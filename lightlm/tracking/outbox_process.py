@@ -17,7 +17,7 @@ from lightlm.errors import BusyError, LightLMError
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
 from lightlm.tracking.recorder import JOURNAL
-from lightlm.tracking.registry import first_line, open_client
+from lightlm.tracking.registry import create_database, first_line, open_client
 from lightlm.tracking.shipper import STATE, Shipper
 from lightlm.tracking.system_metrics import SystemSampler
 
@@ -126,6 +126,7 @@ def main(folder: Path) -> None:
         try:
             # The first use of a database creates its tables; two processes at once would collide.
             with hold_lock(home / ".mlflow.lock"):
+                create_database(home)
                 client = open_client(home)
                 client.search_experiments(max_results=1)
         except Exception as caught:  # noqa: BLE001  (a server that is away: the loop below tries again)

@@ -40,7 +40,7 @@ def register(
 
 
 def describe_signature(sampling: dict[str, float | int]) -> "ModelSignature":
-    """Return what the served model takes: a column of prompts and the sampling params with their defaults."""
+    """Return what the served model takes: one column of prompts, however named, and the sampling params' defaults."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
@@ -49,7 +49,7 @@ def describe_signature(sampling: dict[str, float | int]) -> "ModelSignature":
         for key, value in sampling.items()
     ]
     return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "prompt")]),
+        inputs=Schema([ColSpec(DataType.string)]),
         outputs=Schema([ColSpec(DataType.string)]),
         params=ParamSchema([*params, ParamSpec("seed", DataType.long, -1)]),
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from lightlm.errors import CorruptError, ModelVersionError, TrackingError
-from lightlm.store.commit import commit_folder, open_commit, remove_folder
+from lightlm.store.commit import commit_folder, open_commit, publish_file, remove_folder
 from lightlm.store.home import find_home
 
 if TYPE_CHECKING:
@@ -100,6 +100,24 @@ def open_client(home: Path) -> "MlflowClient":
 
     mlflow.set_tracking_uri(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+
+
+def create_database(home: Path) -> None:
+    """Make MLflow's database under LIGHTLM_HOME if it is not there: as a whole, or not at all.
+
+    A process that is killed while MLflow creates its tables leaves a database that no later process can open; so they
+    are created beside, and the file gets its name when it is complete. Call it under a lock.
+    """
+    path = home / "mlflow.db"
+    if not is_local(home) or path.exists():
+        return
+    set_environment(home)
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    temporary = home / ".mlflow.db.new"
+    temporary.unlink(missing_ok=True)
+    SqlAlchemyStore(f"sqlite:///{temporary.as_posix()}", (home / "mlartifacts").as_uri()).engine.dispose()
+    publish_file(temporary, path)
 
 
 def parse_model(model: str) -> tuple[str, str | None, str | None]:
@@ -191,7 +209,11 @@ def download(version: ModelVersion) -> Path:
 
 
 def list_versions(name: str = DEFAULT_NAME, client: "MlflowClient | None" = None) -> list[ModelVersion]:
-    """Return all versions of a registered model, newest first."""
+    """Return all versions of a registered model, newest first.
+
+    Raises:
+        TrackingError: MLflow's server cannot be reached.
+    """
     home = find_home()
     if client is None:
         if is_local(home) and not (home / "mlflow.db").exists():
@@ -199,7 +221,12 @@ def list_versions(name: str = DEFAULT_NAME, client: "MlflowClient | None" = None
         client = open_client(home)
     if not re.fullmatch(NAME, name):
         raise ModelVersionError(f"{name!r} is no model's name; wanted letters, digits, dots, dashes")
-    found = [describe(one) for one in client.search_model_versions(f"name='{name}'")]
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = [describe(one) for one in client.search_model_versions(f"name='{name}'")]
+    except MlflowException as error:
+        raise TrackingError(f"MLflow at {tracking_uri(home)} cannot be reached: {first_line(error)}") from None
     aliases = _aliases(client, name)
     named = [one.model_copy(update={"aliases": tuple(sorted(aliases.get(one.version, ())))}) for one in found]
     return sorted(named, key=lambda one: int(one.version), reverse=True)

@@ -1,0 +1,48 @@
+"""Tests of the registered model as MLflow serves it: it needs nothing of LightLM, and takes params."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from lightlm.tracking.outbox import Outbox
+from lightlm.tracking.registry import tracking_uri
+
+PREDICT = """
+import sys
+sys.path = [p for p in sys.path if p and p != sys.argv[2]]
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("lightlm", "flows"):
+            raise ImportError("not here")
+sys.meta_path.insert(0, Refuse())
+import mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/lightlm@champion")
+greedy = {"temperature": 0.0, "max_new_tokens": 6}
+assert model.predict(["the old river"], params=greedy) == model.predict(["the old river"], params=greedy)
+seeded = {"seed": 3, "max_new_tokens": 6}
+first, second = (model.predict(["the old", "stone " * 50], params=seeded) for _ in range(2))
+assert first == second and len(first) == 2 and all(isinstance(text, str) for text in first)
+assert len(model.predict(["the old"], params={"max_new_tokens": 1})[0]) <= 12
+import pandas
+table = pandas.DataFrame({"prompt": ["the old", "river"]})
+assert model.predict(table, params=seeded) == model.predict(["the old", "river"], params=seeded)
+assert model.metadata.signature.params.to_dict()
+assert not any(name.partition(".")[0] == "lightlm" for name in sys.modules)
+print("fine")
+"""
+
+
+def test_the_version_is_loaded_and_asked_without_lightlm(home: Path, recorded: Callable[..., Path]) -> None:
+    outbox = Outbox.start(recorded("run-1", steps=2))
+    assert outbox.wait_for_version(60) is not None
+    outbox.close()
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, tracking_uri(home), str(Path(__file__).resolve().parents[2])],
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
+        cwd=home, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith("fine\n")
