@@ -233,8 +233,8 @@ def register_model(
         version = session.outbox.wait_for_version(timeout=REGISTRATION_SECONDS)
     if version is None:
         raise TrackingError(
-            f"MLflow did not register the model within {REGISTRATION_SECONDS:.0f} s; it is kept in {trained.folder}, and "
-            "the next run registers it"
+            f"MLflow did not register the model within {REGISTRATION_SECONDS:.0f} s; it is kept in {trained.folder} "
+            "and registered by the next run"
         )
     return version
 
