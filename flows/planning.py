@@ -55,13 +55,17 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> tuple[P
         remove_folder(folder)
 
 
+DATA_FRACTION = 0.1
+"""Of the time that is left; what reading a slow source (the built-in text) may take."""
+
+
 def prepare_shards(
     params: Params, flops_per_second: float, ledger: Ledger, report: Callable[[str], None]
 ) -> TokenShards:
     """Return the token shards that the budget would train on, made or found in the store."""
     seconds = ledger.budget_seconds
     needed = estimate_needed_bytes(flops_per_second, seconds)
-    subset = materialize_subset(params.dataset, needed_bytes=needed, report=report)
+    subset = materialize_subset(params.dataset, needed_bytes=needed, max_seconds=DATA_FRACTION * seconds, report=report)
     report(subset.summary())
     fixed = params.tokenizer.vocab_size
     sizes = [fixed] if fixed else choose_vocab_sizes(usable_flops(flops_per_second, seconds), subset.num_bytes)

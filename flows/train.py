@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows.planning import describe_text
+from flows.planning import DATA_FRACTION, describe_text
 from flows.recording import (
     describe_dataset,
     describe_version,
@@ -120,7 +120,8 @@ def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
             fraction = tier.fraction
             if tier.documents and dataset.max_documents is None:
                 dataset = dataset.model_copy(update={"max_documents": tier.documents})
-        subset = materialize(dataset, needed_bytes=needed, fraction=fraction, report=session.say)
+        seconds = DATA_FRACTION * session.ledger.remaining_seconds
+        subset = materialize(dataset, needed_bytes=needed, max_seconds=seconds, fraction=fraction, report=session.say)
         # A first download from the network is the one thing that the hours do not cover.
         session.ledger.exclude(subset.download_seconds)
     session.say(subset.summary() + (" (from the store)" if subset.reused else ""))

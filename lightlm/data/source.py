@@ -19,6 +19,9 @@ from lightlm.store.lock import ignore
 
 PYTHON_DOCS = "python-docs"
 
+PYTHON_DOCS_BYTES_PER_SECOND = 800_000.0
+"""Of prose, parsed out of source files by one core (EPYC, November 2026)."""
+
 LINE_SAMPLE = 1000
 """Rows with text that are looked at to tell lines of a running text from documents."""
 
@@ -28,7 +31,10 @@ LINE_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Source:
-    """Rows of text by split. `digest` names the exact content; `download_seconds` is not charged to the budget."""
+    """Rows of text by split. `digest` names the exact content; `download_seconds` is not charged to the budget.
+
+    `bytes_per_second` is how fast a slow source gives text; None where reading is no cost worth a thought.
+    """
 
     name: str
     digest: str
@@ -39,6 +45,7 @@ class Source:
     counts: RowCounts = field(default_factory=RowCounts)
     notice: str | None = None
     download_seconds: float = 0.0
+    bytes_per_second: float | None = None
 
     def rows(self, split: str) -> Iterator[str]:
         """Yield the rows of a split from its start."""
@@ -183,6 +190,7 @@ def open_python_docs(notice: str | None) -> Source:
         total_rows=len(list_modules()),
         is_plain_text=False,
         notice=notice,
+        bytes_per_second=PYTHON_DOCS_BYTES_PER_SECOND,
     )
 
 

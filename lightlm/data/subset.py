@@ -27,6 +27,9 @@ KIND = "subsets"
 GLANCE_BYTES = 1_000_000
 """Files up to this size are looked through before anything starts; it takes some milliseconds."""
 
+LEAST_BYTES = 1 << 21
+"""Read of a slow source however short the time is."""
+
 Split = Literal["train", "validation"]
 
 
@@ -104,6 +107,7 @@ def materialize_subset(
     params: DatasetParams,
     *,
     needed_bytes: Sequence[int] = (),
+    max_seconds: float | None = None,
     fraction: float | None = None,
     report: Callable[[str], None] = ignore,
 ) -> TextSubset:
@@ -111,7 +115,7 @@ def materialize_subset(
 
     Reading ends after `max_documents` rows, or `max_bytes` or `needed_bytes` of training text, whichever is first.
     Any of `needed_bytes` will do if it is in the store; else the first is made. `fraction` is of all documents, or of
-    the bytes of a plain text.
+    the bytes of a plain text. `max_seconds` is what reading a slow source may take; it then gives less than is needed.
 
     Raises:
         DatasetError: no such data, no text in it, or too little to hold any out.
@@ -119,6 +123,7 @@ def materialize_subset(
     source = open_source(params, report)
     if fraction is not None:
         params = _limit_to_fraction(params, source, fraction)
+    needed_bytes = _limit_to_seconds(source, needed_bytes, max_seconds)
     choices = [_limits(params, source, needed) for needed in needed_bytes or (None,)]
     found = next(filter(None, (find_stage(KIND, key) for key, _ in choices)), None)
     key, limits = choices[0]
@@ -133,6 +138,14 @@ def _limit_to_fraction(params: DatasetParams, source: Source, fraction: float) -
     elif source.num_bytes is not None and params.max_bytes is None:
         limits["max_bytes"] = max(1000, round(fraction * source.num_bytes))
     return params.model_copy(update=limits)
+
+
+def _limit_to_seconds(source: Source, needed_bytes: Sequence[int], max_seconds: float | None) -> Sequence[int]:
+    """Return `needed_bytes`, or less of a slow source: a power of two, so that later runs find it again."""
+    if source.bytes_per_second is None or max_seconds is None or not needed_bytes:
+        return needed_bytes
+    affordable = max(LEAST_BYTES, 1 << int(max_seconds * source.bytes_per_second).bit_length() - 1)
+    return needed_bytes if needed_bytes[0] <= affordable else [affordable]
 
 
 def _limits(params: DatasetParams, source: Source, needed_bytes: int | None) -> tuple[dict[str, Any], dict[str, Any]]:

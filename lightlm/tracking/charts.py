@@ -1,5 +1,6 @@
 """The plot of a run: loss and held-out bits per byte over the budget. matplotlib, without a screen."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def draw_loss(path: Path, losses: Sequence[Point], scores: Sequence[Point], titl
         seconds, values = zip(*losses, strict=True)
         left.plot(seconds, values, color="tab:blue", linewidth=0.6, alpha=0.4)
         left.plot(seconds, smooth(values), color="tab:blue", linewidth=1.8)
-        low, high = min(smooth(values)), sorted(values)[int(0.98 * (len(values) - 1))]
+        # The few highest losses, of the first steps, would flatten the rest.
+        low, high = min(smooth(values)), sorted(values)[math.ceil(0.98 * (len(values) - 1))]
         left.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 1e-3)
     if scores:
         right = left.twinx()

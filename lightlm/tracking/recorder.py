@@ -7,28 +7,46 @@ out here, before anything is written.
 import re
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from lightlm.store.journal import Journal
+from lightlm.store.lock import hold_lock
 
 JOURNAL = "record.journal"
 
+LOCK = ".recorder.lock"
+"""Held as long as somebody records: who can take it knows that the run is over, however it ended."""
+
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-_SECRETS = (
-    re.compile(r"\b(hf_|github_pat_|gh[pousr]_|sk-|xox[abp]-)[A-Za-z0-9_-]{8,}"),
-    re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"),
-    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
-    re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/=-]{8,}"),
-    re.compile(
-        r"(?i)\b(?:password|passwd|secret|token|api_?key|auth_string)\b(\s*[=:]\s*)(?!null|None)[^\s,;}\"']{6,}"
-    ),
-)
-
 HIDDEN = "[hidden]"
+
+_NAME = r"(?:password|passwd|passphrase|secret|credentials?|auth_?string|(?:api|access|account|private|secret)[_-]?key)"
+_TOKEN = r"(?:token(?!s)|_pat)"
+_IS = r"[\\\"']*\s*[=:]\s*"
+
+_SECRETS = (
+    # What its own form gives away.
+    (re.compile(r"(?<![A-Za-z0-9])(?:hf_|github_pat_|gh[pousr]_|glpat-|npm_|xox[abeprs]-)[A-Za-z0-9_-]{8,}"), HIDDEN),
+    (re.compile(r"(?<![A-Za-z0-9])(?:sk-|pypi-AgE|AIza)[A-Za-z0-9_-]{16,}"), HIDDEN),
+    (re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"), HIDDEN),
+    (re.compile(r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]{8,}"), HIDDEN),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
+    # What stands before the host of a URL: user and password, or a token alone; and what signs a URL.
+    (re.compile(r"(?<=://)[^/\s\"'<>]+(?=@)"), HIDDEN),
+    (re.compile(r"(?i)([?&](?:[a-z-]*signature|[a-z-]*credential|sig)=)[^&\s\"']+"), rf"\1{HIDDEN}"),
+    (re.compile(r"(?i)((?:bearer|authorization:\s*\w+) )[A-Za-z0-9._~+/=-]{8,}"), rf"\1{HIDDEN}"),
+    # What is called a secret: quoted to the closing quote, else to the next space or comma. A number beside "token" is
+    # a count, a null is nothing, and <|...|> is a tokenizer's.
+    (re.compile(rf"(?i)((?:{_NAME}|{_TOKEN}){_IS})(\\?[\"'])(?!<)[^\n]+?\2"), rf"\1\2{HIDDEN}\2"),
+    (re.compile(rf"(?i)({_NAME}{_IS})(?!null\b|none\b)[^\s,;&}}\"'\\\[<]{{3,}}"), rf"\1{HIDDEN}"),
+    (re.compile(rf"(?i)({_TOKEN}{_IS})(?!null\b|none\b|[\d.,]+(?![\w-]))[^\s,;&}}\"'\\\[<]{{6,}}"), rf"\1{HIDDEN}"),
+)
+_SECRET_NAME = re.compile(rf"(?i)(?:{_NAME}|{_TOKEN})$")
 
 
 class RegistrationRequest(BaseModel):
@@ -48,16 +66,27 @@ class RegistrationRequest(BaseModel):
 
 def redact(text: str) -> str:
     """Return `text` with everything that looks like a secret hidden: tokens, keys, passwords in URLs."""
-    for pattern in _SECRETS:
-        text = pattern.sub(HIDDEN, text)
+    for pattern, hidden in _SECRETS:
+        text = pattern.sub(hidden, text)
     return text
 
 
+def clean(text: str) -> str:
+    """Return `text` as every store takes it: secrets hidden, and no NUL or lone surrogate, which databases refuse."""
+    return redact(text.replace("\0", "\ufffd").encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+
+
 class Recorder:
-    """Appends to the record of one run. `folder` is the run's; its name is the run's key."""
+    """Appends to the record of one run. `folder` is the run's; its name is the run's key.
+
+    Raises:
+        BusyError: another process records this run.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._lock = ExitStack()
+        self._lock.enter_context(hold_lock(folder / LOCK, wait=False))
         self._journal = Journal(folder / JOURNAL)
 
     def start_run(
@@ -67,17 +96,17 @@ class Recorder:
         self._append(
             "start",
             durable=True,
-            name=name,
+            name=clean(name),
             experiment=experiment,
             run_key=self.folder.name,
             system_metrics=system_metrics,
-            tags=_redact_all(tags),
-            description=redact(description),
+            tags=_clean_all(tags),
+            description=clean(description),
         )
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record settings; values are kept as text."""
-        self._append("params", values=_redact_all({name: str(value) for name, value in params.items()}))
+        self._append("params", values=_clean_all(params))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Record numbers at a step."""
@@ -85,24 +114,24 @@ class Recorder:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Record tags of the run."""
-        self._append("tags", values=_redact_all(tags))
+        self._append("tags", values=_clean_all(tags))
 
     def describe(self, description: str) -> None:
         """Record the run's description, in Markdown; it replaces the earlier one."""
-        self._append("tags", values={"mlflow.note.content": redact(description)})
+        self._append("tags", values={"mlflow.note.content": clean(description)})
 
     def log_text(self, text: str, artifact_path: str) -> None:
         """Record a text as an artifact."""
-        self._append("text", path=artifact_path, content=redact(text))
+        self._append("text", path=artifact_path, content=clean(text))
 
     def log_dataset(self, dataset: Mapping[str, Any]) -> None:
         """Record the data set that the run learns from: `name`, `digest`, `source` and counts."""
-        self._append("dataset", values={k: redact(v) if isinstance(v, str) else v for k, v in dataset.items()})
+        self._append("dataset", values={k: clean(v) if isinstance(v, str) else v for k, v in dataset.items()})
 
     def register(self, request: RegistrationRequest) -> None:
         """Record that the model is to be registered."""
         values = request.model_dump(mode="json")
-        values |= {"description": redact(request.description), "tags": _redact_all(request.tags)}
+        values |= {"description": clean(request.description), "tags": _clean_all(request.tags)}
         self._append("register", durable=True, request=values)
 
     def finish(self, status: Status) -> None:
@@ -110,12 +139,19 @@ class Recorder:
         self._append("finish", durable=True, status=status)
 
     def close(self) -> None:
-        """Close the journal."""
+        """Close the journal; the run is over."""
         self._journal.close()
+        self._lock.close()
 
     def _append(self, kind: str, *, durable: bool = False, **fields: Any) -> None:
         self._journal.append({"kind": kind, "time_ms": int(time.time() * 1000), **fields}, durable=durable)
 
 
-def _redact_all(values: Mapping[str, str]) -> dict[str, str]:
-    return {name: redact(str(value)) for name, value in values.items()}
+def _clean_all(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _clean_named(name, str(value)) for name, value in values.items()}
+
+
+def _clean_named(name: str, value: str) -> str:
+    if _SECRET_NAME.search(name) and value not in ("", "None") and not re.fullmatch(r"[\d.,]+", value):
+        return HIDDEN
+    return clean(value)
