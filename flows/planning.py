@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from flows.session import name_run_folder, start_worker
 from lightlm.budget.candidate import TextFacts
+from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.ledger import Ledger
 from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
@@ -48,6 +49,7 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> tuple[P
                 machine,
                 lambda: ledger.budget_seconds,
                 ClosingTimes(home).estimate(),
+                CompiledShapes(home),
             )
             return planner.plan(None if probe else worker, probe)
     finally:

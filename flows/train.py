@@ -22,6 +22,7 @@ from flows.recording import (
 )
 from flows.session import Session, open_session
 from flows.summary import RunSummary
+from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, measure_machine
@@ -158,7 +159,12 @@ def plan_budget(session: Session, machine: MachineRate, shards: TokenShards) -> 
     with session.stage("probe", "Timing shapes and planning"):
         closing = ClosingTimes(session.home).estimate()
         planner = Planner(
-            session.params, describe_text(shards), machine, lambda: session.ledger.remaining_seconds, closing
+            session.params,
+            describe_text(shards),
+            machine,
+            lambda: session.ledger.remaining_seconds,
+            closing,
+            CompiledShapes(session.home),
         )
         plan, probe = planner.plan(session.worker)
     session.draw_plan(plan)

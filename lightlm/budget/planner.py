@@ -6,6 +6,7 @@ Owns the order of the choice: time, candidates, speed, loss, rates. `planner: ti
 from collections.abc import Callable, Iterator
 
 from lightlm.budget.candidate import Candidate, TextFacts, list_runners_up
+from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import Computer, MachineRate, Probe, TimedShape, time_shape
 from lightlm.budget.recipe import choose_trainer, usable_memory
@@ -16,7 +17,7 @@ from lightlm.budget.scaling import (
 )
 from lightlm.budget.shapes import WIDTHS, build_shape, choose_heads, depths_for
 from lightlm.budget.tiers import Tier, tier_of
-from lightlm.errors import ParameterError
+from lightlm.errors import ParameterError, WorkerError
 from lightlm.model.accounting import (
     count_matrix_parameters,
     count_parameters,
@@ -64,12 +65,14 @@ class Planner:
         machine: MachineRate,
         remaining: Callable[[], float],
         closing_seconds: float,
+        compiled: CompiledShapes | None = None,
     ) -> None:
         self.params = params
         self.text = text
         self.machine = machine
         self.remaining = remaining
         self.closing_seconds = closing_seconds
+        self.compiled = compiled
         self.reasons: list[str] = []
         self.shapes: list[TimedShape] = []
 
@@ -247,15 +250,26 @@ class Planner:
             return
         priors = load_calibration()["speed"]
         seconds = self._training_seconds()
-        pays = (seconds - priors["compile_seconds"]) * priors["compile_speedup"] > 1.05 * seconds
+        trainer = self._trainer(model, expected_tokens=None, is_compiled=True)
+        is_known = self.compiled is not None and self.compiled.knows(model, trainer)
+        cost = priors["warm_compile_seconds"] if is_known else priors["compile_seconds"]
+        pays = (seconds - cost) * priors["compile_speedup"] > 1.05 * seconds
         if self.params.training.compile == "auto" and not pays:
             self.reasons.append(
-                f"not compiled: {seconds:.0f} s of training are too short to pay for about "
-                f"{priors['compile_seconds']:.0f} s of it"
+                f"not compiled: {seconds:.0f} s of training are too short to pay for about {cost:.0f} s of it"
             )
             return
-        self._time(computer, model, is_compiled=True)
+        try:
+            self._time(computer, model, is_compiled=True)
+        except WorkerError as error:
+            # No C++ compiler, most often. It is an option, so the run goes on without it unless it was demanded.
+            if self.params.training.compile == "on":
+                raise
+            self.reasons.append(f"not compiled: compiling failed ({error})")
+            return
         timed = self.shapes[-1]
+        if self.compiled is not None:
+            self.compiled.record(model, trainer)
         verdict = "kept" if self._compiling_paid(timed) else "not kept"
         self.reasons.append(
             f"compiled in {timed.first_seconds:.0f} s: {timed.tokens_per_second:,.0f} tokens/s; {verdict}"

@@ -1,0 +1,45 @@
+"""Which shapes were compiled on this machine before: the compiler then takes seconds, not half a minute."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from lightlm.errors import StoreError
+from lightlm.model.config import ModelConfig
+from lightlm.store.commit import write_file
+from lightlm.training.config import TrainerConfig
+
+REMEMBERED = 200
+
+
+class CompiledShapes:
+    """The fingerprints of compiled layers, beside the compiler's own cache under LIGHTLM_HOME."""
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / "cache" / "compiled.json"
+
+    def knows(self, model: ModelConfig, trainer: TrainerConfig) -> bool:
+        """Return whether a layer of this shape, batch and precision was compiled here."""
+        return _name(model, trainer) in self._read()
+
+    def record(self, model: ModelConfig, trainer: TrainerConfig) -> None:
+        """Remember that it was; a disk that refuses costs a wrong guess later, no more."""
+        names = [name for name in self._read() if name != _name(model, trainer)]
+        try:
+            write_file(self.path, json.dumps([*names, _name(model, trainer)][-REMEMBERED:]).encode())
+        except StoreError:
+            return
+
+    def _read(self) -> list[str]:
+        try:
+            names = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        return names if isinstance(names, list) else []
+
+
+def _name(model: ModelConfig, trainer: TrainerConfig) -> str:
+    """Return a name of what the compiled code depends on: depth and vocabulary are not part of a layer."""
+    layer = model.model_dump(exclude={"num_layers", "vocab_size", "tie_embeddings"})
+    parts = [layer, trainer.micro_batch_size, trainer.dtype, trainer.attention, trainer.device, trainer.dropout]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
