@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lightlm.tracking.registry import ModelVersion
+from lightlm.tracking.shipper import count_unsent
 
 LOG = "outbox.log"
 
@@ -40,6 +41,7 @@ class Outbox:
         self._process = process
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._last: dict[str, Any] = {}
+        self._is_over = False
         assert process.stdout is not None
         threading.Thread(target=_read_answers, args=(process.stdout, self._answers), daemon=True).start()
 
@@ -60,7 +62,7 @@ class Outbox:
         return cls(folder, process)
 
     def wait_for_version(self, timeout: float) -> ModelVersion | None:
-        """Return the version that the recorded registration got; None if it did not come in time."""
+        """Return the version that the recorded registration got; None if it did not come in time, or never will."""
         deadline = time.monotonic() + timeout
         while "version" not in self._last and self._take(deadline):
             pass
@@ -74,27 +76,36 @@ class Outbox:
         deadline = time.monotonic() + timeout
         while self._take(deadline):
             pass
-        if self._process.poll() is None and time.monotonic() >= deadline:
+        try:
+            # It has said its last word, or has had its time.
+            self._process.wait(1.0 if self._is_over else 0.0)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-        self._process.wait()
-        ended = self._last.get("done", {})
-        error = ended.get("error") if ended else f"the shipping process ended early; see {self.folder / LOG}"
-        return Shipment(self._last.get("run_id"), ended.get("num_unsent", 1), error)
+            self._process.wait()
+        if "done" in self._last:
+            return Shipment(self._last.get("run_id"), **self._last["done"])
+        why = "the shipping process ended early" if self._is_over else f"MLflow did not take them within {timeout:g} s"
+        return Shipment(self._last.get("run_id"), count_unsent(self.folder), f"{why}; see {self.folder / LOG}")
 
     def _take(self, deadline: float) -> bool:
+        if self._is_over:
+            return False
         try:
             answer = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             return False
-        if answer is None:
-            return False
-        self._last |= answer
-        return True
+        self._is_over = answer is None
+        self._last |= answer or {}
+        return not self._is_over
 
 
 def _read_answers(stream: TextIO, answers: "queue.Queue[dict[str, Any] | None]") -> None:
-    for line in stream:
-        answers.put(json.loads(line))
+    try:
+        for line in stream:
+            answers.put(json.loads(line))
+    except ValueError:
+        # Torn by the death of the process, or not its own.
+        pass
     answers.put(None)
 
 

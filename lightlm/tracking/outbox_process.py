@@ -11,15 +11,19 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightlm.errors import BusyError, LightLMError
+from lightlm.errors import BusyError
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
-from lightlm.tracking.recorder import JOURNAL
-from lightlm.tracking.registry import create_database, first_line, open_client
-from lightlm.tracking.shipper import STATE, Shipper
+from lightlm.tracking.recorder import JOURNAL, redact
+from lightlm.tracking.recorder import LOCK as RECORDER_LOCK
+from lightlm.tracking.registry import create_database, first_line, is_local, open_client
+from lightlm.tracking.shipper import Shipper, count_unsent, read_state
 from lightlm.tracking.system_metrics import SystemSampler
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 POLL_SECONDS = 0.1
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.5, 5.0
@@ -39,37 +43,88 @@ def answer(record: dict[str, Any]) -> None:
         return
 
 
-def follow(shipper: Shipper, parent_gone: threading.Event, pending: Iterator[Path]) -> str | None:
-    """Ship until the run's finish is shipped, or its parent is gone and the grace is over; return the last error."""
+class Patience:
+    """How long MLflow is tried: while the run goes on and GRACE_SECONDS after, less often the longer it is away."""
+
+    def __init__(self, parent_gone: threading.Event) -> None:
+        self.parent_gone = parent_gone
+        self.error: str | None = None
+        self._backoff = FIRST_BACKOFF_SECONDS
+        self._ends_at: float | None = None
+
+    def is_over(self) -> bool:
+        """Return whether the parent is gone and the grace is over."""
+        if self.parent_gone.is_set() and self._ends_at is None:
+            self._ends_at = time.monotonic() + GRACE_SECONDS
+        return self._ends_at is not None and time.monotonic() > self._ends_at
+
+    def fail(self, error: Exception) -> None:
+        """Remember what went wrong, and wait before the next try; the end of the run is a reason to try at once."""
+        self.error = first_line(error)
+        complain(error)
+        if self.parent_gone.is_set():
+            time.sleep(self._backoff)
+        else:
+            self.parent_gone.wait(self._backoff)
+        self._backoff = min(2 * self._backoff, LONGEST_BACKOFF_SECONDS)
+
+    def succeed(self) -> None:
+        """Forget earlier failures."""
+        self.error, self._backoff = None, FIRST_BACKOFF_SECONDS
+
+
+def complain(error: BaseException) -> None:
+    """Put an error into the log, without secrets."""
+    sys.stderr.write(redact(f"{type(error).__name__}: {error}\n"))
+    sys.stderr.flush()
+
+
+def connect(home: Path, patience: Patience) -> "MlflowClient | None":
+    """Return a client whose store has answered; None if it never did."""
+    while not patience.is_over():
+        try:
+            if not is_local(home):
+                client = open_client(home)
+                client.search_experiments(max_results=1)
+            else:
+                # The first use of a database creates its tables; two processes at once would collide.
+                with hold_lock(home / ".mlflow.lock"):
+                    create_database(home)
+                    client = open_client(home)
+                    client.search_experiments(max_results=1)
+        except Exception as error:  # noqa: BLE001  (whatever MLflow raises, the run goes on and it is tried again)
+            patience.fail(error)
+        else:
+            patience.succeed()
+            return client
+    return None
+
+
+def follow(shipper: Shipper, patience: Patience, pending: Iterator[Path]) -> None:
+    """Ship until the run's finish is shipped, or its parent is gone and the grace is over."""
     sampler = SystemSampler()
-    backoff, given_up_at, error, is_warm = FIRST_BACKOFF_SECONDS, None, None, False
-    while not shipper.state["is_finished"]:
-        if parent_gone.is_set() and given_up_at is None:
-            given_up_at = time.monotonic() + GRACE_SECONDS
+    is_warm = False
+    while not shipper.is_over() and not patience.is_over():
+        is_last_look = patience.parent_gone.is_set()
         try:
             moved = shipper.ship()
             if shipper.state["run_id"] is not None and shipper.state.get("system_metrics", True):
                 sampler.send(shipper.client, shipper.run_id)
-            error, backoff = None, FIRST_BACKOFF_SECONDS
-        except Exception as caught:  # noqa: BLE001  (whatever MLflow raises, the record is kept and tried again)
-            error = first_line(caught)
-            sys.stderr.write(f"{type(caught).__name__}: {caught}\n")
-            time.sleep(backoff)
-            backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
-            moved = False
-        if not moved and error is None:
-            if parent_gone.is_set() and not shipper.count_unsent():
+            if not moved and is_last_look:
                 shipper.end("KILLED")
-                break
-            if not is_warm:
-                warm_up()
-                is_warm = True
-            else:
-                ship_pending(shipper, pending)
-            parent_gone.wait(POLL_SECONDS)
-        if given_up_at is not None and time.monotonic() > given_up_at:
-            break
-    return error
+                return
+        except Exception as error:  # noqa: BLE001  (whatever MLflow raises, the record is kept and tried again)
+            patience.fail(error)
+            continue
+        patience.succeed()
+        if moved:
+            continue
+        if not is_warm:
+            warm_up()
+            is_warm = True
+        else:
+            ship_pending(shipper, pending)
+        patience.parent_gone.wait(POLL_SECONDS)
 
 
 def warm_up() -> None:
@@ -89,13 +144,15 @@ def ship_pending(shipper: Shipper, pending: Iterator[Path]) -> None:
         return
     try:
         with hold_lock(folder / ".outbox.lock", wait=False):
+            with hold_lock(folder / RECORDER_LOCK, wait=False):
+                pass  # Nobody records it any more; a run beside this one ships itself.
             earlier = Shipper(folder, shipper.client, shipper.home)
             earlier.ship()
             earlier.end("KILLED")
-    except (BusyError, LightLMError):
+    except BusyError:
         return
     except Exception as error:  # noqa: BLE001  (an old run must not hurt this one)
-        sys.stderr.write(f"{folder}: {error}\n")
+        complain(error)
 
 
 def list_pending(home: Path, own: Path) -> Iterator[Path]:
@@ -104,11 +161,7 @@ def list_pending(home: Path, own: Path) -> Iterator[Path]:
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
         if folder == own or not (folder / JOURNAL).exists():
             continue
-        try:
-            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            state = {}
-        if not state.get("is_finished"):
+        if not read_state(folder)["is_finished"]:
             yield folder
 
 
@@ -120,25 +173,17 @@ def main(folder: Path) -> None:
     parent_gone = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: parent_gone.set())
     threading.Thread(target=_watch_parent, args=(parent_gone,), daemon=True).start()
-    home = find_home()
+    home, patience = find_home(), Patience(parent_gone)
     with hold_lock(folder / ".outbox.lock"):
-        client, error = None, None
-        try:
-            # The first use of a database creates its tables; two processes at once would collide.
-            with hold_lock(home / ".mlflow.lock"):
-                create_database(home)
-                client = open_client(home)
-                client.search_experiments(max_results=1)
-        except Exception as caught:  # noqa: BLE001  (a server that is away: the loop below tries again)
-            error = first_line(caught)
-            sys.stderr.write(f"{type(caught).__name__}: {caught}\n")
+        client = connect(home, patience)
         if client is None:
-            answer({"done": {"num_unsent": 1, "error": error}})
+            answer({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})
             return
         shipper = Shipper(folder, client, home, tell=answer)
-        error = follow(shipper, parent_gone, list_pending(home, folder))
+        follow(shipper, patience, list_pending(home, folder))
         answer({"run_id": shipper.state["run_id"]})
-        answer({"done": {"num_unsent": shipper.count_unsent(), "error": error}})
+        error = patience.error or shipper.state["refused"]
+        answer({"done": {"num_unsent": count_unsent(folder), "error": error}})
 
 
 def _watch_parent(parent_gone: threading.Event) -> None:

@@ -31,7 +31,9 @@ class TextGenerator(PythonModel):
         if (seed := values.pop("seed", -1)) >= 0:
             torch.manual_seed(seed)
         if values.get("temperature", 1.0) == 0:
-            values = {"max_new_tokens": values.get("max_new_tokens", 128), "do_sample": False}
+            for name in ("temperature", "top_k", "top_p"):
+                values.pop(name, None)
+            values["do_sample"] = False
         else:
             values["do_sample"] = True
         return [self._continue(prompt, values) for prompt in read_prompts(model_input)]

@@ -26,7 +26,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 HIDDEN = "[hidden]"
 
 _NAME = r"(?:password|passwd|passphrase|secret|credentials?|auth_?string|(?:api|access|account|private|secret)[_-]?key)"
-_TOKEN = r"(?:token(?!s)|_pat)"
+_COUNTABLE = r"(?:token(?!s)|_pat)"
 _IS = r"[\\\"']*\s*[=:]\s*"
 
 _SECRETS = (
@@ -42,11 +42,11 @@ _SECRETS = (
     (re.compile(r"(?i)((?:bearer|authorization:\s*\w+) )[A-Za-z0-9._~+/=-]{8,}"), rf"\1{HIDDEN}"),
     # What is called a secret: quoted to the closing quote, else to the next space or comma. A number beside "token" is
     # a count, a null is nothing, and <|...|> is a tokenizer's.
-    (re.compile(rf"(?i)((?:{_NAME}|{_TOKEN}){_IS})(\\?[\"'])(?!<)[^\n]+?\2"), rf"\1\2{HIDDEN}\2"),
+    (re.compile(rf"(?i)((?:{_NAME}|{_COUNTABLE}){_IS})(\\?[\"'])(?!<|\2)[^\n]+?\2"), rf"\1\2{HIDDEN}\2"),
     (re.compile(rf"(?i)({_NAME}{_IS})(?!null\b|none\b)[^\s,;&}}\"'\\\[<]{{3,}}"), rf"\1{HIDDEN}"),
-    (re.compile(rf"(?i)({_TOKEN}{_IS})(?!null\b|none\b|[\d.,]+(?![\w-]))[^\s,;&}}\"'\\\[<]{{6,}}"), rf"\1{HIDDEN}"),
+    (re.compile(rf"(?i)({_COUNTABLE}{_IS})(?!null\b|none\b|[\d.,]+(?![\w-]))[^\s,;&}}\"'\\\[<]{{6,}}"), rf"\1{HIDDEN}"),
 )
-_SECRET_NAME = re.compile(rf"(?i)(?:{_NAME}|{_TOKEN})$")
+_SECRET_NAME = re.compile(rf"(?i)(?:{_NAME}|{_COUNTABLE})$")
 
 
 class RegistrationRequest(BaseModel):
@@ -152,6 +152,5 @@ def _clean_all(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _clean_named(name: str, value: str) -> str:
-    if _SECRET_NAME.search(name) and value not in ("", "None") and not re.fullmatch(r"[\d.,]+", value):
-        return HIDDEN
-    return clean(value)
+    is_harmless = value in ("", "None") or value.startswith("<") or re.fullmatch(r"[\d.,e+-]+", value)
+    return HIDDEN if _SECRET_NAME.search(name) and not is_harmless else clean(value)

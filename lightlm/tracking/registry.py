@@ -3,19 +3,22 @@
 Owns where MLflow's store is, how a version is named by a person, and which version is champion.
 """
 
+import json
 import os
 import re
-import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from lightlm.errors import CorruptError, ModelVersionError, TrackingError
-from lightlm.store.commit import commit_folder, open_commit, publish_file, remove_folder
+from lightlm.errors import LightLMError, ModelVersionError, StoreError, TrackingError
+from lightlm.store.commit import MANIFEST, TEMPORARY, Commit, commit_folder, open_commit, publish_file, remove_folder
 from lightlm.store.home import find_home
+from lightlm.tracking.recorder import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,7 +30,7 @@ MODEL_FOLDER = "model"
 """The name of the Hugging Face folder inside a registered model's artifacts."""
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-_URI = re.compile(rf"^models:/(?P<name>{NAME})(?:@(?P<alias>{NAME})|/(?P<version>[1-9]\d{{0,8}}|latest))$")
+_URI = re.compile(rf"models:/(?P<name>{NAME})(?:@(?P<alias>{NAME})|/(?P<version>[1-9]\d{{0,8}}|latest))")
 
 DEFAULT_NAME = "lightlm"
 
@@ -126,7 +129,7 @@ def parse_model(model: str) -> tuple[str, str | None, str | None]:
     Raises:
         ModelVersionError: it is none of these.
     """
-    found = _URI.match(model)
+    found = _URI.fullmatch(model)
     if found:
         return found["name"], found["alias"], found["version"]
     if re.fullmatch(r"[1-9]\d{0,8}", model):
@@ -146,27 +149,26 @@ def resolve(model: str) -> ModelVersion:
 
     Raises:
         ModelVersionError: there is none; says which there are.
-        TrackingError: MLflow's server cannot be reached.
+        TrackingError: MLflow's store cannot be used.
     """
     name, alias, version = parse_model(model)
     home = find_home()
     if is_local(home) and not (home / "mlflow.db").exists():
         raise ModelVersionError(f"no model is registered under {home}; run `lightlm train` first")
-    client = open_client(home)
-    from mlflow.exceptions import MlflowException
-
-    try:
-        if alias is not None:
-            return describe(client.get_model_version_by_alias(name, alias))
-        if version == "latest":
-            return max(list_versions(name, client), key=lambda v: int(v.version))
-        return describe(client.get_model_version(name, str(version)))
-    except ValueError:
-        raise ModelVersionError(f"{name} has no version; run `lightlm train` first") from None
-    except MlflowException as error:
-        if is_unreachable(error):
-            raise TrackingError(f"MLflow at {tracking_uri(home)} cannot be reached: {first_line(error)}") from None
-        raise ModelVersionError(f"there is no {model}; {_say_existing(client, name)}") from None
+    with explain_failures(home):
+        client = open_client(home)
+        try:
+            if alias is not None:
+                return describe(client.get_model_version_by_alias(name, alias))
+            if version is not None and version != "latest":
+                return describe(client.get_model_version(name, version))
+        except Exception as error:
+            if not is_unknown(error):
+                raise
+        versions = list_versions(name, client)
+        if version == "latest" and versions:
+            return versions[0]
+        raise ModelVersionError(f"there is no {model}; {_say_existing(client, name, versions)}")
 
 
 def download(version: ModelVersion) -> Path:
@@ -174,7 +176,10 @@ def download(version: ModelVersion) -> Path:
 
     Raises:
         ModelVersionError: a file is not what the registry says it is; it is not opened.
+        TrackingError: MLflow's store cannot be used.
     """
+    if not (re.fullmatch(NAME, version.name) and re.fullmatch(r"[1-9]\d{0,8}", version.version)):
+        raise ModelVersionError(f"{version.uri!r} is no version's name; it is not opened")
     home = find_home()
     folder = home / "models" / version.name / version.version
     wanted = version.tags.get(MANIFEST_TAG)
@@ -182,104 +187,65 @@ def download(version: ModelVersion) -> Path:
         try:
             if open_commit(folder, "model").digest == wanted:
                 return folder
-        except CorruptError:
+        except StoreError:
             pass
         remove_folder(folder)
-    open_client(home)
-    import mlflow.artifacts
 
-    fetched = Path(mlflow.artifacts.download_artifacts(version.uri)) / "artifacts" / MODEL_FOLDER
-    try:
-        digest = open_commit(fetched, "model").digest
-    except CorruptError as error:
-        raise ModelVersionError(f"{version.uri} is not as it was registered and is not opened: {error}") from None
-    if digest != wanted:
-        raise ModelVersionError(
-            f"{version.uri} is not as it was registered and is not opened: its manifest is {digest[:16]}..., the "
-            f"registry says {str(wanted)[:16]}...; train or register it again"
+    def fetch(temporary: Path) -> Mapping[str, Any]:
+        # Fetched first and verified then: what is checked here is what is opened later.
+        with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{os.getpid()}-", dir=temporary.parent) as scratch:
+            fetched = _fetch(version, Path(scratch), home)
+            commit = _verify(version, fetched, wanted)
+            for name in json.loads((fetched / MANIFEST).read_bytes())["files"]:
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                (fetched / name).replace(temporary / name)
+        return commit.meta
+
+    return commit_folder(folder, "model", fetch).folder
+
+
+def _fetch(version: ModelVersion, scratch: Path, home: Path) -> Path:
+    with explain_failures(home):
+        open_client(home)
+        import mlflow.artifacts
+
+        return (
+            Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(scratch))) / "artifacts" / MODEL_FOLDER
         )
 
-    def copy(temporary: Path) -> Mapping[str, Any]:
-        for path in fetched.iterdir():
-            if path.name != "manifest.json":
-                shutil.copyfile(path, temporary / path.name)
-        return open_commit(fetched, "model", verify=False).meta
 
-    return commit_folder(folder, "model", copy).folder
+def _verify(version: ModelVersion, fetched: Path, wanted: str | None) -> Commit:
+    refused = f"{version.uri} is not as it was registered and is not opened"
+    try:
+        commit = open_commit(fetched, "model")
+    except StoreError as error:
+        raise ModelVersionError(f"{refused}: {error}") from None
+    if commit.digest != wanted:
+        raise ModelVersionError(
+            f"{refused}: its manifest is {commit.digest[:16]}..., the registry says {str(wanted)[:16]}...; train or "
+            "register it again"
+        )
+    return commit
 
 
 def list_versions(name: str = DEFAULT_NAME, client: "MlflowClient | None" = None) -> list[ModelVersion]:
     """Return all versions of a registered model, newest first.
 
     Raises:
-        TrackingError: MLflow's server cannot be reached.
+        ModelVersionError: `name` cannot be a model's name.
+        TrackingError: MLflow's store cannot be used.
     """
-    home = find_home()
-    if client is None:
-        if is_local(home) and not (home / "mlflow.db").exists():
-            return []
-        client = open_client(home)
     if not re.fullmatch(NAME, name):
         raise ModelVersionError(f"{name!r} is no model's name; wanted letters, digits, dots, dashes")
-    from mlflow.exceptions import MlflowException
-
-    try:
+    home = find_home()
+    if client is None and is_local(home) and not (home / "mlflow.db").exists():
+        return []
+    with explain_failures(home):
+        client = client or open_client(home)
         found = [describe(one) for one in client.search_model_versions(f"name='{name}'")]
-    except MlflowException as error:
-        raise TrackingError(f"MLflow at {tracking_uri(home)} cannot be reached: {first_line(error)}") from None
-    aliases = _aliases(client, name)
+        aliases = _aliases(client, name)
     named = [one.model_copy(update={"aliases": tuple(sorted(aliases.get(one.version, ())))}) for one in found]
     return sorted(named, key=lambda one: int(one.version), reverse=True)
-
-
-def promote(client: "MlflowClient", version: ModelVersion, policy: str, bits_per_byte: float, text_sha256: str) -> str:
-    """Give `version` its aliases by `policy`; return the sentence that says why. The champion's alias moves last."""
-    from mlflow.exceptions import MlflowException
-
-    name = version.name
-    client.set_registered_model_alias(name, CHALLENGER, version.version)
-    try:
-        champion = describe(client.get_model_version_by_alias(name, CHAMPION))
-    except MlflowException:
-        champion = None
-    moves, reason = judge(champion, version.version, policy, bits_per_byte, text_sha256)
-    client.set_model_version_tag(name, version.version, PROMOTION_TAG, reason)
-    if moves:
-        if champion is not None and champion.version != version.version:
-            client.set_registered_model_alias(name, PREVIOUS, champion.version)
-        client.set_registered_model_alias(name, CHAMPION, version.version)
-    return reason
-
-
-def judge(
-    champion: ModelVersion | None, version: str, policy: str, bits_per_byte: float, text_sha256: str
-) -> tuple[bool, str]:
-    """Return whether version `version` becomes champion, and the sentence that says why."""
-    if champion is None:
-        return policy != "never", (
-            f"version {version} is the first champion" if policy != "never" else "promote is never: no champion yet"
-        )
-    if champion.version == version:
-        return True, champion.tags.get(PROMOTION_TAG, f"version {version} is champion")
-    if policy == "never":
-        return False, f"version {champion.version} stays champion: tracking.promote is never"
-    if policy == "always":
-        return True, f"version {version} is champion instead of {champion.version}: tracking.promote is always"
-    if champion.tags.get("text_sha256") != text_sha256:
-        return True, (
-            f"version {version} is champion instead of {champion.version}, which was scored on another text: their "
-            "scores do not compare"
-        )
-    old = float(champion.tags.get("bits_per_byte", "inf"))
-    if bits_per_byte <= old:
-        return True, (
-            f"version {version} is champion: {bits_per_byte:.4f} bits per byte, version {champion.version} has "
-            f"{old:.4f} on the same text"
-        )
-    return False, (
-        f"version {champion.version} stays champion: {old:.4f} bits per byte on the same text, version {version} has "
-        f"{bits_per_byte:.4f}; use it with --model {version}"
-    )
 
 
 def ui_command(home: Path, port: int) -> tuple[list[str], dict[str, str]]:
@@ -312,6 +278,30 @@ def describe(version: Any) -> ModelVersion:
     )
 
 
+@contextmanager
+def explain_failures(home: Path) -> Iterator[None]:
+    """Turn what MLflow, its database and its network raise inside into one sentence.
+
+    Raises:
+        TrackingError: MLflow's store cannot be used.
+    """
+    try:
+        yield
+    except LightLMError:
+        raise
+    except Exception as error:  # noqa: BLE001  (SQLAlchemy, requests and MLflow each raise their own)
+        where = redact(tracking_uri(home))
+        if is_unreachable(error):
+            raise TrackingError(f"MLflow at {where} cannot be reached: {first_line(error)}") from None
+        raise TrackingError(f"MLflow at {where} did not answer as expected: {first_line(error)}") from None
+
+
+def is_unknown(error: Exception) -> bool:
+    """Return whether MLflow says that what was asked for does not exist; an alias is then an invalid value to it."""
+    code = getattr(error, "error_code", "")
+    return code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "not found" in str(error))
+
+
 def is_unreachable(error: Exception) -> bool:
     """Return whether an MLflow error says that its server did not answer."""
     text = str(error)
@@ -319,25 +309,24 @@ def is_unreachable(error: Exception) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error, shortened."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    """Return the first line of an error, shortened, without secrets."""
+    return redact((str(error).strip() or type(error).__name__).splitlines()[0])[:300]
 
 
 def _aliases(client: "MlflowClient", name: str) -> dict[str, list[str]]:
-    from mlflow.exceptions import MlflowException
-
     try:
         by_alias = client.get_registered_model(name).aliases
-    except MlflowException:
-        return {}
+    except Exception as error:
+        if is_unknown(error):
+            return {}
+        raise
     versions: dict[str, list[str]] = {}
     for alias, version in by_alias.items():
         versions.setdefault(str(version), []).append(alias)
     return versions
 
 
-def _say_existing(client: "MlflowClient", name: str) -> str:
-    versions = list_versions(name, client)
+def _say_existing(client: "MlflowClient", name: str, versions: list[ModelVersion]) -> str:
     if not versions:
         others = [one.name for one in client.search_registered_models(max_results=20)]
         known = f"registered models: {', '.join(others)}" if others else "no model is registered"

@@ -5,22 +5,26 @@ key before one is created; the cursor moves only behind what was accepted. Regis
 """
 
 import json
+import math
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightlm.errors import StoreError
 from lightlm.store.commit import write_file
 from lightlm.store.journal import read_journal
 from lightlm.tracking.charts import Point, draw_loss
 from lightlm.tracking.recorder import JOURNAL, RegistrationRequest
-from lightlm.tracking.registry import is_local
+from lightlm.tracking.registry import first_line, is_local, is_unknown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 STATE = "shipped.json"
 RUN_KEY_TAG = "lightlm.run_key"
+REFUSED_TAG = "lightlm.refused"
 
 BATCH_METRICS = 1000
 """Metrics a request: MLflow's limit."""
@@ -30,6 +34,20 @@ REQUIREMENTS = ("torch", "transformers", "safetensors", "tokenizers", "mlflow")
 
 def ignore(record: dict[str, Any]) -> None:
     """Tell nobody: the run is long over."""
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Return how far the shipping of a run has come; what cannot be read is the start: all is told again, once."""
+    state: dict[str, Any] = {"cursor": 0, "run_id": None, "version": None, "is_finished": False, "refused": None}
+    try:
+        return state | json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return state
+
+
+def count_unsent(folder: Path) -> int:
+    """Return how many of a run's records MLflow does not have yet."""
+    return sum(1 for _ in read_journal(folder / JOURNAL, read_state(folder)["cursor"]))
 
 
 class Shipper:
@@ -42,44 +60,75 @@ class Shipper:
         self.client = client
         self.home = home
         self.tell = tell
-        self.state: dict[str, Any] = {"cursor": 0, "run_id": None, "version": None, "is_finished": False}
-        if (folder / STATE).exists():
-            self.state |= json.loads((folder / STATE).read_text(encoding="utf-8"))
+        self.state = read_state(folder)
 
     @property
     def run_id(self) -> str:
         """MLflow's id of the run."""
         return self.state["run_id"]
 
-    def count_unsent(self) -> int:
-        """Return how many records MLflow does not have yet."""
-        return sum(1 for _ in read_journal(self.folder / JOURNAL, self.state["cursor"]))
+    def is_over(self) -> bool:
+        """Return whether MLflow has the run to its end."""
+        return self.state["is_finished"] and next(self._read_new(), None) is None
 
     def ship(self) -> bool:
         """Send what is new; return whether there was anything. Raises what MLflow raises; the cursor then stands."""
-        moved = False
-        for records, cursor in _group(read_journal(self.folder / JOURNAL, self.state["cursor"])):
-            self._send(records)
-            self.state["cursor"] = cursor
-            moved = True
-        if moved:
-            self._save()
+        moved, before = False, dict(self.state)
+        try:
+            for records, cursor in _group(self._read_new()):
+                self._send(records)
+                self.state["cursor"] = cursor
+                moved = True
+        except Exception as error:
+            if is_unknown(error) and self._is_run_unknown():
+                # Another store than the one that had the beginning, or one that lost it: it gets the whole.
+                self.state |= {"cursor": 0, "run_id": None, "version": None, "is_finished": False}
+            raise
+        finally:
+            if self.state != before:
+                self._save()
         return moved
 
     def end(self, status: str) -> None:
-        """Give the run its end state, after a death that left none."""
+        """Give the run its end state, at its last record's time, after a death that left none."""
         if self.state["run_id"] is not None and not self.state["is_finished"]:
-            self.client.set_terminated(self.run_id, status)
+            times = [record["time_ms"] for record, _ in read_journal(self.folder / JOURNAL)]
+            self.client.set_terminated(self.run_id, status, max(times, default=None))
             self.state["is_finished"] = True
             self._save()
 
+    def _read_new(self) -> Iterator[tuple[dict[str, Any], int]]:
+        return read_journal(self.folder / JOURNAL, self.state["cursor"])
+
+    def _is_run_unknown(self) -> bool:
+        if self.state["run_id"] is None:
+            return False
+        try:
+            self.client.get_run(self.run_id)
+        except Exception as error:  # noqa: BLE001  (only the one answer counts)
+            return is_unknown(error)
+        return False
+
     def _send(self, records: list[dict[str, Any]]) -> None:
         kind = records[0]["kind"]
-        if kind == "metrics":
-            self._send_metrics(records)
-            return
-        for record in records:
-            getattr(self, f"_send_{kind}")(record)
+        try:
+            if kind == "metrics":
+                self._send_metrics(records)
+            else:
+                getattr(self, f"_send_{kind}")(records[0])
+        except Exception as error:
+            if kind in ("start", "register", "finish") or not _is_refused(error):
+                raise
+            if len(records) > 1:
+                for record in records:
+                    self._send([record])
+                return
+            # It would be refused for ever, and everything behind it would wait.
+            self._note_refusal(f"MLflow refused a record of {kind}: {first_line(error)}")
+
+    def _note_refusal(self, message: str) -> None:
+        self.state["refused"] = self.state["refused"] or message
+        sys.stderr.write(f"{message}\n")
 
     def _send_start(self, record: dict[str, Any]) -> None:
         self.state["system_metrics"] = record.get("system_metrics", True)
@@ -137,13 +186,21 @@ class Shipper:
         from lightlm.tracking.registration import register
 
         request = RegistrationRequest.model_validate(record["request"])
-        version = register(self.client, self.run_id, request, pin_requirements())
+        try:
+            version = register(self.client, self.run_id, request, pin_requirements())
+        except StoreError as error:
+            # The model's files are gone or damaged, and stay so.
+            self._note_refusal(f"the model is not registered: {first_line(error)}")
+            self.tell({"version": None})
+            return
         self.state["version"] = version.model_dump(mode="json")
         self._save()
         self.tell({"version": self.state["version"]})
 
     def _send_finish(self, record: dict[str, Any]) -> None:
         self._send_plot()
+        if self.state["refused"]:
+            self.client.set_tag(self.run_id, REFUSED_TAG, self.state["refused"])
         self.client.set_terminated(self.run_id, record["status"], record["time_ms"])
         self.state["is_finished"] = True
 
@@ -160,12 +217,12 @@ class Shipper:
         self.client.log_artifact(self.run_id, str(path))
 
     def read_points(self, name: str) -> list[Point]:
-        """Return a metric's course over the whole record: (seconds since the start, value)."""
+        """Return a metric's course over the whole record: (seconds since the start, value); finite values only."""
         points: list[Point] = []
         started = None
         for record, _ in read_journal(self.folder / JOURNAL):
             started = record["time_ms"] if started is None else started
-            if record["kind"] == "metrics" and name in record["values"]:
+            if record["kind"] == "metrics" and math.isfinite(record["values"].get(name, math.nan)):
                 points.append(((record["time_ms"] - started) / 1000, record["values"][name]))
         return points
 
@@ -179,6 +236,9 @@ def find_experiment(client: "MlflowClient", name: str, home: Path) -> str:
 
     found = client.get_experiment_by_name(name)
     if found is not None:
+        if found.lifecycle_stage == "deleted":
+            # Its name stays taken, and it takes no runs: without this no run would ever be told again.
+            client.restore_experiment(found.experiment_id)
         return found.experiment_id
     location = (home / "mlartifacts").as_uri() if is_local(home) else None
     try:
@@ -190,6 +250,11 @@ def find_experiment(client: "MlflowClient", name: str, home: Path) -> str:
         if found is None:
             raise
         return found.experiment_id
+
+
+def _is_refused(error: Exception) -> bool:
+    """Return whether MLflow will say the same however often it is asked; a server that is away says nothing."""
+    return getattr(error, "error_code", "") in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
 
 
 def pin_requirements() -> list[str]:

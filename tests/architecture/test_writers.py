@@ -17,7 +17,6 @@ EXCUSED: dict[str, str] = {
     "lightlm/data/tokenizer.py": "writes the tokenizer's files into the folder that open_stage hands it",
     "lightlm/data/shards.py": "streams tokens into the folder that open_stage hands it",
     "lightlm/model/hugging_face.py": "writes the model's files into the folder that commit_folder hands it",
-    "lightlm/tracking/registry.py": "copies a version's files into the folder that commit_folder hands it",
     "lightlm/tracking/outbox.py": "opens the log that the shipping process's own output goes to",
     "lightlm/training/supervisor.py": "opens the log that the worker's own output goes to",
 }

@@ -9,10 +9,10 @@ import pytest
 
 from lightlm.errors import ModelVersionError
 from lightlm.tracking.outbox import Outbox
+from lightlm.tracking.registration import judge
 from lightlm.tracking.registry import (
     ModelVersion,
     download,
-    judge,
     list_versions,
     parse_model,
     resolve,
