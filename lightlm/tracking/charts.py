@@ -40,6 +40,6 @@ def draw_loss(path: Path, losses: Sequence[Point], scores: Sequence[Point], titl
 
 def smooth(values: Sequence[float]) -> list[float]:
     """Return the mean of each value and its neighbours, over about a thirtieth of them in all."""
-    reach = max(1, len(values) // 60)
+    reach = len(values) // 60
     windows = (values[max(0, index - reach) : index + reach + 1] for index in range(len(values)))
     return [sum(window) / len(window) for window in windows]

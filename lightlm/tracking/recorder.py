@@ -97,7 +97,7 @@ class Recorder:
             "start",
             durable=True,
             name=clean(name),
-            experiment=experiment,
+            experiment=clean(experiment),
             run_key=self.folder.name,
             system_metrics=system_metrics,
             tags=_clean_all(tags),

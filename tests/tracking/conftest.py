@@ -1,6 +1,7 @@
 """A tiny model's committed folder, and a recorded run, for the tests of the tracking room."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
 from lightlm.store.commit import commit_folder
 from lightlm.tracking.recorder import Recorder, RegistrationRequest
+from lightlm.tracking.registry import create_database
 
 SAMPLING = {"max_new_tokens": 8, "temperature": 0.8, "top_k": 50, "top_p": 0.95, "repetition_penalty": 1.0}
 
@@ -60,8 +62,24 @@ def request_for(model_folder: Path) -> Callable[..., RegistrationRequest]:
     return choose
 
 
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without any run: making one takes two seconds."""
+    folder = tmp_path_factory.mktemp("database")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        create_database(folder)
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
-def recorded(home: Path, request_for: Callable[..., RegistrationRequest]) -> Callable[..., Path]:
+def database(home: Path, new_database: Path) -> Path:
+    """The MLflow database of this test's home."""
+    return Path(shutil.copyfile(new_database, home / "mlflow.db"))
+
+
+@pytest.fixture
+def recorded(home: Path, database: Path, request_for: Callable[..., RegistrationRequest]) -> Callable[..., Path]:
     """Return a function that records a whole run under the home and gives its folder."""
 
     def record(key: str = "run-1", steps: int = 30, *, is_finished: bool = True, **request: object) -> Path:

@@ -1,58 +1,165 @@
-"""Tests of the run's own record: everything with its time, no secret."""
+"""Tests of the run's own record: everything with its time, no secret, no network."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from lightlm.errors import BusyError
 from lightlm.store.journal import read_journal
 from lightlm.tracking.recorder import JOURNAL, Recorder, RegistrationRequest, redact
 
+# (what must not be left, where it stands)
 SECRETS = [
-    "hf_abcdefghijklmnopqrstuvwxyz",
-    "ghp_0123456789abcdefghij",
-    "AKIAABCDEFGHIJKLMNOP",
-    "sk-0123456789abcdefghij",
-    "alice:sesame42",
-    "verysecretvalue",
+    ("hf_abcdefghijklmnopqrstuvwxyz", "pushed with hf_abcdefghijklmnopqrstuvwxyz today"),
+    ("ghp_0123456789abcdefghij", "https://example.org/?t=ghp_0123456789abcdefghij"),
+    ("github_pat_11ABCDEFG0123456789", "github_pat_11ABCDEFG0123456789"),
+    ("glpat-abcdefghij0123456789", "glpat-abcdefghij0123456789"),
+    ("xoxb-123456789012-abcdef", "xoxb-123456789012-abcdef"),
+    ("sk-proj-0123456789abcdefghij", "sk-proj-0123456789abcdefghij"),
+    ("AKIAABCDEFGHIJKLMNOP", "AKIAABCDEFGHIJKLMNOP"),
+    ("eyJzdWIiOiIxMjM0In0", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"),
+    ("MIIEvQIBADANBg", "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n-----END PRIVATE KEY-----"),
+    ("sesame42", "https://alice:sesame42@host/x"),
+    ("s@same42", "postgresql+psycopg://alice:s@same42@host:5432/mlflow"),
+    ("sesame42", "redis://:sesame42@host"),
+    ("0a1b2c3d4e5f", "https://0a1b2c3d4e5f@github.com/a/b"),
+    ("9f8e7d6c5b", "https://bucket/data.parquet?X-Amz-Date=1&X-Amz-Signature=9f8e7d6c5b&z=1"),
+    ("9f8e7d6c5b", "https://account.blob.core.windows.net/data?sv=1&sig=9f8e7d6c5b%3D"),
+    ("sesame42value", "Authorization: Bearer sesame42value"),
+    ("YWxpY2U6c2VzYW1l", "Authorization: Basic YWxpY2U6c2VzYW1l"),
+    ("sesame42", "token=sesame42 and more"),
+    ("sesame42", "HF_TOKEN=sesame42"),
+    ("wJalrXUtnFEMI/K7MDENG", "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG"),
+    ("sesame", "password: sesame"),
+    ("open, sesame", '{"password": "open, sesame", "steps": 3}'),
+    ("sesame42", '{"token":"sesame42"}'),
+    ("sesame42", json.dumps(json.dumps({"api_key": "sesame42"}))),
+    ("sesame42", "{'apiKey': 'sesame42'}"),
 ]
+
+HARMLESS = [
+    "generation.max_new_tokens=128, SHA-256 a3c995f97e3c638c, tokens_per_second: 31000.25",
+    "models:/lightlm@champion at http://127.0.0.1:5000/#/models",
+    "file:///home/somebody/data@v2/train.parquet; hf://datasets/a/b@main",
+    "loss in nats a token: 3.141592, end_of_text_token: <|endoftext|>",
+    '{"token": "<|endoftext|>", "password": null, "secret": "", "steps": 3}',
+    "The basic understanding of tokens: many. A task-oriented text, risk-averse and disk-bound.",
+]
+
+
+def write_everywhere(recorder: Recorder, request: RegistrationRequest, text: str) -> None:
+    recorder.start_run(f"train {text}", f"experiment {text}", {"mlflow.source.name": text}, text)
+    recorder.log_params({"dataset.source": text})
+    recorder.set_tags({"url": text})
+    recorder.log_text(text, "plan.json")
+    recorder.log_dataset({"name": text, "digest": "d", "source": text, "notice": text})
+    recorder.describe(text)
+    recorder.register(request.model_copy(update={"description": text, "tags": {"origin": text}}))
 
 
 def test_records_come_back_in_order_with_their_kinds_and_times(
     tmp_path: Path, request_for: Callable[..., RegistrationRequest]
 ) -> None:
-    recorder = Recorder(tmp_path)
-    recorder.start_run("name", "lightlm", {}, "text")
+    recorder = Recorder(tmp_path / "run-7")
+    recorder.start_run("name", "lightlm", {"mlflow.user": "somebody"}, "text")
+    recorder.log_params({"training.seed": 0})
     recorder.log_metrics({"train/loss": 2.5}, 3)
     recorder.register(request_for())
     recorder.finish("FINISHED")
     recorder.close()
-    records = [record for record, _ in read_journal(tmp_path / JOURNAL)]
-    assert [record["kind"] for record in records] == ["start", "metrics", "register", "finish"]
-    assert records[1]["values"] == {"train/loss": 2.5}
-    assert records[1]["step"] == 3
+    records = [record for record, _ in read_journal(tmp_path / "run-7" / JOURNAL)]
+    assert [record["kind"] for record in records] == ["start", "params", "metrics", "register", "finish"]
+    assert records[0]["run_key"] == "run-7"
+    assert records[0]["tags"] == {"mlflow.user": "somebody"}
+    assert records[1]["values"] == {"training.seed": "0"}
+    assert (records[2]["values"], records[2]["step"]) == ({"train/loss": 2.5}, 3)
+    assert RegistrationRequest.model_validate(records[3]["request"]) == request_for()
+    assert records[4]["status"] == "FINISHED"
     times = [record["time_ms"] for record in records]
     assert times == sorted(times)
 
 
-@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(("secret", "text"), SECRETS)
 def test_a_secret_is_hidden_wherever_it_stands(
-    tmp_path: Path, request_for: Callable[..., RegistrationRequest], secret: str
+    tmp_path: Path, request_for: Callable[..., RegistrationRequest], secret: str, text: str
 ) -> None:
-    text = f"https://{secret}@host/x" if ":" in secret else f"token={secret} and more"
     recorder = Recorder(tmp_path)
-    recorder.start_run("n", "lightlm", {"mlflow.source.name": text}, text)
-    recorder.log_params({"dataset.source": text})
-    recorder.set_tags({"url": text})
-    recorder.log_text(text, "plan.json")
-    recorder.log_dataset({"name": "n", "digest": "d", "source": text})
-    recorder.describe(text)
-    recorder.register(request_for().model_copy(update={"description": text, "tags": {"origin": text}}))
+    write_everywhere(recorder, request_for(), text)
     recorder.close()
-    assert secret.encode() not in (tmp_path / JOURNAL).read_bytes()
-    assert secret not in redact(text)
+    assert secret not in (tmp_path / JOURNAL).read_text("utf-8")
+    assert "[hidden]" in redact(text)
+    assert redact(redact(text)) == redact(text)
 
 
-def test_what_is_no_secret_stays(tmp_path: Path) -> None:
-    text = "generation.max_new_tokens=128, SHA-256 a3c995f97e3c638c, tokens_per_second: 31000.25"
+@pytest.mark.parametrize("name", ["hub.token", "HF_TOKEN", "db_password", "client.secret", "service.api_key"])
+def test_a_value_is_hidden_by_its_name(tmp_path: Path, name: str) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.log_params({name: "sesame 42"})
+    recorder.set_tags({name: "sesame 42"})
+    recorder.close()
+    assert b"sesame" not in (tmp_path / JOURNAL).read_bytes()
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
+
+
+def test_counts_and_tokenizers_tokens_stay_though_their_names_end_in_token(tmp_path: Path) -> None:
+    params = {"flops_per_token": "1.5e+08", "tokenizer.end_of_text_token": "<|endoftext|>", "hub.token": "None"}
+    recorder = Recorder(tmp_path)
+    recorder.log_params(params)
+    recorder.close()
+    assert next(read_journal(tmp_path / JOURNAL))[0]["values"] == params
+
+
+def test_a_long_text_without_spaces_is_looked_through_all_the_same() -> None:
+    assert redact("ab-" * 300_000 + " password=sesame").endswith("password=[hidden]")
+
+
+def test_what_databases_refuse_is_replaced(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.log_dataset({"name": "caf\udce9.txt", "digest": "d", "source": "a\0b"})
+    recorder.close()
+    values = next(read_journal(tmp_path / JOURNAL))[0]["values"]
+    assert values["source"] == "a\ufffdb"
+    assert values["name"].encode().decode() == values["name"], "it can be written as UTF-8"
+    assert values["name"].startswith("caf\ufffd")
+
+
+def test_two_processes_do_not_record_one_run(tmp_path: Path) -> None:
+    first = Recorder(tmp_path)
+    with pytest.raises(BusyError, match=str(os.getpid())):
+        Recorder(tmp_path)
+    first.close()
+    Recorder(tmp_path).close()
+
+
+RECORD = """
+import sys
+reached = []
+sys.addaudithook(lambda event, args: reached.append(event) if event.startswith("socket.") else None)
+from pathlib import Path
+from lightlm.tracking.recorder import Recorder
+recorder = Recorder(Path(sys.argv[1]))
+recorder.start_run("name", "lightlm", {}, "")
+recorder.log_metrics({"train/loss": 1.0}, 1)
+recorder.log_text("text", "a.txt")
+recorder.finish("FINISHED")
+recorder.close()
+assert reached == [], reached
+assert "mlflow" not in sys.modules and "torch" not in sys.modules
+"""
+
+
+def test_recording_opens_no_socket_and_imports_no_mlflow(tmp_path: Path) -> None:
+    environment = os.environ | {"MLFLOW_TRACKING_URI": "http://192.0.2.1:5000"}
+    command = [sys.executable, "-c", RECORD, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(read_journal(tmp_path / JOURNAL))) == 4
