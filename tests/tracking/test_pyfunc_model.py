@@ -22,6 +22,8 @@ mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/lightlm@champion")
 greedy = {"temperature": 0.0, "max_new_tokens": 6}
 assert model.predict(["the old river"], params=greedy) == model.predict(["the old river"], params=greedy)
+plain = model.predict(["the old river"], params=greedy)
+assert model.predict(["the old river"], params=greedy | {"repetition_penalty": 50.0}) != plain
 seeded = {"seed": 3, "max_new_tokens": 6}
 first, second = (model.predict(["the old", "stone " * 50], params=seeded) for _ in range(2))
 assert first == second and len(first) == 2 and all(isinstance(text, str) for text in first)
@@ -29,6 +31,7 @@ assert len(model.predict(["the old"], params={"max_new_tokens": 1})[0]) <= 12
 import pandas
 table = pandas.DataFrame({"prompt": ["the old", "river"]})
 assert model.predict(table, params=seeded) == model.predict(["the old", "river"], params=seeded)
+assert model.predict(["the old"], params=seeded) != model.predict(["the old"], params=seeded | {"seed": 4})
 assert model.metadata.signature.params.to_dict()
 assert not any(name.partition(".")[0] == "lightlm" for name in sys.modules)
 print("fine")
@@ -42,7 +45,7 @@ def test_the_version_is_loaded_and_asked_without_lightlm(home: Path, recorded: C
     done = subprocess.run(
         [sys.executable, "-c", PREDICT, tracking_uri(home), str(Path(__file__).resolve().parents[2])],
         env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
-        cwd=home, capture_output=True, text=True, timeout=120, check=False,
+        cwd=home,capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.endswith("fine\n")

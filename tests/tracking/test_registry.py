@@ -1,35 +1,36 @@
-"""Tests of the registry: names, aliases and their reasons, and files that are checked before they are opened."""
+"""Tests of the registry: names, what there is, and files that are checked before they are opened."""
 
+import json
 import shutil
+import socket
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from lightlm.errors import ModelVersionError
-from lightlm.tracking.outbox import Outbox
-from lightlm.tracking.registration import judge
+from lightlm.errors import ModelVersionError, TrackingError
 from lightlm.tracking.registry import (
     ModelVersion,
+    create_database,
     download,
     list_versions,
+    open_client,
     parse_model,
     resolve,
 )
+from lightlm.tracking.shipper import Shipper
 
 
-def version(number: str, **tags: str) -> ModelVersion:
-    return ModelVersion(name="lightlm", version=number, run_id="r", aliases=(), tags=tags, created_at=datetime.now(UTC))
+@pytest.fixture
+def register(home: Path, recorded: Callable[..., Path]) -> Callable[..., ModelVersion]:
+    """Return a function that records a run, ships it, and gives its version."""
 
+    def ship(key: str, **request: object) -> ModelVersion:
+        shipper = Shipper(recorded(key, steps=1, **request), open_client(home), home)
+        shipper.ship()
+        return ModelVersion.model_validate(shipper.state["version"])
 
-def register(folder: Path) -> ModelVersion:
-    outbox = Outbox.start(folder)
-    found = outbox.wait_for_version(60)
-    shipment = outbox.close()
-    assert shipment.error is None
-    assert found is not None
-    return found
+    return ship
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,10 @@ def test_a_model_is_named_in_several_ways(written: str, meant: tuple) -> None:
         "models:/../x",
         "models:/a@",
         "models:/a/0",
+        "models:/lightlm@champion\n",
+        "models:/lightlm/latest\n",
+        "models:/-x/1",
+        "models:/a/1/../../b",
         "a b",
         "\x1b[31m",
         "m\n",
@@ -68,63 +73,148 @@ def test_what_is_no_models_name_is_refused(written: str) -> None:
         parse_model(written)
 
 
-@pytest.mark.parametrize(
-    ("champion", "policy", "bits", "text", "moves", "words"),
-    [
-        (None, "better", 2.0, "t", True, "first champion"),
-        (None, "never", 2.0, "t", False, "never"),
-        (version("1", bits_per_byte="1.5", text_sha256="t"), "better", 1.4, "t", True, "1.4000 bits per byte"),
-        (version("1", bits_per_byte="1.5", text_sha256="t"), "better", 1.6, "t", False, "version 1 stays champion"),
-        (version("1", bits_per_byte="1.5", text_sha256="u"), "better", 9.9, "t", True, "another text"),
-        (version("1", bits_per_byte="1.5", text_sha256="t"), "always", 9.9, "t", True, "always"),
-        (version("1", bits_per_byte="1.5", text_sha256="t"), "never", 0.1, "t", False, "never"),
-    ],
-)
-def test_the_champion_changes_by_a_rule_with_a_reason(
-    champion: ModelVersion | None, policy: str, bits: float, text: str, moves: bool, words: str
-) -> None:
-    moved, reason = judge(champion, "2", policy, bits, text)
-    assert moved == moves
-    assert words in reason
-
-
-def test_without_any_model_a_person_is_told_to_train() -> None:
-    with pytest.raises(ModelVersionError, match="run `lightlm train` first"):
+def test_without_any_model_a_person_is_told_to_train(home: Path, database: Path) -> None:
+    with pytest.raises(ModelVersionError, match="no model is registered; run `lightlm train` first"):
         resolve("models:/lightlm@champion")
+    database.unlink()
+    for model in ("models:/lightlm@champion", "3", "models:/lightlm/latest"):
+        with pytest.raises(ModelVersionError, match="run `lightlm train` first"):
+            resolve(model)
     assert list_versions() == []
+    assert not database.exists(), "asking creates nothing"
 
 
-def test_versions_aliases_and_files_of_two_runs(home: Path, recorded: Callable[..., Path]) -> None:
-    first = register(recorded("run-1", bits_per_byte=1.5))
-    second = register(recorded("run-2", bits_per_byte=1.6))
-    third = register(recorded("run-3", bits_per_byte=1.4))
-    assert [v.version for v in list_versions()] == ["3", "2", "1"]
+def test_versions_are_found_by_number_alias_and_latest(register: Callable[..., ModelVersion]) -> None:
+    first = register("run-1", bits_per_byte=1.5)
+    second = register("run-2", bits_per_byte=1.6)
+    third = register("run-3", bits_per_byte=1.4)
     assert first.aliases == ("challenger", "champion")
+    assert second.aliases == ("challenger",)
+    assert [(v.version, v.aliases) for v in list_versions()] == [
+        ("3", ("challenger", "champion")),
+        ("2", ()),
+        ("1", ("previous",)),
+    ]
     assert resolve("models:/lightlm@champion").version == third.version == "3"
     assert resolve("previous").version == "1"
-    assert second.tags["lightlm.promotion"].startswith("version 1 stays champion")
-    assert resolve("models:/lightlm/2").tags["bits_per_byte"] == "1.6"
+    assert resolve("2").version == resolve("models:/lightlm/2").version == "2"
+    assert resolve("lightlm").version == "3"
     assert resolve("models:/lightlm/latest").version == "3"
+    assert second.tags["lightlm.promotion"].startswith("version 1 stays champion")
+    assert resolve("2").tags["bits_per_byte"] == "1.6"
     for unknown in ("models:/lightlm/99", "models:/lightlm@nobody"):
         with pytest.raises(ModelVersionError, match=r"has the versions 3 \(challenger, champion\), 2, 1 \(previous\)"):
             resolve(unknown)
-    with pytest.raises(ModelVersionError, match="registered models: lightlm"):
-        resolve("models:/other@champion")
+    for unknown in ("models:/other@champion", "models:/other/latest", "models:/other/1"):
+        with pytest.raises(ModelVersionError, match="registered models: lightlm; run `lightlm train` first"):
+            resolve(unknown)
 
-    folder = download(third)
-    assert folder == home / "models" / "lightlm" / "3"
-    assert (folder / "model.safetensors").exists()
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
-    assert download(third) == folder, "a damaged copy is fetched again"
-    stored = next((home / "mlartifacts").rglob("model.safetensors"))
-    assert stored.is_relative_to(home)
 
-    for path in (home / "mlartifacts").rglob("model.safetensors"):
-        content = bytearray(path.read_bytes())
-        content[-1] ^= 1
-        path.write_bytes(bytes(content))
-    shutil.rmtree(folder)
-    with pytest.raises(ModelVersionError, match="not as it was registered and is not opened"):
-        download(third)
-    assert not folder.exists()
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def find_stored(home: Path, name: str) -> Path:
+    (path,) = (home / "mlartifacts").rglob(f"model/{name}")
+    return path
+
+
+def test_a_version_is_cached_and_a_damaged_copy_is_fetched_again(
+    home: Path, register: Callable[..., ModelVersion], model_folder: Path
+) -> None:
+    version = register("run-1")
+    folder = download(version)
+    assert folder == home / "models" / "lightlm" / "1"
+    names = {path.name for path in model_folder.iterdir()}
+    assert {path.name for path in folder.iterdir()} == names
+    for damage in (flip, Path.unlink, lambda path: path.write_bytes(b"")):
+        for name in ("model.safetensors", "manifest.json", "config.json"):
+            damage(folder / name)
+            assert download(version) == folder
+            assert (folder / name).read_bytes() == (model_folder / name).read_bytes() or name == "manifest.json"
+    shutil.rmtree(home / "mlartifacts")
+    assert download(version) == folder, "a sound copy needs no server"
+    assert [path.name for path in folder.parent.iterdir()] == ["1"], "nothing is left beside it"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_changed_file_in_the_store_is_not_opened(
+    home: Path, register: Callable[..., ModelVersion], name: str
+) -> None:
+    version = register("run-1")
+    flip(find_stored(home, name))
+    with pytest.raises(ModelVersionError, match=f"not as it was registered and is not opened.*{name}"):
+        download(version)
+    assert not (home / "models" / "lightlm" / "1").exists()
+
+
+def test_a_changed_file_with_a_manifest_to_match_is_not_opened(
+    home: Path, register: Callable[..., ModelVersion]
+) -> None:
+    version = register("run-1")
+    from lightlm.store.commit import hash_file
+
+    config, manifest = find_stored(home, "config.json"), find_stored(home, "manifest.json")
+    flip(config)
+    table = json.loads(manifest.read_bytes())
+    table["files"]["config.json"]["sha256"] = hash_file(config)
+    manifest.write_text(json.dumps(table))
+    with pytest.raises(ModelVersionError, match="the registry says"):
+        download(version)
+    table["files"]["../../stolen"] = table["files"].pop("config.json")
+    manifest.write_text(json.dumps(table))
+    with pytest.raises(ModelVersionError, match="outside its folder"):
+        download(version)
+    manifest.unlink()
+    with pytest.raises(ModelVersionError, match="not as it was registered"):
+        download(version)
+    assert not (home / "models" / "lightlm" / "1").exists()
+
+
+def test_a_file_that_nobody_registered_is_left_behind(home: Path, register: Callable[..., ModelVersion]) -> None:
+    version = register("run-1")
+    (find_stored(home, "config.json").parent / "modeling_evil.py").write_text("raise SystemExit")
+    assert not (download(version) / "modeling_evil.py").exists()
+
+
+@pytest.mark.parametrize(("name", "number"), [("../../x", "1"), ("lightlm", "../1"), ("a/b", "1"), ("lightlm", "")])
+def test_a_server_cannot_choose_where_files_go(register: Callable[..., ModelVersion], name: str, number: str) -> None:
+    version = register("run-1").model_copy(update={"name": name, "version": number})
+    with pytest.raises(ModelVersionError, match="is not opened"):
+        download(version)
+
+
+def test_a_name_that_would_be_a_filter_is_refused() -> None:
+    with pytest.raises(ModelVersionError, match="is no model's name"):
+        list_versions("x' or name like '%")
+
+
+def test_a_server_that_is_away_is_said_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://alice:sesame42@127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for ask in (lambda: resolve("models:/lightlm@champion"), lambda: resolve("latest"), list_versions):
+        with pytest.raises(TrackingError, match=rf"http://\[hidden\]@127.0.0.1:{port} cannot be reached") as caught:
+            ask()
+        assert "sesame42" not in str(caught.value)
+
+
+def test_a_database_that_is_none_is_said(database: Path) -> None:
+    database.write_bytes(b"this is no database" * 1000)
+    with pytest.raises(TrackingError, match=r"mlflow\.db did not answer as expected"):
+        resolve("models:/lightlm@champion")
+    with pytest.raises(TrackingError):
+        list_versions()
+
+
+def test_a_half_made_database_is_made_anew(home: Path) -> None:
+    (home / ".mlflow.db.new").write_bytes(b"half")
+    create_database(home)
+    assert open_client(home).search_experiments()
+    written = (home / "mlflow.db").stat().st_mtime_ns
+    create_database(home)
+    assert (home / "mlflow.db").stat().st_mtime_ns == written
