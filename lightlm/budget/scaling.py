@@ -1,6 +1,6 @@
 """Rules of scale: what loss a size and an amount of text reach, and which vocabulary, batch and rates suit them.
 
-Pure arithmetic over the constants of calibration.json, which benchmarks/calibrate.py measures. No torch.
+Pure arithmetic over the constants of calibration.json, which benchmarks/calibrate.py measures anew. No torch.
 Source: the parametric law of Hoffmann et al. (arXiv 2203.15556) with the value of repeated text of
 Muennighoff et al. (arXiv 2305.16264), in bits per byte instead of nats a token.
 """

@@ -1,5 +1,6 @@
-"""Tests of shipping a run's record to MLflow: all of it, once, whatever happens to the process."""
+"""Tests of the process that ships a run's record: all of it, once, whatever happens to it."""
 
+import json
 import os
 import signal
 import time
@@ -8,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib import image
 
-from lightlm.store.commit import write_file
-from lightlm.tracking.outbox import Outbox
+from lightlm.store.journal import read_journal
+from lightlm.tracking.outbox import Outbox, Shipment
+from lightlm.tracking.recorder import JOURNAL, Recorder, RegistrationRequest
 from lightlm.tracking.registry import open_client
-from lightlm.tracking.shipper import RUN_KEY_TAG, STATE
+from lightlm.tracking.shipper import RUN_KEY_TAG, STATE, read_state
 
 
-def ship(folder: Path) -> Any:
-    outbox = Outbox.start(folder)
-    return outbox.close(60)
+def ship(folder: Path) -> Shipment:
+    return Outbox.start(folder).close(90)
 
 
 def find_run(home: Path, key: str) -> Any:
@@ -30,82 +32,115 @@ def find_run(home: Path, key: str) -> Any:
 
 
 def steps_of(home: Path, run_id: str, name: str) -> list[int]:
-    return [metric.step for metric in open_client(home).get_metric_history(run_id, name)]
+    return sorted(metric.step for metric in open_client(home).get_metric_history(run_id, name))
 
 
-def test_a_run_is_told_whole(home: Path, recorded: Callable[..., Path]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+
+
+def test_a_run_is_told_whole_to_a_database_that_was_not_there(
+    home: Path, recorded: Callable[..., Path], database: Path
+) -> None:
+    database.unlink()
     shipment = ship(recorded("run-1", steps=30))
     run, client = find_run(home, "run-1"), open_client(home)
     assert (shipment.run_id, shipment.num_unsent, shipment.error) == (run.info.run_id, 0, None)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"training.seed": "0", "plan.model.num_layers": "1"}
     assert run.data.tags["mlflow.note.content"] == "done"
+    assert run.data.tags["mlflow.user"] == "somebody"
     assert steps_of(home, run.info.run_id, "train/loss") == list(range(1, 31))
     assert steps_of(home, run.info.run_id, "validation/bits_per_byte") == [10, 20, 30]
-    dataset = run.inputs.dataset_inputs[0].dataset
+    (dataset,) = [one.dataset for one in run.inputs.dataset_inputs]
     assert (dataset.name, dataset.digest) == ("stories", "0123abcd")
+    assert json.loads(dataset.profile) == {"num_documents": 60}
     artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert {"plan.json", "loss.png"} <= artifacts
-    picture = next((home / "mlartifacts").rglob("loss.png")).read_bytes()
-    assert picture.startswith(b"\x89PNG")
+    assert next((home / "mlartifacts").rglob("plan.json")).read_text() == '{"plan": 1}'
+    picture = image.imread(next((home / "mlartifacts").rglob("loss.png")))
+    assert picture.shape[0] > 300
+    assert picture.std() > 0.01, "it is not blank"
     assert not (Path.cwd() / "mlruns").exists()
 
 
-def test_telling_it_again_changes_nothing(home: Path, recorded: Callable[..., Path]) -> None:
-    folder = recorded("run-1", steps=12)
-    ship(folder)
-    run_id = find_run(home, "run-1").info.run_id
-    write_file(folder / STATE, b'{"cursor": 0, "run_id": null, "version": null, "is_finished": false}')
-    ship(folder)
-    assert find_run(home, "run-1").info.run_id == run_id
-    assert steps_of(home, run_id, "train/loss") == list(range(1, 13))
-    assert len(open_client(home).search_model_versions("name='lightlm'")) == 1
+def test_the_version_is_told_while_the_outbox_goes_on(
+    home: Path, recorded: Callable[..., Path], request_for: Callable[..., RegistrationRequest]
+) -> None:
+    folder = recorded("run-1", steps=3, is_finished=False)
+    recorder = Recorder(folder)
+    outbox = Outbox.start(folder)
+    recorder.register(request_for())
+    version = outbox.wait_for_version(60)
+    assert version is not None
+    assert version.aliases == ("challenger", "champion")
+    recorder.finish("FINISHED")
+    recorder.close()
+    shipment = outbox.close(60)
+    assert (shipment.run_id, shipment.num_unsent, shipment.error) == (version.run_id, 0, None)
+    assert outbox.wait_for_version(60) == version
 
 
-@pytest.mark.parametrize("seconds", [0.4, 1.6, 2.6, 3.2])
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.2, 2.9])
 def test_a_killed_outbox_is_made_up_for_by_the_next(home: Path, recorded: Callable[..., Path], seconds: float) -> None:
-    folder = recorded("run-1", steps=200)
+    folder = recorded("run-1", steps=1500)
     outbox = Outbox.start(folder)
     time.sleep(seconds)
     os.kill(outbox._process.pid, signal.SIGKILL)
-    outbox.close(5)
-    shipment = ship(folder)
-    assert shipment.num_unsent == 0
+    cut = outbox.close(5)
+    unsent = list(read_journal(folder / JOURNAL, read_state(folder)["cursor"]))
+    assert cut.num_unsent == len(unsent) or cut.error is None, "it was over before it was killed"
+    assert ship(folder).num_unsent == 0
     run = find_run(home, "run-1")
-    assert steps_of(home, run.info.run_id, "train/loss") == list(range(1, 201))
+    assert steps_of(home, run.info.run_id, "train/loss") == list(range(1, 1501))
     assert len(open_client(home).search_model_versions("name='lightlm'")) == 1
     assert run.info.status == "FINISHED"
 
 
-def test_a_run_that_died_is_ended_and_sent_by_the_next_run(home: Path, recorded: Callable[..., Path]) -> None:
-    recorded("run-1", steps=5, is_finished=False)
-    folder = recorded("run-2", steps=3, is_finished=False)
+def test_a_dead_outbox_is_noticed_and_its_records_counted(recorded: Callable[..., Path]) -> None:
+    folder = recorded("run-1", steps=7)
     outbox = Outbox.start(folder)
-    deadline = time.monotonic() + 60
-    state = home / "runs" / "run-1" / STATE
-    while not (state.exists() and b'"is_finished": true' in state.read_bytes()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    outbox.close(30)
-    died = find_run(home, "run-1")
+    os.kill(outbox._process.pid, signal.SIGKILL)
+    assert outbox.wait_for_version(3600) is None, "and nobody waits an hour for it"
+    shipment = outbox.close(3600)
+    assert shipment.num_unsent == len(list(read_journal(folder / JOURNAL)))
+    assert "ended early" in str(shipment.error)
+
+
+def test_what_an_earlier_run_left_is_sent_by_the_next(home: Path, recorded: Callable[..., Path]) -> None:
+    recorded("run-1", steps=5, is_finished=False)
+    recorded("run-2", steps=4, is_finished=True)
+    recorded("run-3", steps=6, is_finished=False)
+    beside = Recorder(home / "runs" / "run-3")
+    folder = recorded("run-4", steps=3, is_finished=False)
+    recorder = Recorder(folder)
+    outbox = Outbox.start(folder)
+    for key in ("run-1", "run-2"):
+        wait_until(lambda key=key: read_state(home / "runs" / key)["is_finished"])
+    died, late = find_run(home, "run-1"), find_run(home, "run-2")
     assert died.info.status == "KILLED"
     assert steps_of(home, died.info.run_id, "train/loss") == [1, 2, 3, 4, 5]
-    assert find_run(home, "run-2").info.status == "KILLED", "its parent left without an end"
-
-
-def test_an_earlier_runs_version_is_not_taken_for_this_ones(home: Path, recorded: Callable[..., Path]) -> None:
-    recorded("run-1", steps=3)
-    folder = recorded("run-2", steps=3, is_finished=False)
-    outbox = Outbox.start(folder)
-    assert outbox.wait_for_version(8) is None
-    outbox.close(30)
-    assert len(open_client(home).search_model_versions("name='lightlm'")) == 1
+    assert late.info.status == "FINISHED"
+    assert outbox.wait_for_version(0.5) is None, "an earlier run's version is not this one's"
+    assert [v.run_id for v in open_client(home).search_model_versions("name='lightlm'")] == [late.info.run_id]
+    recorder.close()
+    outbox.close(60)
+    assert find_run(home, "run-4").info.status == "KILLED", "its parent left without an end"
+    assert not (home / "runs" / "run-3" / STATE).exists(), "a run beside it ships itself"
+    beside.close()
 
 
 def test_a_server_that_is_not_there_costs_a_bounded_time_and_is_said(
     recorded: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://alice:sesame42@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    shipment = ship(recorded("run-1", steps=3))
-    assert shipment.num_unsent > 0
+    folder = recorded("run-1", steps=3)
+    shipment = Outbox.start(folder).close()
+    assert shipment.num_unsent == len(list(read_journal(folder / JOURNAL)))
     assert shipment.error
+    assert shipment.run_id is None
+    assert "sesame42" not in (folder / "outbox.log").read_text() + shipment.error
