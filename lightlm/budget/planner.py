@@ -15,7 +15,7 @@ from lightlm.budget.scaling import (
     load_calibration,
     predict_loss,
 )
-from lightlm.budget.shapes import WIDTHS, build_shape, choose_heads, depths_for
+from lightlm.budget.shapes import WIDTHS, build_shape, choose_heads, depths_for, has_same_layers
 from lightlm.budget.tiers import Tier, tier_of
 from lightlm.errors import ParameterError, WorkerError
 from lightlm.model.accounting import (
@@ -136,8 +136,8 @@ class Planner:
         return sorted(fitting, key=lambda c: c.prediction.bits_per_byte)
 
     def _judge(self, model: ModelConfig) -> Candidate:
-        compiled = [s for s in self.shapes if s.is_compiled and s.model == model]
-        is_compiled = bool(compiled) and self._compiling_paid(compiled[0])
+        compiled = self._find_compiled(model)
+        is_compiled = compiled is not None and self._compiling_paid(compiled)
         probe = Probe(machine=self.machine, shapes=self.shapes)
         speed = probe.speed_of(model, is_compiled=is_compiled)
         seconds = max(FLOOR_SECONDS, self._training_seconds(model))
@@ -275,6 +275,10 @@ class Planner:
             f"compiled in {timed.first_seconds:.0f} s: {timed.tokens_per_second:,.0f} tokens/s; {verdict}"
         )
 
+    def _find_compiled(self, model: ModelConfig) -> TimedShape | None:
+        """Return the compiled shape that serves `model`: layers are compiled, not models, so of any depth."""
+        return next((s for s in self.shapes if s.is_compiled and has_same_layers(s.model, model)), None)
+
     def _compiling_paid(self, timed: TimedShape) -> bool:
         """Return whether a compiled shape, its compilation already paid, runs faster than the eager one."""
         eager = [s for s in self.shapes if not s.is_compiled and s.model == timed.model]
@@ -287,6 +291,7 @@ class Planner:
         if tokens is None:
             speed = Probe(machine=self.machine, shapes=self.shapes).speed_of(model, is_compiled=is_compiled)
             tokens = speed * max(FLOOR_SECONDS, self._training_seconds())
+        compiled = self._find_compiled(model) if is_compiled else None
         return choose_trainer(
             self.params,
             self.machine,
@@ -295,6 +300,7 @@ class Planner:
             train_tokens=self.text.num_train_tokens,
             is_compiled=is_compiled,
             max_steps=max_steps,
+            batch_tokens=compiled.batch_tokens if compiled is not None else None,
         )
 
     def _settle(

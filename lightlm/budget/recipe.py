@@ -26,10 +26,14 @@ def choose_trainer(
     train_tokens: int,
     is_compiled: bool,
     max_steps: int | None,
+    batch_tokens: int | None = None,
 ) -> TrainerConfig:
-    """Return the trainer's config for `expected_tokens` of training on a text of `train_tokens`."""
+    """Return the trainer's config for `expected_tokens` of training on a text of `train_tokens`.
+
+    `batch_tokens` is given where layers are compiled for it already.
+    """
     training = params.training
-    batch_tokens = training.batch_tokens or choose_batch_tokens(expected_tokens, model.context_length)
+    batch_tokens = training.batch_tokens or batch_tokens or choose_batch_tokens(expected_tokens, model.context_length)
     sequences = max(1, batch_tokens // model.context_length)
     rates = choose_learning_rates(sequences * model.context_length, model.model_dim, training.learning_rate_scale)
     regularization = choose_regularization(expected_tokens / max(1, train_tokens))

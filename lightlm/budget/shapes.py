@@ -66,3 +66,8 @@ def build_shape(
         # Active experts together cost what the dense feed-forward would.
         expert_ffn_dim=max(8, ffn_dim // active) if experts else 0,
     )
+
+
+def has_same_layers(one: ModelConfig, other: ModelConfig) -> bool:
+    """Return whether two shapes differ in their depth at most."""
+    return one.model_copy(update={"num_layers": other.num_layers}) == other

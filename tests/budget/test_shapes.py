@@ -1,6 +1,6 @@
 import pytest
 
-from lightlm.budget.shapes import WIDTHS, build_shape, choose_ffn_dim, choose_heads, depths_for
+from lightlm.budget.shapes import WIDTHS, build_shape, choose_ffn_dim, choose_heads, depths_for, has_same_layers
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import count_active_parameters
 from lightlm.params import load_params
@@ -64,3 +64,10 @@ def test_key_value_heads_that_do_not_divide_the_heads_are_refused_by_name():
 def test_heads_that_do_not_divide_the_width_are_refused_by_name():
     with pytest.raises(ParameterError, match=r"model\.model_dim 128 does not divide into 3 heads"):
         build_shape(load_params(), vocab_size=512, num_layers=1, model_dim=128, num_heads=3, context_length=64)
+
+
+def test_shapes_of_equal_layers_differ_in_depth_at_most():
+    params = load_params()
+    one = build_shape(params, vocab_size=512, num_layers=2, model_dim=64, num_heads=1, context_length=64)
+    assert has_same_layers(one, one.model_copy(update={"num_layers": 7}))
+    assert not has_same_layers(one, one.model_copy(update={"ffn_dim": 64}))
