@@ -100,12 +100,12 @@ class Outbox:
 
 
 def _read_answers(stream: TextIO, answers: "queue.Queue[dict[str, Any] | None]") -> None:
-    try:
-        for line in stream:
+    for line in stream:
+        try:
             answers.put(json.loads(line))
-    except ValueError:
-        # Torn by the death of the process, or not its own.
-        pass
+        except ValueError:
+            # Torn by the death of the process.
+            continue
     answers.put(None)
 
 

@@ -34,13 +34,23 @@ NICENESS = 5
 """Below the training's priority; importing MLflow takes 2 s of a core."""
 
 
-def answer(record: dict[str, Any]) -> None:
-    """Tell the parent, if it still listens."""
-    try:
-        sys.stdout.write(json.dumps(record) + "\n")
-        sys.stdout.flush()
-    except (BrokenPipeError, ValueError):
-        return
+class Answers:
+    """What the parent is told, one JSON object a line, through the standard output that this process began with.
+
+    Everything else that is printed goes to the log: against a server, MLflow prints the run's address.
+    """
+
+    def __init__(self) -> None:
+        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+
+    def tell(self, record: dict[str, Any]) -> None:
+        """Tell the parent, if it still listens."""
+        try:
+            self._stream.write(json.dumps(record) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
 
 
 class Patience:
@@ -170,20 +180,20 @@ def main(folder: Path) -> None:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent_gone = threading.Event()
+    answers, parent_gone = Answers(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: parent_gone.set())
     threading.Thread(target=_watch_parent, args=(parent_gone,), daemon=True).start()
     home, patience = find_home(), Patience(parent_gone)
     with hold_lock(folder / ".outbox.lock"):
         client = connect(home, patience)
         if client is None:
-            answer({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})
+            answers.tell({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})
             return
-        shipper = Shipper(folder, client, home, tell=answer)
+        shipper = Shipper(folder, client, home, tell=answers.tell)
         follow(shipper, patience, list_pending(home, folder))
-        answer({"run_id": shipper.state["run_id"]})
+        answers.tell({"run_id": shipper.state["run_id"]})
         error = patience.error or shipper.state["refused"]
-        answer({"done": {"num_unsent": count_unsent(folder), "error": error}})
+        answers.tell({"done": {"num_unsent": count_unsent(folder), "error": error}})
 
 
 def _watch_parent(parent_gone: threading.Event) -> None:
