@@ -1,0 +1,196 @@
+"""Tests against a real MLflow server: it is looked at on loopback, goes away, comes back, hangs."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lightlm.errors import TrackingError
+from lightlm.store.journal import read_journal
+from lightlm.tracking.outbox import Outbox
+from lightlm.tracking.recorder import JOURNAL, Recorder, RegistrationRequest
+from lightlm.tracking.registry import download, open_client, resolve, ui_command
+from lightlm.tracking.shipper import read_state
+
+
+class Server:
+    """An MLflow server of its own home, started as `lightlm ui` does; its artifacts go through it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.command, self.environment = ui_command(home, self.port)
+
+    def start(self) -> None:
+        with (self.home / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                env=os.environ | self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=self.home,
+            )
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as response:
+                    if response.status == 200:
+                        return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        raise AssertionError((self.home / "server.log").read_text()[-3000:])
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server and its worker, which are a session of their own."""
+        assert self.process is not None
+        os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait()
+
+    def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        content = None if body is None else json.dumps(body)
+        connection.request(method, path, content, {"Content-Type": "application/json"} | headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, new_database: Path) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "mlflow.db").write_bytes(new_database.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        server = Server(folder)
+        server.start()
+        server.wait()
+        yield server
+        server.signal(signal.SIGCONT)
+        server.kill()
+
+
+@pytest.fixture
+def remote(server: Server, home: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, with this test's own home told to use it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    return server
+
+
+def losses_of(home: Path, run_id: str) -> list[int]:
+    return sorted(metric.step for metric in open_client(home).get_metric_history(run_id, "train/loss"))
+
+
+def test_the_pages_are_for_this_machine_only(server: Server) -> None:
+    search = "/api/2.0/mlflow/experiments/search"
+    assert server.ask("GET", "/health") == (200, b"OK")
+    assert server.ask("GET", "/")[0] == 200
+    status, content = server.ask("POST", search, {"max_results": 5})
+    assert status == 200
+    assert json.loads(content)["experiments"]
+    assert server.ask("POST", search, {"max_results": 5}, Host=f"localhost:{server.port}")[0] == 200
+    for host in (
+        "evil.example",
+        f"evil.example:{server.port}",
+        f"192.168.0.1:{server.port}",
+        f"10.0.0.1:{server.port}",
+    ):
+        assert server.ask("POST", search, {"max_results": 5}, Host=host)[0] == 403
+        assert server.ask("GET", "/", Host=host)[0] == 403
+    create = "/api/2.0/mlflow/experiments/create"
+    assert server.ask("POST", create, {"name": "x"}, Origin="https://evil.example")[0] == 403
+    assert server.command[server.command.index("--host") + 1] == "127.0.0.1"
+
+
+def test_the_pages_of_a_server_elsewhere_are_not_served_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://alice:sesame42@mlflow.example")
+    with pytest.raises(TrackingError, match=r"https://\[hidden\]@mlflow.example, a server that shows") as caught:
+        ui_command(home, 5000)
+    assert "sesame42" not in str(caught.value)
+
+
+def test_a_run_its_model_and_its_files_go_through_the_server(
+    remote: Server, home: Path, recorded: Callable[..., Path], model_folder: Path
+) -> None:
+    outbox = Outbox.start(recorded("run-1", steps=5))
+    version = outbox.wait_for_version(60)
+    assert version is not None
+    shipment = outbox.close(60)
+    assert (shipment.num_unsent, shipment.error, shipment.run_id) == (0, None, version.run_id)
+    assert losses_of(home, version.run_id) == [1, 2, 3, 4, 5]
+    names = {artifact.path for artifact in open_client(home).list_artifacts(version.run_id)}
+    assert {"plan.json", "loss.png"} <= names
+    assert resolve("models:/lightlm@champion").version == version.version
+    folder = download(version)
+    assert folder.is_relative_to(home)
+    assert (folder / "model.safetensors").read_bytes() == (model_folder / "model.safetensors").read_bytes()
+    assert [path.name for path in folder.parent.iterdir()] == [version.version], "what was fetched is tidied up"
+    assert not (home / "mlartifacts").exists()
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+
+
+def test_a_server_that_dies_in_a_run_and_comes_back_has_everything_once(
+    remote: Server, home: Path, recorded: Callable[..., Path], request_for: Callable[..., RegistrationRequest]
+) -> None:
+    folder = recorded("run-dies", steps=20, is_finished=False)
+    recorder = Recorder(folder)
+    outbox = Outbox.start(folder)
+    wait_until(lambda: read_state(folder)["cursor"])
+    remote.kill()
+    early = recorded("run-early", steps=4)
+    waiting = Outbox.start(early)  # There has been no server in all its life.
+    for step in range(21, 51):
+        recorder.log_metrics({"train/loss": 1.0}, step)
+        time.sleep(0.01)
+    recorder.register(request_for())
+    recorder.finish("FINISHED")
+    wait_until(lambda: "refused" in (early / "outbox.log").read_text())
+    remote.start()
+    version, other = outbox.wait_for_version(60), waiting.wait_for_version(60)
+    recorder.close()
+    assert version is not None
+    assert other is not None
+    client = open_client(home)
+    for box, run_id, steps in ((outbox, version.run_id, 50), (waiting, other.run_id, 4)):
+        shipment = box.close(60)
+        assert (shipment.num_unsent, shipment.error, shipment.run_id) == (0, None, run_id)
+        assert losses_of(home, run_id) == list(range(1, steps + 1))
+        assert client.get_run(run_id).info.status == "FINISHED"
+        assert len(client.search_model_versions(f"run_id='{run_id}'")) == 1
+
+
+def test_a_server_that_hangs_holds_nobody_up_and_what_is_unsent_is_counted(
+    remote: Server, recorded: Callable[..., Path]
+) -> None:
+    folder = recorded("run-hangs", steps=9)
+    remote.signal(signal.SIGSTOP)
+    try:
+        shipment = Outbox.start(folder).close(6)
+    finally:
+        remote.signal(signal.SIGCONT)
+    assert shipment.num_unsent == len(list(read_journal(folder / JOURNAL)))
+    assert "did not take them within 6 s" in str(shipment.error)
