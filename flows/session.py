@@ -158,7 +158,9 @@ def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator
             recorder.finish(status)
         shipment = outbox.close()
         recorder.close()
-        if shipment.num_unsent or shipment.error:
+        if shipment.error and not shipment.num_unsent:
+            session.say(f"MLflow took the run, but not all of it: {shipment.error}")
+        elif shipment.num_unsent:
             session.say(
                 f"MLflow did not take {shipment.num_unsent} records ({shipment.error}); they are kept in {folder} "
                 "and sent by the next run"

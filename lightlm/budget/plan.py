@@ -51,10 +51,15 @@ class Plan(BaseModel):
         return summarize_shape(self.model)
 
 
+def count(number: int, noun: str) -> str:
+    """Return "1 layer" or "2 layers"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def summarize_shape(model: ModelConfig) -> str:
     """Return "4 layers x 256 dims, 4 heads, vocabulary 2,048, context 128"."""
     experts = f", {model.num_active_experts} of {model.num_experts} experts" if model.is_mixture_of_experts else ""
     return (
-        f"{model.num_layers} layers x {model.model_dim} dims, {model.num_heads} heads, "
+        f"{count(model.num_layers, 'layer')} x {model.model_dim} dims, {count(model.num_heads, 'head')}, "
         f"vocabulary {model.vocab_size:,}, context {model.context_length:,}{experts}"
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from lightlm.budget.candidate import Candidate, TextFacts, list_runners_up
 from lightlm.budget.compiled import CompiledShapes
-from lightlm.budget.plan import Plan
+from lightlm.budget.plan import Plan, count
 from lightlm.budget.probe import Computer, MachineRate, Probe, TimedShape, time_shape
 from lightlm.budget.recipe import choose_trainer, usable_memory
 from lightlm.budget.scaling import (
@@ -120,8 +120,8 @@ class Planner:
             )
             self.reasons.append(f"timed here: {timed}")
         self.reasons.append(
-            f"of {len(ranked)} shapes, {best.model.num_layers} layers x {best.model.model_dim} dims balances what "
-            f"the model can hold against the {best.tokens:,} tokens it can read in {best.training_seconds:.0f} s"
+            f"of {len(ranked)} shapes, {count(best.model.num_layers, 'layer')} x {best.model.model_dim} dims balances "
+            f"what the model can hold against the {best.tokens:,} tokens it can read in {best.training_seconds:.0f} s"
         )
         return self._settle(best, ranked[1:], probe)
 

@@ -144,7 +144,11 @@ def usable_flops(flops_per_second: float, seconds: float) -> float:
     return flops_per_second * load_calibration()["speed"]["efficiency"] * max(1.0, seconds * 0.8)
 
 
+GENEROUS_BYTES_A_TOKEN = 8.0
+"""Twice what a token of a small vocabulary stands for: reading text is cheap, missing it costs quality."""
+
+
 def estimate_needed_bytes(flops_per_second: float, seconds: float) -> list[int]:
     """Return the bytes of text that a small model could read in the time: powers of two, >= 4 MiB, the best first."""
     tokens = usable_flops(flops_per_second, seconds) / (6 * 300_000)
-    return near_powers_of_two(max(4.0 * 2**20, tokens * 4))
+    return near_powers_of_two(max(4.0 * 2**20, tokens * GENEROUS_BYTES_A_TOKEN))
