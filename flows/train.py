@@ -203,6 +203,8 @@ def evaluate_model(session: Session, plan: Plan, trained: TrainResult, shards: T
     """Return the Score of the model's folder on the whole held-out text, or on what the time allows."""
     with session.stage("final evaluation", "Scoring the held-out text"):
         seconds = session.ledger.remaining_seconds - ClosingTimes(session.home).estimate()
+        # Rather a moment late than a score of almost the whole text, which compares with nothing.
+        seconds += PATIENCE_SECONDS + PATIENCE_FRACTION * session.ledger.budget_seconds
         score = session.worker.call(
             "evaluate",
             folder=str(trained.folder),
@@ -297,6 +299,9 @@ def summarize(
         folder=str(trained.folder),
     )
 
+
+PATIENCE_SECONDS, PATIENCE_FRACTION = 0.5, 0.005
+"""What the final score may take of the time kept for the end, to read the last of the text."""
 
 REGISTRATION_SECONDS = 20.0
 """What MLflow gets to register; half a second is usual."""

@@ -15,7 +15,7 @@ from lightlm.budget.scaling import (
     load_calibration,
     predict_loss,
 )
-from lightlm.budget.shapes import WIDTHS, build_shape, choose_heads, depths_for, has_same_layers
+from lightlm.budget.shapes import DEFAULT_SHAPE, WIDTHS, build_shape, choose_heads, depths_for, has_same_layers
 from lightlm.budget.tiers import Tier, tier_of
 from lightlm.errors import ParameterError, WorkerError
 from lightlm.model.accounting import (
@@ -48,11 +48,11 @@ SUSPICIOUS_SHARE = 0.12
 EXPORT_SECONDS = 0.7
 """From the last step to the model's folder: one validation, the weights written and synced (3M parameters)."""
 
+SCORING_MARGIN = 1.5
+"""Of the expected time for the whole held-out text; scores of the whole text alone compare from run to run."""
+
 FLOOR_SECONDS = 3.0
 """Of training; below this the ultra-fast tier is trained instead, as a smoke test."""
-
-DEFAULT_SHAPE = {"num_layers": 12, "model_dim": 768, "num_heads": 12, "context_length": 1024}
-"""Of a manual configuration; DESIGN section 6."""
 
 
 class Planner:
@@ -210,7 +210,7 @@ class Planner:
     def _evaluation_seconds(self, model: ModelConfig) -> float:
         """Return the seconds kept for the final score: all held-out text, or what the fraction allows."""
         speed = Probe(machine=self.machine, shapes=self.shapes).score_speed(model)
-        whole = 1.15 * self.text.num_validation_tokens / speed
+        whole = SCORING_MARGIN * self.text.num_validation_tokens / speed
         limit = EVALUATION_FRACTION * max(0.0, self.remaining())
         return min(whole, max(limit, 0.2))
 

@@ -4,6 +4,9 @@ from lightlm.errors import ParameterError
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
 
+DEFAULT_SHAPE = {"num_layers": 12, "model_dim": 768, "num_heads": 12, "context_length": 1024}
+"""Of a manual configuration; DESIGN section 6."""
+
 HEAD_DIM = 64
 """Faster and better than 32 at every width measured (METHODS)."""
 
