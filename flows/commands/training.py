@@ -1,0 +1,145 @@
+"""The commands that make a model: check, plan, train."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.options import (
+    AsJson,
+    Assignments,
+    Dataset,
+    DatasetConfig,
+    Hours,
+    Offline,
+    Preset,
+    Quiet,
+    TextColumn,
+    check_sources,
+    collect_overrides,
+    print_json,
+)
+from lightlm.errors import InputError
+from lightlm.params import load_params, parse_assignments
+
+
+def check(as_json: AsJson = False, assignments: Assignments = None) -> None:
+    """Check this machine: Python, GPU, precision, cores, memory, disk, tokenizer."""
+    from lightlm.store.home import find_home
+    from lightlm.system import check_system
+    from lightlm.training.device import describe_devices
+
+    params = load_params(overrides=parse_assignments(assignments or []))
+    report = check_system(params, find_home(), describe_devices())
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        from lightlm.console.tables import draw_checks
+        from lightlm.console.terminal import open_console
+
+        console = open_console(sys.stdout)
+        console.print(draw_checks(report.checks, console))
+    if report.failed:
+        raise typer.Exit(InputError.exit_code)
+
+
+def train(
+    hours: Hours = None,
+    dataset: Dataset = None,
+    dataset_config: DatasetConfig = None,
+    text_column: TextColumn = None,
+    preset: Preset = "base",
+    offline: Offline = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train, score and register a model within the hours given."""
+    started_at = find_process_start()
+    overrides = collect_overrides(assignments, dataset_config, text_column, offline)
+    params = load_params(preset, overrides, dataset=dataset, hours=hours)
+    check_sources(params)
+    from flows import embedded
+    from flows.session import LAUNCH, Launch, name_run_folder, start_worker
+    from lightlm.store.home import find_home
+
+    home = find_home()
+    # The terminal has the panel and one clear line for an error; Prefect keeps its record of both.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    embedded.apply_settings(home)
+    folder = name_run_folder(home)
+    worker = start_worker(folder, home)
+    api = embedded.start_api()
+    try:
+        from flows.train import train_flow  # while the API starts
+
+        with run_flows(api):
+            LAUNCH.set(Launch(started_at, folder, worker, is_quiet=quiet))
+            summary = train_flow(hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides)
+    finally:
+        worker.stop()
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    elif not quiet:
+        from flows.summary import show_summary
+
+        show_summary(summary)
+
+
+def plan(
+    hours: Hours = None,
+    dataset: Dataset = None,
+    dataset_config: DatasetConfig = None,
+    text_column: TextColumn = None,
+    preset: Preset = "base",
+    offline: Offline = None,
+    assignments: Assignments = None,
+    probe_file: Annotated[
+        Path | None, typer.Option(help="Plan from the probe figures of an earlier `plan --json`, without measuring.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what `train` would do with the same options: the choice, two runners-up, the reasons."""
+    overrides = collect_overrides(assignments, dataset_config, text_column, offline)
+    params = load_params(preset, overrides, dataset=dataset, hours=hours)
+    check_sources(params)
+    from lightlm.budget.probe import read_probe
+
+    probe = None if probe_file is None else read_probe(probe_file)
+    from flows.planning import make_plan
+
+    chosen, figures = make_plan(params, probe, is_quiet=quiet)
+    if as_json:
+        print_json({"plan": chosen.model_dump(mode="json"), "probe": figures.model_dump(mode="json")})
+    else:
+        from lightlm.console.tables import draw_plan
+        from lightlm.console.terminal import open_console
+
+        console = open_console(sys.stdout)
+        console.print(draw_plan(chosen, console))
+
+
+def find_process_start() -> float:
+    """Return the time.monotonic() seconds at which this process began, imports of Python included."""
+    import psutil
+
+    return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
+
+
+@contextmanager
+def run_flows(api: Any) -> Iterator[None]:
+    """Run flows inside; with an API of our own, wait for it first and leave heartbeats out."""
+    from flows import embedded
+
+    if api is None:
+        yield
+        return
+    api.wait()
+    with embedded.without_heartbeats():
+        yield

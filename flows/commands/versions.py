@@ -1,0 +1,124 @@
+"""The commands that use registered versions: generate, evaluate, models, ui."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.options import CHAMPION, AsJson, Model, print_json
+from lightlm.errors import InputError
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The text to continue.")],
+    model: Model = CHAMPION,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to write.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 = always the likeliest token.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Sample from the k likeliest tokens; 0 = all.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest tokens of this share.")] = None,
+    repetition_penalty: Annotated[float | None, typer.Option(help="Above 1: repeat less.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed writes the same text.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this string; may be repeated.")] = None,
+    as_json: AsJson = False,
+    raw: Annotated[bool, typer.Option(help="Print control characters as they are.")] = False,
+) -> None:
+    """Continue a text with a registered model version."""
+    given = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+        "stop": tuple(stop) if stop else None,
+    }
+    from flows.writing import check_request, open_version, stream_text, write_text
+
+    sampling = check_request(prompt, {name: value for name, value in given.items() if value is not None})
+    version = open_version(model)
+    if as_json:
+        print_json(write_text(version, prompt, sampling).model_dump(exclude={"prompt"}))
+        return
+    from lightlm.console.escape import escape_for_terminal
+
+    show = str if raw else escape_for_terminal
+    pieces = stream_text(version, prompt, sampling)
+    first = next(pieces, "")  # a prompt that is too long is refused here, before it is shown
+    sys.stdout.write(show(prompt) + show(first))
+    for piece in pieces:
+        sys.stdout.write(show(piece))
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def evaluate(
+    text: Annotated[Path, typer.Option("--text", "-t", help="The file of UTF-8 text to score.")],
+    model: Model = CHAMPION,
+    as_json: AsJson = False,
+) -> None:
+    """Score a registered model version on a text, in bits per byte."""
+    content = read_text_file(text)
+    from flows.writing import open_version, score_text
+
+    version = open_version(model)
+    score = score_text(version, content)
+    result = {"model_name": version.name, "model_version": version.version} | score.model_dump()
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(
+            f"{version.name} version {version.version}: {score.bits_per_byte:.4f} bits per byte on {score.num_bytes:,} "
+            f"bytes ({score.num_tokens:,} tokens, SHA-256 {score.text_sha256[:16]}...)"
+        )
+
+
+def models(
+    name: Annotated[str, typer.Option(help="The registered model's name.")] = "lightlm", as_json: AsJson = False
+) -> None:
+    """List the registered versions with their scores."""
+    from lightlm.tracking.registry import list_versions
+
+    versions = list_versions(name)
+    if as_json:
+        print_json({"models": [version.model_dump(mode="json") for version in versions]})
+        return
+    from lightlm.console.tables import draw_versions
+    from lightlm.console.terminal import open_console
+
+    if not versions:
+        typer.echo(f"no version of {name} yet; run `lightlm train` first", err=True)
+        return
+    open_console(sys.stdout).print(draw_versions(versions))
+
+
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port on this machine.")] = 5000,
+) -> None:
+    """Open MLflow's pages (runs, charts, models) on this machine."""
+    from lightlm.store.home import find_home
+    from lightlm.tracking.registry import ui_command
+
+    command, environment = ui_command(find_home(), port)
+    typer.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
+    os.execvpe(command[0], command, os.environ | environment)  # noqa: S606
+
+
+def read_text_file(path: Path) -> bytes:
+    """Return the bytes of a text file.
+
+    Raises:
+        InputError: it cannot be read, is empty, or is not UTF-8.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; give a file of UTF-8 text") from None
+    if not content:
+        raise InputError(f"{path} is empty; give a file with some text")
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); convert it first") from None
+    return content

@@ -1,0 +1,56 @@
+"""What the commands share: their options, the overrides that options stand for, and results as JSON."""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from lightlm.params import Params, parse_assignments
+
+Hours = Annotated[float | None, typer.Option("--hours", "-H", help="Wall clock of the whole run, in hours.")]
+Dataset = Annotated[
+    str | None, typer.Option("--dataset", "-d", help="A Hub id, a file or folder of text, or python-docs.")
+]
+DatasetConfig = Annotated[str | None, typer.Option(help="The Hub data set's configuration.")]
+TextColumn = Annotated[str | None, typer.Option(help="The column that holds the text.")]
+Offline = Annotated[
+    str | None, typer.Option(help="If the Hub is out of reach: fallback (python-docs) or no-fallback (an error).")
+]
+Preset = Annotated[str, typer.Option("--preset", "-p", help="params/NAME.yaml, laid over params/base.yaml.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="SECTION.KEY=VALUE", help="One value; may be repeated.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="models:/NAME@ALIAS, models:/NAME/VERSION, an alias or a version.")
+]
+CHAMPION = "models:/lightlm@champion"
+
+
+def collect_overrides(
+    assignments: list[str] | None, dataset_config: str | None, text_column: str | None, offline: str | None
+) -> dict[str, Any]:
+    """Return dotted overrides of the options that stand for params."""
+    named = {"dataset.config": dataset_config, "dataset.text_column": text_column, "dataset.offline": offline}
+    given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    return given | parse_assignments(assignments or [])
+
+
+def check_sources(params: Params) -> None:
+    """Refuse a data set or tokenizer that cannot be there, before anything slow starts.
+
+    Raises:
+        InputError: a path that does not exist, or is empty.
+    """
+    from lightlm.data.subset import check_dataset
+    from lightlm.data.tokenizer import check_tokenizer_source
+
+    check_dataset(params.dataset, params.model.context_length)
+    check_tokenizer_source(params.tokenizer)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    sys.stdout.write(json.dumps(value) + "\n")
