@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from flows.champion import Champion, ask_for_champion, compare_with_champion, score_champion
 from flows.planning import DATA_FRACTION, describe_text
 from flows.recording import (
     describe_dataset,
@@ -39,6 +40,7 @@ from lightlm.errors import Interrupted, SystemCheckError, TrackingError
 from lightlm.params import Hours, Params, load_params
 from lightlm.system import Device, SystemReport
 from lightlm.system import check_system as check
+from lightlm.tracking.gate import DocumentScores
 from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.tracking.registry import ModelVersion
 from lightlm.training.events import from_json
@@ -76,15 +78,17 @@ def train_flow(
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_dataset(params.dataset, params.model.context_length)
     with open_session(params, name_run(params), run_tags()) as session:
+        ask_for_champion(session)
         system = check_system(session)
         machine = measure_matrix_rate(session, system)
         subset = materialize_subset(session, machine)
         tokenizer = prepare_tokenizer(session, subset, machine)
         shards = tokenize_subset(session, subset, tokenizer)
+        champion = score_champion(session, subset, machine)
         plan = plan_budget(session, machine, shards)
         trained = train_model(session, plan, tokenizer, shards)
         score = evaluate_model(session, plan, trained, shards)
-        version = register_model(session, plan, trained, score, subset, system)
+        version = register_model(session, plan, trained, score, subset, system, champion)
         return summarize(session, plan, machine, trained, score, subset, version)
 
 
@@ -205,7 +209,7 @@ def evaluate_model(session: Session, plan: Plan, trained: TrainResult, shards: T
         seconds = session.ledger.remaining_seconds - ClosingTimes(session.home).estimate()
         # Rather a moment late than a score of almost the whole text, which compares with nothing.
         seconds += PATIENCE_SECONDS + PATIENCE_FRACTION * session.ledger.budget_seconds
-        score = session.worker.call(
+        result = session.worker.call(
             "evaluate",
             folder=str(trained.folder),
             shards_folder=str(shards.folder),
@@ -213,6 +217,7 @@ def evaluate_model(session: Session, plan: Plan, trained: TrainResult, shards: T
             max_bytes=session.params.evaluation.max_bytes,
             deadline=session.ledger.clock() + max(seconds, plan.evaluation_seconds, 0.5),
         )
+    score, session.facts["documents"] = result["score"], DocumentScores.model_validate(result["documents"])
     session.facts["scored_at"] = session.ledger.clock()
     session.recorder.log_metrics({"evaluation/bits_per_byte": score["bits_per_byte"]}, trained.step)
     return score
@@ -220,11 +225,19 @@ def evaluate_model(session: Session, plan: Plan, trained: TrainResult, shards: T
 
 @task(name="Register the model version", **STORY)
 def register_model(
-    session: Session, plan: Plan, trained: TrainResult, score: dict[str, Any], subset: TextSubset, system: SystemReport
+    session: Session,
+    plan: Plan,
+    trained: TrainResult,
+    score: dict[str, Any],
+    subset: TextSubset,
+    system: SystemReport,
+    champion: Champion,
 ) -> ModelVersion:
-    """Return the version that MLflow's registry gave the model."""
+    """Return the version that MLflow's registry gave the model; champion, if it is shown to be better."""
     with session.stage("registration", "Registering the model version"):
         params = session.params
+        comparison = compare_with_champion(champion, session.facts["documents"], params.training.seed)
+        session.facts["comparison"] = comparison
         request = RegistrationRequest(
             hf_folder=trained.folder,
             model_name=params.tracking.model_name,
@@ -234,6 +247,8 @@ def register_model(
             bits_per_byte=score["bits_per_byte"],
             text_sha256=score["text_sha256"],
             sampling=generation_defaults(session),
+            comparison=comparison,
+            not_compared=champion.reason,
         )
         record_ledger(session, plan, trained)
         session.recorder.describe(request.description)

@@ -6,7 +6,7 @@ text; windows of the model's context side by side, each token predicted once.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -75,10 +75,45 @@ def score_documents(
     documents that were scored to their end; at least one.
     """
     offsets = shards.validation_offsets().astype(np.int64)
+    tokens = shards.tokens("validation")
+    return _score_spans(model, tokens, offsets, max_bytes, batch_tokens, should_stop)
+
+
+def score_texts(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    documents: Sequence[bytes],
+    *,
+    is_running_text: bool,
+    batch_tokens: int = BATCH_TOKENS,
+    should_stop: Callable[[], bool] = never,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return nats and bytes of each document as `score_documents` does, for a model with a tokenizer of its own.
+
+    The stream is laid out as in token shards, so that two models are scored on the same text in the same order.
+    """
+    ids: list[int] = [tokenizer.end_of_text_id]
+    offsets = [(1, 0)]
+    encoded = tokenizer.encode_batch([document.decode("utf-8") for document in documents])
+    for document, one in zip(documents, encoded, strict=True):
+        ids.extend(one if is_running_text else [*one, tokenizer.end_of_text_id])
+        offsets.append((len(ids), offsets[-1][1] + len(document)))
+    tokens = np.asarray(ids, dtype=np.int64)
+    return _score_spans(model, tokens, np.asarray(offsets, dtype=np.int64), None, batch_tokens, should_stop)
+
+
+def _score_spans(
+    model: Transformer,
+    stream: np.ndarray | TokenArray,
+    offsets: np.ndarray,
+    max_bytes: int | None,
+    batch_tokens: int,
+    should_stop: Callable[[], bool],
+) -> tuple[np.ndarray, np.ndarray]:
     wanted = len(offsets) - 1
     if max_bytes is not None:
         wanted = max(1, int(np.searchsorted(offsets[1:, 1], max_bytes, side="right")))
-    tokens = shards.tokens("validation")[0 : int(offsets[wanted, 0])]
+    tokens = stream[0 : int(offsets[wanted, 0])]
     nats = score_tokens(model, tokens, batch_tokens=batch_tokens, should_stop=should_stop)
     first_end = int(offsets[1, 0])
     if len(nats) < first_end - 1:
@@ -103,6 +138,11 @@ def evaluate_shards(
     At least one document is scored, whatever the limits.
     """
     nats, _ = score_documents(model, shards, max_bytes=max_bytes, batch_tokens=batch_tokens, should_stop=should_stop)
+    return summarize_documents(shards, nats)
+
+
+def summarize_documents(shards: TokenShards, nats: np.ndarray) -> Score:
+    """Return the score of the first held-out documents, from the nats of each."""
     num_documents = len(nats)
     num_tokens = int(shards.validation_offsets()[num_documents, 0]) - 1
     text = shards.validation_text(num_documents)

@@ -12,7 +12,15 @@ from lightlm.data.shards import TokenShards, tokenize_subset
 from lightlm.data.subset import materialize_subset
 from lightlm.data.tokenizer import Tokenizer, prepare_tokenizer
 from lightlm.errors import DatasetError
-from lightlm.evaluation import bits_per_byte, evaluate_shards, evaluate_text, score_documents, score_tokens
+from lightlm.evaluation import (
+    bits_per_byte,
+    evaluate_shards,
+    evaluate_text,
+    score_documents,
+    score_texts,
+    score_tokens,
+    summarize_documents,
+)
 from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
@@ -198,3 +206,32 @@ def test_an_empty_text_is_refused(model, held_out):
 def test_a_text_that_is_not_utf8_is_refused_with_the_place(model, held_out):
     with pytest.raises(DatasetError, match="byte 0xff at 3"):
         evaluate_text(model, held_out[1], b"abc\xff")
+
+
+@pytest.mark.parametrize("is_running_text", [False, True])
+def test_documents_given_as_texts_cost_what_they_cost_in_token_shards(model, held_out, is_running_text):
+    shards, tokenizer = held_out
+    offsets = shards.validation_offsets()
+    text = shards.validation_text()
+    documents = [text[start:end] for start, end in itertools.pairwise(offsets[:, 1].tolist())]
+    nats, num_bytes = score_texts(model, tokenizer, documents, is_running_text=is_running_text)
+    wanted, sizes = score_documents(model, shards)
+    assert num_bytes.tolist() == sizes.tolist() == [len(document) for document in documents]
+    if is_running_text:
+        assert nats.sum() < wanted.sum(), "no separators are paid for"
+    else:
+        assert nats == pytest.approx(wanted, rel=1e-5)
+        assert summarize_documents(shards, nats).bits_per_byte == pytest.approx(
+            evaluate_shards(model, shards).bits_per_byte, rel=1e-6
+        )
+
+
+def test_texts_are_scored_as_far_as_time_allows(model, held_out):
+    shards, tokenizer = held_out
+    offsets = shards.validation_offsets()
+    text = shards.validation_text()
+    documents = [text[start:end] for start, end in itertools.pairwise(offsets[:, 1].tolist())]
+    nats, num_bytes = score_texts(
+        model, tokenizer, documents, is_running_text=False, batch_tokens=64, should_stop=stop_after(3)
+    )
+    assert 1 <= len(nats) == len(num_bytes) < len(documents)

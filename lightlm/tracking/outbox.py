@@ -33,6 +33,14 @@ class Shipment:
     error: str | None
 
 
+@dataclass(frozen=True)
+class ChampionAnswer:
+    """The champion that MLflow told of, its files in the cache; or why it cannot be used."""
+
+    version: ModelVersion | None
+    error: str | None
+
+
 class Outbox:
     """The parent's side: starts the process, waits for the registered version, closes it."""
 
@@ -68,6 +76,17 @@ class Outbox:
             pass
         version = self._last.get("version")
         return None if version is None else ModelVersion.model_validate(version)
+
+    def wait_for_champion(self, timeout: float) -> ChampionAnswer:
+        """Return the champion that the record asked for (Recorder.ask_champion)."""
+        deadline = time.monotonic() + timeout
+        while "champion" not in self._last and self._take(deadline):
+            pass
+        if "champion" not in self._last:
+            return ChampionAnswer(None, f"MLflow did not say within {timeout:.0f} s which version is champion")
+        champion = self._last["champion"]
+        version = None if champion is None else ModelVersion.model_validate(champion)
+        return ChampionAnswer(version, self._last["champion_error"])
 
     def close(self, timeout: float = CLOSE_SECONDS) -> Shipment:
         """Let the process send the rest, for at most `timeout` seconds, and end it."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lightlm.store.journal import Journal
 from lightlm.store.lock import hold_lock
+from lightlm.tracking.gate import Comparison
 
 JOURNAL = "record.journal"
 
@@ -62,6 +63,9 @@ class RegistrationRequest(BaseModel):
     bits_per_byte: float
     text_sha256: str
     sampling: dict[str, float | int]
+    comparison: Comparison | None = None
+    not_compared: str = ""
+    """Why there is no comparison, where there is none."""
 
 
 def redact(text: str) -> str:
@@ -127,6 +131,10 @@ class Recorder:
     def log_dataset(self, dataset: Mapping[str, Any]) -> None:
         """Record the data set that the run learns from: `name`, `digest`, `source` and counts."""
         self._append("dataset", values={k: clean(v) if isinstance(v, str) else v for k, v in dataset.items()})
+
+    def ask_champion(self, model_name: str) -> None:
+        """Ask for the champion of a registered model and its files; the outbox's wait_for_champion has the answer."""
+        self._append("champion", model_name=model_name)
 
     def register(self, request: RegistrationRequest) -> None:
         """Record that the model is to be registered."""

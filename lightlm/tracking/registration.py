@@ -3,10 +3,10 @@
 Every step can be done again: a version that the run already has is found and finished.
 """
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightlm.errors import ModelVersionError
 from lightlm.store.commit import open_commit
 from lightlm.tracking import registry
 from lightlm.tracking.recorder import RegistrationRequest
@@ -24,9 +24,6 @@ from lightlm.tracking.registry import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
-
-SCORE_DIGITS = 5
-"""Of bits per byte in a version's tags: two scores that read the same are the same."""
 
 CODE = Path(__file__).with_name("pyfunc_model.py")
 
@@ -48,22 +45,27 @@ def register(
     for key, value in (request.tags | {MANIFEST_TAG: commit.digest}).items():
         client.set_model_version_tag(name, number, key, value)
     version = registry.describe(client.get_model_version(name, number))
-    promote(client, version, request.promote, request.bits_per_byte, request.text_sha256)
+    promote(client, version, request)
     return registry.describe(client.get_model_version(name, number))
 
 
-def promote(client: "MlflowClient", version: ModelVersion, policy: str, bits_per_byte: float, text_sha256: str) -> str:
-    """Give `version` its aliases by `policy`; return the sentence that says why. The champion's alias moves last."""
-    name = version.name
-    client.set_registered_model_alias(name, CHALLENGER, version.version)
+def find_champion(client: "MlflowClient", name: str) -> ModelVersion | None:
+    """Return the champion of a registered model; None where there is none yet."""
     try:
-        champion = registry.describe(client.get_model_version_by_alias(name, CHAMPION))
+        return registry.describe(client.get_model_version_by_alias(name, CHAMPION))
     except Exception as error:
         # A server that is away is no proof that there is no champion.
         if not is_unknown(error):
             raise
-        champion = None
-    moves, reason = judge(champion, version.version, policy, bits_per_byte, text_sha256)
+        return None
+
+
+def promote(client: "MlflowClient", version: ModelVersion, request: RegistrationRequest) -> str:
+    """Give `version` its aliases by the request's policy; return why. The champion's alias moves last."""
+    name = version.name
+    client.set_registered_model_alias(name, CHALLENGER, version.version)
+    champion = find_champion(client, name)
+    moves, reason = judge(champion, version.version, request)
     client.set_model_version_tag(name, version.version, PROMOTION_TAG, reason)
     if moves:
         if champion is not None and champion.version != version.version:
@@ -72,10 +74,9 @@ def promote(client: "MlflowClient", version: ModelVersion, policy: str, bits_per
     return reason
 
 
-def judge(
-    champion: ModelVersion | None, version: str, policy: str, bits_per_byte: float, text_sha256: str
-) -> tuple[bool, str]:
+def judge(champion: ModelVersion | None, version: str, request: RegistrationRequest) -> tuple[bool, str]:
     """Return whether version `version` becomes champion, and the sentence that says why."""
+    policy, comparison = request.promote, request.comparison
     if champion is None:
         return policy != "never", (
             f"version {version} is the first champion" if policy != "never" else "promote is never: no champion yet"
@@ -86,30 +87,41 @@ def judge(
         return False, f"version {champion.version} stays champion: tracking.promote is never"
     if policy == "always":
         return True, f"version {version} is champion instead of {champion.version}: tracking.promote is always"
-    if champion.tags.get("text_sha256") != text_sha256:
-        return True, (
-            f"version {version} is champion instead of {champion.version}, which was scored on another text: their "
-            "scores do not compare"
+    stays = f"version {champion.version} stays champion"
+    by_hand = f"`lightlm promote {version}` makes version {version} champion all the same"
+    if comparison is None:
+        why = request.not_compared or "the two were not scored on the same text"
+        return False, f"{stays}: {why}; {by_hand}"
+    if comparison.champion_version != champion.version:
+        return False, (
+            f"{stays}: it became champion while version {version} was trained, which was compared with version "
+            f"{comparison.champion_version}; {by_hand}"
         )
-    old = _read_score(champion)
-    if round(bits_per_byte, SCORE_DIGITS) <= round(old, SCORE_DIGITS):
-        return True, (
-            f"version {version} is champion: {bits_per_byte:.4f} bits per byte, version {champion.version} has "
-            f"{old:.4f} on the same text"
-        )
-    return False, (
-        f"version {champion.version} stays champion: {old:.4f} bits per byte on the same text, version {version} has "
-        f"{bits_per_byte:.4f}; use it with --model {version}"
-    )
+    if comparison.is_better:
+        return True, f"version {version} is champion instead of {champion.version}: {comparison.verdict}"
+    return False, f"{stays}: version {version} is not shown to be better, {comparison.verdict}"
 
 
-def _read_score(version: ModelVersion) -> float:
-    """Return the version's bits per byte; infinite when its tags tell none, so that any score is better."""
-    try:
-        score = float(version.tags.get("bits_per_byte", "inf"))
-    except ValueError:
-        return math.inf
-    return math.inf if math.isnan(score) else score
+def choose_champion(home: Path, wanted: ModelVersion) -> ModelVersion:
+    """Make `wanted` champion, its files verified first; return the former one, which `previous` now names.
+
+    Raises:
+        ModelVersionError: it is champion already, or its files are not those that were registered.
+        TrackingError: MLflow's store cannot be used.
+    """
+    registry.download(wanted)
+    with registry.explain_failures(home):
+        client = registry.open_client(home)
+        former = find_champion(client, wanted.name)
+        if former is not None and former.version == wanted.version:
+            raise ModelVersionError(f"version {wanted.version} of {wanted.name} is champion already; give another one")
+        client.set_registered_model_alias(wanted.name, CHAMPION, wanted.version)
+        # After the champion's: when the other is what goes wrong, `previous` is the version just left or the one taken.
+        if former is not None:
+            client.set_registered_model_alias(wanted.name, PREVIOUS, former.version)
+        reason = f"version {wanted.version} was made champion by hand"
+        client.set_model_version_tag(wanted.name, wanted.version, PROMOTION_TAG, reason)
+    return wanted if former is None else former
 
 
 def describe_signature(sampling: dict[str, float | int]) -> "ModelSignature":

@@ -12,12 +12,12 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightlm.errors import StoreError
+from lightlm.errors import LightLMError, StoreError
 from lightlm.store.commit import write_file
 from lightlm.store.journal import read_journal
 from lightlm.tracking.charts import Point, draw_loss
 from lightlm.tracking.recorder import JOURNAL, RegistrationRequest
-from lightlm.tracking.registry import first_line, is_local, is_unknown
+from lightlm.tracking.registry import download, first_line, is_local, is_unknown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -181,6 +181,20 @@ class Shipper:
             profile=json.dumps(counts),
         )
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def _send_champion(self, record: dict[str, Any]) -> None:
+        from lightlm.tracking.registration import find_champion
+
+        if self.tell is ignore:
+            return
+        champion = find_champion(self.client, record["model_name"])
+        error = None
+        try:
+            if champion is not None:
+                download(champion)
+        except LightLMError as refusal:
+            error = first_line(refusal)
+        self.tell({"champion": None if champion is None else champion.model_dump(mode="json"), "champion_error": error})
 
     def _send_register(self, record: dict[str, Any]) -> None:
         from lightlm.tracking.registration import register

@@ -59,9 +59,9 @@ def train(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[
 
 
 def evaluate(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
-    """Return the Score of a Hugging Face folder on the held-out text of shards, until `deadline`."""
+    """Return the Score of a Hugging Face folder on the held-out text of shards, until `deadline`; and by document."""
     from lightlm.data.shards import open_shards
-    from lightlm.evaluation import evaluate_shards
+    from lightlm.evaluation import score_documents, summarize_documents
     from lightlm.model.hugging_face import load_model
     from lightlm.store.commit import open_commit
     from lightlm.training.config import TrainerConfig
@@ -72,17 +72,54 @@ def evaluate(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> di
     model = load_model(folder, device=trainer.device, kernel=trainer.attention)
     prepare(model, trainer.model_copy(update={"compile": False}))
     deadline = arguments["deadline"]
-    score = evaluate_shards(
+    shards = open_shards(Path(arguments["shards_folder"]))
+    nats, num_bytes = score_documents(
         model,
-        open_shards(Path(arguments["shards_folder"])),
+        shards,
         max_bytes=arguments["max_bytes"],
         should_stop=lambda: stop.is_set() or time.monotonic() > deadline,
     )
-    return score.model_dump()
+    documents = {"nats": nats.tolist(), "num_bytes": num_bytes.tolist()}
+    return {"score": summarize_documents(shards, nats).model_dump(), "documents": documents}
+
+
+def score_version(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
+    """Return nats and bytes by held-out document of a subset, of a model with its own tokenizer; and its shape.
+
+    Within `max_seconds`, or as many of the first documents as that allows.
+    """
+    from lightlm.data.subset import open_subset
+    from lightlm.data.tokenizer import load_tokenizer
+    from lightlm.evaluation import score_texts
+    from lightlm.model.hugging_face import load_model, read_config
+    from lightlm.store.commit import open_commit
+    from lightlm.training.config import TrainerConfig
+    from lightlm.training.device import prepare
+
+    ends_at = time.monotonic() + arguments["max_seconds"]
+    trainer = TrainerConfig.model_validate(arguments["trainer"])
+    folder = open_commit(Path(arguments["folder"]), "model").folder
+    config = read_config(folder)
+    is_short = trainer.device == "cpu" and config.context_length <= arguments["matmul_context"]
+    model = prepare(load_model(folder, device=trainer.device, kernel="matmul" if is_short else "sdpa"), trainer)
+    subset = open_subset(Path(arguments["subset_folder"]))
+    documents = list(subset.read_documents("validation"))
+    nats, num_bytes = score_texts(
+        model,
+        load_tokenizer(folder),
+        documents,
+        is_running_text=subset.is_running_text,
+        should_stop=lambda: stop.is_set() or time.monotonic() > ends_at,
+    )
+    return {
+        "documents": {"nats": nats.tolist(), "num_bytes": num_bytes.tolist()},
+        "is_whole": len(nats) == len(documents),
+        "model": config.model_dump(),
+    }
 
 
 JOBS: dict[str, Job] = {
-    job.__name__: job for job in (describe_devices, time_steps, measure_matrix_rate, train, evaluate)
+    job.__name__: job for job in (describe_devices, time_steps, measure_matrix_rate, train, evaluate, score_version)
 }
 
 

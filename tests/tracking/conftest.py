@@ -14,6 +14,7 @@ from lightlm.model.hugging_face import export_model
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
 from lightlm.store.commit import commit_folder
+from lightlm.tracking.gate import Comparison, DocumentScores, compare
 from lightlm.tracking.recorder import Recorder, RegistrationRequest
 from lightlm.tracking.registry import create_database
 
@@ -47,7 +48,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def request_for(model_folder: Path) -> Callable[..., RegistrationRequest]:
-    def choose(bits_per_byte: float = 1.5, text_sha256: str = "a" * 64, promote: str = "better") -> RegistrationRequest:
+    def choose(
+        bits_per_byte: float = 1.5, text_sha256: str = "a" * 64, promote: str = "better", beats: str | None = None
+    ) -> RegistrationRequest:
         return RegistrationRequest(
             hf_folder=model_folder,
             model_name="lightlm",
@@ -57,9 +60,17 @@ def request_for(model_folder: Path) -> Callable[..., RegistrationRequest]:
             bits_per_byte=bits_per_byte,
             text_sha256=text_sha256,
             sampling=SAMPLING,
+            comparison=None if beats is None else compared(beats, 1.0, 0.9),
         )
 
     return choose
+
+
+def compared(champion: str, old: float, new: float, num_documents: int = 20) -> Comparison:
+    """Return the comparison of two models that cost `old` and `new` nats, and a little more for longer documents."""
+    sizes = [10 + index for index in range(num_documents)]
+    scores = [DocumentScores(nats=[bits * (1 + 1e-3 * n) for n in sizes], num_bytes=sizes) for bits in (old, new)]
+    return compare(champion, *scores)
 
 
 @pytest.fixture(scope="session")

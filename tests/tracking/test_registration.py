@@ -6,39 +6,51 @@ from pathlib import Path
 
 import pytest
 
+from lightlm.errors import ModelVersionError
 from lightlm.store.commit import open_commit
+from lightlm.tracking.gate import Comparison
 from lightlm.tracking.recorder import RegistrationRequest
-from lightlm.tracking.registration import describe_signature, judge, promote, register
+from lightlm.tracking.registration import choose_champion, describe_signature, judge, promote, register
 from lightlm.tracking.registry import MANIFEST_TAG, PROMOTION_TAG, ModelVersion, open_client, resolve
 from lightlm.tracking.shipper import find_experiment, pin_requirements
+from tests.tracking.conftest import compared
 
 
 def version(number: str, **tags: str) -> ModelVersion:
     return ModelVersion(name="lightlm", version=number, run_id="r", aliases=(), tags=tags, created_at=datetime.now(UTC))
 
 
+OTHER = version("1", **{PROMOTION_TAG: "because"})
+
+
 @pytest.mark.parametrize(
-    ("champion", "policy", "bits", "text", "moves", "words"),
+    ("champion", "policy", "comparison", "moves", "words"),
     [
-        (None, "better", 2.0, "t", True, "first champion"),
-        (None, "never", 2.0, "t", False, "never"),
-        (version("1", bits_per_byte="1.5", text_sha256="t"), "better", 1.4, "t", True, "1.4000 bits per byte"),
-        (version("1", bits_per_byte="1.5", text_sha256="t"), "better", 1.6, "t", False, "version 1 stays champion"),
-        (version("1", bits_per_byte="1.5", text_sha256="u"), "better", 9.9, "t", True, "another text"),
-        (version("1", bits_per_byte="1.5", text_sha256="t"), "always", 9.9, "t", True, "always"),
-        (version("1", bits_per_byte="1.5", text_sha256="t"), "never", 0.1, "t", False, "never"),
-        (version("1", bits_per_byte="1.50000", text_sha256="t"), "better", 1.5, "t", True, "version 2 is champion"),
-        (version("1", bits_per_byte="1.50000", text_sha256="t"), "better", 1.500004, "t", True, "on the same text"),
-        (version("1", bits_per_byte="nan", text_sha256="t"), "better", 3.0, "t", True, "version 2 is champion"),
-        (version("1", bits_per_byte="?", text_sha256="t"), "better", 3.0, "t", True, "version 2 is champion"),
-        (version("1", text_sha256="t"), "better", 3.0, "t", True, "version 2 is champion"),
-        (version("1", bits_per_byte="1.5", text_sha256="t"), "better", float("nan"), "t", False, "stays champion"),
+        (None, "better", None, True, "first champion"),
+        (None, "never", None, False, "never"),
+        (OTHER, "better", compared("1", 1.0, 0.9), True, "version 2 is champion instead of 1: "),
+        (OTHER, "better", compared("1", 0.9, 1.0), False, "version 1 stays champion: version 2 is not shown"),
+        (OTHER, "better", compared("1", 1.0, 1.0), False, "version 1 stays champion: version 2 is not shown"),
+        (OTHER, "better", compared("1", 1.0, 0.9, 5), False, "5 documents are too few to tell"),
+        (OTHER, "better", compared("7", 1.0, 0.9), False, "compared with version 7"),
+        (OTHER, "better", None, False, "the disk was away; `lightlm promote 2`"),
+        (OTHER, "always", None, True, "always"),
+        (OTHER, "never", compared("1", 1.0, 0.9), False, "never"),
+        (version("2", **{PROMOTION_TAG: "because"}), "better", None, True, "because"),
     ],
 )
 def test_the_champion_changes_by_a_rule_with_a_reason(
-    champion: ModelVersion | None, policy: str, bits: float, text: str, moves: bool, words: str
+    champion: ModelVersion | None,
+    policy: str,
+    comparison: Comparison | None,
+    moves: bool,
+    words: str,
+    request_for: Callable[..., RegistrationRequest],
 ) -> None:
-    moved, reason = judge(champion, "2", policy, bits, text)
+    asked = request_for(promote=policy).model_copy(
+        update={"comparison": comparison, "not_compared": "the disk was away"}
+    )
+    moved, reason = judge(champion, "2", asked)
     assert moved == moves
     assert words in reason
 
@@ -80,15 +92,43 @@ def test_the_former_champion_is_called_previous(
     home: Path, make_run: Callable[[], str], request_for: Callable[..., RegistrationRequest]
 ) -> None:
     client = open_client(home)
-    for bits in (1.5, 1.4, 1.45):
-        register(client, make_run(), request_for(bits), pin_requirements())
+    for beats in (None, "1", None):
+        register(client, make_run(), request_for(beats=beats), pin_requirements())
     assert [resolve(alias).version for alias in ("champion", "previous", "challenger")] == ["2", "1", "3"]
     version = resolve("3")
-    reason = promote(client, version, "always", 1.45, "a" * 64)
+    reason = promote(client, version, request_for(promote="always"))
     assert "tracking.promote is always" in reason
     assert [resolve(alias).version for alias in ("champion", "previous", "challenger")] == ["3", "2", "3"]
-    promote(client, version, "always", 1.45, "a" * 64)
+    promote(client, version, request_for(promote="always"))
     assert resolve("previous").version == "2", "a second time changes nothing"
+
+
+def test_a_rollback_takes_the_previous_champion_and_can_be_rolled_back(
+    home: Path, make_run: Callable[[], str], request_for: Callable[..., RegistrationRequest]
+) -> None:
+    client = open_client(home)
+    for beats in (None, "1"):
+        register(client, make_run(), request_for(beats=beats), pin_requirements())
+    former = choose_champion(home, resolve("previous"))
+    assert former.version == "2"
+    assert [resolve(alias).version for alias in ("champion", "previous")] == ["1", "2"]
+    assert "by hand" in resolve("champion").tags[PROMOTION_TAG]
+    choose_champion(home, resolve("previous"))
+    assert [resolve(alias).version for alias in ("champion", "previous")] == ["2", "1"]
+    with pytest.raises(ModelVersionError, match="version 2 of lightlm is champion already"):
+        choose_champion(home, resolve("2"))
+
+
+def test_a_version_whose_files_are_damaged_does_not_become_champion(
+    home: Path, make_run: Callable[[], str], request_for: Callable[..., RegistrationRequest]
+) -> None:
+    client = open_client(home)
+    for beats in (None, "1"):
+        register(client, make_run(), request_for(beats=beats), pin_requirements())
+    client.set_model_version_tag("lightlm", "1", MANIFEST_TAG, "0" * 64)
+    with pytest.raises(ModelVersionError, match="not as it was registered"):
+        choose_champion(home, resolve("1"))
+    assert resolve("champion").version == "2"
 
 
 def test_the_signature_has_every_sampling_param_with_its_default() -> None:

@@ -87,7 +87,7 @@ def test_without_any_model_a_person_is_told_to_train(home: Path, database: Path)
 def test_versions_are_found_by_number_alias_and_latest(register: Callable[..., ModelVersion]) -> None:
     first = register("run-1", bits_per_byte=1.5)
     second = register("run-2", bits_per_byte=1.6)
-    third = register("run-3", bits_per_byte=1.4)
+    third = register("run-3", bits_per_byte=1.4, beats="1")
     assert first.aliases == ("challenger", "champion")
     assert second.aliases == ("challenger",)
     assert [(v.version, v.aliases) for v in list_versions()] == [

@@ -41,11 +41,11 @@ def test_it_trains_and_then_scores_what_it_trained(worker, make_request, corpus)
     assert result["step"] == 20
     arguments = {"folder": result["folder"], "shards_folder": str(shards.folder), "max_bytes": None}
     arguments["trainer"] = request.trainer.model_dump()
-    score = Score.model_validate(worker.call("evaluate", **arguments, deadline=time.monotonic() + 600))
+    score = Score.model_validate(worker.call("evaluate", **arguments, deadline=time.monotonic() + 600)["score"])
     wanted = evaluate_shards(load_model(request.run_folder / "model"), shards)
     assert score.is_whole
     assert score.bits_per_byte == pytest.approx(wanted.bits_per_byte, rel=1e-5)
-    late = Score.model_validate(worker.call("evaluate", **arguments, deadline=time.monotonic() - 1))
+    late = Score.model_validate(worker.call("evaluate", **arguments, deadline=time.monotonic() - 1)["score"])
     assert late.num_documents == 1
 
 

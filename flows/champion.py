@@ -1,0 +1,128 @@
+"""What a run asks of the champion: its score on the new held-out text, and the comparison with the challenger."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.session import Session
+from lightlm.budget.probe import MachineRate
+from lightlm.budget.recipe import MATMUL_CONTEXT
+from lightlm.data.subset import TextSubset
+from lightlm.errors import LightLMError
+from lightlm.model.config import ModelConfig
+from lightlm.store.stage import find_stage, open_stage
+from lightlm.tracking.gate import Comparison, DocumentScores, compare
+from lightlm.tracking.registry import MANIFEST_TAG, ModelVersion, download, is_local
+from lightlm.training.config import TrainerConfig
+
+ANSWER_FRACTION = 0.1
+"""Of the budget; what MLflow gets to name the champion. Usually it has done so before the text is read."""
+
+SCORING_FRACTION = 0.05
+"""Of the budget; a champion that was trained for longer is scored on as many documents as this allows."""
+
+KIND = "scores"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The champion as this run met it: scored on this held-out text, or with the reason why not."""
+
+    version: ModelVersion | None
+    scores: DocumentScores | None = None
+    model: ModelConfig | None = None
+    reason: str = ""
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte on the documents that were scored."""
+        import math
+
+        assert self.scores is not None
+        return sum(self.scores.nats) / math.log(2) / sum(self.scores.num_bytes)
+
+
+def ask_for_champion(session: Session) -> None:
+    """Ask MLflow for the champion, early: naming it and fetching its files go on beside the first stages."""
+    tracking = session.params.tracking
+    session.facts["asks"] = tracking.promote == "better" and has_registry(session)
+    if session.facts["asks"]:
+        session.recorder.ask_champion(tracking.model_name)
+
+
+def has_registry(session: Session) -> bool:
+    """Return whether there can be a version: a home without a database has none, and making one takes seconds."""
+    return not is_local(session.home) or (session.home / "mlflow.db").exists()
+
+
+@task(name="Score the champion on the new held-out text", cache_policy=NO_CACHE, persist_result=False)
+def score_champion(session: Session, subset: TextSubset, machine: MachineRate) -> Champion:
+    """Return the champion with its score on this subset's held-out text, document by document."""
+    if not session.facts.get("asks"):
+        return Champion(None)
+    with session.stage("champion", "Scoring the champion on this held-out text"):
+        answer = session.outbox.wait_for_champion(max(1.0, ANSWER_FRACTION * session.ledger.budget_seconds))
+        if answer.version is None or answer.error:
+            champion = Champion(answer.version, reason=answer.error or "")
+        else:
+            champion = read_scores(session, answer.version, subset, machine)
+    if champion.scores is not None and champion.version is not None:
+        session.say(
+            f"Champion: version {champion.version.version}, {champion.bits_per_byte:.4f} bits per byte on "
+            f"{len(champion.scores.nats):,} held-out documents"
+        )
+    elif champion.reason:
+        session.say(f"The champion is not compared: {champion.reason}")
+    return champion
+
+
+def read_scores(session: Session, version: ModelVersion, subset: TextSubset, machine: MachineRate) -> Champion:
+    """Return the champion with its scores, from the store where an earlier run scored it on the same text."""
+    key = {
+        "format": FORMAT,
+        "model": version.tags.get(MANIFEST_TAG, ""),
+        "subset": subset.fingerprint,
+        "dtype": machine.dtype,
+        "device": machine.device.partition(":")[0],
+    }
+    try:
+        found = find_stage(KIND, key)
+        if found is not None:
+            values = found.meta
+        else:
+            values = compute_scores(session, version, subset, machine)
+            if values["is_whole"]:
+                open_stage(KIND, key, lambda _: values)
+    except LightLMError as error:
+        return Champion(version, reason=str(error))
+    scores = DocumentScores.model_validate(values["documents"])
+    return Champion(version, scores, ModelConfig.model_validate(values["model"]))
+
+
+def compute_scores(session: Session, version: ModelVersion, subset: TextSubset, machine: MachineRate) -> dict[str, Any]:
+    """Return what the worker says of the version on the subset's held-out text."""
+    trainer = TrainerConfig(
+        batch_tokens=8,
+        micro_batch_size=1,
+        dtype=machine.dtype,
+        device=machine.device,
+        num_threads=machine.num_threads,
+    )
+    return session.worker.call(
+        "score_version",
+        folder=str(download(version)),
+        subset_folder=str(subset.folder),
+        trainer=trainer.model_dump(),
+        matmul_context=MATMUL_CONTEXT,
+        max_seconds=SCORING_FRACTION * session.ledger.budget_seconds,
+    )
+
+
+def compare_with_champion(champion: Champion, challenger: DocumentScores, seed: int) -> Comparison | None:
+    """Return the paired comparison; None where the champion was not scored."""
+    if champion.version is None or champion.scores is None:
+        return None
+    return compare(champion.version.version, champion.scores, challenger, seed)

@@ -1,0 +1,125 @@
+"""The gate: whether a challenger is better than the champion, by a paired bootstrap over the same held-out documents.
+
+Owns the comparison and its words. Who scored the documents, and what happens to the aliases, is not its business.
+"""
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CONFIDENCE = 0.95
+"""Of the interval of the difference; the challenger is better when all of it is."""
+
+RESAMPLES = 2000
+"""Of the documents; the ends of a 95 % interval then waver by about a thirtieth of its width."""
+
+MOST_GROUPS = 5000
+"""Documents that are resampled one by one; of more, neighbours go together, which keeps it below 0.2 s."""
+
+FEWEST_DOCUMENTS = 6
+"""Below this all documents may fall on one side by chance: (1/2)^5 is 3 %."""
+
+HISTOGRAM_BINS = 41
+
+
+class DocumentScores(BaseModel):
+    """What a model's text costs document by document: nats, and bytes of the raw text."""
+
+    model_config = ConfigDict(frozen=True)
+
+    nats: list[float]
+    num_bytes: list[int]
+
+
+class Comparison(BaseModel):
+    """Two models on the same documents. Scores and differences in bits per byte, challenger minus champion.
+
+    `histogram` counts the resampled differences in equal steps from `lowest` to `highest`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    champion_version: str
+    champion_bits_per_byte: float
+    challenger_bits_per_byte: float
+    difference: float
+    low: float
+    high: float
+    num_documents: int
+    num_better_documents: int
+    num_bytes: int
+    lowest: float
+    highest: float
+    histogram: list[int]
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the whole interval says that the challenger is better."""
+        return self.num_documents >= FEWEST_DOCUMENTS and self.high < 0
+
+    @property
+    def verdict(self) -> str:
+        """Return the finding in one sentence, without the versions' names."""
+        scores = (
+            f"{self.challenger_bits_per_byte:.4f} against {self.champion_bits_per_byte:.4f} bits per byte on the same "
+            f"{self.num_bytes:,} bytes"
+        )
+        if self.num_documents < FEWEST_DOCUMENTS:
+            return (
+                f"{scores}, but {self.num_documents} documents are too few to tell ({FEWEST_DOCUMENTS} at least); hold "
+                "out more text or give more hours"
+            )
+        return (
+            f"{scores}, a difference of {self.difference:+.4f} ({CONFIDENCE:.0%} interval {self.low:+.4f} to "
+            f"{self.high:+.4f}, paired bootstrap over {self.num_documents:,} documents)"
+        )
+
+
+def compare(champion_version: str, champion: DocumentScores, challenger: DocumentScores, seed: int = 0) -> Comparison:
+    """Return the paired comparison on the documents that both have scored, the first ones; the same for the same seed.
+
+    Raises:
+        ValueError: they are not scores of the same documents.
+    """
+    import numpy as np
+
+    count = min(len(champion.nats), len(challenger.nats))
+    if not count or champion.num_bytes[:count] != challenger.num_bytes[:count]:
+        raise ValueError("the scores are of different documents; score both versions on one held-out text")
+    num_bytes = np.asarray(champion.num_bytes[:count], dtype=np.float64)
+    old, new = (np.asarray(scores.nats[:count]) / np.log(2) for scores in (champion, challenger))
+    better = int((new < old).sum())
+    bits, sizes = _group(new - old), _group(num_bytes)
+    random = np.random.default_rng(seed)
+    differences = np.empty(RESAMPLES)
+    for index in range(RESAMPLES):
+        chosen = random.integers(0, len(bits), len(bits))
+        differences[index] = bits[chosen].sum() / sizes[chosen].sum()
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(differences, [tail, 1 - tail])
+    counts, edges = np.histogram(differences, bins=HISTOGRAM_BINS)
+    return Comparison(
+        champion_version=champion_version,
+        champion_bits_per_byte=float(old.sum() / num_bytes.sum()),
+        challenger_bits_per_byte=float(new.sum() / num_bytes.sum()),
+        difference=float((new - old).sum() / num_bytes.sum()),
+        low=float(low),
+        high=float(high),
+        num_documents=count,
+        num_better_documents=better,
+        num_bytes=int(num_bytes.sum()),
+        lowest=float(edges[0]),
+        highest=float(edges[-1]),
+        histogram=[int(one) for one in counts],
+    )
+
+
+def _group(values: "np.ndarray") -> "np.ndarray":
+    """Return the sums of neighbours where there are more values than MOST_GROUPS."""
+    import numpy as np
+
+    size = -(-len(values) // MOST_GROUPS)
+    return np.add.reduceat(values, np.arange(0, len(values), size))
