@@ -1,12 +1,13 @@
 """Measures the loss law that the planner predicts with, and writes it to lightlm/budget/calibration.json.
 
-    .venv/bin/python benchmarks/calibrate.py run --dataset FOLDER [--threads 2]    # hours; resumable
-    .venv/bin/python benchmarks/calibrate.py fit                                   # seconds; --write changes the file
+    .venv/bin/python benchmarks/calibrate.py run --dataset FOLDER [--dataset FILE ...]    # hours; resumable
+    .venv/bin/python benchmarks/calibrate.py fit [--write]                                # seconds
 
-`run` trains a grid of shapes for fixed numbers of steps (annealed each, so that losses do not depend on the speed of
-the machine) and appends a line a run to bench-results/calibration.jsonl; runs that are there are not done again.
-`fit` finds floor + A N^-a + B D^-b in bits per byte (N parameters that a token is multiplied by, D bytes read, repeats
-counted by their worth) by least squares over the logarithm, and prints prediction against measurement for every run.
+`run` trains the grid for fixed numbers of steps, each annealed, so that losses do not depend on the speed of the
+machine or on who else uses it, and appends a line a run to benchmarks/calibration_runs.jsonl; runs that are there are
+not done again. `fit` finds hardness * (floor + A N^-a + B D^-b) in bits per byte (N parameters that a token is
+multiplied by, D bytes read, repeats counted by their worth, hardness of the text by bzip2 against WikiText-2's) by
+least squares of the relative error, and prints prediction against measurement for every run.
 """
 
 import argparse
@@ -23,8 +24,14 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lightlm.budget.scaling import CALIBRATION, choose_learning_rates  # noqa: E402
+from lightlm.budget.scaling import (  # noqa: E402
+    CALIBRATION,
+    choose_learning_rates,
+    choose_regularization,
+    hardness_of,
+)
 from lightlm.budget.shapes import choose_ffn_dim, choose_heads  # noqa: E402
+from lightlm.data.compressibility import measure_compressibility  # noqa: E402
 from lightlm.data.loader import ThreadedDataLoader  # noqa: E402
 from lightlm.data.shards import TokenShards, tokenize_subset  # noqa: E402
 from lightlm.data.subset import materialize_subset  # noqa: E402
@@ -39,16 +46,36 @@ from lightlm.training.optimizer import Optimizer  # noqa: E402
 from lightlm.training.pace import StepPace  # noqa: E402
 from lightlm.training.trainer import train  # noqa: E402
 
-RESULTS = ROOT / "bench-results" / "calibration.jsonl"
+RESULTS = ROOT / "benchmarks" / "calibration_runs.jsonl"
 
-GRID = [
-    *((layers, dim, 500) for layers, dim in ((1, 128), (2, 128), (4, 128), (2, 256), (4, 256))),
-    *((layers, dim, 2000) for layers, dim in ((1, 128), (2, 128), (4, 128), (3, 192), (4, 256), (6, 256))),
-    *((layers, dim, 6000) for layers, dim in ((2, 128), (4, 192), (4, 256))),
-]
-"""Layers, width, steps; small and large, read little and much, data-limited at the end."""
+GRID = {
+    "large": [
+        (4096, 1, 128, 500),
+        (4096, 2, 192, 500),
+        (2048, 2, 128, 500),
+        (1024, 1, 128, 500),
+        (4096, 1, 128, 1500),
+        (2048, 2, 192, 1500),
+        (4096, 2, 192, 1500),
+        (8192, 1, 192, 1500),
+        (4096, 3, 256, 1500),
+        (8192, 3, 192, 3000),
+        (4096, 2, 192, 4500),
+    ],
+    "medium": [(4096, 1, 128, 500), (4096, 2, 192, 1500)],
+    "small": [(1024, 2, 128, 500), (2048, 3, 192, 500), (1024, 2, 128, 2000)],
+}
+"""Vocabulary, layers, width, steps; for texts of 5 to 20 MB (the law's own), of more (another text), and of less (read
+many times)."""
 
-VOCAB_SIZE, CONTEXT, BATCH_TOKENS = 2048, 128, 2048
+CONTEXT, BATCH_TOKENS = 128, 2048
+
+
+def grid_for(num_bytes: int) -> list[tuple[int, int, int, int]]:
+    """Return the settings for a text of `num_bytes`."""
+    if num_bytes < 5_000_000:
+        return GRID["small"]
+    return GRID["large"] if num_bytes < 20_000_000 else GRID["medium"]
 
 
 def measure(shards: TokenShards, layers: int, dim: int, steps: int, threads: int) -> dict[str, Any]:
@@ -65,6 +92,7 @@ def measure(shards: TokenShards, layers: int, dim: int, steps: int, threads: int
         context_length=CONTEXT,
     )
     rates = choose_learning_rates(BATCH_TOKENS, dim)
+    regularization = choose_regularization(steps * BATCH_TOKENS / shards.num_train_tokens)
     trainer = TrainerConfig(
         batch_tokens=BATCH_TOKENS,
         micro_batch_size=BATCH_TOKENS // CONTEXT,
@@ -72,6 +100,8 @@ def measure(shards: TokenShards, layers: int, dim: int, steps: int, threads: int
         embedding_learning_rate=rates.embedding,
         head_learning_rate=rates.head,
         gain_learning_rate=rates.gain,
+        weight_decay=regularization.weight_decay,
+        dropout=regularization.dropout,
         dtype="bfloat16",
         attention="matmul",
         num_threads=threads,
@@ -88,32 +118,45 @@ def measure(shards: TokenShards, layers: int, dim: int, steps: int, threads: int
     score = evaluate_shards(built, shards)
     bytes_a_token = shards.num_train_bytes / shards.num_train_tokens
     return {
+        "vocab_size": shards.vocab_size,
         "layers": layers,
         "dim": dim,
         "steps": steps,
         "matrix_parameters": count_matrix_parameters(model),
-        "seen_bytes": steps * BATCH_TOKENS * bytes_a_token,
+        "bytes_a_token": round(bytes_a_token, 4),
+        "seen_bytes": round(steps * BATCH_TOKENS * bytes_a_token),
         "unique_bytes": shards.num_train_bytes,
-        "bits_per_byte": score.bits_per_byte,
-        "cpu_seconds": seconds,
-        "dataset": shards.fingerprint,
+        "bits_per_byte": round(score.bits_per_byte, 5),
+        "cpu_seconds": round(seconds, 1),
     }
 
 
-def run(dataset: str, threads: int) -> None:
+def run(datasets: list[str], threads: int) -> None:
     """Do what is left of the grid."""
-    params = load_params(dataset=dataset)
-    subset = materialize_subset(params.dataset)
-    shards = tokenize_subset(subset, prepare_tokenizer(params.tokenizer, subset, [VOCAB_SIZE]))
-    done = {(r["layers"], r["dim"], r["steps"]) for r in read_results() if r["dataset"] == shards.fingerprint}
-    RESULTS.parent.mkdir(exist_ok=True)
-    for layers, dim, steps in GRID:
-        if (layers, dim, steps) in done:
-            continue
-        result = measure(shards, layers, dim, steps, threads)
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result) + "\n")
-        print(f"{layers} x {dim}, {steps} steps: {result['bits_per_byte']:.4f} ({result['cpu_seconds']:.0f} CPU s)")
+    for dataset in datasets:
+        params = load_params(dataset=dataset)
+        subset = materialize_subset(params.dataset)
+        compressed, sample_bytes = measure_compressibility(subset)
+        done = {
+            (r["vocab_size"], r["layers"], r["dim"], r["steps"]) for r in read_results() if r["dataset"] == subset.name
+        }
+        for vocab_size, layers, dim, steps in grid_for(subset.num_bytes):
+            if (vocab_size, layers, dim, steps) in done:
+                continue
+            shards = tokenize_subset(subset, prepare_tokenizer(params.tokenizer, subset, [vocab_size]))
+            text = {"dataset": subset.name, "compressed_bits_per_byte": compressed, "sample_bytes": sample_bytes}
+            result = text | measure(shards, layers, dim, steps, threads)
+            with RESULTS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(result) + "\n")
+            print(describe(result), flush=True)
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Return a run in a line."""
+    return (
+        f"{result['dataset']}: {result['vocab_size']:5d} entries, {result['layers']} x {result['dim']}, "
+        f"{result['seen_bytes'] / 1e6:5.1f} MB: {result['bits_per_byte']:.4f} ({result['cpu_seconds']:.0f} CPU s)"
+    )
 
 
 def read_results() -> list[dict[str, Any]]:
@@ -126,10 +169,11 @@ def read_results() -> list[dict[str, Any]]:
 def fit(results: list[dict[str, Any]]) -> tuple[dict[str, float], float]:
     """Return the law's constants and its root mean square error, relative."""
     size = np.array([r["matrix_parameters"] for r in results], dtype=float)
-    bits = np.array([r["bits_per_byte"] for r in results])
+    hard = np.array([hardness_of(r["compressed_bits_per_byte"], r["sample_bytes"]) for r in results])
+    bits = np.array([r["bits_per_byte"] for r in results]) / hard
     best: tuple[float, dict[str, float]] = (math.inf, {})
-    exponents = np.arange(0.20, 0.52, 0.02)
-    for a, b, horizon in itertools.product(exponents, exponents, (4.0, 8.0, 15.0)):
+    exponents = np.arange(0.20, 0.62, 0.02)
+    for a, b, horizon in itertools.product(exponents, exponents, (2.0, 3.0, 4.0, 6.0, 8.0, 15.0)):
         data = np.array([worth(r["seen_bytes"], r["unique_bytes"], horizon) for r in results])
         columns = np.stack([np.ones_like(size), size**-a, data**-b], axis=1)
         weights = 1 / bits
@@ -158,16 +202,14 @@ def worth(seen: float, unique: float, horizon: float) -> float:
 def report(results: list[dict[str, Any]], law: dict[str, float]) -> None:
     """Print measured against predicted."""
     for r in results:
+        hard = hardness_of(r["compressed_bits_per_byte"], r["sample_bytes"])
         data = worth(r["seen_bytes"], r["unique_bytes"], law["repeats_worth"])
-        predicted = (
+        predicted = hard * (
             law["floor"]
             + law["size_scale"] * r["matrix_parameters"] ** -law["size_exponent"]
             + law["data_scale"] * data ** -law["data_exponent"]
         )
-        print(
-            f"{r['layers']:2d} x {r['dim']:4d}  {r['seen_bytes'] / 1e6:7.1f} MB  measured {r['bits_per_byte']:.4f}  "
-            f"predicted {predicted:.4f}  ratio {predicted / r['bits_per_byte']:.3f}"
-        )
+        print(f"{describe(r)}  predicted {predicted:.4f}  ratio {predicted / r['bits_per_byte']:.3f}")
 
 
 def main() -> None:
@@ -175,8 +217,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     runner = commands.add_parser("run")
-    runner.add_argument("--dataset", required=True)
-    runner.add_argument("--threads", type=int, default=2)
+    runner.add_argument("--dataset", required=True, action="append")
+    runner.add_argument("--threads", type=int, default=1)
     fitter = commands.add_parser("fit")
     fitter.add_argument("--write", action="store_true")
     given = parser.parse_args()

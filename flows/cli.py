@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from flows.commands.training import check, plan, train
+from flows.commands.training import calibration, check, plan, train
 from flows.commands.versions import evaluate, generate, models, ui
 from lightlm.errors import Interrupted, LightLMError
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (check, plan, train, generate, evaluate, models, ui):
+for command in (check, plan, train, calibration, generate, evaluate, models, ui):
     app.command()(command)
 
 USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # pyright: ignore[reportAssignmentType]

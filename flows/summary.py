@@ -28,6 +28,16 @@ class RunSummary(BaseModel):
     shape: str
     folder: str
 
+    def closed(self, elapsed_seconds: float) -> "RunSummary":
+        """Return it with the time that passed since it was made; `elapsed_seconds` since the process began."""
+        ending = max(0.0, elapsed_seconds - self.elapsed_seconds)
+        return self.model_copy(
+            update={
+                "elapsed_seconds": round(self.elapsed_seconds + ending, 3),
+                "ledger": self.ledger | {"end": round(ending, 3)},
+            }
+        )
+
 
 def show_summary(summary: RunSummary) -> None:
     """Print the report of a finished run on standard error."""

@@ -9,7 +9,8 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.champion import Champion, ask_for_champion, compare_with_champion, score_champion
-from flows.planning import DATA_FRACTION, describe_text
+from flows.learning import describe_text, leave_to_later_runs, measure_hardness
+from flows.planning import DATA_FRACTION
 from flows.recording import (
     describe_dataset,
     describe_version,
@@ -24,12 +25,14 @@ from flows.recording import (
 from flows.session import Session, open_session
 from flows.summary import RunSummary
 from lightlm.budget.compiled import CompiledShapes
+from lightlm.budget.history import History
 from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, measure_machine
 from lightlm.budget.reserve import ClosingTimes
-from lightlm.budget.scaling import choose_vocab_sizes, estimate_needed_bytes, usable_flops
+from lightlm.budget.scaling import estimate_needed_bytes
 from lightlm.budget.tiers import tier_of
+from lightlm.budget.vocabulary import choose_vocab_sizes
 from lightlm.data.shards import TokenShards
 from lightlm.data.shards import tokenize_subset as tokenize
 from lightlm.data.subset import TextSubset, check_dataset, safe_name
@@ -85,7 +88,7 @@ def train_flow(
         tokenizer = prepare_tokenizer(session, subset, machine)
         shards = tokenize_subset(session, subset, tokenizer)
         champion = score_champion(session, subset, machine)
-        plan = plan_budget(session, machine, shards)
+        plan = plan_budget(session, system, machine, subset, shards)
         trained = train_model(session, plan, tokenizer, shards)
         score = evaluate_model(session, plan, trained, shards)
         version = register_model(session, plan, trained, score, subset, system, champion)
@@ -138,9 +141,8 @@ def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
 def prepare_tokenizer(session: Session, subset: TextSubset, machine: MachineRate) -> Tokenizer:
     """Return a tokenizer of the size that the budget suits, or the one named."""
     with session.stage("tokenizer", "Preparing the tokenizer"):
-        flops = usable_flops(machine.flops_per_second, session.ledger.remaining_seconds)
-        fixed = session.params.tokenizer.vocab_size
-        sizes = [fixed] if fixed else choose_vocab_sizes(flops, subset.num_bytes)
+        fixed, seconds = session.params.tokenizer.vocab_size, session.ledger.remaining_seconds
+        sizes = [fixed] if fixed else choose_vocab_sizes(machine, seconds, subset.num_bytes, measure_hardness(subset))
         tokenizer = prepare(session.params.tokenizer, subset, sizes, report=session.say)
     reused = ", from the store" if tokenizer.reused else ""
     session.say(f"Tokenizer: {tokenizer.vocab_size:,} entries{reused}")
@@ -158,19 +160,22 @@ def tokenize_subset(session: Session, subset: TextSubset, tokenizer: Tokenizer) 
 
 
 @task(name="Plan the budget", **STORY)
-def plan_budget(session: Session, machine: MachineRate, shards: TokenShards) -> Plan:
+def plan_budget(
+    session: Session, system: SystemReport, machine: MachineRate, subset: TextSubset, shards: TokenShards
+) -> Plan:
     """Return the plan, made from timed shapes; shown, saved and recorded."""
     with session.stage("probe", "Timing shapes and planning"):
-        closing = ClosingTimes(session.home).estimate()
         planner = Planner(
             session.params,
-            describe_text(shards),
+            describe_text(shards, measure_hardness(subset)),
             machine,
             lambda: session.ledger.remaining_seconds,
-            closing,
+            ClosingTimes(session.home).estimate(session.ledger.budget_seconds),
             CompiledShapes(session.home),
+            History(session.home).correct(system.hardware_id, subset.validation_sha256),
         )
         plan, probe = planner.plan(session.worker)
+    session.ledger.split("probe", {"compile": planner.timings.compile_seconds})
     session.draw_plan(plan)
     session.recorder.log_text(plan.model_dump_json(indent=2), "plan.json")
     session.recorder.log_text(probe.model_dump_json(indent=2), "probe.json")
@@ -206,7 +211,7 @@ def train_model(session: Session, plan: Plan, tokenizer: Tokenizer, shards: Toke
 def evaluate_model(session: Session, plan: Plan, trained: TrainResult, shards: TokenShards) -> dict[str, Any]:
     """Return the Score of the model's folder on the whole held-out text, or on what the time allows."""
     with session.stage("final evaluation", "Scoring the held-out text"):
-        seconds = session.ledger.remaining_seconds - ClosingTimes(session.home).estimate()
+        seconds = session.ledger.remaining_seconds - REGISTERING_SECONDS
         # Rather a moment late than a score of almost the whole text, which compares with nothing.
         seconds += PATIENCE_SECONDS + PATIENCE_FRACTION * session.ledger.budget_seconds
         result = session.worker.call(
@@ -251,6 +256,7 @@ def register_model(
             not_compared=champion.reason,
         )
         record_ledger(session, plan, trained)
+        leave_to_later_runs(session, plan, trained, score, subset, system)
         session.recorder.describe(request.description)
         session.recorder.register(request)
         session.recorder.finish("FINISHED")
@@ -292,7 +298,9 @@ def summarize(
 ) -> RunSummary:
     """Return the flow's result; remember how long the end of this run took."""
     ledger = session.ledger
-    ClosingTimes(session.home).record(ledger.clock() - session.facts["scored_at"] + END_SECONDS)
+    if plan.trainer.max_steps is None:
+        trained_until = ledger.deadline - plan.reserve_seconds
+        ClosingTimes(session.home).record(ledger.clock() + END_SECONDS - trained_until - plan.evaluation_seconds)
     entries = {name: round(seconds, 3) for name, seconds in ledger.close().items()}
     return RunSummary(
         run_id=version.run_id,
@@ -317,6 +325,9 @@ def summarize(
 
 PATIENCE_SECONDS, PATIENCE_FRACTION = 0.5, 0.005
 """What the final score may take of the time kept for the end, to read the last of the text."""
+
+REGISTERING_SECONDS = 1.0
+"""From the score to the end of the flow."""
 
 REGISTRATION_SECONDS = 20.0
 """What MLflow gets to register; half a second is usual."""

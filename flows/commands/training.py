@@ -81,6 +81,7 @@ def train(
         with run_flows(api):
             LAUNCH.set(Launch(started_at, folder, worker, is_quiet=quiet))
             summary = train_flow(hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides)
+        summary = summary.closed(time.monotonic() - started_at)
     finally:
         worker.stop()
     if as_json:
@@ -114,15 +115,44 @@ def plan(
     probe = None if probe_file is None else read_probe(probe_file)
     from flows.planning import make_plan
 
-    chosen, figures = make_plan(params, probe, is_quiet=quiet)
+    planned = make_plan(params, probe, is_quiet=quiet)
     if as_json:
-        print_json({"plan": chosen.model_dump(mode="json"), "probe": figures.model_dump(mode="json")})
+        print_json(
+            {
+                "plan": planned.plan.model_dump(mode="json"),
+                "probe": planned.probe.model_dump(mode="json"),
+                "forecast": [entry.model_dump(mode="json") for entry in planned.forecasts],
+            }
+        )
     else:
+        from lightlm.console.forecasts import draw_forecasts
         from lightlm.console.tables import draw_plan
         from lightlm.console.terminal import open_console
 
         console = open_console(sys.stdout)
-        console.print(draw_plan(chosen, console))
+        console.print(draw_plan(planned.plan, console))
+        if planned.forecasts:
+            console.print(draw_forecasts(planned.forecasts))
+
+
+def calibration(as_json: AsJson = False) -> None:
+    """Show how true earlier plans were: predicted against reached bits per byte, run by run."""
+    from lightlm.budget.forecast import judge_plans
+    from lightlm.budget.history import History
+    from lightlm.store.home import find_home
+
+    runs = History(find_home()).read()
+    judged = judge_plans(runs)
+    if as_json:
+        print_json({"summary": judged.model_dump(), "runs": [run.model_dump() for run in runs]})
+        return
+    if not runs:
+        typer.echo("no finished run yet; run `lightlm train` first", err=True)
+        return
+    from lightlm.console.forecasts import draw_calibration
+    from lightlm.console.terminal import open_console
+
+    open_console(sys.stdout).print(draw_calibration(runs, judged))
 
 
 def find_process_start() -> float:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lightlm.budget.plan import Alternative, summarize_shape
 from lightlm.budget.scaling import Prediction
@@ -19,6 +19,19 @@ class TextFacts:
     num_train_bytes: int
     num_validation_tokens: int
     num_validation_bytes: int
+    text_sha256: str = ""
+    """Of the held-out text."""
+    hardness: float = 1.0
+    """Of the text for a model, against WikiText-2."""
+
+    def resized(self, vocab_size: int, change: float) -> "TextFacts":
+        """Return the facts with another vocabulary, whose tokens are `change` times as long."""
+        return replace(
+            self,
+            vocab_size=vocab_size,
+            num_train_tokens=int(self.num_train_tokens / change),
+            num_validation_tokens=int(self.num_validation_tokens / change),
+        )
 
     @property
     def bytes_a_token(self) -> float:

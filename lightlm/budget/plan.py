@@ -43,6 +43,9 @@ class Plan(BaseModel):
     predicted_low: float
     predicted_high: float
     keep_best: bool
+    bytes_a_token: float = 0.0
+    hardness: float = 1.0
+    speed_correction: float = 1.0
     reasons: list[str]
     alternatives: list[Alternative]
 

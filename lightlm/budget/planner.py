@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterator
 
 from lightlm.budget.candidate import Candidate, TextFacts, list_runners_up
 from lightlm.budget.compiled import CompiledShapes
+from lightlm.budget.history import NO_CORRECTION, Correction
 from lightlm.budget.plan import Plan, count
-from lightlm.budget.probe import Computer, MachineRate, Probe, TimedShape, time_shape
+from lightlm.budget.probe import Computer, MachineRate, Probe
 from lightlm.budget.recipe import choose_trainer, usable_memory
-from lightlm.budget.scaling import (
-    choose_context_length,
-    load_calibration,
-    predict_loss,
-)
-from lightlm.budget.shapes import DEFAULT_SHAPE, WIDTHS, build_shape, choose_heads, depths_for, has_same_layers
+from lightlm.budget.reserve import Closing
+from lightlm.budget.scaling import Prediction, choose_context_length, load_calibration, predict_loss
+from lightlm.budget.shapes import DEFAULT_SHAPE, WIDTHS, build_shape, choose_heads, depths_for
 from lightlm.budget.tiers import Tier, tier_of
-from lightlm.errors import ParameterError, WorkerError
+from lightlm.budget.timings import Timings
+from lightlm.errors import ParameterError
 from lightlm.model.accounting import (
     count_matrix_parameters,
     count_parameters,
@@ -26,9 +25,6 @@ from lightlm.model.accounting import (
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
 from lightlm.training.config import TrainerConfig
-
-PROBE_FRACTION = 0.05
-"""Of the budget; what probing may take at most."""
 
 VALIDATION_FRACTION = 0.004
 """Of the training time; what one validation may take. Eight of them are 3 % of a run."""
@@ -42,9 +38,6 @@ SAMPLE_TOKENS = 48
 EVALUATION_FRACTION = 0.15
 """Of the remaining time; the final score reads less text where all of it would take longer."""
 
-SUSPICIOUS_SHARE = 0.12
-"""Of the matrix rate: a step that reaches less runs on a busy machine (a quiet one gives 0.2 to 0.5)."""
-
 EXPORT_SECONDS = 0.7
 """From the last step to the model's folder: one validation, the weights written and synced (3M parameters)."""
 
@@ -56,7 +49,7 @@ FLOOR_SECONDS = 3.0
 
 
 class Planner:
-    """Makes one plan. `remaining()` gives the seconds to the deadline, of which `closing_seconds` follow the score."""
+    """Makes one plan. `remaining()` gives the seconds to the deadline, of which `closing` is kept for the end."""
 
     def __init__(
         self,
@@ -64,17 +57,26 @@ class Planner:
         text: TextFacts,
         machine: MachineRate,
         remaining: Callable[[], float],
-        closing_seconds: float,
+        closing: Closing,
         compiled: CompiledShapes | None = None,
+        correction: Correction = NO_CORRECTION,
     ) -> None:
         self.params = params
         self.text = text
-        self.machine = machine
         self.remaining = remaining
-        self.closing_seconds = closing_seconds
-        self.compiled = compiled
+        self.closing = closing
+        self.correction = correction or Correction()
         self.reasons: list[str] = []
-        self.shapes: list[TimedShape] = []
+        self.timings = Timings(params, machine, self.reasons, compiled)
+
+    @property
+    def machine(self) -> MachineRate:
+        """The machine, with the number of threads that timing settled on."""
+        return self.timings.machine
+
+    @property
+    def _probe(self) -> Probe:
+        return Probe(machine=self.machine, shapes=self.timings.shapes, correction=self.correction)
 
     def plan(self, computer: Computer | None, probe: Probe | None = None) -> tuple[Plan, Probe]:
         """Return the plan and the figures it was made of.
@@ -102,23 +104,17 @@ class Planner:
 
     def _measure(self, computer: Computer | None, probe: Probe | None) -> tuple[Plan, Probe]:
         if probe is not None:
-            self.shapes = list(probe.shapes)
+            self.timings.shapes = list(probe.shapes)
+            self.correction = probe.correction
         first = self._rank()
         if probe is None and computer is not None:
-            for model in self._shapes_to_time([candidate.model for candidate in first]):
-                self._time(computer, model, is_compiled=False)
-                if len(self.shapes) == 1:
-                    self._try_one_thread(computer)
-            self._try_compiling(computer, self._rank()[0].model)
+            self.timings.time_around([candidate.model for candidate in first], computer, self._trainer)
+            self.timings.try_compiling(self._rank()[0].model, computer, self._trainer, self._training_seconds())
         ranked = self._rank()
         best = ranked[0]
-        if self.shapes:
-            timed = ", ".join(
-                f"{s.model.num_layers} x {s.model.model_dim}{' compiled' if s.is_compiled else ''}: "
-                f"{s.tokens_per_second:,.0f} tokens/s"
-                for s in self.shapes
-            )
-            self.reasons.append(f"timed here: {timed}")
+        if self.timings.shapes:
+            self.reasons.append(f"timed here: {self.timings.summary()}")
+        self.reasons += self.correction.reasons()
         self.reasons.append(
             f"of {len(ranked)} shapes, {count(best.model.num_layers, 'layer')} x {best.model.model_dim} dims balances "
             f"what the model can hold against the {best.tokens:,} tokens it can read in {best.training_seconds:.0f} s"
@@ -136,14 +132,15 @@ class Planner:
         return sorted(fitting, key=lambda c: c.prediction.bits_per_byte)
 
     def _judge(self, model: ModelConfig) -> Candidate:
-        compiled = self._find_compiled(model)
-        is_compiled = compiled is not None and self._compiling_paid(compiled)
-        probe = Probe(machine=self.machine, shapes=self.shapes)
-        speed = probe.speed_of(model, is_compiled=is_compiled)
+        is_compiled = self.timings.prefers_compiled(model)
+        speed = self._probe.speed_of(model, is_compiled=is_compiled)
         seconds = max(FLOOR_SECONDS, self._training_seconds(model))
-        seen = speed * seconds * self.text.bytes_a_token
-        prediction = predict_loss(count_matrix_parameters(model), seen, self.text.num_train_bytes)
-        return Candidate(model, is_compiled, speed, seconds, prediction)
+        return Candidate(model, is_compiled, speed, seconds, self._predict(model, speed * seconds))
+
+    def _predict(self, model: ModelConfig, tokens: float) -> Prediction:
+        seen = tokens * self.text.bytes_a_token
+        known = predict_loss(count_matrix_parameters(model), seen, self.text.num_train_bytes, self.text.hardness)
+        return known.corrected(self.correction.loss, self.correction.relative_error)
 
     def _shapes(self) -> Iterator[ModelConfig]:
         """Yield every shape of the grid that agrees with what params fix."""
@@ -202,96 +199,31 @@ class Planner:
 
     def _training_seconds(self, model: ModelConfig | None = None) -> float:
         """Return the seconds left for the training loop; of `model` where its scoring speed is to count."""
-        left = self.remaining() - self.closing_seconds - EXPORT_SECONDS
+        left = self.remaining() - self.closing.seconds
         if model is None:
             return left * (1 - EVALUATION_FRACTION / 2)
-        return left - self._evaluation_seconds(model)
+        return left - self.closing.scoring_margin * self._evaluation_seconds(model)
 
     def _evaluation_seconds(self, model: ModelConfig) -> float:
         """Return the seconds kept for the final score: all held-out text, or what the fraction allows."""
-        speed = Probe(machine=self.machine, shapes=self.shapes).score_speed(model)
-        whole = SCORING_MARGIN * self.text.num_validation_tokens / speed
+        speed = self._probe.score_speed(model)
+        whole = self.text.num_validation_tokens / speed
         limit = EVALUATION_FRACTION * max(0.0, self.remaining())
         return min(whole, max(limit, 0.2))
 
-    def _shapes_to_time(self, ranked: list[ModelConfig]) -> list[ModelConfig]:
-        """Return the favourite of the priors, and the best one narrower and one wider."""
-        favourite = ranked[0]
-        narrower = next((m for m in ranked if m.model_dim <= favourite.model_dim * 0.75), None)
-        wider = next((m for m in ranked if m.model_dim >= favourite.model_dim * 1.33), None)
-        return [m for m in (favourite, narrower, wider) if m is not None]
-
-    def _time(self, computer: Computer, model: ModelConfig, *, is_compiled: bool) -> None:
-        trainer = self._trainer(model, expected_tokens=None, is_compiled=is_compiled)
-        budget = PROBE_FRACTION * self.params.budget.hours * 3600
-        self.shapes.append(time_shape(computer, model, trainer, max_seconds=min(1.5, budget / 6)))
-
-    def _try_one_thread(self, computer: Computer) -> None:
-        """Take one thread where several get in each other's way: a busy core makes all of them wait at each barrier."""
-        timed = self.shapes[0]
-        share = timed.achieved_flops / self.machine.flops_per_second
-        if self.machine.device != "cpu" or self.machine.num_threads == 1 or share >= SUSPICIOUS_SHARE:
-            return
-        several, self.machine = self.machine, self.machine.model_copy(update={"num_threads": 1})
-        self._time(computer, timed.model, is_compiled=False)
-        alone = self.shapes.pop()
-        if alone.step_seconds < timed.step_seconds:
-            self.shapes[0] = alone
-            self.reasons.append(
-                f"one thread instead of {several.num_threads}: {alone.tokens_per_second:,.0f} tokens/s against "
-                f"{timed.tokens_per_second:,.0f}; the cores are busy, or the shape is too small to share"
-            )
-        else:
-            self.machine = several
-
-    def _try_compiling(self, computer: Computer, model: ModelConfig) -> None:
-        """Time the favourite compiled, where the priors say that it can pay."""
-        if self.params.training.compile == "off":
-            return
-        priors = load_calibration()["speed"]
-        seconds = self._training_seconds()
-        trainer = self._trainer(model, expected_tokens=None, is_compiled=True)
-        is_known = self.compiled is not None and self.compiled.knows(model, trainer)
-        cost = priors["warm_compile_seconds"] if is_known else priors["compile_seconds"]
-        pays = (seconds - cost) * priors["compile_speedup"] > 1.05 * seconds
-        if self.params.training.compile == "auto" and not pays:
-            self.reasons.append(
-                f"not compiled: {seconds:.0f} s of training are too short to pay for about {cost:.0f} s of it"
-            )
-            return
-        try:
-            self._time(computer, model, is_compiled=True)
-        except WorkerError as error:
-            # No C++ compiler, most often. It is an option, so the run goes on without it unless it was demanded.
-            if self.params.training.compile == "on":
-                raise
-            self.reasons.append(f"not compiled: compiling failed ({error})")
-            return
-        timed = self.shapes[-1]
-        if self.compiled is not None:
-            self.compiled.record(model, trainer)
-        verdict = "kept" if self._compiling_paid(timed) else "not kept"
-        self.reasons.append(
-            f"compiled in {timed.first_seconds:.0f} s: {timed.tokens_per_second:,.0f} tokens/s; {verdict}"
-        )
-
-    def _find_compiled(self, model: ModelConfig) -> TimedShape | None:
-        """Return the compiled shape that serves `model`: layers are compiled, not models, so of any depth."""
-        return next((s for s in self.shapes if s.is_compiled and has_same_layers(s.model, model)), None)
-
-    def _compiling_paid(self, timed: TimedShape) -> bool:
-        """Return whether a compiled shape, its compilation already paid, runs faster than the eager one."""
-        eager = [s for s in self.shapes if not s.is_compiled and s.model == timed.model]
-        return not eager or timed.step_seconds < 0.98 * eager[0].step_seconds
-
     def _trainer(
-        self, model: ModelConfig, *, expected_tokens: float | None, is_compiled: bool, max_steps: int | None = None
+        self,
+        model: ModelConfig,
+        *,
+        is_compiled: bool,
+        expected_tokens: float | None = None,
+        max_steps: int | None = None,
     ) -> TrainerConfig:
         tokens = expected_tokens
         if tokens is None:
-            speed = Probe(machine=self.machine, shapes=self.shapes).speed_of(model, is_compiled=is_compiled)
+            speed = self._probe.speed_of(model, is_compiled=is_compiled)
             tokens = speed * max(FLOOR_SECONDS, self._training_seconds())
-        compiled = self._find_compiled(model) if is_compiled else None
+        compiled = self.timings.find_compiled(model) if is_compiled else None
         return choose_trainer(
             self.params,
             self.machine,
@@ -308,15 +240,13 @@ class Planner:
     ) -> tuple[Plan, Probe]:
         """Return the plan of the shape chosen, and the figures it was made of."""
         params, text = self.params, self.text
-        figures = probe or Probe(machine=self.machine, shapes=self.shapes)
+        figures = probe or self._probe
         is_compiled = best.is_compiled or params.training.compile == "on"
         max_steps = params.budget.max_steps or (tier.max_steps if tier else None)
         trainer = self._trainer(best.model, expected_tokens=best.tokens, is_compiled=is_compiled, max_steps=max_steps)
         tokens = best.tokens if max_steps is None else max_steps * trainer.batch_tokens
         epochs = tokens / max(1, text.num_train_tokens)
-        prediction = predict_loss(
-            count_matrix_parameters(best.model), tokens * text.bytes_a_token, text.num_train_bytes
-        )
+        prediction = self._predict(best.model, tokens)
         if epochs > 2:
             self.reasons.append(
                 f"the text is read {epochs:.1f} times: dropout {trainer.dropout:g}, weight decay "
@@ -335,7 +265,7 @@ class Planner:
             tokens_per_second=best.tokens_per_second,
             matrix_flops_per_second=self.machine.flops_per_second,
             training_seconds=seconds,
-            reserve_seconds=self.closing_seconds + EXPORT_SECONDS + evaluation_seconds,
+            reserve_seconds=self.closing.seconds + self.closing.scoring_margin * evaluation_seconds,
             validation_tokens=int(max(best.model.context_length, validation_tokens)),
             sample_tokens=0 if seconds < SAMPLE_FROM_SECONDS else SAMPLE_TOKENS,
             evaluation_seconds=evaluation_seconds,
@@ -344,6 +274,9 @@ class Planner:
             predicted_low=prediction.low,
             predicted_high=prediction.high,
             keep_best=epochs > 2,
+            bytes_a_token=text.bytes_a_token,
+            hardness=text.hardness,
+            speed_correction=self.correction.speed,
             reasons=self.reasons,
             alternatives=list(list_runners_up(best, others)),
         )

@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lightlm.budget.scaling import load_calibration
+from lightlm.budget.history import NO_CORRECTION, Correction
+from lightlm.budget.scaling import expected_efficiency, load_calibration
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import count_matrix_parameters, flops_per_token
 from lightlm.model.config import ModelConfig
@@ -72,22 +73,22 @@ class Probe(BaseModel):
 
     machine: MachineRate
     shapes: list[TimedShape]
+    correction: Correction = NO_CORRECTION
 
     def speed_of(self, model: ModelConfig, *, is_compiled: bool) -> float:
         """Return the expected training tokens a second of a shape, read between the timed widths."""
-        return self.efficiency_at(model.model_dim, is_compiled) / flops_per_token(model)
+        return self.correction.speed * self.efficiency_at(model.model_dim, is_compiled) / flops_per_token(model)
 
     def efficiency_at(self, model_dim: int, is_compiled: bool) -> float:
         """Return the operations a second expected at a width: log-linear between timed widths, flat outside."""
-        priors = load_calibration()["speed"]
         eager = sorted({s.model.model_dim: s.achieved_flops for s in self.shapes if not s.is_compiled}.items())
         if not eager:
-            return priors["efficiency"] * self.machine.flops_per_second
+            return expected_efficiency(model_dim) * self.machine.flops_per_second
         reached = _interpolate(eager, model_dim)
         if not is_compiled:
             return reached
         speedups = [s.achieved_flops / _interpolate(eager, s.model.model_dim) for s in self.shapes if s.is_compiled]
-        return reached * (max(speedups) if speedups else priors["compile_speedup"])
+        return reached * (max(speedups) if speedups else load_calibration()["speed"]["compile_speedup"])
 
     def score_speed(self, model: ModelConfig) -> float:
         """Return the expected tokens a second of scoring held-out text."""

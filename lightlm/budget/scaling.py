@@ -8,6 +8,7 @@ Muennighoff et al. (arXiv 2305.16264), in bits per byte instead of nats a token.
 import json
 import math
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,13 @@ class Prediction(NamedTuple):
     low: float
     high: float
 
+    def corrected(self, factor: float, relative_error: float | None) -> "Prediction":
+        """Return it times `factor`; with an error of its own, the interval is that wide."""
+        bits = min(self.bits_per_byte * factor, 8.0)
+        if relative_error is None:
+            return Prediction(bits, self.low * factor, self.high * factor)
+        return Prediction(bits, bits * (1 - relative_error), bits * (1 + relative_error))
+
 
 def worth_of_repeats(seen: float, unique: float) -> float:
     """Return how much fresh text `seen` bytes are worth when only `unique` bytes are different.
@@ -40,7 +48,18 @@ def worth_of_repeats(seen: float, unique: float) -> float:
     return unique * (1.0 + horizon * (1.0 - math.exp(-repeats / horizon)))
 
 
-def predict_loss(matrix_parameters: int, seen_bytes: float, unique_bytes: float) -> Prediction:
+def hardness_of(compressed_bits_per_byte: float, sample_bytes: int) -> float:
+    """Return how hard a text is against WikiText-2, by bzip2's bits per byte of `sample_bytes` of both; 1 = as hard."""
+    points = [(float(size), bits) for size, bits in load_calibration()["reference_text"].items()]
+    size = min(max(float(sample_bytes), points[0][0]), points[-1][0])
+    for (left, low), (right, high) in pairwise(points):
+        if size <= right:
+            share = math.log(size / left) / math.log(right / left)
+            return min(max(compressed_bits_per_byte / (low + share * (high - low)), 0.3), 2.0)
+    raise AssertionError("the sizes are clamped to the points")
+
+
+def predict_loss(matrix_parameters: int, seen_bytes: float, unique_bytes: float, hardness: float = 1.0) -> Prediction:
     """Return the held-out bits per byte of a model that read `seen_bytes` of a text of `unique_bytes`."""
     law = load_calibration()["loss"]
     data = max(1.0, worth_of_repeats(seen_bytes, unique_bytes))
@@ -49,7 +68,7 @@ def predict_loss(matrix_parameters: int, seen_bytes: float, unique_bytes: float)
         + law["size_scale"] * matrix_parameters ** -law["size_exponent"]
         + law["data_scale"] * data ** -law["data_exponent"]
     )
-    bits = min(bits, 8.0)
+    bits = min(bits * hardness, 8.0)
     error = law["relative_error"]
     return Prediction(bits, bits * (1 - error), bits * (1 + error))
 
@@ -64,17 +83,6 @@ def near_powers_of_two(wanted: float) -> list[int]:
     octave = math.log2(wanted)
     near = [k for k in (math.floor(octave), math.ceil(octave)) if abs(octave - k) < NEAR]
     return [2**k for k in sorted(set(near), key=lambda k: abs(octave - k))]
-
-
-def choose_vocab_sizes(training_flops: float, text_bytes: int) -> list[int]:
-    """Return the powers of two that suit the compute and the text, the best first; end-of-text token included.
-
-    A large vocabulary shortens the text but costs arithmetic in the head and needs text to learn its entries.
-    """
-    rule = load_calibration()["vocabulary"]
-    wanted = rule["size"] * (max(training_flops, 1.0) / rule["at_flops"]) ** rule["exponent"]
-    wanted = min(wanted, max(rule["smallest"], text_bytes / rule["bytes_an_entry"]))
-    return near_powers_of_two(min(max(wanted, rule["smallest"]), rule["largest"]))
 
 
 def choose_batch_tokens(expected_tokens: float, context_length: int) -> int:
@@ -137,6 +145,12 @@ def choose_regularization(epochs: float) -> Regularization:
     if epochs <= 8:
         return Regularization(0.1, 0.05)
     return Regularization(0.3, 0.1)
+
+
+def expected_efficiency(model_dim: int) -> float:
+    """Return the share of the matrix rate that training reaches at a width before anything is timed."""
+    rule = load_calibration()["speed"]
+    return min(rule["most_efficiency"], rule["efficiency"] * (model_dim / 192) ** rule["width_exponent"])
 
 
 def usable_flops(flops_per_second: float, seconds: float) -> float:

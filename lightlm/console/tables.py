@@ -64,7 +64,7 @@ def draw_checks(checks: Sequence[Check], console: Console) -> RenderableType:
 
 def draw_plan(plan: Plan, console: Console) -> RenderableType:
     """Return the plan in force, the best plans not taken, and the reasons."""
-    table = _open_table("plan", "predicted bits per byte")
+    table = open_table("plan", "predicted bits per byte")
     table.columns[1].justify = "right"
     table.add_row(
         draw_text(f"{choose_marks(console).chosen} {plan.summary()}", "bold"),
@@ -91,7 +91,7 @@ def draw_plan(plan: Plan, console: Console) -> RenderableType:
 
 def draw_ledger(entries: Mapping[str, float], budget_seconds: float) -> RenderableType:
     """Return where the budget's seconds went, in the order they were spent, and what is left."""
-    table = _open_table("stage", "time", "of the budget")
+    table = open_table("stage", "time", "of the budget")
     for column in table.columns[1:]:
         column.justify = "right"
     for name, seconds in entries.items():
@@ -104,7 +104,7 @@ def draw_ledger(entries: Mapping[str, float], budget_seconds: float) -> Renderab
 
 def draw_versions(versions: Sequence[VersionLine]) -> RenderableType:
     """Return the registered versions, newest first as they are given."""
-    table = _open_table("version", "aliases", "bits per byte", "parameters", "data set", "hours", "registered")
+    table = open_table("version", "aliases", "bits per byte", "parameters", "data set", "hours", "registered")
     for index in (2, 3, 5):
         table.columns[index].justify = "right"
     for version in versions:
@@ -121,7 +121,8 @@ def draw_versions(versions: Sequence[VersionLine]) -> RenderableType:
     return table
 
 
-def _open_table(*names: str) -> Table:
+def open_table(*names: str) -> Table:
+    """Return an empty table with a line under its header."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for name in names:
         table.add_column(name)

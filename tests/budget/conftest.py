@@ -7,6 +7,7 @@ from lightlm.budget.candidate import TextFacts
 from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, Probe, TimedShape
+from lightlm.budget.reserve import Closing
 from lightlm.model.accounting import flops_per_token
 from lightlm.model.config import ModelConfig
 from lightlm.params import load_params
@@ -84,7 +85,7 @@ def make_plan(probe: Probe) -> Callable[..., Plan]:
         dotted = {name.replace("__", "."): value for name, value in overrides.items()}
         params = load_params(overrides=dotted, hours=hours)
         seconds = hours * 3600 - 10 if remaining is None else remaining
-        plan, figures = Planner(params, text, probe.machine, lambda: seconds, 4.0).plan(None, probe)
+        plan, figures = Planner(params, text, probe.machine, lambda: seconds, Closing(4.0)).plan(None, probe)
         assert figures == probe
         return plan
 

@@ -5,6 +5,7 @@ import pytest
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.planner import FLOOR_SECONDS, Planner
 from lightlm.budget.probe import Probe, measure_machine
+from lightlm.budget.reserve import Closing
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import count_parameters, training_memory_bytes
 from lightlm.params import load_params
@@ -27,12 +28,12 @@ def test_the_plan_measured_by_the_worker_is_made_again_from_its_figures(tmp_path
     with Worker(tmp_path) as worker:
         devices = [Device.model_validate(one) for one in worker.call("describe_devices")["devices"][:1]]
         machine = measure_machine(params.training, check_system(params, tmp_path, devices), worker)
-        plan, figures = Planner(params, LITTLE_TEXT, machine, lambda: 15.0, 4.0).plan(worker)
+        plan, figures = Planner(params, LITTLE_TEXT, machine, lambda: 15.0, Closing(4.0)).plan(worker)
     assert (machine.device, machine.dtype, machine.num_threads) == ("cpu", "float32", 1)
     assert len(figures.shapes) >= 2
     assert plan.model.vocab_size == 300
     assert plan.trainer.dtype == "float32"
-    again, same = Planner(params, LITTLE_TEXT, figures.machine, lambda: 15.0, 4.0).plan(None, figures)
+    again, same = Planner(params, LITTLE_TEXT, figures.machine, lambda: 15.0, Closing(4.0)).plan(None, figures)
     assert same == figures
     assert without_reasons(again) == without_reasons(plan)
 

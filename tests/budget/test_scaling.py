@@ -9,7 +9,6 @@ from lightlm.budget.scaling import (
     choose_context_length,
     choose_learning_rates,
     choose_regularization,
-    choose_vocab_sizes,
     estimate_needed_bytes,
     load_calibration,
     near_powers_of_two,
@@ -63,16 +62,6 @@ def test_a_prediction_lies_in_its_interval_between_nothing_and_guessing(size, se
     prediction = predict_loss(size, seen, unique)
     assert 0 < prediction.low < prediction.bits_per_byte < prediction.high
     assert prediction.bits_per_byte <= 8.0
-
-
-@several
-@given(flops=st.floats(0, 1e22), text=st.integers(0, 10**12), more=st.floats(1.0, 100.0))
-def test_the_vocabulary_is_a_power_of_two_that_grows_with_compute_and_text(flops, text, more):
-    sizes = choose_vocab_sizes(flops, text)
-    assert all(is_power_of_two(size) for size in sizes)
-    assert all(512 <= size <= 32768 for size in sizes)
-    assert choose_vocab_sizes(flops * more, text)[0] >= sizes[0]
-    assert choose_vocab_sizes(flops, int(text * more))[0] >= sizes[0]
 
 
 @several

@@ -1,0 +1,74 @@
+"""What a train-flow learns from earlier runs, and what it leaves to later ones."""
+
+import time
+from typing import Any
+
+from flows.session import Session
+from lightlm.budget.candidate import TextFacts
+from lightlm.budget.history import FinishedRun, History
+from lightlm.budget.plan import Plan
+from lightlm.budget.scaling import hardness_of
+from lightlm.data.compressibility import measure_compressibility
+from lightlm.data.shards import TokenShards
+from lightlm.data.subset import TextSubset
+from lightlm.model.accounting import count_matrix_parameters
+from lightlm.system import SystemReport
+from lightlm.training.messages import TrainResult
+
+
+def describe_text(shards: TokenShards, hardness: float) -> TextFacts:
+    """Return what a plan needs to know of the tokenized text."""
+    return TextFacts(
+        vocab_size=shards.vocab_size,
+        num_train_tokens=shards.num_train_tokens,
+        num_train_bytes=shards.num_train_bytes,
+        num_validation_tokens=shards.num_validation_tokens,
+        num_validation_bytes=shards.num_validation_bytes,
+        text_sha256=shards.validation_sha256,
+        hardness=hardness,
+    )
+
+
+def measure_hardness(subset: TextSubset) -> float:
+    """Return how hard the text is for a model, against WikiText-2; 1 = as hard. Takes 0.1 s."""
+    return hardness_of(*measure_compressibility(subset))
+
+
+def leave_to_later_runs(
+    session: Session, plan: Plan, trained: TrainResult, score: dict[str, Any], subset: TextSubset, system: SystemReport
+) -> None:
+    """Remember what was foreseen and what was reached: under LIGHTLM_HOME, and in MLflow for other machines."""
+    seconds = max(trained.training_seconds, 1e-9)
+    run = FinishedRun(
+        run=session.folder.name,
+        ended_at=time.time(),
+        hardware_id=system.hardware_id,
+        hours=session.params.budget.hours,
+        dataset=subset.name,
+        text_sha256=score["text_sha256"],
+        shape=plan.summary(),
+        matrix_parameters=count_matrix_parameters(plan.model),
+        seen_bytes=trained.total_tokens * plan.bytes_a_token,
+        unique_bytes=subset.num_bytes,
+        hardness=plan.hardness,
+        training_seconds=seconds,
+        planned_tokens_per_second=plan.tokens_per_second / plan.speed_correction,
+        tokens_per_second=trained.total_tokens / seconds,
+        predicted_bits_per_byte=plan.predicted_bits_per_byte,
+        predicted_low=plan.predicted_low,
+        predicted_high=plan.predicted_high,
+        bits_per_byte=score["bits_per_byte"],
+        is_whole=score["is_whole"],
+    )
+    History(session.home).record(run)
+    session.recorder.set_tags({"lightlm.hardware_id": run.hardware_id, "lightlm.finished_run": run.model_dump_json()})
+    session.recorder.log_metrics(
+        {
+            "plan/predicted_low": run.predicted_low,
+            "plan/predicted_high": run.predicted_high,
+            "plan/error": run.bits_per_byte / run.predicted_bits_per_byte - 1,
+            "plan/hardness": run.hardness,
+            "plan/tokens_per_second": plan.tokens_per_second,
+        },
+        trained.step,
+    )

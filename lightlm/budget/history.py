@@ -1,0 +1,187 @@
+"""What earlier runs taught: what was foreseen and what was reached, by hardware and by text.
+
+Owns the list of finished runs under LIGHTLM_HOME, those that MLflow knows of included, and what it corrects: the speed
+of this machine and the loss on a text that was learnt before.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lightlm.budget.plan import count
+from lightlm.budget.scaling import predict_loss
+from lightlm.errors import StoreError
+from lightlm.store.commit import write_file
+from lightlm.store.journal import Journal, read_journal
+
+REMEMBERED = 200
+"""Runs that are looked at; the newest."""
+
+RECENT = 10
+"""Runs whose speed counts: a machine changes its company."""
+
+SHORTEST_SECONDS = 5.0
+"""Of training; the speed of a shorter run says nothing."""
+
+PRIOR_RUNS = 0.5
+"""What the law's own prediction counts for against runs on the same text."""
+
+LEAST_ERROR = 0.015
+"""Relative; two runs of the same plan differ by as much on a shared machine."""
+
+
+class FinishedRun(BaseModel):
+    """One run: what it was planned to do and what it did. Seconds, bytes, bits per byte."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    run: str
+    ended_at: float
+    hardware_id: str
+    hours: float
+    dataset: str
+    text_sha256: str
+    shape: str
+    matrix_parameters: int
+    seen_bytes: float
+    unique_bytes: int
+    hardness: float
+    training_seconds: float
+    planned_tokens_per_second: float
+    tokens_per_second: float
+    predicted_bits_per_byte: float
+    predicted_low: float
+    predicted_high: float
+    bits_per_byte: float
+    is_whole: bool
+
+    @property
+    def is_as_foreseen(self) -> bool:
+        """Whether the score lies within the interval that the plan stated."""
+        return self.predicted_low <= self.bits_per_byte <= self.predicted_high
+
+    @property
+    def law_bits_per_byte(self) -> float:
+        """What today's law says of what the run read: without the errors of its plan's speed."""
+        return predict_loss(self.matrix_parameters, self.seen_bytes, self.unique_bytes, self.hardness).bits_per_byte
+
+
+class Correction(BaseModel):
+    """What earlier runs change in a plan: factors, and the relative error that is left of the loss."""
+
+    model_config = ConfigDict(frozen=True)
+
+    speed: float = 1.0
+    num_speeds: int = 0
+    loss: float = 1.0
+    num_losses: int = 0
+    relative_error: float | None = None
+
+    def reasons(self) -> list[str]:
+        """Return what is corrected, a sentence each."""
+        told = []
+        if self.num_speeds:
+            told.append(
+                f"the last {count(self.num_speeds, 'run')} on this hardware ran at {self.speed:.0%} of the timed speed"
+            )
+        if self.num_losses:
+            change = (self.loss - 1) * 100
+            told.append(f"{count(self.num_losses, 'earlier run')} on this text moved the prediction by {change:+.1f} %")
+        return told
+
+
+NO_CORRECTION = Correction()
+"""Of a first run."""
+
+
+class History:
+    """The finished runs, oldest first; this machine's own, and those that MLflow told of."""
+
+    def __init__(self, home: Path) -> None:
+        self.own = home / "finished_runs.journal"
+        self.told = home / "finished_runs_mlflow.json"
+
+    def read(self) -> list[FinishedRun]:
+        """Return every run once, by its end; what cannot be read is left out."""
+        records: list[Mapping[str, Any]] = []
+        try:
+            told = json.loads(self.told.read_text(encoding="utf-8"))
+            records += [record for record in told if isinstance(record, dict)] if isinstance(told, list) else []
+        except (OSError, ValueError):
+            pass
+        records += [record for record, _ in read_journal(self.own)]
+        runs = {run.run: run for run in _parse(records)}
+        return sorted(runs.values(), key=lambda run: run.ended_at)[-REMEMBERED:]
+
+    def record(self, run: FinishedRun) -> None:
+        """Remember a run; a disk that refuses is no reason to fail a finished run."""
+        try:
+            journal = Journal(self.own)
+            journal.append(run.model_dump())
+            journal.close()
+        except StoreError:
+            return
+
+    def take_told(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Remember the runs that MLflow knows of, in place of those it told before."""
+        try:
+            write_file(self.told, json.dumps([run.model_dump() for run in _parse(records)]).encode())
+        except StoreError:
+            return
+
+    def correct(self, hardware_id: str, text_sha256: str, seen_bytes: float = 0.0) -> Correction:
+        """Return what earlier runs on this hardware and this held-out text correct.
+
+        Runs that read about `seen_bytes` count most for the loss.
+        """
+        runs = self.read()
+        speeds = [
+            run.tokens_per_second / run.planned_tokens_per_second
+            for run in runs
+            if run.hardware_id == hardware_id
+            and run.training_seconds >= SHORTEST_SECONDS
+            and run.planned_tokens_per_second > 0
+        ][-RECENT:]
+        same = [
+            run
+            for run in runs
+            if run.text_sha256 == text_sha256 and run.is_whole and run.training_seconds >= SHORTEST_SECONDS
+        ]
+        loss, error = _correct_loss(same, seen_bytes)
+        return Correction(
+            speed=min(max(statistics.median(speeds), 0.5), 1.2) if speeds else 1.0,
+            num_speeds=len(speeds),
+            loss=loss,
+            num_losses=len(same),
+            relative_error=error,
+        )
+
+
+def _correct_loss(runs: list[FinishedRun], seen_bytes: float) -> tuple[float, float | None]:
+    """Return what the law is multiplied by, and the relative error that is left (None: the law's own)."""
+    if not runs:
+        return 1.0, None
+    logs = [math.log(run.bits_per_byte / run.law_bits_per_byte) for run in runs]
+    weights = [
+        math.exp(-abs(math.log(max(seen_bytes, 1.0) / max(run.seen_bytes, 1.0))) / 1.5) if seen_bytes else 1.0
+        for run in runs
+    ]
+    total = sum(weights) + PRIOR_RUNS
+    mean = sum(w * x for w, x in zip(weights, logs, strict=True)) / total
+    if len(runs) < 3:
+        return math.exp(mean), None
+    spread = math.sqrt(sum(w * (x - mean) ** 2 for w, x in zip(weights, logs, strict=True)) / sum(weights))
+    return math.exp(mean), max(LEAST_ERROR, 2.0 * spread)
+
+
+def _parse(records: Iterable[Mapping[str, Any]]) -> Iterable[FinishedRun]:
+    for record in records:
+        try:
+            yield FinishedRun.model_validate(record)
+        except ValidationError:
+            continue

@@ -1,0 +1,143 @@
+"""The shapes that were timed for a plan: which ones, on how many threads, compiled or not.
+
+Owns what is measured and what a measurement decides; what is chosen in the end is the planner's.
+"""
+
+from typing import Protocol
+
+from lightlm.budget.compiled import CompiledShapes
+from lightlm.budget.probe import Computer, MachineRate, TimedShape, time_shape
+from lightlm.budget.scaling import load_calibration
+from lightlm.budget.shapes import has_same_layers
+from lightlm.errors import WorkerError
+from lightlm.model.config import ModelConfig
+from lightlm.params import Params
+from lightlm.training.config import TrainerConfig
+
+PROBE_FRACTION = 0.05
+"""Of the budget; what timing and compiling may take."""
+
+MOST_SECONDS = 1.5
+"""Of steps of one shape after its first; more does not change the median."""
+
+SUSPICIOUS_SHARE = 0.12
+"""Of the matrix rate: a step that reaches less runs on a busy machine (a quiet one gives 0.2 to 0.5)."""
+
+
+class TrainerChooser(Protocol):
+    """Who knows how a shape would be trained: the planner."""
+
+    def __call__(self, model: ModelConfig, *, is_compiled: bool) -> TrainerConfig:
+        """Return the trainer's config of a shape."""
+        ...
+
+
+class Timings:
+    """Timed shapes of one plan. What is decided on the way is told to `reasons`."""
+
+    def __init__(
+        self, params: Params, machine: MachineRate, reasons: list[str], compiled: CompiledShapes | None = None
+    ) -> None:
+        self.params = params
+        self.machine = machine
+        self.reasons = reasons
+        self.compiled = compiled
+        self.shapes: list[TimedShape] = []
+
+    def time_around(self, ranked: list[ModelConfig], computer: Computer, choose: TrainerChooser) -> None:
+        """Time the favourite of the priors, and the best shape narrower and the best one wider."""
+        favourite = ranked[0]
+        narrower = next((m for m in ranked if m.model_dim <= favourite.model_dim * 0.75), None)
+        wider = next((m for m in ranked if m.model_dim >= favourite.model_dim * 1.33), None)
+        for model in (favourite, narrower, wider):
+            if model is None:
+                continue
+            self.shapes.append(self._time(computer, model, choose(model, is_compiled=False)))
+            if len(self.shapes) == 1:
+                self._try_one_thread(computer, choose)
+
+    def try_compiling(
+        self, model: ModelConfig, computer: Computer, choose: TrainerChooser, training_seconds: float
+    ) -> None:
+        """Time the favourite compiled, where the priors say that it can pay."""
+        wanted = self.params.training.compile
+        if wanted == "off":
+            return
+        trainer = choose(model, is_compiled=True)
+        if wanted == "auto" and not self._can_pay(model, trainer, training_seconds):
+            return
+        try:
+            timed = self._time(computer, model, trainer)
+        except WorkerError as error:
+            # No C++ compiler, most often. It is an option, so the run goes on without it unless it was demanded.
+            if wanted == "on":
+                raise
+            self.reasons.append(f"not compiled: compiling failed ({error})")
+            return
+        self.shapes.append(timed)
+        if self.compiled is not None:
+            self.compiled.record(model, trainer)
+        verdict = "kept" if self.prefers_compiled(model) else "not kept"
+        self.reasons.append(
+            f"compiled in {timed.first_seconds:.0f} s: {timed.tokens_per_second:,.0f} tokens/s; {verdict}"
+        )
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds that compiling took, of the time for timing."""
+        return sum(shape.first_seconds for shape in self.shapes if shape.is_compiled)
+
+    def find_compiled(self, model: ModelConfig) -> TimedShape | None:
+        """Return the compiled shape that serves `model`: layers are compiled, not models, so of any depth."""
+        return next((s for s in self.shapes if s.is_compiled and has_same_layers(s.model, model)), None)
+
+    def prefers_compiled(self, model: ModelConfig) -> bool:
+        """Return whether a compiled shape serves `model`, and faster than the eager one."""
+        timed = self.find_compiled(model)
+        if timed is None:
+            return False
+        if self.params.training.compile == "on":
+            return True
+        eager = [s for s in self.shapes if not s.is_compiled and s.model == timed.model]
+        return not eager or timed.step_seconds < 0.98 * eager[0].step_seconds
+
+    def summary(self) -> str:
+        """Return every timed shape with its speed, in a line."""
+        return ", ".join(
+            f"{s.model.num_layers} x {s.model.model_dim}{' compiled' if s.is_compiled else ''}: "
+            f"{s.tokens_per_second:,.0f} tokens/s"
+            for s in self.shapes
+        )
+
+    def _time(self, computer: Computer, model: ModelConfig, trainer: TrainerConfig) -> TimedShape:
+        budget = PROBE_FRACTION * self.params.budget.hours * 3600
+        return time_shape(computer, model, trainer, max_seconds=min(MOST_SECONDS, budget / 6))
+
+    def _can_pay(self, model: ModelConfig, trainer: TrainerConfig, seconds: float) -> bool:
+        """Return whether `seconds` of training, less the compilation, would be worth more compiled."""
+        priors = load_calibration()["speed"]
+        is_known = self.compiled is not None and self.compiled.knows(model, trainer)
+        cost = priors["warm_compile_seconds"] if is_known else priors["compile_seconds"]
+        pays = (seconds - cost) * priors["compile_speedup"] > 1.05 * seconds
+        if not pays:
+            self.reasons.append(
+                f"not compiled: {seconds:.0f} s of training are too short to pay for about {cost:.0f} s of it"
+            )
+        return pays
+
+    def _try_one_thread(self, computer: Computer, choose: TrainerChooser) -> None:
+        """Take one thread where several get in each other's way: a busy core makes all of them wait at each barrier."""
+        timed = self.shapes[0]
+        share = timed.achieved_flops / self.machine.flops_per_second
+        if self.machine.device != "cpu" or self.machine.num_threads == 1 or share >= SUSPICIOUS_SHARE:
+            return
+        several, self.machine = self.machine, self.machine.model_copy(update={"num_threads": 1})
+        alone = self._time(computer, timed.model, choose(timed.model, is_compiled=False))
+        if alone.step_seconds < timed.step_seconds:
+            self.shapes[0] = alone
+            self.reasons.append(
+                f"one thread instead of {several.num_threads}: {alone.tokens_per_second:,.0f} tokens/s against "
+                f"{timed.tokens_per_second:,.0f}; the cores are busy, or the shape is too small to share"
+            )
+        else:
+            self.machine = several

@@ -1,0 +1,56 @@
+"""Tables of what is foreseen and what became of it: the forecast of other budgets, the calibration of earlier plans."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lightlm.budget.forecast import Calibration, Forecast
+from lightlm.budget.history import FinishedRun
+from lightlm.console.tables import open_table
+from lightlm.console.terminal import draw_text
+
+MAX_RUNS = 30
+"""Runs shown, the newest; `--json` gives them all."""
+
+
+def draw_forecasts(forecasts: Sequence[Forecast]) -> RenderableType:
+    """Return what other budgets would reach on this text with this machine."""
+    table = open_table("in", "expected bits per byte", "with")
+    for entry in forecasts:
+        table.add_row(
+            draw_text(entry.name),
+            Text(f"{entry.bits_per_byte:.3f} ({entry.low:.3f} to {entry.high:.3f})"),
+            draw_text(entry.shape),
+        )
+    return table
+
+
+def draw_calibration(runs: Sequence[FinishedRun], judged: Calibration) -> RenderableType:
+    """Return a line a run, oldest first, and what they say together."""
+    table = open_table("ended", "hours", "data set", "foreseen", "reached", "error", "")
+    for index in (1, 4, 5):
+        table.columns[index].justify = "right"
+    for run in runs[-MAX_RUNS:]:
+        _add(table, run)
+    told = (
+        f"  {judged.num_as_foreseen} of {judged.num_runs} runs within the interval of their plan; "
+        f"mean error {judged.mean_error:+.1%}, mean size of an error {judged.mean_absolute_error:.1%}"
+    )
+    return Group(table, draw_text(told))
+
+
+def _add(table: Table, run: FinishedRun) -> None:
+    error = run.bits_per_byte / run.predicted_bits_per_byte - 1
+    ended = datetime.fromtimestamp(run.ended_at, UTC).astimezone()
+    table.add_row(
+        f"{ended:%Y-%m-%d %H:%M}",
+        f"{run.hours:g}",
+        draw_text(run.dataset),
+        f"{run.predicted_bits_per_byte:.3f} ({run.predicted_low:.3f} to {run.predicted_high:.3f})",
+        f"{run.bits_per_byte:.3f}",
+        Text(f"{error:+.1%}", "" if run.is_as_foreseen else "yellow"),
+        draw_text("" if run.is_as_foreseen else "outside"),
+    )
