@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,11 @@ class History:
     def read(self) -> list[FinishedRun]:
         """Return every run once, by its end; what cannot be read is left out."""
         records: list[Mapping[str, Any]] = []
-        try:
+        with suppress(OSError, ValueError):
             told = json.loads(self.told.read_text(encoding="utf-8"))
             records += [record for record in told if isinstance(record, dict)] if isinstance(told, list) else []
-        except (OSError, ValueError):
-            pass
-        records += [record for record, _ in read_journal(self.own)]
+        with suppress(OSError):
+            records += [record for record, _ in read_journal(self.own)]
         runs = {run.run: run for run in _parse(records)}
         return sorted(runs.values(), key=lambda run: run.ended_at)[-REMEMBERED:]
 

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from lightlm.budget.candidate import TextFacts
+from lightlm.budget.history import FinishedRun
 from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, Probe, TimedShape
@@ -90,3 +91,30 @@ def make_plan(probe: Probe) -> Callable[..., Plan]:
         return plan
 
     return make
+
+
+@pytest.fixture
+def make_run() -> Callable[..., FinishedRun]:
+    """Gives a finished run, in all but what is changed the same."""
+    values = {
+        "run": "20260101-000000-abc",
+        "ended_at": 1.0,
+        "hardware_id": "machine",
+        "hours": 0.1,
+        "dataset": "wikitext-2-v1",
+        "text_sha256": "text",
+        "shape": "2 layers x 128 dims",
+        "matrix_parameters": 1_000_000,
+        "seen_bytes": 1e7,
+        "unique_bytes": 10_800_000,
+        "hardness": 1.0,
+        "training_seconds": 300.0,
+        "planned_tokens_per_second": 10_000.0,
+        "tokens_per_second": 9_000.0,
+        "predicted_bits_per_byte": 1.5,
+        "predicted_low": 1.4,
+        "predicted_high": 1.6,
+        "bits_per_byte": 1.55,
+        "is_whole": True,
+    }
+    return lambda **changed: FinishedRun.model_validate(values | changed)
