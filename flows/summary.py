@@ -24,6 +24,7 @@ class RunSummary(BaseModel):
     tokens: int
     tokens_per_second: float
     mfu: float
+    final_learning_rate_factor: float
     dataset: dict[str, Any]
     shape: str
     folder: str
@@ -37,6 +38,19 @@ class RunSummary(BaseModel):
                 "ledger": self.ledger | {"end": round(ending, 3)},
             }
         )
+
+
+class RetrainSummary(BaseModel):
+    """What a finished retrain-flow returns: what was new, where training started, how it compared; `run` if it ran."""
+
+    model_config = ConfigDict(frozen=True)
+
+    is_retrained: bool
+    reason: str
+    news: dict[str, Any]
+    start: dict[str, Any] | None = None
+    comparison: dict[str, Any] | None = None
+    run: RunSummary | None = None
 
 
 def show_summary(summary: RunSummary) -> None:

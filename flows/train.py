@@ -198,6 +198,7 @@ def train_model(session: Session, plan: Plan, tokenizer: Tokenizer, shards: Toke
             "sample_tokens": plan.sample_tokens,
             "keep_best": plan.keep_best,
             "generation": generation_defaults(session),
+            "start_folder": session.facts.get("start_folder"),
         }
         result = follow_training(session, plan, request)
     trained = TrainResult.model_validate(result)
@@ -256,7 +257,8 @@ def register_model(
             not_compared=champion.reason,
         )
         record_ledger(session, plan, trained)
-        leave_to_later_runs(session, plan, trained, score, subset, system)
+        if "start_folder" not in session.facts:  # a continued model says nothing of the law for models from scratch
+            leave_to_later_runs(session, plan, trained, score, subset, system)
         session.recorder.describe(request.description)
         session.recorder.register(request)
         session.recorder.finish("FINISHED")
@@ -317,6 +319,7 @@ def summarize(
         tokens=trained.total_tokens,
         tokens_per_second=trained.tokens_per_second,
         mfu=mfu(plan, trained.tokens_per_second),
+        final_learning_rate_factor=trained.final_learning_rate_factor,
         dataset=describe_dataset(subset),
         shape=plan.summary(),
         folder=str(trained.folder),
