@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.session import Session
 from lightlm.budget.probe import MachineRate
 from lightlm.budget.recipe import MATMUL_CONTEXT
+from lightlm.data.overlap import find_learnt
 from lightlm.data.subset import TextSubset
 from lightlm.errors import LightLMError
 from lightlm.model.config import ModelConfig
@@ -23,6 +24,9 @@ ANSWER_FRACTION = 0.1
 SCORING_FRACTION = 0.05
 """Of the budget; a champion that was trained for longer is scored on as many documents as this allows."""
 
+LEARNT_TAG = "learnt_subsets"
+"""Of a version: the fingerprints of the subsets that it and those it was continued from have learnt."""
+
 KIND = "scores"
 FORMAT = 1
 
@@ -34,6 +38,8 @@ class Champion:
     version: ModelVersion | None
     scores: DocumentScores | None = None
     model: ModelConfig | None = None
+    learnt: frozenset[int] = frozenset()
+    """Indexes of held-out documents that it has learnt from: on these it is not compared."""
     reason: str = ""
 
     @property
@@ -99,7 +105,8 @@ def read_scores(session: Session, version: ModelVersion, subset: TextSubset, mac
     except LightLMError as error:
         return Champion(version, reason=str(error))
     scores = DocumentScores.model_validate(values["documents"])
-    return Champion(version, scores, ModelConfig.model_validate(values["model"]))
+    learnt = find_learnt(subset, version.tags.get(LEARNT_TAG, "").split(","))
+    return Champion(version, scores, ModelConfig.model_validate(values["model"]), learnt)
 
 
 def compute_scores(session: Session, version: ModelVersion, subset: TextSubset, machine: MachineRate) -> dict[str, Any]:
@@ -121,8 +128,10 @@ def compute_scores(session: Session, version: ModelVersion, subset: TextSubset, 
     )
 
 
-def compare_with_champion(champion: Champion, challenger: DocumentScores, seed: int) -> Comparison | None:
-    """Return the paired comparison; None where the champion was not scored."""
+def compare_with_champion(champion: Champion, challenger: DocumentScores, seed: int) -> tuple[Comparison | None, str]:
+    """Return the paired comparison, or why there is none."""
     if champion.version is None or champion.scores is None:
-        return None
-    return compare(champion.version.version, champion.scores, challenger, seed)
+        return None, champion.reason
+    number = champion.version.version
+    comparison = compare(number, champion.scores, challenger, seed, champion.learnt)
+    return comparison, "" if comparison else f"version {number} has learnt from every held-out document"

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import typer
 
+from flows.commands.retrain import promote, retrain, rollback
 from flows.commands.training import calibration, check, plan, train
 from flows.commands.versions import evaluate, generate, models, ui
 from lightlm.errors import Interrupted, LightLMError
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (check, plan, train, calibration, generate, evaluate, models, ui):
+for command in (check, plan, train, retrain, calibration, generate, evaluate, models, promote, rollback, ui):
     app.command()(command)
 
 USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # pyright: ignore[reportAssignmentType]

@@ -8,6 +8,8 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
+from flows.champion import LEARNT_TAG
+from flows.news import DIGEST_TAG
 from flows.session import Session
 from lightlm.budget.plan import Plan
 from lightlm.data.subset import TextSubset
@@ -15,12 +17,15 @@ from lightlm.model.accounting import flops_per_token
 from lightlm.system import SystemReport
 from lightlm.training.messages import TrainResult
 
+MOST_SUBSETS = 200
+"""Fingerprints that a version's tag lists: MLflow takes 5,000 characters on every database."""
 
-def run_tags() -> dict[str, str]:
+
+def run_tags(command: str = "lightlm train") -> dict[str, str]:
     """Return who, what and where of the run: MLflow's own tags, and the way to the flow run."""
     tags = {
         "mlflow.user": getpass.getuser(),
-        "mlflow.source.name": "lightlm train",
+        "mlflow.source.name": command,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": read_git_commit(),
         "prefect.flow_run_id": str(flow_run.id or ""),
@@ -119,12 +124,39 @@ def describe_dataset(subset: TextSubset) -> dict[str, Any]:
 def describe_version(session: Session, plan: Plan, score: dict[str, Any], subset: TextSubset) -> str:
     """Return the model version's description, in Markdown."""
     part = "the whole" if score["is_whole"] else "a prefix of the"
-    return (
+    lines = [
         f"**{score['bits_per_byte']:.4f} bits per byte** on {part} held-out text of {subset.name} "
-        f"({score['num_bytes']:,} bytes, SHA-256 `{score['text_sha256'][:16]}...`).\n\n"
-        f"{plan.summary()}; {plan.num_parameters:,} parameters, trained from scratch in "
-        f"{session.params.budget.hours:g} h on {plan.trainer.device} ({plan.trainer.dtype})."
+        f"({score['num_bytes']:,} bytes, SHA-256 `{score['text_sha256'][:16]}...`).",
+        f"{plan.summary()}; {plan.num_parameters:,} parameters, trained {describe_origin(session)} in "
+        f"{session.params.budget.hours:g} h on {plan.trainer.device} ({plan.trainer.dtype}).",
+    ]
+    comparison = session.facts.get("comparison")
+    if comparison is not None:
+        lines.append(f"Against version {comparison.champion_version}: {comparison.verdict}.")
+    lines.append(
+        f"Learnt {subset.name} (digest `{subset.source_digest}`), run folder `{session.folder.name}`; "
+        f"`lightlm generate --model {session.params.tracking.model_name} ...` writes with it as champion."
     )
+    return "\n\n".join(lines)
+
+
+def describe_origin(session: Session) -> str:
+    """Return "from scratch", or which version's weights training went on from."""
+    start = session.facts.get("start")
+    return "from scratch" if start is None or start.version is None else f"on from version {start.version}"
+
+
+def count_seen_bytes(session: Session, plan: Plan, trained: TrainResult) -> int:
+    """Return the bytes of text that the model has read, those of the version it was continued from included."""
+    before = session.facts["started_from"].tags.get("seen_bytes", "0") if "started_from" in session.facts else "0"
+    return int(float(before) + trained.total_tokens * plan.bytes_a_token)
+
+
+def list_learnt_subsets(session: Session, subset: TextSubset) -> str:
+    """Return the fingerprints of the subsets that the model and those it was continued from have learnt."""
+    before = session.facts["started_from"].tags.get(LEARNT_TAG, "") if "started_from" in session.facts else ""
+    names = [name for name in before.split(",") if name and name != subset.fingerprint]
+    return ",".join([*names[-MOST_SUBSETS:], subset.fingerprint])
 
 
 def version_tags(
@@ -137,6 +169,10 @@ def version_tags(
         "score_is_whole": str(score["is_whole"]).lower(),
         "dataset": subset.name,
         "dataset_digest": subset.fingerprint,
+        DIGEST_TAG: subset.source_digest,
+        "seen_bytes": str(count_seen_bytes(session, plan, trained)),
+        LEARNT_TAG: list_learnt_subsets(session, subset),
+        "started_from": session.facts["start"].name if "start" in session.facts else "scratch",
         "num_parameters": str(plan.num_parameters),
         "tokens": str(trained.total_tokens),
         "hours": f"{session.params.budget.hours:g}",

@@ -242,7 +242,7 @@ def register_model(
     """Return the version that MLflow's registry gave the model; champion, if it is shown to be better."""
     with session.stage("registration", "Registering the model version"):
         params = session.params
-        comparison = compare_with_champion(champion, session.facts["documents"], params.training.seed)
+        comparison, not_compared = compare_with_champion(champion, session.facts["documents"], params.training.seed)
         session.facts["comparison"] = comparison
         request = RegistrationRequest(
             hf_folder=trained.folder,
@@ -254,7 +254,7 @@ def register_model(
             text_sha256=score["text_sha256"],
             sampling=generation_defaults(session),
             comparison=comparison,
-            not_compared=champion.reason,
+            not_compared=not_compared,
         )
         record_ledger(session, plan, trained)
         if "start_folder" not in session.facts:  # a continued model says nothing of the law for models from scratch

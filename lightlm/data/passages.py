@@ -25,7 +25,9 @@ def cut_documents(source: Source, rows: Iterator[str]) -> Iterator[bytes]:
         return
     wanted = PASSAGE_BYTES
     if source.num_bytes is not None:
-        wanted = min(PASSAGE_BYTES, max(SHORTEST_PASSAGE_BYTES, source.num_bytes // PASSAGES_WANTED))
+        # A power of two: a text that grows keeps its passages, and so what is held out, until it has doubled.
+        about = 1 << max(1, source.num_bytes // PASSAGES_WANTED).bit_length() - 1
+        wanted = min(PASSAGE_BYTES, max(SHORTEST_PASSAGE_BYTES, about))
     longest = LONGEST_PASSAGE_FACTOR * wanted
     passage: list[bytes] = []
     size = 0

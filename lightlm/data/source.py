@@ -4,6 +4,7 @@ Owns the decision which of the three a name means, what happens without the Hub,
 running text.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -50,6 +51,11 @@ class Source:
     def rows(self, split: str) -> Iterator[str]:
         """Yield the rows of a split from its start."""
         return self.splits[split]()
+
+    @property
+    def short_digest(self) -> str:
+        """Return 16 hex digits that name the exact content, whatever part of it a subset takes."""
+        return hashlib.sha256(self.digest.encode()).hexdigest()[:16]
 
     @cached_property
     def is_running_text(self) -> bool:

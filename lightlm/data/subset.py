@@ -206,7 +206,7 @@ def _build(folder: Path, params: DatasetParams, source: Source, limits: Mapping[
         return {
             "name": safe_name(source.name),
             "source": params.source if source.notice is None else source.name,
-            "source_digest": hashlib.sha256(source.digest.encode()).hexdigest()[:16],
+            "source_digest": source.short_digest,
             "num_documents": counted,
             "total_documents": total,
             "num_bytes": train.num_bytes,

@@ -3,6 +3,7 @@
 Owns the comparison and its words. Who scored the documents, and what happens to the aliases, is not its business.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -37,7 +38,8 @@ class DocumentScores(BaseModel):
 class Comparison(BaseModel):
     """Two models on the same documents. Scores and differences in bits per byte, challenger minus champion.
 
-    `histogram` counts the resampled differences in equal steps from `lowest` to `highest`.
+    `num_left_out` documents are not compared: the champion had learnt
+    from them. `histogram` counts the resampled differences in equal steps from `lowest` to `highest`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +52,7 @@ class Comparison(BaseModel):
     high: float
     num_documents: int
     num_better_documents: int
+    num_left_out: int
     num_bytes: int
     lowest: float
     highest: float
@@ -72,14 +75,23 @@ class Comparison(BaseModel):
                 f"{scores}, but {self.num_documents} documents are too few to tell ({FEWEST_DOCUMENTS} at least); hold "
                 "out more text or give more hours"
             )
+        left_out = f" that the champion had not learnt, {self.num_left_out:,} left out" if self.num_left_out else ""
         return (
             f"{scores}, a difference of {self.difference:+.4f} ({CONFIDENCE:.0%} interval {self.low:+.4f} to "
-            f"{self.high:+.4f}, paired bootstrap over {self.num_documents:,} documents)"
+            f"{self.high:+.4f}, paired bootstrap over {self.num_documents:,} documents{left_out})"
         )
 
 
-def compare(champion_version: str, champion: DocumentScores, challenger: DocumentScores, seed: int = 0) -> Comparison:
-    """Return the paired comparison on the documents that both have scored, the first ones; the same for the same seed.
+def compare(
+    champion_version: str,
+    champion: DocumentScores,
+    challenger: DocumentScores,
+    seed: int = 0,
+    leave_out: Collection[int] = (),
+) -> Comparison | None:
+    """Return the paired comparison on the documents that both have scored, the first ones, without `leave_out`.
+
+    The same for the same seed; None where no document is left.
 
     Raises:
         ValueError: they are not scores of the same documents.
@@ -89,8 +101,11 @@ def compare(champion_version: str, champion: DocumentScores, challenger: Documen
     count = min(len(champion.nats), len(challenger.nats))
     if not count or champion.num_bytes[:count] != challenger.num_bytes[:count]:
         raise ValueError("the scores are of different documents; score both versions on one held-out text")
-    num_bytes = np.asarray(champion.num_bytes[:count], dtype=np.float64)
-    old, new = (np.asarray(scores.nats[:count]) / np.log(2) for scores in (champion, challenger))
+    kept = [index for index in range(count) if index not in leave_out]
+    if not kept:
+        return None
+    num_bytes = np.asarray(champion.num_bytes, dtype=np.float64)[kept]
+    old, new = (np.asarray(scores.nats)[kept] / np.log(2) for scores in (champion, challenger))
     better = int((new < old).sum())
     bits, sizes = _group(new - old), _group(num_bytes)
     random = np.random.default_rng(seed)
@@ -108,8 +123,9 @@ def compare(champion_version: str, champion: DocumentScores, challenger: Documen
         difference=float((new - old).sum() / num_bytes.sum()),
         low=float(low),
         high=float(high),
-        num_documents=count,
+        num_documents=len(kept),
         num_better_documents=better,
+        num_left_out=count - len(kept),
         num_bytes=int(num_bytes.sum()),
         lowest=float(edges[0]),
         highest=float(edges[-1]),

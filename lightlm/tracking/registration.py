@@ -102,7 +102,7 @@ def judge(champion: ModelVersion | None, version: str, request: RegistrationRequ
     return False, f"{stays}: version {version} is not shown to be better, {comparison.verdict}"
 
 
-def choose_champion(home: Path, wanted: ModelVersion) -> ModelVersion:
+def choose_champion(home: Path, wanted: ModelVersion) -> ModelVersion | None:
     """Make `wanted` champion, its files verified first; return the former one, which `previous` now names.
 
     Raises:
@@ -121,7 +121,7 @@ def choose_champion(home: Path, wanted: ModelVersion) -> ModelVersion:
             client.set_registered_model_alias(wanted.name, PREVIOUS, former.version)
         reason = f"version {wanted.version} was made champion by hand"
         client.set_model_version_tag(wanted.name, wanted.version, PROMOTION_TAG, reason)
-    return wanted if former is None else former
+    return former
 
 
 def describe_signature(sampling: dict[str, float | int]) -> "ModelSignature":

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lightlm.errors import ParameterError, StoreError
+from lightlm.model.hugging_face import load_model
 from lightlm.model.transformer import Transformer
 from lightlm.store.commit import commit_folder, open_commit, remove_folder
 from lightlm.training.optimizer import Optimizer
@@ -88,6 +89,20 @@ def load_checkpoint(folder: Path, model: Transformer, optimizer: Optimizer) -> T
 def load_weights(folder: Path, model: Transformer) -> None:
     """Copy the weights of a verified checkpoint into `model`, in place: optimizers keep their views."""
     weights = load_file(folder / "model.safetensors")
+    for name, parameter in model.named_parameters():
+        parameter.data.copy_(weights[name])
+
+
+def start_from(folder: Path, model: Transformer) -> None:
+    """Copy the weights of a committed Hugging Face folder into `model`, in place; its digests are verified first.
+
+    Raises:
+        ParameterError: it holds a model of another shape.
+    """
+    given = load_model(open_commit(folder, "model").folder)
+    if given.config != model.config:
+        raise ParameterError(f"{folder} holds a model of another shape than the plan's; train from scratch instead")
+    weights = dict(given.named_parameters())
     for name, parameter in model.named_parameters():
         parameter.data.copy_(weights[name])
 

@@ -23,6 +23,8 @@ class TrainRequest(BaseModel):
     sample_tokens: int
     keep_best: bool = False
     generation: dict[str, float | int] = {}
+    start_folder: Path | None = None
+    """The Hugging Face folder whose weights training goes on from; None: from scratch."""
 
 
 class TrainResult(BaseModel):

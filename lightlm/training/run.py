@@ -27,6 +27,7 @@ from lightlm.training.checkpoint import (
     drop_checkpoints,
     load_latest,
     save_checkpoint,
+    start_from,
 )
 from lightlm.training.device import build_model
 from lightlm.training.events import Checkpointed, Event, Sampled, StepDone, Validated
@@ -58,7 +59,10 @@ class TrainingRun:
         self.model = build_model(request.model, request.trainer)
         self.optimizer = Optimizer(self.model, request.trainer)
         self.checkpoints = request.run_folder / "checkpoints"
-        self.state = load_latest(self.checkpoints, self.model, self.optimizer) or TrainingState()
+        resumed = load_latest(self.checkpoints, self.model, self.optimizer)
+        if resumed is None and request.start_folder is not None:
+            start_from(request.start_folder, self.model)
+        self.state = resumed or TrainingState()
         # The smaller one: the checkpoint's was reduced for memory, or the request's was after a memory kill.
         micro = min(self.state.micro_batch_size or request.trainer.micro_batch_size, request.trainer.micro_batch_size)
         self.counters = Progress(self.state.step, self.state.total_tokens, micro)

@@ -70,7 +70,9 @@ def compared(champion: str, old: float, new: float, num_documents: int = 20) -> 
     """Return the comparison of two models that cost `old` and `new` nats, and a little more for longer documents."""
     sizes = [10 + index for index in range(num_documents)]
     scores = [DocumentScores(nats=[bits * (1 + 1e-3 * n) for n in sizes], num_bytes=sizes) for bits in (old, new)]
-    return compare(champion, *scores)
+    found = compare(champion, *scores)
+    assert found is not None
+    return found
 
 
 @pytest.fixture(scope="session")

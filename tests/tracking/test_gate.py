@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from lightlm.tracking.gate import FEWEST_DOCUMENTS, MOST_GROUPS, Comparison, DocumentScores, compare
+from lightlm.tracking import gate
+from lightlm.tracking.gate import FEWEST_DOCUMENTS, MOST_GROUPS, Comparison, DocumentScores
 
 CHOOSE = random.Random(7)
 SIZES = [CHOOSE.randrange(200, 4000) for _ in range(300)]
@@ -16,6 +17,13 @@ def scores(factor: float, noise: float = 0.01, seed: int = 0, count: int = 300) 
     choose = random.Random(seed)
     nats = [size * hardness * (factor + choose.gauss(0, noise)) for size, hardness in zip(SIZES, HARDNESS, strict=True)]
     return DocumentScores(nats=nats[:count], num_bytes=SIZES[:count])
+
+
+def compare(champion: str, old: DocumentScores, new: DocumentScores, seed: int = 0) -> Comparison:
+    """Return the comparison on all documents."""
+    found = gate.compare(champion, old, new, seed)
+    assert found is not None
+    return found
 
 
 def test_half_a_percent_is_seen_although_documents_differ_by_half() -> None:
@@ -81,3 +89,19 @@ def test_the_histogram_holds_every_resample_and_the_verdict_every_figure() -> No
     assert found.lowest < found.low < found.high < found.highest
     assert f"{found.low:+.4f} to {found.high:+.4f}" in found.verdict
     assert Comparison.model_validate_json(found.model_dump_json()) == found
+
+
+def test_documents_that_the_champion_learnt_from_are_left_out() -> None:
+    known = list(range(0, 300, 3))
+    old = scores(1.0)
+    flattered = DocumentScores(
+        nats=[one * (0.1 if index in known else 1.0) for index, one in enumerate(old.nats)], num_bytes=old.num_bytes
+    )
+    new = scores(0.99, seed=1)
+    assert not compare("1", flattered, new).is_better
+    found = gate.compare("1", flattered, new, leave_out=known)
+    assert found is not None
+    assert found.is_better
+    assert (found.num_documents, found.num_left_out) == (200, 100)
+    assert "100 left out" in found.verdict
+    assert gate.compare("1", flattered, new, leave_out=range(300)) is None

@@ -110,6 +110,7 @@ def test_a_rollback_takes_the_previous_champion_and_can_be_rolled_back(
     for beats in (None, "1"):
         register(client, make_run(), request_for(beats=beats), pin_requirements())
     former = choose_champion(home, resolve("previous"))
+    assert former is not None
     assert former.version == "2"
     assert [resolve(alias).version for alias in ("champion", "previous")] == ["1", "2"]
     assert "by hand" in resolve("champion").tags[PROMOTION_TAG]

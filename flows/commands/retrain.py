@@ -1,0 +1,110 @@
+"""The commands of the champion: retrain, promote, rollback."""
+
+import os
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from flows.commands.training import find_process_start, run_flows
+from flows.options import (
+    AsJson,
+    Assignments,
+    Dataset,
+    DatasetConfig,
+    Hours,
+    Preset,
+    Quiet,
+    TextColumn,
+    check_sources,
+    collect_overrides,
+    print_json,
+)
+from lightlm.params import load_params
+
+if TYPE_CHECKING:
+    from flows.summary import RetrainSummary
+
+Name = Annotated[str, typer.Option(help="The registered model's name.")]
+
+
+def retrain(
+    hours: Hours = None,
+    dataset: Dataset = None,
+    dataset_config: DatasetConfig = None,
+    text_column: TextColumn = None,
+    preset: Preset = "retrain",
+    assignments: Assignments = None,
+    force: Annotated[bool, typer.Option("--force", help="Train although the data set is unchanged.")] = False,
+    start: Annotated[
+        Literal["forecast", "scratch", "champion"],
+        typer.Option(help="Begin from scratch, from the champion's weights, or as the forecasts say."),
+    ] = "forecast",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a challenger if the data set has changed; promote it if it is shown to be better than the champion."""
+    started_at = find_process_start()
+    overrides = collect_overrides(assignments, dataset_config, text_column, None)
+    params = load_params(preset, overrides, dataset=dataset, hours=hours)
+    check_sources(params)
+    from flows import embedded
+    from flows.session import LAUNCH, Launch
+    from lightlm.store.home import find_home
+
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    embedded.apply_settings(find_home())
+    api = embedded.start_api()
+    from flows.retrain import retrain_flow  # while the API starts
+
+    with run_flows(api):
+        LAUNCH.set(Launch(started_at, is_quiet=quiet))
+        summary = retrain_flow(
+            hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides, force=force, start=start
+        )
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    elif not quiet:
+        show_retraining(summary)
+
+
+def show_retraining(summary: "RetrainSummary") -> None:
+    """Print what a retraining did on standard error: why nothing was done, or the run's report."""
+    from flows.summary import show_summary
+
+    if summary.run is None:
+        typer.echo(f"{summary.reason} (--force)", err=True)
+        return
+    show_summary(summary.run)
+
+
+def promote(
+    version: Annotated[str, typer.Argument(help="A version's number, an alias, or models:/NAME/VERSION.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a registered version champion by hand; the former champion is `previous` from then on."""
+    move_champion(version, as_json)
+
+
+def rollback(name: Name = "lightlm", as_json: AsJson = False) -> None:
+    """Make the previous champion champion again; a second rollback takes this one back."""
+    move_champion(f"models:/{name}@previous", as_json)
+
+
+def move_champion(model: str, as_json: bool) -> None:
+    """Make what `model` names champion, and say what was champion before.
+
+    Raises:
+        ModelVersionError: there is no such version, it is champion already, or its files are damaged.
+    """
+    from lightlm.store.home import find_home
+    from lightlm.tracking.registration import choose_champion
+    from lightlm.tracking.registry import resolve
+
+    wanted = resolve(model)
+    former = choose_champion(find_home(), wanted)
+    previous = None if former is None else former.version
+    if as_json:
+        print_json({"model_name": wanted.name, "champion": wanted.version, "previous": previous})
+        return
+    before = "" if previous is None else f"; version {previous} is previous, and `lightlm rollback` takes this back"
+    typer.echo(f"version {wanted.version} of {wanted.name} is champion{before}")

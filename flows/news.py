@@ -1,0 +1,61 @@
+"""Whether a data set has changed since a registered version learnt it: by the digest of its exact content."""
+
+from pydantic import BaseModel, ConfigDict
+
+from lightlm.params import Params
+from lightlm.tracking.registry import ModelVersion, list_versions
+
+DIGEST_TAG = "source_digest"
+"""Of a version: the digest of the data set that it learnt, whatever part of it the time allowed to read."""
+
+
+class DatasetNews(BaseModel):
+    """Whether there is something new to learn, and the sentence that says why. Digests in hex; "" is unknown."""
+
+    model_config = ConfigDict(frozen=True)
+
+    is_changed: bool
+    dataset: str
+    digest: str
+    learnt_digest: str
+    learnt_by: str | None
+    reason: str
+
+
+def read_news(params: Params) -> DatasetNews:
+    """Return what is new in the data set that `params` name, against the newest version of the model.
+
+    Raises:
+        DatasetError: it cannot be read.
+        TrackingError: MLflow cannot be asked.
+    """
+    from lightlm.data.source import open_source
+
+    source = open_source(params.dataset)
+    versions = list_versions(params.tracking.model_name)
+    return compare_digests(source.name, source.short_digest, versions[0] if versions else None)
+
+
+def compare_digests(dataset: str, digest: str, newest: ModelVersion | None) -> DatasetNews:
+    """Return whether `digest` differs from the one that the newest version learnt."""
+    learnt = "" if newest is None else newest.tags.get(DIGEST_TAG, "")
+    if newest is None:
+        reason = f"{dataset} is new: no version is registered yet"
+    elif not learnt:
+        reason = f"{dataset} counts as changed: version {newest.version} does not say what it learnt"
+    elif learnt != digest:
+        reason = f"{dataset} has changed since version {newest.version}: digest {digest}, was {learnt}"
+    else:
+        moment = f"{newest.created_at:%Y-%m-%d %H:%M} UTC"
+        reason = (
+            f"{dataset} is unchanged (digest {digest}) since version {newest.version} learnt it on {moment}: nothing "
+            "to do; force a retraining to train all the same"
+        )
+    return DatasetNews(
+        is_changed=not learnt or learnt != digest,
+        dataset=dataset,
+        digest=digest,
+        learnt_digest=learnt,
+        learnt_by=None if newest is None else newest.version,
+        reason=reason,
+    )

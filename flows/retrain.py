@@ -1,0 +1,234 @@
+"""retrain-flow: a changed data set is learnt by a challenger, which becomes champion if it is shown to be better."""
+
+import time
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from prefect import flow, task
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from flows.champion import Champion, ask_for_champion, score_champion
+from flows.learning import measure_hardness
+from flows.news import DatasetNews, read_news
+from flows.recording import run_tags
+from flows.session import LAUNCH, LOGGER, Launch, Session, open_session
+from flows.summary import RetrainSummary
+from flows.train import (
+    STORY,
+    check_system,
+    evaluate_model,
+    materialize_subset,
+    measure_matrix_rate,
+    name_run,
+    plan_budget,
+    prepare_tokenizer,
+    register_model,
+    summarize,
+    tokenize_subset,
+    train_model,
+)
+from lightlm.budget.candidate import TextFacts
+from lightlm.budget.compiled import CompiledShapes
+from lightlm.budget.continuation import ChampionPast, Start, choose_start, fix_shape, forecast_continuation
+from lightlm.budget.history import History
+from lightlm.budget.plan import Plan
+from lightlm.budget.planner import Planner
+from lightlm.budget.probe import MachineRate, Probe
+from lightlm.budget.reserve import ClosingTimes
+from lightlm.budget.vocabulary import bytes_a_token_at, choose_vocab_sizes
+from lightlm.data.subset import TextSubset, check_dataset
+from lightlm.params import Params, load_params
+from lightlm.system import SystemReport
+from lightlm.tracking.registry import download
+
+StartFrom = Annotated[
+    Literal["forecast", "scratch", "champion"],
+    Field(description="Where training starts: scratch, the champion's weights, or what is forecast to be better."),
+]
+
+
+def name_flow_run() -> str:
+    """Return "retrain-1h-wikitext": what Prefect's pages show."""
+    values = flow_run.parameters
+    params = load_params(
+        values.get("preset", "retrain"),
+        values.get("overrides") or {},
+        dataset=values.get("dataset"),
+        hours=values.get("hours"),
+    )
+    return name_retraining(params)
+
+
+def name_retraining(params: Params) -> str:
+    """Return "retrain-1h-wikitext"."""
+    return f"re{name_run(params)}"
+
+
+@flow(name="retrain-flow", flow_run_name=name_flow_run, persist_result=False)
+def retrain_flow(
+    hours: Annotated[
+        float | None, Field(gt=0, description="Wall clock of the whole run, in hours; empty: the preset's.")
+    ] = None,
+    dataset: Annotated[str | None, Field(description="Hub id, path, or python-docs; empty: the preset's.")] = None,
+    preset: Annotated[str, Field(description="params/NAME.yaml, laid over params/base.yaml.")] = "retrain",
+    overrides: Annotated[dict[str, Any] | None, Field(description='Single values, as {"model.num_layers": 4}.')] = None,
+    force: Annotated[bool, Field(description="Train although the data set is unchanged.")] = False,
+    start: StartFrom = "forecast",
+) -> RetrainSummary:
+    """Train a challenger if the data set has changed, and make it champion if it is shown to be better."""
+    launch = LAUNCH.get() or Launch()
+    launch = replace(launch, started_at=time.monotonic() if launch.started_at is None else launch.started_at)
+    params = load_params(preset, overrides, dataset=dataset, hours=hours)
+    check_dataset(params.dataset, params.model.context_length)
+    news = look_for_changes(params)
+    if not (news.is_changed or force):
+        return RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=news.reason)
+    LAUNCH.set(launch)
+    with open_session(params, name_retraining(params), run_tags("lightlm retrain")) as session:
+        ask_for_champion(session)
+        session.say(news.reason)
+        system = check_system(session)
+        machine = measure_matrix_rate(session, system)
+        subset = materialize_subset(session, machine)
+        champion = score_champion(session, subset, machine)
+        chosen = choose_where_to_start(session, start, champion, subset, machine, system)
+        tokenizer = prepare_tokenizer(session, subset, machine)
+        shards = tokenize_subset(session, subset, tokenizer)
+        plan = plan_budget(session, system, machine, subset, shards)
+        chosen = confirm_start(session, chosen, champion, plan)
+        trained = train_model(session, plan, tokenizer, shards)
+        score = evaluate_model(session, plan, trained, shards)
+        version = register_model(session, plan, trained, score, subset, system, champion)
+        run = summarize(session, plan, machine, trained, score, subset, version)
+        return RetrainSummary(
+            is_retrained=True,
+            news=news.model_dump(mode="json"),
+            reason=run.promotion,
+            start=chosen.model_dump(mode="json"),
+            comparison=None if session.facts["comparison"] is None else session.facts["comparison"].model_dump(),
+            run=run,
+        )
+
+
+@task(name="Look for a changed data set", **STORY)
+def look_for_changes(params: Params) -> DatasetNews:
+    """Return whether the data set differs from what the newest version learnt."""
+    news = read_news(params)
+    LOGGER.info(news.reason)
+    return news
+
+
+@task(name="Choose where to start", **STORY)
+def choose_where_to_start(
+    session: Session,
+    start: str,
+    champion: Champion,
+    subset: TextSubset,
+    machine: MachineRate,
+    system: SystemReport,
+) -> Start:
+    """Return the start that is forecast to score better; the session's params then fix the champion's shape."""
+    with session.stage("probe", "Choosing where to start"):
+        chosen = forecast_start(session, start, champion, subset, machine, system)
+        if chosen.version is not None and champion.version is not None and champion.model is not None:
+            folder = download(champion.version)
+            session.params = fix_shape(session.params, champion.model, str(folder))
+            session.facts |= {"start_folder": folder, "started_from": champion.version}
+        session.facts["start"] = chosen
+    session.say(f"Starting from {chosen.name}: {chosen.reason}")
+    session.recorder.set_tags({"lightlm.started_from": chosen.name, "lightlm.start_reason": chosen.reason})
+    figures = {
+        "forecast/scratch_bits_per_byte": chosen.scratch_bits_per_byte,
+        "forecast/continued_bits_per_byte": chosen.continued_bits_per_byte,
+    }
+    session.recorder.log_metrics({name: value for name, value in figures.items() if value is not None}, 0)
+    return chosen
+
+
+def forecast_start(
+    session: Session,
+    start: str,
+    champion: Champion,
+    subset: TextSubset,
+    machine: MachineRate,
+    system: SystemReport,
+) -> Start:
+    """Return the start that `start` demands or that the forecasts prefer."""
+
+    def from_scratch(reason: str) -> Start:
+        return Start(version=None, scratch_bits_per_byte=None, continued_bits_per_byte=None, reason=reason)
+
+    if start == "scratch":
+        return from_scratch("it was asked for")
+    if champion.version is None or champion.scores is None or champion.model is None:
+        return from_scratch(champion.reason or "there is no champion yet")
+    if start == "forecast" and session.params.budget.planner != "measured":
+        return from_scratch(f"planner {session.params.budget.planner} fixes the shape")
+    past = ChampionPast(
+        version=champion.version.version,
+        model=champion.model,
+        seen_bytes=read_seen_bytes(champion),
+        bits_per_byte=champion.bits_per_byte,
+    )
+    if past.seen_bytes <= 0:
+        return from_scratch(f"version {past.version} does not say how much it has read")
+    hardness = measure_hardness(subset)
+    plan = plan_from_scratch(session, subset, machine, system, hardness)
+    speed = Probe(machine=machine, shapes=[]).speed_of(past.model, is_compiled=False)
+    new_bytes = speed * plan.training_seconds * bytes_a_token_at(past.model.vocab_size, hardness)
+    continued = forecast_continuation(past, new_bytes, subset.num_bytes, hardness)
+    chosen = choose_start(past, continued, plan.predicted_bits_per_byte)
+    if start == "champion":
+        return chosen.model_copy(update={"version": past.version, "reason": f"it was asked for; {chosen.reason}"})
+    return chosen
+
+
+def read_seen_bytes(champion: Champion) -> float:
+    """Return the bytes that the champion and those it was continued from have read; 0 where its tags do not tell."""
+    assert champion.version is not None
+    try:
+        return float(champion.version.tags.get("seen_bytes", "0"))
+    except ValueError:
+        return 0.0
+
+
+def plan_from_scratch(
+    session: Session, subset: TextSubset, machine: MachineRate, system: SystemReport, hardness: float
+) -> Plan:
+    """Return the plan that a run from scratch would probably get: by the priors, before anything is timed."""
+    fixed, seconds = session.params.tokenizer.vocab_size, session.ledger.remaining_seconds
+    size = fixed or choose_vocab_sizes(machine, seconds, subset.num_bytes, hardness)[0]
+    length = bytes_a_token_at(size, hardness)
+    text = TextFacts(
+        vocab_size=size,
+        num_train_tokens=int(subset.num_bytes / length),
+        num_train_bytes=subset.num_bytes,
+        num_validation_tokens=int(subset.num_validation_bytes / length),
+        num_validation_bytes=subset.num_validation_bytes,
+        text_sha256=subset.validation_sha256,
+        hardness=hardness,
+    )
+    planner = Planner(
+        session.params,
+        text,
+        machine,
+        lambda: session.ledger.remaining_seconds,
+        ClosingTimes(session.home).estimate(session.ledger.budget_seconds),
+        CompiledShapes(session.home),
+        History(session.home).correct(system.hardware_id, subset.validation_sha256),
+    )
+    return planner.plan(None)[0]
+
+
+def confirm_start(session: Session, chosen: Start, champion: Champion, plan: Plan) -> Start:
+    """Return the start that the plan allows: weights go only into a model of their own shape."""
+    if chosen.version is None or plan.model == champion.model:
+        return chosen
+    session.facts.pop("start_folder", None)
+    session.facts.pop("started_from", None)
+    reason = f"the plan cannot have the shape of version {chosen.version}: {plan.summary()} instead"
+    session.say(f"Starting from scratch: {reason}")
+    session.recorder.set_tags({"lightlm.started_from": "scratch", "lightlm.start_reason": reason})
+    session.facts["start"] = chosen.model_copy(update={"version": None, "reason": reason})
+    return session.facts["start"]

@@ -1,0 +1,94 @@
+"""Where a retraining starts: from the champion's weights or from scratch, whichever is forecast to score better.
+
+Arithmetic over the loss law of budget.scaling; the champion's part is anchored at its measured score. No torch.
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+from lightlm.budget.scaling import predict_loss
+from lightlm.model.accounting import count_matrix_parameters
+from lightlm.model.config import ModelConfig
+from lightlm.params import Params
+
+CONTINUED_RATES = 0.5
+"""Of the plan's peak learning rates: annealed weights lose more to the full ones than they learn in a short run."""
+
+REMEMBERED_SHARE = 0.5
+"""Of what the champion has read that still counts once its rates are raised again."""
+
+
+class ChampionPast(BaseModel):
+    """A champion's past: its shape, the bytes it has read, and its measured score on the new held-out text."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    version: str
+    model: ModelConfig
+    seen_bytes: float
+    bits_per_byte: float
+
+
+class Start(BaseModel):
+    """Where training starts, and the forecasts that say so, in bits per byte (None: not to be had)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str | None
+    scratch_bits_per_byte: float | None
+    continued_bits_per_byte: float | None
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """Return "version 3" or "scratch"."""
+        return "scratch" if self.version is None else f"version {self.version}"
+
+
+def forecast_continuation(past: ChampionPast, new_bytes: float, unique_bytes: float, hardness: float = 1.0) -> float:
+    """Return the bits per byte that the champion is forecast to reach when it reads `new_bytes` more.
+
+    The law says by which factor more text lowers the loss of its size; its measured score says from where.
+    """
+    parameters = count_matrix_parameters(past.model)
+    before = predict_loss(parameters, past.seen_bytes, unique_bytes, hardness).bits_per_byte
+    remembered = REMEMBERED_SHARE * past.seen_bytes
+    after = predict_loss(parameters, remembered + new_bytes, unique_bytes, hardness).bits_per_byte
+    return past.bits_per_byte * after / before
+
+
+def choose_start(past: ChampionPast, continued: float, scratch: float) -> Start:
+    """Return the start with the better forecast, and why."""
+    figures = (
+        f"continued from version {past.version} {continued:.3f}, from scratch {scratch:.3f} bits per byte forecast"
+    )
+    is_continued = continued < scratch
+    return Start(
+        version=past.version if is_continued else None,
+        scratch_bits_per_byte=scratch,
+        continued_bits_per_byte=continued,
+        reason=f"{figures}; version {past.version} has {past.bits_per_byte:.3f} now",
+    )
+
+
+def fix_shape(params: Params, model: ModelConfig, tokenizer: str) -> Params:
+    """Return params under which only `model` can be planned, with the tokenizer of that folder and lower rates."""
+    fixed = {
+        "num_layers": model.num_layers,
+        "model_dim": model.model_dim,
+        "num_heads": model.num_heads,
+        "num_kv_heads": model.num_kv_heads,
+        "ffn_dim": model.ffn_dim,
+        "context_length": model.context_length,
+        "tie_embeddings": model.tie_embeddings,
+        "mixture_of_experts": model.is_mixture_of_experts,
+    }
+    if model.is_mixture_of_experts:
+        fixed |= {"num_experts": model.num_experts, "num_active_experts": model.num_active_experts}
+    scale = CONTINUED_RATES * params.training.learning_rate_scale
+    return params.model_copy(
+        update={
+            "model": params.model.model_copy(update=fixed),
+            "tokenizer": params.tokenizer.model_copy(update={"source": tokenizer, "vocab_size": None}),
+            "training": params.training.model_copy(update={"learning_rate_scale": scale}),
+        }
+    )
