@@ -1,12 +1,15 @@
 """What a train-flow learns from earlier runs, and what it leaves to later ones."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 from flows.session import Session
+from flows.summary import RunSummary
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.history import FinishedRun, History
 from lightlm.budget.plan import Plan
+from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.scaling import hardness_of
 from lightlm.data.compressibility import measure_compressibility
 from lightlm.data.shards import TokenShards
@@ -32,6 +35,14 @@ def describe_text(shards: TokenShards, hardness: float) -> TextFacts:
 def measure_hardness(subset: TextSubset) -> float:
     """Return how hard the text is for a model, against WikiText-2; 1 = as hard. Takes 0.1 s."""
     return hardness_of(*measure_compressibility(subset))
+
+
+def remember_the_end(summary: RunSummary, home: Path, elapsed_seconds: float) -> None:
+    """Remember how long the end of a run took beyond the scoring that was expected; later plans keep as much."""
+    plan = Plan.model_validate(summary.plan)
+    if plan.trainer.max_steps is None:  # else training did not end by the clock
+        trained_until = summary.budget_seconds - plan.reserve_seconds
+        ClosingTimes(home).record(elapsed_seconds - trained_until - plan.evaluation_seconds)
 
 
 def leave_to_later_runs(

@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.champion import Champion, ask_for_champion, compare_with_champion, score_champion
-from flows.learning import describe_text, leave_to_later_runs, measure_hardness
+from flows.learning import describe_text, leave_to_later_runs, measure_hardness, remember_the_end
 from flows.planning import DATA_FRACTION
 from flows.recording import (
     describe_dataset,
@@ -22,7 +22,7 @@ from flows.recording import (
     run_tags,
     version_tags,
 )
-from flows.session import Session, open_session
+from flows.session import LAUNCH, Session, open_session
 from flows.summary import RunSummary
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
@@ -300,11 +300,8 @@ def summarize(
 ) -> RunSummary:
     """Return the flow's result; remember how long the end of this run took."""
     ledger = session.ledger
-    if plan.trainer.max_steps is None:
-        trained_until = ledger.deadline - plan.reserve_seconds
-        ClosingTimes(session.home).record(ledger.clock() + END_SECONDS - trained_until - plan.evaluation_seconds)
     entries = {name: round(seconds, 3) for name, seconds in ledger.close().items()}
-    return RunSummary(
+    summary = RunSummary(
         run_id=version.run_id,
         model_name=version.name,
         model_version=version.version,
@@ -324,6 +321,9 @@ def summarize(
         shape=plan.summary(),
         folder=str(trained.folder),
     )
+    if LAUNCH.get() is None:  # the command line waits for the very end
+        remember_the_end(summary, session.home, ledger.elapsed_seconds + END_SECONDS)
+    return summary
 
 
 PATIENCE_SECONDS, PATIENCE_FRACTION = 0.5, 0.005

@@ -76,12 +76,14 @@ def train(
     worker = start_worker(folder, home)
     api = embedded.start_api()
     try:
+        from flows.learning import remember_the_end
         from flows.train import train_flow  # while the API starts
 
         with run_flows(api):
             LAUNCH.set(Launch(started_at, folder, worker, is_quiet=quiet))
             summary = train_flow(hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides)
         summary = summary.closed(time.monotonic() - started_at)
+        remember_the_end(summary, home, summary.elapsed_seconds)
     finally:
         worker.stop()
     if as_json:
