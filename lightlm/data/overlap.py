@@ -1,21 +1,25 @@
 """Which held-out documents a model has learnt from: they stand in the training text of a subset that it read."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from lightlm.data.subset import KIND, TextSubset, open_subset
 from lightlm.errors import StoreError
 from lightlm.store.home import find_home
 
+MOST_BYTES_BY_LINE = 32_000_000
+"""Of running text that is compared line by line, at 30 MB/s: a small text that grows is cut into other passages."""
+
+SHORTEST_LINE_BYTES = 24
+"""Of a line that tells one passage from another."""
+
 
 def find_learnt(subset: TextSubset, learnt_subsets: Iterable[str]) -> frozenset[int]:
     """Return the indexes of the held-out documents of `subset` that are in the training text of `learnt_subsets`.
 
-    Those are fingerprints; a subset that is not in this machine's store any more is not looked at.
+    Those are fingerprints; a subset that is not in this machine's store any more is not looked at. Of running text, a
+    passage counts when half of it stands there, line by line.
     """
-    indexes: dict[bytes, list[int]] = {}
-    for index, document in enumerate(subset.read_documents("validation")):
-        indexes.setdefault(_digest(document), []).append(index)
     learnt: set[int] = set()
     for name in learnt_subsets:
         folder = find_home() / "store" / KIND / name
@@ -25,10 +29,34 @@ def find_learnt(subset: TextSubset, learnt_subsets: Iterable[str]) -> frozenset[
             read = open_subset(folder)
         except StoreError:
             continue
-        for document in read.read_documents("train"):
-            learnt.update(indexes.get(_digest(document), ()))
+        by_line = read.is_running_text and read.num_bytes <= MOST_BYTES_BY_LINE
+        learnt.update(_find_shared(subset, read, by_line=by_line))
     return frozenset(learnt)
 
 
-def _digest(document: bytes) -> bytes:
-    return hashlib.sha256(document).digest()[:16]
+def _find_shared(subset: TextSubset, read: TextSubset, *, by_line: bool) -> Iterator[int]:
+    held_out = [
+        {_digest(piece): len(piece) for piece in _cut(document, by_line=by_line)}
+        for document in subset.read_documents("validation")
+    ]
+    wanted = set().union(*held_out)
+    found = {
+        digest
+        for document in read.read_documents("train")
+        for piece in _cut(document, by_line=by_line)
+        if (digest := _digest(piece)) in wanted
+    }
+    for index, pieces in enumerate(held_out):
+        shared = sum(size for digest, size in pieces.items() if digest in found)
+        if shared and 2 * shared >= sum(pieces.values()):
+            yield index
+
+
+def _cut(document: bytes, *, by_line: bool) -> list[bytes]:
+    if not by_line:
+        return [document]
+    return [line for line in document.splitlines() if len(line) >= SHORTEST_LINE_BYTES]
+
+
+def _digest(piece: bytes) -> bytes:
+    return hashlib.sha256(piece).digest()[:16]
