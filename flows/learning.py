@@ -16,6 +16,7 @@ from lightlm.data.shards import TokenShards
 from lightlm.data.subset import TextSubset
 from lightlm.model.accounting import count_matrix_parameters
 from lightlm.system import SystemReport
+from lightlm.tracking.earlier_runs import FINISHED_RUN_TAG, HARDWARE_TAG
 from lightlm.training.messages import TrainResult
 
 
@@ -72,7 +73,7 @@ def leave_to_later_runs(
         is_whole=score["is_whole"],
     )
     History(session.home).record(run)
-    session.recorder.set_tags({"lightlm.hardware_id": run.hardware_id, "lightlm.finished_run": run.model_dump_json()})
+    session.recorder.set_tags({HARDWARE_TAG: run.hardware_id, FINISHED_RUN_TAG: run.model_dump_json()})
     session.recorder.log_metrics(
         {
             "plan/predicted_low": run.predicted_low,

@@ -131,6 +131,7 @@ def follow(shipper: Shipper, patience: Patience, pending: Iterator[Path]) -> Non
             continue
         if not is_warm:
             warm_up()
+            learn(shipper)
             is_warm = True
         else:
             ship_pending(shipper, pending)
@@ -145,6 +146,16 @@ def warm_up() -> None:
     import lightlm.tracking.registration  # noqa: F401
 
     del matplotlib, mlflow
+
+
+def learn(shipper: Shipper) -> None:
+    """Bring what MLflow knows of earlier runs, for the next plan; the idle time of a run is spent on it."""
+    from lightlm.tracking.earlier_runs import bring_history
+
+    try:
+        bring_history(shipper.client, shipper.home)
+    except Exception as error:  # noqa: BLE001  (whatever MLflow raises, the run goes on without it)
+        complain(error)
 
 
 def ship_pending(shipper: Shipper, pending: Iterator[Path]) -> None:

@@ -1,0 +1,46 @@
+"""What MLflow knows of earlier runs, this machine's and others': what was foreseen and what was reached."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightlm.budget.history import REMEMBERED, History
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FINISHED_RUN_TAG = "lightlm.finished_run"
+HARDWARE_TAG = "lightlm.hardware_id"
+
+
+def fetch_finished_runs(client: "MlflowClient", limit: int = REMEMBERED) -> list[dict[str, Any]]:
+    """Return what the newest finished runs of all experiments left, newest first.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the server does not answer.
+    """
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(
+        experiments,
+        filter_string=f"attributes.status = 'FINISHED' and tags.`{HARDWARE_TAG}` LIKE '%'",
+        order_by=["attributes.start_time DESC"],
+        max_results=limit,
+    )
+    found = []
+    for run in runs:
+        try:
+            record = json.loads(run.data.tags.get(FINISHED_RUN_TAG, ""))
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            found.append(record)
+    return found
+
+
+def bring_history(client: "MlflowClient", home: Path) -> None:
+    """Put what MLflow knows under `home`, where the next plan reads it without waiting for a server.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the server does not answer.
+    """
+    History(home).take_told(fetch_finished_runs(client))
