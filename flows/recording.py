@@ -1,6 +1,7 @@
 """What a train-flow tells of itself: metrics, params, tags and descriptions, for the run's record."""
 
 import getpass
+import json
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
+from flows.artifacts import page_of
 from flows.champion import LEARNT_TAG
 from flows.news import DIGEST_TAG
 from flows.session import Session
+from flows.story import describe_ledger, keep_sample, show_samples
 from lightlm.budget.plan import Plan
 from lightlm.data.subset import TextSubset
 from lightlm.model.accounting import flops_per_token
@@ -38,6 +41,8 @@ def run_tags(command: str = "lightlm train") -> dict[str, str]:
 def record_event(session: Session, plan: Plan, record: dict[str, Any]) -> None:
     """Put a training event's numbers and texts into the run's record."""
     recorder, kind = session.recorder, record["event"]
+    page_of(session).progress(record["progress"])
+    keep_sample(session, record)
     if kind == "StepDone":
         speed = record["batch_tokens"] / max(record["seconds"], 1e-9)
         metrics = {
@@ -78,6 +83,10 @@ def record_ledger(session: Session, plan: Plan, trained: TrainResult) -> None:
         },
         trained.step,
     )
+    page = describe_ledger(ledger.entries, ledger.budget_seconds)
+    session.recorder.log_text(page.to_html(), "ledger.html")
+    session.recorder.log_text(json.dumps(ledger.entries, indent=2), "ledger.json")
+    show_samples(session)
 
 
 def mfu(plan: Plan, tokens_per_second: float) -> float:
@@ -127,23 +136,20 @@ def describe_version(session: Session, plan: Plan, score: dict[str, Any], subset
     lines = [
         f"**{score['bits_per_byte']:.4f} bits per byte** on {part} held-out text of {subset.name} "
         f"({score['num_bytes']:,} bytes, SHA-256 `{score['text_sha256'][:16]}...`).",
-        f"{plan.summary()}; {plan.num_parameters:,} parameters, trained {describe_origin(session)} in "
+        f"{plan.summary()}; {plan.num_parameters:,} parameters, trained from {describe_origin(session)} in "
         f"{session.params.budget.hours:g} h on {plan.trainer.device} ({plan.trainer.dtype}).",
     ]
     comparison = session.facts.get("comparison")
     if comparison is not None:
         lines.append(f"Against version {comparison.champion_version}: {comparison.verdict}.")
-    lines.append(
-        f"Learnt {subset.name} (digest `{subset.source_digest}`), run folder `{session.folder.name}`; "
-        f"`lightlm generate --model {session.params.tracking.model_name} ...` writes with it as champion."
-    )
+    lines.append(f"Learnt {subset.name}, digest `{subset.source_digest}`; run folder `{session.folder.name}`.")
     return "\n\n".join(lines)
 
 
 def describe_origin(session: Session) -> str:
-    """Return "from scratch", or which version's weights training went on from."""
+    """Return "scratch", or which version's weights training went on from."""
     start = session.facts.get("start")
-    return "from scratch" if start is None or start.version is None else f"on from version {start.version}"
+    return "scratch" if start is None or start.version is None else f"the weights of version {start.version}"
 
 
 def count_seen_bytes(session: Session, plan: Plan, trained: TrainResult) -> int:

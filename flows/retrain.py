@@ -8,6 +8,7 @@ from prefect import flow, task
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from flows.artifacts import FlowPage, open_page, show_logs
 from flows.champion import Champion, ask_for_champion, score_champion
 from flows.learning import measure_hardness
 from flows.news import DatasetNews, read_news
@@ -81,11 +82,15 @@ def retrain_flow(
     launch = replace(launch, started_at=time.monotonic() if launch.started_at is None else launch.started_at)
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_dataset(params.dataset, params.model.context_length)
+    show_logs()
     news = look_for_changes(params)
     if not (news.is_changed or force):
+        page = FlowPage(flow_run.id)
+        page.markdown("champion-decision", f"## Nothing to do\n\n{news.reason}", "Why nothing was trained")
+        page.close()
         return RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=news.reason)
     LAUNCH.set(launch)
-    with open_session(params, name_retraining(params), run_tags("lightlm retrain")) as session:
+    with open_session(params, name_retraining(params), run_tags("lightlm retrain")) as session, open_page(session):
         ask_for_champion(session)
         session.say(news.reason)
         system = check_system(session)

@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from flows.artifacts import open_page, show_logs
 from flows.champion import Champion, ask_for_champion, compare_with_champion, score_champion
 from flows.learning import describe_text, leave_to_later_runs, measure_hardness, remember_the_end
 from flows.planning import DATA_FRACTION
@@ -23,6 +24,7 @@ from flows.recording import (
     version_tags,
 )
 from flows.session import LAUNCH, Session, open_session
+from flows.story import show_checks, show_decision, show_outcome, show_plan
 from flows.summary import RunSummary
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
@@ -80,7 +82,8 @@ def train_flow(
     """Train the best language model that `hours` allow on `dataset`, and register it in MLflow."""
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_dataset(params.dataset, params.model.context_length)
-    with open_session(params, name_run(params), run_tags()) as session:
+    show_logs()
+    with open_session(params, name_run(params), run_tags()) as session, open_page(session):
         ask_for_champion(session)
         system = check_system(session)
         machine = measure_matrix_rate(session, system)
@@ -102,6 +105,7 @@ def check_system(session: Session) -> SystemReport:
         devices = [Device.model_validate(d) for d in session.worker.call("describe_devices")["devices"]]
         report = check(session.params, session.home, devices)
         session.draw_checks(report.checks)
+        show_checks(session, report)
         session.recorder.log_text(report.model_dump_json(indent=2), "system.json")
     if report.failed:
         raise SystemCheckError("; ".join(f"{c.name}: {c.message}; {c.fix}" for c in report.failed))
@@ -177,6 +181,7 @@ def plan_budget(
         plan, probe = planner.plan(session.worker)
     session.ledger.split("probe", {"compile": planner.timings.compile_seconds})
     session.draw_plan(plan)
+    show_plan(session, plan)
     session.recorder.log_text(plan.model_dump_json(indent=2), "plan.json")
     session.recorder.log_text(probe.model_dump_json(indent=2), "probe.json")
     session.recorder.log_params(session.params.flatten() | flatten_plan(plan))
@@ -244,6 +249,7 @@ def register_model(
         params = session.params
         comparison, not_compared = compare_with_champion(champion, session.facts["documents"], params.training.seed)
         session.facts["comparison"] = comparison
+        show_decision(session, comparison, not_compared)
         request = RegistrationRequest(
             hf_folder=trained.folder,
             model_name=params.tracking.model_name,
@@ -301,6 +307,7 @@ def summarize(
     """Return the flow's result; remember how long the end of this run took."""
     ledger = session.ledger
     entries = {name: round(seconds, 3) for name, seconds in ledger.close().items()}
+    show_outcome(session, plan, score, version, entries)
     summary = RunSummary(
         run_id=version.run_id,
         model_name=version.name,

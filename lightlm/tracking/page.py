@@ -1,0 +1,99 @@
+"""A page of a run's story: paragraphs, tables and pictures, as Markdown (Prefect) and as HTML (MLflow)."""
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f272d; max-width: 860px; margin: 24px auto; padding: 0 16px }
+table { border-collapse: collapse; margin: 12px 0 } svg { max-width: 100% }
+th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid #d9dfe3; vertical-align: top }
+td.number { text-align: right; font-variant-numeric: tabular-nums } th { color: #5f7281; font-weight: 600 }
+blockquote { margin: 6px 0; padding-left: 12px; border-left: 3px solid #d9dfe3; white-space: pre-wrap }
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under column names; numbers stand on the right."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | float | int]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG and what it shows."""
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Quote:
+    """Text that is not ours: a model's, with all its line ends."""
+
+    text: str
+
+
+Block = str | Table | Picture | Quote
+
+
+@dataclass(frozen=True)
+class Page:
+    """A title and blocks below it; a plain string is a paragraph."""
+
+    title: str
+    blocks: Sequence[Block]
+
+    def to_markdown(self) -> str:
+        """Return the page in Markdown; pictures stand in it as data."""
+        return "\n\n".join([f"## {_escape(self.title)}", *map(_to_markdown, self.blocks)])
+
+    def to_html(self) -> str:
+        """Return the page as one file of HTML that needs nothing else."""
+        body = "\n".join(map(_to_html, self.blocks))
+        title = html.escape(self.title)
+        return (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+            f"<style>{STYLE}</style></head><body><h2>{title}</h2>\n{body}\n</body></html>"
+        )
+
+
+def _to_markdown(block: Block) -> str:
+    if isinstance(block, str):
+        return _escape(block)
+    if isinstance(block, Quote):
+        return "\n".join(f"> {_escape(line)}" for line in block.text.splitlines()) or ">"
+    if isinstance(block, Picture):
+        data = base64.b64encode(block.svg.encode()).decode()
+        return f"![{_escape(block.caption)}](data:image/svg+xml;base64,{data})"
+    lines = [block.columns, [":--"] * len(block.columns)]
+    head = ["| " + " | ".join(line) + " |" for line in lines]
+    rows = ["| " + " | ".join(_escape(str(cell)).replace("|", r"\|") for cell in row) + " |" for row in block.rows]
+    return "\n".join(head + rows)
+
+
+def _to_html(block: Block) -> str:
+    if isinstance(block, str):
+        return f"<p>{html.escape(block)}</p>"
+    if isinstance(block, Quote):
+        return f"<blockquote>{html.escape(block.text)}</blockquote>"
+    if isinstance(block, Picture):
+        return f"<figure>{block.svg}<figcaption>{html.escape(block.caption)}</figcaption></figure>"
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in block.columns)
+    rows = "".join(f"<tr>{''.join(map(_to_cell, row))}</tr>" for row in block.rows)
+    return f"<table><tr>{head}</tr>{rows}</table>"
+
+
+def _to_cell(value: str | float | int) -> str:
+    kind = "" if isinstance(value, str) else ' class="number"'
+    return f"<td{kind}>{html.escape(str(value))}</td>"
+
+
+def _escape(text: str) -> str:
+    """Return text as Markdown shows it literally: what a data set or a model wrote draws nothing."""
+    for sign in "\\`*_[]<>#":
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("\n", " ")
