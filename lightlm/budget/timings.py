@@ -20,6 +20,9 @@ PROBE_FRACTION = 0.05
 MOST_SECONDS = 1.5
 """Of steps of one shape after its first; more does not change the median."""
 
+SHAPE_SECONDS = 1.0
+"""What timing a shape takes at least: built, warmed, a batch scored; short budgets time fewer."""
+
 SUSPICIOUS_SHARE = 0.12
 """Of the matrix rate: a step that reaches less runs on a busy machine (a quiet one gives 0.2 to 0.5)."""
 
@@ -49,9 +52,8 @@ class Timings:
         favourite = ranked[0]
         narrower = next((m for m in ranked if m.model_dim <= favourite.model_dim * 0.75), None)
         wider = next((m for m in ranked if m.model_dim >= favourite.model_dim * 1.33), None)
-        for model in (favourite, narrower, wider):
-            if model is None:
-                continue
+        wanted = [m for m in (favourite, narrower, wider) if m is not None]
+        for model in wanted[: max(1, int(self._budget_seconds * PROBE_FRACTION / SHAPE_SECONDS))]:
             self.shapes.append(self._time(computer, model, choose(model, is_compiled=False)))
             if len(self.shapes) == 1:
                 self._try_one_thread(computer, choose)
@@ -110,8 +112,12 @@ class Timings:
         )
 
     def _time(self, computer: Computer, model: ModelConfig, trainer: TrainerConfig) -> TimedShape:
-        budget = PROBE_FRACTION * self.params.budget.hours * 3600
-        return time_shape(computer, model, trainer, max_seconds=min(MOST_SECONDS, budget / 6))
+        seconds = min(MOST_SECONDS, PROBE_FRACTION * self._budget_seconds / 6)
+        return time_shape(computer, model, trainer, max_seconds=seconds)
+
+    @property
+    def _budget_seconds(self) -> float:
+        return self.params.budget.hours * 3600
 
     def _can_pay(self, model: ModelConfig, trainer: TrainerConfig, seconds: float) -> bool:
         """Return whether `seconds` of training, less the compilation, would be worth more compiled."""

@@ -30,7 +30,7 @@ def test_the_plan_measured_by_the_worker_is_made_again_from_its_figures(tmp_path
         machine = measure_machine(params.training, check_system(params, tmp_path, devices), worker)
         plan, figures = Planner(params, LITTLE_TEXT, machine, lambda: 15.0, Closing(4.0)).plan(worker)
     assert (machine.device, machine.dtype, machine.num_threads) == ("cpu", "float32", 1)
-    assert len(figures.shapes) >= 2
+    assert len(figures.shapes) >= 1
     assert plan.model.vocab_size == 300
     assert plan.trainer.dtype == "float32"
     again, same = Planner(params, LITTLE_TEXT, figures.machine, lambda: 15.0, Closing(4.0)).plan(None, figures)
