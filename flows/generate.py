@@ -6,9 +6,8 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.writing import CHAMPION, GeneratedText, check_request
+from flows.writing import CHAMPION, GeneratedText, check_request, reuse_text
 from flows.writing import open_version as open_registered
-from flows.writing import write_text as continue_text
 from lightlm.tracking.registry import ModelVersion
 
 Prompt = Annotated[str, Field(min_length=1, description="The text to continue.")]
@@ -32,5 +31,16 @@ def find_version(model: str) -> ModelVersion:
 
 @task(name="Write text", cache_policy=NO_CACHE, persist_result=False)
 def write_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> GeneratedText:
-    """Return the continuation of `prompt` by `version`."""
-    return continue_text(version, prompt, sampling)
+    """Return the continuation of `prompt` by `version`; MLflow keeps a trace of it."""
+    from lightlm.params import load_params
+    from lightlm.store.home import find_home
+    from lightlm.tracking.traces import trace_generation
+
+    return trace_generation(
+        find_home(),
+        load_params().tracking.experiment,
+        version,
+        {"prompt": prompt, **sampling},
+        lambda: reuse_text(version, prompt, sampling),
+        lambda written: written.model_dump(exclude={"prompt"}),
+    )

@@ -47,10 +47,7 @@ def compare_digests(dataset: str, digest: str, newest: ModelVersion | None) -> D
         reason = f"{dataset} has changed since version {newest.version}: digest {digest}, was {learnt}"
     else:
         moment = f"{newest.created_at:%Y-%m-%d %H:%M} UTC"
-        reason = (
-            f"{dataset} is unchanged (digest {digest}) since version {newest.version} learnt it on {moment}: nothing "
-            "to do; force a retraining to train all the same"
-        )
+        reason = f"{dataset} is unchanged (digest {digest}) since version {newest.version} learnt it on {moment}"
     return DatasetNews(
         is_changed=not learnt or learnt != digest,
         dataset=dataset,

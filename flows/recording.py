@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from flows.artifacts import page_of
 from flows.champion import LEARNT_TAG
 from flows.news import DIGEST_TAG
-from flows.session import Session
+from flows.session import LOGGER, Session
 from flows.story import describe_ledger, keep_sample, show_samples
 from lightlm.budget.plan import Plan
 from lightlm.data.subset import TextSubset
@@ -61,6 +61,12 @@ def record_event(session: Session, plan: Plan, record: dict[str, Any]) -> None:
         recorder.log_metrics(metrics, record["step"])
     elif kind == "Validated":
         recorder.log_metrics({"validation/bits_per_byte": record["bits_per_byte"]}, record["step"])
+        LOGGER.info(
+            "%.0f %% of the time, step %d: %.3f bits per byte held out",
+            100 * record["progress"],
+            record["step"],
+            record["bits_per_byte"],
+        )
     elif kind == "Sampled":
         text = f"{record['prompt']}{record['text']}"
         recorder.log_text(text, f"samples/step-{record['step']:07d}.txt")
@@ -69,7 +75,7 @@ def record_event(session: Session, plan: Plan, record: dict[str, Any]) -> None:
 def record_ledger(session: Session, plan: Plan, trained: TrainResult) -> None:
     """Put the seconds by stage, and what memory later plans learn from, into the run's record."""
     ledger = session.ledger
-    seconds = {f"budget/{name.replace(' ', '_')}_seconds": value for name, value in ledger.entries.items()}
+    seconds = {f"ledger/{name.replace(' ', '_')}_seconds": value for name, value in ledger.entries.items()}
     session.recorder.log_metrics(
         seconds
         | {

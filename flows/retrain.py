@@ -41,6 +41,7 @@ from lightlm.budget.vocabulary import bytes_a_token_at, choose_vocab_sizes
 from lightlm.data.subset import TextSubset, check_dataset
 from lightlm.params import Params, load_params
 from lightlm.system import SystemReport
+from lightlm.tracking.page import Page
 from lightlm.tracking.registry import download
 
 StartFrom = Annotated[
@@ -86,9 +87,11 @@ def retrain_flow(
     news = look_for_changes(params)
     if not (news.is_changed or force):
         page = FlowPage(flow_run.id)
-        page.markdown("champion-decision", f"## Nothing to do\n\n{news.reason}", "Why nothing was trained")
+        reason = f"{news.reason}: nothing to do; force a retraining to train all the same"
+        LOGGER.info(reason)
+        page.markdown("champion-decision", Page("Nothing to do", [reason]).to_markdown(), "Why nothing was trained")
         page.close()
-        return RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=news.reason)
+        return RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=reason)
     LAUNCH.set(launch)
     with open_session(params, name_retraining(params), run_tags("lightlm retrain")) as session, open_page(session):
         ask_for_champion(session)
@@ -119,9 +122,7 @@ def retrain_flow(
 @task(name="Look for a changed data set", **STORY)
 def look_for_changes(params: Params) -> DatasetNews:
     """Return whether the data set differs from what the newest version learnt."""
-    news = read_news(params)
-    LOGGER.info(news.reason)
-    return news
+    return read_news(params)
 
 
 @task(name="Choose where to start", **STORY)

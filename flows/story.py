@@ -142,13 +142,13 @@ def show_outcome(
     page = page_of(session)
     page.progress(1.0)
     rows = [
-        {"": "version", "value": f"{version.name} {version.version}"},
-        {"": "aliases", "value": ", ".join(version.aliases) or "none"},
-        {"": "bits per byte", "value": f"{score['bits_per_byte']:.4f}"},
-        {"": "predicted", "value": f"{plan.predicted_low:.3f} to {plan.predicted_high:.3f}"},
-        {"": "held-out bytes", "value": f"{score['num_bytes']:,}{'' if score['is_whole'] else ' (a part)'}"},
-        {"": "SHA-256 of the text", "value": score["text_sha256"]},
-        {"": "decision", "value": version.tags.get("lightlm.promotion", "")},
+        {"what": "version", "value": f"{version.name} {version.version}"},
+        {"what": "aliases", "value": ", ".join(version.aliases) or "none"},
+        {"what": "bits per byte", "value": f"{score['bits_per_byte']:.4f}"},
+        {"what": "predicted", "value": f"{plan.predicted_low:.3f} to {plan.predicted_high:.3f}"},
+        {"what": "held-out bytes", "value": f"{score['num_bytes']:,}{'' if score['is_whole'] else ' (a part)'}"},
+        {"what": "SHA-256 of the text", "value": score["text_sha256"]},
+        {"what": "decision", "value": version.tags.get("lightlm.promotion", "")},
     ]
     page.table("score", rows, "The version, its score and what became of it")
     decision = session.facts.get("decision")

@@ -1,14 +1,23 @@
-"""Text from a registered version, and its score on a text; shared by generate-flow and the command line."""
+"""Text from a registered version, and its score on a text; shared by generate-flow and the command line.
 
+Owns the texts kept under LIGHTLM_HOME/texts/NAME/VERSION: what the same request must write again is written once.
+"""
+
+import contextlib
+import hashlib
+import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lightlm.errors import PromptError
+from lightlm.errors import PromptError, StoreError
 from lightlm.params import describe_validation, load_params
-from lightlm.tracking.registry import DEFAULT_NAME, ModelVersion, download, resolve
+from lightlm.store.commit import write_file
+from lightlm.store.home import find_home
+from lightlm.tracking.registry import DEFAULT_NAME, MANIFEST_TAG, ModelVersion, download, resolve
 
 if TYPE_CHECKING:
     from lightlm.evaluation import Score
@@ -16,9 +25,12 @@ if TYPE_CHECKING:
 
 CHAMPION = f"models:/{DEFAULT_NAME}@champion"
 
+KEPT_TEXTS = 1000
+"""Texts kept of a version; the oldest give way."""
+
 
 class GeneratedText(BaseModel):
-    """A continuation, without its prompt, and the version that wrote it."""
+    """A continuation, without its prompt, and the version that wrote it; `reused` where an earlier request made it."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -29,6 +41,7 @@ class GeneratedText(BaseModel):
     num_new_tokens: int
     tokens_per_second: float
     finish_reason: str
+    reused: bool = False
 
 
 def check_request(prompt: str, sampling: dict[str, Any]) -> dict[str, Any]:
@@ -37,8 +50,6 @@ def check_request(prompt: str, sampling: dict[str, Any]) -> dict[str, Any]:
     Raises:
         PromptError: an empty prompt, or a sampling value that is unknown or out of bounds.
     """
-    from pydantic import ValidationError
-
     from lightlm.params import GenerationParams
 
     if not prompt:
@@ -91,6 +102,31 @@ def write_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> 
         tokens_per_second=written.num_new_tokens / seconds,
         finish_reason=written.finish_reason,
     )
+
+
+def reuse_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> GeneratedText:
+    """Return `write_text`'s result, the kept one where the request can have one result only: a seed, or greedy."""
+    if sampling.get("seed") is None and sampling.get("temperature") != 0:
+        return write_text(version, prompt, sampling)
+    path = _text_path(version, prompt, sampling)
+    try:
+        return GeneratedText.model_validate_json(path.read_bytes()).model_copy(update={"reused": True})
+    except (OSError, ValidationError):
+        pass
+    written = write_text(version, prompt, sampling)
+    with contextlib.suppress(StoreError, OSError):
+        write_file(path, written.model_dump_json().encode())
+        kept = sorted(path.parent.glob("*.json"), key=lambda one: one.stat().st_mtime, reverse=True)
+        for old in kept[KEPT_TEXTS:]:
+            old.unlink(missing_ok=True)
+    return written
+
+
+def _text_path(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> Path:
+    """Return where the text of a request is kept; the model's digest is part of it, its number may be given anew."""
+    request = json.dumps([version.tags.get(MANIFEST_TAG), prompt, sampling], sort_keys=True, default=list)
+    digest = hashlib.sha256(request.encode()).hexdigest()
+    return find_home() / "texts" / version.name / version.version / f"{digest[:32]}.json"
 
 
 def stream_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> Iterator[str]:
