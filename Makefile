@@ -13,10 +13,10 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # In this order, whatever -j says: the last line of `make check` is the tests' closing line.
 .NOTPARALLEL:
-.PHONY: help setup train test check lint types imports format clean
+.PHONY: help setup train test test-faults check lint types imports format clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: ## Set up .venv: every package that LightLM and its tests need
 	@bin/bootstrap
@@ -26,6 +26,10 @@ train: setup ## Train, score and register a model in HOURS hours (0.02 = 72 s)
 
 test: setup ## Run the tests
 	@$(PYTHON) -m pytest $(ARGS)
+
+# Twenty minutes on two cores; the seed is printed, FAULTS_SEED=... draws the same faults again.
+test-faults: setup ## Kill, fill, corrupt and cut off: everything that must not lose a run (up to 20 minutes)
+	@$(PYTHON) -m pytest tests/faults -m faults $(ARGS)
 
 lint: setup ## Look for mistakes and untidy code (ruff)
 	@$(PYTHON) -m ruff check $(CODE)

@@ -1,0 +1,57 @@
+"""The fault harness: every test in this folder breaks something on purpose. `make test-faults` runs it.
+
+Each test is marked `faults`, which `make test` leaves out. What is drawn at random comes from one seed, printed at the
+start; FAULTS_SEED=... draws the same again. What a test counted is printed at the end, as a line a test.
+"""
+
+import os
+import random
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent
+SEED = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(2**31))
+FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder, before pytest leaves out what is not asked for."""
+    for item in items:
+        if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.faults)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the seed and what the tests counted."""
+    if config.option.markexpr == "not faults":
+        return
+    terminalreporter.section(f"seed={SEED} (FAULTS_SEED={SEED} draws the same faults again)")
+    for line in config.stash.get(FIGURES, []):
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def seed() -> int:
+    """Give the seed of this session."""
+    return SEED
+
+
+@pytest.fixture
+def draw(request: pytest.FixtureRequest, seed: int) -> random.Random:
+    """Give a generator of this test's own: the same seed draws the same in whatever order the tests run."""
+    return random.Random(f"{seed}-{request.node.name}")
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Give the function that takes a line with figures for the end of the session."""
+    lines = request.config.stash.setdefault(FIGURES, [])
+
+    def add(line: str) -> None:
+        lines.append(f"{request.node.name}: {line}")
+
+    return add
