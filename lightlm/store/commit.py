@@ -1,29 +1,38 @@
 """Durable commits: a folder either is there, complete and verifiable, or is not there at all.
 
-Owns the order that makes it so: write into a temporary folder, fsync each file, manifest last, fsync, rename, fsync
-the parent. Committed folders are never changed. Source of the order: the crash states of RELIABILITY F4.
+Owns the order that makes it so: write into a scratch folder, fsync each file, manifest last, fsync, rename, fsync
+the parent. Committed folders are never changed. Source of the order: the crash states of RELIABILITY F4, which
+tests/faults/test_store_power_loss.py goes through.
 """
 
 import errno
 import hashlib
 import json
-import os
-import secrets
-import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightlm.errors import CorruptError, StoreError
+from lightlm.store.disk import (
+    DAMAGED,
+    explain_refusals,
+    explain_writer,
+    hash_file,
+    make_folder,
+    sync_folder,
+    sync_written,
+    write_and_sync,
+)
+from lightlm.store.scratch import TEMPORARY as TEMPORARY
+from lightlm.store.scratch import name_temporary, name_trash, scratch_folder, sweep
 
 MANIFEST = "manifest.json"
-SCHEMA = 1
-TEMPORARY = ".tmp-"
-TRASH = ".trash-"
 
-BLOCK_BYTES = 1 << 20
+SCHEMA = 3
+"""Of the manifest; 3 has a digest of all that it says."""
 
 
 @dataclass(frozen=True)
@@ -37,61 +46,58 @@ class Commit:
 
 
 def commit_folder(folder: Path, kind: str, write: Callable[[Path], Mapping[str, Any]]) -> Commit:
-    """Commit what `write` puts into a temporary folder under the name `folder`; return it.
+    """Commit what `write` puts into a scratch folder under the name `folder`; return it.
 
-    `write` gets the temporary folder and returns the commit's meta, as JSON. If `folder` is there already,
+    `write` gets the scratch folder and returns the commit's meta, as JSON. If `folder` is there already,
     somebody was first: theirs is verified and returned.
 
     Raises:
-        StoreError: the disk refused; nothing is left under `folder`.
+        StoreError: the disk refused; nothing is left under `folder`. What else `write` raises goes through.
     """
     if folder.exists():
-        return open_commit(folder, kind)
+        return _adopt(folder, kind)
     with explain_refusals(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder.parent)
-        temporary = folder.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
-        temporary.mkdir(mode=0o700)
-        try:
-            meta = dict(write(temporary))
-            files = {name: _sync_and_describe(temporary / name) for name in _list_files(temporary)}
-            for inner in sorted(path for path in temporary.rglob("*") if path.is_dir()):
-                sync_folder(inner)
-            manifest = {"schema": SCHEMA, "kind": kind, "meta": meta, "files": files}
-            write_and_sync(temporary / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
-            sync_folder(temporary)
-            temporary.rename(folder)
-        except BaseException as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if folder.is_dir() and isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                return open_commit(folder, kind)
-            raise
-        sync_folder(folder.parent)
-    return Commit(folder, kind, meta, _digest(files))
+        make_folder(folder.parent)
+        sweep(folder.parent)
+    with scratch_folder(folder.parent) as scratch:
+        with explain_writer(folder, scratch):
+            meta = dict(write(scratch))
+        with explain_refusals(folder):
+            manifest = _seal(scratch, kind, meta)
+            try:
+                scratch.rename(folder)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and folder.is_dir():
+                    return _adopt(folder, kind)
+                raise
+            try:
+                sync_folder(folder.parent)
+            except OSError:
+                # Not known to be durable, so not there: a later try must not take it for a commit.
+                with suppress(OSError):
+                    folder.rename(scratch)
+                raise
+    return Commit(folder, kind, manifest["meta"], _digest(manifest["files"]))
 
 
 def open_commit(folder: Path, kind: str | None = None, *, verify: bool = True) -> Commit:
     """Return a committed folder, all its files checked against the manifest before anybody parses them.
 
     Raises:
-        StoreError: there is no such commit.
-        CorruptError: a file is missing, of another size, or has another SHA-256.
+        StoreError: there is no such commit, or it cannot be read at present.
+        CorruptError: the manifest is damaged; a file is missing, of another size, has another SHA-256, or is one
+            that the manifest does not name.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        files, meta, found = manifest["files"], manifest["meta"], manifest["kind"]
-        schema = manifest["schema"]
-    except FileNotFoundError:
-        raise StoreError(f"{folder} is no committed folder: it has no {MANIFEST}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptError(f"{folder / MANIFEST} cannot be read ({error}); remove {folder}") from None
-    if schema != SCHEMA:
-        raise StoreError(f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})")
+    manifest = _read_manifest(folder)
+    meta, found, files = manifest["meta"], manifest["kind"], manifest["files"]
     if kind is not None and found != kind:
         raise StoreError(f"{folder} holds a {found}, wanted a {kind}")
+    for name, described in files.items():
+        path = _confine(folder, name)
+        if verify:
+            _verify(folder, path, described)
     if verify:
-        for name, described in files.items():
-            _verify(_confine(folder, name), described)
+        _refuse_strangers(folder, files)
     return Commit(folder, found, meta, _digest(files))
 
 
@@ -99,11 +105,11 @@ def write_file(path: Path, content: bytes) -> None:
     """Put `content` under `path`, durably: a reader sees the old content or the new, never a mix.
 
     Raises:
-        StoreError: the disk refused; the old content stands.
+        StoreError: the disk refused; the old content stands, or the new.
     """
     with explain_refusals(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
+        make_folder(path.parent)
+        temporary = name_temporary(path.parent)
         try:
             write_and_sync(temporary, content)
             temporary.replace(path)
@@ -114,137 +120,146 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def publish_file(temporary: Path, path: Path) -> None:
-    """Give a finished file its name, durably; for files that another library writes (a database)."""
+    """Give a finished file its name, durably; for files that another library writes (a database).
+
+    Raises:
+        StoreError: the disk refused.
+    """
     with explain_refusals(path):
-        handle = os.open(temporary, os.O_RDWR)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_written(temporary)
         temporary.replace(path)
         sync_folder(path.parent)
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a committed folder: first out of its name, then its files; a crash in between leaves only trash."""
-    trash = folder.parent / f"{TRASH}{os.getpid()}-{secrets.token_hex(4)}"
+    """Remove a committed folder: first out of its name, then its files; a crash in between leaves only trash.
+
+    Raises:
+        StoreError: the disk refused; the folder stands.
+    """
+    trash = name_trash(folder.parent)
     with explain_refusals(folder):
         try:
             folder.rename(trash)
         except FileNotFoundError:
             return
         sync_folder(folder.parent)
-    shutil.rmtree(trash, ignore_errors=True)
+        sweep(folder.parent)
 
 
-def write_and_sync(path: Path, content: bytes) -> None:
-    """Create `path` with `content` and wait until the disk has it."""
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _adopt(folder: Path, kind: str) -> Commit:
+    """Return what somebody else committed. They may have died before the disk had its name."""
+    with explain_refusals(folder):
+        sync_folder(folder.parent)
+    return open_commit(folder, kind)
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the folder's names. Windows cannot, and does not need to for NTFS's journal."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
+def _seal(scratch: Path, kind: str, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Make all of `scratch` durable, its manifest last; return the manifest as a reader will see it."""
+    files, folders = {}, [scratch]
+    for path in sorted(scratch.rglob("*")):
+        if path.is_symlink():
+            raise StoreError(f"{path} is a symbolic link; a commit holds files of its own, so copy what it points to")
+        if path.is_dir():
+            folders.append(path)
+            continue
+        sync_written(path)
+        name = path.relative_to(scratch).as_posix()
+        files[name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+    for folder in folders[1:]:
+        sync_folder(folder)
+    manifest = {"schema": SCHEMA, "kind": kind, "meta": json.loads(json.dumps(meta)), "files": files}
+    manifest["sha256"] = _seal_digest(manifest)
+    write_and_sync(scratch / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
+    sync_folder(scratch)
+    return manifest
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest, its own digest and its types checked."""
+    path = folder / MANIFEST
+    if not folder.exists():
+        raise StoreError(f"there is no {folder}")
+    with _explain_damage(folder, path):
+        content = path.read_bytes()
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        manifest = json.loads(content)
+        schema, kind, meta, files = (manifest[key] for key in ("schema", "kind", "meta", "files"))
+        wanted = manifest.pop("sha256", None)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise CorruptError(f"{path} is no manifest ({error}); {_remedy(folder)}") from None
+    if wanted is None and schema != SCHEMA:
+        raise StoreError(f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})")
+    actual = _seal_digest(manifest)
+    if actual != wanted:
+        raise CorruptError(f"{path} has SHA-256 {actual[:16]}..., it says {str(wanted)[:16]}...; {_remedy(folder)}")
+    if schema != SCHEMA:
+        raise StoreError(f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})")
+    if not (isinstance(kind, str) and isinstance(meta, dict) and isinstance(files, dict)):
+        raise CorruptError(f"{path} has other types than a manifest; {_remedy(folder)}")
+    for name, described in files.items():
+        if not (isinstance(described, dict) and {"bytes", "sha256"} <= described.keys()):
+            raise CorruptError(f"{path} does not say the size and SHA-256 of {name!r}; {_remedy(folder)}")
+    return manifest
 
 
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+def _verify(folder: Path, path: Path, described: Mapping[str, Any]) -> None:
+    with _explain_damage(folder, path):
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise CorruptError(f"{path} is no file; {_remedy(folder)}")
+        if found.st_size != described["bytes"]:
+            raise CorruptError(
+                f"{path} has {found.st_size} bytes, its manifest says {described['bytes']}; {_remedy(folder)}"
+            )
+        actual = hash_file(path)
+    if actual != described["sha256"]:
+        raise CorruptError(
+            f"{path} has SHA-256 {actual[:16]}..., its manifest says {str(described['sha256'])[:16]}...; "
+            f"{_remedy(folder)}"
+        )
 
 
 @contextmanager
-def explain_refusals(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one sentence with the path and what to do."""
+def _explain_damage(folder: Path, path: Path) -> Iterator[None]:
+    """Tell a file that is lost or unreadable from one that cannot be read at present, which is not to be set aside."""
     try:
         yield
+    except FileNotFoundError:
+        raise CorruptError(f"{path} is missing; {_remedy(folder)}") from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(_nearest(path)).free
-            raise StoreError(
-                f"the disk is full: {path} could not be written, {free / 1e6:,.0f} MB are free; free some space "
-                "(`lightlm store prune` drops what can be made again) and run the same command again"
-            ) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StoreError(
-                f"{path} cannot be written ({error.strerror}); make it writable or give another LIGHTLM_HOME"
-            ) from None
-        raise StoreError(f"{path} could not be written: {error.strerror or error}") from None
+        if error.errno in DAMAGED:
+            raise CorruptError(f"{path} cannot be read any more ({error.strerror}); {_remedy(folder)}") from None
+        raise StoreError(f"{path} cannot be read ({error.strerror}); make it readable and try again") from None
 
 
-def _list_files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+def _refuse_strangers(folder: Path, files: Mapping[str, Any]) -> None:
+    """Refuse files that the manifest does not name: a library reads some by their mere name (adapter_config.json).
 
-
-def _sync_and_describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
-
-
-def _verify(path: Path, described: Mapping[str, Any]) -> None:
-    try:
-        size = path.stat().st_size
-    except OSError:
-        raise CorruptError(f"{path} is missing; remove {path.parent} and run again, it is made anew") from None
-    if size != described["bytes"]:
-        raise CorruptError(
-            f"{path} has {size} bytes, its manifest says {described['bytes']}; remove {path.parent} and run again"
-        )
-    actual = hash_file(path)
-    if actual != described["sha256"]:
-        raise CorruptError(
-            f"{path} has SHA-256 {actual[:16]}..., its manifest says {described['sha256'][:16]}...; "
-            f"remove {path.parent} and run again"
-        )
+    Hidden ones are let be: file managers and network disks leave their own.
+    """
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.name.startswith(".") or name == MANIFEST or name in files or (path.is_dir() and not path.is_symlink()):
+            continue
+        raise CorruptError(f"{path} is not in its manifest: it was put there by something else; {_remedy(folder)}")
 
 
 def _confine(folder: Path, name: str) -> Path:
     path = folder / name
-    if Path(name).is_absolute() or ".." in Path(name).parts or path.is_symlink():
+    if "\0" in name or path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
         raise CorruptError(f"{folder / MANIFEST} names a file outside its folder: {name!r}; remove {folder}")
     return path
 
 
+def _remedy(folder: Path) -> str:
+    return f"remove {folder} and run the same command again, which makes it anew"
+
+
+def _seal_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all that a manifest says but this."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
 def _digest(files: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what dead writers left in `parent`."""
-    for path in parent.iterdir():
-        if path.name.startswith((TEMPORARY, TRASH)) and not _is_alive(path.name):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
-
-def _is_alive(name: str) -> bool:
-    try:
-        pid = int(name.removeprefix(TEMPORARY).removeprefix(TRASH).partition("-")[0])
-    except ValueError:
-        return False
-    if pid == os.getpid():
-        return True
-    import psutil
-
-    return psutil.pid_exists(pid)
-
-
-def _nearest(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path

@@ -8,14 +8,26 @@ from platformdirs import user_data_path
 from lightlm.errors import StoreError
 
 
+def name_home() -> Path:
+    """Return the absolute path of LIGHTLM_HOME, or of the platform's user data folder; it may not be there yet.
+
+    Raises:
+        StoreError: it begins with the home of a user who does not exist.
+    """
+    named = os.environ.get("LIGHTLM_HOME", "").strip()
+    try:
+        return (Path(named).expanduser() if named else user_data_path("lightlm")).absolute()
+    except RuntimeError as error:
+        raise StoreError(f"LIGHTLM_HOME={named} names no folder ({error}); give LIGHTLM_HOME=/path") from None
+
+
 def find_home() -> Path:
     """Return the absolute path of LIGHTLM_HOME, or of the platform's user data folder; created, private.
 
     Raises:
         StoreError: it cannot be created or written to.
     """
-    named = os.environ.get("LIGHTLM_HOME", "").strip()
-    home = (Path(named).expanduser() if named else user_data_path("lightlm")).absolute()
+    home = name_home()
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

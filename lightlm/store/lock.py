@@ -3,11 +3,11 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lightlm.errors import BusyError
-from lightlm.store.commit import explain_refusals
+from lightlm.store.disk import explain_refusals, make_folder
 
 RETRY_SECONDS = 0.1
 """Between two tries; a waiter takes over this soon after the holder's death."""
@@ -19,32 +19,40 @@ def ignore(message: str) -> None:
 
 @contextmanager
 def hold_lock(path: Path, *, wait: bool = True, report: Callable[[str], None] = ignore) -> Iterator[None]:
-    """Hold the lock of `path` inside; wait for whoever has it, or not.
+    """Hold the lock of `path` inside; wait for whoever has it, or not. The file stays: who deleted it would split it.
 
     Raises:
         BusyError: somebody has it and `wait` is False; names the process.
+        StoreError: the file cannot be made, or its file system has no locks.
     """
     with explain_refusals(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
-        told = False
-        while not _try_lock(handle):
-            holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip() if hasattr(os, "pread") else "?"
-            if not wait:
-                raise BusyError(f"process {holder} holds {path}; wait for it to end, or stop it")
-            if not told:
-                report(f"waiting for process {holder}, which is making the same thing")
-                told = True
+        with explain_refusals(path):
+            is_ours = try_lock(handle)
+        if not is_ours and not wait:
+            raise BusyError(f"process {_read_holder(handle)} holds {path}; wait for it to end, or stop it")
+        if not is_ours:
+            report(f"waiting for process {_read_holder(handle)}, which is making the same thing")
+        while not is_ours:
             time.sleep(RETRY_SECONDS)
-        os.ftruncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
+            is_ours = try_lock(handle)
+        # The number is for the message only: a full disk takes no lock away.
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{os.getpid()}\n".encode())
         yield
     finally:
         os.close(handle)
 
 
-def _try_lock(handle: int) -> bool:
+def try_lock(handle: int) -> bool:
+    """Take the kernel's lock on an open file or folder; return whether it is ours, until `handle` is closed.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
     if os.name == "nt":
         import msvcrt
 
@@ -60,3 +68,10 @@ def _try_lock(handle: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _read_holder(handle: int) -> str:
+    """Return the holder's number; "?" while it has not written it, or where locked files cannot be read (Windows)."""
+    if not hasattr(os, "pread"):
+        return "?"
+    return os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "?"

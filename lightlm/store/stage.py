@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lightlm.errors import CorruptError
-from lightlm.store.commit import Commit, commit_folder, explain_refusals, open_commit
+from lightlm.store.commit import SCHEMA, Commit, commit_folder, open_commit
+from lightlm.store.disk import explain_refusals, make_folder
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock, ignore
 
@@ -28,8 +29,11 @@ class Stage:
 
 
 def fingerprint(kind: str, key: Mapping[str, Any]) -> str:
-    """Return 16 hex digits that name what is made of `key`: SHA-256 of its canonical JSON."""
-    text = json.dumps([kind, key], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """Return 16 hex digits that name what is made of `key`: SHA-256 of its canonical JSON.
+
+    The manifest's schema is part of it: a folder of another version is not found, and made anew.
+    """
+    text = json.dumps([SCHEMA, kind, key], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -48,7 +52,12 @@ def open_stage(
     name = fingerprint(kind, key)
     folder = _stage_folder(kind, name)
     with hold_lock(folder.parent / f".{name}.lock", report=report):
-        found = _open_or_set_aside(folder, kind, report)
+        try:
+            found = _open(folder, kind)
+        except CorruptError as error:
+            aside = _set_aside(folder, kind)
+            report(f"{error}; set aside as {aside} and made anew")
+            found = None
         if found is not None:
             return Stage(folder, name, found.meta, reused=True)
         made = commit_folder(folder, kind, build)
@@ -56,9 +65,16 @@ def open_stage(
 
 
 def find_stage(kind: str, key: Mapping[str, Any]) -> Stage | None:
-    """Return the stage of `key` if it is there and verifies."""
+    """Return the stage of `key` if it is there and verifies. It changes nothing: it does not hold the lock.
+
+    Raises:
+        StoreError: it cannot be read at present.
+    """
     name = fingerprint(kind, key)
-    found = _open_or_set_aside(_stage_folder(kind, name), kind, ignore)
+    try:
+        found = _open(_stage_folder(kind, name), kind)
+    except CorruptError:
+        return None
     return None if found is None else Stage(found.folder, name, found.meta, reused=True)
 
 
@@ -66,15 +82,14 @@ def _stage_folder(kind: str, name: str) -> Path:
     return find_home() / "store" / kind / name
 
 
-def _open_or_set_aside(folder: Path, kind: str, report: Callable[[str], None]) -> Commit | None:
-    if not folder.exists():
-        return None
-    try:
-        return open_commit(folder, kind)
-    except CorruptError as error:
-        aside = find_home() / "store" / "quarantine" / f"{kind}-{folder.name}-{secrets.token_hex(3)}"
-        report(f"{error}; set aside as {aside} and made anew")
-        with explain_refusals(aside):
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            folder.rename(aside)
-        return None
+def _open(folder: Path, kind: str) -> Commit | None:
+    return open_commit(folder, kind) if folder.exists() else None
+
+
+def _set_aside(folder: Path, kind: str) -> Path:
+    """Move a corrupt folder to quarantine; return where it is now. Only under the stage's lock."""
+    aside = find_home() / "store" / "quarantine" / f"{kind}-{folder.name}-{secrets.token_hex(3)}"
+    with explain_refusals(aside):
+        make_folder(aside.parent)
+        folder.rename(aside)
+    return aside

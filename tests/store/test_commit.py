@@ -1,6 +1,7 @@
 """Tests of durable commits: complete or absent, verified before use, whatever kills the writer."""
 
 import errno
+import hashlib
 import json
 import os
 import random
@@ -8,14 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lightlm.errors import CorruptError, StoreError
-from lightlm.store import commit as commit_module
+from lightlm.store import disk
 from lightlm.store.commit import MANIFEST, commit_folder, open_commit, remove_folder, write_file
 
 KILLS = 25
@@ -86,28 +87,111 @@ def test_a_broken_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
         open_commit(folder, "sample")
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "inner/../../outside"])
+def forge(folder: Path, change: Callable[[dict[str, Any]], object], *, seal: bool = True) -> None:
+    """Change the manifest as somebody would who knows how it is sealed."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    change(manifest)
+    if seal:
+        said = {name: value for name, value in manifest.items() if name != "sha256"}
+        manifest["sha256"] = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "inner/../../outside", "a\0b"])
 def test_a_manifest_that_names_a_file_outside_is_refused(tmp_path: Path, name: str) -> None:
     folder = commit_folder(tmp_path / "one", "sample", write_two).folder
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"][name] = {"bytes": 1, "sha256": "0" * 64}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (tmp_path / "outside").write_text("x")
+    forge(folder, lambda manifest: manifest["files"].update({name: {"bytes": 1, "sha256": "0" * 64}}))
     with pytest.raises(CorruptError, match="outside its folder"):
         open_commit(folder, "sample")
+    with pytest.raises(CorruptError, match="outside its folder"):
+        open_commit(folder, "sample", verify=False)
+
+
+@pytest.mark.parametrize("target", ["inner/b.txt", "/etc/passwd", "../outside"])
+def test_a_file_that_became_a_link_is_refused(tmp_path: Path, target: str) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    (tmp_path / "outside").write_bytes((folder / "a.bin").read_bytes())
+    (folder / "a.bin").unlink()
+    (folder / "a.bin").symlink_to(target)
+    with pytest.raises(CorruptError):
+        open_commit(folder, "sample")
+
+
+@pytest.mark.parametrize("key", ["kind", "meta", "files", "sha256"])
+def test_a_manifest_that_says_something_else_is_refused(tmp_path: Path, key: str) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    other: dict[str, Any] = {"kind": "other", "meta": {"answer": 43}, "files": {}, "sha256": "0" * 64}
+    forge(folder, lambda manifest: manifest.update({key: other[key]}), seal=False)
+    with pytest.raises(CorruptError, match=r"SHA-256 .* it says"):
+        open_commit(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("kind", 3), ("meta", []), ("files", []), ("files", {"a.bin": 1}), ("files", {"a.bin": {}})]
+)
+def test_a_manifest_of_other_types_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    forge(folder, lambda manifest: manifest.update({key: value}))
+    with pytest.raises(CorruptError, match=r"other types|does not say"):
+        open_commit(folder)
+
+
+def test_a_file_that_the_manifest_does_not_name_is_refused_and_a_hidden_one_is_not(tmp_path: Path) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    (folder / ".DS_Store").write_text("left by a file manager")
+    open_commit(folder, "sample")
+    (folder / "inner" / "adapter_config.json").write_text("{}")
+    with pytest.raises(CorruptError, match=r"adapter_config\.json is not in its manifest"):
+        open_commit(folder, "sample")
+
+
+def test_a_writer_that_leaves_a_link_is_refused(tmp_path: Path) -> None:
+    def write_link(folder: Path) -> Mapping[str, Any]:
+        (folder / "a").symlink_to("/etc/passwd")
+        return {}
+
+    with pytest.raises(StoreError, match="symbolic link"):
+        commit_folder(tmp_path / "one", "sample", write_link)
+    assert list(tmp_path.glob("*one*")) == []
+
+
+def test_a_folder_in_place_of_a_file_is_damage(tmp_path: Path) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    (folder / "a.bin").unlink()
+    (folder / "a.bin").mkdir()
+    with pytest.raises(CorruptError, match="is no file"):
+        open_commit(folder, "sample")
+
+
+def test_a_folder_that_cannot_be_read_at_present_is_not_called_corrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+
+    def refuse(path: Path) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("lightlm.store.commit.hash_file", refuse)
+    with pytest.raises(StoreError, match="Too many open files") as caught:
+        open_commit(folder, "sample")
+    assert not isinstance(caught.value, CorruptError)
 
 
 def test_another_kind_and_another_schema_are_refused(tmp_path: Path) -> None:
     folder = commit_folder(tmp_path / "one", "sample", write_two).folder
     with pytest.raises(StoreError, match="holds a sample, wanted a model"):
         open_commit(folder, "model")
-    manifest = json.loads((folder / MANIFEST).read_text()) | {"schema": 99}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    forge(folder, lambda manifest: manifest.update(schema=99))
     with pytest.raises(StoreError, match="schema 99"):
+        open_commit(folder, "sample")
+    forge(folder, lambda manifest: (manifest.update(schema=1), manifest.pop("sha256")), seal=False)
+    with pytest.raises(StoreError, match="another version of LightLM"):
         open_commit(folder, "sample")
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES])
-@pytest.mark.parametrize("call", range(1, 6))
+@pytest.mark.parametrize("call", range(1, 8))
 def test_a_disk_that_refuses_any_sync_leaves_no_commit_and_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: int
 ) -> None:
@@ -120,7 +204,7 @@ def test_a_disk_that_refuses_any_sync_leaves_no_commit_and_one_sentence(
             raise OSError(code, os.strerror(code))
         real(handle)
 
-    monkeypatch.setattr(commit_module.os, "fsync", refuse)
+    monkeypatch.setattr(disk.os, "fsync", refuse)
     with pytest.raises(StoreError) as caught:
         commit_folder(tmp_path / "one", "sample", write_two)
     assert str(tmp_path / "one") in str(caught.value)
@@ -132,7 +216,7 @@ def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest
     def refuse(handle: int) -> None:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(commit_module.os, "fsync", refuse)
+    monkeypatch.setattr(disk.os, "fsync", refuse)
     with pytest.raises(StoreError, match=r"the disk is full: .* free some space"):
         write_file(tmp_path / "file", b"content")
 

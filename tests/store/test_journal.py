@@ -1,12 +1,17 @@
-"""Tests of journals: what was appended is read back, a torn tail is cut, a flipped bit ends the reading."""
+"""Tests of journals: what was appended is read back, a torn tail is cut, a flipped bit costs one record."""
 
+import errno
+import os
 import threading
+import zlib
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lightlm.errors import StoreError
+from lightlm.store.disk import BLOCK_BYTES
 from lightlm.store.journal import Journal, frame, read_journal
 
 VALUES = st.recursive(
@@ -53,12 +58,13 @@ def test_a_torn_tail_costs_no_whole_record_and_is_cut_on_opening(tmp_path: Path,
     assert read(path) == [*records[:whole], {"after": True}]
 
 
-def test_a_flipped_bit_ends_the_reading_before_it(tmp_path: Path) -> None:
+def test_a_flipped_bit_costs_its_record_and_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "journal"
     content = bytearray(frame({"a": 1}) + frame({"b": 2}) + frame({"c": 3}))
     content[len(frame({"a": 1})) + 12] ^= 4
     path.write_bytes(bytes(content))
-    assert read(path) == [{"a": 1}]
+    assert read(path) == [{"a": 1}, {"c": 3}]
+    assert "is damaged at byte" in caplog.text
 
 
 def test_reading_goes_on_from_an_offset(tmp_path: Path) -> None:
@@ -84,6 +90,45 @@ def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
         thread.join()
     journal.close()
     assert len(read(tmp_path / "journal")) == 400
+
+
+def test_half_a_line_on_a_full_disk_swallows_no_later_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = os.write, 0
+
+    def write_half(handle: int, content: bytes) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.ENOSPC, "full")
+        return real(handle, content[:7]) if calls == 1 else real(handle, content)
+
+    journal = Journal(tmp_path / "journal")
+    monkeypatch.setattr(os, "write", write_half)
+    with pytest.raises(StoreError, match="the disk is full"):
+        journal.append({"lost": 1})
+    journal.append({"kept": 2})
+    journal.close()
+    assert read(tmp_path / "journal") == [{"kept": 2}]
+
+
+@pytest.mark.parametrize("payload", [b"[1]", b"3", b"{", b"[" * 100_000])
+def test_a_line_that_is_framed_and_no_record_is_left_out(tmp_path: Path, payload: bytes) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(b"%08x " % zlib.crc32(payload) + payload + b"\n" + frame({"a": 1}))
+    assert read(path) == [{"a": 1}]
+
+
+def test_a_sign_in_place_of_a_digit_is_damage(tmp_path: Path) -> None:
+    line = next(f for f in (frame({"n": n}) for n in range(10_000)) if f.startswith(b"0"))
+    (tmp_path / "journal").write_bytes(b"+" + line[1:] + frame({"a": 1}))
+    assert read(tmp_path / "journal") == [{"a": 1}]
+
+
+def test_a_torn_tail_longer_than_a_block_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(frame({"a": 1}) + b"x" * (BLOCK_BYTES + 10))
+    Journal(path).close()
+    assert path.read_bytes() == frame({"a": 1})
 
 
 def test_a_closed_journal_refuses(tmp_path: Path) -> None:

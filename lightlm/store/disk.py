@@ -1,0 +1,157 @@
+"""What is asked of a disk: names and bytes that are there for good, and its refusals in one sentence.
+
+Owns every fsync. A folder's names and a file's bytes are two promises, and each is asked for by itself.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lightlm.errors import LightLMError, StoreError
+from lightlm.store.home import name_home
+
+BLOCK_BYTES = 1 << 20
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+DAMAGED = frozenset({errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)})
+"""What reading a file answers that is no longer what was written. Too many open files, say, is no damage."""
+
+UNABLE = frozenset({errno.EINVAL, errno.ENOTSUP})
+"""What file systems without synced folders (SMB, some of FUSE) answer; SQLite goes on there too."""
+
+# How Rust's libraries (safetensors, tokenizers) tell an operating system's error inside one of their own.
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)|Os \{ code: (\d+)")
+
+
+def sync_file(handle: int) -> None:
+    """Wait until the disk has the bytes of an open file."""
+    os.fsync(handle)
+    if hasattr(os, "uname") and os.uname().sysname == "Darwin":
+        import fcntl
+
+        # There fsync leaves the bytes in the drive's own memory.
+        fcntl.fcntl(handle, getattr(fcntl, "F_FULLFSYNC", 51))
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the folder's names. Windows cannot, and does not need to for NTFS's journal."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in UNABLE:
+            raise
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and those above it, durably: what is committed inside is lost with a folder that is lost."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    # Whoever made the last one that is there may have died before the disk had its name.
+    if os.access(folder.parent, os.R_OK):
+        sync_folder(folder.parent)
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def write_and_sync(path: Path, content: bytes) -> None:
+    """Create `path` with `content` and wait until the disk has it."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        sync_file(file.fileno())
+
+
+def sync_written(path: Path) -> None:
+    """Wait until the disk has the bytes of a file that somebody else wrote."""
+    # Windows syncs only what is open for writing.
+    with path.open("r+b" if os.name == "nt" else "rb") as file:
+        sync_file(file.fileno())
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def explain_refusals(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses inside into one sentence with the path and what to do.
+
+    Raises:
+        StoreError: in place of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise describe_refusal(error, path) from None
+
+
+@contextmanager
+def explain_writer(path: Path, folder: Path) -> Iterator[None]:
+    """Do so for code that fills `folder` and also reads elsewhere: another file's or a network's error is not ours.
+
+    Raises:
+        StoreError: in place of the disk's refusal, also where a library of Rust tells it as an error of its own.
+    """
+    try:
+        yield
+    except LightLMError:
+        raise
+    except Exception as error:
+        refusal = _find_refusal(error, folder)
+        if refusal is None:
+            raise
+        raise describe_refusal(refusal, path) from error
+
+
+def describe_refusal(error: OSError, path: Path) -> StoreError:
+    """Return the operating system's refusal to write `path` as one sentence with what to do."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in FULL:
+        free = shutil.disk_usage(_nearest(path)).free
+        return StoreError(
+            f"the disk is full: {path} could not be written, {free / 1e6:,.0f} MB are free; free some space (what "
+            f"stands in {name_home() / 'store'} may be deleted while nothing runs: it is made again) and run the "
+            "same command again"
+        )
+    if error.errno in CLOSED:
+        return StoreError(f"{path} cannot be written ({reason}); make it writable or give another LIGHTLM_HOME")
+    return StoreError(
+        f"{path} could not be written ({reason}); look after that disk or give a LIGHTLM_HOME on another, "
+        "and run the same command again"
+    )
+
+
+def _find_refusal(error: Exception, folder: Path) -> OSError | None:
+    """Return what `folder`'s disk refused; None where the error came from elsewhere."""
+    refusals = FULL | {errno.EROFS, errno.EIO}
+    if isinstance(error, OSError):
+        inside = isinstance(error.filename, str) and Path(error.filename).is_relative_to(folder)
+        return error if inside or error.errno in refusals else None
+    found = _RUST_ERROR.search(str(error))
+    code = int(found[1] or found[2]) if found else 0
+    return OSError(code, os.strerror(code)) if code in refusals else None
+
+
+def _nearest(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,111 @@
+"""Scratch folders: where a commit is written before it has its name, and the sweeping of those whose writer died.
+
+Owns who is alive: the kernel's lock on the folder itself, which ends with its writer. A process's number would not do:
+it is given out again, is 1 in every container, and means nothing in another container on the same disk.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lightlm.store.disk import explain_refusals
+from lightlm.store.lock import try_lock
+
+TEMPORARY = ".tmp-"
+TRASH = ".trash-"
+
+ABANDONED_SECONDS = 86_400.0
+"""Age from which a folder that cannot be locked (Windows, some network disks), or a file, counts as abandoned."""
+
+# What others name after their process, and do not lock.
+_NUMBERED = re.compile(rf"{re.escape(TEMPORARY)}(\d+)-")
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Give a new private folder in `parent`, locked; when left, it is gone unless it was renamed.
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    with explain_refusals(parent):
+        folder, handle = _create(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def name_temporary(parent: Path) -> Path:
+    """Return a name in `parent` that nobody has."""
+    return parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+
+
+def name_trash(parent: Path) -> Path:
+    """Return a name in `parent` for what is to be deleted."""
+    return parent / f"{TRASH}{secrets.token_hex(8)}"
+
+
+def sweep(parent: Path) -> None:
+    """Remove what dead writers left in `parent`."""
+    for path in parent.iterdir():
+        if path.name.startswith(TRASH) or (path.name.startswith(TEMPORARY) and _is_abandoned(path)):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _create(parent: Path) -> tuple[Path, int | None]:
+    while True:
+        folder = name_temporary(parent)
+        folder.mkdir(mode=0o700)
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return folder, None
+        try:
+            is_ours = try_lock(handle)
+        except OSError:
+            os.close(handle)
+            return folder, None
+        # A sweeper may have come between creation and lock: then it is gone, or about to be.
+        if is_ours and folder.exists():
+            return folder, handle
+        os.close(handle)
+
+
+def _is_abandoned(path: Path) -> bool:
+    numbered = _NUMBERED.match(path.name)
+    if numbered:
+        import psutil
+
+        if psutil.pid_exists(int(numbered[1])):
+            return False
+    if path.is_file():
+        return _is_old(path)
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return _is_old(path)
+    try:
+        return try_lock(handle)
+    except OSError:
+        return _is_old(path)
+    finally:
+        os.close(handle)
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+    except OSError:
+        return False
