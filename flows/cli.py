@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from flows.commands.retrain import promote, retrain, rollback
+from flows.commands.service import deploy, down, schedule, serve_flows, server, up
 from flows.commands.training import calibration, check, plan, train
 from flows.commands.versions import evaluate, generate, models, ui
 from lightlm.errors import Interrupted, LightLMError
@@ -25,6 +26,8 @@ app = typer.Typer(
 )
 
 for command in (check, plan, train, retrain, calibration, generate, evaluate, models, promote, rollback, ui):
+    app.command()(command)
+for command in (up, down, deploy, schedule, serve_flows, server):
     app.command()(command)
 
 USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # pyright: ignore[reportAssignmentType]

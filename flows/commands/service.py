@@ -1,0 +1,174 @@
+"""The commands of the service: up, down, deploy, serve-flows, schedule, server."""
+
+import os
+import shlex
+from typing import Annotated, Any, Literal
+
+import typer
+
+
+def say(message: str) -> None:
+    """Tell the person at the terminal."""
+    typer.echo(message, err=True)
+
+
+def up(
+    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Prefect's port on this machine.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="MLflow's port on this machine.")] = 5000,
+    print_env: Annotated[
+        bool, typer.Option("--print-env", help="Print what points a shell at the running service; start nothing.")
+    ] = False,
+) -> None:
+    """Start Prefect's server, MLflow's server and a worker on this machine, with the flows deployed."""
+    from flows.service import start_service
+
+    if print_env:
+        print_environment()
+        return
+    service = start_service(prefect_port, mlflow_port, say)
+    typer.echo(f"Prefect {service.prefect_url}")
+    typer.echo(f"MLflow  {service.mlflow_url}")
+    say("Both ask for a user and a password; `lightlm up --print-env` shows them. To point this shell at the service:")
+    say('  eval "$(lightlm up --print-env)"')
+    say("  prefect deployment run train-flow --param hours=0.1")
+    say("`lightlm down` stops all of it.")
+
+
+def print_environment() -> None:
+    """Print shell exports that point a client at the running service.
+
+    Raises:
+        InputError: nothing runs.
+    """
+    from flows.servers import client_environment, open_secrets
+    from flows.service import read_service
+    from lightlm.errors import InputError
+    from lightlm.store.home import find_home
+
+    home = find_home()
+    service = read_service(home)
+    if service is None or not service.is_complete():
+        raise InputError("the service does not run here; start it with `lightlm up`")
+    values = client_environment(open_secrets(home), service.prefect_port, service.mlflow_port)
+    for name, value in values.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def down() -> None:
+    """Stop what `lightlm up` started, and nothing else."""
+    from flows.service import stop_service
+
+    say("Stopped." if stop_service(say) else "Nothing runs that `lightlm up` started.")
+
+
+def deploy(
+    pool: Annotated[str, typer.Option(help="The work pool; created if it is not there.")] = "lightlm",
+    pool_type: Annotated[
+        Literal["process", "docker", "kubernetes"], typer.Option(help="What a run is: a process, a container, a job.")
+    ] = "process",
+    job_variables: Annotated[
+        list[str] | None,
+        typer.Option("--job-variable", metavar="NAME=VALUE", help="As image=lightlm:cpu; may be repeated."),
+    ] = None,
+) -> None:
+    """Create the work pool, the deployments of prefect.yaml, and the automation that ends zombies, on a server."""
+    from flows.deployments import deploy_flows
+
+    for name in deploy_flows(pool, read_variables(pool_type, job_variables or [])):
+        typer.echo(name)
+    say(f"Deployed on work pool {pool}; start a worker with `prefect worker start --pool {pool}`.")
+
+
+def read_variables(pool_type: str, given: list[str]) -> Any:
+    """Return a pool's job variables of NAME=VALUE; values are YAML.
+
+    Raises:
+        InputError: a name that the pool does not have, or a value of another type.
+    """
+    import yaml
+    from pydantic import ValidationError
+
+    from flows.work_pools import POOL_TYPES
+    from lightlm.errors import InputError
+    from lightlm.params import describe_validation
+
+    values = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise InputError(f"--job-variable {word} is no NAME=VALUE")
+        values[name] = yaml.safe_load(value)
+    try:
+        return POOL_TYPES[pool_type].model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"job variables of a {pool_type} pool: {describe_validation(error)}") from None
+
+
+def serve_flows(
+    limit: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+) -> None:
+    """Serve the flows from this process, without a work pool, until Ctrl-C: for a laptop with a server running."""
+    from flows.deployments import open_server
+
+    with open_server() as client:
+        say(f"Serving train-flow, generate-flow and retrain-flow to {client.api_url} (Ctrl-C ends it)")
+    from flows.deployments import serve_flows as serve
+
+    serve(limit)
+
+
+def schedule(
+    flow: Annotated[
+        Literal["retrain-flow", "train-flow"], typer.Argument(help="What is run: retrain-flow or train-flow.")
+    ] = "retrain-flow",
+    cron: Annotated[str | None, typer.Option(help="Minute, hour, day, month, weekday, as '0 3 * * *'.")] = None,
+    timezone: Annotated[str, typer.Option(help="In which the hours are meant, as Europe/Berlin.")] = "UTC",
+    hours: Annotated[
+        float | None, typer.Option("--hours", "-H", help="Hours of each run; else the deployment's.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="The data set; else the preset's.")] = None,
+    off: Annotated[bool, typer.Option("--off", help="Remove the schedule that --cron set.")] = False,
+) -> None:
+    """Run a flow again and again on the service; without --cron or --off, list its schedules."""
+    from flows.deployments import describe_schedule, open_server, read_schedules, schedule_flow
+    from lightlm.errors import InputError
+
+    if cron and off:
+        raise InputError("give --cron or --off, not both")
+    if cron or off:
+        values = {name: value for name, value in (("hours", hours), ("dataset", dataset)) if value is not None}
+        lines = schedule_flow(flow, cron, timezone, values)
+    else:
+        with open_server() as client:
+            lines = [describe_schedule(found) for found in read_schedules(client, f"{flow}/{flow}")]
+    for line in lines:
+        typer.echo(line)
+    if not lines:
+        say(f"{flow} has no schedule.")
+
+
+def server(
+    name: Annotated[Literal["prefect", "mlflow"], typer.Argument(help="Which of the two.")],
+    host: Annotated[str, typer.Option(help="Beyond loopback it wants secrets and --allowed-hosts.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="4200 for Prefect, 5000 for MLflow.")] = None,
+    allowed_hosts: Annotated[
+        str, typer.Option(help="HOST:PORT,HOST:PORT that lead here; browsers use the first.")
+    ] = "",
+) -> None:
+    """Run one server in the foreground, with the launch profile of the service; for containers and supervisors."""
+    from flows.private import make_private_folder
+    from flows.servers import name_service_folder, start_of
+    from flows.service import bare_environment
+    from lightlm.store.home import find_home
+
+    home = find_home()
+    names = [word.strip() for word in allowed_hosts.split(",") if word.strip()]
+    number = port or {"prefect": 4200, "mlflow": 5000}[name]
+    make_private_folder(name_service_folder(home))
+    start = start_of(name, home, host, number, names, os.environ)
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in bare_environment() and key.startswith(("PREFECT_SERVER_", "PREFECT_HOME", "MLFLOW_S3_"))
+    }
+    os.execvpe(start.command[0], start.command, bare_environment() | kept | start.environment)  # noqa: S606
