@@ -261,6 +261,7 @@ def register_model(
             sampling=generation_defaults(session),
             comparison=comparison,
             not_compared=not_compared,
+            params={name: str(value) for name, value in flatten_plan(plan).items()},
         )
         record_ledger(session, plan, trained)
         if "start_folder" not in session.facts:  # a continued model says nothing of the law for models from scratch

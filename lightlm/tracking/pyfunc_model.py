@@ -7,8 +7,18 @@ own requirements name; nothing of LightLM.
 import os
 from pathlib import Path
 
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
+
+LIMITS = {
+    "max_new_tokens": (1, 1_000_000),
+    "temperature": (0.0, 100.0),
+    "top_k": (0, 1_048_576),
+    "top_p": (1e-6, 1.0),
+    "repetition_penalty": (1e-6, 100.0),
+}
+"""The least and the most of each param; what is outside is refused before the model runs."""
 
 
 class TextGenerator(PythonModel):
@@ -27,7 +37,7 @@ class TextGenerator(PythonModel):
         """Return the continuation of every prompt, prompts left out."""
         import torch
 
-        values = dict(params or {})
+        values = check_params(params or {})
         if (seed := values.pop("seed", -1)) >= 0:
             torch.manual_seed(seed)
         if values.get("temperature", 1.0) == 0:
@@ -53,6 +63,19 @@ class TextGenerator(PythonModel):
                 ids, attention_mask=torch.ones_like(ids), **values
             )
         return self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def check_params(params):  # noqa: ANN001, ANN201
+    """Return the params as a dict of their own.
+
+    Raises:
+        MlflowException: one is out of its limits; a server answers it with status 400.
+    """
+    for name, (least, most) in LIMITS.items():
+        if name in params and not least <= params[name] <= most:
+            message = f"{name} is {params[name]}; give a value from {least:g} to {most:g}"
+            raise MlflowException.invalid_parameter_value(message)
+    return dict(params)
 
 
 def read_prompts(model_input):  # noqa: ANN001, ANN201

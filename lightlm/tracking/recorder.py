@@ -66,6 +66,8 @@ class RegistrationRequest(BaseModel):
     comparison: Comparison | None = None
     not_compared: str = ""
     """Why there is no comparison, where there is none."""
+    params: dict[str, str] = {}
+    """What MLflow shows on the model's own page."""
 
 
 def redact(text: str) -> str:

@@ -40,7 +40,7 @@ def register(
     commit = open_commit(request.hf_folder, "model")
     earlier = client.search_model_versions(f"run_id='{run_id}'")
     numbers = [str(one.version) for one in earlier if one.name == name]
-    number = numbers[0] if numbers else _log_model(run_id, request, requirements)
+    number = numbers[0] if numbers else _log_model(client, run_id, request, requirements)
     client.update_model_version(name, number, request.description)
     for key, value in (request.tags | {MANIFEST_TAG: commit.digest}).items():
         client.set_model_version_tag(name, number, key, value)
@@ -140,7 +140,7 @@ def describe_signature(sampling: dict[str, float | int]) -> "ModelSignature":
     )
 
 
-def _log_model(run_id: str, request: RegistrationRequest, requirements: list[str]) -> str:
+def _log_model(client: "MlflowClient", run_id: str, request: RegistrationRequest, requirements: list[str]) -> str:
     import mlflow
 
     with mlflow.start_run(run_id=run_id):
@@ -151,5 +151,21 @@ def _log_model(run_id: str, request: RegistrationRequest, requirements: list[str
             pip_requirements=requirements,
             signature=describe_signature(request.sampling),
             registered_model_name=request.model_name,
+            model_type="language-model",
+            params=request.params,
         )
+    # On the page of the model and its versions; the run has the same number without a model.
+    client.log_metric(run_id, "evaluation/bits_per_byte", request.bits_per_byte, model_id=info.model_id)
+    describe_family(client, request.model_name)
     return str(info.registered_model_version)
+
+
+def describe_family(client: "MlflowClient", name: str) -> None:
+    """Say what a registered model is, where nobody has said anything yet."""
+    if not client.get_registered_model(name).description:
+        client.update_registered_model(
+            name,
+            "Small language models, each the best that its hours allowed. **champion** is what `lightlm generate` "
+            "writes with; **challenger** is the newest; **previous** was champion before, and `lightlm rollback` "
+            "brings it back. Scores are bits per byte of held-out text: they compare on the same text only.",
+        )
