@@ -1,0 +1,45 @@
+# The one image of docker-compose.yml: both servers, the deployment and the workers run it.
+#   docker build -t lightlm:cpu .
+#   docker build -t lightlm:gpu --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cu128 .
+ARG PYTHON_VERSION=3.11
+FROM python:${PYTHON_VERSION}-slim-bookworm AS build
+
+# The default build of torch for Linux carries CUDA: several GB that a machine without GPU cannot use.
+ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+ARG TORCH=torch==2.13.*
+ARG EXTRAS=postgres,s3
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+# torch alone from its own index: the rest comes pinned from the usual one.
+RUN pip install --no-deps --index-url "${TORCH_INDEX_URL}" "${TORCH}"
+
+WORKDIR /app
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+# The dependencies in a layer of their own, so that a change of the code does not install them again.
+RUN mkdir -p lightlm flows params && touch lightlm/__init__.py flows/__init__.py params/__init__.py \
+    && python -c "import tomllib, sys; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+names = p['dependencies'] + [d for e in sys.argv[1].split(',') for d in p['optional-dependencies'][e]]; \
+print('\n'.join(names))" "${EXTRAS}" > /tmp/requirements.txt \
+    && pip install --compile --constraint constraints.txt --requirement /tmp/requirements.txt
+COPY lightlm lightlm
+COPY flows flows
+COPY params params
+COPY prefect.yaml ./
+# Without bytecode every start of Prefect and torch compiles some 20,000 files again, as the image's disk is read-only.
+RUN pip install --no-deps --no-build-isolation --editable . \
+    && python -m compileall -q lightlm flows params
+
+FROM python:${PYTHON_VERSION}-slim-bookworm
+# libgomp1: torch's threads. The compiler: torch.compile on the CPU builds its kernels with it.
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 g++ && rm -rf /var/lib/apt/lists/*
+RUN useradd --uid 10001 --user-group --home-dir /data --no-create-home lightlm \
+    && mkdir -p /data /mlartifacts && chown lightlm:lightlm /data /mlartifacts
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /app /app
+WORKDIR /app
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/data LIGHTLM_HOME=/data \
+    DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true PREFECT_SERVER_ANALYTICS_ENABLED=false
+USER lightlm
+CMD ["lightlm", "--help"]
