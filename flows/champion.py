@@ -15,11 +15,15 @@ from lightlm.errors import LightLMError
 from lightlm.model.config import ModelConfig
 from lightlm.store.stage import find_stage, open_stage
 from lightlm.tracking.gate import Comparison, DocumentScores, compare
+from lightlm.tracking.outbox import ChampionAnswer
 from lightlm.tracking.registry import MANIFEST_TAG, ModelVersion, download, is_local
 from lightlm.training.config import TrainerConfig
 
 ANSWER_FRACTION = 0.1
 """Of the budget; what MLflow gets to name the champion. Usually it has done so before the text is read."""
+
+LEAST_ANSWER_SECONDS = 3.0
+"""What it gets however short the run is: half of it is importing MLflow."""
 
 SCORING_FRACTION = 0.05
 """Of the budget; a champion that was trained for longer is scored on as many documents as this allows."""
@@ -59,6 +63,12 @@ def ask_for_champion(session: Session) -> None:
         session.recorder.ask_champion(tracking.model_name)
 
 
+def know_champion(session: Session, champion: ModelVersion | None) -> None:
+    """Take the champion that the caller has found in the registry already."""
+    session.facts["asks"] = session.params.tracking.promote == "better"
+    session.facts["champion"] = ChampionAnswer(champion, None)
+
+
 def has_registry(session: Session) -> bool:
     """Return whether there can be a version: a home without a database has none, and making one takes seconds."""
     return not is_local(session.home) or (session.home / "mlflow.db").exists()
@@ -70,7 +80,8 @@ def score_champion(session: Session, subset: TextSubset, machine: MachineRate) -
     if not session.facts.get("asks"):
         return Champion(None)
     with session.stage("champion", "Scoring the champion on this held-out text"):
-        answer = session.outbox.wait_for_champion(max(1.0, ANSWER_FRACTION * session.ledger.budget_seconds))
+        patience = max(LEAST_ANSWER_SECONDS, ANSWER_FRACTION * session.ledger.budget_seconds)
+        answer = session.facts.get("champion") or session.outbox.wait_for_champion(patience)
         if answer.version is None or answer.error:
             champion = Champion(answer.version, reason=answer.error or "")
         else:

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from lightlm.params import Params
-from lightlm.tracking.registry import ModelVersion, list_versions
+from lightlm.tracking.registry import CHAMPION, ModelVersion, list_versions
 
 DIGEST_TAG = "source_digest"
 """Of a version: the digest of the data set that it learnt, whatever part of it the time allowed to read."""
@@ -22,8 +22,8 @@ class DatasetNews(BaseModel):
     reason: str
 
 
-def read_news(params: Params) -> DatasetNews:
-    """Return what is new in the data set that `params` name, against the newest version of the model.
+def read_news(params: Params) -> tuple[DatasetNews, ModelVersion | None]:
+    """Return what is new in the data set that `params` name, against the newest version of the model; the champion.
 
     Raises:
         DatasetError: it cannot be read.
@@ -33,7 +33,8 @@ def read_news(params: Params) -> DatasetNews:
 
     source = open_source(params.dataset)
     versions = list_versions(params.tracking.model_name)
-    return compare_digests(source.name, source.short_digest, versions[0] if versions else None)
+    champion = next((version for version in versions if CHAMPION in version.aliases), None)
+    return compare_digests(source.name, source.short_digest, versions[0] if versions else None), champion
 
 
 def compare_digests(dataset: str, digest: str, newest: ModelVersion | None) -> DatasetNews:

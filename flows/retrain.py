@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.artifacts import FlowPage, open_page, show_logs
-from flows.champion import Champion, ask_for_champion, score_champion
+from flows.champion import Champion, know_champion, score_champion
 from flows.learning import measure_hardness
 from flows.news import DatasetNews, read_news
 from flows.recording import run_tags
@@ -42,7 +42,7 @@ from lightlm.data.subset import TextSubset, check_dataset
 from lightlm.params import Params, load_params
 from lightlm.system import SystemReport
 from lightlm.tracking.page import Page
-from lightlm.tracking.registry import download
+from lightlm.tracking.registry import ModelVersion, download
 
 StartFrom = Annotated[
     Literal["forecast", "scratch", "champion"],
@@ -84,7 +84,7 @@ def retrain_flow(
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_dataset(params.dataset, params.model.context_length)
     show_logs()
-    news = look_for_changes(params)
+    news, champion_version = look_for_changes(params)
     if not (news.is_changed or force):
         page = FlowPage(flow_run.id)
         reason = f"{news.reason}: nothing to do; force a retraining to train all the same"
@@ -94,7 +94,7 @@ def retrain_flow(
         return RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=reason)
     LAUNCH.set(launch)
     with open_session(params, name_retraining(params), run_tags("lightlm retrain")) as session, open_page(session):
-        ask_for_champion(session)
+        know_champion(session, champion_version)
         session.say(news.reason)
         system = check_system(session)
         machine = measure_matrix_rate(session, system)
@@ -120,8 +120,8 @@ def retrain_flow(
 
 
 @task(name="Look for a changed data set", **STORY)
-def look_for_changes(params: Params) -> DatasetNews:
-    """Return whether the data set differs from what the newest version learnt."""
+def look_for_changes(params: Params) -> tuple[DatasetNews, ModelVersion | None]:
+    """Return whether the data set differs from what the newest version learnt, and the champion."""
     return read_news(params)
 
 
