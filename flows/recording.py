@@ -10,14 +10,15 @@ from typing import Any
 from prefect.runtime import flow_run
 
 from flows.artifacts import page_of
-from flows.champion import LEARNT_TAG
+from flows.champion import LEARNT_TAG, Champion, compare_with_champion
 from flows.news import DIGEST_TAG
 from flows.session import LOGGER, Session
-from flows.story import describe_ledger, keep_sample, show_samples
+from flows.story import describe_ledger, keep_sample, show_decision, show_samples
 from lightlm.budget.plan import Plan
 from lightlm.data.subset import TextSubset
 from lightlm.model.accounting import flops_per_token
 from lightlm.system import SystemReport
+from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.training.messages import TrainResult
 
 MOST_SUBSETS = 200
@@ -75,12 +76,12 @@ def record_event(session: Session, plan: Plan, record: dict[str, Any]) -> None:
 def record_ledger(session: Session, plan: Plan, trained: TrainResult) -> None:
     """Put the seconds by stage, and what memory later plans learn from, into the run's record."""
     ledger = session.ledger
-    seconds = {f"ledger/{name.replace(' ', '_')}_seconds": value for name, value in ledger.entries.items()}
+    seconds = {f"wall_clock/{name.replace(' ', '_')}_seconds": value for name, value in ledger.entries.items()}
     session.recorder.log_metrics(
         seconds
         | {
-            "budget/hours": session.params.budget.hours,
-            "budget/final_elapsed_seconds": ledger.elapsed_seconds,
+            "wall_clock/hours": session.params.budget.hours,
+            "wall_clock/final_elapsed_seconds": ledger.elapsed_seconds,
             "plan/predicted_bits_per_byte": plan.predicted_bits_per_byte,
             "plan/expected_tokens": plan.expected_tokens,
             "plan/num_parameters": plan.num_parameters,
@@ -207,3 +208,32 @@ def read_git_commit() -> str:
         check=False,
     )
     return found.stdout.strip()
+
+
+def make_request(
+    session: Session,
+    plan: Plan,
+    trained: TrainResult,
+    score: dict[str, Any],
+    subset: TextSubset,
+    system: SystemReport,
+    champion: Champion,
+) -> RegistrationRequest:
+    """Return what is asked of MLflow's registry, with the comparison that decides who is champion."""
+    params = session.params
+    comparison, not_compared = compare_with_champion(champion, session.facts["documents"], params.training.seed)
+    session.facts["comparison"] = comparison
+    show_decision(session, comparison, not_compared)
+    return RegistrationRequest(
+        hf_folder=trained.folder,
+        model_name=params.tracking.model_name,
+        promote=params.tracking.promote,
+        description=describe_version(session, plan, score, subset),
+        tags=version_tags(session, plan, trained, score, subset, system),
+        bits_per_byte=score["bits_per_byte"],
+        text_sha256=score["text_sha256"],
+        sampling=generation_defaults(session),
+        comparison=comparison,
+        not_compared=not_compared,
+        params={name: str(value) for name, value in flatten_plan(plan).items()},
+    )

@@ -145,8 +145,8 @@ def choose_where_to_start(
     session.say(f"Starting from {chosen.name}: {chosen.reason}")
     session.recorder.set_tags({"lightlm.started_from": chosen.name, "lightlm.start_reason": chosen.reason})
     figures = {
-        "forecast/scratch_bits_per_byte": chosen.scratch_bits_per_byte,
-        "forecast/continued_bits_per_byte": chosen.continued_bits_per_byte,
+        "versus_champion/forecast_from_scratch": chosen.scratch_bits_per_byte,
+        "versus_champion/forecast_continued": chosen.continued_bits_per_byte,
     }
     session.recorder.log_metrics({name: value for name, value in figures.items() if value is not None}, 0)
     return chosen
@@ -183,7 +183,8 @@ def forecast_start(
     plan = plan_from_scratch(session, subset, machine, system, hardness)
     speed = Probe(machine=machine, shapes=[]).speed_of(past.model, is_compiled=False)
     new_bytes = speed * plan.training_seconds * bytes_a_token_at(past.model.vocab_size, hardness)
-    continued = forecast_continuation(past, new_bytes, subset.num_bytes, hardness)
+    correction = History(session.home).correct(system.hardware_id, subset.validation_sha256).loss
+    continued = forecast_continuation(past, new_bytes, subset.num_bytes, hardness, correction)
     chosen = choose_start(past, continued, plan.predicted_bits_per_byte)
     if start == "champion":
         return chosen.model_copy(update={"version": past.version, "reason": f"it was asked for; {chosen.reason}"})

@@ -89,10 +89,10 @@ def show_decision(session: Session, comparison: Comparison | None, not_compared:
         session.recorder.log_text(draw_comparison(comparison), "decision.svg")
         session.recorder.log_metrics(
             {
-                "champion/bits_per_byte": comparison.champion_bits_per_byte,
-                "champion/difference": comparison.difference,
-                "champion/difference_low": comparison.low,
-                "champion/difference_high": comparison.high,
+                "versus_champion/champion_bits_per_byte": comparison.champion_bits_per_byte,
+                "versus_champion/difference": comparison.difference,
+                "versus_champion/difference_low": comparison.low,
+                "versus_champion/difference_high": comparison.high,
             },
             0,
         )

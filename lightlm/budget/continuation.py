@@ -14,7 +14,8 @@ CONTINUED_RATES = 0.5
 """Of the plan's peak learning rates: annealed weights lose more to the full ones than they learn in a short run."""
 
 REMEMBERED_SHARE = 0.5
-"""Of what the champion has read that still counts once its rates are raised again."""
+"""Of what the champion has read that still counts once its rates are raised again: 1.904 forecast, 1.907 reached
+(0.7 M parameters, 1.1 MB of plays read 1.1 times more; two CPU cores, November 2026)."""
 
 
 class ChampionPast(BaseModel):
@@ -44,16 +45,20 @@ class Start(BaseModel):
         return "scratch" if self.version is None else f"version {self.version}"
 
 
-def forecast_continuation(past: ChampionPast, new_bytes: float, unique_bytes: float, hardness: float = 1.0) -> float:
+def forecast_continuation(
+    past: ChampionPast, new_bytes: float, unique_bytes: float, hardness: float = 1.0, correction: float = 1.0
+) -> float:
     """Return the bits per byte that the champion is forecast to reach when it reads `new_bytes` more.
 
-    The law says by which factor more text lowers the loss of its size; its measured score says from where.
+    The law says by which factor more text lowers the loss of its size; its measured score says from where. Never less
+    than what the law, times what earlier runs correct of it, gives a model that has read all of it in one go.
     """
     parameters = count_matrix_parameters(past.model)
     before = predict_loss(parameters, past.seen_bytes, unique_bytes, hardness).bits_per_byte
     remembered = REMEMBERED_SHARE * past.seen_bytes
     after = predict_loss(parameters, remembered + new_bytes, unique_bytes, hardness).bits_per_byte
-    return past.bits_per_byte * after / before
+    whole = predict_loss(parameters, past.seen_bytes + new_bytes, unique_bytes, hardness).bits_per_byte
+    return max(past.bits_per_byte * after / before, correction * whole)
 
 
 def choose_start(past: ChampionPast, continued: float, scratch: float) -> Start:

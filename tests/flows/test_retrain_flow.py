@@ -91,7 +91,7 @@ def test_mlflow_has_the_story_of_the_decision_with_a_picture(summary: dict[str, 
     assert "<svg" in story
     assert f"{summary['comparison']['difference']:+.4f}" in story
     metrics = client.get_run(run_id).data.metrics
-    assert metrics["champion/difference_high"] == pytest.approx(summary["comparison"]["high"])
+    assert metrics["versus_champion/difference_high"] == pytest.approx(summary["comparison"]["high"])
 
 
 def test_the_version_says_what_it_learnt_and_how_it_compared(summary: dict[str, Any], client: "MlflowClient") -> None:

@@ -139,7 +139,7 @@ def test_mlflow_has_the_params_the_plan_and_the_metrics_of_the_run(trained: Trai
     assert metrics["evaluation/bits_per_byte"] == pytest.approx(trained.summary["bits_per_byte"])
     assert metrics.keys() >= {
         *("train/loss", "validation/bits_per_byte", "throughput/tokens_per_second", "throughput/mfu"),
-        *("budget/elapsed_seconds", "ledger/training_seconds", "plan/predicted_bits_per_byte"),
+        *("budget/elapsed_seconds", "wall_clock/training_seconds", "plan/predicted_bits_per_byte"),
     }
     assert any(name.startswith("system/") for name in metrics)
 
