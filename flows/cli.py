@@ -12,6 +12,7 @@ import typer
 
 from flows.commands.retrain import promote, retrain, rollback
 from flows.commands.service import deploy, down, schedule, serve_flows, server, up
+from flows.commands.setup import setup
 from flows.commands.training import calibration, check, plan, train
 from flows.commands.versions import evaluate, generate, models, ui
 from lightlm.errors import Interrupted, LightLMError
@@ -25,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (check, plan, train, retrain, calibration, generate, evaluate, models, promote, rollback, ui):
+for command in (setup, check, plan, train, retrain, calibration, generate, evaluate, models, promote, rollback, ui):
     app.command()(command)
 for command in (up, down, deploy, schedule, serve_flows, server):
     app.command()(command)

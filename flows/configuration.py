@@ -1,0 +1,124 @@
+"""The saved configuration, last_config.json: what a person chose over params/base.yaml.
+
+Read generously: what an older file or another hand put there is told and left out, and nothing of it ends a session.
+Written durably, under LIGHTLM_HOME, so that it is found again whatever folder one starts from.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightlm.errors import InputError, ParameterError
+from lightlm.params import Params, load_params
+from lightlm.store.commit import write_file
+from lightlm.store.home import find_home
+
+CONFIGURATION = "last_config.json"
+
+SCHEMA = 1
+"""Of the file. It holds only what differs from params/base.yaml, so that new params need no new schema."""
+
+MAX_BYTES = 1_000_000
+"""A larger file is something else."""
+
+
+class Loaded(NamedTuple):
+    """What a file holds: dotted overrides that are valid together, and what was left out of it and why."""
+
+    choices: dict[str, Any]
+    notices: list[str]
+
+
+def find_configuration() -> Path:
+    """Return where the configuration is kept: LIGHTLM_HOME; or this folder, where only it has one."""
+    kept, here = find_home() / CONFIGURATION, Path(CONFIGURATION)
+    return here.absolute() if here.is_file() and not kept.exists() else kept
+
+
+def save_configuration(path: Path, choices: Mapping[str, Any], shape: str) -> None:
+    """Write the choices, grouped by section, and a line on the shape for whoever opens the file.
+
+    Raises:
+        StoreError: the disk refused; an earlier file stands.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in list_differences(load_params(overrides=choices)):
+        section, _, key = name.partition(".")
+        sections.setdefault(section, {})[key] = value
+    saved_at = datetime.now(UTC).isoformat(timespec="seconds")
+    content = {"kind": "lightlm configuration", "schema": SCHEMA, "saved_at": saved_at, "shape": shape}
+    text = json.dumps(content | {"params": sections}, indent=2, ensure_ascii=False)
+    write_file(path, f"{text}\n".encode())
+
+
+def list_differences(params: Params) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted names and values that are not params/base.yaml's."""
+    base = load_params().flatten()
+    for name, value in params.flatten().items():
+        if value != base[name]:
+            yield name, value
+
+
+def load_configuration(path: Path) -> Loaded:
+    """Return the choices of a saved configuration; single ones that this version cannot use are left out and told.
+
+    Raises:
+        InputError: there is no such file, it is none of ours, it is newer than this version, or its values exclude
+            each other.
+    """
+    content = _read_json(path)
+    schema = content.get("schema", 0)
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise InputError(
+            f"{path} was saved by a newer LightLM (schema {schema!r}, this one reads {SCHEMA}); "
+            "install that version, or save the configuration again"
+        )
+    notices = [] if schema == SCHEMA else [f"{path.name} has no schema {SCHEMA}: what this version knows is taken"]
+    choices: dict[str, Any] = {}
+    for name, value in _list_values(content):
+        try:
+            load_params(overrides={name: value})
+        except ParameterError as error:
+            notices.append(f"left out {name}={value!r}: {error}")
+        else:
+            choices[name] = value
+    if not choices:
+        told = "; ".join(notices) or "it changes nothing"
+        raise InputError(f"{path} holds no value that can be used ({told}); save one with `lightlm setup`")
+    try:
+        load_params(overrides=choices)
+    except ParameterError as error:
+        raise InputError(f"{path}: its values exclude each other: {error}") from None
+    return Loaded(choices, notices)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} has more than {MAX_BYTES:,} bytes; that is no configuration")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no {path}; save a configuration first, or give another file") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; give another file") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged, it is no JSON ({error}); save the configuration anew") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object; save the configuration anew")
+    return content
+
+
+def _list_values(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield dotted names and values; a name without its section, as older files have it, is looked up."""
+    sections = content.get("params")
+    entries = sections if isinstance(sections, dict) else content
+    homes: dict[str, list[str]] = {}
+    for name in load_params().flatten():
+        homes.setdefault(name.partition(".")[2], []).append(name)
+    for outer, entry in entries.items():
+        if isinstance(entry, dict):
+            yield from ((f"{outer}.{key}", value) for key, value in entry.items())
+        elif entries is sections or outer not in ("kind", "schema", "saved_at", "shape", "version"):
+            yield (homes[outer][0] if len(homes.get(outer, [])) == 1 else outer), entry

@@ -1,0 +1,331 @@
+"""The Training Setup session: menus in which a person checks the machine, chooses what to train, and starts it.
+
+Owns the order of the screens and what they change: dotted overrides over params/base.yaml, as `--set` takes them. The
+budget's clock starts with "Start training"; time spent in menus is not charged.
+"""
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from flows.configuration import CONFIGURATION, find_configuration, list_differences
+from flows.configuration import load_configuration as load_file
+from flows.configuration import save_configuration as save_file
+from lightlm.budget.plan import count
+from lightlm.console.menus import Dialogue
+from lightlm.console.quantities import say_seconds
+from lightlm.errors import Interrupted, LightLMError
+from lightlm.params import Params, load_params
+from lightlm.store.home import find_home
+
+TITLE = "LightLM - Training Setup"
+MAIN = ("Start training", "Manage dataset/configuration", "Exit")
+MANAGEMENT = (
+    "Change dataset",
+    "Load existing configuration",
+    "Create new configuration",
+    "Save current configuration",
+    "Optimize for training time",
+    "Continue with current settings",
+    "Exit",
+)
+
+SHAPE = ("num_layers", "model_dim", "num_heads", "context_length")
+"""What an optimized configuration fixes, so that what was shown is what is trained."""
+
+
+class Bench:
+    """The machine: devices and rate, from a worker process that starts while the person reads; a context manager."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.report: Any = None
+        self._worker: Any = None
+        self._rate: Any = None
+        self._is_tried = False
+
+    def __enter__(self) -> Self:
+        """Return it; nothing starts before it is needed."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process."""
+        self.stop()
+
+    def check(self, params: Params) -> Any:
+        """Return the SystemReport of this machine for `params`."""
+        from lightlm.system import Device, check_system
+
+        if self.report is None:
+            devices = [Device.model_validate(d) for d in self._start().call("describe_devices")["devices"]]
+        else:
+            devices = self.report.devices
+        self.report = check_system(params, find_home(), devices)
+        return self.report
+
+    def measure(self) -> Any:
+        """Return the MachineRate, measured once; None where that fails, which no menu is to end at."""
+        from lightlm.budget.probe import measure_machine
+
+        if not self._is_tried:
+            self._is_tried = True
+            with suppress(LightLMError):
+                params = load_params()
+                self._rate = measure_machine(params.training, self.report or self.check(params), self._start())
+        return self._rate
+
+    def stop(self) -> None:
+        """End the process: its memory and cores belong to planning and training now."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            from lightlm.store.commit import remove_folder
+
+            worker.stop()
+            remove_folder(worker.run_folder)
+
+    def _start(self) -> Any:
+        if self._worker is None:
+            from flows.runs import name_run_folder
+            from flows.session import start_worker
+
+            home = find_home()
+            self._worker = start_worker(name_run_folder(home), home)
+        return self._worker
+
+
+class Setup:
+    """One session. `choices` are dotted overrides; each screen leaves them valid."""
+
+    def __init__(self, dialogue: Dialogue, bench: Bench, choices: Mapping[str, Any]) -> None:
+        self.dialogue = dialogue
+        self.bench = bench
+        self.choices: dict[str, Any] = dict(choices)
+
+    @property
+    def params(self) -> Params:
+        """The params as they stand."""
+        return load_params(overrides=self.choices)
+
+    def run(self) -> Params | None:
+        """Return what is to be trained; None where the person leaves."""
+        self.show_system()
+        while True:
+            self.show_choices()
+            picked = self.dialogue.choose("Training Setup", MAIN)
+            if picked == 1:
+                return self.params
+            if picked in (None, 3) or not self.manage():
+                return None
+
+    def show_system(self) -> None:
+        """Print the check of this machine."""
+        from lightlm.console.tables import draw_checks
+
+        self.dialogue.say(TITLE, "bold")
+        self.dialogue.say("Checking the system ...", "dim")
+        self.dialogue.draw(draw_checks(self.bench.check(self.params).checks, self.dialogue.console))
+
+    def show_choices(self) -> None:
+        """Print what would be trained now."""
+        self.dialogue.say()
+        self.dialogue.say(f"Data set: {say_dataset(self.params)}", "dim")
+        self.dialogue.say(f"Model:    {say_shape(self.params)}, in {say_hours(self.params.budget.hours)}", "dim")
+
+    def manage(self) -> bool:
+        """Show the management menu until it is left; return False where the whole session is."""
+        actions = {
+            1: self.change_dataset,
+            2: self.load_configuration,
+            3: self.create_configuration,
+            4: self.save_configuration,
+            5: self.optimize,
+        }
+        while True:
+            self.dialogue.say()
+            picked = self.dialogue.choose("Manage dataset/configuration", MANAGEMENT)
+            if picked in (None, 6):
+                return True
+            if picked == 7:
+                return False
+            try:
+                actions[picked]()
+            except Interrupted as error:
+                self.dialogue.warn(f"cancelled: {error}")
+            except KeyboardInterrupt:
+                self.dialogue.warn("cancelled")
+            except LightLMError as error:
+                self.dialogue.warn(str(error))
+            if picked in (1, 2, 3):
+                self.show_choices()
+
+    def change_dataset(self) -> None:
+        """Ask for another data set: a path, a Hub id, python-docs."""
+        current = self.params.dataset.source
+        self.dialogue.say("A file or folder of text (txt, md, csv, jsonl, parquet), a Hub id, or python-docs.", "dim")
+        chosen = self.dialogue.ask("Data set", self._read_dataset, default=current)
+        if chosen is None or chosen == current:
+            return
+        found = {"dataset.source": chosen, "dataset.config": None, "dataset.revision": None}
+        if is_on_hub(chosen):
+            config = self.dialogue.ask("Its configuration on the Hub, - for none", str, default="-")
+            if config is None:
+                return
+            found["dataset.config"] = None if config == "-" else config
+        self.choices |= found
+
+    def load_configuration(self) -> None:
+        """Take a saved configuration, last_config.json or another file."""
+        loaded = self.dialogue.ask(
+            "Configuration file",
+            lambda typed: load_file(Path(typed).expanduser()),
+            default=str(find_configuration()),
+        )
+        if loaded is None:
+            return
+        for notice in loaded.notices:
+            self.dialogue.warn(notice)
+        self.choices = dict(loaded.choices)
+        self.dialogue.say("Configuration loaded.", "green")
+
+    def create_configuration(self) -> None:
+        """Ask for every part of the shape."""
+        from flows.editor import Editor
+
+        made = Editor(self.dialogue, self.choices, self.bench.measure).edit()
+        if made is not None:
+            self.choices = made
+
+    def save_configuration(self) -> None:
+        """Write last_config.json."""
+        path = find_home() / CONFIGURATION
+        save_file(path, self.choices, say_shape(self.params))
+        self.dialogue.say(f"Configuration saved to {path}", "green")
+
+    def optimize(self) -> None:
+        """Ask for the hours, show what this machine can do and what the planner takes, and apply it if wanted."""
+        hours = self.dialogue.ask("Enter desired training time in hours (e.g., 24.0): ", read_hours)
+        if hours is None:
+            return
+        kept = {n: v for n, v in self.choices.items() if n not in {f"model.{part}" for part in SHAPE}}
+        wanted = kept | {"budget.hours": hours, "budget.planner": "measured"}
+        from flows.planning import make_plan
+        from lightlm.console.hardware import draw_hardware, draw_optimizations
+
+        self.bench.stop()
+        planned = make_plan(load_params(overrides=wanted), None, is_quiet=False)
+        plan, report = planned.plan, self.bench.report
+        self.dialogue.draw(draw_hardware(report, planned.probe.machine, plan))
+        self.dialogue.draw(draw_optimizations(plan, planned.subset))
+        if self.dialogue.confirm("Apply these optimizations? (y/n) "):
+            self.choices = wanted | {f"model.{part}": getattr(plan.model, part) for part in SHAPE}
+            self.dialogue.say("Optimizations applied.", "green")
+        else:
+            self.dialogue.say("Nothing was changed.")
+
+    def _read_dataset(self, typed: str) -> str:
+        from lightlm.data.subset import check_dataset
+
+        params = load_params(overrides=self.choices, dataset=typed)
+        check_dataset(params.dataset, params.model.context_length)
+        return typed
+
+
+def run_setup(choices: Mapping[str, Any]) -> None:
+    """Hold a session, and train what it ends with.
+
+    Raises:
+        LightLMError: as training does; what was stopped says how it goes on.
+    """
+    load_params(overrides=choices)
+    dialogue = Dialogue()
+    with Bench() as bench:
+        setup = Setup(dialogue, bench, choices)
+        try:
+            params = setup.run()
+        except KeyboardInterrupt:
+            params = None
+    if params is None:
+        dialogue.say("Nothing is trained. `lightlm setup` comes back here.")
+        return
+    train_choices(dialogue, params)
+
+
+def train_choices(dialogue: Dialogue, params: Params) -> None:
+    """Train with a session's params, within the hours from now on, and show what it reached."""
+    from flows.commands.training import run_training
+    from flows.options import check_sources
+    from flows.session import Launch
+    from flows.stopping import end_in_order
+    from flows.summary import show_summary
+
+    overrides = dict(list_differences(params))
+    command = say_command(overrides)
+    dialogue.say()
+    dialogue.say(f"The same without menus: {command}", "dim")
+    check_sources(params)
+    with end_in_order():
+        try:
+            summary = run_training(params, None, "base", overrides, Launch(time.monotonic()))
+        except Interrupted:
+            dialogue.say()
+            dialogue.say(f"To go on: {command}")
+            raise
+    show_summary(summary)
+    used = f"{say_seconds(summary.elapsed_seconds)} of {say_seconds(summary.budget_seconds)}"
+    sys.stdout.write(
+        f"Training completed: {summary.model_name} version {summary.model_version}, "
+        f"{summary.bits_per_byte:.3f} bits per byte, {used}\n"
+    )
+
+
+def read_hours(typed: str) -> float:
+    """Return the hours that were typed.
+
+    Raises:
+        ParameterError: no number, or out of bounds.
+    """
+    return load_params(overrides={"budget.hours": typed}).budget.hours
+
+
+def is_on_hub(source: str) -> bool:
+    """Return whether a data set's name is one of the Hub's: OWNER/NAME, and no path."""
+    return source.count("/") == 1 and not source.startswith((".", "~", "/")) and not Path(source).exists()
+
+
+def say_dataset(params: Params) -> str:
+    """Return the data set and its configuration."""
+    dataset = params.dataset
+    return f"{dataset.source} ({dataset.config})" if dataset.config else dataset.source
+
+
+def say_hours(hours: float) -> str:
+    """Return "0.02 h (72 s)"."""
+    return f"{hours:g} h ({say_seconds(hours * 3600)})"
+
+
+def say_shape(params: Params) -> str:
+    """Return the shape as far as it is fixed."""
+    model = params.model
+    if model.num_layers is None or model.model_dim is None:
+        return "chosen by the planner for this machine, this text and these hours"
+    told = f"{count(model.num_layers, 'layer')} x {model.model_dim} dims"
+    told += f", {count(model.num_heads, 'head')}" if model.num_heads else ""
+    told += f", context {model.context_length:,}" if model.context_length else ""
+    told += ", flash attention" if model.flash_attention else ""
+    return told + (f", {model.num_experts} experts" if model.mixture_of_experts else "")
+
+
+def say_command(overrides: Mapping[str, Any]) -> str:
+    """Return the `lightlm train` line that trains the same, and goes on with the same run."""
+    words = ["lightlm", "train"]
+    for name, value in overrides.items():
+        if name == "budget.hours":
+            words += ["--hours", f"{value:g}" if float(f"{value:g}") == value else repr(value)]
+        else:
+            said = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            words += ["--set", f"{name}={said}"]
+    return shlex.join(words)
