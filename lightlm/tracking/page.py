@@ -69,10 +69,9 @@ def _to_markdown(block: Block) -> str:
     if isinstance(block, Picture):
         data = base64.b64encode(block.svg.encode()).decode()
         return f"![{_escape(block.caption)}](data:image/svg+xml;base64,{data})"
-    lines = [block.columns, [":--"] * len(block.columns)]
-    head = ["| " + " | ".join(line) + " |" for line in lines]
-    rows = ["| " + " | ".join(_escape(str(cell)).replace("|", r"\|") for cell in row) + " |" for row in block.rows]
-    return "\n".join(head + rows)
+    rows = [[_escape(str(cell)).replace("|", r"\|") for cell in row] for row in (block.columns, *block.rows)]
+    lines = [rows[0], [":--"] * len(block.columns), *rows[1:]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _to_html(block: Block) -> str:

@@ -29,6 +29,7 @@ with without_heartbeats():
     sampling = {"temperature": 0, "max_new_tokens": 10}
     said = {
         "written": generate_flow("The old", model="models:/lightlm/1", sampling=sampling).model_dump(),
+        "again": generate_flow("The old", model="models:/lightlm/1", sampling=sampling).model_dump(),
         "champion": generate_flow("The old", sampling=sampling).model_dump(),
         "temperature": refuse(PromptError, prompt="The", sampling={"temperature": -1}),
         "unknown": refuse(PromptError, prompt="The", sampling={"warmth": 1}),
@@ -39,6 +40,10 @@ with get_client(sync_client=True) as client:
     runs = client.read_flow_runs()
     said["runs"] = [[run.name, run.state_name] for run in runs if run.name.startswith("generate-")]
     said["tasks"] = sorted({run.name.rpartition("-")[0] for run in client.read_task_runs()})
+from lightlm.tracking.registry import open_client
+client = open_client(find_home())
+traces = client.search_traces(locations=[client.get_experiment_by_name("lightlm").experiment_id])
+said["traces"] = [[t.info.status, t.data.spans[0].inputs, t.data.spans[0].outputs, t.info.tags] for t in traces]
 print(json.dumps(said))
 """
 
@@ -81,3 +86,19 @@ def test_prefect_keeps_the_runs_their_names_and_their_ends(said: dict[str, Any])
     assert ["generate-models:/lightlm/1", "Completed"] in said["runs"]
     assert ["generate-models:/lightlm/999", "Failed"] in said["runs"]
     assert {"Find the registered version", "Write text"} <= set(said["tasks"])
+
+
+def test_a_greedy_text_is_written_once_and_kept_by_its_version(said: dict[str, Any], trained: Trained) -> None:
+    assert not said["written"]["reused"]
+    assert said["again"] == said["written"] | {"reused": True}
+    kept = list((trained.lightlm.home / "texts" / "lightlm" / "1").glob("*.json"))
+    assert said["written"]["text"] in {json.loads(path.read_text(encoding="utf-8"))["text"] for path in kept}
+
+
+def test_mlflow_has_a_trace_of_each_text_with_prompt_version_and_times(said: dict[str, Any]) -> None:
+    status, inputs, outputs, tags = said["traces"][-1]
+    assert status == "OK"
+    assert (inputs["prompt"], inputs["max_new_tokens"]) == ("The old", 10)
+    assert outputs["text"] == said["written"]["text"]
+    assert tags["lightlm.model_version"] == "1"
+    assert len(said["traces"]) == 3, "what is refused before it is written leaves none"

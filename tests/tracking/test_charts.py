@@ -1,12 +1,14 @@
 """Tests of the run's plot: a real picture, whatever the losses were."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from matplotlib import image
 
-from lightlm.tracking.charts import draw_loss, smooth
+from lightlm.tracking.charts import draw_comparison, draw_loss, smooth
+from tests.tracking.conftest import compared
 
 
 def find_blue_rows(picture: np.ndarray) -> tuple[float, float]:
@@ -39,3 +41,20 @@ def test_few_or_equal_losses_are_drawn_too(tmp_path: Path, losses: list[float]) 
 def test_smoothing_keeps_a_constant_and_the_length() -> None:
     assert smooth([2.0] * 90) == [2.0] * 90
     assert smooth([1.0]) == [1.0]
+
+
+@pytest.mark.parametrize(("old", "new", "color"), [(1.0, 0.9, "#2da44e"), (0.9, 1.0, "#8c959f")])
+def test_the_comparison_is_drawn_with_its_figures_inside_its_frame(old: float, new: float, color: str) -> None:
+    comparison = compared("1", old, new)
+    root = ElementTree.fromstring(draw_comparison(comparison))
+    texts = " ".join(root.itertext())
+    assert f"{comparison.difference:+.4f} ({comparison.low:+.4f} to {comparison.high:+.4f})" in texts
+    shapes = [one.attrib for one in root if one.tag.endswith("rect")]
+    assert color in {one["fill"] for one in shapes}
+    assert all(0 <= float(one.get("x", 0)) <= 720 and float(one["height"]) <= 250 for one in shapes)
+
+
+def test_two_models_of_the_same_score_are_drawn_too() -> None:
+    assert "+0.0000 (+0.0000 to +0.0000)" in " ".join(
+        ElementTree.fromstring(draw_comparison(compared("1", 1.0, 1.0))).itertext()
+    )
