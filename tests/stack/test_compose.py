@@ -1,0 +1,147 @@
+"""docker-compose.yml, Dockerfile and .env.example say what they should: nothing open, nothing default, all pinned."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from .compose import FILE, ROOT, read_compose
+
+SECRETS = ("POSTGRES_PASSWORD", "PREFECT_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_SESSION_KEY")
+GIVEN = {name: f"given-{name.lower()}" for name in SECRETS}
+OWN = ("prefect-server", "mlflow", "deploy", "worker", "worker-gpu")
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    return read_compose(GIVEN)
+
+
+def test_the_file_is_valid_compose() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(FILE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_file_with_an_unknown_key_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "docker-compose.yml"
+    path.write_text(FILE.read_text("utf-8").replace("    scale: 1\n", "    scales: 1\n"))
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode != 0
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_without_a_secret_the_file_is_refused(name: str) -> None:
+    with pytest.raises(KeyError, match=name):
+        read_compose(GIVEN | {name: ""})
+
+
+def test_every_secret_is_given_from_outside_and_none_has_a_default() -> None:
+    text = FILE.read_text("utf-8")
+    literal = re.findall(r"(?:PASSWORD|SECRET_KEY|AUTH_STRING): (?!lightlm:\$|\$)(\S+)", text)
+    assert literal == []
+    assert re.findall(r"\$\{\w*(?:PASSWORD|SESSION_KEY)\w*:-", text) == []
+
+
+def test_the_example_names_every_secret_and_fills_in_none() -> None:
+    lines = dict(
+        line.split("=", 1) for line in (ROOT / ".env.example").read_text("utf-8").splitlines() if line[:1].isupper()
+    )
+    assert lines == dict.fromkeys(SECRETS, "")
+
+
+def test_every_variable_that_the_file_takes_is_in_the_example() -> None:
+    example = (ROOT / ".env.example").read_text("utf-8")
+    taken = set(re.findall(r"\$\{(\w+)", FILE.read_text("utf-8")))
+    assert {name for name in taken if not re.search(rf"^#?{name}=", example, re.M)} == set()
+
+
+def test_every_port_is_published_on_loopback_alone(services: dict[str, Any]) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert len(ports) == 2
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_service_of_ours_writes_only_to_volumes_and_has_no_capabilities(services: dict[str, Any], name: str) -> None:
+    service = services[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["image"] in ("lightlm:cpu", "lightlm:gpu")
+    assert service["build"]["context"] == "."
+
+
+def test_the_database_is_pinned_and_publishes_no_port(services: dict[str, Any]) -> None:
+    assert services["postgres"]["image"] == "postgres:17"
+    assert "ports" not in services["postgres"]
+
+
+def test_services_that_stay_are_checked_and_restarted(services: dict[str, Any]) -> None:
+    for name in ("postgres", "prefect-server", "mlflow"):
+        assert services[name]["healthcheck"]["test"]
+        assert services[name]["restart"] == "unless-stopped"
+
+
+def test_one_variable_puts_artifacts_into_a_bucket() -> None:
+    environment = read_compose(GIVEN | {"MLFLOW_ARTIFACTS_DESTINATION": "s3://bucket/x"})["mlflow"]["environment"]
+    assert environment["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://bucket/x"
+
+
+def test_the_image_runs_as_a_user_who_is_not_root_and_keeps_bytecode() -> None:
+    text = (ROOT / "Dockerfile").read_text("utf-8")
+    last = text.rsplit("\nFROM ", 1)[1]
+    assert re.search(r"^USER lightlm$", last, re.M)
+    assert "--uid 10001" in last
+    assert "compileall" in text
+    assert "--constraint constraints.txt" in text
+    assert "latest" not in text
+
+
+def test_the_image_gets_no_secret_and_no_data() -> None:
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert "*" in lines
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text("utf-8"), re.M)
+    assert {f"!{word}" for words in copied for word in words.split()} == {
+        line for line in lines if line.startswith("!")
+    }
+
+
+def list_needed(names: list[str]) -> set[str]:
+    """Return all distributions that these need here, with what they need themselves."""
+    found: set[str] = set()
+    waiting = [Requirement(name) for name in names]
+    while waiting:
+        requirement = waiting.pop()
+        extras = [*requirement.extras, ""]
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        key = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        if key in found:
+            continue
+        found.add(key)
+        for text in distribution(requirement.name).requires or []:
+            inner = Requirement(text)
+            if inner.marker is None or any(inner.marker.evaluate({"extra": extra}) for extra in extras):
+                inner.marker = None
+                waiting.append(inner)
+    return found
+
+
+def test_everything_that_the_image_installs_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    pins = {
+        re.sub(r"[-_.]+", "-", line.split("==")[0]).lower()
+        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+        if "==" in line
+    }
+    optional = project["optional-dependencies"]
+    needed = list_needed([*project["dependencies"], *optional["postgres"], *optional["s3"]])
+    # torch's build depends on the machine: the Dockerfile names its version and its index.
+    assert {name for name in needed - pins if name not in {"torch", "setuptools"}} == set()
