@@ -4,13 +4,15 @@ Owns the stream's layout: end-of-text first; then documents, each followed by en
 """
 
 import bisect
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lightlm.data.encoding import EnginesDiffer, encode_documents
 from lightlm.data.subset import Split, TextSubset
 from lightlm.data.tokenizer import Tokenizer
 from lightlm.store.commit import open_commit
@@ -22,8 +24,7 @@ KIND = "shards"
 SHARD_TOKENS = 1 << 26
 """Tokens a file; 128 MB in uint16."""
 
-BATCH_BYTES = 1 << 22
-"""Of text that are encoded at once: enough for all cores, little beside everything else in memory."""
+SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 class TokenArray:
@@ -89,7 +90,7 @@ class TokenShards:
 def tokenize_subset(subset: TextSubset, tokenizer: Tokenizer, *, report: Callable[[str], None] = ignore) -> TokenShards:
     """Return the shards of subset and tokenizer, made or found in the store."""
     key = {"format": FORMAT, "subset": subset.fingerprint, "tokenizer": tokenizer.fingerprint}
-    stage = open_stage(KIND, key, lambda folder: _build(folder, subset, tokenizer), report=report)
+    stage = open_stage(KIND, key, lambda folder: _build(folder, subset, tokenizer, report), report=report)
     return _describe(stage)
 
 
@@ -107,24 +108,31 @@ def _describe(stage: Stage) -> TokenShards:
     return TokenShards(folder=stage.folder, fingerprint=stage.fingerprint, reused=stage.reused, **stage.meta)
 
 
-def _build(folder: Path, subset: TextSubset, tokenizer: Tokenizer) -> dict[str, Any]:
+def _build(folder: Path, subset: TextSubset, tokenizer: Tokenizer, report: Callable[[str], None]) -> dict[str, Any]:
+    try:
+        return _write(folder, subset, tokenizer, is_fast=True)
+    except EnginesDiffer:
+        report("the faster tokenizer engine gave other ids than the tokenizers library; encoding anew without it")
+        return _write(folder, subset, tokenizer, is_fast=False)
+
+
+def _write(folder: Path, subset: TextSubset, tokenizer: Tokenizer, *, is_fast: bool) -> dict[str, Any]:
     dtype = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
     counts = {}
-    for split in ("train", "validation"):
-        with ShardWriter(folder, split, dtype) as writer:
-            writer.add([tokenizer.end_of_text_id])
-            offsets = [(1, 0)]
-            for texts in _batch(subset.read_documents(split)):
-                encoded = tokenizer.encode_batch([text.decode("utf-8") for text in texts])
-                for text, ids in zip(texts, encoded, strict=True):
-                    writer.add(ids if subset.is_running_text else [*ids, tokenizer.end_of_text_id])
-                    if split == "validation":
-                        offsets.append((writer.num_tokens, offsets[-1][1] + len(text)))
+    for split in SPLITS:
+        with ShardWriter(folder, split) as writer:
+            writer.add(np.array([tokenizer.end_of_text_id], dtype=dtype))
+            ends = [np.ones(1, dtype="<u8")]
+            for encoded in encode_documents(subset, split, tokenizer, dtype, is_fast=is_fast):
+                if split == "validation":
+                    ends.append((writer.num_tokens + np.cumsum(encoded.counts)).astype("<u8"))
+                writer.add(np.frombuffer(encoded.ids, dtype=dtype))
             counts[f"num_{split}_tokens"] = writer.num_tokens
         if split == "validation":
-            np.array(offsets, dtype="<u8").tofile(folder / "validation.offsets")
-    with (folder / "validation.text").open("wb") as file:
-        file.writelines(subset.read_documents("validation"))
+            lengths = [np.zeros(1, dtype="<u8"), *subset.read_lengths(split)]
+            starts = np.cumsum(np.concatenate(lengths), dtype="<u8")
+            np.stack([np.concatenate(ends), starts], axis=1).astype("<u8").tofile(folder / "validation.offsets")
+    shutil.copyfile(subset.text_path("validation"), folder / "validation.text")
     return counts | {
         "dtype": dtype,
         "vocab_size": tokenizer.vocab_size,
@@ -138,17 +146,16 @@ def _build(folder: Path, subset: TextSubset, tokenizer: Tokenizer) -> dict[str, 
 class ShardWriter:
     """Appends ids to files of at most SHARD_TOKENS each."""
 
-    def __init__(self, folder: Path, split: Split, dtype: str) -> None:
+    def __init__(self, folder: Path, split: Split) -> None:
         self.num_tokens = 0
-        self._folder, self._split, self._dtype = folder, split, dtype
+        self._folder, self._split = folder, split
         self._file = self._open_next()
 
-    def add(self, ids: list[int]) -> None:
-        """Append ids."""
-        values = np.asarray(ids, dtype=self._dtype)
+    def add(self, values: np.ndarray) -> None:
+        """Append ids, of the dtype already."""
         while len(values):
             room = SHARD_TOKENS - self.num_tokens % SHARD_TOKENS
-            self._file.write(values[:room].tobytes())
+            self._file.write(values[:room].data)
             self.num_tokens += len(values[:room])
             values = values[room:]
             if self.num_tokens % SHARD_TOKENS == 0:
@@ -165,16 +172,3 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         """Close the last file."""
         self._file.close()
-
-
-def _batch(documents: Iterator[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document)
-        if size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -6,12 +6,12 @@ out is counted.
 
 import hashlib
 import re
-import sys
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
+
+import numpy as np
 
 from lightlm.data.files import find_files
 from lightlm.data.passages import SHORTEST_PASSAGE_BYTES, cut_documents
@@ -29,6 +29,9 @@ GLANCE_BYTES = 1_000_000
 
 LEAST_BYTES = 1 << 21
 """Read of a slow source however short the time is."""
+
+LENGTHS_AT_ONCE = 1 << 16
+"""Documents whose lengths are read at a time."""
 
 Split = Literal["train", "validation"]
 
@@ -56,14 +59,21 @@ class TextSubset:
     notice: str | None
     download_seconds: float = 0.0
 
+    def text_path(self, split: Split) -> Path:
+        """Return the file of a split's documents, one after the other."""
+        return self.folder / f"{split}.text"
+
+    def read_lengths(self, split: Split) -> Iterator[np.ndarray]:
+        """Yield the lengths of a split's documents in bytes, in order, some thousand at a time (int64)."""
+        with (self.folder / f"{split}.lengths").open("rb") as lengths:
+            while packed := lengths.read(8 * LENGTHS_AT_ONCE):
+                yield np.frombuffer(packed, dtype="<u8").astype(np.int64)
+
     def read_documents(self, split: Split) -> Iterator[bytes]:
         """Yield the UTF-8 of each document, or passage of running text, of a split, in order."""
-        with (
-            (self.folder / f"{split}.lengths").open("rb") as lengths,
-            (self.folder / f"{split}.text").open("rb") as text,
-        ):
-            while packed := lengths.read(8 * 4096):
-                for length in _unpack(packed):
+        with self.text_path(split).open("rb") as text:
+            for lengths in self.read_lengths(split):
+                for length in lengths.tolist():
                     yield text.read(length)
 
     def summary(self) -> str:
@@ -341,10 +351,3 @@ def _refuse_too_little(params: DatasetParams, source: Source, num_documents: int
 def safe_name(name: str) -> str:
     """Return a name of letters, digits, dots and dashes, at most 40 long, for runs and files."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:40] or "text"
-
-
-def _unpack(packed: bytes) -> Iterator[int]:
-    lengths = array("Q", packed)
-    if sys.byteorder == "big":
-        lengths.byteswap()
-    yield from lengths

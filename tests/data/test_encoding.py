@@ -1,0 +1,122 @@
+"""Tests of encoding: the ids are those of tokenizers, whatever the engine, the processes and the chunks."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightlm.data import encoding
+from lightlm.data.encoding import (
+    Chunk,
+    Encoder,
+    EncodingProcess,
+    EnginesDiffer,
+    cut_chunks,
+    encode_documents,
+    open_fast_engine,
+)
+from lightlm.data.shards import tokenize_subset
+from lightlm.data.subset import TextSubset, materialize_subset
+from lightlm.data.tokenizer import TRIAL, Tokenizer, prepare_tokenizer
+from lightlm.params import DatasetParams, load_params
+
+TEXTS = [
+    *(TRIAL[start : start + 40] for start in range(0, len(TRIAL), 25)),
+    "<|endoftext|> and <|endoftext|>twice",
+    "  two\n\n\nlines \t x'LL DON'T 1234567890 __init__(self) -> None:",
+    "\u4e2d\u6587\u3042\u3044 \u0628\u0627 \U0001f469\u200d\U0001f4bb e\u0301 \x00\x7f \ufffd\ufeff",
+    *("".join(map(chr, range(start, start + 64))) for start in range(0x80, 0x2000, 64)),
+]
+
+
+@pytest.fixture
+def subset(tmp_path: Path, dataset: Callable[..., DatasetParams]) -> TextSubset:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS * 2), encoding="utf-8")
+    return materialize_subset(dataset(path))
+
+
+@pytest.fixture
+def tokenizer(subset: TextSubset) -> Tokenizer:
+    return prepare_tokenizer(load_params().tokenizer, subset, [400])
+
+
+def encode_all(subset: TextSubset, tokenizer: Tokenizer, **options: object) -> tuple[list[int], list[int]]:
+    found = list(encode_documents(subset, "train", tokenizer, "<u2", **options))
+    ids = np.frombuffer(b"".join(chunk.ids for chunk in found), dtype="<u2").tolist()
+    return ids, np.concatenate([chunk.counts for chunk in found]).tolist()
+
+
+def wanted(subset: TextSubset, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    each = [[*tokenizer.encode(text.decode()), tokenizer.end_of_text_id] for text in subset.read_documents("train")]
+    return [index for ids in each for index in ids], [len(ids) for ids in each]
+
+
+def test_the_faster_engine_gives_the_ids_of_tokenizers(tokenizer: Tokenizer) -> None:
+    encode = open_fast_engine(tokenizer)
+    assert encode is not None
+    for text in TEXTS:
+        assert list(encode(text)) == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_ids_and_counts_are_those_of_each_document_in_order(
+    subset: TextSubset, tokenizer: Tokenizer, num_processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "CHUNK_BYTES", 500)
+    assert encode_all(subset, tokenizer, num_processes=num_processes) == wanted(subset, tokenizer)
+    assert encode_all(subset, tokenizer, num_processes=1, is_fast=False) == wanted(subset, tokenizer)
+
+
+def test_an_engine_that_differs_is_found_out_and_left(
+    subset: TextSubset, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shift(_: Tokenizer) -> Callable[[str], Sequence[int]]:
+        return lambda text: [index ^ 1 for index in tokenizer.encode(text)]
+
+    monkeypatch.setattr(encoding, "open_fast_engine", shift)
+    with pytest.raises(EnginesDiffer):
+        encode_all(subset, tokenizer)
+    said: list[str] = []
+    shards = tokenize_subset(subset, tokenizer, report=said.append)
+    assert shards.tokens("train")[1 : shards.num_train_tokens].tolist() == wanted(subset, tokenizer)[0]
+    assert "other ids" in said[0]
+
+
+def test_a_missing_engine_leaves_tokenizers(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Encoder(tokenizer).engine == "kitoken"
+    monkeypatch.setitem(sys.modules, "kitoken", None)
+    assert Encoder(tokenizer).engine == "tokenizers"
+
+
+def test_tokens_that_are_cut_out_of_the_text_leave_tokenizers(tokenizer: Tokenizer) -> None:
+    tokenizer.engine.add_tokens(["wor ld"])
+    assert open_fast_engine(tokenizer) is None
+
+
+def test_a_process_that_dies_loses_nothing(subset: TextSubset, tokenizer: Tokenizer) -> None:
+    path = subset.text_path("train")
+    request = {"folder": str(tokenizer.folder), "text": str(path), "dtype": "<u4", "end": None, "is_fast": True}
+    chunk = next(cut_chunks(subset.read_lengths("train")))
+    with EncodingProcess(request) as process, path.open("rb") as text:
+        first = process.encode(chunk)
+        assert process._process is not None
+        os.kill(process._process.pid, signal.SIGKILL)
+        again = process.encode(chunk)
+        here = Encoder(tokenizer).encode(text, chunk, "<u4", None)
+    assert first.ids == again.ids == here.ids
+    assert first.counts.tolist() == here.counts.tolist()
+
+
+def test_chunks_cover_the_documents_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "CHUNK_BYTES", 100)
+    blocks = [np.array([30, 60, 50, 400, 1]), np.array([], dtype=np.int64), np.array([99, 1, 1])]
+    chunks: list[Chunk] = list(cut_chunks(iter(blocks)))
+    assert np.concatenate([chunk.lengths for chunk in chunks]).tolist() == [30, 60, 50, 400, 1, 99, 1, 1]
+    assert [chunk.offset for chunk in chunks] == [0, 90, 140, 540, 541, 641]
+    assert all(chunk.lengths.sum() <= 100 or len(chunk.lengths) == 1 for chunk in chunks)
