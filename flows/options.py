@@ -23,6 +23,9 @@ Assignments = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Begin anew, although an unfinished run of the same options could go on.")
+]
 Model = Annotated[
     str, typer.Option("--model", "-m", help="models:/NAME@ALIAS, models:/NAME/VERSION, an alias or a version.")
 ]

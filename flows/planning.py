@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from flows.learning import describe_text, measure_hardness
-from flows.session import name_run_folder, start_worker
+from flows.runs import name_run_folder
+from flows.session import start_worker
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.forecast import LEAST_RUNS, Forecast, forecast
@@ -28,11 +29,12 @@ from lightlm.system import Device, check_system
 
 
 class Planned(NamedTuple):
-    """A plan, the figures it was made of, and what other budgets would reach (empty before three runs)."""
+    """A plan, the figures it was made of, what other budgets would reach (empty before three runs), and the text."""
 
     plan: Plan
     probe: Probe
     forecasts: list[Forecast]
+    subset: str
 
 
 def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned:
@@ -64,7 +66,7 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
             forecasts = []
             if len([run for run in history.read() if run.hardware_id == system.hardware_id]) >= LEAST_RUNS:
                 forecasts = forecast(lambda hours: plan_for(hours, params, text, figures, closing, compiled))
-            return Planned(plan, figures, forecasts)
+            return Planned(plan, figures, forecasts, subset.summary())
     finally:
         worker.stop()
         remove_folder(folder)

@@ -5,28 +5,39 @@ Owns their lives: whatever happens inside, the worker and the outbox are stopped
 
 import logging
 import os
-import secrets
+import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import RenderableType
 
+from flows.runs import CONTINUED, Run, claim_run
 from lightlm.budget.ledger import Ledger
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
 from lightlm.console.tables import draw_checks, draw_plan
-from lightlm.errors import Interrupted
+from lightlm.errors import (
+    BusyError,
+    InputError,
+    Interrupted,
+    LightLMError,
+    StoreError,
+    TrainingError,
+    UnexpectedError,
+    WorkerBug,
+)
 from lightlm.params import Params
+from lightlm.store.commit import write_file
 from lightlm.store.home import find_home
 from lightlm.system import Check
 from lightlm.tracking.outbox import Outbox
-from lightlm.tracking.recorder import Recorder
+from lightlm.tracking.recorder import Recorder, redact
 from lightlm.training.supervisor import Worker
 
 
@@ -35,9 +46,10 @@ class Launch:
     """What a command starts before the flow, so that slow imports overlap: clock, worker, display."""
 
     started_at: float | None = None
-    folder: Path | None = None
+    run: Run | None = None
     worker: Worker | None = None
     is_quiet: bool = False
+    is_fresh: bool = False
 
 
 LAUNCH: ContextVar[Launch | None] = ContextVar("launch", default=None)
@@ -59,6 +71,7 @@ class Session:
     worker: Worker
     outbox: Outbox
     progress: Progress
+    run: Run
     facts: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
@@ -88,12 +101,6 @@ class Session:
         self.draw(draw_plan(plan, self.progress.console))
 
 
-def name_run_folder(home: Path) -> Path:
-    """Return a new folder's path under LIGHTLM_HOME/runs: sorted by time, never taken twice."""
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return home / "runs" / f"{stamp}-{secrets.token_hex(3)}"
-
-
 def worker_environment(home: Path) -> dict[str, str]:
     """Return what the worker's environment adds: a compile cache that outlives the run."""
     return {
@@ -115,56 +122,120 @@ def start_worker(folder: Path, home: Path) -> Worker:
 
 @contextmanager
 def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator[Session]:
-    """Start what a train-flow needs; at the end stop it and give the run its end state.
+    """Start what a train-flow needs, or go on with the unfinished run; at the end stop it and give it its end state.
 
     `name` and `tags` are the run's in MLflow.
+
+    Raises:
+        UnexpectedError: a bug; its traceback is in the run's folder.
     """
     launch = LAUNCH.get() or Launch()
     home = find_home()
-    ledger = Ledger(params.budget.hours, started_at=launch.started_at, clock=time.monotonic)
-    folder = launch.folder or name_run_folder(home)
-    folder.mkdir(parents=True, exist_ok=True)
-    worker = launch.worker or start_worker(folder, home)
-    recorder = Recorder(folder)
+    run = launch.run or claim_run(home, name, params, started_at=launch.started_at, is_fresh=launch.is_fresh)
+    with closing(run), ExitStack() as children:
+        worker = launch.worker or start_worker(run.folder, home)
+        children.callback(worker.stop)
+        session = Session(
+            params=params,
+            home=home,
+            folder=run.folder,
+            ledger=run.ledger,
+            recorder=open_recorder(run, name, params, tags),
+            worker=worker,
+            outbox=Outbox.start(run.folder),
+            progress=Progress(run.ledger, quiet=launch.is_quiet),
+            run=run,
+        )
+        status, reason = "FAILED", ""
+        try:
+            with session.progress:
+                tell_continuation(session)
+                yield session
+            status = "FINISHED"
+        except BaseException as error:
+            # Prefect cancels by an exception of its own that is no Exception.
+            is_stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
+            status, reason = "KILLED" if is_stopped else "FAILED", str(error)
+            if is_stopped or isinstance(error, LightLMError) or not isinstance(error, Exception):
+                raise
+            raise keep_traceback(error, run.folder) from error
+        finally:
+            children.close()
+            close_record(session, name, status, reason)
+            end_run(run, status, sys.exc_info()[1])
+
+
+def open_recorder(run: Run, name: str, params: Params, tags: Mapping[str, str]) -> Recorder:
+    """Return the run's recorder, its start recorded; a continued run's record goes on."""
+    deadline = time.monotonic() + RECORDER_SECONDS
+    while True:
+        try:
+            recorder = Recorder(run.folder)
+            break
+        except BusyError:
+            # Another run's outbox looks whether this one is over, for a moment.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
+    description = f"{name}: still running; folder `{run.folder.name}`"
     recorder.start_run(
-        name,
-        params.tracking.experiment,
-        tags,
-        f"{name}: still running; folder `{folder.name}`",
-        system_metrics=params.tracking.system_metrics,
+        name, params.tracking.experiment, tags, description, system_metrics=params.tracking.system_metrics
     )
-    outbox = Outbox.start(folder)
-    session = Session(
-        params=params,
-        home=home,
-        folder=folder,
-        ledger=ledger,
-        recorder=recorder,
-        worker=worker,
-        outbox=outbox,
-        progress=Progress(ledger, quiet=launch.is_quiet),
+    if run.is_continued:
+        recorder.set_tags(tags)
+        recorder.describe(description)
+    return recorder
+
+
+def tell_continuation(session: Session) -> None:
+    """Say that the run is continued and how much of its budget is left."""
+    run, ledger = session.run, session.ledger
+    if not run.is_continued:
+        return
+    number = (run.decided(CONTINUED) or 0) + 1
+    run.decide(CONTINUED, number)
+    session.recorder.set_tags({"lightlm.continued": str(number)})
+    session.say(
+        f"Continuing the unfinished run {run.folder.name} ({run.spent.seconds:.0f} s of "
+        f"{ledger.budget_seconds:.0f} s were used, {max(0.0, ledger.remaining_seconds):.0f} s are left); "
+        "--fresh begins anew"
     )
-    status, reason = "FAILED", ""
-    try:
-        with session.progress:
-            yield session
-        status = "FINISHED"
-    except BaseException as error:
-        # Prefect cancels by an exception of its own that is no Exception.
-        is_stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
-        status, reason = "KILLED" if is_stopped else "FAILED", str(error)
-        raise
-    finally:
-        worker.stop()
-        if status != "FINISHED":
-            recorder.describe(f"{name}: {status.lower()}; folder `{folder.name}`. {reason}")
-            recorder.finish(status)
-        shipment = outbox.close()
-        recorder.close()
-        if shipment.error and not shipment.num_unsent:
-            session.say(f"MLflow took the run, but not all of it: {shipment.error}")
-        elif shipment.num_unsent:
-            session.say(
-                f"MLflow did not take {shipment.num_unsent} records ({shipment.error}); they are kept in {folder} "
-                "and sent by the next run"
-            )
+
+
+def keep_traceback(error: Exception, folder: Path) -> UnexpectedError:
+    """Keep the traceback of a bug in the run's folder; return the one line that says so."""
+    path = folder / "traceback.txt"
+    text = redact("".join(traceback.format_exception(error)))
+    with suppress(StoreError):
+        write_file(path, text.encode("utf-8", "replace"))
+    LOGGER.error(text)
+    return UnexpectedError(f"a bug ended the run: {type(error).__name__}: {error}; the traceback is in {path}")
+
+
+def close_record(session: Session, name: str, status: Literal["FINISHED", "FAILED", "KILLED"], reason: str) -> None:
+    """Give the run its end state in its record, and let the outbox send the rest."""
+    recorder, folder = session.recorder, session.folder
+    if status != "FINISHED":
+        recorder.describe(f"{name}: {status.lower()}; folder `{folder.name}`. {reason}")
+        recorder.finish(status)
+    shipment = session.outbox.close()
+    recorder.close()
+    if shipment.error and not shipment.num_unsent:
+        session.say(f"MLflow took the run, but not all of it: {shipment.error}")
+    elif shipment.num_unsent:
+        session.say(
+            f"MLflow did not take {shipment.num_unsent} records ({shipment.error}); they are kept in {folder} "
+            "and sent by the next run"
+        )
+
+
+def end_run(run: Run, status: str, error: BaseException | None) -> None:
+    """Note whether the run is over. What the same input would end the same way is; what a death ended is not."""
+    is_hopeless = isinstance(error, InputError | TrainingError)
+    is_bug = isinstance(error, UnexpectedError | WorkerBug) and not run.has_checkpoint
+    if status == "FINISHED" or is_hopeless or is_bug:
+        run.end(status)
+
+
+RECORDER_SECONDS, RETRY_SECONDS = 5.0, 0.1
+"""How long and how often the record is tried to be opened."""

@@ -1,6 +1,5 @@
 """train-flow: text in, a registered, evaluated model version out, within the hours given."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, task
@@ -9,22 +8,22 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.artifacts import open_page, show_logs
-from flows.champion import Champion, ask_for_champion, compare_with_champion, score_champion
+from flows.champion import Champion, ask_for_champion, score_champion
+from flows.continuing import find_plan, follow_training, forget_another_text
 from flows.learning import describe_text, leave_to_later_runs, measure_hardness, remember_the_end
 from flows.planning import DATA_FRACTION
 from flows.recording import (
     describe_dataset,
-    describe_version,
     flatten_plan,
     generation_defaults,
+    make_request,
     mfu,
-    record_event,
     record_ledger,
     run_tags,
-    version_tags,
 )
+from flows.runs import name_run
 from flows.session import LAUNCH, Session, open_session
-from flows.story import show_checks, show_decision, show_outcome, show_plan
+from flows.story import show_checks, show_outcome, show_plan
 from flows.summary import RunSummary
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
@@ -37,18 +36,18 @@ from lightlm.budget.tiers import tier_of
 from lightlm.budget.vocabulary import choose_vocab_sizes
 from lightlm.data.shards import TokenShards
 from lightlm.data.shards import tokenize_subset as tokenize
-from lightlm.data.subset import TextSubset, check_dataset, safe_name
+from lightlm.data.subset import TextSubset, check_dataset
 from lightlm.data.subset import materialize_subset as materialize
 from lightlm.data.tokenizer import Tokenizer
 from lightlm.data.tokenizer import prepare_tokenizer as prepare
 from lightlm.errors import Interrupted, SystemCheckError, TrackingError
-from lightlm.params import Hours, Params, load_params
+from lightlm.params import Hours, load_params
+from lightlm.store.commit import open_commit
 from lightlm.system import Device, SystemReport
 from lightlm.system import check_system as check
 from lightlm.tracking.gate import DocumentScores
 from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.tracking.registry import ModelVersion
-from lightlm.training.events import from_json
 from lightlm.training.messages import TrainResult
 
 STORY = {"cache_policy": NO_CACHE, "persist_result": False}
@@ -63,11 +62,6 @@ def name_flow_run() -> str:
         values.get("preset", "base"), overrides, dataset=values.get("dataset"), hours=values.get("hours")
     )
     return name_run(params)
-
-
-def name_run(params: Params) -> str:
-    """Return "train-0.1h-wikitext"."""
-    return f"train-{params.budget.hours:g}h-{safe_name(Path(params.dataset.source).stem)}"
 
 
 @flow(name="train-flow", flow_run_name=name_flow_run, persist_result=False)
@@ -116,7 +110,11 @@ def check_system(session: Session) -> SystemReport:
 def measure_matrix_rate(session: Session, system: SystemReport) -> MachineRate:
     """Return the device, the precision and the rate of matrix products that this run has."""
     with session.stage("probe", "Measuring this machine"):
-        machine = measure_machine(session.params.training, system, session.worker)
+        kept = session.run.decided("machine")
+        machine = MachineRate.model_validate(kept) if kept else None
+        if machine is None or machine.device.partition(":")[0] not in {device.kind for device in system.devices}:
+            machine = measure_machine(session.params.training, system, session.worker)
+            session.run.decide("machine", machine.model_dump(mode="json"))
     session.say(f"{machine.device}, {machine.dtype}: {machine.flops_per_second / 1e9:,.0f} GFLOP/s measured")
     return machine
 
@@ -126,16 +124,20 @@ def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
     """Return the documents that this budget can use, in the store."""
     with session.stage("data", "Reading the data set"):
         dataset, fraction = session.params.dataset, None
-        needed = estimate_needed_bytes(machine.flops_per_second, session.ledger.remaining_seconds)
+        needed = session.run.decide_once(
+            "needed_bytes",
+            lambda: list(estimate_needed_bytes(machine.flops_per_second, session.ledger.remaining_seconds)),
+        )
         if session.params.budget.planner == "tiers":
             tier, needed = tier_of(session.params.budget.hours), []
             fraction = tier.fraction
             if tier.documents and dataset.max_documents is None:
                 dataset = dataset.model_copy(update={"max_documents": tier.documents})
-        seconds = DATA_FRACTION * session.ledger.remaining_seconds
+        seconds = session.run.decide_once("data_seconds", lambda: DATA_FRACTION * session.ledger.remaining_seconds)
         subset = materialize(dataset, needed_bytes=needed, max_seconds=seconds, fraction=fraction, report=session.say)
         # A first download from the network is the one thing that the hours do not cover.
         session.ledger.exclude(subset.download_seconds)
+        forget_another_text(session, subset)
     session.say(subset.summary() + (" (from the store)" if subset.reused else ""))
     session.recorder.log_dataset(describe_dataset(subset))
     return subset
@@ -146,7 +148,12 @@ def prepare_tokenizer(session: Session, subset: TextSubset, machine: MachineRate
     """Return a tokenizer of the size that the budget suits, or the one named."""
     with session.stage("tokenizer", "Preparing the tokenizer"):
         fixed, seconds = session.params.tokenizer.vocab_size, session.ledger.remaining_seconds
-        sizes = [fixed] if fixed else choose_vocab_sizes(machine, seconds, subset.num_bytes, measure_hardness(subset))
+        sizes = session.run.decide_once(
+            "vocab_sizes",
+            lambda: (
+                [fixed] if fixed else choose_vocab_sizes(machine, seconds, subset.num_bytes, measure_hardness(subset))
+            ),
+        )
         tokenizer = prepare(session.params.tokenizer, subset, sizes, report=session.say)
     reused = ", from the store" if tokenizer.reused else ""
     session.say(f"Tokenizer: {tokenizer.vocab_size:,} entries{reused}")
@@ -167,7 +174,11 @@ def tokenize_subset(session: Session, subset: TextSubset, tokenizer: Tokenizer) 
 def plan_budget(
     session: Session, system: SystemReport, machine: MachineRate, subset: TextSubset, shards: TokenShards
 ) -> Plan:
-    """Return the plan, made from timed shapes; shown, saved and recorded."""
+    """Return the plan, made from timed shapes; shown, saved and recorded. A continued run keeps what it trains on."""
+    kept = find_plan(session, shards)
+    if kept is not None:
+        session.say(f"Keeping the plan: {kept.summary()}")
+        return kept
     with session.stage("probe", "Timing shapes and planning"):
         planner = Planner(
             session.params,
@@ -184,13 +195,18 @@ def plan_budget(
     show_plan(session, plan)
     session.recorder.log_text(plan.model_dump_json(indent=2), "plan.json")
     session.recorder.log_text(probe.model_dump_json(indent=2), "probe.json")
-    session.recorder.log_params(session.params.flatten() | flatten_plan(plan))
+    if session.run.decided("plan") is None:  # MLflow takes a param once
+        session.recorder.log_params(session.params.flatten() | flatten_plan(plan))
+    session.run.decide("plan", {"shards": shards.fingerprint, "plan": plan.model_dump(mode="json")})
     return plan
 
 
 @task(name="Train the model", **STORY)
 def train_model(session: Session, plan: Plan, tokenizer: Tokenizer, shards: TokenShards) -> TrainResult:
-    """Return what training reached before the time kept for the score and the registration begins."""
+    """Return what training reached before the time kept for the score and the registration begins.
+
+    A continued run goes on from its newest checkpoint; with too little time left, that is what it reached.
+    """
     with session.stage("training", f"Training {plan.summary()}"):
         request = {
             "run_folder": session.folder,
@@ -198,7 +214,9 @@ def train_model(session: Session, plan: Plan, tokenizer: Tokenizer, shards: Toke
             "tokenizer_folder": tokenizer.folder,
             "model": plan.model.model_dump(),
             "trainer": plan.trainer.model_dump(),
-            "deadline": session.ledger.deadline - plan.reserve_seconds,
+            "deadline": min(
+                session.ledger.deadline - plan.reserve_seconds, session.ledger.clock() + 1.02 * plan.training_seconds
+            ),
             "validation_tokens": plan.validation_tokens,
             "sample_tokens": plan.sample_tokens,
             "keep_best": plan.keep_best,
@@ -209,13 +227,20 @@ def train_model(session: Session, plan: Plan, tokenizer: Tokenizer, shards: Toke
     trained = TrainResult.model_validate(result)
     session.ledger.split("training", session.facts["seconds"])
     if trained.is_stopped:
-        raise Interrupted(f"stopped at step {trained.step}; checkpoint and model are in {session.folder}")
+        raise Interrupted(
+            f"stopped at step {trained.step:,}; run the same command again to go on (checkpoint in {session.folder})"
+        )
     return trained
 
 
 @task(name="Score the held-out text", **STORY)
 def evaluate_model(session: Session, plan: Plan, trained: TrainResult, shards: TokenShards) -> dict[str, Any]:
     """Return the Score of the model's folder on the whole held-out text, or on what the time allows."""
+    model = open_commit(trained.folder, "model").digest
+    kept = session.run.decided("score")
+    if kept is not None and kept["model"] == model:
+        session.facts["documents"] = DocumentScores.model_validate(kept["documents"])
+        return kept["score"]
     with session.stage("final evaluation", "Scoring the held-out text"):
         seconds = session.ledger.remaining_seconds - REGISTERING_SECONDS
         # Rather a moment late than a score of almost the whole text, which compares with nothing.
@@ -229,7 +254,7 @@ def evaluate_model(session: Session, plan: Plan, trained: TrainResult, shards: T
             deadline=session.ledger.clock() + max(seconds, plan.evaluation_seconds, 0.5),
         )
     score, session.facts["documents"] = result["score"], DocumentScores.model_validate(result["documents"])
-    session.facts["scored_at"] = session.ledger.clock()
+    session.run.decide("score", result | {"model": model})
     session.recorder.log_metrics({"evaluation/bits_per_byte": score["bits_per_byte"]}, trained.step)
     return score
 
@@ -246,26 +271,17 @@ def register_model(
 ) -> ModelVersion:
     """Return the version that MLflow's registry gave the model; champion, if it is shown to be better."""
     with session.stage("registration", "Registering the model version"):
-        params = session.params
-        comparison, not_compared = compare_with_champion(champion, session.facts["documents"], params.training.seed)
-        session.facts["comparison"] = comparison
-        show_decision(session, comparison, not_compared)
-        request = RegistrationRequest(
-            hf_folder=trained.folder,
-            model_name=params.tracking.model_name,
-            promote=params.tracking.promote,
-            description=describe_version(session, plan, score, subset),
-            tags=version_tags(session, plan, trained, score, subset, system),
-            bits_per_byte=score["bits_per_byte"],
-            text_sha256=score["text_sha256"],
-            sampling=generation_defaults(session),
-            comparison=comparison,
-            not_compared=not_compared,
-            params={name: str(value) for name, value in flatten_plan(plan).items()},
-        )
-        record_ledger(session, plan, trained)
-        if "start_folder" not in session.facts:  # a continued model says nothing of the law for models from scratch
-            leave_to_later_runs(session, plan, trained, score, subset, system)
+        kept = session.run.decided("registration")
+        if kept is not None and kept["bits_per_byte"] == score["bits_per_byte"]:
+            # Asked for before a death: asked again with the same words, MLflow makes no second version.
+            request = RegistrationRequest.model_validate(kept)
+            session.facts["comparison"] = request.comparison
+        else:
+            request = make_request(session, plan, trained, score, subset, system, champion)
+            record_ledger(session, plan, trained)
+            if "start_folder" not in session.facts:  # a continued model says nothing of the law for models from scratch
+                leave_to_later_runs(session, plan, trained, score, subset, system)
+            session.run.decide("registration", request.model_dump(mode="json"))
         session.recorder.describe(request.description)
         session.recorder.register(request)
         session.recorder.finish("FINISHED")
@@ -276,24 +292,6 @@ def register_model(
             "and registered by the next run"
         )
     return version
-
-
-def follow_training(session: Session, plan: Plan, request: dict[str, Any]) -> dict[str, Any]:
-    """Return the worker's result; pass its events to the recorder and the display."""
-    seconds = {"validation": 0.0, "checkpoint": 0.0}
-    session.facts["seconds"] = seconds
-    try:
-        for record in session.worker.train(request):
-            if "result" in record:
-                return record["result"]
-            session.progress.show(from_json(record))
-            seconds["validation"] += record["seconds"] if record["event"] == "Validated" else 0.0
-            seconds["checkpoint"] += record["seconds"] if record["event"] == "Checkpointed" else 0.0
-            record_event(session, plan, record)
-    except KeyboardInterrupt:
-        session.worker.interrupt()
-        raise Interrupted(f"stopped by Ctrl-C; what was reached is in {session.folder}") from None
-    raise AssertionError("a job ends with its result")
 
 
 def summarize(
@@ -329,7 +327,7 @@ def summarize(
         shape=plan.summary(),
         folder=str(trained.folder),
     )
-    if LAUNCH.get() is None:  # the command line waits for the very end
+    if LAUNCH.get() is None and not session.run.is_continued:  # the command line waits for the very end
         remember_the_end(summary, session.home, ledger.elapsed_seconds + END_SECONDS)
     return summary
 

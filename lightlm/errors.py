@@ -67,6 +67,12 @@ class WorkerError(LightLMError):
     """The child process that computes died or answered with an error."""
 
 
+class WorkerBug(WorkerError):
+    """A bug in the child process that computes; its traceback is in the worker's log."""
+
+    exit_code: ClassVar[int] = 70
+
+
 class TrackingError(LightLMError):
     """MLflow could not be reached or refused a record that cannot wait."""
 
@@ -75,3 +81,15 @@ class Interrupted(LightLMError):
     """A person or the orchestrator asked to stop; what was reached is on disk."""
 
     exit_code: ClassVar[int] = 130
+
+
+class Terminated(Interrupted):
+    """The system or the orchestrator ended the command by a signal; what was reached is on disk."""
+
+    exit_code: ClassVar[int] = 143
+
+
+class UnexpectedError(LightLMError):
+    """A bug: what LightLM did not foresee. Its traceback is kept, and the message says where."""
+
+    exit_code: ClassVar[int] = 70

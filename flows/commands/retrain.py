@@ -11,6 +11,7 @@ from flows.options import (
     Assignments,
     Dataset,
     DatasetConfig,
+    Fresh,
     Hours,
     Preset,
     Quiet,
@@ -39,6 +40,7 @@ def retrain(
         Literal["forecast", "scratch", "champion"],
         typer.Option(help="Begin from scratch, from the champion's weights, or as the forecasts say."),
     ] = "forecast",
+    fresh: Fresh = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -49,6 +51,7 @@ def retrain(
     check_sources(params)
     from flows import embedded
     from flows.session import LAUNCH, Launch
+    from flows.stopping import end_in_order
     from lightlm.store.home import find_home
 
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -56,8 +59,8 @@ def retrain(
     api = embedded.start_api()
     from flows.retrain import retrain_flow  # while the API starts
 
-    with run_flows(api):
-        LAUNCH.set(Launch(started_at, is_quiet=quiet))
+    with end_in_order(), run_flows(api):
+        LAUNCH.set(Launch(started_at, is_quiet=quiet, is_fresh=fresh))
         summary = retrain_flow(
             hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides, force=force, start=start
         )

@@ -4,17 +4,20 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.commands.setup import is_asked_for, setup
 from flows.options import (
     AsJson,
     Assignments,
     Dataset,
     DatasetConfig,
+    Fresh,
     Hours,
     Offline,
     Preset,
@@ -26,6 +29,11 @@ from flows.options import (
 )
 from lightlm.errors import InputError
 from lightlm.params import load_params, parse_assignments
+
+if TYPE_CHECKING:
+    from flows.session import Launch
+    from flows.summary import RunSummary
+    from lightlm.params import Params
 
 
 def check(as_json: AsJson = False, assignments: Assignments = None) -> None:
@@ -56,42 +64,65 @@ def train(
     preset: Preset = "base",
     offline: Offline = None,
     assignments: Assignments = None,
+    fresh: Fresh = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train, score and register a model within the hours given."""
+    """Train, score and register a model within the hours given; an unfinished run of the same options goes on.
+
+    Without any option, on a terminal: the menus of `lightlm setup`.
+    """
+    if is_asked_for():
+        setup()
+        return
     started_at = find_process_start()
     overrides = collect_overrides(assignments, dataset_config, text_column, offline)
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_sources(params)
-    from flows import embedded
-    from flows.session import LAUNCH, Launch, name_run_folder, start_worker
-    from lightlm.store.home import find_home
+    from flows.session import Launch
+    from flows.stopping import end_in_order
 
-    home = find_home()
-    # The terminal has the panel and one clear line for an error; Prefect keeps its record of both.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    embedded.apply_settings(home)
-    folder = name_run_folder(home)
-    worker = start_worker(folder, home)
-    api = embedded.start_api()
-    try:
-        from flows.learning import remember_the_end
-        from flows.train import train_flow  # while the API starts
-
-        with run_flows(api):
-            LAUNCH.set(Launch(started_at, folder, worker, is_quiet=quiet))
-            summary = train_flow(hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides)
-        summary = summary.closed(time.monotonic() - started_at)
-        remember_the_end(summary, home, summary.elapsed_seconds)
-    finally:
-        worker.stop()
+    with end_in_order():
+        summary = run_training(params, dataset, preset, overrides, Launch(started_at, is_quiet=quiet, is_fresh=fresh))
     if as_json:
         print_json(summary.model_dump(mode="json"))
     elif not quiet:
         from flows.summary import show_summary
 
         show_summary(summary)
+
+
+def run_training(
+    params: "Params", dataset: str | None, preset: str, overrides: dict[str, Any], launch: "Launch"
+) -> "RunSummary":
+    """Return what the train-flow reached; clock, worker and Prefect's API start before the flow is imported."""
+    from flows import embedded
+    from flows.runs import claim_run, name_run
+    from flows.session import LAUNCH, start_worker
+    from lightlm.store.home import find_home
+
+    home = find_home()
+    # The terminal has the panel and one clear line for an error; Prefect keeps its record of both.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    embedded.apply_settings(home)
+    with ExitStack() as stack:
+        run = claim_run(home, name_run(params), params, started_at=launch.started_at, is_fresh=launch.is_fresh)
+        stack.callback(run.close)
+        with run.ledger.stage("start-up"):
+            worker = start_worker(run.folder, home)
+            stack.callback(worker.stop)
+            api = embedded.start_api()
+            from flows.learning import remember_the_end
+            from flows.train import train_flow  # while the API starts
+
+            stack.enter_context(run_flows(api))
+        LAUNCH.set(replace(launch, run=run, worker=worker))
+        summary = train_flow(hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides)
+        elapsed = run.ledger.elapsed_seconds
+        summary = summary.closed(elapsed)
+        if not run.is_continued:  # its end lies where the death was, too
+            remember_the_end(summary, home, elapsed)
+        return summary
 
 
 def plan(

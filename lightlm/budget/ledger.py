@@ -1,13 +1,36 @@
 """Where every second of the budget went: one monotonic clock and a ledger of named stages.
 
 Owns the deadline. Time in which the machine is suspended is not charged: the monotonic clock stands still then.
+A journal beside the run keeps what is spent, so that a run that dies goes on with the same budget.
 """
 
+import logging
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lightlm.errors import StoreError
+from lightlm.store.journal import Journal, read_journal
 
 SECONDS_AN_HOUR = 3600.0
+
+KEPT_EVERY_SECONDS = 0.5
+"""Between two records of what is spent: what a death can hide from the budget is this and the time of a write."""
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run took of its budget before it died: seconds in all, and by stage."""
+
+    seconds: float = 0.0
+    entries: Mapping[str, float] = field(default_factory=dict)
 
 
 class Ledger:
@@ -19,14 +42,18 @@ class Ledger:
         *,
         started_at: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        spent: Spent | None = None,
     ) -> None:
+        """Start, or go on where a process before this one ended: `spent` is what it took."""
         self.clock = clock
-        self.started_at = clock() if started_at is None else started_at
-        self.budget_seconds = hours * SECONDS_AN_HOUR
-        self.entries: dict[str, float] = {}
         now = clock()
-        if now > self.started_at:
-            self.entries["start-up"] = now - self.started_at
+        began = now if started_at is None else started_at
+        spent = spent or Spent()
+        self.started_at = began - spent.seconds
+        self.budget_seconds = hours * SECONDS_AN_HOUR
+        self.entries: dict[str, float] = dict(spent.entries)
+        if now > began:
+            self.entries["start-up"] = self.entries.get("start-up", 0.0) + now - began
         self._last = now
         self._open: list[str] = []
 
@@ -74,7 +101,65 @@ class Ledger:
         self._charge(self._open[-1] if self._open else "orchestration")
         return dict(self.entries)
 
+    def spent(self) -> Spent:
+        """Return what is spent now, the open stage's seconds included; for another thread to read."""
+        entries, last, opened = dict(self.entries), self._last, self._open[-1:] or ["orchestration"]
+        now = self.clock()
+        entries[opened[0]] = entries.get(opened[0], 0.0) + now - last
+        return Spent(now - self.started_at, entries)
+
     def _charge(self, name: str) -> None:
         now = self.clock()
         self.entries[name] = self.entries.get(name, 0.0) + now - self._last
         self._last = now
+
+
+def read_spent(path: Path) -> Spent:
+    """Return what the last record of a ledger's journal says is spent; nothing where there is none."""
+    last: Spent = Spent()
+    for record, _ in read_journal(path):
+        try:
+            entries = {str(name): float(seconds) for name, seconds in record["entries"].items()}
+            last = Spent(max(0.0, float(record["seconds"])), entries)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            continue
+    return last
+
+
+class LedgerKeeper:
+    """Writes what a ledger has spent into a journal, durably, from a thread of its own; a context manager."""
+
+    def __init__(self, ledger: Ledger, path: Path, every_seconds: float = KEPT_EVERY_SECONDS) -> None:
+        self.ledger = ledger
+        self.every_seconds = every_seconds
+        self._journal = Journal(path)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="ledger", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Write a first record and go on."""
+        self.write()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Write a last record and close."""
+        self._is_over.set()
+        self._thread.join()
+        self.write()
+        self._journal.close()
+
+    def write(self) -> None:
+        """Write one record. A disk that refuses ends no run: the next record says it all."""
+        spent = self.ledger.spent()
+        entries = {name: round(seconds, 3) for name, seconds in spent.entries.items()}
+        try:
+            self._journal.append({"seconds": round(spent.seconds, 3), "entries": entries}, durable=True)
+        except StoreError as error:
+            LOGGER.warning("what is spent cannot be kept: %s", error)
+
+    def _keep(self) -> None:
+        while not self._is_over.wait(self.every_seconds):
+            self.write()

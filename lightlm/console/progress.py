@@ -22,6 +22,7 @@ from lightlm.training.events import (
     Checkpointed,
     Event,
     MicroBatchReduced,
+    RolledBack,
     Sampled,
     StepDone,
     StepSkipped,
@@ -153,11 +154,14 @@ class Progress:
             if not self._live:
                 self._print("sample", " ".join(f"{event.prompt}{event.text}".split()))
         elif isinstance(event, StepSkipped):
-            self._print("note", f"step {event.step:,} skipped: its loss or gradient is not finite")
+            self._print("note", f"step {event.step:,} skipped: its loss or gradient is not usable")
         elif isinstance(event, MicroBatchReduced):
             self._print("note", f"out of memory: {event.micro_batch_size} sequences at a time now")
         elif isinstance(event, WorkerRestarted):
             self._print("note", f"the worker died ({event.reason}); training resumes at step {event.step:,}")
+        elif isinstance(event, RolledBack):
+            rates = f"{event.learning_rate_share:.1%} of its learning rates"
+            self._print("note", f"{event.reason}: back to the weights of step {event.to_step:,}, at {rates}")
         elif isinstance(event, Checkpointed) and not self._live:
             self._print("saved", f"checkpoint of step {event.step:,}")
 

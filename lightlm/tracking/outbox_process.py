@@ -201,6 +201,8 @@ def main(folder: Path) -> None:
             answers.tell({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})
             return
         shipper = Shipper(folder, client, home, tell=answers.tell)
+        # Its parent lives: whoever gave the run up, for a continued one, was too early.
+        shipper.state["is_finished"] = False
         follow(shipper, patience, list_pending(home, folder))
         answers.tell({"run_id": shipper.state["run_id"]})
         error = patience.error or shipper.state["refused"]

@@ -136,6 +136,9 @@ class Shipper:
         found = self.client.search_runs([experiment], f"tags.`{RUN_KEY_TAG}` = '{record['run_key']}'", max_results=1)
         if found:
             self.state["run_id"] = found[0].info.run_id
+            # A run that died and is continued: what ended it in MLflow's eyes was not its end.
+            self.client.update_run(self.run_id, status="RUNNING")
+            self.state["is_finished"] = False
         else:
             tags = record["tags"] | {RUN_KEY_TAG: record["run_key"], "mlflow.note.content": record["description"]}
             run = self.client.create_run(experiment, record["time_ms"], tags, record["name"])

@@ -4,17 +4,22 @@ Weights and optimizer state as safetensors, the rest as JSON in the commit's met
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lightlm.errors import ParameterError, StoreError
+from lightlm.errors import ParameterError, StoreError, TrainingError
 from lightlm.model.hugging_face import load_model
 from lightlm.model.transformer import Transformer
 from lightlm.store.commit import commit_folder, open_commit, remove_folder
 from lightlm.training.optimizer import Optimizer
+
+BEST = "best.safetensors"
+"""The weights of the best validation, in the checkpoint of a run that keeps them."""
 
 KEPT = 2
 """Newest checkpoints kept: the last, and the one before it in case the last does not verify."""
@@ -31,14 +36,37 @@ class TrainingState:
     spent_seconds: float = 0.0
     micro_batch_size: int | None = None
     best_bits_per_byte: float | None = None
+    training_seconds: float = 0.0
+    learning_rate_factor: float = 1.0
+    learning_rate_share: float = 1.0
+    usual_loss: float | None = None
+    rollbacks: int = 0
 
 
-def save_checkpoint(parent: Path, model: Transformer, optimizer: Optimizer, state: TrainingState) -> Path:
-    """Commit the whole state under `parent` and drop checkpoints older than the last two; return the folder."""
+def save_checkpoint(
+    parent: Path,
+    model: Transformer,
+    optimizer: Optimizer,
+    state: TrainingState,
+    best_weights: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Commit the whole state under `parent` and drop checkpoints older than the last two; return the folder.
+
+    `best_weights` are those of the best validation so far, where a run keeps them.
+
+    Raises:
+        TrainingError: a weight or the optimizer's state is not finite; nothing is saved.
+        StoreError: the disk refused.
+    """
+    tensors = optimizer.state_tensors()
+    if not is_finite({**dict(model.named_parameters()), **tensors}):
+        raise TrainingError(f"after step {state.step} the weights are not finite; no checkpoint is made of them")
 
     def write(folder: Path) -> dict[str, object]:
         save_file(_detached(model), folder / "model.safetensors")
-        save_file(_contiguous(optimizer.state_tensors()), folder / "optimizer.safetensors")
+        save_file(_contiguous(tensors), folder / "optimizer.safetensors")
+        if best_weights is not None:
+            save_file(_contiguous(best_weights), folder / BEST)
         return {"state": vars(state), "model": model.config.model_dump()}
 
     parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +74,19 @@ def save_checkpoint(parent: Path, model: Transformer, optimizer: Optimizer, stat
     for old in list_checkpoints(parent)[KEPT:]:
         remove_folder(old)
     return folder
+
+
+def is_finite(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether every number in every tensor is finite; one wait for the device in all."""
+    floats = [tensor for tensor in tensors.values() if tensor.is_floating_point()]
+    checks = [torch.isfinite(tensor).all() for tensor in floats]
+    return all(bool(torch.stack(same).all()) for same in _group_by_device(checks))
+
+
+def load_best(folder: Path, device: torch.device) -> dict[str, Tensor] | None:
+    """Return the best weights that a verified checkpoint keeps; None where it keeps none."""
+    path = folder / BEST
+    return load_file(path, device=str(device)) if path.exists() else None
 
 
 def list_checkpoints(parent: Path) -> list[Path]:
@@ -118,5 +159,12 @@ def _detached(model: Transformer) -> dict[str, Tensor]:
     return {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def _group_by_device(checks: list[Tensor]) -> list[list[Tensor]]:
+    groups: dict[torch.device, list[Tensor]] = {}
+    for check in checks:
+        groups.setdefault(check.device, []).append(check)
+    return list(groups.values())

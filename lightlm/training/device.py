@@ -98,3 +98,10 @@ def check_flash(trainer: TrainerConfig) -> None:
             f"model.flash_attention=true wants a GPU of compute capability 8.0 or more and bfloat16, got "
             f"{capability[0]}.{capability[1]} and {trainer.dtype}; leave it false"
         )
+
+
+def reset_model(model: Transformer, trainer: TrainerConfig) -> None:
+    """Give `model` its first weights again, in place."""
+    fresh = dict(build_model(model.config, trainer.model_copy(update={"compile": False})).named_parameters())
+    for name, parameter in model.named_parameters():
+        parameter.data.copy_(fresh[name])

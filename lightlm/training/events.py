@@ -1,7 +1,7 @@
 """What training tells those who watch: one frozen record an event, to JSON and back."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,20 @@ class WorkerRestarted:
     restart: int
 
 
-Event = StepDone | StepSkipped | Validated | Sampled | Checkpointed | MicroBatchReduced | WorkerRestarted
+@dataclass(frozen=True)
+class RolledBack:
+    """Training came apart and went back to the weights of step `to_step`, at `learning_rate_share` of its rates."""
 
-EVENTS: dict[str, type[Event]] = {
-    kind.__name__: kind
-    for kind in (StepDone, StepSkipped, Validated, Sampled, Checkpointed, MicroBatchReduced, WorkerRestarted)
-}
+    step: int
+    progress: float
+    to_step: int
+    learning_rate_share: float
+    reason: str
+
+
+Event = StepDone | StepSkipped | Validated | Sampled | Checkpointed | MicroBatchReduced | WorkerRestarted | RolledBack
+
+EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 
 
 def to_json(event: Event) -> dict[str, Any]:

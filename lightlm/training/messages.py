@@ -42,3 +42,4 @@ class TrainResult(BaseModel):
     memory_bytes: int
     is_stopped: bool
     used_best_checkpoint: bool
+    num_rollbacks: int = 0

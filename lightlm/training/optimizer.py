@@ -80,7 +80,9 @@ class Optimizer:
             prefix = f"adamw.{name}."
             parameter = group["params"][0]
             state = {
-                key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)
+                key.removeprefix(prefix): value.to(parameter.device, copy=True)
+                for key, value in tensors.items()
+                if key.startswith(prefix)
             }
             if state:
                 self.adamw.state[parameter] = state

@@ -79,3 +79,52 @@ class StepPace:
 
     def record_step(self, seconds: float) -> None:
         """Ignore the clock."""
+
+
+class Milestones:
+    """Fractions of the budget, each reached once: 1/n, 2/n, ... below 1, and those `added`."""
+
+    def __init__(self, count: int, progress: float, added: tuple[float, ...] = ()) -> None:
+        fractions = sorted({*(number / count for number in range(1, count)), *added})
+        self._left = deque(fraction for fraction in fractions if fraction > progress)
+
+    def reached(self, progress: float) -> bool:
+        """Return whether a further fraction is reached at `progress`."""
+        is_reached = False
+        while self._left and progress >= self._left[0]:
+            self._left.popleft()
+            is_reached = True
+        return is_reached
+
+
+class CheckpointPace:
+    """When to save: at `count` equal parts of the budget, at a tenth of it, and as often as costs half a percent.
+
+    The first tenth makes something that can be registered, whatever happens after; the rest bounds what a death costs.
+    """
+
+    def __init__(self, count: int, progress: float, clock: Callable[[], float]) -> None:
+        self._milestones = Milestones(count, progress, (FIRST_CHECKPOINT,))
+        self._clock = clock
+        self._saved_at: float | None = None
+        self._wait = 0.0
+
+    def is_due(self, progress: float) -> bool:
+        """Return whether to save at `progress`."""
+        is_reached = self._milestones.reached(progress)
+        return is_reached or (self._saved_at is not None and self._clock() >= self._saved_at + self._wait)
+
+    def record(self, seconds: float) -> None:
+        """Take note that saving took `seconds`."""
+        self._saved_at = self._clock()
+        self._wait = max(LEAST_BETWEEN_SECONDS, seconds / CHECKPOINT_SHARE)
+
+
+FIRST_CHECKPOINT = 0.1
+"""Of the budget; from here on any death leaves something registrable."""
+
+CHECKPOINT_SHARE = 0.005
+"""Of the time, that saving beyond the first checkpoint may take."""
+
+LEAST_BETWEEN_SECONDS = 5.0
+"""Between two checkpoints that only the clock asks for."""

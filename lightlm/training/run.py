@@ -7,48 +7,55 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from lightlm.data.loader import Batch, ThreadedDataLoader
 from lightlm.data.shards import TokenShards, open_shards
-from lightlm.data.tokenizer import Tokenizer, load_tokenizer
+from lightlm.data.tokenizer import load_tokenizer
+from lightlm.errors import StoreError, TrainingError
 from lightlm.evaluation import score_tokens
 from lightlm.generation import Generator, SamplingConfig
 from lightlm.model.hugging_face import export_model
 from lightlm.model.transformer import Transformer
-from lightlm.store.commit import commit_folder, remove_folder
+from lightlm.store.commit import commit_folder, open_commit, remove_folder
 from lightlm.training.checkpoint import (
     TrainingState,
-    drop_checkpoints,
+    is_finite,
+    list_checkpoints,
+    load_best,
     load_latest,
     save_checkpoint,
     start_from,
 )
-from lightlm.training.device import build_model
-from lightlm.training.events import Checkpointed, Event, Sampled, StepDone, Validated
+from lightlm.training.device import build_model, reset_model
+from lightlm.training.events import Checkpointed, Event, RolledBack, Sampled, StepDone, Validated
 from lightlm.training.messages import TrainRequest, TrainResult
 from lightlm.training.optimizer import Optimizer
-from lightlm.training.pace import Pace, StepPace, TimePace
+from lightlm.training.pace import CheckpointPace, Milestones, Pace, StepPace, TimePace
 from lightlm.training.timing import used_memory
-from lightlm.training.trainer import Progress, train
+from lightlm.training.trainer import SPIKE_FACTOR, Diverged, Progress, train
+from lightlm.training.validation import choose_validation_sample, validate
 
 EVENT_SECONDS = 0.25
 """Between two step events; the loss of those between is averaged into the next."""
 
-VALIDATION_STRETCHES = 8
-"""Places of the held-out text that the validation sample is taken from."""
+MODEL_FOLDER = "model"
+
+MAX_ROLLBACKS = 3
+"""Ways back to an earlier state, after which a run ends with that state."""
+
+ROLLBACK_SHARE = 0.5
+"""Of the learning rates, that each way back leaves."""
 
 OVERFIT_MARGIN = 1.002
 """The final weights give way to the best ones where these validate better by more than this factor."""
 
 
 class TrainingRun:
-    """Builds all parts of a run, resumes it from its newest checkpoint, and runs it once."""
+    """Builds all parts of a run, resumes it from its newest checkpoint, and runs it to its end."""
 
     def __init__(self, request: TrainRequest, should_stop: Callable[[], bool] = lambda: False) -> None:
         self.request = request
@@ -59,19 +66,31 @@ class TrainingRun:
         self.model = build_model(request.model, request.trainer)
         self.optimizer = Optimizer(self.model, request.trainer)
         self.checkpoints = request.run_folder / "checkpoints"
-        resumed = load_latest(self.checkpoints, self.model, self.optimizer)
-        if resumed is None and request.start_folder is not None:
-            start_from(request.start_folder, self.model)
-        self.state = resumed or TrainingState()
+        self.sample = choose_validation_sample(self.shards, self.tokenizer, request.validation_tokens)
+        self.best_weights: dict[str, torch.Tensor] | None = None
+        self.state = self._restore()
         # The smaller one: the checkpoint's was reduced for memory, or the request's was after a memory kill.
         micro = min(self.state.micro_batch_size or request.trainer.micro_batch_size, request.trainer.micro_batch_size)
-        self.counters = Progress(self.state.step, self.state.total_tokens, micro)
+        share, usual_loss = self.state.learning_rate_share, self.state.usual_loss
+        self.counters = Progress(self.state.step, self.state.total_tokens, micro, share, usual_loss)
+        self.num_rollbacks = self.state.rollbacks
         self.pace = self._choose_pace()
-        self.sample = choose_validation_sample(self.shards, self.tokenizer, request.validation_tokens)
-        self.best_bits = self.state.best_bits_per_byte or math.inf
-        self.best_weights: dict[str, torch.Tensor] | None = None
-        self.last_factor = 1.0
-        self.loop_seconds = 0.0
+        self.best_bits = math.inf if self.state.best_bits_per_byte is None else self.state.best_bits_per_byte
+        self.last_factor = self.state.learning_rate_factor
+        self.validations = Milestones(self.trainer.num_validations, self._progress())
+        self.saving = CheckpointPace(self.trainer.num_checkpoints, self._progress(), time.monotonic)
+        self.started = time.monotonic()
+
+    def _restore(self) -> TrainingState:
+        """Return the newest checkpoint's state, its weights in the model; else a start's weights, or fresh ones."""
+        found = load_latest(self.checkpoints, self.model, self.optimizer)
+        if found is not None:
+            folder = list_checkpoints(self.checkpoints)[0]
+            self.best_weights = load_best(folder, next(self.model.parameters()).device)
+            return found
+        if self.request.start_folder is not None:
+            start_from(self.request.start_folder, self.model)
+        return TrainingState()
 
     def _choose_pace(self) -> Pace:
         if self.trainer.max_steps is not None:
@@ -80,40 +99,65 @@ class TrainingRun:
         remaining = self.request.deadline - time.monotonic()
         return TimePace(spent + remaining, time.monotonic, spent)
 
+    @property
+    def training_seconds(self) -> float:
+        """Seconds of training, those before a restart included."""
+        return self.state.training_seconds + time.monotonic() - self.started
+
     def run(self, emit: Callable[[Event], None]) -> TrainResult:
-        """Train to the end of the budget, tell `emit`, commit the model's folder, return what was reached."""
-        started = time.monotonic()
+        """Train to the end of the budget, tell `emit`, commit the model's folder, return what was reached.
+
+        A run whose model is committed already is not trained again: its result is returned.
+
+        Raises:
+            TrainingError: training came apart before anything could be saved, or memory does not hold one sequence.
+            StoreError: the disk refused.
+        """
+        finished = read_result(self.request.run_folder)
+        if finished is not None:
+            return finished
+        self.started = time.monotonic()
         with self._open_loader() as loader:
             batches = self._move(loader)
-            steps = train(
-                self.model,
-                self.optimizer,
-                batches,
-                self.trainer,
-                self.pace,
-                counters=self.counters,
-                should_stop=self.should_stop,
-            )
-            self._follow(steps, emit)
-        self.loop_seconds = time.monotonic() - started
+            while self._train(batches, emit):
+                continue
+        seconds = self.training_seconds
         is_stopped = self.should_stop()
-        if is_stopped:
-            self._checkpoint(emit)
+        if self.counters.step > self.state.step or not list_checkpoints(self.checkpoints):
+            self._save_last(emit)
         used_best = False if is_stopped else self._take_best(emit)
-        folder = self._export()
-        tokens = self.counters.total_tokens - self.state.total_tokens
-        return TrainResult(
-            folder=folder,
+        result = TrainResult(
+            folder=self.request.run_folder / MODEL_FOLDER,
             step=self.counters.step,
             total_tokens=self.counters.total_tokens,
-            training_seconds=self.loop_seconds,
+            training_seconds=seconds,
             final_learning_rate_factor=self.last_factor,
-            tokens_per_second=tokens / max(self.loop_seconds, 1e-9),
+            tokens_per_second=self.counters.total_tokens / max(seconds, 1e-9),
             micro_batch_size=self.counters.micro_batch_size or self.trainer.micro_batch_size,
             memory_bytes=used_memory(self.trainer.device),
             is_stopped=is_stopped,
             used_best_checkpoint=used_best,
+            num_rollbacks=self.num_rollbacks,
         )
+        publish(self.model, self.request, result)
+        return result
+
+    def _train(self, batches: Iterator[Batch], emit: Callable[[Event], None]) -> bool:
+        """Train until the budget ends or training comes apart; return whether to go on, from an earlier state."""
+        steps = train(
+            self.model,
+            self.optimizer,
+            batches,
+            self.trainer,
+            self.pace,
+            counters=self.counters,
+            should_stop=self.should_stop,
+        )
+        try:
+            self._follow(steps, emit)
+        except Diverged as error:
+            return self._roll_back(error, emit)
+        return False
 
     def _open_loader(self) -> ThreadedDataLoader:
         return ThreadedDataLoader(
@@ -138,9 +182,7 @@ class TrainingRun:
         )
 
     def _follow(self, steps: Iterator[Event], emit: Callable[[Event], None]) -> None:
-        """Pass the trainer's events on, thinned, and validate and save at their fractions of the budget."""
-        validations = Milestones(self.trainer.num_validations, self._progress())
-        checkpoints = Milestones(self.trainer.num_checkpoints, self._progress())
+        """Pass the trainer's events on, thinned, and validate and save when it is time."""
         thinned = ThinnedSteps(EVENT_SECONDS)
         for event in steps:
             if not isinstance(event, StepDone):
@@ -149,9 +191,9 @@ class TrainingRun:
             self.last_factor = event.learning_rate_factor
             for due in thinned.take(event):
                 emit(due)
-            if validations.reached(event.progress):
+            if self.validations.reached(event.progress):
                 self._validate(emit)
-            if checkpoints.reached(event.progress):
+            if self.saving.is_due(event.progress):
                 self._checkpoint(emit)
         for due in thinned.flush():
             emit(due)
@@ -188,16 +230,63 @@ class TrainingRun:
 
     def _checkpoint(self, emit: Callable[[Event], None]) -> None:
         started = time.monotonic()
-        state = replace(
-            self.state,
+        state = TrainingState(
             step=self.counters.step,
             total_tokens=self.counters.total_tokens,
             spent_seconds=self.pace.spent_seconds if isinstance(self.pace, TimePace) else 0.0,
             micro_batch_size=self.counters.micro_batch_size,
             best_bits_per_byte=self.best_bits if math.isfinite(self.best_bits) else None,
+            training_seconds=self.training_seconds,
+            learning_rate_factor=self.last_factor,
+            learning_rate_share=self.counters.learning_rate_share,
+            usual_loss=self.counters.usual_loss,
+            rollbacks=self.num_rollbacks,
         )
-        folder = save_checkpoint(self.checkpoints, self.model, self.optimizer, state)
-        emit(Checkpointed(state.step, self._progress(), str(folder), time.monotonic() - started))
+        self._check_sanity()
+        try:
+            folder = save_checkpoint(self.checkpoints, self.model, self.optimizer, state, self.best_weights)
+        except TrainingError as error:
+            raise Diverged(str(error)) from None
+        seconds = time.monotonic() - started
+        self.saving.record(seconds)
+        emit(Checkpointed(state.step, self._progress(), str(folder), seconds))
+
+    def _check_sanity(self) -> None:
+        """Refuse weights that are finite and yet of no use: they would be what a way back leads to."""
+        piece = self.sample.pieces[0][: self.request.model.context_length + 1]
+        nats = float(score_tokens(self.model, piece).mean())
+        if not nats <= SPIKE_FACTOR * math.log(self.request.model.vocab_size):
+            lost = f"after step {self.counters.step} the loss on held-out text is {nats:.3g} nats a token"
+            raise Diverged(f"{lost}; give a smaller training.learning_rate_scale")
+
+    def _save_last(self, emit: Callable[[Event], None]) -> None:
+        """Save what was reached; weights that are not finite give way to the newest that are."""
+        try:
+            self._checkpoint(emit)
+        except Diverged as error:
+            self._roll_back(error, emit)
+
+    def _roll_back(self, error: Diverged, emit: Callable[[Event], None]) -> bool:
+        """Go back to the newest good weights at half the rates, behind the batches that did it; or end there.
+
+        Return whether training goes on.
+        """
+        self.num_rollbacks += 1
+        self.optimizer = Optimizer(self.model, self.trainer)
+        reset_model(self.model, self.trainer)
+        found = load_latest(self.checkpoints, self.model, self.optimizer)
+        if found is None and self.num_rollbacks > MAX_ROLLBACKS:
+            raise error
+        if found is None and self.request.start_folder is not None:
+            start_from(self.request.start_folder, self.model)
+        state = found or TrainingState()
+        share = state.learning_rate_share * ROLLBACK_SHARE
+        self.counters.learning_rate_share = min(share, self.counters.learning_rate_share * ROLLBACK_SHARE)
+        self.counters.usual_loss = state.usual_loss
+        self.counters.skipped_in_a_row = 0
+        reason = str(error).partition(";")[0]
+        emit(RolledBack(self.counters.step, self._progress(), state.step, self.counters.learning_rate_share, reason))
+        return self.num_rollbacks <= MAX_ROLLBACKS
 
     def _take_best(self, emit: Callable[[Event], None]) -> bool:
         """Put the best weights back if the final ones validate worse; return whether it was so."""
@@ -208,36 +297,32 @@ class TrainingRun:
             weight.data.copy_(self.best_weights[name])
         return True
 
-    def _export(self) -> Path:
-        request = self.request
-        folder = request.run_folder / "model"
-        if folder.exists():
-            remove_folder(folder)
 
-        def write(temporary: Path) -> dict[str, object]:
-            export_model(self.model, request.tokenizer_folder, temporary, generation=request.generation)
-            return {"step": self.counters.step, "total_tokens": self.counters.total_tokens}
-
-        committed = commit_folder(folder, "model", write).folder
-        if not self.should_stop():
-            drop_checkpoints(self.checkpoints)
-        return committed
+def read_result(run_folder: Path) -> TrainResult | None:
+    """Return the result of a run that trained to its end; None where its model is missing, damaged or half-way."""
+    try:
+        result = open_commit(run_folder / MODEL_FOLDER, "model").meta.get("result")
+    except StoreError:
+        return None
+    return None if result is None or result["is_stopped"] else TrainResult.model_validate(result)
 
 
-class Milestones:
-    """Equally spaced fractions of the budget, each reached once: 1/n, 2/n, ... below 1."""
+def publish(model: Transformer, request: TrainRequest, result: TrainResult) -> None:
+    """Commit the model's Hugging Face folder with the result beside it; an earlier one gives way.
 
-    def __init__(self, count: int, progress: float) -> None:
-        self.count = count
-        self.passed = int(progress * count)
+    Raises:
+        TrainingError: a weight is not finite; nothing is committed.
+    """
+    if not is_finite(dict(model.named_parameters())):
+        raise TrainingError("the weights are not finite and there is no earlier state; give a smaller learning rate")
+    if result.folder.exists():
+        remove_folder(result.folder)
 
-    def reached(self, progress: float) -> bool:
-        """Return whether a further fraction is reached at `progress`."""
-        now = min(int(progress * self.count), self.count - 1)
-        if now <= self.passed:
-            return False
-        self.passed = now
-        return True
+    def write(temporary: Path) -> dict[str, object]:
+        export_model(model, request.tokenizer_folder, temporary, generation=request.generation)
+        return {"step": result.step, "total_tokens": result.total_tokens, "result": result.model_dump(mode="json")}
+
+    commit_folder(result.folder, "model", write)
 
 
 class ThinnedSteps:
@@ -262,45 +347,3 @@ class ThinnedSteps:
             self.emitted_at = time.monotonic()
             yield replace(self.last, loss=float(np.mean(self.losses)))
             self.losses.clear()
-
-
-class ValidationSample(BaseModel):
-    """Tokens of some held-out documents, and the bytes that they stand for."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    pieces: list[np.ndarray]
-    num_bytes: int
-
-
-def choose_validation_sample(shards: TokenShards, tokenizer: Tokenizer, max_tokens: int) -> ValidationSample:
-    """Return stretches of held-out documents spread evenly over the text, about `max_tokens` tokens in all.
-
-    Each stretch starts with the token before its first document, which that one's first token is predicted from.
-    A document longer than twice its share is cut: a book must not make each validation read all of it.
-    """
-    offsets = shards.validation_offsets().astype(np.int64)
-    tokens = shards.tokens("validation")
-    count = len(offsets) - 1
-    num_stretches = min(VALIDATION_STRETCHES, count)
-    share = max(1, max_tokens // num_stretches)
-    firsts = [index * count // num_stretches for index in range(num_stretches)] + [count]
-    pieces, num_bytes = [], 0
-    for first, limit in pairwise(firsts):
-        last = first + 1
-        while last < limit and offsets[last, 0] - offsets[first, 0] < share:
-            last += 1
-        start, end = int(offsets[first, 0]), int(offsets[last, 0])
-        if end - start > 2 * share:
-            end = start + share
-            num_bytes += len(tokenizer.decode_bytes(tokens[start:end].tolist()))
-        else:
-            num_bytes += int(offsets[last, 1] - offsets[first, 1])
-        pieces.append(np.asarray(tokens[start - 1 : end]))
-    return ValidationSample(pieces=pieces, num_bytes=num_bytes)
-
-
-def validate(model: Transformer, sample: ValidationSample) -> float:
-    """Return the bits per byte of the sample."""
-    nats = sum(float(score_tokens(model, piece).sum()) for piece in sample.pieces)
-    return nats / math.log(2) / max(1, sample.num_bytes)

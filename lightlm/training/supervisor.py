@@ -1,7 +1,7 @@
 """The parent's side of the worker: starts it, gives it jobs, restarts it when it dies. No torch here.
 
 Owns the mapping of how the worker ended to what is done: a memory kill shrinks the micro-batch, a crash resumes
-from the newest checkpoint, five deaths without progress end the run.
+from the newest checkpoint, five deaths without progress end the run. An error is no death: it is told, not tried again.
 """
 
 import contextlib
@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import lightlm.errors
-from lightlm.errors import LightLMError, WorkerError
+from lightlm.errors import LightLMError, WorkerBug, WorkerError
 from lightlm.training.events import WorkerRestarted, to_json
 
 MAX_RESTARTS = 5
 """Deaths of the worker without a new step in between, after which the run ends."""
+
+MAX_CALLS = 2
+"""Times that a job beside training is tried; where the system kills it for its memory, it will again."""
 
 STOP_SECONDS = 10.0
 """What a worker gets to save and end before it is killed."""
@@ -79,15 +82,20 @@ class Worker:
         threading.Thread(target=_read_answers, args=(self._process.stdout, self._answers), daemon=True).start()
 
     def call(self, job: str, **arguments: Any) -> dict[str, Any]:
-        """Return the result of a job, its events dropped.
+        """Return the result of a job, its events dropped; a worker that dies meanwhile is started anew.
 
         Raises:
-            WorkerDied: the child process ended.
+            WorkerDied: the child process ended `MAX_CALLS` times.
             LightLMError: as the job raised it.
         """
-        for record in self.stream(job, **arguments):
-            if "result" in record:
-                return record["result"]
+        for last in range(MAX_CALLS):
+            try:
+                for record in self.stream(job, **arguments):
+                    if "result" in record:
+                        return record["result"]
+            except WorkerDied:
+                if last == MAX_CALLS - 1:
+                    raise
         raise AssertionError("a stream ends with its result or an error")
 
     def stream(self, job: str, **arguments: Any) -> Iterator[dict[str, Any]]:
@@ -108,7 +116,7 @@ class Worker:
                 self._process = None
                 raise WorkerDied(process.wait(), self.log)
             if "error" in record:
-                raise _revive(record["error"])
+                raise self._revive(record["error"])
             if "ready" in record:
                 continue
             yield record
@@ -158,8 +166,14 @@ class Worker:
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         if process.poll() is None:
-            process.kill()
+            kill_group(process)
         process.wait()
+
+    def _revive(self, error: Mapping[str, str]) -> LightLMError:
+        kind = getattr(lightlm.errors, error["kind"], WorkerError)
+        if kind is WorkerBug:
+            return kind(f"a bug ended the training process: {error['message']}; the traceback is in {self.log}")
+        return kind(error["message"])
 
     def __enter__(self) -> "Worker":
         """Start the process."""
@@ -171,12 +185,18 @@ class Worker:
         self.stop()
 
 
+def kill_group(process: "subprocess.Popen[str]") -> None:
+    """End a process and what it started: compilers, which would go on alone."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+
+
 def _read_answers(stream: TextIO, answers: "queue.Queue[dict[str, Any] | None]") -> None:
     for line in stream:
-        answers.put(json.loads(line))
+        try:
+            answers.put(json.loads(line))
+        except ValueError:  # torn by the death of the process
+            continue
     answers.put(None)
-
-
-def _revive(error: Mapping[str, str]) -> LightLMError:
-    kind = getattr(lightlm.errors, error["kind"], WorkerError)
-    return kind(error["message"])

@@ -21,8 +21,18 @@ from lightlm.training.optimizer import Optimizer
 from lightlm.training.pace import Pace
 from lightlm.training.schedule import learning_rate_factor
 
-MAX_SKIPPED_IN_A_ROW = 10
-"""Steps that are not finite, in a row, after which training cannot recover by itself."""
+MAX_SKIPPED_IN_A_ROW = 3
+"""Steps without use, in a row, after which the weights themselves are to blame and not the batch."""
+
+SPIKE_FACTOR = 3.0
+"""A loss this many times the running mean, and worse than chance, is of a model that has come apart."""
+
+MEMORY_OF_LOSS = 0.95
+"""Share that the running mean of the loss keeps at each step: about the last twenty."""
+
+
+class Diverged(TrainingError):
+    """Several steps in a row were of no use: the weights have to go back to an earlier state."""
 
 
 class Measured(NamedTuple):
@@ -32,10 +42,11 @@ class Measured(NamedTuple):
     balance_loss: float | None
     gradient_norm: float
 
-    @property
-    def is_finite(self) -> bool:
-        """Whether the step may touch the weights."""
-        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+    def is_usable(self, usual_loss: float | None, chance: float) -> bool:
+        """Return whether the step may touch the weights: finite, and not far above `usual_loss` and `chance`."""
+        if not (math.isfinite(self.loss) and math.isfinite(self.gradient_norm)):
+            return False
+        return usual_loss is None or self.loss <= max(SPIKE_FACTOR * usual_loss, chance)
 
 
 @dataclass
@@ -45,6 +56,10 @@ class Progress:
     step: int = 0
     total_tokens: int = 0
     micro_batch_size: int | None = None
+    learning_rate_share: float = 1.0
+    """Of the plan's rates; halved at each way back."""
+    usual_loss: float | None = None
+    """Running mean of the loss, in nats a token."""
     skipped_in_a_row: int = field(default=0, repr=False)
 
 
@@ -65,11 +80,13 @@ def train(
     caller can save it together with model and optimizer between two events.
 
     Raises:
-        TrainingError: ten steps in a row were not finite, or one sequence does not fit into memory.
+        Diverged: three steps in a row were not finite, or spikes; the weights are those before the first of them.
+        TrainingError: one sequence does not fit into memory.
     """
     counters = counters or Progress()
     counters.micro_batch_size = counters.micro_batch_size or config.micro_batch_size
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    chance = math.log(model.config.vocab_size)
     model.train()
     while not should_stop() and pace.allows(counters.step):
         started = clock()
@@ -88,12 +105,12 @@ def train(
             continue
         counters.step += 1
         counters.total_tokens += batch.inputs.numel()
-        if not measured.is_finite:
-            _count_skipped(counters, measured)
+        if not measured.is_usable(counters.usual_loss, chance):
             yield StepSkipped(counters.step, progress, measured.loss, measured.gradient_norm)
+            _count_skipped(counters, measured)
             continue
-        counters.skipped_in_a_row = 0
-        factor = update_weights(parameters, optimizer, config, measured, progress)
+        _remember(counters, measured.loss)
+        factor = update_weights(parameters, optimizer, config, measured, progress, counters.learning_rate_share)
         seconds = clock() - started
         pace.record_step(seconds)
         yield StepDone(
@@ -117,10 +134,15 @@ def seed_dropout(config: TrainerConfig, step: int) -> None:
 
 
 def update_weights(
-    parameters: Sequence[Tensor], optimizer: Optimizer, config: TrainerConfig, measured: Measured, progress: float
+    parameters: Sequence[Tensor],
+    optimizer: Optimizer,
+    config: TrainerConfig,
+    measured: Measured,
+    progress: float,
+    share: float = 1.0,
 ) -> float:
     """Clip the gradients and step the optimizer at `progress`; return the learning rate's factor there."""
-    factor = learning_rate_factor(
+    factor = share * learning_rate_factor(
         progress, warmup_fraction=config.warmup_fraction, cooldown_fraction=config.cooldown_fraction
     )
     clip_gradients(parameters, measured.gradient_norm, config.gradient_clip_norm)
@@ -180,12 +202,18 @@ def halve_micro_batch(micro_batch_size: int) -> int:
     return (micro_batch_size + 1) // 2
 
 
+def _remember(counters: Progress, loss: float) -> None:
+    counters.skipped_in_a_row = 0
+    usual = loss if counters.usual_loss is None else counters.usual_loss
+    counters.usual_loss = MEMORY_OF_LOSS * usual + (1 - MEMORY_OF_LOSS) * loss
+
+
 def _count_skipped(counters: Progress, measured: Measured) -> None:
     counters.skipped_in_a_row += 1
     if counters.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-        raise TrainingError(
-            f"{MAX_SKIPPED_IN_A_ROW} steps in a row were not finite (loss {measured.loss}, gradient "
-            f"norm {measured.gradient_norm}); give a smaller training.learning_rate_scale, "
+        raise Diverged(
+            f"{MAX_SKIPPED_IN_A_ROW} steps in a row were not finite, or far worse than chance (loss {measured.loss}, "
+            f"gradient norm {measured.gradient_norm}); give a smaller training.learning_rate_scale, "
             "or training.dtype=float32"
         )
 

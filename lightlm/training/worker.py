@@ -1,7 +1,8 @@
 """The child process that computes: it imports torch once and then runs one job after another.
 
 Speaks JSON lines: a job on standard input, events and one result on standard output. It ends when its input ends,
-so it never outlives the parent; SIGTERM and SIGINT let the step in progress end and keep what was reached.
+so it never outlives the parent: training ends at its next step and saves, within ORPHAN_SECONDS; any other job at once.
+SIGTERM and SIGINT let the step in progress end and keep what was reached.
 """
 
 import json
@@ -11,11 +12,18 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 from lightlm.errors import LightLMError
+
+LOCK = ".worker.lock"
+"""In the run's folder; held while it is trained."""
+
+ORPHAN_SECONDS = 8.0
+"""What training gets, after its parent's death, to save; then the process ends as it stands."""
 
 Emit = Callable[[dict[str, Any]], None]
 Job = Callable[[dict[str, Any], Emit, threading.Event], dict[str, Any]]
@@ -50,12 +58,15 @@ def measure_matrix_rate(arguments: dict[str, Any], emit: Emit, stop: threading.E
 
 def train(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
     """Run one training run; events as they happen; the TrainResult."""
+    from lightlm.store.lock import hold_lock
     from lightlm.training.events import to_json
     from lightlm.training.run import TrainingRun, TrainRequest
 
     request = TrainRequest.model_validate(arguments)
-    run = TrainingRun(request, should_stop=stop.is_set)
-    return run.run(lambda event: emit(to_json(event))).model_dump(mode="json")
+    # A worker whose parent was killed may still be saving; two must not write one run.
+    with hold_lock(request.run_folder / LOCK):
+        run = TrainingRun(request, should_stop=stop.is_set)
+        return run.run(lambda event: emit(to_json(event))).model_dump(mode="json")
 
 
 def evaluate(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
@@ -129,7 +140,8 @@ def serve(answers: TextIO) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     jobs: queue.Queue[dict[str, Any] | None] = queue.Queue()
-    threading.Thread(target=_read_jobs, args=(jobs, stop), daemon=True).start()
+    running: list[str] = []
+    threading.Thread(target=_read_jobs, args=(jobs, stop, running), daemon=True).start()
     lock = threading.Lock()
 
     def emit(record: dict[str, Any]) -> None:
@@ -141,19 +153,52 @@ def serve(answers: TextIO) -> None:
 
     emit({"ready": torch.__version__})
     while (job := jobs.get()) is not None:
+        running.append(job["job"])
         try:
             emit({"result": JOBS[job["job"]](job["arguments"], emit, stop)})
-        except LightLMError as error:
-            emit({"error": {"kind": type(error).__name__, "message": str(error)}})
         except BrokenPipeError:
             return
+        except Exception as error:
+            # Carried over to the parent, which tells bugs from deaths.
+            if _is_device_lost(error):
+                raise
+            emit({"error": describe_error(error)})
+        finally:
+            running.clear()
 
 
-def _read_jobs(jobs: "queue.Queue[dict[str, Any] | None]", stop: threading.Event) -> None:
+def describe_error(error: Exception) -> dict[str, str]:
+    """Return what the parent is told of an error; of one that is a bug, the traceback goes to the log."""
+    if isinstance(error, LightLMError):
+        # The class that the parent knows: some rooms have finer ones of their own.
+        known = next(kind for kind in type(error).__mro__ if kind.__module__ == LightLMError.__module__)
+        return {"kind": known.__name__, "message": str(error)}
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "DefaultCPUAllocator" in str(error):
+        text = f"memory does not hold the model ({error}); give a smaller model.model_dim or model.context_length"
+        return {"kind": "WorkerError", "message": text}
+    traceback.print_exception(error)
+    sys.stderr.flush()
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return {
+        "kind": "WorkerBug",
+        "message": f"{type(error).__name__}: {error} (line {frame.lineno} of {Path(frame.filename).name})",
+    }
+
+
+def _is_device_lost(error: Exception) -> bool:
+    """Return whether a GPU's context is broken: only a new process can go on."""
+    return "CUDA error" in str(error) and "out of memory" not in str(error)
+
+
+def _read_jobs(jobs: "queue.Queue[dict[str, Any] | None]", stop: threading.Event, running: list[str]) -> None:
     for line in sys.stdin:
         jobs.put(json.loads(line))
-    stop.set()  # the parent is gone or done: what runs now ends at its next step
+    stop.set()  # the parent is gone or done: training ends at its next step
     jobs.put(None)
+    if "train" in running:
+        time.sleep(ORPHAN_SECONDS)
+    if running:
+        os._exit(0)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from lightlm.training.events import (
     EVENTS,
     Checkpointed,
     MicroBatchReduced,
+    RolledBack,
     Sampled,
     StepDone,
     StepSkipped,
@@ -25,6 +26,7 @@ EXAMPLES = [
     Checkpointed(8, 0.5, "/runs/one/checkpoints/step-000000008", 0.1),
     MicroBatchReduced(8, 0.5, 2),
     WorkerRestarted(8, 0.5, "killed (signal 9)", 1),
+    RolledBack(8, 0.5, 5, 0.5, "3 steps in a row were not finite"),
 ]
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightlm.training.pace import STEPS_REMEMBERED, StepPace, TimePace
+from lightlm.training.pace import STEPS_REMEMBERED, CheckpointPace, Milestones, StepPace, TimePace
 
 
 class FakeClock:
@@ -88,3 +88,39 @@ def test_a_number_of_steps_is_taken_exactly_whatever_they_last():
     pace = StepPace(7)
     assert run_steps(pace, FakeClock(), [100.0] * 50) == 7
     assert [pace.progress(step) for step in (0, 7, 9)] == [0.0, 1.0, 1.0]
+
+
+def test_each_fraction_of_the_budget_is_reached_once():
+    milestones = Milestones(4, 0.0)
+    reached = [index for index in range(101) if milestones.reached(index / 100)]
+    assert reached == [25, 50, 75]
+
+
+def test_fractions_passed_before_a_restart_or_in_one_leap_do_not_come_again():
+    assert not Milestones(4, 0.6).reached(0.7)
+    assert Milestones(4, 0.6).reached(0.75)
+    milestones = Milestones(4, 0.0)
+    assert milestones.reached(0.6)
+    assert not milestones.reached(0.7)
+
+
+def test_a_tenth_of_the_budget_is_saved_at_whatever_the_number_of_checkpoints():
+    clock = FakeClock()
+    saving = CheckpointPace(4, 0.0, clock)
+    assert [index for index in range(101) if saving.is_due(index / 100)] == [10, 25, 50, 75]
+
+
+def test_between_the_fractions_saving_takes_half_a_percent_of_the_time():
+    clock = FakeClock()
+    saving = CheckpointPace(1, 0.0, clock)
+    assert saving.is_due(0.1)
+    saving.record(seconds=0.5)
+    clock.now += 99.0
+    assert not saving.is_due(0.2)
+    clock.now += 1.0
+    assert saving.is_due(0.2)
+    saving.record(seconds=0.001)  # a quick one is not repeated at once
+    clock.now += 4.0
+    assert not saving.is_due(0.2)
+    clock.now += 1.0
+    assert saving.is_due(0.2)

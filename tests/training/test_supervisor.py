@@ -9,12 +9,12 @@ import psutil
 import pytest
 import torch
 
-from lightlm.errors import WorkerError
+from lightlm.errors import WorkerBug, WorkerError
 from lightlm.model.hugging_face import load_model
 from lightlm.training.checkpoint import list_checkpoints
 from lightlm.training.messages import TrainResult
 from lightlm.training.run import TrainingRun
-from lightlm.training.supervisor import MAX_RESTARTS, Worker, WorkerDied, describe_exit
+from lightlm.training.supervisor import MAX_RESTARTS, Worker, describe_exit
 
 PARENT = """
 import sys, time
@@ -135,19 +135,30 @@ def test_when_the_parent_is_killed_the_worker_ends_by_itself(tmp_path):
     assert wait_until_gone(worker)
 
 
-def test_a_worker_that_died_between_two_jobs_is_started_anew_by_the_second_next(tmp_path):
+def test_a_worker_that_died_between_two_jobs_is_started_anew(tmp_path):
     with Worker(tmp_path) as worker:
         process = find_worker()
         process.kill()
         assert wait_until_gone(process)
-        with pytest.raises(WorkerDied, match=r"signal 9.*worker\.log"):
-            worker.call("describe_devices")
         assert worker.call("describe_devices")["devices"][0]["kind"] == "cpu"
-        # A bug in a job ends the process; its traceback is in the log that the error names.
-        with pytest.raises(WorkerDied, match="ended with exit code 1") as caught:
+
+
+def test_a_bug_in_a_job_is_told_once_with_the_way_to_its_traceback(tmp_path):
+    with Worker(tmp_path) as worker:
+        with pytest.raises(WorkerBug, match=r"KeyError: 'no_such_job'.*traceback is in .*worker\.log"):
             worker.call("no_such_job")
-        assert str(worker.log) in str(caught.value)
-        assert "KeyError: 'no_such_job'" in worker.log.read_text()
+        assert "Traceback (most recent call last)" in worker.log.read_text()
+        assert worker.call("describe_devices")["devices"][0]["kind"] == "cpu"
+
+
+def test_a_bug_in_training_is_not_tried_again(make_request):
+    request = make_request()
+    values = request.model_dump(mode="json") | {"validation_tokens": -1, "trainer": {"batch_tokens": "many"}}
+    events = []
+    with Worker(request.run_folder) as worker, pytest.raises(WorkerBug, match="ValidationError"):
+        for record in worker.train(values):
+            events.append(record)
+    assert events == []
 
 
 def test_a_worker_that_never_gets_anywhere_is_given_up(make_request):

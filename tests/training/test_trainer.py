@@ -10,6 +10,8 @@ from lightlm.training.events import MicroBatchReduced, StepDone, StepSkipped
 from lightlm.training.pace import StepPace, TimePace
 from lightlm.training.trainer import (
     MAX_SKIPPED_IN_A_ROW,
+    Diverged,
+    Measured,
     Progress,
     clip_gradients,
     halve_micro_batch,
@@ -152,15 +154,49 @@ def test_a_step_that_is_not_finite_leaves_weights_and_optimizer_as_they_were(bui
     assert not is_same(copy_state(model, rule), before)
 
 
-def test_ten_steps_in_a_row_that_are_not_finite_end_the_training(build, settings, batches):
+def test_three_steps_in_a_row_that_are_not_finite_are_too_many(build, settings, batches):
     config = settings()
     model, rule = build(config)
     poison("loss", model)
+    before = copy_state(model, rule)
     events = []
-    with pytest.raises(TrainingError, match=r"10 steps in a row were not finite .loss nan.*learning_rate_scale"):
+    with pytest.raises(Diverged, match=r"3 steps in a row were not finite.*loss nan.*learning_rate_scale"):
         for event in train(model, rule, batches(), config, StepPace(100)):
             events.append(event)
-    assert [type(event) for event in events] == [StepSkipped] * (MAX_SKIPPED_IN_A_ROW - 1)
+    assert [type(event) for event in events] == [StepSkipped] * MAX_SKIPPED_IN_A_ROW
+    assert is_same(copy_state(model, rule), before)
+
+
+def test_a_loss_far_above_the_usual_and_worse_than_chance_is_not_learnt_from(build, settings, batches):
+    config = settings()
+    model, rule = build(config)
+    counters = Progress(usual_loss=1.0)
+    with torch.no_grad():
+        model.head.mul_(1000.0)
+    before = copy_state(model, rule)
+    event = next(train(model, rule, batches(), config, StepPace(5), counters=counters))
+    assert isinstance(event, StepSkipped)
+    assert math.isfinite(event.loss)
+    assert is_same(copy_state(model, rule), before)
+
+
+@pytest.mark.parametrize(
+    ("loss", "usual", "is_usable"),
+    [(8.0, None, True), (5.9, 2.0, True), (6.1, 2.0, False), (4.9, 1.0, True), (math.nan, None, False)],
+)
+def test_a_step_is_usable_unless_it_is_a_spike_or_not_finite(loss, usual, is_usable):
+    assert Measured(loss, None, 1.0).is_usable(usual, chance=5.0) == is_usable
+    assert not Measured(loss, None, math.inf).is_usable(usual, chance=5.0)
+
+
+def test_half_the_learning_rate_is_half_the_factor(build, settings, batches):
+    config = settings()
+    factors = []
+    for share in (1.0, 0.5):
+        model, rule = build(config)
+        counters = Progress(learning_rate_share=share)
+        factors.append(next(train(model, rule, batches(), config, StepPace(9), counters=counters)).learning_rate_factor)
+    assert factors[1] == factors[0] / 2
 
 
 def test_a_finite_step_forgives_those_before_it(build, settings, batches):

@@ -53,12 +53,12 @@ def test_an_error_arrives_as_the_class_that_was_raised_and_the_worker_lives_on(w
     def train(**change):
         return worker.call("train", **make_request(**change).model_dump(mode="json"))
 
-    with pytest.raises(StoreError, match="is no committed folder"):
+    with pytest.raises(StoreError, match="manifest"):
         train(shards_folder=tmp_path)
     with pytest.raises(DatasetError, match="a sequence needs 65,537"):
         train(model=shape(context_length=65_536))
     with pytest.raises(ParameterError, match="no flash kernel on Apple GPUs"):
         train(device="mps", attention="flash")
-    with pytest.raises(TrainingError, match="10 steps in a row were not finite"):
+    with pytest.raises(TrainingError, match=r"loss on held-out text is .*give a smaller training.learning_rate_scale"):
         train(max_steps=100, embedding_learning_rate=1e38, gain_learning_rate=1e38)
     assert worker.call("describe_devices")["devices"]

@@ -1,0 +1,54 @@
+"""What a train-flow keeps of the process that died before it, and training followed to its end."""
+
+from typing import Any
+
+from flows.recording import record_event
+from flows.runs import last_recorded_step
+from flows.session import Session
+from lightlm.budget.plan import Plan
+from lightlm.data.shards import TokenShards
+from lightlm.data.subset import TextSubset
+from lightlm.errors import Interrupted
+from lightlm.training.events import from_json
+
+
+def forget_another_text(session: Session, subset: TextSubset) -> None:
+    """Begin a continued run's training anew where its text has changed since."""
+    before = session.run.decided("subset")
+    if before not in (None, subset.fingerprint):
+        session.say("The text has changed since this run began: training begins anew in what is left of the budget")
+        session.run.forget(("vocab_sizes", "score", "registration"))
+    if before != subset.fingerprint:
+        session.run.decide("subset", subset.fingerprint)
+
+
+def find_plan(session: Session, shards: TokenShards) -> Plan | None:
+    """Return the plan that a continued run trains by; None where nothing was trained by it that could go on."""
+    kept = session.run.decided("plan")
+    if kept is None or kept["shards"] != shards.fingerprint:
+        return None
+    # Before the first checkpoint another plan suits the time that is left better.
+    is_needed = session.run.has_checkpoint or session.params.budget.max_steps is not None
+    return Plan.model_validate(kept["plan"]) if is_needed else None
+
+
+def follow_training(session: Session, plan: Plan, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the worker's result; pass its events to the recorder and the display."""
+    seconds = {"validation": 0.0, "checkpoint": 0.0}
+    session.facts["seconds"] = seconds
+    told = last_recorded_step(session.folder) if session.run.is_continued else 0
+    try:
+        for record in session.worker.train(request):
+            if "result" in record:
+                return record["result"]
+            session.progress.show(from_json(record))
+            seconds["validation"] += record["seconds"] if record["event"] == "Validated" else 0.0
+            seconds["checkpoint"] += record["seconds"] if record["event"] == "Checkpointed" else 0.0
+            if record["step"] > told:  # steps that are done again are told already
+                record_event(session, plan, record)
+    except KeyboardInterrupt:
+        session.worker.interrupt()
+        raise Interrupted(
+            f"stopped; run the same command again to go on (what was reached is in {session.folder})"
+        ) from None
+    raise AssertionError("a job ends with its result")

@@ -1,0 +1,170 @@
+"""Run folders: the unfinished run of the same params is found, locked and continued; else a new one begins.
+
+Owns what a run decided (its journal), its lock, which tells the living from the dead, and its budget's clock across
+deaths. What a run reached is in its checkpoints; what MLflow gets, in its record.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lightlm.budget.ledger import Ledger, LedgerKeeper, Spent, read_spent
+from lightlm.data.subset import safe_name
+from lightlm.errors import BusyError
+from lightlm.params import Params
+from lightlm.store.commit import remove_folder
+from lightlm.store.journal import Journal, read_journal
+from lightlm.store.lock import hold_lock
+from lightlm.store.stage import fingerprint
+from lightlm.tracking.recorder import JOURNAL as RECORD
+
+LOCK = ".run.lock"
+LEDGER = "budget.journal"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+OVER = "over"
+CONTINUED = "continued"
+
+
+class Run:
+    """One run's folder, locked by this process, with its clock and what it decided so far."""
+
+    def __init__(self, folder: Path, name: str, params: Params, started_at: float | None, lock: ExitStack) -> None:
+        self.folder = folder
+        self.name = name
+        self._stack = lock
+        path = journal_of(folder, name, params)
+        self._decisions = read_decisions(path)
+        self._journal = Journal(path)
+        self._stack.callback(self._journal.close)
+        self.spent = read_spent(folder / LEDGER)
+        self.ledger = Ledger(params.budget.hours, started_at=started_at, clock=time.monotonic, spent=self.spent)
+        self._stack.enter_context(LedgerKeeper(self.ledger, folder / LEDGER))
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether a process before this one began it."""
+        return self.spent != Spent()
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether training has come far enough to be continued, or registered; not yet verified."""
+        folder = self.folder / CHECKPOINTS
+        saved = any(path.name.startswith("step-") for path in folder.iterdir()) if folder.is_dir() else False
+        return saved or (self.folder / MODEL).exists()
+
+    def decided(self, name: str) -> Any:
+        """Return what the run decided under `name`; None where it has not."""
+        return self._decisions.get(name)
+
+    def decide(self, name: str, value: Any) -> None:
+        """Keep a decision, as JSON, so that a continued run does not decide anew.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        self._journal.append({"name": name, "value": value}, durable=True)
+        self._decisions[name] = value
+
+    def decide_once(self, name: str, choose: Callable[[], Any]) -> Any:
+        """Return what was decided under `name`, or decide it now."""
+        if name not in self._decisions:
+            self.decide(name, choose())
+        return self._decisions[name]
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop decisions, with all that was trained on them: what they rested on has changed."""
+        self.drop_checkpoints()
+        remove_folder(self.folder / MODEL)
+        for name in [name for name in names if name in self._decisions]:
+            self._journal.append({"name": name, "value": None}, durable=True)
+            del self._decisions[name]
+
+    def end(self, how: str) -> None:
+        """Note that the run is over and is not to be continued; only its model stays."""
+        self.decide(OVER, how)
+        self.drop_checkpoints()
+
+    def drop_checkpoints(self) -> None:
+        """Remove the checkpoints, which a continued run would need."""
+        remove_folder(self.folder / CHECKPOINTS)
+
+    def close(self) -> None:
+        """Stop the clock and let go of the lock; more than once does no harm."""
+        self._stack.close()
+
+
+def name_run(params: Params) -> str:
+    """Return "train-0.1h-wikitext"."""
+    return f"train-{params.budget.hours:g}h-{safe_name(Path(params.dataset.source).stem)}"
+
+
+def name_run_folder(home: Path) -> Path:
+    """Return a new folder's path under LIGHTLM_HOME/runs: sorted by time, never taken twice."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return home / "runs" / f"{stamp}-{secrets.token_hex(3)}"
+
+
+def claim_run(home: Path, name: str, params: Params, *, started_at: float | None = None, is_fresh: bool = False) -> Run:
+    """Return the newest run of the same params if it is unfinished and its process is dead; else a new one.
+
+    With `is_fresh` always a new one; the unfinished one then is over.
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    unfinished = find_unfinished(home, name, params, started_at)
+    if unfinished is not None and is_fresh:
+        unfinished.end("given up for a fresh start")
+        unfinished.close()
+    elif unfinished is not None:
+        return unfinished
+    folder = name_run_folder(home)
+    stack = ExitStack()
+    stack.enter_context(hold_lock(folder / LOCK, wait=False))
+    return Run(folder, name, params, started_at, stack)
+
+
+def find_unfinished(home: Path, name: str, params: Params, started_at: float | None) -> Run | None:
+    """Return the newest run of the same params, locked, if it is unfinished and nobody runs it."""
+    journal = journal_of(Path(), name, params).name
+    found = sorted((home / "runs").glob(f"*/{journal}"), reverse=True)
+    if not found or OVER in read_decisions(found[0]):
+        return None
+    folder, stack = found[0].parent, ExitStack()
+    try:
+        stack.enter_context(hold_lock(folder / LOCK, wait=False))
+    except BusyError:
+        return None
+    if OVER in read_decisions(found[0]):  # it ended while its lock was asked for
+        stack.close()
+        return None
+    return Run(folder, name, params, started_at, stack)
+
+
+def journal_of(folder: Path, name: str, params: Params) -> Path:
+    """Return where a run of these params keeps its decisions: its name says which params they were."""
+    values = params.model_dump(mode="json")
+    source = Path(params.dataset.source).expanduser()
+    if source.exists():
+        values["dataset"]["source"] = str(source.resolve())
+    return folder / f"run-{fingerprint('run', {'name': name, 'params': values})}.journal"
+
+
+def read_decisions(path: Path) -> dict[str, Any]:
+    """Return what a run decided, by name."""
+    decisions: dict[str, Any] = {}
+    for record, _ in read_journal(path):
+        decisions[str(record.get("name"))] = record.get("value")
+    return {name: value for name, value in decisions.items() if value is not None}
+
+
+def last_recorded_step(folder: Path) -> int:
+    """Return the last training step that a run's record tells of; 0 where it tells of none."""
+    records = (record for record, _ in read_journal(folder / RECORD))
+    steps = (r["step"] for r in records if r.get("kind") == "metrics" and "train/loss" in r.get("values", {}))
+    return max(steps, default=0)

@@ -1,0 +1,52 @@
+"""How a command ends on a signal: once in order, with what was reached on disk; a second time at once."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from lightlm.errors import Interrupted, Terminated
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@contextmanager
+def end_in_order() -> Iterator[None]:
+    """Turn the first of SIGINT, SIGTERM and SIGHUP into an exception in this thread; the second ends the process.
+
+    Only in the main thread. Children whose pipe closes then end by themselves.
+
+    Raises:
+        Interrupted: Ctrl-C.
+        Terminated: another signal.
+    """
+    received: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+        # No Exception: libraries that are asked to go on after an error must not swallow it.
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    former = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    except BaseException as error:
+        number = received[0] if received else _signal_of(error)
+        if number is None:
+            raise
+        message = str(error) or "stopped; run the same command again to go on"
+        raise (Interrupted if number == signal.SIGINT else Terminated)(message) from None
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _signal_of(error: BaseException) -> int | None:
+    """Return the signal that ended the flow: inside one, SIGTERM is Prefect's, who raises what it calls by name."""
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    return signal.SIGTERM if type(error).__name__ == "TerminationSignal" else None
