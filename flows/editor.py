@@ -74,6 +74,8 @@ class Editor:
     def edit(self) -> dict[str, Any] | None:
         """Return the choices with a shape that a person gave; None where they left."""
         dialogue = self.dialogue
+        dialogue.say("Measuring this machine ...", "dim")
+        self.measure()
         dialogue.say("Enter keeps what stands in brackets, ? explains, Esc goes back.", "dim")
         while True:
             for question in QUESTIONS:
@@ -102,10 +104,10 @@ class Editor:
             return f"{told}, {say_bytes(memory)} of memory"
         speed = Probe(machine=machine, shapes=[]).speed_of(model, is_compiled=False)
         hours, wanted = float(values["budget.hours"]), TOKENS_A_PARAMETER * params
-        told += f", {say_bytes(memory)} of memory of {say_bytes(usable_memory(machine))}, about {speed:,.0f} tokens/s. "
+        told += f", {say_bytes(memory)} of {say_bytes(usable_memory(machine))} of memory, about {speed:,.0f} tokens/s; "
         return told + (
-            f"{hours:g} h read {say_count(hours * 3600 * speed)} tokens; "
-            f"{TOKENS_A_PARAMETER} a parameter take {say_time(wanted / speed)}."
+            f"{hours:g} h read {say_count(hours * 3600 * speed)} tokens, {TOKENS_A_PARAMETER} a parameter take "
+            f"{say_time(wanted / speed)}"
         )
 
     def _ask(self, question: Question) -> bool:

@@ -311,7 +311,7 @@ def say_shape(params: Params) -> str:
     """Return the shape as far as it is fixed."""
     model = params.model
     if model.num_layers is None or model.model_dim is None:
-        return "chosen by the planner for this machine, this text and these hours"
+        return "chosen by the planner"
     told = f"{count(model.num_layers, 'layer')} x {model.model_dim} dims"
     told += f", {count(model.num_heads, 'head')}" if model.num_heads else ""
     told += f", context {model.context_length:,}" if model.context_length else ""

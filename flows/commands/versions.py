@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from flows.options import CHAMPION, AsJson, Model, print_json
+from lightlm.console.escape import escape_for_terminal
 from lightlm.errors import InputError
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="The text to continue.")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="The text to continue; without one, a session asks for them.")
+    ] = None,
     model: Model = CHAMPION,
     max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to write.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 = always the likeliest token.")] = None,
@@ -24,7 +27,7 @@ def generate(
     as_json: AsJson = False,
     raw: Annotated[bool, typer.Option(help="Print control characters as they are.")] = False,
 ) -> None:
-    """Continue a text with a registered model version."""
+    """Continue a text with a registered model version; without a text, the Text Generation interface."""
     given = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -34,15 +37,20 @@ def generate(
         "seed": seed,
         "stop": tuple(stop) if stop else None,
     }
+    sampling = {name: value for name, value in given.items() if value is not None}
+    if prompt is None and not as_json:
+        from flows.dialogue import hold_dialogue
+
+        hold_dialogue(model, sampling, str if raw else escape_for_terminal)
+        return
     from flows.writing import check_request, open_version, stream_text, write_text
 
-    sampling = check_request(prompt, {name: value for name, value in given.items() if value is not None})
+    prompt = prompt or ""
+    sampling = check_request(prompt, sampling)
     version = open_version(model)
     if as_json:
         print_json(write_text(version, prompt, sampling).model_dump(exclude={"prompt"}))
         return
-    from lightlm.console.escape import escape_for_terminal
-
     show = str if raw else escape_for_terminal
     pieces = stream_text(version, prompt, sampling)
     first = next(pieces, "")  # a prompt that is too long is refused here, before it is shown

@@ -29,12 +29,16 @@ class KeyReader:
     def read(self, question: str, describe: Describe | None = None) -> str | None:
         """Return the line; None after Esc, Ctrl-C or Ctrl-D."""
         session = self._open(KeyBindings(), self.history)
-        if describe is not None:
-            width = max(20, self.console.width - 1)
-            session.bottom_toolbar = lambda: textwrap.fill(
-                escape_for_terminal(describe(session.default_buffer.text.strip())), width
-            )
-        return self._ask(session, [("", escape_for_terminal(question))])
+        width = max(20, self.console.width - 1)
+
+        def draw() -> StyleAndTextTuples:
+            drawn: StyleAndTextTuples = [("", escape_for_terminal(question))]
+            if describe is None:
+                return drawn
+            told = textwrap.fill(escape_for_terminal(describe(session.default_buffer.text.strip())), width)
+            return [("ansicyan", f"{told}\n"), *drawn] if told else drawn
+
+        return self._ask(session, draw)
 
     def read_choice(self, lines: Sequence[str], question: str, num_entries: int) -> str | None:
         """Return the number that was typed, or that the arrows went to."""
