@@ -18,6 +18,7 @@ from lightlm.data.tokenizer import Tokenizer, load_tokenizer
 from lightlm.errors import PromptError
 from lightlm.model.attention import KVCache
 from lightlm.model.hugging_face import load_model
+from lightlm.model.packed import PackedStepper, can_step
 from lightlm.model.transformer import Transformer
 from lightlm.params import GenerationParams, describe_validation
 
@@ -59,6 +60,9 @@ def check_sampling(values: Mapping[str, Any]) -> SamplingConfig:
 
 ONE_THREAD_PARAMETERS = 20_000_000
 
+LEAST_PACKED_TOKENS = 8
+"""Packing the weights takes as long as about three tokens."""
+
 
 def load_generator(folder: Path, device: str = "cpu") -> "Generator":
     """Return a generator of the model and tokenizer in a Hugging Face folder; small models get one thread of torch.
@@ -78,6 +82,7 @@ class Generator:
     def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
         self.model = store_in_compute_dtype(model)
         self.tokenizer = tokenizer
+        self._steppers: dict[int, PackedStepper] = {}
 
     def stream(self, prompt: str, sampling: SamplingConfig) -> Iterator[str]:
         """Return the continuation piece by piece, each of whole characters, as it is written.
@@ -142,20 +147,38 @@ class Generator:
         was_training = self.model.training
         self.model.eval()
         try:
-            decoder = Decoder(self.model, prompts, sampling, self.tokenizer)
+            decoder = Decoder(self.model, prompts, sampling, self.tokenizer, self._find_stepper(len(prompts), sampling))
             for _ in range(sampling.max_new_tokens):
                 yield decoder.choose_next()
         finally:
             self.model.train(was_training)
 
 
+    def _find_stepper(self, batch_size: int, sampling: SamplingConfig) -> PackedStepper | None:
+        """Return packed weights for texts of this batch size; None where packing costs more than it gives.
+
+        The newest only: each holds the weights once more.
+        """
+        if sampling.max_new_tokens < LEAST_PACKED_TOKENS or not can_step(self.model):
+            return None
+        if batch_size not in self._steppers:
+            self._steppers = {batch_size: PackedStepper(self.model, batch_size)}
+        return self._steppers[batch_size]
+
+
 class Decoder:
     """Several texts, extended by one id each at a time, and the cache of what the model has read of them."""
 
     def __init__(
-        self, model: Transformer, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, tokenizer: Tokenizer
+        self,
+        model: Transformer,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingConfig,
+        tokenizer: Tokenizer,
+        stepper: PackedStepper | None = None,
     ) -> None:
         self.model = model
+        self.stepper = stepper
         self.sampling = sampling
         self.context_length = model.config.context_length
         self.device = model.embedding.device
@@ -195,8 +218,10 @@ class Decoder:
         return self.cache.length == 0 or self.cache.length >= self.context_length
 
     def _read_last(self) -> Tensor:
-        tokens = torch.tensor([window[-1:] for window in self.windows], device=self.device)
-        return self.model(tokens, cache=self.cache)[:, -1]
+        last = torch.tensor([window[-1] for window in self.windows], device=self.device)
+        if self.stepper is not None:
+            return self.stepper.step(last, self.cache)
+        return self.model(last[:, None], cache=self.cache)[:, -1]
 
     def _read_windows(self) -> Tensor:
         """Read each window anew, shorter ones padded on the left; those beyond the context keep half of it."""

@@ -135,6 +135,8 @@ def attend_cached(query: Tensor, keys: Tensor, values: Tensor, cache: KVCache) -
     grouped = query.shape[1] != keys.shape[1]
     if new == 1 and cache.padding is None:
         return functional.scaled_dot_product_attention(query, keys, values, enable_gqa=grouped)
+    if new == filled and cache.padding is None:  # a first reading: the kernel's own causal mask, none in memory
+        return functional.scaled_dot_product_attention(query, keys, values, is_causal=True, enable_gqa=grouped)
     positions = torch.arange(filled, device=query.device)
     visible = positions <= positions[filled - new :].unsqueeze(-1)  # (T, S)
     if cache.padding is not None:
