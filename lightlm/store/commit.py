@@ -21,6 +21,7 @@ from lightlm.store.disk import (
     explain_refusals,
     explain_writer,
     hash_file,
+    list_tree,
     make_folder,
     sync_folder,
     sync_written,
@@ -54,7 +55,9 @@ def commit_folder(folder: Path, kind: str, write: Callable[[Path], Mapping[str, 
     Raises:
         StoreError: the disk refused; nothing is left under `folder`. What else `write` raises goes through.
     """
-    if folder.exists():
+    with explain_refusals(folder):
+        is_there = folder.exists()
+    if is_there:
         return _adopt(folder, kind)
     with explain_refusals(folder):
         make_folder(folder.parent)
@@ -93,12 +96,26 @@ def open_commit(folder: Path, kind: str | None = None, *, verify: bool = True) -
     if kind is not None and found != kind:
         raise StoreError(f"{folder} holds a {found}, wanted a {kind}")
     for name, described in files.items():
-        path = _confine(folder, name)
+        with _explain_damage(folder, folder / name):
+            path = _confine(folder, name)
         if verify:
             _verify(folder, path, described)
     if verify:
-        _refuse_strangers(folder, files)
+        with _explain_damage(folder, folder):
+            _refuse_strangers(folder, files)
     return Commit(folder, found, meta, _digest(files))
+
+
+def find_commit(folder: Path, kind: str) -> Commit | None:
+    """Return a committed folder, verified (see open_commit); None where nothing has its name.
+
+    Raises:
+        StoreError: it cannot be read at present.
+        CorruptError: it is damaged.
+    """
+    with _explain_damage(folder, folder):
+        is_there = folder.exists()
+    return open_commit(folder, kind) if is_there else None
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -157,7 +174,7 @@ def _adopt(folder: Path, kind: str) -> Commit:
 def _seal(scratch: Path, kind: str, meta: Mapping[str, Any]) -> dict[str, Any]:
     """Make all of `scratch` durable, its manifest last; return the manifest as a reader will see it."""
     files, folders = {}, [scratch]
-    for path in sorted(scratch.rglob("*")):
+    for path in list_tree(scratch):
         if path.is_symlink():
             raise StoreError(f"{path} is a symbolic link; a commit holds files of its own, so copy what it points to")
         if path.is_dir():
@@ -178,9 +195,9 @@ def _seal(scratch: Path, kind: str, meta: Mapping[str, Any]) -> dict[str, Any]:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest, its own digest and its types checked."""
     path = folder / MANIFEST
-    if not folder.exists():
-        raise StoreError(f"there is no {folder}")
     with _explain_damage(folder, path):
+        if not folder.exists():
+            raise StoreError(f"there is no {folder}")
         content = path.read_bytes()
     try:
         manifest = json.loads(content)
@@ -238,7 +255,7 @@ def _refuse_strangers(folder: Path, files: Mapping[str, Any]) -> None:
 
     Hidden ones are let be: file managers and network disks leave their own.
     """
-    for path in folder.rglob("*"):
+    for path in list_tree(folder):
         name = path.relative_to(folder).as_posix()
         if path.name.startswith(".") or name == MANIFEST or name in files or (path.is_dir() and not path.is_symlink()):
             continue

@@ -82,6 +82,20 @@ def sync_written(path: Path) -> None:
         sync_file(file.fileno())
 
 
+def list_tree(folder: Path) -> list[Path]:
+    """Return all paths below `folder`, sorted; links are listed and not followed.
+
+    Raises:
+        OSError: a folder cannot be listed. Path.rglob passes over that in silence (Python 3.13), and a file with it.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    walk = os.walk(folder, onerror=fail)
+    return sorted(Path(parent, name) for parent, folders, files in walk for name in (*folders, *files))
+
+
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     digest = hashlib.sha256()

@@ -65,11 +65,15 @@ class Journal:
                 sync_file(self._handle)
 
     def close(self) -> None:
-        """Close the file; the records stay."""
-        with self._lock:
+        """Close the file; the records stay.
+
+        Raises:
+            StoreError: the disk refused what it had taken before (network disks do); those not durable may be lost.
+        """
+        with self._lock, explain_refusals(self.path):
             if self._handle is not None:
-                os.close(self._handle)
-                self._handle = None
+                handle, self._handle = self._handle, None
+                os.close(handle)
 
 
 def frame(record: Mapping[str, Any]) -> bytes:

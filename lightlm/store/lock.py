@@ -44,7 +44,8 @@ def hold_lock(path: Path, *, wait: bool = True, report: Callable[[str], None] = 
             os.write(handle, f"{os.getpid()}\n".encode())
         yield
     finally:
-        os.close(handle)
+        with suppress(OSError):
+            os.close(handle)
 
 
 def try_lock(handle: int) -> bool:

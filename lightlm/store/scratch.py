@@ -10,7 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lightlm.store.disk import explain_refusals
@@ -40,7 +40,8 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if handle is not None:
-            os.close(handle)
+            with suppress(OSError):
+                os.close(handle)
 
 
 def name_temporary(parent: Path) -> Path:

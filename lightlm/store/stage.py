@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightlm.errors import CorruptError
-from lightlm.store.commit import SCHEMA, Commit, commit_folder, open_commit
+from lightlm.store.commit import SCHEMA, commit_folder, find_commit
 from lightlm.store.disk import explain_refusals, make_folder
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock, ignore
@@ -53,7 +53,7 @@ def open_stage(
     folder = _stage_folder(kind, name)
     with hold_lock(folder.parent / f".{name}.lock", report=report):
         try:
-            found = _open(folder, kind)
+            found = find_commit(folder, kind)
         except CorruptError as error:
             aside = _set_aside(folder, kind)
             report(f"{error}; set aside as {aside} and made anew")
@@ -72,7 +72,7 @@ def find_stage(kind: str, key: Mapping[str, Any]) -> Stage | None:
     """
     name = fingerprint(kind, key)
     try:
-        found = _open(_stage_folder(kind, name), kind)
+        found = find_commit(_stage_folder(kind, name), kind)
     except CorruptError:
         return None
     return None if found is None else Stage(found.folder, name, found.meta, reused=True)
@@ -80,10 +80,6 @@ def find_stage(kind: str, key: Mapping[str, Any]) -> Stage | None:
 
 def _stage_folder(kind: str, name: str) -> Path:
     return find_home() / "store" / kind / name
-
-
-def _open(folder: Path, kind: str) -> Commit | None:
-    return open_commit(folder, kind) if folder.exists() else None
 
 
 def _set_aside(folder: Path, kind: str) -> Path:
