@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
+SCORE = "evaluation/bits_per_byte"
+"""The metric that holds a run's final score."""
+
 CODE = Path(__file__).with_name("pyfunc_model.py")
 
 
@@ -154,10 +157,15 @@ def _log_model(client: "MlflowClient", run_id: str, request: RegistrationRequest
             model_type="language-model",
             params=request.params,
         )
-    # On the page of the model and its versions; the run has the same number without a model.
-    client.log_metric(run_id, "evaluation/bits_per_byte", request.bits_per_byte, model_id=info.model_id)
+    _link_score(client, run_id, info.model_id)
     describe_family(client, request.model_name)
     return str(info.registered_model_version)
+
+
+def _link_score(client: "MlflowClient", run_id: str, model_id: str) -> None:
+    """Show the run's score on the page of the model too: the same point of the run's chart, not a second one."""
+    for score in client.get_metric_history(run_id, SCORE)[-1:]:
+        client.log_metric(run_id, score.key, score.value, score.timestamp, score.step, model_id=model_id)
 
 
 def describe_family(client: "MlflowClient", name: str) -> None:
