@@ -1,6 +1,6 @@
 """What attackers send to the two servers: no password, foreign names, foreign pages, and published exploits.
 
-Each is answered 4xx or the launch profile has a hole. Sources: RELIABILITY E5 and E8; the CVE texts named there.
+Each is refused, or the launch profile has a hole. Sources: RELIABILITY E5 and E8; the CVE texts named there.
 """
 
 from dataclasses import dataclass, field

@@ -12,6 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from .conftest import CommandLine, Ended
+from .conftest import LIGHTLM, CommandLine, Ended
 from .probes import MLFLOW_PROBES, PREFECT_PROBES, Probe
 
 PREFECT = Path(sys.executable).with_name("prefect")
@@ -125,14 +126,27 @@ def test_a_second_up_starts_nothing_anew(service: Up) -> None:
     assert service.record() == before
 
 
-def test_print_env_points_a_client_at_the_deployed_flows(service: Up) -> None:
+def run(service: Up, program: Path, *words: str) -> str:
+    """Return what a command prints in a shell that --print-env has pointed at the service."""
     environment = service.exports | {"HOME": str(service.lightlm.folder), "COLUMNS": "200"}
-    command = [str(PREFECT), "deployment", "run", "train-flow", "--param", "hours=0.1", "--start-in", "10 days"]
-    done = subprocess.run(
-        command, env=environment, cwd=service.lightlm.folder, capture_output=True, text=True, check=False
-    )
+    command = [str(program), *words]
+    folder = service.lightlm.folder
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "train-flow/train-flow" in done.stdout
+    return done.stdout
+
+
+def test_a_schedule_makes_runs(service: Up) -> None:
+    said = run(service, LIGHTLM, "schedule", "train-flow", "--cron", "0 5 1 1 *", "--hours", "0.25")
+    assert "0 5 1 1 * UTC, on, hours=0.25 (lightlm)" in said.splitlines()
+    deadline = time.monotonic() + 240
+    while True:
+        runs = json.loads(run(service, PREFECT, "flow-run", "ls", "--state-type", "SCHEDULED", "-o", "json"))
+        if any(found["auto_scheduled"] for found in runs):
+            break
+        assert time.monotonic() < deadline, (service.lightlm.home / "service" / "prefect.log").read_text()[-2000:]
+        time.sleep(2)
+    assert "(lightlm)" not in run(service, LIGHTLM, "schedule", "train-flow", "--off")
 
 
 def ask(service: Up, probe: Probe) -> tuple[int, bytes]:
@@ -159,7 +173,8 @@ def ask(service: Up, probe: Probe) -> tuple[int, bytes]:
 
 def refuses(service: Up, probe: Probe) -> bool:
     status, body = ask(service, probe)
-    return 400 <= status < 500 and b"root:x:0" not in body
+    # Not only 4xx: MLflow 3.17.2 fails with 500 over a bearer token, which lets nobody in either.
+    return status >= 400 and b"root:x:0" not in body and b'"experiments"' not in body
 
 
 @pytest.mark.parametrize("server", ["prefect", "mlflow"])

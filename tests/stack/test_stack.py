@@ -89,8 +89,8 @@ def wait_for_training(stack: Stack, run_id: str) -> None:
 
 def find_flow_process(stack: Stack) -> psutil.Process:
     """Return the process that runs the flow: the worker's child."""
-    worker = psutil.Process(stack.processes["worker"].pid)
-    return next(child for child in worker.children() if "flow" in " ".join(child.cmdline()))
+    (process,) = psutil.Process(stack.processes["worker"].pid).children()
+    return process
 
 
 def list_versions(stack: Stack) -> list[dict[str, Any]]:
