@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # In this order, whatever -j says: the last line of `make check` is the tests' closing line.
 .NOTPARALLEL:
-.PHONY: help setup train test test-faults check lint types imports format clean
+.PHONY: help setup train test test-faults stack audit check lint types imports format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,14 @@ test: setup ## Run the tests
 # Twenty minutes on two cores; the seed is printed, FAULTS_SEED=... draws the same faults again.
 test-faults: setup ## Kill, fill, corrupt and cut off: everything that must not lose a run (up to 20 minutes)
 	@$(PYTHON) -m pytest tests/faults -m faults $(ARGS)
+
+# Three minutes on two idle cores. Wants PostgreSQL's programs: apt-get install postgresql.
+stack: setup ## Run docker-compose.yml's commands on PostgreSQL: train, generate, cancel, kill (3 to 6 minutes)
+	@$(PYTHON) -m pytest tests/stack -m stack -s $(ARGS)
+
+# --strict: a pin that the advisories cannot be asked about is a failure, not a silent pass. Asks pypi.org.
+audit: setup ## Ask whether a pinned package has a known vulnerability (pip-audit; needs the network)
+	@$(PYTHON) -m pip_audit --requirement constraints.txt --no-deps --disable-pip --strict $(ARGS)
 
 lint: setup ## Look for mistakes and untidy code (ruff)
 	@$(PYTHON) -m ruff check $(CODE)
