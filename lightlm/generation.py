@@ -18,7 +18,7 @@ from lightlm.data.tokenizer import Tokenizer, load_tokenizer
 from lightlm.errors import PromptError
 from lightlm.model.attention import KVCache
 from lightlm.model.hugging_face import load_model
-from lightlm.model.packed import PackedStepper, can_step
+from lightlm.model.packed import CACHE_DTYPE, PackedStepper, can_step
 from lightlm.model.transformer import Transformer
 from lightlm.params import GenerationParams, describe_validation
 
@@ -77,7 +77,7 @@ def load_generator(folder: Path, device: str = "cpu") -> "Generator":
 
 
 class Generator:
-    """Continues texts with one model, in the model's compute dtype."""
+    """Continues texts with one model, in the model's compute dtype, with the weights that it has at the first text."""
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
         self.model = store_in_compute_dtype(model)
@@ -153,7 +153,6 @@ class Generator:
         finally:
             self.model.train(was_training)
 
-
     def _find_stepper(self, batch_size: int, sampling: SamplingConfig) -> PackedStepper | None:
         """Return packed weights for texts of this batch size; None where packing costs more than it gives.
 
@@ -189,7 +188,7 @@ class Decoder:
             model.config,
             len(prompts),
             min(self.context_length, max(map(len, prompts)) + sampling.max_new_tokens),
-            dtype=model.compute_dtype,
+            dtype=model.compute_dtype if stepper is None else CACHE_DTYPE,
             device=self.device,
         )
         self.random = torch.Generator()

@@ -131,6 +131,8 @@ def attend_by_matmul(query: Tensor, key: Tensor, value: Tensor, dropout: float =
 
 def attend_cached(query: Tensor, keys: Tensor, values: Tensor, cache: KVCache) -> Tensor:
     """Return attention of T new positions over all filled ones, (B, H, T, D), padding left out."""
+    if query.dtype != keys.dtype:  # a cache in fp32, see PackedStepper
+        return attend_cached(query.to(keys.dtype), keys, values, cache).to(query.dtype)
     new, filled = query.shape[2], keys.shape[2]
     grouped = query.shape[1] != keys.shape[1]
     if new == 1 and cache.padding is None:

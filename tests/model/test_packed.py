@@ -1,0 +1,78 @@
+"""Tests of packed one-token steps: the logits are the model's, with and without padding, grouped heads or not."""
+
+import pytest
+import torch
+
+from lightlm.model import packed
+from lightlm.model.attention import KVCache
+from lightlm.model.config import ModelConfig
+from lightlm.model.packed import PackedStepper, can_step, pack
+from lightlm.model.transformer import Transformer
+
+
+def build(dtype: torch.dtype = torch.float32, **change: object) -> Transformer:
+    values = {"vocab_size": 257, "num_layers": 3, "model_dim": 32, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
+    model = Transformer(ModelConfig.model_validate(values | {"ffn_dim": 48, "context_length": 32} | change))
+    draw = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=draw) * 0.4)
+    model.to(dtype).compute_dtype = dtype
+    return model.eval()
+
+
+def fill(model: Transformer, padding: list[int] | None = None) -> KVCache:
+    pad = None if padding is None else torch.tensor(padding)
+    cache = KVCache.allocate(model.config, 2, 20, dtype=torch.float32, padding=pad)
+    tokens = torch.randint(0, 257, (2, 6), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        model.encode(tokens, cache)
+    return cache
+
+
+@pytest.mark.parametrize("padding", [None, [0, 4]], ids=["no padding", "padding"])
+@pytest.mark.parametrize("num_kv_heads", [2, 4])
+def test_packed_steps_give_the_models_logits(padding: list[int] | None, num_kv_heads: int) -> None:
+    model = build(num_kv_heads=num_kv_heads)
+    stepper, mine, theirs = PackedStepper(model, 2), fill(model, padding), fill(model, padding)
+    for step in range(10):
+        tokens = torch.tensor([step * 7 % 97, step * 5 % 97])
+        with torch.no_grad():
+            wanted = model(tokens[:, None], cache=theirs)[:, -1]
+        torch.testing.assert_close(stepper.step(tokens, mine), wanted, atol=2e-4, rtol=1e-4)
+    assert mine.length == theirs.length == 16
+    torch.testing.assert_close(mine.keys[2][:, :, :16], theirs.keys[2][:, :, :16], atol=2e-4, rtol=1e-4)
+
+
+def test_packed_steps_in_bfloat16_are_as_near_to_fp32_as_the_models() -> None:
+    exact, model = build(), build(torch.bfloat16)
+    tokens = torch.tensor([5, 9])
+    logits = PackedStepper(model, 2).step(tokens, fill(model))
+    with torch.no_grad():
+        wanted = exact(tokens[:, None], cache=fill(exact))[:, -1]
+        plain = model(tokens[:, None], cache=fill(model))[:, -1]
+    assert (logits - wanted).abs().mean() <= 1.5 * (plain - wanted).abs().mean()
+
+
+def test_without_packing_the_plain_products_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build()
+    packed_logits = PackedStepper(model, 2).step(torch.tensor([1, 2]), fill(model))
+    monkeypatch.setattr(packed, "PACKED_DTYPES", ())
+    packed.is_packing_available.cache_clear()
+    try:
+        assert pack(model.unembedding, 1) is None
+        plain = PackedStepper(model, 2).step(torch.tensor([1, 2]), fill(model))
+    finally:
+        packed.is_packing_available.cache_clear()
+    torch.testing.assert_close(plain, packed_logits, atol=2e-4, rtol=1e-4)
+
+
+def test_only_dense_models_in_their_compute_dtype_are_packed() -> None:
+    model = build()
+    assert can_step(model)
+    model.compute_dtype = torch.bfloat16
+    assert not can_step(model)
+    mixture = Transformer(
+        model.config.model_copy(update={"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 16})
+    )
+    assert not can_step(mixture)
