@@ -50,6 +50,13 @@ class Launch:
     worker: Worker | None = None
     is_quiet: bool = False
     is_fresh: bool = False
+    progress: Progress | None = None
+
+
+def confirm_stop() -> bool:
+    """Return whether a Ctrl-C is meant, as the person at the panel says; True where there is no panel."""
+    launch = LAUNCH.get()
+    return launch is None or launch.progress is None or launch.progress.confirm_stop()
 
 
 LAUNCH: ContextVar[Launch | None] = ContextVar("launch", default=None)
@@ -99,6 +106,7 @@ class Session:
     def draw_plan(self, plan: Plan) -> None:
         """Print the plan, its runners-up and its reasons."""
         self.draw(draw_plan(plan, self.progress.console))
+        self.progress.follow(plan)
 
 
 def worker_environment(home: Path) -> dict[str, str]:
@@ -146,6 +154,7 @@ def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator
             progress=Progress(run.ledger, quiet=launch.is_quiet),
             run=run,
         )
+        launch.progress = session.progress
         status, reason = "FAILED", ""
         try:
             with session.progress:

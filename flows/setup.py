@@ -258,7 +258,7 @@ def train_choices(dialogue: Dialogue, params: Params) -> None:
     """Train with a session's params, within the hours from now on, and show what it reached."""
     from flows.commands.training import run_training
     from flows.options import check_sources
-    from flows.session import Launch
+    from flows.session import Launch, confirm_stop
     from flows.stopping import end_in_order
     from flows.summary import show_summary
 
@@ -267,7 +267,7 @@ def train_choices(dialogue: Dialogue, params: Params) -> None:
     dialogue.say()
     dialogue.say(f"The same without menus: {command}", "dim")
     check_sources(params)
-    with end_in_order():
+    with end_in_order(confirm_stop):
         try:
             summary = run_training(params, None, "base", overrides, Launch(time.monotonic()))
         except Interrupted:

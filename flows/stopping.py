@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -12,20 +12,31 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @contextmanager
-def end_in_order() -> Iterator[None]:
+def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Turn the first of SIGINT, SIGTERM and SIGHUP into an exception in this thread; the second ends the process.
 
-    Only in the main thread. Children whose pipe closes then end by themselves.
+    Only in the main thread. Children whose pipe closes then end by themselves. A Ctrl-C counts once `confirm` says so;
+    another one while it asks is a yes.
 
     Raises:
         Interrupted: Ctrl-C.
         Terminated: another signal.
     """
     received: list[int] = []
+    asking: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
         if received:
             os._exit(128 + number)
+        if number == signal.SIGINT and not asking:
+            asking.append(number)
+            try:
+                if not confirm():
+                    return
+            finally:
+                asking.clear()
+        if received:  # a signal that came while it asked is on its way
+            return
         received.append(number)
         # No Exception: libraries that are asked to go on after an error must not swallow it.
         raise KeyboardInterrupt

@@ -79,10 +79,10 @@ def train(
     overrides = collect_overrides(assignments, dataset_config, text_column, offline)
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_sources(params)
-    from flows.session import Launch
+    from flows.session import Launch, confirm_stop
     from flows.stopping import end_in_order
 
-    with end_in_order():
+    with end_in_order(confirm_stop):
         summary = run_training(params, dataset, preset, overrides, Launch(started_at, is_quiet=quiet, is_fresh=fresh))
     if as_json:
         print_json(summary.model_dump(mode="json"))

@@ -4,19 +4,17 @@ Owns what is shown and how often, on standard error alone; standard output belon
 learns everything from stage names, events and the ledger's clock, and decides nothing.
 """
 
-from collections import deque
+import sys
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.panel import Panel
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from lightlm.budget.ledger import Ledger
-from lightlm.console.quantities import say_count, say_seconds
+from lightlm.budget.plan import Plan
+from lightlm.console.numbers import TrainingNumbers as TrainingNumbers
+from lightlm.console.panel import BudgetClock, MemoryMeter, describe_plan, draw_panel
 from lightlm.console.terminal import draw_text, is_live, open_console
 from lightlm.training.events import (
     Checkpointed,
@@ -34,62 +32,11 @@ LINE_SECONDS = 5.0
 """Between two plain lines about steps: a 72-second run gets about ten."""
 
 DRAWINGS_A_SECOND = 4
-"""Of the live panel; it costs about 1 ms each, on a core that also trains."""
+"""Of the live panel; it costs about 5 ms each, on a core that also trains."""
 
-STEPS_SHOWN = 20
-"""Steps that the shown loss and speed are means over: one step's loss jumps too much to read."""
-
-SAMPLE_LINES = 3
 KIND_COLUMNS = 8
 
-
-class TrainingNumbers:
-    """The latest of what the events say, smoothed over the last steps."""
-
-    def __init__(self) -> None:
-        self.step = 0
-        self.total_tokens = 0
-        self.progress = 0.0
-        self.bits_per_byte: float | None = None
-        self.sample: Sampled | None = None
-        self._recent: deque[StepDone] = deque(maxlen=STEPS_SHOWN)
-
-    def take(self, event: Event) -> None:
-        """Learn from an event."""
-        self.step = max(self.step, event.step)
-        self.progress = max(self.progress, event.progress)
-        if isinstance(event, StepDone):
-            self.total_tokens = event.total_tokens
-            self._recent.append(event)
-        elif isinstance(event, Validated):
-            self.bits_per_byte = event.bits_per_byte
-        elif isinstance(event, Sampled):
-            self.sample = event
-
-    @property
-    def loss(self) -> float | None:
-        """Nats a token, the mean of the last steps; None before the first."""
-        losses = [step.loss for step in self._recent]
-        return sum(losses) / len(losses) if losses else None
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Tokens a second over the last steps; None before the first."""
-        seconds = sum(step.seconds for step in self._recent)
-        return sum(step.batch_tokens for step in self._recent) / seconds if seconds > 0 else None
-
-    def describe(self) -> list[str]:
-        """Return what is known, a phrase each."""
-        phrases = [f"step {self.step:,}"] if self.step else []
-        if self.loss is not None:
-            phrases.append(f"loss {self.loss:.3f}")
-        if self.bits_per_byte is not None:
-            phrases.append(f"{self.bits_per_byte:.3f} bits per byte")
-        if self.tokens_per_second is not None:
-            phrases.append(f"{self.tokens_per_second:,.0f} tokens/s")
-        if self.total_tokens:
-            phrases.append(f"{say_count(self.total_tokens)} tokens")
-        return phrases
+STOP_QUESTION = "Stop here? What is reached is kept, and the same command goes on. (y/n) "
 
 
 class Progress:
@@ -98,11 +45,13 @@ class Progress:
     With `is_quiet` it shows nothing. Its methods never raise because nobody reads any more.
     """
 
-    def __init__(self, ledger: Ledger, *, console: Console | None = None, quiet: bool = False) -> None:
+    def __init__(self, ledger: BudgetClock, *, console: Console | None = None, quiet: bool = False) -> None:
         self.ledger = ledger
         self.console = console or open_console()
         self.numbers = TrainingNumbers()
         self.stage = ""
+        self.plan: Plan | None = None
+        self._memory = MemoryMeter()
         self._last_line = -LINE_SECONDS
         self.is_quiet = quiet
         self._live: Live | None = None
@@ -131,6 +80,10 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    def follow(self, plan: Plan) -> None:
+        """Know what the run was planned to reach: the forecast, and what the speed is a share of."""
+        self.plan = plan
+
     def enter_stage(self, name: str) -> None:
         """Say that a stage begins, in the words of a person: "Preparing the tokenizer"."""
         self.stage = name
@@ -147,7 +100,7 @@ class Progress:
             now = self.ledger.elapsed_seconds
             if not self._live and now - self._last_line >= LINE_SECONDS:
                 self._last_line = now
-                self._print("train", f"{event.progress:4.0%}  {', '.join(self.numbers.describe())}")
+                self._print("train", f"{event.progress:4.0%}  {', '.join(self._describe())}")
         elif isinstance(event, Validated):
             self._print("score", f"step {event.step:,}: {event.bits_per_byte:.3f} bits per byte held out")
         elif isinstance(event, Sampled):
@@ -165,27 +118,26 @@ class Progress:
         elif isinstance(event, Checkpointed) and not self._live:
             self._print("saved", f"checkpoint of step {event.step:,}")
 
+    def _describe(self) -> list[str]:
+        return self.numbers.describe() + describe_plan(self.numbers, self.plan)
+
     def draw(self) -> RenderableType:
         """Return the panel as it stands."""
-        budget, elapsed = self.ledger.budget_seconds, self.ledger.elapsed_seconds
-        bar = Table.grid(padding=(0, 1), expand=True)
-        bar.add_column(ratio=1)
-        bar.add_column(no_wrap=True, justify="right")
-        bar.add_row(
-            ProgressBar(total=budget, completed=min(elapsed, budget)),
-            f"{say_seconds(elapsed)} of {say_seconds(budget)}, {say_seconds(self.ledger.remaining_seconds)} left",
-        )
-        lines: list[RenderableType] = [bar, draw_text(self.stage, "bold")]
-        if phrases := self.numbers.describe():
-            lines.append(Text("   ".join(phrases), no_wrap=True, overflow="ellipsis"))
-        if self.numbers.sample:
-            lines.append(self._draw_sample(self.numbers.sample))
-        return Panel(Group(*lines), title="lightlm", title_align="left", border_style="dim")
+        return draw_panel(self.ledger, self.stage, self.numbers, self.plan, self._memory.read(), self.console)
 
-    def _draw_sample(self, sample: Sampled) -> Text:
-        width = max(20, self.console.width - 6) * SAMPLE_LINES
-        words = " ".join(f"{sample.prompt}{sample.text}".split())
-        return draw_text(words if len(words) <= width else f"{words[: width - 3]}...", "italic dim")
+    def confirm_stop(self) -> bool:
+        """Return whether a person wants the run to stop, asked in the panel's place; True where nobody can be asked.
+
+        What computes goes on meanwhile.
+        """
+        if self._live is None or not sys.stdin.isatty():
+            return True
+        self._live.stop()
+        try:
+            self.console.print(draw_text(STOP_QUESTION), end="")
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        finally:
+            self._live.start()
 
     def _print(self, kind: str, message: str) -> None:
         if self.is_quiet:
