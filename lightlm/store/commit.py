@@ -187,7 +187,7 @@ def _seal(scratch: Path, kind: str, meta: Mapping[str, Any]) -> dict[str, Any]:
         sync_folder(folder)
     manifest = {"schema": SCHEMA, "kind": kind, "meta": json.loads(json.dumps(meta)), "files": files}
     manifest["sha256"] = _seal_digest(manifest)
-    write_and_sync(scratch / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
+    write_and_sync(scratch / MANIFEST, _render(manifest))
     sync_folder(scratch)
     return manifest
 
@@ -207,6 +207,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise CorruptError(f"{path} is no manifest ({error}); {_remedy(folder)}") from None
     if wanted is None and schema != SCHEMA:
         raise StoreError(f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})")
+    if content != _render(manifest | {"sha256": wanted}):
+        raise CorruptError(f"{path} is not as it was written; {_remedy(folder)}")
     actual = _seal_digest(manifest)
     if actual != wanted:
         raise CorruptError(f"{path} has SHA-256 {actual[:16]}..., it says {str(wanted)[:16]}...; {_remedy(folder)}")
@@ -271,6 +273,11 @@ def _confine(folder: Path, name: str) -> Path:
 
 def _remedy(folder: Path) -> str:
     return f"remove {folder} and run the same command again, which makes it anew"
+
+
+def _render(manifest: Mapping[str, Any]) -> bytes:
+    """Return the only bytes that a manifest can have."""
+    return json.dumps(manifest, indent=1, sort_keys=True).encode()
 
 
 def _seal_digest(manifest: Mapping[str, Any]) -> str:

@@ -12,6 +12,9 @@ from lightlm.store.disk import explain_refusals, make_folder
 RETRY_SECONDS = 0.1
 """Between two tries; a waiter takes over this soon after the holder's death."""
 
+REPORT_SECONDS = 10.0
+"""Between two words to whoever waits."""
+
 
 def ignore(message: str) -> None:
     """Take a message and say nothing."""
@@ -33,11 +36,15 @@ def hold_lock(path: Path, *, wait: bool = True, report: Callable[[str], None] = 
             is_ours = try_lock(handle)
         if not is_ours and not wait:
             raise BusyError(f"process {_read_holder(handle)} holds {path}; wait for it to end, or stop it")
+        began = told = time.monotonic()
         if not is_ours:
             report(f"waiting for process {_read_holder(handle)}, which is making the same thing")
         while not is_ours:
             time.sleep(RETRY_SECONDS)
             is_ours = try_lock(handle)
+            if not is_ours and time.monotonic() - told >= REPORT_SECONDS:
+                told = time.monotonic()
+                report(f"still waiting for process {_read_holder(handle)}, for {told - began:.0f} s now")
         # The number is for the message only: a full disk takes no lock away.
         with suppress(OSError):
             os.ftruncate(handle, 0)

@@ -94,7 +94,7 @@ def forge(folder: Path, change: Callable[[dict[str, Any]], object], *, seal: boo
     if seal:
         said = {name: value for name, value in manifest.items() if name != "sha256"}
         manifest["sha256"] = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "inner/../../outside", "a\0b"])
@@ -144,6 +144,13 @@ def test_a_file_that_the_manifest_does_not_name_is_refused_and_a_hidden_one_is_n
     (folder / "inner" / "adapter_config.json").write_text("{}")
     with pytest.raises(CorruptError, match=r"adapter_config\.json is not in its manifest"):
         open_commit(folder, "sample")
+
+
+def test_a_manifest_with_the_same_content_in_other_bytes_is_refused(tmp_path: Path) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes() + b"\n")
+    with pytest.raises(CorruptError, match="not as it was written"):
+        open_commit(folder)
 
 
 def test_a_writer_that_leaves_a_link_is_refused(tmp_path: Path) -> None:

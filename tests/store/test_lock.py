@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightlm.errors import BusyError
+from lightlm.store import lock
 from lightlm.store.lock import hold_lock
 
 HOLD = """
@@ -59,3 +60,19 @@ def test_a_waiter_is_told_and_takes_over(tmp_path: Path) -> None:
     holder.wait()
     assert len(said) == 1
     assert str(holder.pid) in said[0]
+
+
+def test_a_waiter_is_told_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "REPORT_SECONDS", 0.0)
+    holder = start_holder(tmp_path / "lock")
+    said: list[str] = []
+
+    def report(message: str) -> None:
+        said.append(message)
+        if len(said) == 3:
+            holder.kill()
+
+    with hold_lock(tmp_path / "lock", report=report):
+        pass
+    holder.wait()
+    assert said[1].startswith(f"still waiting for process {holder.pid}, for ")

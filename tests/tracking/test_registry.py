@@ -155,7 +155,8 @@ def test_a_changed_file_in_the_store_is_not_opened(
 def seal(table: dict[str, Any]) -> str:
     """Return a manifest with the digest that somebody would give it who knows how it is made."""
     said = {key: value for key, value in table.items() if key != "sha256"}
-    return json.dumps(said | {"sha256": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()})
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return json.dumps(said | {"sha256": digest}, indent=1, sort_keys=True)
 
 
 def test_a_changed_file_with_a_manifest_to_match_is_not_opened(

@@ -1,0 +1,159 @@
+"""A thousand mutations of each kind of file that the store keeps: all are refused before anybody parses a byte."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import tokenizers
+
+from lightlm.data.shards import open_shards, tokenize_subset
+from lightlm.data.subset import materialize_subset, open_subset
+from lightlm.data.tokenizer import prepare_tokenizer
+from lightlm.errors import StoreError
+from lightlm.model.config import ModelConfig
+from lightlm.model.hugging_face import export_model, load_model
+from lightlm.params import load_params
+from lightlm.store.commit import commit_folder, open_commit
+from lightlm.store.journal import Journal, read_journal
+from lightlm.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from lightlm.training.config import TrainerConfig
+from lightlm.training.device import build_model
+from lightlm.training.optimizer import Optimizer
+
+MUTATIONS = 1000
+BLOCK = 512
+
+Open = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Path, Open]]]:
+    """Make one of each kind by the real code; return the folder of each, and what opens it."""
+    root = tmp_path_factory.mktemp("kept")
+    lines = [f"{n} little birds sat on {n + 1} old walls; {n % 3} flew away, and the rest sang." for n in range(80)]
+    (root / "lines.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIGHTLM_HOME", str(root / "home"))
+        params = load_params(overrides={"dataset.validation_fraction": 0.2}, dataset=str(root / "lines.jsonl"))
+        subset = materialize_subset(params.dataset)
+        tokenizer = prepare_tokenizer(params.tokenizer, subset, [280])
+        shards = tokenize_subset(subset, tokenizer)
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, num_layers=1, model_dim=16, num_heads=2, num_kv_heads=1, head_dim=8,
+        ffn_dim=32, context_length=16,
+    )  # fmt: skip
+    trainer = TrainerConfig(batch_tokens=64, micro_batch_size=4)
+    model = build_model(config, trainer)
+    optimizer = Optimizer(model, trainer)
+    checkpoint = save_checkpoint(root / "checkpoints", model, optimizer, TrainingState(step=7))
+
+    def write(folder: Path) -> dict[str, object]:
+        export_model(model, tokenizer.folder, folder)
+        return {"step": 7}
+
+    registered = commit_folder(root / "model", "model", write).folder
+    yield {
+        "checkpoint": (checkpoint, lambda folder: load_checkpoint(folder, model, optimizer)),
+        "shards": (shards.folder, open_shards),
+        "subset": (subset.folder, open_subset),
+        "tokenizer": (tokenizer.folder, lambda folder: tokenizers.Tokenizer.from_file(str(read(folder, "tokenizers")))),
+        "registered model": (registered, lambda folder: load_model(open_commit(folder, "model").folder)),
+    }
+
+
+def read(folder: Path, kind: str) -> Path:
+    """Return the tokenizer's file of a stage that verifies."""
+    return open_commit(folder, kind).folder / "tokenizer.json"
+
+
+def mutate(folder: Path, rng: random.Random) -> str:
+    """Damage one file of a folder; return what was done."""
+    path = rng.choice(sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size))
+    content = bytearray(path.read_bytes())
+    at = rng.randrange(len(content))
+    kind = rng.choice(("flip", "flip", "truncate", "zeros", "garbage", "longer", "swap", "empty", "gone", "other name"))
+    if kind == "flip":
+        content[at] ^= 1 << rng.randrange(8)
+    elif kind == "truncate":
+        del content[at:]
+    elif kind in ("zeros", "garbage"):
+        length = len(content[at : at + BLOCK])
+        content[at : at + BLOCK] = bytes(length) if kind == "zeros" else rng.randbytes(length)
+    elif kind == "longer":
+        content += rng.randbytes(rng.randrange(1, BLOCK))
+    elif kind == "swap":
+        content = content[at:] + content[:at]
+    elif kind == "empty":
+        content.clear()
+    if kind == "gone":
+        path.unlink()
+    elif kind == "other name":
+        path.rename(path.with_name("renamed"))
+    elif bytes(content) == path.read_bytes():
+        return mutate(folder, rng)
+    else:
+        path.write_bytes(bytes(content))
+    return f"{kind} in {path.name} at {at}"
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "shards", "subset", "tokenizer", "registered model"])
+def test_every_mutation_of_what_is_kept_is_refused_before_it_is_parsed(
+    kind: str,
+    kept: dict[str, tuple[Path, Open]],
+    tmp_path: Path,
+    draw: random.Random,
+    tell: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, open_it = kept[kind]
+    open_it(folder)
+    parsed: list[str] = []
+
+    def parse(*given: object, **named: object) -> None:
+        parsed.append(str(given))
+        raise AssertionError("a damaged file was parsed")
+
+    for place in ("safetensors.torch.load_file", "lightlm.training.checkpoint.load_file"):
+        monkeypatch.setattr(place, parse)
+    assert safetensors.torch.load_file is parse
+    accepted = []
+    for _ in range(MUTATIONS):
+        shutil.copytree(folder, tmp_path / "damaged")
+        what = mutate(tmp_path / "damaged", draw)
+        try:
+            open_it(tmp_path / "damaged")
+        except StoreError:
+            pass
+        else:
+            accepted.append(what)
+        shutil.rmtree(tmp_path / "damaged")
+    tell(f"{MUTATIONS} mutations, {len(accepted)} accepted, {len(parsed)} parsed")
+    assert accepted == []
+    assert parsed == []
+
+
+def test_no_mutation_of_a_journal_gives_a_record_that_nobody_wrote(
+    tmp_path: Path, draw: random.Random, tell: Callable[[str], None]
+) -> None:
+    folder = tmp_path / "kept"
+    journal = Journal(folder / "journal")
+    for number in range(60):
+        journal.append({"number": number, "text": "x" * draw.randrange(80)})
+    journal.close()
+    written = [record for record, _ in read_journal(folder / "journal")]
+    forged, lost, damaged = [], 0, 0
+    while damaged < MUTATIONS:
+        shutil.copytree(folder, tmp_path / "damaged")
+        what = mutate(tmp_path / "damaged", draw)
+        if (tmp_path / "damaged" / "journal").exists():
+            found = [record for record, _ in read_journal(tmp_path / "damaged" / "journal")]
+            damaged += 1
+            lost += len(written) - len(found)
+            forged += [what for record in found if record not in written]
+        shutil.rmtree(tmp_path / "damaged")
+    tell(f"{damaged} mutations of a file that is there, {len(forged)} records forged, {lost / damaged:.1f} of 60 lost")
+    assert forged == []
