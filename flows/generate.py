@@ -10,14 +10,18 @@ from flows.writing import CHAMPION, GeneratedText, check_request, reuse_text
 from flows.writing import open_version as open_registered
 from lightlm.tracking.registry import ModelVersion
 
-Prompt = Annotated[str, Field(min_length=1, description="The text to continue.")]
-Model = Annotated[str, Field(description="models:/NAME@ALIAS or models:/NAME/VERSION.")]
-Sampling = Annotated[dict[str, Any] | None, Field(description='Sampling values, as {"temperature": 0.7}.')]
+Prompt = Annotated[str, Field(min_length=1)]
 
 
 @flow(name="generate-flow", flow_run_name="generate-{model}", persist_result=False)
-def generate_flow(prompt: Prompt, model: Model = CHAMPION, sampling: Sampling = None) -> GeneratedText:
-    """Continue `prompt` with a registered model version."""
+def generate_flow(prompt: Prompt, model: str = CHAMPION, sampling: dict[str, Any] | None = None) -> GeneratedText:
+    """Continue `prompt` with a registered model version.
+
+    Args:
+        prompt: The text to continue.
+        model: The version, as models:/NAME@ALIAS or models:/NAME/VERSION.
+        sampling: Sampling values, as {"temperature": 0.7}; the same `seed` writes the same text.
+    """
     values = check_request(prompt, sampling or {})
     version = find_version(model)
     return write_text(version, prompt, values)

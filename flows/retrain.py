@@ -1,19 +1,18 @@
 """retrain-flow: a changed data set is learnt by a challenger, which becomes champion if it is shown to be better."""
 
 import time
-from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from prefect import flow, task
 from prefect.runtime import flow_run
-from pydantic import Field
 
 from flows.artifacts import FlowPage, open_page, show_logs
 from flows.champion import Champion, know_champion, score_champion
 from flows.learning import measure_hardness
 from flows.news import DatasetNews, read_news
 from flows.recording import run_tags
-from flows.session import LAUNCH, LOGGER, Launch, Session, open_session
+from flows.runs import name_run
+from flows.session import LAUNCH, LOGGER, Session, open_session
 from flows.summary import RetrainSummary
 from flows.train import (
     STORY,
@@ -21,7 +20,6 @@ from flows.train import (
     evaluate_model,
     materialize_subset,
     measure_matrix_rate,
-    name_run,
     plan_budget,
     prepare_tokenizer,
     register_model,
@@ -39,15 +37,11 @@ from lightlm.budget.probe import MachineRate, Probe
 from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.vocabulary import bytes_a_token_at, choose_vocab_sizes
 from lightlm.data.subset import TextSubset, check_dataset
-from lightlm.params import Params, load_params
+from lightlm.model.config import ModelConfig
+from lightlm.params import Hours, Params, load_params
 from lightlm.system import SystemReport
 from lightlm.tracking.page import Page
 from lightlm.tracking.registry import ModelVersion, download
-
-StartFrom = Annotated[
-    Literal["forecast", "scratch", "champion"],
-    Field(description="Where training starts: scratch, the champion's weights, or what is forecast to be better."),
-]
 
 
 def name_flow_run() -> str:
@@ -69,18 +63,24 @@ def name_retraining(params: Params) -> str:
 
 @flow(name="retrain-flow", flow_run_name=name_flow_run, persist_result=False)
 def retrain_flow(
-    hours: Annotated[
-        float | None, Field(gt=0, description="Wall clock of the whole run, in hours; empty: the preset's.")
-    ] = None,
-    dataset: Annotated[str | None, Field(description="Hub id, path, or python-docs; empty: the preset's.")] = None,
-    preset: Annotated[str, Field(description="params/NAME.yaml, laid over params/base.yaml.")] = "retrain",
-    overrides: Annotated[dict[str, Any] | None, Field(description='Single values, as {"model.num_layers": 4}.')] = None,
-    force: Annotated[bool, Field(description="Train although the data set is unchanged.")] = False,
-    start: StartFrom = "forecast",
+    hours: Hours | None = None,
+    dataset: str | None = None,
+    preset: str = "retrain",
+    overrides: dict[str, Any] | None = None,
+    force: bool = False,
+    start: Literal["forecast", "scratch", "champion"] = "forecast",
 ) -> RetrainSummary:
-    """Train a challenger if the data set has changed, and make it champion if it is shown to be better."""
-    launch = LAUNCH.get() or Launch()
-    launch = replace(launch, started_at=time.monotonic() if launch.started_at is None else launch.started_at)
+    """Train a challenger if the data set has changed, and make it champion if it is shown to be better.
+
+    Args:
+        hours: Wall clock of the whole run, in hours; empty: the preset's.
+        dataset: Hub id, path, or python-docs; empty: the preset's.
+        preset: The file params/NAME.yaml, laid over params/base.yaml.
+        overrides: Single values, as {"model.num_layers": 4}.
+        force: Train although the data set is unchanged.
+        start: Begin from scratch, from the champion's weights, or as the forecasts say.
+    """
+    started_at = time.monotonic()
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_dataset(params.dataset, params.model.context_length)
     show_logs()
@@ -92,19 +92,20 @@ def retrain_flow(
         page.markdown("champion-decision", Page("Nothing to do", [reason]).to_markdown(), "Why nothing was trained")
         page.close()
         return RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=reason)
-    LAUNCH.set(launch)
     with open_session(params, name_retraining(params), run_tags("lightlm retrain")) as session, open_page(session):
+        if LAUNCH.get() is None:  # else the clock runs since the process began
+            session.ledger.exclude(started_at - session.ledger.started_at)
         know_champion(session, champion_version)
         session.say(news.reason)
         system = check_system(session)
         machine = measure_matrix_rate(session, system)
         subset = materialize_subset(session, machine)
         champion = score_champion(session, subset, machine)
-        chosen = choose_where_to_start(session, start, champion, subset, machine, system)
+        choose_where_to_start(session, start, champion, subset, machine, system)
         tokenizer = prepare_tokenizer(session, subset, machine)
         shards = tokenize_subset(session, subset, tokenizer)
         plan = plan_budget(session, system, machine, subset, shards)
-        chosen = confirm_start(session, chosen, champion, plan)
+        plan = confirm_start(session, plan)
         trained = train_model(session, plan, tokenizer, shards)
         score = evaluate_model(session, plan, trained, shards)
         version = register_model(session, plan, trained, score, subset, system, champion)
@@ -113,7 +114,7 @@ def retrain_flow(
             is_retrained=True,
             news=news.model_dump(mode="json"),
             reason=run.promotion,
-            start=chosen.model_dump(mode="json"),
+            start=session.facts["start"].model_dump(mode="json"),
             comparison=None if session.facts["comparison"] is None else session.facts["comparison"].model_dump(),
             run=run,
         )
@@ -136,11 +137,19 @@ def choose_where_to_start(
 ) -> Start:
     """Return the start that is forecast to score better; the session's params then fix the champion's shape."""
     with session.stage("probe", "Choosing where to start"):
-        chosen = forecast_start(session, start, champion, subset, machine, system)
-        if chosen.version is not None and champion.version is not None and champion.model is not None:
-            folder = download(champion.version)
-            session.params = fix_shape(session.params, champion.model, str(folder))
-            session.facts |= {"start_folder": folder, "started_from": champion.version}
+        kept = session.run.decided("start")
+        if kept is None:
+            chosen = forecast_start(session, start, champion, subset, machine, system)
+            version = None if champion.version is None else champion.version.model_dump(mode="json")
+            model = None if champion.model is None else champion.model.model_dump()
+            kept = {"start": chosen.model_dump(), "version": version, "model": model}
+            session.run.decide("start", kept)
+        chosen = Start.model_validate(kept["start"])
+        if chosen.version is not None:
+            version, model = ModelVersion.model_validate(kept["version"]), ModelConfig.model_validate(kept["model"])
+            folder = download(version)
+            session.params = fix_shape(session.params, model, str(folder))
+            session.facts |= {"start_folder": folder, "started_from": version, "start_model": model}
         session.facts["start"] = chosen
     session.say(f"Starting from {chosen.name}: {chosen.reason}")
     session.recorder.set_tags({"lightlm.started_from": chosen.name, "lightlm.start_reason": chosen.reason})
@@ -228,14 +237,18 @@ def plan_from_scratch(
     return planner.plan(None)[0]
 
 
-def confirm_start(session: Session, chosen: Start, champion: Champion, plan: Plan) -> Start:
-    """Return the start that the plan allows: weights go only into a model of their own shape."""
-    if chosen.version is None or plan.model == champion.model:
-        return chosen
-    session.facts.pop("start_folder", None)
-    session.facts.pop("started_from", None)
+def confirm_start(session: Session, plan: Plan) -> Plan:
+    """Return the plan with the forecast of the start; weights go only into a model of their own shape."""
+    chosen: Start = session.facts["start"]
+    if chosen.version is None or chosen.continued_bits_per_byte is None:
+        return plan
+    if plan.model == session.facts["start_model"]:
+        factor = chosen.continued_bits_per_byte / plan.predicted_bits_per_byte
+        names = ("predicted_bits_per_byte", "predicted_low", "predicted_high")
+        return plan.model_copy(update={name: factor * getattr(plan, name) for name in names})
+    del session.facts["start_folder"], session.facts["started_from"]
     reason = f"the plan cannot have the shape of version {chosen.version}: {plan.summary()} instead"
     session.say(f"Starting from scratch: {reason}")
     session.recorder.set_tags({"lightlm.started_from": "scratch", "lightlm.start_reason": reason})
     session.facts["start"] = chosen.model_copy(update={"version": None, "reason": reason})
-    return session.facts["start"]
+    return plan

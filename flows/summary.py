@@ -28,6 +28,8 @@ class RunSummary(BaseModel):
     dataset: dict[str, Any]
     shape: str
     folder: str
+    started_from: str = "scratch"
+    comparison: dict[str, Any] | None = None
 
     def closed(self, elapsed_seconds: float) -> "RunSummary":
         """Return it with the time that passed since it was made; `elapsed_seconds` since the process began."""
@@ -67,6 +69,8 @@ def report_values(summary: dict[str, Any]) -> dict[str, Any]:
     chosen, score = summary["plan"], summary["score"]
     name, version = summary["model_name"], summary["model_version"]
     notices = [notice for notice in (summary["dataset"]["notice"],) if notice]
+    if summary["started_from"] != "scratch":
+        notices.append(f"training went on from the weights of {summary['started_from']}")
     if not score["is_whole"]:
         notices.append(f"scored on the first {score['num_bytes']:,} bytes of the held-out text: time was short")
     return {

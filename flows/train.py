@@ -326,6 +326,8 @@ def summarize(
         dataset=describe_dataset(subset),
         shape=plan.summary(),
         folder=str(trained.folder),
+        started_from=session.facts["start"].name if "start" in session.facts else "scratch",
+        comparison=None if session.facts["comparison"] is None else session.facts["comparison"].model_dump(),
     )
     if LAUNCH.get() is None and not session.run.is_continued:  # the command line waits for the very end
         remember_the_end(summary, session.home, ledger.elapsed_seconds + END_SECONDS)

@@ -1,6 +1,7 @@
 """The commands of the champion: retrain, promote, rollback."""
 
 import os
+import time
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -64,6 +65,8 @@ def retrain(
         summary = retrain_flow(
             hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides, force=force, start=start
         )
+    if summary.run is not None:
+        summary = summary.model_copy(update={"run": summary.run.closed(time.monotonic() - started_at)})
     if as_json:
         print_json(summary.model_dump(mode="json"))
     elif not quiet:
