@@ -15,6 +15,7 @@ from flows.commands.service import deploy, down, schedule, serve_flows, server, 
 from flows.commands.setup import setup
 from flows.commands.training import calibration, check, plan, train
 from flows.commands.versions import evaluate, generate, models, ui
+from flows.commands.watch import watch
 from lightlm.errors import Interrupted, LightLMError
 
 app = typer.Typer(
@@ -26,7 +27,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (setup, check, plan, train, retrain, calibration, generate, evaluate, models, promote, rollback, ui):
+for command in (setup, check, plan, train, watch, retrain, calibration):
+    app.command()(command)
+for command in (generate, evaluate, models, promote, rollback, ui):
     app.command()(command)
 for command in (up, down, deploy, schedule, serve_flows, server):
     app.command()(command)

@@ -5,6 +5,7 @@ learns everything from stage names, events and the ledger's clock, and decides n
 """
 
 import sys
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +16,7 @@ from rich.text import Text
 from lightlm.budget.plan import Plan
 from lightlm.console.numbers import TrainingNumbers as TrainingNumbers
 from lightlm.console.panel import BudgetClock, MemoryMeter, describe_plan, draw_panel
-from lightlm.console.terminal import draw_text, is_live, open_console
+from lightlm.console.terminal import draw_text, is_live, open_console, without_control_echo
 from lightlm.training.events import (
     Checkpointed,
     Event,
@@ -52,6 +53,7 @@ class Progress:
         self.stage = ""
         self.plan: Plan | None = None
         self._memory = MemoryMeter()
+        self._stack = ExitStack()
         self._last_line = -LINE_SECONDS
         self.is_quiet = quiet
         self._live: Live | None = None
@@ -67,6 +69,7 @@ class Progress:
     def __enter__(self) -> Self:
         """Start drawing."""
         if self._live:
+            self._stack.enter_context(without_control_echo())
             self._live.start()
         return self
 
@@ -79,6 +82,7 @@ class Progress:
         """Take the panel away; the lines stay."""
         if self._live:
             self._live.stop()
+        self._stack.close()
 
     def follow(self, plan: Plan) -> None:
         """Know what the run was planned to reach: the forecast, and what the speed is a share of."""

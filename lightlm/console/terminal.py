@@ -3,7 +3,10 @@
 Owns the consoles. rich itself honours NO_COLOR and the width of a window.
 """
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, TextIO
 
 from rich.console import Console
@@ -48,6 +51,32 @@ def open_console(stream: TextIO | None = None) -> Console:
 def is_live(console: Console) -> bool:
     """Return whether lines can be drawn over: a real terminal, whatever FORCE_COLOR says."""
     return console.file.isatty() and not console.is_dumb_terminal
+
+
+@contextmanager
+def without_control_echo() -> Iterator[None]:
+    """Keep the terminal from writing ^C where the cursor is: at the end of a panel that scrolls its frame away."""
+    try:
+        import termios
+    except ImportError:  # Windows echoes none
+        yield
+        return
+    try:
+        handle = sys.stdin.fileno()
+        former = termios.tcgetattr(handle)
+        if os.tcgetpgrp(handle) != os.getpgrp():  # a job in the background is halted where it touches its terminal
+            raise OSError
+    except (termios.error, ValueError, OSError):
+        yield
+        return
+    changed = [*former]
+    changed[3] &= ~termios.ECHOCTL
+    termios.tcsetattr(handle, termios.TCSANOW, changed)
+    try:
+        yield
+    finally:
+        with suppress(termios.error):
+            termios.tcsetattr(handle, termios.TCSANOW, former)
 
 
 def choose_marks(console: Console) -> Marks:
