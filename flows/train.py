@@ -1,11 +1,10 @@
 """train-flow: text in, a registered, evaluated model version out, within the hours given."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
-from pydantic import Field
 
 from flows.artifacts import open_page, show_logs
 from flows.champion import Champion, ask_for_champion, score_champion
@@ -66,14 +65,19 @@ def name_flow_run() -> str:
 
 @flow(name="train-flow", flow_run_name=name_flow_run, persist_result=False)
 def train_flow(
-    hours: Annotated[
-        Hours | None, Field(description="Wall clock of the whole run, in hours; empty: the preset's.")
-    ] = None,
-    dataset: Annotated[str | None, Field(description="Hub id, path, or python-docs; empty: the preset's.")] = None,
-    preset: Annotated[str, Field(description="params/NAME.yaml, laid over params/base.yaml.")] = "base",
-    overrides: Annotated[dict[str, Any] | None, Field(description='Single values, as {"model.num_layers": 4}.')] = None,
+    hours: Hours | None = None,
+    dataset: str | None = None,
+    preset: str = "base",
+    overrides: dict[str, Any] | None = None,
 ) -> RunSummary:
-    """Train the best language model that `hours` allow on `dataset`, and register it in MLflow."""
+    """Train the best language model that `hours` allow on `dataset`, and register it in MLflow.
+
+    Args:
+        hours: Wall clock of the whole run, in hours; empty: the preset's.
+        dataset: Hub id, path on the worker's machine, or python-docs; empty: the preset's.
+        preset: The file params/NAME.yaml, laid over params/base.yaml.
+        overrides: Single values, as {"model.num_layers": 4}.
+    """
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_dataset(params.dataset, params.model.context_length)
     show_logs()
