@@ -3,7 +3,7 @@
 from typing import Any
 
 from flows.recording import record_event
-from flows.runs import last_recorded_step
+from flows.runs import last_recorded_steps
 from flows.session import Session
 from lightlm.budget.plan import Plan
 from lightlm.data.shards import TokenShards
@@ -36,7 +36,7 @@ def follow_training(session: Session, plan: Plan, request: dict[str, Any]) -> di
     """Return the worker's result; pass its events to the recorder and the display."""
     seconds = {"validation": 0.0, "checkpoint": 0.0}
     session.facts["seconds"] = seconds
-    told = last_recorded_step(session.folder) if session.run.is_continued else 0
+    told = last_recorded_steps(session.folder) if session.run.is_continued else {}
     try:
         for record in session.worker.train(request):
             if "result" in record:
@@ -44,7 +44,9 @@ def follow_training(session: Session, plan: Plan, request: dict[str, Any]) -> di
             session.progress.show(from_json(record))
             seconds["validation"] += record["seconds"] if record["event"] == "Validated" else 0.0
             seconds["checkpoint"] += record["seconds"] if record["event"] == "Checkpointed" else 0.0
-            if record["step"] > told:  # steps that are done again are told already
+            # Steps that are done again, after a death, are told already.
+            if record["step"] > told.get(record["event"], -1):
+                told[record["event"]] = record["step"]
                 record_event(session, plan, record)
     except KeyboardInterrupt:
         session.worker.interrupt()

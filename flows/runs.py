@@ -163,8 +163,16 @@ def read_decisions(path: Path) -> dict[str, Any]:
     return {name: value for name, value in decisions.items() if value is not None}
 
 
-def last_recorded_step(folder: Path) -> int:
-    """Return the last training step that a run's record tells of; 0 where it tells of none."""
-    records = (record for record, _ in read_journal(folder / RECORD))
-    steps = (r["step"] for r in records if r.get("kind") == "metrics" and "train/loss" in r.get("values", {}))
-    return max(steps, default=0)
+def last_recorded_steps(folder: Path) -> dict[str, int]:
+    """Return the last step that a run's record tells of, by the name of the event."""
+    last: dict[str, int] = {}
+    for record, _ in read_journal(folder / RECORD):
+        if record.get("kind") == "metrics":
+            for metric, event in RECORDED_EVENTS.items():
+                if metric in record["values"]:
+                    last[event] = max(record["step"], last.get(event, -1))
+    return last
+
+
+RECORDED_EVENTS = {"train/loss": "StepDone", "validation/bits_per_byte": "Validated"}
+"""Metric -> the event that it is of."""
