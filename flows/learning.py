@@ -11,7 +11,7 @@ from lightlm.budget.history import FinishedRun, History
 from lightlm.budget.plan import Plan
 from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.scaling import hardness_of
-from lightlm.data.compressibility import measure_compressibility
+from lightlm.data.ngram import measure_ngram_bits
 from lightlm.data.shards import TokenShards
 from lightlm.data.subset import TextSubset
 from lightlm.model.accounting import count_matrix_parameters
@@ -35,7 +35,7 @@ def describe_text(shards: TokenShards, hardness: float) -> TextFacts:
 
 def measure_hardness(subset: TextSubset) -> float:
     """Return how hard the text is for a model, against WikiText-2; 1 = as hard. Takes 0.1 s."""
-    return hardness_of(*measure_compressibility(subset))
+    return hardness_of(*measure_ngram_bits(subset))
 
 
 def remember_the_end(summary: RunSummary, home: Path, elapsed_seconds: float) -> None:

@@ -142,6 +142,7 @@ def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
         # A first download from the network is the one thing that the hours do not cover.
         session.ledger.exclude(subset.download_seconds)
         forget_another_text(session, subset)
+        session.facts["hardness"] = measure_hardness(subset)
     session.say(subset.summary() + (" (from the store)" if subset.reused else ""))
     session.recorder.log_dataset(describe_dataset(subset))
     return subset
@@ -155,7 +156,7 @@ def prepare_tokenizer(session: Session, subset: TextSubset, machine: MachineRate
         sizes = session.run.decide_once(
             "vocab_sizes",
             lambda: (
-                [fixed] if fixed else choose_vocab_sizes(machine, seconds, subset.num_bytes, measure_hardness(subset))
+                [fixed] if fixed else choose_vocab_sizes(machine, seconds, subset.num_bytes, session.facts["hardness"])
             ),
         )
         tokenizer = prepare(session.params.tokenizer, subset, sizes, report=session.say)
@@ -186,7 +187,7 @@ def plan_budget(
     with session.stage("probe", "Timing shapes and planning"):
         planner = Planner(
             session.params,
-            describe_text(shards, measure_hardness(subset)),
+            describe_text(shards, session.facts["hardness"]),
             machine,
             lambda: session.ledger.remaining_seconds,
             ClosingTimes(session.home).estimate(session.ledger.budget_seconds),
@@ -212,6 +213,7 @@ def train_model(session: Session, plan: Plan, tokenizer: Tokenizer, shards: Toke
     A continued run goes on from its newest checkpoint; with too little time left, that is what it reached.
     """
     with session.stage("training", f"Training {plan.summary()}"):
+        check_training_space(session.home, plan)
         request = {
             "run_folder": session.folder,
             "shards_folder": shards.folder,

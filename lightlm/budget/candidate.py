@@ -48,6 +48,8 @@ class Candidate:
     tokens_per_second: float
     training_seconds: float
     prediction: Prediction
+    is_cut: bool = False
+    """Whether the text is too small for all of the time."""
 
     @property
     def tokens(self) -> int:

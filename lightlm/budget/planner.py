@@ -12,7 +12,14 @@ from lightlm.budget.plan import Plan, count
 from lightlm.budget.probe import Computer, MachineRate, Probe
 from lightlm.budget.recipe import choose_trainer, usable_memory
 from lightlm.budget.reserve import Closing
-from lightlm.budget.scaling import Prediction, choose_context_length, load_calibration, predict_loss
+from lightlm.budget.scaling import (
+    Prediction,
+    choose_context_length,
+    load_calibration,
+    predict_loss,
+    useful_epochs,
+    useful_parameters,
+)
 from lightlm.budget.shapes import DEFAULT_SHAPE, WIDTHS, build_shape, choose_heads, depths_for
 from lightlm.budget.tiers import Tier, tier_of
 from lightlm.budget.timings import Timings
@@ -43,6 +50,9 @@ EXPORT_SECONDS = 0.7
 
 SCORING_MARGIN = 1.5
 """Of the expected time for the whole held-out text; scores of the whole text alone compare from run to run."""
+
+LEAST_TRAINING_SECONDS = 5.0
+"""However small the text is, where the time is there."""
 
 FLOOR_SECONDS = 3.0
 """Of training; below this the ultra-fast tier is trained instead, as a smoke test."""
@@ -124,6 +134,8 @@ class Planner:
     def _rank(self) -> list[Candidate]:
         candidates = [self._judge(model) for model in self._shapes()]
         fitting = [c for c in candidates if self._fits(c.model)]
+        most = useful_parameters(self.text.num_train_bytes)
+        fitting = [c for c in fitting if count_matrix_parameters(c.model) <= most] or fitting[:1]
         if not fitting:
             raise ParameterError(
                 "no shape satisfies the model section and fits into "
@@ -135,7 +147,15 @@ class Planner:
         is_compiled = self.timings.prefers_compiled(model)
         speed = self._probe.speed_of(model, is_compiled=is_compiled)
         seconds = max(FLOOR_SECONDS, self._training_seconds(model))
-        return Candidate(model, is_compiled, speed, seconds, self._predict(model, speed * seconds))
+        useful = useful_epochs(self.text.num_train_bytes) * self.text.num_train_tokens / speed
+        return Candidate(
+            model=model,
+            is_compiled=is_compiled,
+            tokens_per_second=speed,
+            training_seconds=min(seconds, max(useful, LEAST_TRAINING_SECONDS)),
+            prediction=self._predict(model, speed * min(seconds, useful)),
+            is_cut=useful < seconds,
+        )
 
     def _predict(self, model: ModelConfig, tokens: float) -> Prediction:
         seen = tokens * self.text.bytes_a_token
@@ -254,6 +274,12 @@ class Planner:
             )
         evaluation_seconds = self._evaluation_seconds(best.model)
         seconds = max(0.0, self._training_seconds(best.model))
+        if best.is_cut:
+            self.reasons.append(
+                f"the text is small: read more than {epochs:.0f} times it would only be learnt by heart, so training "
+                f"takes {best.training_seconds:.0f} of the {seconds:.0f} s that are there"
+            )
+            seconds = best.training_seconds
         validation_tokens = VALIDATION_FRACTION * seconds * figures.score_speed(best.model)
         plan = Plan(
             planner=params.budget.planner,

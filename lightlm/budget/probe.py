@@ -43,6 +43,7 @@ class MachineRate(BaseModel):
     num_threads: int
     flops_per_second: float
     memory_bytes: int
+    num_devices: int = 1
 
 
 class TimedShape(BaseModel):
@@ -123,9 +124,26 @@ def measure_machine(params: TrainingParams, system: SystemReport, computer: Comp
         device=device_name(device),
         dtype=dtype,
         num_threads=num_threads,
+        num_devices=count_devices(params, system, device),
         flops_per_second=rates[dtype],
         memory_bytes=system.available_memory_bytes if device.kind == "cpu" else device.memory_bytes,
     )
+
+
+def count_devices(params: TrainingParams, system: SystemReport, device: Device) -> int:
+    """Return how many processes train on this machine: as many as asked for; for `auto`, one a GPU.
+
+    Raises:
+        ParameterError: more than there are GPUs, or several on Apple's, which PyTorch has no way to join.
+    """
+    there = sum(one.kind == device.kind for one in system.devices)
+    if params.devices == "auto":
+        return 1 if device.kind == "cpu" else there
+    if (device.kind == "mps" and params.devices > 1) or (device.kind == "cuda" and params.devices > there):
+        raise ParameterError(
+            f"training.devices is {params.devices}, but this machine has {there} {device.kind}; give auto"
+        )
+    return params.devices
 
 
 def choose_device(wanted: str, system: SystemReport) -> Device:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from lightlm.budget.probe import MachineRate
 from lightlm.budget.scaling import choose_batch_tokens, choose_learning_rates, choose_regularization
-from lightlm.model.accounting import training_memory_bytes
+from lightlm.model.accounting import count_matrix_parameters, training_memory_bytes
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
 from lightlm.training.config import TrainerConfig
@@ -36,7 +36,9 @@ def choose_trainer(
     batch_tokens = training.batch_tokens or batch_tokens or choose_batch_tokens(expected_tokens, model.context_length)
     sequences = max(1, batch_tokens // model.context_length)
     rates = choose_learning_rates(sequences * model.context_length, model.model_dim, training.learning_rate_scale)
-    regularization = choose_regularization(expected_tokens / max(1, train_tokens))
+    regularization = choose_regularization(
+        expected_tokens / max(1, train_tokens), count_matrix_parameters(model) / max(1, train_tokens)
+    )
     return TrainerConfig(
         optimizer=training.optimizer,
         seed=training.seed,
@@ -56,6 +58,8 @@ def choose_trainer(
         attention=choose_attention(params, machine, model),
         device=machine.device,
         num_threads=machine.num_threads,
+        num_devices=machine.num_devices,
+        num_nodes=training.num_nodes,
         max_steps=max_steps or params.budget.max_steps,
         num_validations=training.num_validations,
         num_checkpoints=training.num_checkpoints,

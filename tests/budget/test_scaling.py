@@ -10,10 +10,13 @@ from lightlm.budget.scaling import (
     choose_learning_rates,
     choose_regularization,
     estimate_needed_bytes,
+    hardness_of,
     load_calibration,
     near_powers_of_two,
     predict_loss,
     usable_flops,
+    useful_epochs,
+    useful_parameters,
     worth_of_repeats,
 )
 
@@ -103,9 +106,24 @@ def test_a_wider_model_learns_head_and_embedding_more_slowly_and_matrices_alike(
 
 
 def test_the_more_often_a_text_is_read_the_more_is_forgotten_on_purpose():
-    steps = [choose_regularization(epochs) for epochs in (0.1, 2, 3, 8, 9, 1000)]
+    steps = [choose_regularization(epochs, 1.0) for epochs in (0.1, 2, 3, 8, 9, 1000)]
     assert steps[0] == (0.0, 0.0)
     assert steps == sorted(steps)
+    sizes = [choose_regularization(10, parameters_a_token) for parameters_a_token in (0.1, 1.0, 10.0)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+
+
+def test_a_small_text_is_worth_fewer_readings_and_a_smaller_model():
+    assert 5 < useful_epochs(1e5) < useful_epochs(1e6) < useful_epochs(1e9)
+    assert useful_parameters(1e5) < useful_parameters(1e6)
+
+
+def test_a_text_as_hard_as_the_reference_is_as_hard_as_one():
+    for size, bits in load_calibration()["reference_text"].items():
+        assert hardness_of(bits, int(size)) == pytest.approx(1.0)
+    assert hardness_of(2.38, 600_000) == pytest.approx(1.146, abs=0.01)  # classic-books
+    assert predict_loss(10**6, 1e7, 1e7, hardness=1.1).bits_per_byte > predict_loss(10**6, 1e7, 1e7).bits_per_byte
 
 
 @several
