@@ -144,3 +144,39 @@ def test_a_server_that_is_not_there_costs_a_bounded_time_and_is_said(
     assert shipment.error
     assert shipment.run_id is None
     assert "sesame42" not in (folder / "outbox.log").read_text() + shipment.error
+
+
+def test_the_champion_that_was_asked_for_is_told_with_its_files_in_the_cache(
+    home: Path, recorded: Callable[..., Path]
+) -> None:
+    answers = []
+    for key in ("run-1", "run-2"):
+        folder = recorded(key, steps=2, is_finished=False)
+        recorder = Recorder(folder)
+        recorder.ask_champion("lightlm")
+        outbox = Outbox.start(folder)
+        answers.append(outbox.wait_for_champion(60))
+        recorder.close()
+        outbox.close(60)
+        if key == "run-1":
+            ship(recorded("registered", steps=2))
+    assert (answers[0].version, answers[0].error) == (None, None), "there was none yet"
+    assert answers[1].error is None
+    assert answers[1].version is not None
+    assert "champion" in answers[1].version.aliases
+    assert (home / "models" / "lightlm" / answers[1].version.version / "model.safetensors").is_file()
+
+
+def test_a_champion_whose_files_are_damaged_is_told_with_the_reason(home: Path, recorded: Callable[..., Path]) -> None:
+    ship(recorded("registered", steps=2))
+    (weights,) = (home / "mlartifacts").rglob("model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + bytes([weights.read_bytes()[-1] ^ 1]))
+    folder = recorded("run-2", steps=2, is_finished=False)
+    recorder = Recorder(folder)
+    recorder.ask_champion("lightlm")
+    outbox = Outbox.start(folder)
+    answer = outbox.wait_for_champion(60)
+    recorder.close()
+    outbox.close(60)
+    assert answer.version is not None
+    assert "not as it was registered" in (answer.error or "")
