@@ -1,12 +1,20 @@
-"""prefect.yaml is deployed to a real API, and its flows are run by the bare name, as the README says."""
+"""`lightlm deploy` against a real API: flows run by the bare name; a second time takes nothing away; other pools."""
 
+import base64
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from flows.commands.service import read_variables
+from flows.deployments import schedule_flow
+from lightlm.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = """
@@ -40,21 +48,22 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
         "PREFECT_API_AUTH_STRING": password,
         "PREFECT_HOME": str(home / "client"),
         "PREFECT_PROFILES_PATH": str(home / "none.toml"),
+        "LIGHTLM_HOME": str(home),
         "DO_NOT_TRACK": "true",
         "NO_PROXY": "127.0.0.1",
         "COLUMNS": "200",
     }
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        program, *words = arguments if arguments[0] == "lightlm" else ("prefect", "--no-prompt", *arguments)
         return subprocess.run(
-            [str(Path(sys.executable).with_name("prefect")), "--no-prompt", *arguments],
+            [str(Path(sys.executable).with_name(program)), *words],
             env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
-    created = run("work-pool", "create", "lightlm", "--type", "process")
-    assert created.returncode == 0, created.stderr
-    deployed = run("deploy", "--all")
+    deployed = run("lightlm", "deploy")
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    run.environment = environment  # pyright: ignore[reportFunctionMemberAccess]
     yield run
     server.communicate("")
 
@@ -89,3 +98,99 @@ def test_the_schedule_is_shipped_inactive(prefect: Prefect) -> None:
     assert done.returncode == 0, done.stderr
     assert "0 3 * * *" in done.stdout
     assert "True" not in done.stdout
+
+
+def read_deployment(prefect: Prefect, name: str) -> dict[str, Any]:
+    """Return a deployment as the API has it: `prefect deployment inspect -o json` fails over automations (3.8.8)."""
+    environment = prefect.environment  # pyright: ignore[reportFunctionMemberAccess]
+    request = urllib.request.Request(f"{environment['PREFECT_API_URL']}/deployments/name/{name}/{name}")
+    credentials = base64.b64encode(environment["PREFECT_API_AUTH_STRING"].encode()).decode()
+    request.add_header("Authorization", f"Basic {credentials}")
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def test_every_parameter_of_every_form_has_a_type_and_a_description(prefect: Prefect) -> None:
+    for name in ("train-flow", "generate-flow", "retrain-flow"):
+        properties = read_deployment(prefect, name)["parameter_openapi_schema"]["properties"]
+        assert len(properties) >= 3
+        bare = [key for key, value in properties.items() if not value.get("description")]
+        assert bare == [], name
+        assert all({"type", "anyOf", "allOf", "$ref"} & set(value) for value in properties.values()), name
+
+
+def test_two_trainings_wait_for_each_other(prefect: Prefect) -> None:
+    for name in ("train-flow", "retrain-flow"):
+        deployment = read_deployment(prefect, name)
+        assert deployment["global_concurrency_limit"]["limit"] == 1
+        assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+
+
+def test_a_changed_data_set_and_a_silent_run_have_an_automation_each(prefect: Prefect) -> None:
+    listed = prefect("automation", "ls").stdout
+    assert "retrain-on-changed-data-set" in listed
+    assert "lightlm-crash-zombies" in listed
+
+
+def test_a_second_deployment_keeps_schedules_and_doubles_nothing(prefect: Prefect) -> None:
+    name = "retrain-flow"
+    added = prefect("deployment", "schedule", "create", f"{name}/{name}", "--cron", "7 7 * * *", "--timezone", "UTC")
+    assert added.returncode == 0, added.stdout + added.stderr
+    nightly = next(s for s in read_deployment(prefect, name)["schedules"] if s["slug"] == "nightly")
+    assert prefect("deployment", "schedule", "resume", f"{name}/{name}", nightly["id"]).returncode == 0
+    assert prefect("lightlm", "deploy").returncode == 0
+    schedules = read_deployment(prefect, name)["schedules"]
+    assert sorted((s["schedule"]["cron"], s["active"]) for s in schedules) == [("0 4 * * *", True), ("7 7 * * *", True)]
+    automations = prefect("automation", "ls").stdout
+    assert automations.count("retrain-on-changed-data-set") == 1
+    assert automations.count("lightlm-crash-zombies") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "wanted"),
+    [
+        ("docker", "mem_limit=8g", {"image": "lightlm:cpu", "mem_limit": "8g", "volumes": ["lightlm_data:/data"]}),
+        (
+            "kubernetes",
+            "namespace=research",
+            {"image": "lightlm:cpu", "namespace": "research", "finished_job_ttl": 3600},
+        ),
+    ],
+)
+def test_the_flows_are_deployed_to_containers_with_typed_variables(
+    prefect: Prefect, kind: str, given: str, wanted: dict[str, Any]
+) -> None:
+    pool = f"lightlm-{kind}"
+    done = prefect("lightlm", "deploy", "--pool", pool, "--pool-type", kind, "--job-variable", given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    deployment = read_deployment(prefect, "train-flow")
+    assert deployment["work_pool_name"] == pool
+    assert {name: deployment["job_variables"][name] for name in wanted} == wanted
+    assert deployment["job_variables"]["env"]["PREFECT_LOGGING_EXTRA_LOGGERS"] == "lightlm"
+
+
+def test_a_pool_of_another_type_is_refused_in_one_line(prefect: Prefect) -> None:
+    done = prefect("lightlm", "deploy", "--pool-type", "docker")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "is of type process" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        ("process", "image=x", "image"),
+        ("docker", "auto_remove=perhaps", "auto_remove"),
+        ("docker", "image=../x", "image"),
+        ("kubernetes", "finished_job_ttl=-1", "finished_job_ttl"),
+        ("docker", "novalue", "novalue"),
+    ],
+)
+def test_a_job_variable_that_the_pool_does_not_have_is_refused(kind: str, given: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_variables(kind, [given])
+
+
+def test_a_schedule_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="at noon"):
+        schedule_flow("train-flow", "at noon", "UTC", {})
