@@ -1,6 +1,8 @@
 """What a train-flow keeps of the process that died before it, and training followed to its end."""
 
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from flows.recording import record_event
 from flows.runs import last_recorded_steps
@@ -10,6 +12,8 @@ from lightlm.data.shards import TokenShards
 from lightlm.data.subset import TextSubset
 from lightlm.errors import Interrupted
 from lightlm.training.events import from_json
+
+Decided = TypeVar("Decided", bound=BaseModel)
 
 
 def forget_another_text(session: Session, subset: TextSubset) -> None:
@@ -29,7 +33,15 @@ def find_plan(session: Session, shards: TokenShards) -> Plan | None:
         return None
     # Before the first checkpoint another plan suits the time that is left better.
     is_needed = session.run.has_checkpoint or session.params.budget.max_steps is not None
-    return Plan.model_validate(kept["plan"]) if is_needed else None
+    return read_decision(Plan, kept["plan"]) if is_needed else None
+
+
+def read_decision(kind: type[Decided], values: Any) -> Decided | None:
+    """Return what was decided, as its class; None where it was not, or by a version with other fields."""
+    try:
+        return None if values is None else kind.model_validate(values)
+    except ValidationError:
+        return None
 
 
 def follow_training(session: Session, plan: Plan, request: dict[str, Any]) -> dict[str, Any]:

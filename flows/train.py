@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 
 from flows.artifacts import open_page, show_logs
 from flows.champion import Champion, ask_for_champion, score_champion
-from flows.continuing import find_plan, follow_training, forget_another_text
+from flows.continuing import find_plan, follow_training, forget_another_text, read_decision
 from flows.learning import describe_text, leave_to_later_runs, measure_hardness, remember_the_end
 from flows.planning import DATA_FRACTION
 from flows.recording import (
@@ -31,6 +31,7 @@ from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, measure_machine
 from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.scaling import estimate_needed_bytes
+from lightlm.budget.space import check_training_space
 from lightlm.budget.tiers import tier_of
 from lightlm.budget.vocabulary import choose_vocab_sizes
 from lightlm.data.shards import TokenShards
@@ -114,8 +115,7 @@ def check_system(session: Session) -> SystemReport:
 def measure_matrix_rate(session: Session, system: SystemReport) -> MachineRate:
     """Return the device, the precision and the rate of matrix products that this run has."""
     with session.stage("probe", "Measuring this machine"):
-        kept = session.run.decided("machine")
-        machine = MachineRate.model_validate(kept) if kept else None
+        machine = read_decision(MachineRate, session.run.decided("machine"))
         if machine is None or machine.device.partition(":")[0] not in {device.kind for device in system.devices}:
             machine = measure_machine(session.params.training, system, session.worker)
             session.run.decide("machine", machine.model_dump(mode="json"))
@@ -210,7 +210,7 @@ def plan_budget(
 def train_model(session: Session, plan: Plan, tokenizer: Tokenizer, shards: TokenShards) -> TrainResult:
     """Return what training reached before the time kept for the score and the registration begins.
 
-    A continued run goes on from its newest checkpoint; with too little time left, that is what it reached.
+    A continued run goes on from its newest checkpoint; with too little time left, that is the result.
     """
     with session.stage("training", f"Training {plan.summary()}"):
         check_training_space(session.home, plan)
