@@ -13,6 +13,7 @@ import typer
 from flows.commands.retrain import promote, retrain, rollback
 from flows.commands.service import deploy, down, schedule, serve_flows, server, up
 from flows.commands.setup import setup
+from flows.commands.store import store
 from flows.commands.training import calibration, check, plan, train
 from flows.commands.versions import evaluate, generate, models, ui
 from flows.commands.watch import watch
@@ -33,6 +34,7 @@ for command in (generate, evaluate, models, promote, rollback, ui):
     app.command()(command)
 for command in (up, down, deploy, schedule, serve_flows, server):
     app.command()(command)
+app.add_typer(store, name="store")
 
 USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # pyright: ignore[reportAssignmentType]
 """Of an option or command that is not there: click's, or of the copy of click inside newer Typers."""

@@ -17,6 +17,7 @@ from lightlm.data.subset import Split, TextSubset
 from lightlm.data.tokenizer import Tokenizer
 from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
+from lightlm.store.space import check_space
 from lightlm.store.stage import Stage, open_stage
 
 FORMAT = 1
@@ -109,6 +110,8 @@ def _describe(stage: Stage) -> TokenShards:
 
 
 def _build(folder: Path, subset: TextSubset, tokenizer: Tokenizer, report: Callable[[str], None]) -> dict[str, Any]:
+    # Two bytes a token of two bytes or more, and the held-out text once more.
+    check_space(folder, subset.num_bytes + 2 * subset.num_validation_bytes, "tokenizing")
     try:
         return _write(folder, subset, tokenizer, is_fast=True)
     except EnginesDiffer:

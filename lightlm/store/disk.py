@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lightlm.errors import LightLMError, StoreError
-from lightlm.store.home import name_home
 
 BLOCK_BYTES = 1 << 20
 
@@ -140,10 +139,10 @@ def describe_refusal(error: OSError, path: Path) -> StoreError:
     """Return the operating system's refusal to write `path` as one sentence with what to do."""
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno in FULL:
-        free = shutil.disk_usage(_nearest(path)).free
+        free = shutil.disk_usage(nearest(path)).free
         return StoreError(
-            f"the disk is full: {path} could not be written, {free / 1e6:,.0f} MB are free; free some space (what "
-            f"stands in {name_home() / 'store'} may be deleted while nothing runs: it is made again) and run the "
+            f"the disk is full: {path} could not be written, {free / 1e6:,.0f} MB are free; free some space "
+            "(`lightlm store` lists what is there, `lightlm store prune` drops what can be made again) and run the "
             "same command again"
         )
     if error.errno in CLOSED:
@@ -165,7 +164,8 @@ def _find_refusal(error: Exception, folder: Path) -> OSError | None:
     return OSError(code, os.strerror(code)) if code in refusals else None
 
 
-def _nearest(path: Path) -> Path:
+def nearest(path: Path) -> Path:
+    """Return the path itself, or the first one above it that is there."""
     while not path.exists():
         path = path.parent
     return path

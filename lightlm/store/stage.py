@@ -16,6 +16,7 @@ from lightlm.store.commit import SCHEMA, commit_folder, find_commit
 from lightlm.store.disk import explain_refusals, make_folder
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock, ignore
+from lightlm.store.use import use_store
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ def find_stage(kind: str, key: Mapping[str, Any]) -> Stage | None:
 
 
 def _stage_folder(kind: str, name: str) -> Path:
-    return find_home() / "store" / kind / name
+    home = find_home()
+    use_store(home)
+    return home / "store" / kind / name
 
 
 def _set_aside(folder: Path, kind: str) -> Path:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from lightlm.errors import LightLMError, ModelVersionError, StoreError, TrackingError
 from lightlm.store.commit import MANIFEST, TEMPORARY, Commit, commit_folder, open_commit, publish_file, remove_folder
 from lightlm.store.home import find_home
+from lightlm.store.use import use_store
 from lightlm.tracking.recorder import redact
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ def download(version: ModelVersion) -> Path:
     if not (re.fullmatch(NAME, version.name) and re.fullmatch(r"[1-9]\d{0,8}", version.version)):
         raise ModelVersionError(f"{version.uri!r} is no version's name; it is not opened")
     home = find_home()
+    use_store(home)
     folder = home / "models" / version.name / version.version
     wanted = version.tags.get(MANIFEST_TAG)
     if folder.exists():

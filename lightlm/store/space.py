@@ -1,0 +1,27 @@
+"""Room on the disk, asked for before a stage begins to write: refused at once rather than half-way."""
+
+import shutil
+from pathlib import Path
+
+from lightlm.errors import StoreError
+from lightlm.store.disk import explain_refusals, nearest
+
+KEPT_FREE_BYTES = 64 << 20
+"""That nobody fills: databases, journals and logs go on growing beside what a stage writes."""
+
+ADVICE = "free some space (`lightlm store` lists what is there, `lightlm store prune` drops what can be made again)"
+
+
+def check_space(folder: Path, num_bytes: int, what: str) -> None:
+    """Refuse to begin to write what the disk of `folder` has no room for.
+
+    Raises:
+        StoreError: fewer bytes are free than `num_bytes` and what nobody fills; says both.
+    """
+    with explain_refusals(folder):
+        free = shutil.disk_usage(nearest(folder)).free
+    if free < num_bytes + KEPT_FREE_BYTES:
+        raise StoreError(
+            f"{what} will take about {num_bytes / 1e6:,.0f} MB under {folder} and {KEPT_FREE_BYTES / 1e6:,.0f} MB stay "
+            f"free, but only {free / 1e6:,.0f} MB are free; {ADVICE}, or give another LIGHTLM_HOME"
+        )

@@ -1,0 +1,51 @@
+"""Who uses the store: every process that opens something in it, so that pruning takes nothing from under anybody.
+
+Owns one lock of LIGHTLM_HOME: shared by the users until they end, however they end; pruning needs it alone.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK = ".store.lock"
+
+_HELD: dict[Path, int] = {}
+
+
+def use_store(home: Path) -> None:
+    """Count this process among the users of the store under `home`, until it ends or uses another.
+
+    It waits while somebody prunes. A disk without locks counts nobody.
+    """
+    if home in _HELD or os.name == "nt":
+        return
+    import fcntl
+
+    while _HELD:
+        os.close(_HELD.popitem()[1])
+    try:
+        handle = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+    except OSError:
+        os.close(handle)
+    else:
+        _HELD[home] = handle
+
+
+@contextmanager
+def claim_store(home: Path) -> Iterator[bool]:
+    """Give whether nobody else uses the store; nobody begins to while inside."""
+    if os.name == "nt" or not home.is_dir():
+        yield True
+        return
+    from lightlm.store.lock import try_lock
+
+    handle = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield try_lock(handle)
+    finally:
+        os.close(handle)
