@@ -8,9 +8,12 @@ from flows.recording import record_event
 from flows.runs import last_recorded_steps
 from flows.session import Session
 from lightlm.budget.plan import Plan
+from lightlm.budget.probe import MachineRate
 from lightlm.data.shards import TokenShards
 from lightlm.data.subset import TextSubset
 from lightlm.errors import Interrupted
+from lightlm.system import SystemReport
+from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.training.events import from_json
 
 Decided = TypeVar("Decided", bound=BaseModel)
@@ -34,6 +37,22 @@ def find_plan(session: Session, shards: TokenShards) -> Plan | None:
     # Before the first checkpoint another plan suits the time that is left better.
     is_needed = session.run.has_checkpoint or session.params.budget.max_steps is not None
     return read_decision(Plan, kept["plan"]) if is_needed else None
+
+
+def find_machine(session: Session, system: SystemReport) -> MachineRate | None:
+    """Return what a continued run measured, where the device is still there."""
+    kept = read_decision(MachineRate, session.run.decided("machine"))
+    kinds = {device.kind for device in system.devices}
+    return None if kept is None or kept.device.partition(":")[0] not in kinds else kept
+
+
+def find_request(session: Session, score: dict[str, Any]) -> RegistrationRequest | None:
+    """Return what was asked of the registry before a death: asked again so, MLflow makes no second version."""
+    kept = read_decision(RegistrationRequest, session.run.decided("registration"))
+    if kept is None or kept.bits_per_byte != score["bits_per_byte"]:
+        return None
+    session.facts["comparison"] = kept.comparison
+    return kept
 
 
 def read_decision(kind: type[Decided], values: Any) -> Decided | None:

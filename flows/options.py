@@ -42,14 +42,16 @@ def collect_overrides(
 
 
 def check_sources(params: Params) -> None:
-    """Refuse a data set or tokenizer that cannot be there, before anything slow starts.
+    """Refuse a data set or tokenizer that cannot be there, and a shape that no width has, before anything slow starts.
 
     Raises:
-        InputError: a path that does not exist, or is empty.
+        InputError: a path that does not exist, or is empty; heads that divide no width; too long a context.
     """
+    from lightlm.budget.shapes import check_shape
     from lightlm.data.subset import check_dataset
     from lightlm.data.tokenizer import check_tokenizer_source
 
+    check_shape(params)
     check_dataset(params.dataset, params.model.context_length)
     check_tokenizer_source(params.tokenizer)
 

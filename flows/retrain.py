@@ -10,6 +10,7 @@ from flows.artifacts import FlowPage, open_page, show_logs
 from flows.champion import Champion, know_champion, score_champion
 from flows.learning import measure_hardness
 from flows.news import DatasetNews, read_news
+from flows.options import check_sources
 from flows.recording import run_tags
 from flows.runs import name_run
 from flows.session import LAUNCH, LOGGER, Session, open_session
@@ -36,7 +37,7 @@ from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, Probe
 from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.vocabulary import bytes_a_token_at, choose_vocab_sizes
-from lightlm.data.subset import TextSubset, check_dataset
+from lightlm.data.subset import TextSubset
 from lightlm.model.config import ModelConfig
 from lightlm.params import Hours, Params, load_params
 from lightlm.system import SystemReport
@@ -82,7 +83,7 @@ def retrain_flow(
     """
     started_at = time.monotonic()
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
-    check_dataset(params.dataset, params.model.context_length)
+    check_sources(params)
     show_logs()
     news, champion_version = look_for_changes(params)
     if not (news.is_changed or force):

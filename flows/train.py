@@ -8,8 +8,9 @@ from prefect.runtime import flow_run
 
 from flows.artifacts import open_page, show_logs
 from flows.champion import Champion, ask_for_champion, score_champion
-from flows.continuing import find_plan, follow_training, forget_another_text, read_decision
+from flows.continuing import find_machine, find_plan, find_request, follow_training, forget_another_text
 from flows.learning import describe_text, leave_to_later_runs, measure_hardness, remember_the_end
+from flows.options import check_sources
 from flows.planning import DATA_FRACTION
 from flows.recording import (
     describe_dataset,
@@ -36,7 +37,7 @@ from lightlm.budget.tiers import tier_of
 from lightlm.budget.vocabulary import choose_vocab_sizes
 from lightlm.data.shards import TokenShards
 from lightlm.data.shards import tokenize_subset as tokenize
-from lightlm.data.subset import TextSubset, check_dataset
+from lightlm.data.subset import TextSubset
 from lightlm.data.subset import materialize_subset as materialize
 from lightlm.data.tokenizer import Tokenizer
 from lightlm.data.tokenizer import prepare_tokenizer as prepare
@@ -46,7 +47,6 @@ from lightlm.store.commit import open_commit
 from lightlm.system import Device, SystemReport
 from lightlm.system import check_system as check
 from lightlm.tracking.gate import DocumentScores
-from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.tracking.registry import ModelVersion
 from lightlm.training.messages import TrainResult
 
@@ -80,7 +80,7 @@ def train_flow(
         overrides: Single values, as {"model.num_layers": 4}.
     """
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
-    check_dataset(params.dataset, params.model.context_length)
+    check_sources(params)
     show_logs()
     with open_session(params, name_run(params), run_tags()) as session, open_page(session):
         ask_for_champion(session)
@@ -115,8 +115,8 @@ def check_system(session: Session) -> SystemReport:
 def measure_matrix_rate(session: Session, system: SystemReport) -> MachineRate:
     """Return the device, the precision and the rate of matrix products that this run has."""
     with session.stage("probe", "Measuring this machine"):
-        machine = read_decision(MachineRate, session.run.decided("machine"))
-        if machine is None or machine.device.partition(":")[0] not in {device.kind for device in system.devices}:
+        machine = find_machine(session, system)
+        if machine is None:
             machine = measure_machine(session.params.training, system, session.worker)
             session.run.decide("machine", machine.model_dump(mode="json"))
     session.say(f"{machine.device}, {machine.dtype}: {machine.flops_per_second / 1e9:,.0f} GFLOP/s measured")
@@ -277,12 +277,8 @@ def register_model(
 ) -> ModelVersion:
     """Return the version that MLflow's registry gave the model; champion, if it is shown to be better."""
     with session.stage("registration", "Registering the model version"):
-        kept = session.run.decided("registration")
-        if kept is not None and kept["bits_per_byte"] == score["bits_per_byte"]:
-            # Asked for before a death: asked again with the same words, MLflow makes no second version.
-            request = RegistrationRequest.model_validate(kept)
-            session.facts["comparison"] = request.comparison
-        else:
+        request = find_request(session, score)
+        if request is None:
             request = make_request(session, plan, trained, score, subset, system, champion)
             record_ledger(session, plan, trained)
             if "start_folder" not in session.facts:  # a continued model says nothing of the law for models from scratch

@@ -20,7 +20,7 @@ from lightlm.budget.scaling import (
     useful_epochs,
     useful_parameters,
 )
-from lightlm.budget.shapes import DEFAULT_SHAPE, WIDTHS, build_shape, choose_heads, depths_for
+from lightlm.budget.shapes import DEFAULT_SHAPE, WIDTHS, build_shape, choose_heads, depths_for, fits_heads
 from lightlm.budget.tiers import Tier, tier_of
 from lightlm.budget.timings import Timings
 from lightlm.errors import ParameterError
@@ -176,8 +176,13 @@ class Planner:
     def _divides(self, dim: int) -> bool:
         """Return whether a width can have the heads that params fix."""
         fixed = self.params.model
-        heads = fixed.num_heads or choose_heads(dim)
-        return dim % (2 * heads) == 0 and heads % (fixed.num_kv_heads or heads) == 0
+        return fits_heads(dim, fixed.num_heads or choose_heads(dim), fixed.num_kv_heads)
+
+    def _nearest_width(self, dim: int) -> int:
+        """Return a table's width, or the next one that can have the heads that params fix."""
+        if self.params.model.num_heads is None or self._divides(dim):
+            return dim
+        return min(filter(self._divides, WIDTHS), key=lambda width: abs(width - dim), default=dim)
 
     def _shape(self, layers: int, dim: int, heads: int | None = None, context: int | None = None) -> ModelConfig:
         fixed = self.params.model
@@ -207,7 +212,7 @@ class Planner:
                 context //= 2
         model = self._shape(
             fixed.num_layers or int(shape["num_layers"]),
-            fixed.model_dim or int(shape["model_dim"]),
+            fixed.model_dim or self._nearest_width(int(shape["model_dim"])),
             int(shape["num_heads"]),
             context,
         )

@@ -10,6 +10,9 @@ DEFAULT_SHAPE = {"num_layers": 12, "model_dim": 768, "num_heads": 12, "context_l
 HEAD_DIM = 64
 """Faster and better than 32 at every width measured (METHODS)."""
 
+MAX_HEAD_DIM = 1024
+"""Dimensions of a head, as ModelConfig bounds them."""
+
 WIDTHS = tuple(range(64, 513, 64)) + tuple(range(640, 1025, 128)) + tuple(range(1280, 4097, 256))
 """Model dimensions that are considered: multiples of the head's."""
 
@@ -27,6 +30,41 @@ def choose_heads(dim: int) -> int:
     return 1
 
 
+def fits_heads(dim: int, num_heads: int, num_kv_heads: int | None) -> bool:
+    """Return whether a width divides into heads of an even number of dimensions, and the heads into groups."""
+    groups = num_kv_heads or num_heads
+    return dim % (2 * num_heads) == 0 and dim // num_heads <= MAX_HEAD_DIM and num_heads % groups == 0
+
+
+def check_shape(params: Params) -> None:
+    """Refuse what no width can have and no text can fill, by arithmetic alone, before anything is read or measured.
+
+    Raises:
+        ParameterError: with what to give instead.
+    """
+    fixed = params.model
+    context, max_bytes = fixed.context_length, params.dataset.max_bytes
+    if context is not None and max_bytes is not None and context >= max_bytes:
+        raise ParameterError(
+            f"model.context_length {context:,} is more tokens than dataset.max_bytes {max_bytes:,} bytes can make; "
+            "give a smaller context_length, or more bytes"
+        )
+    if fixed.model_dim is not None:
+        widths: tuple[int, ...] = (fixed.model_dim,)
+    else:
+        widths = (DEFAULT_SHAPE["model_dim"],) if params.budget.planner == "manual" else WIDTHS
+    if any(fits_heads(dim, fixed.num_heads or choose_heads(dim), fixed.num_kv_heads) for dim in widths):
+        return
+    names = ("model_dim", "num_heads", "num_kv_heads")
+    given = ", ".join(f"model.{name} {getattr(fixed, name)}" for name in names if getattr(fixed, name) is not None)
+    among = f"the width {widths[0]:,}" if len(widths) == 1 else f"a width of {WIDTHS[0]} to {WIDTHS[-1]:,}"
+    raise ParameterError(
+        f"{given or 'the model section'}: {among} does not divide into such heads, of an even number of dimensions and "
+        f"{MAX_HEAD_DIM:,} at most; give model.num_heads a divisor of model.model_dim, and model.num_kv_heads one of "
+        "model.num_heads"
+    )
+
+
 def choose_ffn_dim(dim: int) -> int:
     """Return 8/3 of the width, rounded to 64: three matrices cost what two of 4x would."""
     return max(64, round(dim * 8 / 3 / 64) * 64)
@@ -41,7 +79,7 @@ def build_shape(
         ParameterError: heads that do not divide the width.
     """
     fixed = params.model
-    if model_dim % num_heads or (model_dim // num_heads) % 2:
+    if not fits_heads(model_dim, num_heads, None):
         raise ParameterError(
             f"model.model_dim {model_dim} does not divide into {num_heads} heads of an even number of dimensions; "
             "give model.num_heads a divisor, or model.model_dim a multiple"
