@@ -266,3 +266,15 @@ def test_a_fault_at_any_system_call_loses_nothing_and_breaks_nothing(
     tell(f"{len(calls)} system calls, {len(faults)} faults, {hits} of them hit, {len(violations)} violations")
     assert not violations, "\n".join(violations)
     assert hits >= 0.98 * len(faults), "memory is asked for now and then; files are not"
+
+
+def test_a_slow_disk_only_takes_its_time(tmp_path: Path, tell: Callable[[str], None]) -> None:
+    calls = "fsync,write,rename,mkdir,openat"
+    for protocol in PROTOCOLS[:6]:
+        root = tmp_path / protocol.name / "root"
+        (root / "kind").mkdir(parents=True)
+        protocol.prepare(root)
+        status, _ = run_traced(protocol.act, root, "-e", f"inject={calls}:delay_enter=20000")
+        assert status == DONE
+        assert protocol.look(root) == protocol.after
+    tell(f"6 protocols, 20 ms more for each of {calls}")

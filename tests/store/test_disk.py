@@ -1,0 +1,96 @@
+"""Tests of what is asked of a disk, and of its refusals in one sentence."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from lightlm.errors import InputError, StoreError
+from lightlm.store import disk
+from lightlm.store.disk import explain_refusals, explain_writer, list_tree, make_folder, sync_folder, write_and_sync
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ENOSPC, "the disk is full: .* MB are free; free some space .*lightlm store prune"),
+        (errno.EDQUOT, "the disk is full"),
+        (errno.EROFS, "make it writable or give another LIGHTLM_HOME"),
+        (errno.EACCES, "make it writable or give another LIGHTLM_HOME"),
+        (errno.EIO, "look after that disk or give a LIGHTLM_HOME on another"),
+    ],
+)
+def test_a_refusal_says_the_path_and_what_to_do(tmp_path: Path, code: int, words: str) -> None:
+    path = tmp_path / "not" / "there"
+    with pytest.raises(StoreError, match=words) as caught, explain_refusals(path):
+        raise OSError(code, os.strerror(code))
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+        Exception("Error: Os { code: 28, kind: StorageFull, message: ... }"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_a_full_disk_inside_a_library_is_said_as_ours(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(StoreError, match="the disk is full"), explain_writer(tmp_path / "one", tmp_path):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionRefusedError(errno.ECONNREFUSED, "x"), ValueError("os error"), InputError("no such data")]
+)
+def test_what_is_not_the_disks_goes_through_as_it_is(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, explain_writer(tmp_path / "one", tmp_path):
+        raise error
+    assert caught.value is error
+
+
+def test_another_files_permission_is_not_taken_for_ours(tmp_path: Path) -> None:
+    theirs = PermissionError(errno.EACCES, "denied", "/somewhere/else")
+    with pytest.raises(PermissionError), explain_writer(tmp_path / "one", tmp_path):
+        raise theirs
+    ours = PermissionError(errno.EACCES, "denied", str(tmp_path / "file"))
+    with pytest.raises(StoreError, match="make it writable"), explain_writer(tmp_path / "one", tmp_path):
+        raise ours
+
+
+def test_folders_are_made_down_to_the_last(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b" / "c")
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    write_and_sync(tmp_path / "file", b"first")
+    with pytest.raises(FileExistsError):
+        write_and_sync(tmp_path / "file", b"second")
+
+
+def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(disk.os, "fsync", refuse)
+    code = errno.EINVAL
+    sync_folder(tmp_path)
+    code = errno.EIO
+    with pytest.raises(OSError, match="no"):
+        sync_folder(tmp_path)
+
+
+def test_a_tree_is_listed_without_following_links(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    (top / "a" / "b").mkdir(parents=True)
+    (top / "a" / "b" / "file").write_text("x")
+    (top / "a" / "up").symlink_to(top)
+    assert [path.relative_to(top).as_posix() for path in list_tree(top)] == ["a", "a/b", "a/b/file", "a/up"]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_and_not_empty(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        list_tree(tmp_path / "missing")
