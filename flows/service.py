@@ -74,9 +74,13 @@ class Service(BaseModel):
         """MLflow's pages."""
         return f"http://{HOST}:{self.mlflow_port}"
 
-    def is_complete(self) -> bool:
-        """Return whether all three parts run."""
-        return len(self.processes) == 3 and all(process.find() for process in self.processes)
+    def runs(self, *names: str) -> bool:
+        """Return whether all parts of these names run."""
+        return all(any(part.name == name and part.find() for part in self.processes) for name in names)
+
+
+SERVERS = ("prefect", "mlflow")
+PARTS = (*SERVERS, "worker")
 
 
 def read_service(home: Path) -> Service | None:
@@ -99,7 +103,7 @@ def start_service(prefect_port: int, mlflow_port: int, say: Callable[[str], None
     make_private_folder(folder)
     with hold_lock(folder / "service.lock", report=say):
         found = read_service(home)
-        if found is not None and found.is_complete():
+        if found is not None and found.runs(*PARTS):
             return found
         if found is not None:
             stop_processes(found.processes, say)
@@ -140,7 +144,7 @@ def stop_service(say: Callable[[str], None]) -> bool:
         worker = [process for process in found.processes if process.name == "worker"]
         servers = [process for process in found.processes if process.name != "worker"]
         stop_processes(worker, say)
-        if len(servers) == 2 and all(server.find() for server in servers):
+        if found.runs(*SERVERS):
             os.environ.update(worker_environment(home, found, open_secrets(home)))
             end_left_runs(say)
         stop_processes(servers, say)

@@ -41,13 +41,13 @@ def print_environment() -> None:
         InputError: nothing runs.
     """
     from flows.servers import client_environment, open_secrets
-    from flows.service import read_service
+    from flows.service import SERVERS, read_service
     from lightlm.errors import InputError
     from lightlm.store.home import find_home
 
     home = find_home()
     service = read_service(home)
-    if service is None or not service.is_complete():
+    if service is None or not service.runs(*SERVERS):
         raise InputError("the service does not run here; start it with `lightlm up`")
     values = client_environment(open_secrets(home), service.prefect_port, service.mlflow_port)
     for name, value in values.items():
