@@ -88,8 +88,8 @@ def open_commit(folder: Path, kind: str | None = None, *, verify: bool = True) -
 
     Raises:
         StoreError: there is no such commit, or it cannot be read at present.
-        CorruptError: the manifest is damaged; a file is missing, of another size, has another SHA-256, or is one
-            that the manifest does not name.
+        CorruptError: the manifest is damaged, or of another version of LightLM; a file is missing, of another size,
+            has another SHA-256, or is one that the manifest does not name.
     """
     manifest = _read_manifest(folder)
     meta, found, files = manifest["meta"], manifest["kind"], manifest["files"]
@@ -206,14 +206,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise CorruptError(f"{path} is no manifest ({error}); {_remedy(folder)}") from None
     if wanted is None and schema != SCHEMA:
-        raise StoreError(f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})")
+        raise CorruptError(f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})")
     if content != _render(manifest | {"sha256": wanted}):
         raise CorruptError(f"{path} is not as it was written; {_remedy(folder)}")
     actual = _seal_digest(manifest)
     if actual != wanted:
         raise CorruptError(f"{path} has SHA-256 {actual[:16]}..., it says {str(wanted)[:16]}...; {_remedy(folder)}")
     if schema != SCHEMA:
-        raise StoreError(f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})")
+        raise CorruptError(f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})")
     if not (isinstance(kind, str) and isinstance(meta, dict) and isinstance(files, dict)):
         raise CorruptError(f"{path} has other types than a manifest; {_remedy(folder)}")
     for name, described in files.items():

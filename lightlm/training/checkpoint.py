@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lightlm.errors import ParameterError, StoreError, TrainingError
+from lightlm.errors import CorruptError, ParameterError, TrainingError
 from lightlm.model.hugging_face import load_model
 from lightlm.model.transformer import Transformer
 from lightlm.store.commit import commit_folder, open_commit, remove_folder
@@ -103,11 +103,12 @@ def load_latest(parent: Path, model: Transformer, optimizer: Optimizer) -> Train
 
     Raises:
         ParameterError: the newest that verifies belongs to a model of another shape.
+        StoreError: one cannot be read at present; it stays.
     """
     for folder in list_checkpoints(parent):
         try:
             return load_checkpoint(folder, model, optimizer)
-        except StoreError:
+        except CorruptError:
             remove_folder(folder)
     return None
 
