@@ -142,7 +142,7 @@ def show_outcome(
     page = page_of(session)
     page.progress(1.0)
     rows = [
-        {"what": "version", "value": f"{version.name} {version.version}"},
+        {"what": "version", "value": f"{version.name} {version.version or '(not registered yet)'}"},
         {"what": "aliases", "value": ", ".join(version.aliases) or "none"},
         {"what": "bits per byte", "value": f"{score['bits_per_byte']:.4f}"},
         {"what": "predicted", "value": f"{plan.predicted_low:.3f} to {plan.predicted_high:.3f}"},
@@ -158,8 +158,9 @@ def show_outcome(
     budget = session.ledger.budget_seconds
     times = [{"stage": name, "seconds": round(s, 2), "share": f"{s / budget:.1%}"} for name, s in ledger.items()]
     page.table("ledger", times, "Where the budget's seconds went")
-    url, note = find_mlflow_page(session, version.run_id)
-    page.link("mlflow-run", url, f"{version.name} version {version.version}: the run in MLflow", note)
+    if version.run_id:
+        url, note = find_mlflow_page(session, version.run_id)
+        page.link("mlflow-run", url, f"{version.name} version {version.version}: the run in MLflow", note)
 
 
 def find_mlflow_page(session: Session, run_id: str) -> tuple[str, str]:
