@@ -214,12 +214,16 @@ class PeekedLines:
         self.first: str | None = sys.stdin.readline()
         if not self.first:
             raise PromptError('there is no prompt; give one, as in `lightlm generate "The"`, or lines of them')
+        self.dialogue = dialogue
         self.rest = dialogue.reader
 
     def read(self, question: str, describe: object = None) -> str | None:
         """Return the next line; None at the end."""
         first, self.first = self.first, None
-        return self.rest.read(question) if first is None else first.strip()
+        if first is None:
+            return self.rest.read(question)
+        self.dialogue.say(f"{question}{first.strip()}")
+        return first.strip()
 
     def read_choice(self, lines: object, question: str, num_entries: int) -> str | None:
         """Return the next line: there are no menus here."""
