@@ -127,6 +127,8 @@ class TrainingParams(Section):
     dtype: Literal["auto", "float32", "bfloat16"]
     compile: Literal["auto", "on", "off"]
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")]
+    devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
+    num_nodes: Annotated[int, Field(ge=1, le=1024)]
     num_threads: Annotated[int, Field(ge=1, le=1024)] | None
     num_validations: Annotated[int, Field(ge=1, le=10_000)]
     num_checkpoints: Annotated[int, Field(ge=1, le=10_000)]
@@ -194,6 +196,10 @@ _Yaml.yaml_implicit_resolvers = {
 }
 _Yaml.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+# As in YAML 1.2, too: 1e-3 is a number, where YAML 1.1 wants 1.0e-3.
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
 
 

@@ -1,8 +1,10 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightlm.budget.ledger import Ledger
+from lightlm.budget.ledger import Ledger, LedgerKeeper, Spent, read_spent
 
 
 class FakeClock:
@@ -113,3 +115,42 @@ def test_the_entries_always_sum_to_the_elapsed_time(moves, before):
             ledger.split(name, {"d": seconds})
         clock.now += seconds
     assert sum(ledger.close().values()) == pytest.approx(ledger.elapsed_seconds, abs=1e-6)
+
+
+def test_a_continued_ledger_charges_what_was_spent_before_and_nothing_between():
+    clock = FakeClock(now=1000.0)
+    ledger = Ledger(0.01, started_at=998.0, clock=clock, spent=Spent(10.0, {"start-up": 1.0, "data": 9.0}))
+    assert ledger.elapsed_seconds == 12.0
+    assert ledger.remaining_seconds == pytest.approx(24.0)
+    with ledger.stage("data"):
+        clock.now += 3.0
+    assert ledger.close() == {"start-up": 3.0, "data": 12.0, "orchestration": 0.0}
+
+
+def test_what_is_spent_is_kept_at_each_moment_with_the_open_stage(tmp_path):
+    clock, path = FakeClock(), tmp_path / "budget.journal"
+    ledger = Ledger(1.0, clock=clock)
+    with LedgerKeeper(ledger, path, every_seconds=3600.0) as keeper, ledger.stage("training"):
+        clock.now += 5.0
+        keeper.write()
+        assert read_spent(path) == Spent(5.0, {"orchestration": 0.0, "training": 5.0})
+    assert ledger.close() == {"orchestration": 0.0, "training": 5.0}
+
+
+def test_the_side_thread_keeps_what_is_spent_without_being_asked(tmp_path):
+    path = tmp_path / "budget.journal"
+    ledger = Ledger(1.0)
+    with LedgerKeeper(ledger, path, every_seconds=0.01):
+        before = read_spent(path).seconds
+        while read_spent(path).seconds <= before:
+            time.sleep(0.01)
+
+
+def test_a_torn_or_foreign_record_costs_only_itself(tmp_path):
+    path = tmp_path / "budget.journal"
+    with LedgerKeeper(Ledger(1.0, clock=FakeClock(), spent=Spent(7.0, {"data": 7.0})), path):
+        pass
+    with path.open("ab") as file:
+        file.write(b'00000000 {"seconds":99.0,"entries":{}}\n0a1b2c3d {"sec')
+    assert read_spent(path).seconds == 7.0
+    assert read_spent(tmp_path / "none") == Spent()

@@ -1,6 +1,15 @@
 import pytest
 
-from lightlm.budget.shapes import WIDTHS, build_shape, choose_ffn_dim, choose_heads, depths_for, has_same_layers
+from lightlm.budget.shapes import (
+    WIDTHS,
+    build_shape,
+    check_shape,
+    choose_ffn_dim,
+    choose_heads,
+    depths_for,
+    fits_heads,
+    has_same_layers,
+)
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import count_active_parameters
 from lightlm.params import load_params
@@ -71,3 +80,37 @@ def test_shapes_of_equal_layers_differ_in_depth_at_most():
     one = build_shape(params, vocab_size=512, num_layers=2, model_dim=64, num_heads=1, context_length=64)
     assert has_same_layers(one, one.model_copy(update={"num_layers": 7}))
     assert not has_same_layers(one, one.model_copy(update={"ffn_dim": 64}))
+
+
+def test_the_heads_chosen_for_each_width_fit_it():
+    assert all(fits_heads(dim, choose_heads(dim), None) for dim in WIDTHS)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"model.num_heads": 3},
+        {"model.num_heads": 7},
+        {"model.num_kv_heads": 2},
+        {"model.num_heads": 3, "budget.planner": "manual"},
+        {"model.context_length": 999, "dataset.max_bytes": 1000},
+    ],
+)
+def test_a_shape_that_some_width_can_have_is_let_in(overrides):
+    check_shape(load_params(overrides=overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"model.num_heads": 17}, r"model.num_heads 17: a width of 64 to 4,096 does not divide into such heads"),
+        ({"model.num_heads": 5, "budget.planner": "manual"}, r"model.num_heads 5: the width 768 does not divide"),
+        ({"model.model_dim": 4096, "model.num_heads": 2}, r"of an even number of dimensions and 1,024 at most"),
+        ({"model.model_dim": 9}, r"model.model_dim 9: the width 9 does not divide"),
+        ({"model.num_kv_heads": 997}, r"model.num_kv_heads 997: .*give model.num_heads a divisor"),
+        ({"model.context_length": 1000, "dataset.max_bytes": 1000}, r"model.context_length 1,000 is more tokens than"),
+    ],
+)
+def test_what_no_width_can_have_and_no_text_can_fill_is_refused(overrides, message):
+    with pytest.raises(ParameterError, match=message):
+        check_shape(load_params(overrides=overrides))

@@ -1,0 +1,53 @@
+"""Signals: the first ends a command in order, the second at once."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from flows.stopping import end_in_order
+from lightlm.errors import Interrupted, Terminated
+
+TWICE = """
+import os, signal, sys
+from flows.stopping import end_in_order
+with end_in_order():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        print("in order", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("never", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "code"), [(signal.SIGINT, Interrupted, 130), (signal.SIGTERM, Terminated, 143)]
+)
+def test_a_signal_becomes_the_error_with_its_exit_code(number: int, kind: type[Interrupted], code: int) -> None:
+    handler = signal.getsignal(number)
+    with pytest.raises(kind, match="run the same command again to go on") as caught, end_in_order():
+        os.kill(os.getpid(), number)
+    assert type(caught.value) is kind
+    assert caught.value.exit_code == code
+    assert signal.getsignal(number) is handler
+
+
+def test_what_training_says_of_its_end_is_kept() -> None:
+    with pytest.raises(Terminated, match="stopped at step 5"), end_in_order():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise Interrupted("stopped at step 5") from None
+
+
+def test_another_error_goes_through() -> None:
+    with pytest.raises(ZeroDivisionError), end_in_order():
+        raise ZeroDivisionError
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    ended = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (128 + signal.SIGTERM, "in order\n")
