@@ -10,10 +10,12 @@ from typing import NoReturn
 
 import typer
 
+from flows.commands.export import export
 from flows.commands.retrain import promote, retrain, rollback
 from flows.commands.service import deploy, down, schedule, serve_flows, server, up
 from flows.commands.setup import setup
 from flows.commands.store import store
+from flows.commands.sync import sync
 from flows.commands.training import calibration, check, plan, train
 from flows.commands.versions import evaluate, generate, models, ui
 from flows.commands.watch import watch
@@ -30,7 +32,7 @@ app = typer.Typer(
 
 for command in (setup, check, plan, train, watch, retrain, calibration):
     app.command()(command)
-for command in (generate, evaluate, models, promote, rollback, ui):
+for command in (generate, sync, evaluate, models, promote, rollback, export, ui):
     app.command()(command)
 for command in (up, down, deploy, schedule, serve_flows, server):
     app.command()(command)

@@ -1,11 +1,16 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from lightlm.data.subset import materialize_subset
+from lightlm.data.tokenizer import prepare_tokenizer
 from lightlm.model.config import ModelConfig
+from lightlm.model.hugging_face import export_model
 from lightlm.model.transformer import Transformer
+from lightlm.params import load_params
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 300,
@@ -45,3 +50,23 @@ def build() -> Callable[..., Transformer]:
 @pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
 def variant(request: pytest.FixtureRequest) -> dict[str, Any]:
     return request.param
+
+
+@pytest.fixture
+def hugging_face_folder(build: Callable[..., Transformer], tmp_path: Path) -> Callable[..., Path]:
+    """Write a small model's Hugging Face folder, with a tokenizer of its size; `num_experts` makes it sparse."""
+
+    def write(num_experts: int = 0) -> Path:
+        text = (tmp_path / "text.txt", "\n\n".join(f"the old river {i} walks under stone {i * 7}" for i in range(80)))
+        text[0].write_text(text[1])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LIGHTLM_HOME", str(tmp_path / "home"))
+            subset = materialize_subset(load_params(dataset=str(text[0])).dataset)
+            tokenizer = prepare_tokenizer(load_params().tokenizer, subset, [SHAPE["vocab_size"]])
+        model = build(**(VARIANTS["experts"] if num_experts else {}), **({} if num_experts else {"num_kv_heads": 2}))
+        folder = tmp_path / f"model-{num_experts}"
+        folder.mkdir()
+        export_model(model, tokenizer.folder, folder)
+        return folder
+
+    return write

@@ -1,0 +1,32 @@
+"""The command that takes a version elsewhere: export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.options import CHAMPION, AsJson, Model, print_json
+from lightlm.errors import InputError
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the files.")],
+    to: Annotated[str, typer.Option("--to", help="hf (transformers), gguf (llama.cpp, Ollama) or onnx.")] = "hf",
+    model: Model = CHAMPION,
+    as_json: AsJson = False,
+) -> None:
+    """Write a registered version as Hugging Face folder, GGUF or ONNX, with a model card; verified after writing."""
+    if to not in ("hf", "gguf", "onnx"):
+        raise InputError(f"--to is {to!r}; give hf, gguf or onnx")
+    from flows.exporting import export_version
+
+    done = export_version(model, to, folder)
+    if as_json:
+        print_json(done.model_dump())
+        return
+    same = "the same" if done.is_same_text else "another"
+    typer.echo(
+        f"{done.model_name} version {done.model_version} as {done.format} in {done.folder} "
+        f"({done.num_bytes / 1e6:.1f} MB)\nchecked with {done.checked_with} over {done.checked_tokens} tokens: logits "
+        f"within {done.largest_difference:.1e} of ours, {same} likeliest token everywhere"
+    )

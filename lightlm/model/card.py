@@ -1,0 +1,70 @@
+"""The model card: what a model is, what it was made of, how good it is and what it is not, as a README.md."""
+
+from collections.abc import Mapping
+
+from lightlm.model.config import ModelConfig
+
+LIMITS = """It learnt from this text alone, in the time above: it writes in the manner of the text, and what it says may
+be wrong. It has not been taught to answer questions or to follow instructions, and nothing was done about what the text
+itself holds that is offensive or private. Do not use it where a wrong sentence does harm."""
+
+
+def write_card(name: str, version: str, config: ModelConfig, tags: Mapping[str, str], kind: str) -> str:
+    """Return the card in the Hub's Markdown; `tags` are the registered version's, `kind` is hf, gguf or onnx."""
+    data, bits = tags.get("dataset", "unknown"), tags.get("bits_per_byte", "unknown")
+    rows = {
+        "trained on": f"{data} (digest `{tags.get('dataset_digest', 'unknown')}`)",
+        "budget": f"{tags.get('hours', '?')} h of wall clock, all included",
+        "tokens read": _count(tags.get("tokens")),
+        "score": f"{bits} bits per byte on the held-out text (SHA-256 `{tags.get('text_sha256', 'unknown')[:16]}...`)",
+        "parameters": _count(tags.get("num_parameters")),
+        "shape": f"{config.num_layers} layers x {config.model_dim}, {config.num_heads} heads, Qwen3 layout",
+        "vocabulary": f"{config.vocab_size:,} (byte-level BPE: any text can be written)",
+        "context": f"{config.context_length:,} tokens",
+        "trained at": tags.get("trained_at", "unknown"),
+        "code": tags.get("git_commit", "unknown"),
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    header = (
+        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- lightlm\ndatasets:\n- {data}\n---\n"
+    )
+    return (
+        f"{header}\n# {name}, version {version}\n\nA small language model, trained from scratch by LightLM.\n\n"
+        f"| | |\n|---|---|\n{table}\n\n## Use\n\n{USES[kind]}\n\n## Limits\n\n{LIMITS}\n"
+    )
+
+
+USES = {
+    "hf": """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+inputs = tokenizer("The", return_tensors="pt", return_token_type_ids=False)
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=60)[0]))
+```""",
+    "gguf": """```sh
+llama-cli -m model.gguf -p "The" -n 60 -no-cnv     # llama.cpp
+ollama create my-model -f Modelfile && ollama run my-model "The"
+```
+
+Numbers of three digits and more may be cut into other tokens than in training: llama.cpp has no splitting rule that
+takes two digits at a time. The text that is read and written is the same.""",
+    "onnx": """```python
+import numpy, onnxruntime
+from tokenizers import Tokenizer
+
+tokenizer, session = Tokenizer.from_file("tokenizer.json"), onnxruntime.InferenceSession("model.onnx")
+tokens = tokenizer.encode("The").ids
+for _ in range(60):
+    logits = session.run(None, {"tokens": numpy.array([tokens[-128:]], dtype=numpy.int64)})[0]
+    tokens.append(int(logits[0, -1].argmax()))
+print(tokenizer.decode(tokens))
+```""",
+}
+
+
+def _count(text: str | None) -> str:
+    try:
+        return f"{int(float(text or '')):,}"
+    except ValueError:
+        return "unknown"
