@@ -51,3 +51,28 @@ def test_another_error_goes_through() -> None:
 def test_a_second_signal_ends_the_process_at_once() -> None:
     ended = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (128 + signal.SIGTERM, "in order\n")
+
+
+def test_a_ctrl_c_that_is_not_meant_changes_nothing() -> None:
+    with end_in_order(lambda: False):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_ctrl_c_that_is_meant_ends_in_order() -> None:
+    with pytest.raises(Interrupted, match="run the same command again"), end_in_order(lambda: True):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_another_ctrl_c_while_it_asks_is_a_yes() -> None:
+    def ask() -> bool:
+        signal.raise_signal(signal.SIGINT)
+        return False
+
+    with pytest.raises(Interrupted), end_in_order(ask):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_another_signal_asks_nobody() -> None:
+    with pytest.raises(Terminated), end_in_order(lambda: False):
+        signal.raise_signal(signal.SIGTERM)
