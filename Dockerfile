@@ -28,7 +28,7 @@ COPY flows flows
 COPY params params
 COPY prefect.yaml ./
 # Without bytecode every start of Prefect and torch compiles some 20,000 files again, as the image's disk is read-only.
-RUN pip install --no-deps --no-build-isolation --editable . \
+RUN pip install --no-deps --editable . \
     && python -m compileall -q lightlm flows params
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
