@@ -49,10 +49,11 @@ def save_checkpoint(
     optimizer: Optimizer,
     state: TrainingState,
     best_weights: Mapping[str, Tensor] | None = None,
+    is_written: bool = True,
 ) -> Path:
     """Commit the whole state under `parent` and drop checkpoints older than the last two; return the folder.
 
-    `best_weights` are those of the best validation so far, where a run keeps them.
+    `best_weights` are those of the best validation so far, where a run keeps them. Ranks that do not write check only.
 
     Raises:
         TrainingError: a weight or the optimizer's state is not finite; nothing is saved.
@@ -62,6 +63,10 @@ def save_checkpoint(
     if not is_finite({**dict(model.named_parameters()), **tensors}):
         raise TrainingError(f"after step {state.step} the weights are not finite; no checkpoint is made of them")
 
+    path = parent / f"step-{state.step:09d}"
+    if not is_written:
+        return path
+
     def write(folder: Path) -> dict[str, object]:
         save_file(_detached(model), folder / "model.safetensors")
         save_file(_contiguous(tensors), folder / "optimizer.safetensors")
@@ -70,7 +75,7 @@ def save_checkpoint(
         return {"state": vars(state), "model": model.config.model_dump()}
 
     parent.mkdir(parents=True, exist_ok=True)
-    folder = commit_folder(parent / f"step-{state.step:09d}", "checkpoint", write).folder
+    folder = commit_folder(path, "checkpoint", write).folder
     for old in list_checkpoints(parent)[KEPT:]:
         remove_folder(old)
     return folder

@@ -34,6 +34,8 @@ class TrainerConfig(BaseModel):
     attention: Literal["sdpa", "flash", "matmul"] = "sdpa"
     device: str = "cpu"
     num_threads: Annotated[int, Field(ge=1)] = 1
+    num_devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    num_nodes: Annotated[int, Field(ge=1, le=1024)] = 1
     max_steps: Annotated[int, Field(ge=1)] | None = None
     num_validations: Annotated[int, Field(ge=1)] = 8
     num_checkpoints: Annotated[int, Field(ge=1)] = 4

@@ -6,10 +6,8 @@ Owns what happens between two steps and what a run leaves: checkpoints, and a co
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from lightlm.data.loader import Batch, ThreadedDataLoader
@@ -35,6 +33,8 @@ from lightlm.training.events import Checkpointed, Event, RolledBack, Sampled, St
 from lightlm.training.messages import TrainRequest, TrainResult
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.pace import CheckpointPace, Milestones, Pace, StepPace, TimePace
+from lightlm.training.ranks import ALONE, Ranks
+from lightlm.training.thinning import ThinnedSteps
 from lightlm.training.timing import used_memory
 from lightlm.training.trainer import SPIKE_FACTOR, Diverged, Progress, train
 from lightlm.training.validation import choose_validation_sample, validate
@@ -57,8 +57,10 @@ OVERFIT_MARGIN = 1.002
 class TrainingRun:
     """Builds all parts of a run, resumes it from its newest checkpoint, and runs it to its end."""
 
-    def __init__(self, request: TrainRequest, should_stop: Callable[[], bool] = lambda: False) -> None:
-        self.request = request
+    def __init__(
+        self, request: TrainRequest, should_stop: Callable[[], bool] = lambda: False, ranks: Ranks = ALONE
+    ) -> None:
+        self.request, self.ranks = request, ranks
         self.trainer = request.trainer
         self.should_stop = should_stop
         self.shards: TokenShards = open_shards(request.shards_folder)
@@ -122,7 +124,7 @@ class TrainingRun:
             while self._train(batches, emit):
                 continue
         seconds = self.training_seconds
-        is_stopped = self.should_stop()
+        is_stopped = self.ranks.any(self.should_stop())
         if self.counters.step > self.state.step or not list_checkpoints(self.checkpoints):
             self._save_last(emit)
         used_best = False if is_stopped else self._take_best(emit)
@@ -139,7 +141,8 @@ class TrainingRun:
             used_best_checkpoint=used_best,
             num_rollbacks=self.num_rollbacks,
         )
-        publish(self.model, self.request, result)
+        if self.ranks.is_first:
+            publish(self.model, self.request, result)
         return result
 
     def _train(self, batches: Iterator[Batch], emit: Callable[[Event], None]) -> bool:
@@ -152,6 +155,7 @@ class TrainingRun:
             self.pace,
             counters=self.counters,
             should_stop=self.should_stop,
+            ranks=self.ranks,
         )
         try:
             self._follow(steps, emit)
@@ -166,6 +170,8 @@ class TrainingRun:
             batch_size=max(1, self.trainer.batch_tokens // self.request.model.context_length),
             seed=self.trainer.seed,
             start_step=self.counters.step,
+            rank=self.ranks.rank,
+            world_size=self.ranks.size,
             pin_memory=self.trainer.device.startswith("cuda"),
         )
 
@@ -191,9 +197,12 @@ class TrainingRun:
             self.last_factor = event.learning_rate_factor
             for due in thinned.take(event):
                 emit(due)
-            if self.validations.reached(event.progress):
+            is_reached, is_due = self.ranks.lead(
+                self.validations.reached(event.progress), self.saving.is_due(event.progress)
+            )
+            if is_reached:
                 self._validate(emit)
-            if self.saving.is_due(event.progress):
+            if is_due:
                 self._checkpoint(emit)
         for due in thinned.flush():
             emit(due)
@@ -210,7 +219,7 @@ class TrainingRun:
             self.best_bits = bits
             if self.request.keep_best:
                 self.best_weights = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
-        if self.request.sample_tokens:
+        if self.request.sample_tokens and self.ranks.is_first:
             emit(Sampled(step, progress, self.trainer.sample_prompt, self._write_sample()))
         return bits
 
@@ -244,7 +253,8 @@ class TrainingRun:
         )
         self._check_sanity()
         try:
-            folder = save_checkpoint(self.checkpoints, self.model, self.optimizer, state, self.best_weights)
+            best = self.best_weights
+            folder = save_checkpoint(self.checkpoints, self.model, self.optimizer, state, best, self.ranks.is_first)
         except TrainingError as error:
             raise Diverged(str(error)) from None
         seconds = time.monotonic() - started
@@ -323,27 +333,3 @@ def publish(model: Transformer, request: TrainRequest, result: TrainResult) -> N
         return {"step": result.step, "total_tokens": result.total_tokens, "result": result.model_dump(mode="json")}
 
     commit_folder(result.folder, "model", write)
-
-
-class ThinnedSteps:
-    """Step events, at most one each `seconds`; the mean loss of those left out goes into the next."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.losses: list[float] = []
-        self.last: StepDone | None = None
-        self.emitted_at = -math.inf
-
-    def take(self, event: StepDone) -> Iterator[StepDone]:
-        """Return the event to pass on now, if one is due."""
-        self.losses.append(event.loss)
-        self.last = event
-        if time.monotonic() - self.emitted_at >= self.seconds:
-            yield from self.flush()
-
-    def flush(self) -> Iterator[StepDone]:
-        """Return what is held back, if anything."""
-        if self.last is not None and self.losses:
-            self.emitted_at = time.monotonic()
-            yield replace(self.last, loss=float(np.mean(self.losses)))
-            self.losses.clear()

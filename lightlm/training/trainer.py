@@ -19,6 +19,7 @@ from lightlm.training.config import TrainerConfig
 from lightlm.training.events import MicroBatchReduced, StepDone, StepSkipped
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.pace import Pace
+from lightlm.training.ranks import ALONE, OutOfMemoryElsewhere, Ranks
 from lightlm.training.schedule import learning_rate_factor
 
 MAX_SKIPPED_IN_A_ROW = 3
@@ -72,6 +73,7 @@ def train(
     *,
     counters: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks = ALONE,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[StepDone | StepSkipped | MicroBatchReduced]:
     """Train until the pace allows no further step or `should_stop`; yield an event after each step.
@@ -87,6 +89,7 @@ def train(
     counters.micro_batch_size = counters.micro_batch_size or config.micro_batch_size
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     chance = math.log(model.config.vocab_size)
+    pace, should_stop = ranks.follow(pace, should_stop)
     model.train()
     while not should_stop() and pace.allows(counters.step):
         started = clock()
@@ -95,16 +98,19 @@ def train(
         progress = pace.progress(counters.step)
         seed_dropout(config, counters.step)
         try:
-            measured = measure_gradients(model, parameters, batch, counters.micro_batch_size)
+            measured = measure_gradients(model, parameters, batch, counters.micro_batch_size, ranks)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
+            if not isinstance(error, OutOfMemoryElsewhere):
+                ranks.any(True)
             counters.micro_batch_size = halve_micro_batch(counters.micro_batch_size)
             batches = _put_back(batch, batches)
             yield MicroBatchReduced(counters.step, progress, counters.micro_batch_size)
             continue
         counters.step += 1
-        counters.total_tokens += batch.inputs.numel()
+        batch_tokens = ranks.size * batch.inputs.numel()
+        counters.total_tokens += batch_tokens
         if not measured.is_usable(counters.usual_loss, chance):
             yield StepSkipped(counters.step, progress, measured.loss, measured.gradient_norm)
             _count_skipped(counters, measured)
@@ -119,7 +125,7 @@ def train(
             measured.loss,
             factor,
             measured.gradient_norm,
-            batch_tokens=batch.inputs.numel(),
+            batch_tokens=batch_tokens,
             total_tokens=counters.total_tokens,
             seconds=seconds,
             waited_seconds=waited,
@@ -151,9 +157,12 @@ def update_weights(
 
 
 def measure_gradients(
-    model: Transformer, parameters: Sequence[Tensor], batch: Batch, micro_batch_size: int
+    model: Transformer, parameters: Sequence[Tensor], batch: Batch, micro_batch_size: int, ranks: Ranks = ALONE
 ) -> Measured:
-    """Return loss and gradient norm of a batch (B, T); leaves the mean gradient in `parameters`."""
+    """Return loss and gradient norm of a batch (B, T); leaves the mean gradient in `parameters`.
+
+    With several ranks, of the batches of all: each has an equal share of them.
+    """
     for parameter in parameters:
         parameter.grad = None
     num_sequences = batch.inputs.shape[0]
@@ -170,6 +179,7 @@ def measure_gradients(
             balance = balance_loss.detach() * share + (0.0 if balance is None else balance)
         (objective * share).backward()
         loss += nats.detach() * share
+    ranks.average(loss, parameters)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
     norm = torch.linalg.vector_norm(torch.stack(norms))

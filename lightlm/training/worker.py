@@ -59,13 +59,17 @@ def measure_matrix_rate(arguments: dict[str, Any], emit: Emit, stop: threading.E
 def train(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
     """Run one training run; events as they happen; the TrainResult."""
     from lightlm.store.lock import hold_lock
+    from lightlm.training.distributed import fit_to_ranks, open_ranks
     from lightlm.training.events import to_json
     from lightlm.training.run import TrainingRun, TrainRequest
 
     request = TrainRequest.model_validate(arguments)
     # A worker whose parent was killed may still be saving; two must not write one run.
-    with hold_lock(request.run_folder / LOCK):
-        run = TrainingRun(request, should_stop=stop.is_set)
+    with hold_lock(request.run_folder / LOCK), open_ranks(arguments) as ranks:
+        if ranks.size > 1:
+            fitted = fit_to_ranks(request.trainer, request.model.context_length, 0)
+            request = request.model_copy(update={"trainer": fitted})
+        run = TrainingRun(request, should_stop=stop.is_set, ranks=ranks)
         return run.run(lambda event: emit(to_json(event))).model_dump(mode="json")
 
 

@@ -12,7 +12,7 @@ from lightlm.model.hugging_face import load_model
 from lightlm.store.commit import open_commit
 from lightlm.training.checkpoint import list_checkpoints
 from lightlm.training.events import Checkpointed, RolledBack, Sampled, StepDone, Validated
-from lightlm.training.run import MAX_ROLLBACKS, ThinnedSteps, TrainingRun
+from lightlm.training.run import MAX_ROLLBACKS, TrainingRun
 from lightlm.training.validation import choose_validation_sample, validate
 
 
@@ -142,24 +142,6 @@ def test_without_keep_best_the_last_weights_are_kept(make_request):
     run = TrainingRun(make_request())
     assert not run.run(lambda event: None).used_best_checkpoint
     assert run.best_weights is None
-
-
-def make_step(step, loss):
-    return StepDone(step, step / 10, loss, 1.0, 1.0, 64, 64 * step, 0.01, 0.0)
-
-
-def test_steps_left_out_are_averaged_into_the_next_that_is_told():
-    thinned = ThinnedSteps(3600.0)
-    assert list(thinned.take(make_step(1, 4.0))) == [make_step(1, 4.0)]
-    assert list(thinned.take(make_step(2, 3.0))) == []
-    assert list(thinned.take(make_step(3, 1.0))) == []
-    assert list(thinned.flush()) == [make_step(3, 2.0)]
-    assert list(thinned.flush()) == []
-
-
-def test_every_step_is_told_when_none_is_too_soon():
-    thinned = ThinnedSteps(0.0)
-    assert [list(thinned.take(make_step(n, 1.0))) for n in (1, 2)] == [[make_step(1, 1.0)], [make_step(2, 1.0)]]
 
 
 def test_a_sample_of_all_is_the_whole_held_out_text(corpus):

@@ -1,0 +1,137 @@
+"""What the processes of one training run agree on: progress, the end, when to save, the mean of their gradients.
+
+Every rank computes the same decisions from the same numbers; what only a clock or a person decides is rank 0's or
+anybody's word, passed around before each step. A run of one process has nothing to agree on and pays nothing.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, distributed
+
+from lightlm.training.pace import Pace
+
+BUCKET_BYTES = 1 << 26
+"""Of gradients that are averaged in one call: large enough for the network, small beside the model."""
+
+
+class OutOfMemoryElsewhere(torch.OutOfMemoryError):
+    """Another rank ran out of memory in this step: all take a smaller micro-batch."""
+
+
+class Ranks:
+    """All processes of a run, seen from one of them; by itself, the only one."""
+
+    rank = 0
+    size = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes and speaks."""
+        return self.rank == 0
+
+    def follow(self, pace: Pace, should_stop: Callable[[], bool]) -> tuple[Pace, Callable[[], bool]]:
+        """Return pace and stop as all ranks agree on them."""
+        return pace, should_stop
+
+    def lead(self, *decisions: bool) -> tuple[bool, ...]:
+        """Return rank 0's decisions."""
+        return decisions
+
+    def any(self, value: bool) -> bool:
+        """Return whether `value` holds on any rank."""
+        return value
+
+    def average(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
+        """Replace loss and gradients, in place, by their means over the ranks."""
+
+
+ALONE = Ranks()
+
+
+class ProcessRanks(Ranks):
+    """The ranks of an initialised process group; decisions go over gloo, so that no GPU waits for them."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+        group = distributed.new_group(backend="gloo")
+        assert isinstance(group, distributed.ProcessGroup)  # every rank is in it
+        self._control = group
+
+    def follow(self, pace: Pace, should_stop: Callable[[], bool]) -> tuple[Pace, Callable[[], bool]]:
+        """Return a pace that all ranks agree on; stopping is part of it."""
+        return AgreedPace(pace, should_stop, self._agree), lambda: False
+
+    def _agree(self, is_over: bool, progress: float) -> tuple[bool, float]:
+        values = torch.tensor([float(is_over), progress if self.is_first else 0.0], dtype=torch.float64)
+        distributed.all_reduce(values, group=self._control)
+        return bool(values[0] > 0), float(values[1])
+
+    def lead(self, *decisions: bool) -> tuple[bool, ...]:
+        """Return rank 0's decisions."""
+        values = torch.tensor(decisions, dtype=torch.uint8)
+        distributed.broadcast(values, 0, group=self._control)
+        return tuple(bool(value) for value in values)
+
+    def any(self, value: bool) -> bool:
+        """Return whether `value` holds on any rank."""
+        found = torch.tensor([int(value)])
+        distributed.all_reduce(found, distributed.ReduceOp.MAX, group=self._control)
+        return bool(found.item())
+
+    def average(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
+        """Replace loss and gradients, in place, by their means over the ranks, in buckets of one dtype.
+
+        Raises:
+            OutOfMemoryElsewhere: another rank has none, and says so by `any(True)` instead.
+        """
+        if self.any(False):
+            raise OutOfMemoryElsewhere
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for bucket in cut_buckets([loss.view(1), *gradients]):
+            flat = torch.cat([tensor.flatten() for tensor in bucket])
+            distributed.all_reduce(flat)
+            flat /= self.size
+            for tensor, mean in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+                tensor.copy_(mean.view_as(tensor))
+
+
+def cut_buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield runs of tensors of one dtype and at most about BUCKET_BYTES."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and (tensor.dtype != bucket[0].dtype or size >= BUCKET_BYTES):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.nbytes
+    if bucket:
+        yield bucket
+
+
+class AgreedPace:
+    """A pace whose answers are the same on every rank: over when it is over, or stopped, on any; progress is rank 0's.
+
+    One small exchange before each step, in `allows`.
+    """
+
+    def __init__(
+        self, pace: Pace, should_stop: Callable[[], bool], agree: Callable[[bool, float], tuple[bool, float]]
+    ) -> None:
+        self._pace, self._should_stop, self._agree = pace, should_stop, agree
+        self._progress = 0.0
+
+    def allows(self, step: int) -> bool:
+        """Return whether every rank goes on."""
+        is_over = self._should_stop() or not self._pace.allows(step)
+        is_over, self._progress = self._agree(is_over, self._pace.progress(step))
+        return not is_over
+
+    def progress(self, step: int) -> float:
+        """Return rank 0's fraction of the budget, as last agreed on."""
+        return self._progress
+
+    def record_step(self, seconds: float) -> None:
+        """Take note of how long a step took here."""
+        self._pace.record_step(seconds)

@@ -1,0 +1,39 @@
+"""Tests of what ranks agree on."""
+
+import pytest
+import torch
+
+from lightlm.training import ranks
+from lightlm.training.pace import StepPace
+from lightlm.training.ranks import ALONE, AgreedPace, cut_buckets
+
+DTYPES = [torch.float32, torch.float32, torch.float32, torch.bfloat16]
+
+
+def test_progress_is_rank_0s_and_one_stop_stops_all() -> None:
+    said: list[tuple[bool, float]] = []
+
+    def agree(is_over: bool, progress: float) -> tuple[bool, float]:
+        said.append((is_over, progress))
+        return is_over or len(said) > 2, 0.25
+
+    pace = AgreedPace(StepPace(4), lambda: False, agree)
+    assert pace.allows(1)
+    assert pace.progress(1) == 0.25
+    assert not AgreedPace(StepPace(4), lambda: True, agree).allows(0)
+    assert not pace.allows(2)
+    assert said == [(False, 0.25), (True, 0.0), (False, 0.5)]
+
+
+def test_buckets_hold_every_tensor_once_in_order_by_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "BUCKET_BYTES", 100)
+    tensors = [torch.zeros(n, dtype=dtype) for n, dtype in zip((9, 30, 1, 2), DTYPES, strict=True)]
+    buckets = list(cut_buckets(tensors))
+    assert [[t.numel() for t in bucket] for bucket in buckets] == [[9, 30], [1], [2]]
+
+
+def test_one_process_alone_decides_for_itself() -> None:
+    pace = StepPace(3)
+    assert ALONE.follow(pace, pytest.fail)[0] is pace
+    assert ALONE.lead(True, False) == (True, False)
+    assert ALONE.is_first
