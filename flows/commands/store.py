@@ -79,7 +79,7 @@ def prune(
         typer.echo(f"{verb} {item.kind} {item.path.name}: {say_bytes(item.num_bytes)}")
     for item, why in stays:
         typer.echo(f"kept {item.kind} {item.path.name}: {why}", err=True)
-    typer.echo(f"{say_bytes(num_bytes)} {'would be' if dry_run else 'are'} free")
+    typer.echo(f"{say_bytes(num_bytes)} {'would be freed' if dry_run else 'freed'}")
 
 
 def find_users(home: Path) -> "Callable[[Item], str]":

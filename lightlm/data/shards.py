@@ -17,7 +17,6 @@ from lightlm.data.subset import Split, TextSubset
 from lightlm.data.tokenizer import Tokenizer
 from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
-from lightlm.store.space import check_space
 from lightlm.store.stage import Stage, open_stage
 
 FORMAT = 1
@@ -91,7 +90,9 @@ class TokenShards:
 def tokenize_subset(subset: TextSubset, tokenizer: Tokenizer, *, report: Callable[[str], None] = ignore) -> TokenShards:
     """Return the shards of subset and tokenizer, made or found in the store."""
     key = {"format": FORMAT, "subset": subset.fingerprint, "tokenizer": tokenizer.fingerprint}
-    stage = open_stage(KIND, key, lambda folder: _build(folder, subset, tokenizer, report), report=report)
+    # Two bytes a token of two bytes or more, and the held-out text once more.
+    num_bytes = subset.num_bytes + 2 * subset.num_validation_bytes
+    stage = open_stage(KIND, key, lambda folder: _build(folder, subset, tokenizer, report), num_bytes, report=report)
     return _describe(stage)
 
 
@@ -110,8 +111,6 @@ def _describe(stage: Stage) -> TokenShards:
 
 
 def _build(folder: Path, subset: TextSubset, tokenizer: Tokenizer, report: Callable[[str], None]) -> dict[str, Any]:
-    # Two bytes a token of two bytes or more, and the held-out text once more.
-    check_space(folder, subset.num_bytes + 2 * subset.num_validation_bytes, "tokenizing")
     try:
         return _write(folder, subset, tokenizer, is_fast=True)
     except EnginesDiffer:

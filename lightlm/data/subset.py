@@ -19,9 +19,7 @@ from lightlm.data.source import Source, check_source, find_local_path, open_sour
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
 from lightlm.store.commit import open_commit
-from lightlm.store.home import find_home
 from lightlm.store.lock import ignore
-from lightlm.store.space import check_space
 from lightlm.store.stage import Stage, find_stage, open_stage
 
 FORMAT = 1
@@ -139,11 +137,8 @@ def materialize_subset(
     choices = [_limits(params, source, needed) for needed in needed_bytes or (None,)]
     found = next(filter(None, (find_stage(KIND, key) for key, _ in choices)), None)
     key, limits = choices[0]
-    if found is None and source.num_bytes is not None:
-        check_space(
-            find_home(), min(filter(None, (limits["max_bytes"], source.num_bytes)), default=0), "reading the text"
-        )
-    stage = found or open_stage(KIND, key, lambda folder: _build(folder, params, source, limits), report=report)
+    num_bytes = min(source.num_bytes or 0, limits["max_bytes"] or source.num_bytes or 0)
+    stage = found or open_stage(KIND, key, lambda f: _build(f, params, source, limits), num_bytes, report=report)
     return _describe(stage, notice=source.notice, download_seconds=source.download_seconds)
 
 

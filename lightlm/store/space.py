@@ -18,6 +18,8 @@ def check_space(folder: Path, num_bytes: int, what: str) -> None:
     Raises:
         StoreError: fewer bytes are free than `num_bytes` and what nobody fills; says both.
     """
+    if not num_bytes:
+        return
     with explain_refusals(folder):
         free = shutil.disk_usage(nearest(folder)).free
     if free < num_bytes + KEPT_FREE_BYTES:

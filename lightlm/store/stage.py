@@ -16,6 +16,7 @@ from lightlm.store.commit import SCHEMA, commit_folder, find_commit
 from lightlm.store.disk import explain_refusals, make_folder
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock, ignore
+from lightlm.store.space import check_space
 from lightlm.store.use import use_store
 
 
@@ -42,13 +43,16 @@ def open_stage(
     kind: str,
     key: Mapping[str, Any],
     build: Callable[[Path], Mapping[str, Any]],
+    num_bytes: int = 0,
     *,
     report: Callable[[str], None] = ignore,
 ) -> Stage:
     """Return the stage of `key`: as an earlier run left it, or built now by `build` (see commit_folder).
 
+    `num_bytes` is what building will write, about; where the disk has no room for it, it does not begin.
+
     Raises:
-        StoreError: the disk refused.
+        StoreError: the disk refused, or has no room.
     """
     name = fingerprint(kind, key)
     folder = _stage_folder(kind, name)
@@ -61,6 +65,7 @@ def open_stage(
             found = None
         if found is not None:
             return Stage(folder, name, found.meta, reused=True)
+        check_space(folder, num_bytes, f"making the {kind}")
         made = commit_folder(folder, kind, build)
         return Stage(folder, name, made.meta, reused=False)
 

@@ -55,7 +55,7 @@ def test_pruning_keeps_what_an_unfinished_run_needs(home: Path, stages: list[str
     dry = run("store", "prune", "--dry-run")
     assert f"would remove shards {stages[1]}" in dry.stdout
     assert (home / "store" / "shards" / stages[1]).exists()
-    assert run("store", "prune", "--older-than", "1").stdout == "0 B are free\n"
+    assert run("store", "prune", "--older-than", "1").stdout == "0 B freed\n"
     done = json.loads(run("store", "prune", "--json").stdout)
     assert [item["path"] for item in done["removed"]] == [f"store/shards/{stages[1]}"]
     assert sorted(path.name for path in (home / "store" / "shards").glob("[!.]*")) == [stages[0]]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lightlm.errors import StoreError
 from lightlm.store.stage import find_stage, fingerprint, open_stage
 
 
@@ -60,6 +61,14 @@ def test_a_corrupt_stage_is_set_aside_and_made_anew(home: Path) -> None:
     assert "set aside" in said[0]
     aside = list((home / "store" / "quarantine").iterdir())
     assert [(path / "content").read_text() for path in aside] == ["evil"]
+
+
+def test_a_stage_that_the_disk_has_no_room_for_is_not_begun() -> None:
+    with pytest.raises(StoreError, match=r"making the samples will take about 1,000,000,000,000 MB"):
+        open_stage("samples", {"key": 3}, build, 10**18)
+    assert find_stage("samples", {"key": 3}) is None
+    open_stage("samples", {"key": 3}, build)
+    assert open_stage("samples", {"key": 3}, build, 10**18).reused, "what is there takes no room"
 
 
 @pytest.mark.timeout(60)
