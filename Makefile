@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # In this order, whatever -j says: the last line of `make check` is the tests' closing line.
 .NOTPARALLEL:
-.PHONY: help setup train test test-faults stack audit check lint types imports format clean
+.PHONY: bench help setup train test test-faults stack audit check lint types imports format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,10 @@ stack: setup ## Run docker-compose.yml's commands on PostgreSQL: train, generate
 # --strict: a pin that the advisories cannot be asked about is a failure, not a silent pass. Asks pypi.org.
 audit: setup ## Ask whether a pinned package has a known vulnerability (pip-audit; needs the network)
 	@$(PYTHON) -m pip_audit --requirement constraints.txt --no-deps --disable-pip --strict $(ARGS)
+
+# Three minutes on two cores; JSON and a plot each in bench-results. Longer ones: benchmarks/*.py --help.
+bench: setup ## Measure tokenization, generation and the loader against rivals and limits
+	@for name in tokenization generation loader; do $(PYTHON) benchmarks/$$name.py $(ARGS) || exit 1; done
 
 lint: setup ## Look for mistakes and untidy code (ruff)
 	@$(PYTHON) -m ruff check $(CODE)

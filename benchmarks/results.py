@@ -61,7 +61,9 @@ def plot(name: str, figures: list[Figure], path: Path) -> None:
     picture, axes = pyplot.subplots(figsize=(8, 0.9 + 0.5 * len(figures)), layout="constrained")
     places = range(len(figures))
     axes.barh(places, [figure.ratio for figure in figures], color="#4c72b0", height=0.55)
-    axes.scatter([figure.goal for figure in figures], places, marker="|", s=300, color="#c44e52", label="goal", zorder=3)
+    axes.scatter(
+        [figure.goal for figure in figures], places, marker="|", s=300, color="#c44e52", label="goal", zorder=3
+    )
     axes.set_yticks(places, [f"{figure.name}\nagainst {figure.other_name}" for figure in figures], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("ratio, higher is better")

@@ -110,7 +110,7 @@ def agrees(result: dict[str, Any]) -> bool:
     return found[:1000] == wanted[:1000]
 
 
-def watch_memory(action: Callable[[], None]) -> int:
+def watch_memory(action: Callable[[], object]) -> int:
     """Return the peak resident bytes of the processes that `action` starts, while it runs."""
     peak = 0
     is_done = threading.Event()
@@ -174,9 +174,7 @@ def main() -> None:
             make_text(text, options.memory_megabytes * 1_000_000, options.text)
             memory = measure_memory(text, folder / "memory")
             details["memory"] = memory
-            figures.append(
-                Figure("peak memory, all processes", memory["peak_bytes"] / 1e9, 1.0, "GB", "1 GB", 1, True)
-            )
+            figures.append(Figure("peak memory, all processes", memory["peak_bytes"] / 1e9, 1.0, "GB", "1 GB", 1, True))
         report("tokenization", figures, options.out, details)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,100 @@
+"""The loader: bytes of shards a second into batches, its memory at many tokens, and how long training waits for it.
+
+    .venv/bin/python benchmarks/loader.py [--million-tokens 100]
+
+The rate is of token bytes on disk (uint16) turned into batches of int64 by the reader threads, as fast as they are
+taken; waiting is measured against training steps of a model that is small for this machine, the hardest case.
+"""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from results import Figure, parse_folder, report
+
+from lightlm.data.loader import ThreadedDataLoader
+from lightlm.data.shards import TokenArray
+from lightlm.model.config import ModelConfig
+from lightlm.training.config import TrainerConfig
+from lightlm.training.device import build_model
+from lightlm.training.optimizer import Optimizer
+from lightlm.training.pace import StepPace
+from lightlm.training.trainer import train
+
+CONTEXT = 1024
+BATCH = 64
+TOKEN_BYTES = 2
+
+
+def write_shards(folder: Path, num_tokens: int) -> list[Path]:
+    """Write random ids in files of 2^26 tokens, some million at a time; return the files."""
+    draw = np.random.default_rng(0)
+    files: list[Path] = []
+    left = num_tokens
+    while left:
+        path = folder / f"train-{len(files):05d}.bin"
+        with path.open("wb") as file:
+            room = min(left, 1 << 26)
+            left -= room
+            while room:
+                count = min(room, 1 << 22)
+                file.write(draw.integers(0, 4096, count, dtype="<u2").tobytes())
+                room -= count
+        files.append(path)
+    return files
+
+
+def measure_rate(tokens: TokenArray, max_seconds: float = 4.0) -> float:
+    """Return bytes of shards a second that batches are made of."""
+    with ThreadedDataLoader(tokens, context_length=CONTEXT, batch_size=BATCH, seed=0) as loader:
+        for _ in range(10):
+            next(loader)
+        started = time.perf_counter()
+        taken = 0
+        while time.perf_counter() - started < max_seconds:
+            taken += next(loader).inputs.numel()
+    return taken * TOKEN_BYTES / (time.perf_counter() - started)
+
+
+def measure_waiting(tokens: TokenArray, steps: int = 60) -> float:
+    """Return the share of step time that training waits for batches."""
+    shape = {"num_layers": 1, "model_dim": 64, "num_heads": 1, "num_kv_heads": 1, "head_dim": 64, "ffn_dim": 128}
+    config = ModelConfig.model_validate({"vocab_size": 4096, "context_length": 128, **shape})
+    trainer = TrainerConfig(
+        batch_tokens=2048, micro_batch_size=16, attention="matmul", num_threads=max(1, psutil.cpu_count() or 1)
+    )
+    model = build_model(config, trainer)
+    waited = total = 0.0
+    with ThreadedDataLoader(tokens, context_length=128, batch_size=16, seed=0) as loader:
+        for event in train(model, Optimizer(model, trainer), loader, trainer, StepPace(steps)):
+            if event.step > 5:
+                waited += getattr(event, "waited_seconds", 0.0)
+                total += getattr(event, "seconds", 0.0)
+    return waited / total
+
+
+def main() -> None:
+    """Measure and report."""
+    options = parse_folder(__doc__ or "", million_tokens={"type": int, "default": 100})
+    folder = Path(tempfile.mkdtemp(prefix="lightlm-loader-"))
+    try:
+        tokens = TokenArray(write_shards(folder, options.million_tokens * 1_000_000), "<u2")
+        before = psutil.Process().memory_full_info().uss
+        rate = measure_rate(tokens)
+        memory = psutil.Process().memory_full_info().uss - before
+        waiting = measure_waiting(tokens)
+        figures = [
+            Figure("shards into batches", rate / 1e9, 1.0, "GB/s", "goal of 1 GB/s", 1),
+            Figure("own memory of the loader", max(memory, 1) / 1e9, 1.0, "GB", "1 GB", 1, True),
+            Figure("share of step time waited", max(waiting, 1e-6), 0.01, "", "1 % of the step", 1, True),
+        ]
+        report("loader", figures, options.out, {"num_tokens": len(tokens)})
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
