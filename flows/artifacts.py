@@ -15,6 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.runtime import flow_run, task_run
 
+from flows.reconciling import note_flow_run
 from flows.session import LOGGER, Session
 
 MOST_UPDATES = 20
@@ -94,6 +95,7 @@ def open_page(session: Session) -> Iterator[FlowPage]:
     """Give a session the page of its flow run; what is not sent within CLOSE_SECONDS of its end is given up."""
     page = FlowPage(flow_run.id)
     session.facts[PAGE] = page
+    note_flow_run(session.run, None if flow_run.id is None else str(flow_run.id))
     try:
         yield page
     finally:

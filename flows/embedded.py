@@ -217,6 +217,56 @@ def without_heartbeats() -> Iterator[None]:
         yield
 
 
+def find_trouble(timeout_seconds: float = 3.0) -> str | None:
+    """Return why the Prefect API of the settings cannot be used now; None where it answers. Imports Prefect."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import temporary_settings
+
+    try:
+        with (
+            temporary_settings({"client.max_retries": 0}),  # pyright: ignore[reportArgumentType]
+            get_client(sync_client=True, httpx_settings={"timeout": timeout_seconds}) as client,
+        ):
+            error = client.api_healthcheck()
+    except Exception as caught:  # noqa: BLE001  (a wrong address, a wrong certificate: each raises its own)
+        error = caught
+    return None if error is None else f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+@contextlib.contextmanager
+def without_retries() -> Iterator[None]:
+    """Ask Prefect's API once and no more inside: an API that dies must not hold a run's end up.
+
+    With the client's own five retries a flow whose server was killed hung for 146 s and then lost its result. A state
+    that is not told is told at the next start (flows/reconciling.py).
+    """
+    from prefect.settings import temporary_settings
+
+    with temporary_settings({"client.max_retries": 0}):  # pyright: ignore[reportArgumentType]
+        yield
+
+
+@contextlib.contextmanager
+def without_prefect() -> Iterator[None]:
+    """Run flows and tasks inside as the plain functions that they are, without any API.
+
+    Not thread-safe: for a command that runs one flow in its main thread.
+    """
+    from prefect import Flow, Task
+    from prefect.settings import temporary_settings
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)
+
+    former = Flow.__call__, Task.__call__
+    Flow.__call__ = Task.__call__ = call
+    try:
+        with temporary_settings({"logging.to_api.enabled": False}):  # pyright: ignore[reportArgumentType]
+            yield
+    finally:
+        Flow.__call__, Task.__call__ = former
+
+
 def serve() -> None:
     """Be the child process: serve Prefect's API until standard input closes."""
     port, listeners = int(sys.argv[2]), [int(fd) for fd in sys.argv[3:]]

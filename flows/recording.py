@@ -12,13 +12,16 @@ from prefect.runtime import flow_run
 from flows.artifacts import page_of
 from flows.champion import LEARNT_TAG, Champion, compare_with_champion
 from flows.news import DIGEST_TAG
-from flows.session import LOGGER, Session
+from flows.session import LAUNCH, LOGGER, Session
 from flows.story import describe_ledger, keep_sample, show_decision, show_samples
+from flows.summary import RunSummary
 from lightlm.budget.plan import Plan
 from lightlm.data.subset import TextSubset
 from lightlm.model.accounting import flops_per_token
+from lightlm.store.commit import write_file
 from lightlm.system import SystemReport
 from lightlm.tracking.recorder import RegistrationRequest
+from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion
 from lightlm.training.messages import TrainResult
 
 MOST_SUBSETS = 200
@@ -237,3 +240,26 @@ def make_request(
         not_compared=not_compared,
         params={name: str(value) for name, value in flatten_plan(plan).items()},
     )
+
+
+def describe_unregistered(session: Session, trained: TrainResult, seconds: float) -> ModelVersion:
+    """Return the version, without a number yet, of a model that MLflow did not take in time.
+
+    The model and its record are on disk, and the next run or `lightlm sync` registers it: no reason to fail.
+    """
+    why = session.outbox.trouble or f"no answer within {seconds:.0f} s"
+    reason = (
+        f"not registered yet, MLflow is out of reach ({why}); the model is kept in {trained.folder}, and "
+        "`lightlm sync` or the next run registers it"
+    )
+    name = session.params.tracking.model_name
+    return ModelVersion(
+        name=name, version="", run_id="", aliases=(), tags={PROMOTION_TAG: reason}, created_at=datetime.now(UTC)
+    )
+
+
+def keep_summary(session: Session, summary: RunSummary) -> None:
+    """Keep what the run reached where no orchestrator can lose it: in its folder, and with the command."""
+    write_file(session.folder / "summary.json", summary.model_dump_json(indent=2).encode())
+    if (launch := LAUNCH.get()) is not None:
+        launch.summary = summary

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from rich.console import RenderableType
 
 from flows.runs import CONTINUED, Run, claim_run
+from flows.summary import RunSummary
 from lightlm.budget.ledger import Ledger
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
@@ -51,6 +52,8 @@ class Launch:
     is_quiet: bool = False
     is_fresh: bool = False
     progress: Progress | None = None
+    summary: RunSummary | None = None
+    """What the flow reached, as soon as it is known: kept here whatever becomes of Prefect's API."""
 
 
 def confirm_stop() -> bool:
@@ -234,7 +237,7 @@ def close_record(session: Session, name: str, status: Literal["FINISHED", "FAILE
     elif shipment.num_unsent:
         session.say(
             f"MLflow did not take {shipment.num_unsent} records ({shipment.error}); they are kept in {folder} "
-            "and sent by the next run"
+            "and sent by the next run, or by `lightlm sync`"
         )
 
 

@@ -74,7 +74,7 @@ def report_values(summary: dict[str, Any]) -> dict[str, Any]:
     if not score["is_whole"]:
         notices.append(f"scored on the first {score['num_bytes']:,} bytes of the held-out text: time was short")
     return {
-        "version_name": f"{name} version {version}",
+        "version_name": f"{name} version {version}" if version else f"{name} (not registered yet)",
         "bits_per_byte": score["bits_per_byte"],
         "scored_bytes": score["num_bytes"],
         "predicted_low": chosen["predicted_low"],
@@ -88,5 +88,5 @@ def report_values(summary: dict[str, Any]) -> dict[str, Any]:
         "promotion": summary["promotion"],
         "ledger": summary["ledger"],
         "notices": notices,
-        "next_commands": ('lightlm generate "The"', "lightlm models", "lightlm ui"),
+        "next_commands": ('lightlm generate "The"', "lightlm models", "lightlm ui") if version else ("lightlm sync",),
     }

@@ -14,8 +14,10 @@ from flows.options import check_sources
 from flows.planning import DATA_FRACTION
 from flows.recording import (
     describe_dataset,
+    describe_unregistered,
     flatten_plan,
     generation_defaults,
+    keep_summary,
     make_request,
     mfu,
     record_ledger,
@@ -41,13 +43,13 @@ from lightlm.data.subset import TextSubset
 from lightlm.data.subset import materialize_subset as materialize
 from lightlm.data.tokenizer import Tokenizer
 from lightlm.data.tokenizer import prepare_tokenizer as prepare
-from lightlm.errors import Interrupted, SystemCheckError, TrackingError
+from lightlm.errors import Interrupted, SystemCheckError
 from lightlm.params import Hours, load_params
 from lightlm.store.commit import open_commit
 from lightlm.system import Device, SystemReport
 from lightlm.system import check_system as check
 from lightlm.tracking.gate import DocumentScores
-from lightlm.tracking.registry import ModelVersion
+from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion
 from lightlm.training.messages import TrainResult
 
 STORY = {"cache_policy": NO_CACHE, "persist_result": False}
@@ -289,10 +291,8 @@ def register_model(
         session.recorder.finish("FINISHED")
         version = session.outbox.wait_for_version(timeout=REGISTRATION_SECONDS)
     if version is None:
-        raise TrackingError(
-            f"MLflow did not register the model within {REGISTRATION_SECONDS:.0f} s; it is kept in {trained.folder} "
-            "and registered by the next run"
-        )
+        version = describe_unregistered(session, trained, REGISTRATION_SECONDS)
+        session.say(version.tags[PROMOTION_TAG])
     return version
 
 
@@ -331,6 +331,7 @@ def summarize(
         started_from=session.facts["start"].name if "start" in session.facts else "scratch",
         comparison=None if session.facts["comparison"] is None else session.facts["comparison"].model_dump(),
     )
+    keep_summary(session, summary)
     if LAUNCH.get() is None and not session.run.is_continued:  # the command line waits for the very end
         remember_the_end(summary, session.home, ledger.elapsed_seconds + END_SECONDS)
     return summary

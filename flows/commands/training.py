@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -116,8 +116,11 @@ def run_training(
             from flows.train import train_flow  # while the API starts
 
             stack.enter_context(run_flows(api))
-        LAUNCH.set(replace(launch, run=run, worker=worker))
-        summary = train_flow(hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides)
+        launch = replace(launch, run=run, worker=worker)
+        LAUNCH.set(launch)
+        summary = keep_result(
+            lambda: train_flow(hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides), launch
+        )
         elapsed = run.ledger.elapsed_seconds
         summary = summary.closed(elapsed)
         if not run.is_continued:  # its end lies where the death was, too
@@ -197,12 +200,62 @@ def find_process_start() -> float:
 
 @contextmanager
 def run_flows(api: Any) -> Iterator[None]:
-    """Run flows inside; with an API of our own, wait for it first and leave heartbeats out."""
+    """Run flows inside: with the API, embedded or a server's, or without one where there is none, and say so."""
     from flows import embedded
+    from flows.reconciling import start_reconciling
+    from lightlm.errors import LightLMError
+    from lightlm.store.home import find_home
 
-    if api is None:
+    with ExitStack() as stack:
+        try:
+            if api is not None:
+                api.wait()
+            why_not = embedded.find_trouble() if api is None else None
+        except LightLMError as error:
+            why_not = str(error)
+        if why_not is not None:
+            say_aside(f"Prefect's API cannot be used; this run goes on without Prefect's record of it ({why_not})")
+            stack.enter_context(embedded.without_prefect())
+        else:
+            stack.enter_context(embedded.without_retries())
+            if api is not None:
+                stack.enter_context(embedded.without_heartbeats())
+            start_reconciling(find_home())
         yield
-        return
-    api.wait()
-    with embedded.without_heartbeats():
-        yield
+
+
+def say_aside(message: str) -> None:
+    """Say something on standard error, outside the panel."""
+    from lightlm.console.escape import escape_for_terminal
+    from lightlm.tracking.recorder import redact
+
+    sys.stderr.write(f"lightlm: {escape_for_terminal(redact(message))}\n")
+
+
+def keep_result(run_flow: "Callable[[], RunSummary]", launch: "Launch") -> "RunSummary":
+    """Return what a flow reached, even where Prefect could not be told that it did.
+
+    A flow that Prefect could not even begin runs without it.
+    """
+    from flows import embedded
+    from lightlm.errors import LightLMError
+
+    try:
+        return run_flow()
+    except LightLMError:
+        raise
+    except Exception as error:  # httpx and Prefect raise their own
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        if launch.summary is not None:
+            say_aside(f"Prefect's API went away ({why}); the run is complete, and Prefect is told at the next start")
+            return launch.summary
+        if launch.progress is not None or not is_of_prefect(error):
+            raise
+        say_aside(f"Prefect did not begin the flow; it runs without Prefect's record of it ({why})")
+        with embedded.without_prefect():
+            return run_flow()
+
+
+def is_of_prefect(error: BaseException) -> bool:
+    """Return whether an error is Prefect's, or of its way to the API."""
+    return type(error).__module__.partition(".")[0] in ("prefect", "httpx", "httpcore")

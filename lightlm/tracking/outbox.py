@@ -23,6 +23,9 @@ LOG = "outbox.log"
 CLOSE_SECONDS = 15.0
 """What the process gets, after the run's end, to send the rest."""
 
+TROUBLE_SECONDS = 2.0
+"""What a server gets that did not answer last: its next try, and no more, for the run's record is kept."""
+
 
 @dataclass(frozen=True)
 class Shipment:
@@ -70,10 +73,19 @@ class Outbox:
         return cls(folder, process)
 
     def wait_for_version(self, timeout: float) -> ModelVersion | None:
-        """Return the version that the recorded registration got; None if it did not come in time, or never will."""
-        deadline = time.monotonic() + timeout
-        while "version" not in self._last and self._take(deadline):
-            pass
+        """Return the version that the recorded registration got; None if it did not come in time, or never will.
+
+        While MLflow is out of reach the wait is TROUBLE_SECONDS, and goes on when it is back.
+        """
+        deadline, troubled_since = time.monotonic() + timeout, None
+        while "version" not in self._last and not self._is_over:
+            if self.trouble is None:
+                troubled_since, ends_at = None, deadline
+            else:
+                troubled_since = troubled_since or time.monotonic()
+                ends_at = min(deadline, troubled_since + TROUBLE_SECONDS)
+            if not self._take(ends_at) and time.monotonic() >= ends_at:
+                break
         version = self._last.get("version")
         return None if version is None else ModelVersion.model_validate(version)
 
@@ -92,7 +104,7 @@ class Outbox:
         """Let the process send the rest, for at most `timeout` seconds, and end it."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + (timeout if self.trouble is None else min(timeout, TROUBLE_SECONDS))
         while self._take(deadline):
             pass
         try:
@@ -104,7 +116,14 @@ class Outbox:
         if "done" in self._last:
             return Shipment(self._last.get("run_id"), **self._last["done"])
         why = "the shipping process ended early" if self._is_over else f"MLflow did not take them within {timeout:g} s"
+        if self.trouble is not None:
+            why = self.trouble
         return Shipment(self._last.get("run_id"), count_unsent(self.folder), f"{why}; see {self.folder / LOG}")
+
+    @property
+    def trouble(self) -> str | None:
+        """Why MLflow's last answer was none, as far as this process was told; None where all is well."""
+        return self._last.get("trouble")
 
     def _take(self, deadline: float) -> bool:
         if self._is_over:

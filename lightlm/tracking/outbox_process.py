@@ -9,17 +9,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightlm.errors import BusyError
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
-from lightlm.tracking.recorder import JOURNAL, redact
-from lightlm.tracking.recorder import LOCK as RECORDER_LOCK
+from lightlm.tracking.recorder import redact
 from lightlm.tracking.registry import create_database, first_line, is_local, open_client
-from lightlm.tracking.shipper import Shipper, count_unsent, read_state
+from lightlm.tracking.shipper import Shipper, count_unsent, ignore
+from lightlm.tracking.sync import DIED, LOCK, list_pending, ship_to_end
 from lightlm.tracking.system_metrics import SystemSampler
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ POLL_SECONDS = 0.1
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.5, 5.0
 GRACE_SECONDS = 10.0
 """How long a server that does not answer is tried after the run's end."""
+
+SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+"""This process tries again by itself; MLflow's own patience would only hide from the parent that a server is away."""
 
 NICENESS = 5
 """Below the training's priority; importing MLflow takes 2 s of a core."""
@@ -56,8 +59,9 @@ class Answers:
 class Patience:
     """How long MLflow is tried: while the run goes on and GRACE_SECONDS after, less often the longer it is away."""
 
-    def __init__(self, parent_gone: threading.Event) -> None:
+    def __init__(self, parent_gone: threading.Event, tell: Callable[[dict[str, Any]], None] = ignore) -> None:
         self.parent_gone = parent_gone
+        self._tell = tell
         self.error: str | None = None
         self._backoff = FIRST_BACKOFF_SECONDS
         self._ends_at: float | None = None
@@ -71,6 +75,7 @@ class Patience:
     def fail(self, error: Exception) -> None:
         """Remember what went wrong, and wait before the next try; the end of the run is a reason to try at once."""
         self.error = first_line(error)
+        self._tell({"trouble": self.error})
         complain(error)
         if self.parent_gone.is_set():
             time.sleep(self._backoff)
@@ -80,6 +85,8 @@ class Patience:
 
     def succeed(self) -> None:
         """Forget earlier failures."""
+        if self.error is not None:
+            self._tell({"trouble": None})
         self.error, self._backoff = None, FIRST_BACKOFF_SECONDS
 
 
@@ -121,7 +128,7 @@ def follow(shipper: Shipper, patience: Patience, pending: Iterator[Path]) -> Non
             if shipper.state["run_id"] is not None and shipper.state.get("system_metrics", True):
                 sampler.send(shipper.client, shipper.run_id)
             if not moved and is_last_look:
-                shipper.end("KILLED")
+                shipper.end("KILLED", DIED)
                 return
         except Exception as error:  # noqa: BLE001  (whatever MLflow raises, the record is kept and tried again)
             patience.fail(error)
@@ -164,26 +171,11 @@ def ship_pending(shipper: Shipper, pending: Iterator[Path]) -> None:
     if folder is None:
         return
     try:
-        with hold_lock(folder / ".outbox.lock", wait=False):
-            with hold_lock(folder / RECORDER_LOCK, wait=False):
-                pass  # Nobody records it any more; a run beside this one ships itself.
-            earlier = Shipper(folder, shipper.client, shipper.home)
-            earlier.ship()
-            earlier.end("KILLED")
+        ship_to_end(folder, shipper.client, shipper.home)
     except BusyError:
         return
     except Exception as error:  # noqa: BLE001  (an old run must not hurt this one)
         complain(error)
-
-
-def list_pending(home: Path, own: Path) -> Iterator[Path]:
-    """Yield the folders of earlier runs that MLflow does not have to their end."""
-    runs = home / "runs"
-    for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
-        if folder == own or not (folder / JOURNAL).exists():
-            continue
-        if not read_state(folder)["is_finished"]:
-            yield folder
 
 
 def main(folder: Path) -> None:
@@ -191,11 +183,13 @@ def main(folder: Path) -> None:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name, value in SHORT_TIMEOUTS.items():
+        os.environ.setdefault(name, value)
     answers, parent_gone = Answers(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: parent_gone.set())
     threading.Thread(target=_watch_parent, args=(parent_gone,), daemon=True).start()
-    home, patience = find_home(), Patience(parent_gone)
-    with hold_lock(folder / ".outbox.lock"):
+    home, patience = find_home(), Patience(parent_gone, answers.tell)
+    with hold_lock(folder / LOCK):
         client = connect(home, patience)
         if client is None:
             answers.tell({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SCORE = "evaluation/bits_per_byte"
 """The metric that holds a run's final score."""
 
+REQUESTED_TAG = "lightlm.requested_at_ms"
+"""When a run asked for its version: a record that was told late must not look newer than it is."""
+
 CODE = Path(__file__).with_name("pyfunc_model.py")
 
 
@@ -45,7 +48,10 @@ def register(
     numbers = [str(one.version) for one in earlier if one.name == name]
     number = numbers[0] if numbers else _log_model(client, run_id, request, requirements)
     client.update_model_version(name, number, request.description)
-    for key, value in (request.tags | {MANIFEST_TAG: commit.digest}).items():
+    known = client.get_model_version(name, number).tags
+    # A continued run asks again: its version is as old as the first time.
+    first_asked = {REQUESTED_TAG: known[REQUESTED_TAG]} if REQUESTED_TAG in known else {}
+    for key, value in (request.tags | first_asked | {MANIFEST_TAG: commit.digest}).items():
         client.set_model_version_tag(name, number, key, value)
     version = registry.describe(client.get_model_version(name, number))
     promote(client, version, request)
@@ -54,21 +60,44 @@ def register(
 
 def find_champion(client: "MlflowClient", name: str) -> ModelVersion | None:
     """Return the champion of a registered model; None where there is none yet."""
+    return find_version(client, name, CHAMPION)
+
+
+def find_version(client: "MlflowClient", name: str, alias: str) -> ModelVersion | None:
+    """Return the version that has an alias; None where none has it."""
     try:
-        return registry.describe(client.get_model_version_by_alias(name, CHAMPION))
+        return registry.describe(client.get_model_version_by_alias(name, alias))
     except Exception as error:
-        # A server that is away is no proof that there is no champion.
+        # A server that is away is no proof that there is none.
         if not is_unknown(error):
             raise
         return None
 
 
+def asked_at(version: ModelVersion) -> float:
+    """Return when a version's run asked for it, in milliseconds since 1970; when it was made, where it does not say."""
+    return float(version.tags.get(REQUESTED_TAG, 1000 * version.created_at.timestamp()))
+
+
 def promote(client: "MlflowClient", version: ModelVersion, request: RegistrationRequest) -> str:
-    """Give `version` its aliases by the request's policy; return why. The champion's alias moves last."""
+    """Give `version` its aliases by the request's policy; return why. The champion's alias moves last.
+
+    A version that was asked for before the present challenger, and told of later, takes no alias from a newer one.
+    """
     name = version.name
-    client.set_registered_model_alias(name, CHALLENGER, version.version)
+    challenger = find_version(client, name, CHALLENGER)
+    if challenger is None or asked_at(challenger) <= asked_at(version):
+        client.set_registered_model_alias(name, CHALLENGER, version.version)
     champion = find_champion(client, name)
     moves, reason = judge(champion, version.version, request)
+    if moves and champion is not None and asked_at(champion) > asked_at(version):
+        moves, reason = (
+            False,
+            (
+                f"version {champion.version} stays champion: it is newer than version {version.version}, told "
+                f"late; `lightlm promote {version.version}` makes version {version.version} champion all the same"
+            ),
+        )
     client.set_model_version_tag(name, version.version, PROMOTION_TAG, reason)
     if moves:
         if champion is not None and champion.version != version.version:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 STATE = "shipped.json"
 RUN_KEY_TAG = "lightlm.run_key"
 REFUSED_TAG = "lightlm.refused"
+END_TAG = "lightlm.end"
+"""Why a run has an end that it did not give itself."""
 
 BATCH_METRICS = 1000
 """Metrics a request: MLflow's limit."""
@@ -89,10 +91,11 @@ class Shipper:
                 self._save()
         return moved
 
-    def end(self, status: str) -> None:
-        """Give the run its end state, at its last record's time, after a death that left none."""
+    def end(self, status: str, reason: str) -> None:
+        """Give the run its end state and say why, at its last record's time, after a death that left none."""
         if self.state["run_id"] is not None and not self.state["is_finished"]:
             times = [record["time_ms"] for record, _ in read_journal(self.folder / JOURNAL)]
+            self.client.set_tag(self.run_id, END_TAG, reason)
             self.client.set_terminated(self.run_id, status, max(times, default=None))
             self.state["is_finished"] = True
             self._save()
@@ -200,9 +203,10 @@ class Shipper:
         self.tell({"champion": None if champion is None else champion.model_dump(mode="json"), "champion_error": error})
 
     def _send_register(self, record: dict[str, Any]) -> None:
-        from lightlm.tracking.registration import register
+        from lightlm.tracking.registration import REQUESTED_TAG, register
 
         request = RegistrationRequest.model_validate(record["request"])
+        request.tags.setdefault(REQUESTED_TAG, str(record["time_ms"]))
         try:
             version = register(self.client, self.run_id, request, pin_requirements())
         except StoreError as error:

@@ -1,0 +1,102 @@
+"""What earlier runs left untold: their records go to MLflow, their registrations are finished, the dead get an end.
+
+Owns which run folders are pending and that nobody tells of a run beside its own outbox. `lightlm sync` does it for
+all; the outbox of a later run does it one folder at a time, while its own run is idle.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lightlm.errors import BusyError, LightLMError
+from lightlm.store.lock import hold_lock, ignore
+from lightlm.tracking.recorder import JOURNAL
+from lightlm.tracking.recorder import LOCK as RECORDER_LOCK
+from lightlm.tracking.registry import create_database, explain_failures, first_line, is_local, open_client
+from lightlm.tracking.shipper import Shipper, count_unsent, read_state
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LOCK = ".outbox.lock"
+"""Held by whoever ships a run's record."""
+
+DIED = "its process ended without a word; the record ends where it died"
+
+Outcome = Literal["told", "busy", "failed"]
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What became of one run: told to its end, left alone because it is still recorded, or not taken by MLflow."""
+
+    folder: Path
+    outcome: Outcome
+    num_records: int
+    version: str | None = None
+    """models:/NAME/VERSION, where the run has one."""
+    error: str | None = None
+
+
+def list_pending(home: Path, own: Path | None = None) -> Iterator[Path]:
+    """Yield the folders of runs, oldest first, that MLflow does not have to their end; never `own`."""
+    runs = home / "runs"
+    for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
+        if folder == own or not (folder / JOURNAL).exists():
+            continue
+        # A continued run may have died before its outbox saw MLflow: ended once, and yet with more to tell.
+        if not read_state(folder)["is_finished"] or count_unsent(folder):
+            yield folder
+
+
+def ship_to_end(folder: Path, client: "MlflowClient", home: Path) -> Shipper:
+    """Send what MLflow does not have of a run whose process is gone, and give it an end; return its shipper.
+
+    Raises:
+        BusyError: somebody records or ships this run.
+        mlflow.exceptions.MlflowException: MLflow did not take it; the cursor stands behind what it took.
+    """
+    with hold_lock(folder / LOCK, wait=False):
+        with hold_lock(folder / RECORDER_LOCK, wait=False):
+            pass  # Nobody records it any more; a run beside this one ships itself.
+        shipper = Shipper(folder, client, home)
+        shipper.ship()
+        shipper.end("KILLED", DIED)
+    return shipper
+
+
+def sync(home: Path, report: Callable[[str], None] = ignore) -> list[Synced]:
+    """Return what became of each pending run; none needs anything more when all are "told".
+
+    Raises:
+        TrackingError: MLflow cannot be reached at all.
+    """
+    pending = list(list_pending(home))
+    if not pending:
+        return []
+    with explain_failures(home):
+        if is_local(home):
+            with hold_lock(home / ".mlflow.lock"):
+                create_database(home)
+                client = open_client(home)
+                client.search_experiments(max_results=1)
+        else:
+            client = open_client(home)
+            client.search_experiments(max_results=1)
+    return [_sync_one(folder, client, home, report) for folder in pending]
+
+
+def _sync_one(folder: Path, client: "MlflowClient", home: Path, report: Callable[[str], None]) -> Synced:
+    unsent = count_unsent(folder)
+    report(f"{folder.name}: {unsent:,} records to send")
+    try:
+        state = ship_to_end(folder, client, home).state
+    except BusyError as error:
+        return Synced(folder, "busy", 0, error=str(error))
+    except Exception as error:  # noqa: BLE001  (whatever MLflow raises, the record is kept and the next run has its turn)
+        message = str(error) if isinstance(error, LightLMError) else first_line(error)
+        return Synced(folder, "failed", unsent - count_unsent(folder), error=message)
+    version = state["version"]
+    uri = None if version is None else f"models:/{version['name']}/{version['version']}"
+    return Synced(folder, "told", unsent, uri, state["refused"])
