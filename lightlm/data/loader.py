@@ -4,6 +4,7 @@ Owns the order of the data: which window of the text is sequence i is a pure fun
 threads, the ranks or the micro-batches; so there is no loader state to save.
 """
 
+import functools
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -53,10 +54,15 @@ def window_start(sequence_index: int, *, num_tokens: int, context_length: int, s
     """
     count = count_windows(num_tokens, context_length)
     epoch, index = divmod(sequence_index, count)
-    key = hashlib.sha256(f"{seed}:{epoch}".encode()).digest()
+    key = _epoch_key(seed, epoch)
     slack = num_tokens - 1 - count * context_length
     offset = int.from_bytes(key[:8], "big") % (slack + 1)
     return offset + permute(index, count, key[8:]) * context_length
+
+
+@functools.lru_cache(maxsize=8)
+def _epoch_key(seed: int, epoch: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{epoch}".encode()).digest()
 
 
 def permute(index: int, size: int, key: bytes) -> int:

@@ -30,9 +30,6 @@ GLANCE_BYTES = 1_000_000
 LEAST_BYTES = 1 << 21
 """Read of a slow source however short the time is."""
 
-LENGTHS_AT_ONCE = 1 << 16
-"""Documents whose lengths are read at a time."""
-
 Split = Literal["train", "validation"]
 
 
@@ -60,14 +57,13 @@ class TextSubset:
     download_seconds: float = 0.0
 
     def text_path(self, split: Split) -> Path:
-        """Return the file of a split's documents, one after the other."""
+        """Return the file of a split's documents."""
         return self.folder / f"{split}.text"
 
     def read_lengths(self, split: Split) -> Iterator[np.ndarray]:
         """Yield the lengths of a split's documents in bytes, in order, some thousand at a time (int64)."""
-        with (self.folder / f"{split}.lengths").open("rb") as lengths:
-            while packed := lengths.read(8 * LENGTHS_AT_ONCE):
-                yield np.frombuffer(packed, dtype="<u8").astype(np.int64)
+        lengths = np.fromfile(self.folder / f"{split}.lengths", dtype="<u8").astype(np.int64)
+        yield from (lengths[start : start + 65_536] for start in range(0, len(lengths), 65_536))
 
     def read_documents(self, split: Split) -> Iterator[bytes]:
         """Yield the UTF-8 of each document, or passage of running text, of a split, in order."""

@@ -78,8 +78,7 @@ def train(
 ) -> Iterator[StepDone | StepSkipped | MicroBatchReduced]:
     """Train until the pace allows no further step or `should_stop`; yield an event after each step.
 
-    `model` must be on the batches' device, its compute dtype set. `counters` is updated in place, so that the
-    caller can save it together with model and optimizer between two events.
+    `model` must be on the batches' device, its compute dtype set. `counters` is updated in place, to be saved.
 
     Raises:
         Diverged: three steps in a row were not finite, or spikes; the weights are those before the first of them.
@@ -100,25 +99,19 @@ def train(
         try:
             measured = measure_gradients(model, parameters, batch, counters.micro_batch_size, ranks)
         except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            if not isinstance(error, OutOfMemoryElsewhere):
-                ranks.any(True)
-            counters.micro_batch_size = halve_micro_batch(counters.micro_batch_size)
+            counters.micro_batch_size = _shrink(error, counters.micro_batch_size, ranks)
             batches = _put_back(batch, batches)
             yield MicroBatchReduced(counters.step, progress, counters.micro_batch_size)
             continue
         counters.step += 1
-        batch_tokens = ranks.size * batch.inputs.numel()
-        counters.total_tokens += batch_tokens
+        counters.total_tokens += (batch_tokens := ranks.size * batch.inputs.numel())
         if not measured.is_usable(counters.usual_loss, chance):
             yield StepSkipped(counters.step, progress, measured.loss, measured.gradient_norm)
             _count_skipped(counters, measured)
             continue
         _remember(counters, measured.loss)
         factor = update_weights(parameters, optimizer, config, measured, progress, counters.learning_rate_share)
-        seconds = clock() - started
-        pace.record_step(seconds)
+        pace.record_step(seconds := clock() - started)
         yield StepDone(
             counters.step,
             progress,
@@ -210,6 +203,15 @@ def halve_micro_batch(micro_batch_size: int) -> int:
             "model.model_dim or tokenizer.vocab_size"
         )
     return (micro_batch_size + 1) // 2
+
+
+def _shrink(error: RuntimeError, micro_batch_size: int, ranks: Ranks) -> int:
+    """Return the micro-batch size to go on with, told to the other ranks; another error than of memory is raised."""
+    if not is_out_of_memory(error):
+        raise error
+    if not isinstance(error, OutOfMemoryElsewhere):
+        ranks.any(True)
+    return halve_micro_batch(micro_batch_size)
 
 
 def _remember(counters: Progress, loss: float) -> None:
