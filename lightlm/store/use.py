@@ -5,7 +5,7 @@ Owns one lock of LIGHTLM_HOME: shared by the users until they end, however they 
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK = ".store.lock"
@@ -23,7 +23,8 @@ def use_store(home: Path) -> None:
     import fcntl
 
     while _HELD:
-        os.close(_HELD.popitem()[1])
+        with suppress(OSError):
+            os.close(_HELD.popitem()[1])
     try:
         handle = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
