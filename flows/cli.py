@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from flows.commands.export import export
+from flows.commands.report import report
 from flows.commands.retrain import promote, retrain, rollback
 from flows.commands.service import deploy, down, schedule, serve_flows, server, up
 from flows.commands.setup import setup
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (setup, check, plan, train, watch, retrain, calibration):
+for command in (setup, check, plan, train, watch, report, retrain, calibration):
     app.command()(command)
 for command in (generate, sync, evaluate, models, promote, rollback, export, ui):
     app.command()(command)

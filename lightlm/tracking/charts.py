@@ -1,8 +1,9 @@
 """The plots of a run: loss and bits per byte over its time, without a screen; and champion against challenger."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightlm.tracking.gate import Comparison
 
@@ -38,6 +39,43 @@ def draw_loss(path: Path, losses: Sequence[Point], scores: Sequence[Point], titl
             right.axhline(final, color="tab:orange", linestyle=":", linewidth=1)
             right.annotate(f"{final:.3f}", (seconds[-1], final), xytext=(0, 6), textcoords="offset points", ha="right")
     figure.savefig(path)
+
+
+def draw_report_curve(path: Path, scores: Sequence[Point], foreseen: Sequence[Point], final: float) -> None:
+    """Write a PNG: (fraction, bits per byte) held out, against what was foreseen."""
+    axes, figure = _open_figure()
+    axes.set_xlabel("fraction of the training time")
+    axes.set_ylabel("held-out bits per byte")
+    if foreseen:
+        axes.plot(*zip(*foreseen, strict=True), color="tab:gray", linestyle="--", label="foreseen")
+    axes.plot(*zip(*[*scores, (1.0, final)], strict=True), color="tab:orange", marker="o", label="reached")
+    axes.legend()
+    figure.savefig(path)
+
+
+def draw_report_scores(path: Path, scores: Mapping[str, float]) -> None:
+    """Write a PNG: a bar a score in bits per byte, the least on top."""
+    axes, figure = _open_figure()
+    names = list(scores)
+    bars = axes.barh(
+        names, list(scores.values()), color=["tab:orange" if n == "this model" else "tab:gray" for n in names]
+    )
+    axes.bar_label(bars, fmt="%.3f", padding=4)
+    axes.invert_yaxis()
+    axes.set_xlabel("bits a held-out byte costs")
+    figure.savefig(path)
+
+
+def _open_figure() -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    axes.grid(alpha=0.25)
+    return axes, figure
 
 
 def smooth(values: Sequence[float]) -> list[float]:

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 STYLE = """
+:root { color-scheme: light dark }
+.plot { width: 100%; height: auto; fill: currentColor } .plot .grid { stroke: currentColor; opacity: 0.15 }
+.plot .bar { fill: #8c959f } .plot .chosen { fill: #d9480f } figure { margin: 18px 0 }
+@media (prefers-color-scheme: dark) { body { color: #dfe5ea !important; background: #14181c } }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f272d; max-width: 860px; margin: 24px auto; padding: 0 16px }
 table { border-collapse: collapse; margin: 12px 0 } svg { max-width: 100% }
 th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid #d9dfe3; vertical-align: top }
@@ -56,7 +60,8 @@ class Page:
         body = "\n".join(map(_to_html, self.blocks))
         title = html.escape(self.title)
         return (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
             f"<style>{STYLE}</style></head><body><h2>{title}</h2>\n{body}\n</body></html>"
         )
 

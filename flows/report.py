@@ -1,0 +1,235 @@
+"""What `lightlm report` does: one page that tells a finished run, and two pictures, from the run's own folder."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from flows.runs import read_decisions
+from lightlm.baselines import score_baselines
+from lightlm.budget.plan import Plan
+from lightlm.budget.scaling import predict_loss
+from lightlm.console.quantities import say_count, say_seconds
+from lightlm.data.subset import KIND as SUBSETS
+from lightlm.data.subset import TextSubset, open_subset
+from lightlm.errors import InputError, StoreError
+from lightlm.model.accounting import count_matrix_parameters
+from lightlm.store.commit import write_file
+from lightlm.store.home import find_home
+from lightlm.store.journal import read_journal
+from lightlm.tracking.drawing import Line, Points, draw_bars, draw_lines
+from lightlm.tracking.gate import DocumentScores
+from lightlm.tracking.page import Block, Page, Picture, Quote, Table
+from lightlm.tracking.recorder import JOURNAL
+
+SUMMARY = "summary.json"
+SHOWN_FRACTIONS = (0.01, 0.1, 0.5, 1.0)
+"""Of the budget, at which a sample is shown; the nearest that the run wrote."""
+
+SHOWN_DOCUMENTS = 3
+EXCERPT_CHARACTERS = 400
+
+
+class RunRecord(BaseModel):
+    """A finished run as its folder tells it: points over time, samples, documents, summary."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    folder: Path
+    summary: dict[str, Any]
+    plan: Plan
+    losses: list[tuple[float, float]]
+    scores: list[tuple[float, float]]
+    samples: list[tuple[float, str]]
+    documents: DocumentScores | None
+
+
+def find_run(name: str | None) -> Path:
+    """Return the folder of a finished run: a folder, a name under LIGHTLM_HOME/runs or its beginning, or the latest.
+
+    Raises:
+        InputError: there is none such, or it has not finished.
+    """
+    runs = find_home() / "runs"
+    finished = sorted(path.parent for path in runs.glob(f"*/{SUMMARY}"))
+    if name is None:
+        if not finished:
+            raise InputError(f"no finished run in {runs}; run `lightlm train` first")
+        return finished[-1]
+    if (Path(name) / SUMMARY).is_file():
+        return Path(name)
+    matching = [folder for folder in finished if folder.name.startswith(name)]
+    if len(matching) != 1:
+        count = f"{len(matching)} finished runs begin" if matching else "no finished run begins"
+        raise InputError(f"{count} with {name!r} in {runs}; give a whole name, as `lightlm runs` lists them")
+    return matching[0]
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Return what a finished run's folder tells.
+
+    Raises:
+        InputError: the summary is not there or broken.
+    """
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        plan = Plan.model_validate(summary["plan"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder} holds no finished run ({error}); give another") from None
+    losses, scores, samples, progress = [], [], [], {0: 0.0}
+    for record, _ in read_journal(folder / JOURNAL):
+        values = record.get("values", {})
+        if record["kind"] == "metrics":
+            done = values.get("budget/progress")
+            if done is not None:
+                progress[record["step"]] = done
+                losses.append((done, values["train/loss"]))
+            if "validation/bits_per_byte" in values:
+                scores.append((_progress_at(progress, record["step"]), values["validation/bits_per_byte"]))
+        elif record["kind"] == "text" and record["path"].startswith("samples/step-"):
+            step = int(record["path"].removeprefix("samples/step-").partition(".")[0])
+            samples.append((_progress_at(progress, step), record["content"]))
+    documents = None
+    for path in folder.glob("run-*.journal"):
+        kept = read_decisions(path).get("score")
+        documents = DocumentScores.model_validate(kept["documents"]) if kept else documents
+    return RunRecord(
+        folder=folder, summary=summary, plan=plan, losses=losses, scores=scores, samples=samples, documents=documents
+    )
+
+
+def make_report(folder: Path, into: Path | None = None) -> Path:
+    """Write report.html, curve.png and scores.png of a finished run beside its record, or `into`; return the page.
+
+    Raises:
+        InputError: the folder holds no finished run.
+        StoreError: the disk refused.
+    """
+    run = read_run(folder)
+    subset = find_subset(run.summary["dataset"]["digest"])
+    baselines = score_baselines(subset) if subset else {}
+    into = into or folder
+    into.mkdir(parents=True, exist_ok=True)
+    page = Page(
+        f"{run.summary['model_name']} version {run.summary['model_version']}", list(tell(run, baselines, subset))
+    )
+    write_file(into / "report.html", page.to_html().encode())
+    from lightlm.tracking.charts import draw_report_curve, draw_report_scores
+
+    draw_report_curve(into / "curve.png", run.scores, foresee(run), run.summary["bits_per_byte"])
+    draw_report_scores(into / "scores.png", scores_of(run, baselines))
+    return into / "report.html"
+
+
+def tell(run: RunRecord, baselines: dict[str, float], subset: TextSubset | None) -> Iterator[Block]:
+    """Yield the page's blocks, the result first."""
+    summary, plan = run.summary, run.plan
+    bits, part = summary["bits_per_byte"], "the whole" if summary["score"]["is_whole"] else "a prefix of the"
+    yield (
+        f"{bits:.4f} bits per byte on {part} held-out text of {summary['dataset']['name']} "
+        f"({summary['score']['num_bytes']:,} bytes), after {say_seconds(summary['elapsed_seconds'])} of "
+        f"{say_seconds(summary['budget_seconds'])}. Foreseen: {plan.predicted_bits_per_byte:.3f} "
+        f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f}). {summary['promotion'].capitalize()}."
+    )
+    if baselines:
+        picture = draw_bars(scores_of(run, baselines), "bits", "this model")
+        yield Picture(picture, "Bits a held-out byte costs; less is better. Compressors have seen the training text.")
+    curve = [
+        Line("foreseen", foresee(run), "#8c959f", is_dashed=True),
+        Line("held out", [*run.scores, (1.0, bits)], "#d9480f", has_marks=True),
+    ]
+    yield Picture(draw_lines(curve, "fraction of the training time", "bits per byte"), "Score over the run.")
+    loss = draw_lines([Line("training", run.losses, "#1c7ed6")], "fraction of the training time", "nats a token")
+    yield Picture(loss, "Training loss.")
+    yield Picture(draw_bars(dict(summary["ledger"]), "s"), "Where each second went.")
+    size, read = say_count(plan.num_parameters), say_count(summary["tokens"])
+    yield f"Plan: {summary['shape']}; {size} parameters, {read} tokens read."
+    yield Table(("why",), [(reason,) for reason in plan.reasons])
+    yield from tell_samples(run)
+    yield from tell_documents(run, subset)
+    yield Table(("provenance", ""), [(name, str(value)) for name, value in provenance(run).items()])
+
+
+def foresee(run: RunRecord) -> Points:
+    """Return what the law says along the run: bits per byte at fractions of the training time."""
+    plan, size = run.plan, count_matrix_parameters(run.plan.model)
+    unique, whole = run.summary["dataset"]["num_bytes"], plan.expected_tokens * plan.bytes_a_token
+    if not whole:
+        return []
+    last = predict_loss(size, whole, unique, plan.hardness).bits_per_byte
+    factor = plan.predicted_bits_per_byte / last
+    return [
+        (x / 40, factor * predict_loss(size, whole * x / 40, unique, plan.hardness).bits_per_byte) for x in range(2, 41)
+    ]
+
+
+def scores_of(run: RunRecord, baselines: dict[str, float]) -> dict[str, float]:
+    """Return this model's score and those it is compared with, the best first."""
+    scores = baselines | {"this model": run.summary["bits_per_byte"]}
+    return dict(sorted(scores.items(), key=lambda entry: entry[1]))
+
+
+def tell_samples(run: RunRecord) -> Iterator[Block]:
+    """Yield the samples nearest to the shown fractions: the same prompt and seed, while the model learns."""
+    shown: list[int] = []
+    for wanted in SHOWN_FRACTIONS:
+        nearest = min(range(len(run.samples)), key=lambda index: abs(run.samples[index][0] - wanted), default=None)
+        if nearest is not None and nearest not in shown:
+            shown.append(nearest)
+    for index in shown:
+        done, text = run.samples[index]
+        yield f"Sample at {done:.0%} of the training time, from the same prompt and seed:"
+        yield Quote(text)
+
+
+def tell_documents(run: RunRecord, subset: TextSubset | None) -> Iterator[Block]:
+    """Yield the held-out documents that the model foretold best and worst."""
+    import math
+
+    if run.documents is None or subset is None:
+        return
+    sizes = run.documents.num_bytes
+    bits = [nats / math.log(2) / max(1, size) for nats, size in zip(run.documents.nats, sizes, strict=True)]
+    order = sorted((index for index, size in enumerate(sizes) if size >= 100), key=bits.__getitem__)
+    few = min(SHOWN_DOCUMENTS, len(order) // 2)
+    wanted = {**dict.fromkeys(order[:few], "best"), **dict.fromkeys(order[len(order) - few :], "worst")}
+    texts = {
+        index: document.decode("utf-8", "replace")[:EXCERPT_CHARACTERS]
+        for index, document in enumerate(subset.read_documents("validation"))
+        if index in wanted
+    }
+    for index, kind in wanted.items():
+        yield f"{kind.capitalize()} held-out documents: {bits[index]:.3f} bits per byte, {sizes[index]:,} bytes."
+        yield Quote(texts.get(index, ""))
+
+
+def provenance(run: RunRecord) -> dict[str, Any]:
+    """Return where the model comes from."""
+    summary, data = run.summary, run.summary["dataset"]
+    return {
+        "registered version": f"{summary['model_name']} {summary['model_version']} ({', '.join(summary['aliases'])})",
+        "MLflow run": summary["run_id"],
+        "run folder": run.folder.name,
+        "data set": f"{data['name']} from {data['source']}",
+        "subset's digest": data["digest"],
+        "held-out text's SHA-256": data["validation_sha256"],
+        "documents": f"{data['num_documents']:,} to train on, {data['num_validation_documents']:,} held out",
+        "duplicates removed": data["num_duplicates_removed"],
+        "device": f"{run.plan.trainer.device}, {run.plan.trainer.dtype}, {run.plan.trainer.num_threads} threads",
+        "matrix rate": f"{run.plan.matrix_flops_per_second / 1e9:,.0f} GFLOP/s measured, {summary['mfu']:.0%} reached",
+    }
+
+
+def find_subset(digest: str) -> TextSubset | None:
+    """Return the run's subset where the store still has it."""
+    try:
+        return open_subset(find_home() / "store" / SUBSETS / digest)
+    except StoreError:
+        return None
+
+
+def _progress_at(progress: dict[int, float], step: int) -> float:
+    """Return the progress of the last step told at or before `step`."""
+    return progress[max((known for known in progress if known <= step), default=0)]
