@@ -42,6 +42,9 @@ from lightlm.training.validation import choose_validation_sample, validate
 EVENT_SECONDS = 0.25
 """Between two step events; the loss of those between is averaged into the next."""
 
+EARLY_SAMPLES = (0.01, 0.1)
+"""Fractions of the budget at which a sample is written, beside those of the validations: a model changes most then."""
+
 MODEL_FOLDER = "model"
 
 MAX_ROLLBACKS = 3
@@ -80,6 +83,7 @@ class TrainingRun:
         self.best_bits = math.inf if self.state.best_bits_per_byte is None else self.state.best_bits_per_byte
         self.last_factor = self.state.learning_rate_factor
         self.validations = Milestones(self.trainer.num_validations, self._progress())
+        self.early_samples = [fraction for fraction in EARLY_SAMPLES if fraction > self._progress()]
         self.saving = CheckpointPace(self.trainer.num_checkpoints, self._progress(), time.monotonic)
         self.started = time.monotonic()
 
@@ -200,6 +204,9 @@ class TrainingRun:
             is_reached, is_due = self.ranks.lead(
                 self.validations.reached(event.progress), self.saving.is_due(event.progress)
             )
+            if self.early_samples and event.progress >= self.early_samples[0]:
+                self.early_samples.pop(0)
+                self._sample(emit)
             if is_reached:
                 self._validate(emit)
             if is_due:
@@ -219,9 +226,13 @@ class TrainingRun:
             self.best_bits = bits
             if self.request.keep_best:
                 self.best_weights = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
-        if self.request.sample_tokens and self.ranks.is_first:
-            emit(Sampled(step, progress, self.trainer.sample_prompt, self._write_sample()))
+        self._sample(emit)
         return bits
+
+    def _sample(self, emit: Callable[[Event], None]) -> None:
+        if self.request.sample_tokens and self.ranks.is_first:
+            text = self._write_sample()
+            emit(Sampled(self.counters.step, self._progress(), self.trainer.sample_prompt, text))
 
     def _write_sample(self) -> str:
         sampling = SamplingConfig(
