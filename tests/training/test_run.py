@@ -58,7 +58,7 @@ def test_a_run_tells_steps_validations_samples_and_checkpoints_in_order(make_req
     assert [event.progress for event in events] == sorted(event.progress for event in events)
     last = [event for event in events if isinstance(event, StepDone)][-1]
     assert (last.step, last.total_tokens) == (16, 16 * 64)
-    assert [event.prompt for event in events if isinstance(event, Sampled)] == ["The"] * 4
+    assert [event.prompt for event in events if isinstance(event, Sampled)] == ["The"] * 6
 
 
 def test_watching_does_not_change_what_is_learnt(make_request):
