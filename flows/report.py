@@ -14,7 +14,7 @@ from lightlm.budget.scaling import predict_loss
 from lightlm.console.quantities import say_count, say_seconds
 from lightlm.data.subset import KIND as SUBSETS
 from lightlm.data.subset import TextSubset, open_subset
-from lightlm.errors import InputError, StoreError
+from lightlm.errors import InputError, StoreError, TrackingError
 from lightlm.model.accounting import count_matrix_parameters
 from lightlm.store.commit import write_file
 from lightlm.store.home import find_home
@@ -121,6 +121,20 @@ def make_report(folder: Path, into: Path | None = None) -> Path:
     draw_report_curve(into / "curve.png", run.scores, foresee(run), run.summary["bits_per_byte"])
     draw_report_scores(into / "scores.png", scores_of(run, baselines))
     return into / "report.html"
+
+
+def send_report(folder: Path, page: Path) -> str:
+    """Put a report beside the run's artifacts in MLflow; return what became of it, in a sentence."""
+    from lightlm.tracking.reports import FOLDER, add_to_run
+
+    run_id = read_run(folder).summary["run_id"]
+    if not run_id:
+        return "MLflow does not know the run yet: `lightlm sync` tells it"
+    try:
+        add_to_run(run_id, [page, page.parent / "curve.png", page.parent / "scores.png"])
+    except TrackingError as error:
+        return f"not in MLflow: {error}"
+    return f"also in MLflow, under {FOLDER}/ of the run's artifacts"
 
 
 def tell(run: RunRecord, baselines: dict[str, float], subset: TextSubset | None) -> Iterator[Block]:

@@ -8,9 +8,14 @@ import typer
 
 def report(
     run: Annotated[str | None, typer.Argument(help="A run's name or folder; without one, the latest.")] = None,
+    send: Annotated[bool, typer.Option(help="Put it beside the run's artifacts in MLflow, too.")] = True,
     into: Annotated[Path | None, typer.Option("--into", help="Where to write; without it, the run's folder.")] = None,
 ) -> None:
-    """Write a finished run's report: report.html (one file, no network needed) and two pictures."""
-    from flows.report import find_run, make_report
+    """Write a finished run's report: report.html (one file, no network needed) and two pictures; in MLflow, too."""
+    from flows.report import find_run, make_report, send_report
 
-    typer.echo(make_report(find_run(run), into))
+    folder = find_run(run)
+    page = make_report(folder, into)
+    typer.echo(page)
+    if send:
+        typer.echo(send_report(folder, page), err=True)

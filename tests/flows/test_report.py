@@ -15,6 +15,9 @@ def test_the_report_tells_the_run_in_one_file_that_needs_no_network(trained):
     for told in ("this model", "n-gram, order 5", "Where each second went", "held-out text", "provenance"):
         assert told in text, told
     assert not re.findall(r'(?:src|href)="https?:', text)
+    assert "also in MLflow" in ended.err
+    (sent,) = trained.lightlm.home.rglob("mlartifacts/**/report/report.html")
+    assert sent.read_text(encoding="utf-8") == text
     assert (page.parent / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert (page.parent / "scores.png").read_bytes().startswith(b"\x89PNG")
 
