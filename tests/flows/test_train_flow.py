@@ -280,10 +280,10 @@ def test_ctrl_c_keeps_what_was_reached_and_leaves_no_process(trained: Trained, c
     out, err = command.communicate(timeout=SECONDS)
     assert (command.returncode, out) == (130, "")
     last = err.splitlines()[-1]
-    assert last.startswith("lightlm: stopped by Ctrl-C; what was reached is in ")
+    assert last.startswith("lightlm: stopped; run the same command again to go on (what was reached is in ")
     assert "Traceback" not in err
     assert wait_until_alone(trained.lightlm) == []
-    folder = Path(last.rpartition(" in ")[2])
+    folder = Path(last.rpartition(" in ")[2].rstrip(")"))
     assert (folder / "model" / "model.safetensors").is_file()
     assert list((folder / "checkpoints").iterdir())
     (stopped,) = client.search_runs(["1"], f"tags.`lightlm.run_key` = '{folder.name}'")
@@ -298,7 +298,7 @@ def test_ctrl_c_while_all_starts_leaves_no_process_either(make_command_line: Cal
     os.kill(command.pid, signal.SIGINT)
     _, err = command.communicate(timeout=SECONDS)
     assert command.returncode == 130
-    assert err.endswith("lightlm: stopped\n")
+    assert err.endswith("lightlm: stopped; run the same command again to go on\n")
     assert wait_until_alone(lightlm) == []
 
 

@@ -103,9 +103,9 @@ def test_hours_are_read_from_a_runs_name() -> None:
 
 
 def test_a_run_that_is_over_is_shown_at_once_with_its_exit_code(trained: Trained) -> None:
-    ended = trained.lightlm("watch")
+    name = Path(trained.summary["folder"]).parent.name
+    ended = trained.lightlm("watch", name)
     assert ended.code == 0, ended.err
     for words in ("Plan: ", "loss", "bits per byte on the held-out text", "finished"):
         assert words in ended.err, words
-    (folder,) = (path for path in os.scandir(trained.lightlm.home / "runs") if path.is_dir())
-    assert trained.lightlm("watch", folder.name, "--quiet").err == ""
+    assert trained.lightlm("watch", name, "--quiet").err == ""
