@@ -121,7 +121,7 @@ def materialize_subset(
 
     Reading ends after `max_documents` rows, or `max_bytes` or `needed_bytes` of training text, whichever is first.
     Any of `needed_bytes` will do if it is in the store; else the first is made. `fraction` is of all documents, or of
-    the bytes of a plain text. `max_seconds` is what reading a slow source may take; it then gives less than is needed.
+    a plain text's bytes. `max_seconds` is what reading a slow source may take.
 
     Raises:
         DatasetError: no such data, no text in it, or too little to hold any out.
@@ -131,8 +131,8 @@ def materialize_subset(
         params = _limit_to_fraction(params, source, fraction)
     needed_bytes = _limit_to_seconds(source, needed_bytes, max_seconds)
     choices = [_limits(params, source, needed) for needed in needed_bytes or (None,)]
-    found = next(filter(None, (find_stage(KIND, key) for key, _ in choices)), None)
     key, limits = choices[0]
+    found = next(filter(None, (find_stage(KIND, k) for k, _ in choices)), None)
     num_bytes = min(source.num_bytes or 0, limits["max_bytes"] or source.num_bytes or 0)
     stage = found or open_stage(KIND, key, lambda f: _build(f, params, source, limits), num_bytes, report=report)
     return _describe(stage, notice=source.notice, download_seconds=source.download_seconds)
@@ -148,7 +148,11 @@ def _limit_to_fraction(params: DatasetParams, source: Source, fraction: float) -
 
 
 def _limit_to_seconds(source: Source, needed_bytes: Sequence[int], max_seconds: float | None) -> Sequence[int]:
-    """Return `needed_bytes`, or less of a slow source: a power of two, so that later runs find it again."""
+    """Return `needed_bytes`, or less of a slow source: a power of two, so that later runs find it again.
+
+    A text with less than is needed is taken whole, and so is the same subset for every budget.
+    """
+    needed_bytes = [n for n in needed_bytes if source.num_bytes is None or n < source.num_bytes]
     if source.bytes_per_second is None or max_seconds is None or not needed_bytes:
         return needed_bytes
     affordable = max(LEAST_BYTES, 1 << int(max_seconds * source.bytes_per_second).bit_length() - 1)
