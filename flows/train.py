@@ -337,7 +337,7 @@ def summarize(
     return summary
 
 
-PATIENCE_SECONDS, PATIENCE_FRACTION = 0.5, 0.005
+PATIENCE_SECONDS, PATIENCE_FRACTION = 1.5, 0.005
 """What the final score may take of the time kept for the end, to read the last of the text."""
 
 REGISTERING_SECONDS = 1.0
