@@ -12,7 +12,8 @@ STYLE = """
 @media (prefers-color-scheme: dark) { body { color: #dfe5ea !important; background: #14181c } }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f272d; max-width: 860px; margin: 24px auto; padding: 0 16px }
 table { border-collapse: collapse; margin: 12px 0 } svg { max-width: 100% }
-th, td { overflow-wrap: anywhere; text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid #d9dfe3; vertical-align: top }
+th, td { overflow-wrap: anywhere; text-align: left; padding: 4px 14px 4px 0;
+  border-bottom: 1px solid #d9dfe3; vertical-align: top }
 td.number { text-align: right; font-variant-numeric: tabular-nums } th { color: #5f7281; font-weight: 600 }
 blockquote { margin: 6px 0; padding-left: 12px; border-left: 3px solid #d9dfe3; white-space: pre-wrap }
 """

@@ -1,7 +1,6 @@
 """Watching: a run's folder, written as a run writes it, and one that really ran."""
 
 import io
-import os
 from pathlib import Path
 
 import pytest
