@@ -18,7 +18,7 @@ from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
 from lightlm.tracking.recorder import redact
 from lightlm.tracking.registry import create_database, first_line, is_local, open_client
-from lightlm.tracking.shipper import Shipper, count_unsent, ignore
+from lightlm.tracking.shipper import Shipper, count_unsent, has_said_its_end, ignore
 from lightlm.tracking.sync import DIED, LOCK, list_pending, ship_to_end
 from lightlm.tracking.system_metrics import SystemSampler
 
@@ -195,8 +195,8 @@ def main(folder: Path) -> None:
             answers.tell({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})
             return
         shipper = Shipper(folder, client, home, tell=answers.tell)
-        # Its parent lives: whoever gave the run up, for a continued one, was too early.
-        shipper.state["is_finished"] = False
+        # Its parent lives: whoever gave the run up, for a continued one, was too early. What it said is its end, though.
+        shipper.state["is_finished"] &= has_said_its_end(folder)
         follow(shipper, patience, list_pending(home, folder))
         answers.tell({"run_id": shipper.state["run_id"]})
         error = patience.error or shipper.state["refused"]

@@ -52,6 +52,12 @@ def count_unsent(folder: Path) -> int:
     return sum(1 for _ in read_journal(folder / JOURNAL, read_state(folder)["cursor"]))
 
 
+def has_said_its_end(folder: Path) -> bool:
+    """Return whether the last process that recorded the run also recorded its finish."""
+    kinds = [record["kind"] for record, _ in read_journal(folder / JOURNAL) if record["kind"] in ("start", "finish")]
+    return kinds[-1:] == ["finish"]
+
+
 class Shipper:
     """Ships one run's journal. `tell` takes what the run's parent waits for."""
 

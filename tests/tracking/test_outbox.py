@@ -180,3 +180,12 @@ def test_a_champion_whose_files_are_damaged_is_told_with_the_reason(home: Path, 
     outbox.close(60)
     assert answer.version is not None
     assert "not as it was registered" in (answer.error or "")
+
+
+def test_an_outbox_for_a_run_that_is_told_to_its_end_leaves_its_end_alone(
+    home: Path, recorded: Callable[..., Path]
+) -> None:
+    folder = recorded("run-1", steps=3)
+    assert ship(folder).num_unsent == 0
+    assert ship(folder).num_unsent == 0
+    assert find_run(home, "run-1").info.status == "FINISHED"
