@@ -195,7 +195,7 @@ def main(folder: Path) -> None:
             answers.tell({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})
             return
         shipper = Shipper(folder, client, home, tell=answers.tell)
-        # Its parent lives: whoever gave the run up, for a continued one, was too early. What it said is its end, though.
+        # Its parent lives: whoever gave up a continued run was too early. What the run said itself is its end, though.
         shipper.state["is_finished"] &= has_said_its_end(folder)
         follow(shipper, patience, list_pending(home, folder))
         answers.tell({"run_id": shipper.state["run_id"]})
