@@ -8,7 +8,7 @@ import functools
 import hashlib
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,9 +22,17 @@ ROUNDS = 4
 
 POLL_SECONDS = 0.2
 
+START_BLOCK = 1024
+"""Sequences whose places are computed together, and kept for the steps that follow."""
+
+LEAST_VECTOR = 16
+"""Indices from which numpy permutes them faster than Python."""
+
+Index = TypeVar("Index", int, np.ndarray)
+
 
 class Batch(NamedTuple):
-    """Token ids (B, T) and the ids that follow each, (B, T); int64."""
+    """Token ids (B, T) and the ids that follow each, (B, T); int64. Both may be views of one block (B, T + 1)."""
 
     inputs: Tensor
     targets: Tensor
@@ -54,15 +62,31 @@ def window_start(sequence_index: int, *, num_tokens: int, context_length: int, s
     """
     count = count_windows(num_tokens, context_length)
     epoch, index = divmod(sequence_index, count)
-    key = _epoch_key(seed, epoch)
+    offset, key = _epoch_cut(seed, epoch, num_tokens - 1 - count * context_length)
+    return offset + permute(index, count, key) * context_length
+
+
+def window_starts(first: int, number: int, *, num_tokens: int, context_length: int, seed: int) -> np.ndarray:
+    """Return `window_start` of the sequences from `first` on, (number,) int64: 0.2 us each, alone they take 8 us."""
+    count = count_windows(num_tokens, context_length)
     slack = num_tokens - 1 - count * context_length
-    offset = int.from_bytes(key[:8], "big") % (slack + 1)
-    return offset + permute(index, count, key[8:]) * context_length
+    starts = np.empty(number, dtype=np.int64)
+    done = 0
+    while done < number:
+        epoch, index = divmod(first + done, count)
+        end = min(number, done + count - index)
+        offset, key = _epoch_cut(seed, epoch, slack)
+        places = permute_range(index, index + end - done, count, key)
+        starts[done:end] = offset + places.astype(np.int64) * context_length
+        done = end
+    return starts
 
 
 @functools.lru_cache(maxsize=8)
-def _epoch_key(seed: int, epoch: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{epoch}".encode()).digest()
+def _epoch_cut(seed: int, epoch: int, slack: int) -> tuple[int, bytes]:
+    """Return the offset of an epoch's first window, of `slack` tokens that are left over, and its permutation's key."""
+    key = hashlib.sha256(f"{seed}:{epoch}".encode()).digest()
+    return int.from_bytes(key[:8], "big") % (slack + 1), key[8:]
 
 
 def permute(index: int, size: int, key: bytes) -> int:
@@ -71,17 +95,33 @@ def permute(index: int, size: int, key: bytes) -> int:
     A Feistel network over the next even number of bits; results outside the range are permuted again.
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
-    mask = (1 << half) - 1
     while True:
-        left, right = index >> half, index & mask
-        for round_number in range(ROUNDS):
-            left, right = right, left ^ (_mix(right, round_number, key) & mask)
-        index = left << half | right
+        index = _turn(index, half, key)
         if index < size:
             return index
 
 
-def _mix(value: int, round_number: int, key: bytes) -> int:
+def permute_range(first: int, last: int, size: int, key: bytes) -> np.ndarray:
+    """Return `permute` of every index from `first` to before `last`, uint64."""
+    if last - first < LEAST_VECTOR:
+        return np.array([permute(index, size, key) for index in range(first, last)], dtype=np.uint64)
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    places = _turn(np.arange(first, last, dtype=np.uint64), half, key)
+    while (outside := np.flatnonzero(places >= size)).size:
+        places[outside] = _turn(places[outside], half, key)
+    return places
+
+
+def _turn(index: Index, half: int, key: bytes) -> Index:
+    """Return one pass through the network, of an int or of uint64: these wrap at 2^64, of which 32 bits are kept."""
+    mask = (1 << half) - 1
+    left, right = index >> half, index & mask
+    for round_number in range(ROUNDS):
+        left, right = right, left ^ (_mix(right, round_number, key) & mask)
+    return left << half | right
+
+
+def _mix(value: Index, round_number: int, key: bytes) -> Index:
     start = 4 * round_number
     state = (value * 0x9E3779B1 + int.from_bytes(key[start : start + 4], "big")) & 0xFFFFFFFF
     state = ((state ^ state >> 16) * 0x85EBCA6B) & 0xFFFFFFFF
@@ -113,10 +153,14 @@ class ThreadedDataLoader:
         if batch_size % world_size:
             raise ValueError(f"batch_size {batch_size} is not a multiple of world_size {world_size}")
         count_windows(len(tokens), context_length)  # too little text is refused here, not in a thread
-        self._tokens = tokens
+        self._tokens = TokenArray.join([tokens]) if isinstance(tokens, np.ndarray) else tokens
         self._context_length = context_length
+        self._read_starts = functools.lru_cache(maxsize=2 + num_threads)(
+            lambda block: window_starts(
+                block * START_BLOCK, START_BLOCK, num_tokens=len(tokens), context_length=context_length, seed=seed
+            )
+        )
         self._batch_size = batch_size
-        self._seed = seed
         self._rank, self._world_size = rank, world_size
         self._pin_memory = pin_memory
         self._queue_size = queue_size
@@ -135,16 +179,18 @@ class ThreadedDataLoader:
         """Return the batch of a step, read now; a pure function of the step."""
         share = self._batch_size // self._world_size
         first = step * self._batch_size + self._rank * share
-        length = self._context_length
-        rows = np.empty((share, length + 1), dtype=np.int64)
-        for row in range(share):
-            start = window_start(first + row, num_tokens=len(self._tokens), context_length=length, seed=self._seed)
-            rows[row] = self._tokens[start : start + length + 1]
-        block = torch.from_numpy(rows)
-        inputs, targets = block[:, :-1].contiguous(), block[:, 1:].contiguous()
+        starts = self._find_starts(first, share)
+        block = torch.from_numpy(self._tokens.take_windows(starts, self._context_length + 1))
+        inputs, targets = block[:, :-1], block[:, 1:]
         if self._pin_memory:
-            inputs, targets = inputs.pin_memory(), targets.pin_memory()
+            inputs, targets = inputs.contiguous().pin_memory(), targets.contiguous().pin_memory()
         return Batch(inputs, targets)
+
+    def _find_starts(self, first: int, number: int) -> np.ndarray:
+        """Return where the sequences from `first` on start, of the blocks that hold them."""
+        blocks = range(first // START_BLOCK, (first + number - 1) // START_BLOCK + 1)
+        starts = np.concatenate([self._read_starts(block) for block in blocks])
+        return starts[first - blocks[0] * START_BLOCK :][:number]
 
     def __iter__(self) -> Iterator[Batch]:
         """Return itself."""

@@ -4,13 +4,15 @@ Owns the stream's layout: end-of-text first; then documents, each followed by en
 """
 
 import bisect
+import itertools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from lightlm.data.encoding import EnginesDiffer, encode_documents
 from lightlm.data.subset import Split, TextSubset
@@ -31,10 +33,19 @@ class TokenArray:
     """A split's token ids, one after the other over its files; slices are copies, read from the mapped files."""
 
     def __init__(self, files: list[Path], dtype: str) -> None:
-        self._maps = [np.memmap(path, dtype=dtype, mode="r") for path in files if path.stat().st_size]
-        self._starts = [0]
-        for one in self._maps:
-            self._starts.append(self._starts[-1] + len(one))
+        # Plain arrays over the mapping: slicing a numpy.memmap itself takes ten times as long.
+        self._hold([np.asarray(np.memmap(path, dtype, "r")) for path in files if path.stat().st_size])
+
+    @classmethod
+    def join(cls, arrays: Sequence[np.ndarray]) -> Self:
+        """Return the ids of arrays in memory, one after the other."""
+        joined = cls([], "<u2")
+        joined._hold(arrays)
+        return joined
+
+    def _hold(self, arrays: Sequence[np.ndarray]) -> None:
+        self._maps = list(arrays)
+        self._starts = [0, *itertools.accumulate(map(len, arrays))]
 
     def __len__(self) -> int:
         """Return the number of tokens."""
@@ -53,6 +64,26 @@ class TokenArray:
             pieces.append(self._maps[index][start - offset : end - offset])
             start, index = end, index + 1
         return np.array(pieces[0]) if len(pieces) == 1 else np.concatenate([*pieces, np.empty(0, np.uint16)])
+
+    def take_windows(self, starts: np.ndarray, size: int) -> np.ndarray:
+        """Return the `size` ids from each of `starts` on, (windows, size) int64.
+
+        One copy by numpy for all windows of a file: 10 GB/s, window by window 5 GB/s (2 KB each, one core).
+        """
+        windows = np.empty((len(starts), size), dtype=np.int64)
+        files = np.searchsorted(self._starts, starts, side="right") - 1
+        for file in np.unique(files).tolist():
+            rows = np.flatnonzero(files == file)
+            places, ids = starts[rows] - self._starts[file], self._maps[file]
+            is_inside = places + size <= len(ids)
+            if len(rows) == len(starts) and is_inside.all():
+                windows[:] = sliding_window_view(ids, size)[places]
+                return windows
+            if is_inside.any():
+                windows[rows[is_inside]] = sliding_window_view(ids, size)[places[is_inside]]
+            for row in rows[~is_inside].tolist():
+                windows[row] = self[int(starts[row]) : int(starts[row]) + size]
+        return windows
 
 
 @dataclass(frozen=True)

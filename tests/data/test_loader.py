@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightlm.data.loader import ThreadedDataLoader, count_windows, permute, window_start
+from lightlm.data.loader import ThreadedDataLoader, count_windows, permute, permute_range, window_start, window_starts
 from lightlm.errors import DatasetError
 
 TOKENS = np.arange(5000, dtype=np.uint16)
@@ -25,6 +25,22 @@ def take(count: int, **values: object) -> list[torch.Tensor]:
 @settings(max_examples=60, deadline=None)
 def test_a_permutation_takes_every_place_once(size: int, key: bytes) -> None:
     assert sorted(permute(index, size, key) for index in range(size)) == list(range(size))
+
+
+@given(size=st.integers(1, 3000), key=st.binary(min_size=16, max_size=16), first=st.integers(0, 2000))
+@settings(max_examples=60, deadline=None)
+def test_a_range_is_permuted_as_each_of_its_places_alone(size: int, key: bytes, first: int) -> None:
+    first = min(first, size - 1)
+    wanted = [permute(index, size, key) for index in range(first, size)]
+    assert permute_range(first, size, size, key).tolist() == wanted
+
+
+@given(num_tokens=st.integers(40, 5000), seed=st.integers(0, 99), first=st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_starts_found_together_are_those_found_alone(num_tokens: int, seed: int, first: int) -> None:
+    values = {"num_tokens": num_tokens, "context_length": 16, "seed": seed}
+    wanted = [window_start(first + index, **values) for index in range(100)]
+    assert window_starts(first, 100, **values).tolist() == wanted
 
 
 @given(num_tokens=st.integers(40, 2000), context=st.integers(2, 20), seed=st.integers(0, 99))
@@ -54,6 +70,17 @@ def test_the_order_does_not_depend_on_the_threads(num_threads: int) -> None:
     assert all(torch.equal(a, b) for a, b in zip(take(30, num_threads=num_threads), wanted, strict=True))
 
 
+@pytest.mark.parametrize("batch_size", [3, 1500])
+def test_a_batch_holds_the_windows_of_its_sequences(batch_size: int) -> None:
+    with ThreadedDataLoader(TOKENS, context_length=16, batch_size=batch_size, seed=5) as loader:
+        batch = loader.read_batch(7)
+    wanted = [
+        window_start(7 * batch_size + row, num_tokens=5000, context_length=16, seed=5) for row in range(batch_size)
+    ]
+    assert batch.inputs[:, 0].tolist() == wanted
+    assert batch.inputs.dtype == batch.targets.dtype == torch.int64
+
+
 def test_another_seed_gives_another_order() -> None:
     assert not all(torch.equal(a, b) for a, b in zip(take(3, seed=1), take(3, seed=2), strict=True))
 
@@ -79,11 +106,11 @@ class Broken:
     def __len__(self) -> int:
         return 5000
 
-    def __getitem__(self, span: slice) -> np.ndarray:
+    def take_windows(self, starts: np.ndarray, size: int) -> np.ndarray:
         self.readings += 1
-        if self.readings > 8:
+        if self.readings > 2:
             raise OSError("the disk is gone")
-        return TOKENS[span]
+        return np.stack([TOKENS[start : start + size] for start in starts]).astype(np.int64)
 
 
 def test_a_readers_error_reaches_the_consumer() -> None:

@@ -91,3 +91,11 @@ def test_wide_ids_need_four_bytes(tmp_path: Path) -> None:
     assert TokenArray([path], "<u4")[0:3].tolist() == [1, 70_000, 3]
     with pytest.raises(ValueError, match="step"):
         TokenArray([path], "<u4")[0:3:2]
+
+
+def test_windows_over_the_border_of_two_files_are_whole() -> None:
+    ids = np.arange(1000, dtype="<u2")
+    tokens = TokenArray.join([ids[:300], ids[300:310], ids[310:]])
+    starts = np.array([0, 299, 305, 280, 310, 900])
+    assert tokens.take_windows(starts, 50).tolist() == [list(range(start, start + 50)) for start in starts]
+    assert tokens.take_windows(starts[:1], 50).tolist() == [list(range(50))]
