@@ -1,6 +1,7 @@
 """Rows of text from files: parquet, jsonl, csv, txt, md; the text column found or named.
 
-Owns how a file becomes rows. Invalid UTF-8 is replaced and counted, never dropped in silence.
+Owns how a file becomes rows. Invalid UTF-8 is replaced and counted, never dropped in silence. Files are anybody's:
+memory is bounded whatever they hold, and what cannot be read is refused by name.
 """
 
 import csv
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightlm.data.file_checks import LONGEST_ROW_BYTES, choose_rows, explain_unreadable, refuse_no_text, say_long
 from lightlm.errors import DatasetError
 
 TEXT_SUFFIXES = (".txt", ".md", ".text", ".markdown")
@@ -22,7 +24,9 @@ SUFFIXES = TABLE_SUFFIXES + TEXT_SUFFIXES
 USUAL_COLUMNS = ("text", "content", "document", "body", "article", "story")
 """Names that decide between several columns of strings, in this order."""
 
-ROWS_A_READ = 4096
+LINE_PART_BYTES = 1 << 20
+"""Of a plain text's line that are read at once: a text without line ends is as long as its file."""
+
 COLUMN_SAMPLE = 100
 """JSON rows looked at to learn the columns."""
 
@@ -96,6 +100,8 @@ def find_files(path: Path) -> dict[str, tuple[Path, ...]]:
                 f"{path} ends in {path.suffix or 'nothing'}; give a file that ends in one of {', '.join(SUFFIXES)}"
             )
         return {"train": (path,)}
+    if path.exists() and not path.is_dir():
+        raise DatasetError(f"{path} is a pipe or a device, which cannot be read twice; give a file or a folder of text")
     found = sorted(
         p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES and not _is_hidden(p, path)
     )
@@ -120,6 +126,7 @@ def choose_column(path: Path, named: str | None) -> str | None:
     Raises:
         DatasetError: no such column, or several that could be meant; lists them.
     """
+    refuse_no_text(path)
     if path.suffix.lower() in TEXT_SUFFIXES:
         return None
     columns = _list_columns(path)
@@ -131,6 +138,8 @@ def choose_column(path: Path, named: str | None) -> str | None:
                 f"{path.name} has no column {named!r}; its columns are {', '.join(columns) or 'none'}: "
                 "give one of them as dataset.text_column"
             )
+        if columns[named] is None:
+            raise DatasetError(f"the column {named!r} of {path.name} holds lists or objects; name a column of text")
         return named
     texts = [name for name, is_text in columns.items() if is_text]
     for usual in USUAL_COLUMNS:
@@ -148,27 +157,57 @@ def hash_files(files: Sequence[Path]) -> str:
     """Return the SHA-256 of the contents of files, in order."""
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
+        with explain_unreadable(path), path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
 def _read_rows(path: Path, column: str | None) -> Iterator[Any]:
+    refuse_no_text(path)
     suffix = path.suffix.lower()
-    if suffix in TEXT_SUFFIXES:
-        yield from _read_lines(path)
-    elif suffix == ".parquet":
-        for batch in _open_parquet(path).iter_batches(ROWS_A_READ, columns=[column]):
-            yield from batch.column(0).to_pylist()
-    elif suffix == ".csv":
-        yield from (row.get(column or "") for row in _read_csv(path))
-    else:
-        yield from (row.get(column or "") for row in _read_json(path))
+    with explain_unreadable(path):
+        if suffix in TEXT_SUFFIXES:
+            yield from _read_parts(path)
+        elif suffix == ".parquet":
+            file = _open_parquet(path)
+            for batch in file.iter_batches(choose_rows(path, file, column), columns=[column]):
+                yield from batch.column(0).to_pylist()
+        elif suffix == ".csv":
+            yield from (row.get(column or "") for row in _read_csv(path))
+        else:
+            yield from (row.get(column or "") for row in _read_json(path))
+
+
+def _read_parts(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a plain text; a long one in parts, never cut inside a character."""
+    with path.open("rb") as file:
+        rest = b""
+        for index, part in enumerate(iter(lambda: file.readline(LINE_PART_BYTES), b"")):
+            part = rest + (part.removeprefix(b"\xef\xbb\xbf") if index == 0 else part)
+            end = len(part) if part.endswith(b"\n") else _last_whole(part)
+            rest = part[end:]
+            if part[:end]:
+                yield part[:end]
+        if rest:
+            yield rest
+
+
+def _last_whole(part: bytes) -> int:
+    """Return the end of the last character that is whole, of bytes that may end inside one."""
+    for back in range(1, min(4, len(part)) + 1):
+        byte = part[-back]
+        if byte & 0xC0 != 0x80:
+            length = 1 if byte < 0xC0 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return len(part) - back if length > back else len(part)
+    return len(part)
 
 
 def _read_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a table of lines, whole."""
     with path.open("rb") as file:
-        for index, line in enumerate(file):
+        for index, line in enumerate(iter(lambda: file.readline(LONGEST_ROW_BYTES + 1), b"")):
+            if len(line) > LONGEST_ROW_BYTES:
+                raise DatasetError(f"{path} line {index + 1} is longer than {say_long(len(line))}")
             yield line.removeprefix(b"\xef\xbb\xbf") if index == 0 else line
 
 
@@ -183,7 +222,7 @@ def _read_json(path: Path) -> Iterator[dict[str, Any]]:
     if path.suffix.lower() == ".json":
         try:
             values = json.loads(path.read_bytes().decode("utf-8-sig", "replace"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DatasetError(f"{path} is not JSON ({error}); give one array of objects, or a jsonl file") from None
         if not isinstance(values, list):
             raise DatasetError(f"{path} holds no array of objects; give one, or a jsonl file with an object a line")
@@ -194,32 +233,39 @@ def _read_json(path: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             value = json.loads(line.decode("utf-8", "replace"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DatasetError(f"{path} line {number} is not JSON ({error}); mend or remove the line") from None
         if not isinstance(value, dict):
             raise DatasetError(f'{path} line {number} is no JSON object; wanted an object a line, as {{"text": ...}}')
         yield value
 
 
-def _list_columns(path: Path) -> dict[str, bool]:
-    """Return the columns of a table, and whether each holds text."""
+def _list_columns(path: Path) -> dict[str, bool | None]:
+    """Return the columns of a table, and whether each holds text; None where it holds lists or objects."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         import pyarrow as pa
 
-        def is_text(kind: Any) -> bool:
+        def is_text(kind: Any) -> bool | None:
+            if pa.types.is_dictionary(kind):
+                return is_text(kind.value_type)
+            if pa.types.is_nested(kind):
+                return None
             return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
         return {column.name: is_text(column.type) for column in _open_parquet(path).schema_arrow}
     if suffix == ".csv":
-        first = next(_read_csv(path), None)
+        with explain_unreadable(path):
+            first = next(_read_csv(path), None)
         return {} if first is None else {name: not _is_number(value) for name, value in first.items() if name}
-    columns: dict[str, bool] = {}
-    for index, row in enumerate(_read_json(path)):
-        for name, value in row.items():
-            columns[name] = columns.get(name, False) or isinstance(value, str)
-        if index >= COLUMN_SAMPLE:
-            break
+    columns: dict[str, bool | None] = {}
+    with explain_unreadable(path):
+        for index, row in enumerate(_read_json(path)):
+            for name, value in row.items():
+                holds_text = None if isinstance(value, list | dict) else isinstance(value, str)
+                columns[name] = columns.get(name, holds_text) or holds_text
+            if index >= COLUMN_SAMPLE:
+                break
     return columns
 
 
@@ -234,8 +280,8 @@ def _open_parquet(path: Path) -> Any:
 
 
 def _count_lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for line in file if line.strip())
+    with explain_unreadable(path):
+        return sum(1 for line in _read_lines(path) if line.strip())
 
 
 def _split_of(file: Path, root: Path) -> str:

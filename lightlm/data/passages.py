@@ -45,10 +45,11 @@ def cut_documents(source: Source, rows: Iterator[str]) -> Iterator[bytes]:
 
 def _break_long(line: bytes, longest: int) -> Iterator[bytes]:
     """Yield a line in parts of at most `longest` bytes, never inside a character."""
-    while len(line) > longest:
-        end = longest
+    start = 0
+    while len(line) - start > longest:
+        end = start + longest
         while line[end] & 0xC0 == 0x80:
             end -= 1
-        yield line[:end]
-        line = line[end:]
-    yield line
+        yield line[start:end]
+        start = end
+    yield line[start:]
