@@ -15,6 +15,7 @@ from lightlm.data.ngram import measure_ngram_bits
 from lightlm.data.shards import TokenShards
 from lightlm.data.subset import TextSubset
 from lightlm.model.accounting import count_matrix_parameters
+from lightlm.params import Params
 from lightlm.system import SystemReport
 from lightlm.tracking.earlier_runs import FINISHED_RUN_TAG, HARDWARE_TAG
 from lightlm.training.messages import TrainResult
@@ -38,12 +39,19 @@ def measure_hardness(subset: TextSubset) -> float:
     return hardness_of(*measure_ngram_bits(subset))
 
 
+def count_scored_tokens(params: Params, shards: TokenShards) -> int:
+    """Return the held-out tokens that the final score reads."""
+    limit = params.evaluation.max_bytes or shards.num_validation_bytes
+    return int(shards.num_validation_tokens * min(1.0, limit / max(1, shards.num_validation_bytes)))
+
+
+END_SECONDS = 0.7
+"""From a flow's return to the end of the process: Prefect's last states, exit handlers."""
+
+
 def remember_the_end(summary: RunSummary, home: Path, elapsed_seconds: float) -> None:
     """Remember how long the end of a run took beyond the scoring that was expected; later plans keep as much."""
-    plan = Plan.model_validate(summary.plan)
-    if plan.trainer.max_steps is None:  # else training did not end by the clock
-        trained_until = summary.budget_seconds - plan.reserve_seconds
-        ClosingTimes(home).record(elapsed_seconds - trained_until - plan.evaluation_seconds)
+    ClosingTimes(home).record(elapsed_seconds - summary.trained_until_seconds - summary.scoring_seconds)
 
 
 def leave_to_later_runs(

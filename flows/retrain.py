@@ -11,6 +11,7 @@ from flows.champion import Champion, know_champion, score_champion
 from flows.learning import measure_hardness
 from flows.news import DatasetNews, read_news
 from flows.options import check_sources
+from flows.outcome import summarize
 from flows.recording import run_tags
 from flows.runs import name_run
 from flows.session import LAUNCH, LOGGER, Session, open_session
@@ -24,7 +25,6 @@ from flows.train import (
     plan_budget,
     prepare_tokenizer,
     register_model,
-    summarize,
     tokenize_subset,
     train_model,
 )

@@ -9,23 +9,27 @@ from prefect.runtime import flow_run
 from flows.artifacts import open_page, show_logs
 from flows.champion import Champion, ask_for_champion, score_champion
 from flows.continuing import find_machine, find_plan, find_request, follow_training, forget_another_text
-from flows.learning import describe_text, leave_to_later_runs, measure_hardness, remember_the_end
+from flows.learning import (
+    count_scored_tokens,
+    describe_text,
+    leave_to_later_runs,
+    measure_hardness,
+)
 from flows.options import check_sources
+from flows.outcome import summarize
 from flows.planning import DATA_FRACTION
 from flows.recording import (
     describe_dataset,
     describe_unregistered,
     flatten_plan,
     generation_defaults,
-    keep_summary,
     make_request,
-    mfu,
     record_ledger,
     run_tags,
 )
 from flows.runs import name_run
-from flows.session import LAUNCH, Session, open_session
-from flows.story import show_checks, show_outcome, show_plan
+from flows.session import Session, open_session
+from flows.story import show_checks, show_plan
 from flows.summary import RunSummary
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
@@ -227,6 +231,8 @@ def train_model(session: Session, plan: Plan, tokenizer: Tokenizer, shards: Toke
             ),
             "validation_tokens": plan.validation_tokens,
             "sample_tokens": plan.sample_tokens,
+            "scoring_tokens": count_scored_tokens(session.params, shards),
+            "scoring_seconds": plan.scoring_reserve_seconds,
             "keep_best": plan.keep_best,
             "generation": generation_defaults(session),
             "start_folder": session.facts.get("start_folder"),
@@ -296,47 +302,6 @@ def register_model(
     return version
 
 
-def summarize(
-    session: Session,
-    plan: Plan,
-    machine: MachineRate,
-    trained: TrainResult,
-    score: dict[str, Any],
-    subset: TextSubset,
-    version: ModelVersion,
-) -> RunSummary:
-    """Return the flow's result; remember how long the end of this run took."""
-    ledger = session.ledger
-    entries = {name: round(seconds, 3) for name, seconds in ledger.close().items()}
-    show_outcome(session, plan, score, version, entries)
-    summary = RunSummary(
-        run_id=version.run_id,
-        model_name=version.name,
-        model_version=version.version,
-        aliases=list(version.aliases),
-        promotion=version.tags.get("lightlm.promotion", ""),
-        bits_per_byte=score["bits_per_byte"],
-        score=score,
-        budget_seconds=ledger.budget_seconds,
-        elapsed_seconds=round(ledger.elapsed_seconds, 3),
-        ledger=entries,
-        plan=plan.model_dump(mode="json"),
-        tokens=trained.total_tokens,
-        tokens_per_second=trained.tokens_per_second,
-        mfu=mfu(plan, trained.tokens_per_second),
-        final_learning_rate_factor=trained.final_learning_rate_factor,
-        dataset=describe_dataset(subset),
-        shape=plan.summary(),
-        folder=str(trained.folder),
-        started_from=session.facts["start"].name if "start" in session.facts else "scratch",
-        comparison=None if session.facts["comparison"] is None else session.facts["comparison"].model_dump(),
-    )
-    keep_summary(session, summary)
-    if LAUNCH.get() is None and not session.run.is_continued:  # the command line waits for the very end
-        remember_the_end(summary, session.home, ledger.elapsed_seconds + END_SECONDS)
-    return summary
-
-
 PATIENCE_SECONDS, PATIENCE_FRACTION = 1.5, 0.005
 """What the final score may take of the time kept for the end, to read the last of the text."""
 
@@ -345,6 +310,3 @@ REGISTERING_SECONDS = 1.0
 
 REGISTRATION_SECONDS = 20.0
 """What MLflow gets to register; half a second is usual."""
-
-END_SECONDS = 0.7
-"""From the flow's return to the end of the process: Prefect's last states, exit handlers."""

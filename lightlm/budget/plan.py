@@ -35,6 +35,8 @@ class Plan(BaseModel):
     matrix_flops_per_second: float
     training_seconds: float
     reserve_seconds: float
+    scoring_reserve_seconds: float = 0.0
+    """Of the reserve, what is kept for the final score."""
     validation_tokens: int
     sample_tokens: int
     evaluation_seconds: float

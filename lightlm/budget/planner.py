@@ -297,6 +297,7 @@ class Planner:
             matrix_flops_per_second=self.machine.flops_per_second,
             training_seconds=seconds,
             reserve_seconds=self.closing.seconds + self.closing.scoring_margin * evaluation_seconds,
+            scoring_reserve_seconds=self.closing.scoring_margin * evaluation_seconds,
             validation_tokens=int(max(best.model.context_length, validation_tokens)),
             sample_tokens=0 if seconds < SAMPLE_FROM_SECONDS else SAMPLE_TOKENS,
             evaluation_seconds=evaluation_seconds,

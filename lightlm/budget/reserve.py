@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lightlm.errors import StoreError
 from lightlm.store.commit import write_file
 
-FIRST_CLOSING_SECONDS = 1.2
+FIRST_CLOSING_SECONDS = 1.8
 """Kept on a machine without history: a last validation, the model's folder, registration and the end of the process
 took 1.0 to 1.9 s on two quiet cores; a first run may be late by a little, but should not waste much."""
 

@@ -21,6 +21,10 @@ class TrainRequest(BaseModel):
     deadline: float
     validation_tokens: int
     sample_tokens: int
+    scoring_tokens: int = 0
+    """Of the held-out text that is scored after training."""
+    scoring_seconds: float = 0.0
+    """What `deadline` keeps for that score; validations tell better, and the deadline moves with them."""
     keep_best: bool = False
     generation: dict[str, float | int] = {}
     start_folder: Path | None = None
@@ -43,3 +47,7 @@ class TrainResult(BaseModel):
     is_stopped: bool
     used_best_checkpoint: bool
     num_rollbacks: int = 0
+    ended_at: float = 0.0
+    """Of time.monotonic(), when the last step had ended."""
+    scoring_seconds: float = 0.0
+    """What the final score was expected to take then."""

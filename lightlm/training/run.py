@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from lightlm.data.loader import Batch, ThreadedDataLoader
-from lightlm.data.shards import TokenShards, open_shards
+from lightlm.data.shards import open_shards
 from lightlm.data.tokenizer import load_tokenizer
 from lightlm.errors import StoreError, TrainingError
 from lightlm.evaluation import score_tokens
@@ -32,7 +32,7 @@ from lightlm.training.device import build_model, reset_model
 from lightlm.training.events import Checkpointed, Event, RolledBack, Sampled, StepDone, Validated
 from lightlm.training.messages import TrainRequest, TrainResult
 from lightlm.training.optimizer import Optimizer
-from lightlm.training.pace import CheckpointPace, Milestones, Pace, StepPace, TimePace
+from lightlm.training.pace import CheckpointPace, Milestones, Pace, ScoringTime, StepPace, TimePace
 from lightlm.training.ranks import ALONE, Ranks
 from lightlm.training.thinning import ThinnedSteps
 from lightlm.training.timing import used_memory
@@ -66,7 +66,7 @@ class TrainingRun:
         self.request, self.ranks = request, ranks
         self.trainer = request.trainer
         self.should_stop = should_stop
-        self.shards: TokenShards = open_shards(request.shards_folder)
+        self.shards = open_shards(request.shards_folder)
         self.tokenizer = load_tokenizer(request.tokenizer_folder)
         self.model = build_model(request.model, request.trainer)
         self.optimizer = Optimizer(self.model, request.trainer)
@@ -80,6 +80,7 @@ class TrainingRun:
         self.counters = Progress(self.state.step, self.state.total_tokens, micro, share, usual_loss)
         self.num_rollbacks = self.state.rollbacks
         self.pace = self._choose_pace()
+        self.scoring = ScoringTime(request.scoring_tokens, request.scoring_seconds)
         self.best_bits = math.inf if self.state.best_bits_per_byte is None else self.state.best_bits_per_byte
         self.last_factor = self.state.learning_rate_factor
         self.validations = Milestones(self.trainer.num_validations, self._progress())
@@ -127,8 +128,7 @@ class TrainingRun:
             batches = self._move(loader)
             while self._train(batches, emit):
                 continue
-        seconds = self.training_seconds
-        is_stopped = self.ranks.any(self.should_stop())
+        seconds, ended_at, is_stopped = self.training_seconds, time.monotonic(), self.ranks.any(self.should_stop())
         if self.counters.step > self.state.step or not list_checkpoints(self.checkpoints):
             self._save_last(emit)
         used_best = False if is_stopped else self._take_best(emit)
@@ -144,6 +144,8 @@ class TrainingRun:
             is_stopped=is_stopped,
             used_best_checkpoint=used_best,
             num_rollbacks=self.num_rollbacks,
+            ended_at=ended_at,
+            scoring_seconds=self.scoring.seconds,
         )
         if self.ranks.is_first:
             publish(self.model, self.request, result)
@@ -220,8 +222,10 @@ class TrainingRun:
     def _validate(self, emit: Callable[[Event], None]) -> float:
         started = time.monotonic()
         bits = validate(self.model, self.sample)
-        step, progress = self.counters.step, self._progress()
-        emit(Validated(step, progress, bits, time.monotonic() - started))
+        seconds = time.monotonic() - started
+        emit(Validated(self.counters.step, self._progress(), bits, seconds))
+        if isinstance(self.pace, TimePace):
+            self.pace.extend(-self.scoring.record(self.sample.num_tokens, seconds, self.pace.budget_seconds))
         if bits < self.best_bits:
             self.best_bits = bits
             if self.request.keep_best:

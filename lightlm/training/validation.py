@@ -23,6 +23,11 @@ class ValidationSample(BaseModel):
     pieces: list[np.ndarray]
     num_bytes: int
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are scored: each piece's first is only predicted from."""
+        return sum(len(piece) - 1 for piece in self.pieces)
+
 
 def choose_validation_sample(shards: TokenShards, tokenizer: Tokenizer, max_tokens: int) -> ValidationSample:
     """Return stretches of held-out documents spread evenly over the text, about `max_tokens` tokens in all.

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightlm.training.pace import STEPS_REMEMBERED, CheckpointPace, Milestones, StepPace, TimePace
+from lightlm.training.pace import STEPS_REMEMBERED, CheckpointPace, Milestones, ScoringTime, StepPace, TimePace
 
 
 class FakeClock:
@@ -124,3 +124,18 @@ def test_between_the_fractions_saving_takes_half_a_percent_of_the_time():
     assert not saving.is_due(0.2)
     clock.now += 1.0
     assert saving.is_due(0.2)
+
+
+def test_validations_tell_how_long_the_final_score_takes_and_the_end_of_training_moves() -> None:
+    scoring = ScoringTime(100_000, expected_seconds=10.0)
+    pace = TimePace(100.0, lambda: 0.0)
+    for seconds in (0.2, 0.21, 0.9):  # a tenth of the text each; one beside a busy neighbour
+        pace.extend(-scoring.record(10_000, seconds, pace.budget_seconds))
+    assert scoring.seconds == pytest.approx(2.1)
+    assert pace.budget_seconds == pytest.approx(100 + 10 - 2.1)
+
+
+def test_the_final_score_is_given_a_share_of_the_time_at_most() -> None:
+    scoring = ScoringTime(100_000, expected_seconds=1.0)
+    assert scoring.record(10_000, 60.0, training_seconds=100.0) == pytest.approx(14.0)
+    assert ScoringTime(0, 1.0).record(10_000, 60.0, 100.0) == 0.0
