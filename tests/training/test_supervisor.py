@@ -29,9 +29,13 @@ time.sleep(600)
 
 def find_worker(parent: int | None = None) -> psutil.Process:
     """Return the one worker among a process's children."""
-    children = psutil.Process(parent).children()
-    (worker,) = [child for child in children if "lightlm.training.worker" in " ".join(child.cmdline())]
-    return worker
+    for _ in range(100):  # a child that was only forked has its parent's command line for a moment
+        children = psutil.Process(parent).children()
+        found = [child for child in children if "lightlm.training.worker" in " ".join(child.cmdline())]
+        if len(found) == 1:
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError(f"wanted one worker, found {len(found)}")
 
 
 def wait_until_gone(process: psutil.Process) -> bool:
