@@ -50,8 +50,9 @@ END_SECONDS = 0.7
 
 
 def remember_the_end(summary: RunSummary, home: Path, elapsed_seconds: float) -> None:
-    """Remember how long the end of a run took beyond the scoring that was expected; later plans keep as much."""
-    ClosingTimes(home).record(elapsed_seconds - summary.trained_until_seconds - summary.scoring_seconds)
+    """Remember how long the end of a run took, without the score; later plans keep as much."""
+    scoring = summary.ledger.get("final evaluation", 0.0)
+    ClosingTimes(home).record(elapsed_seconds - summary.trained_until_seconds - scoring)
 
 
 def leave_to_later_runs(

@@ -40,7 +40,6 @@ def summarize(
         ledger=entries,
         plan=plan.model_dump(mode="json"),
         trained_until_seconds=ledger.budget_seconds - (ledger.deadline - trained.ended_at),
-        scoring_seconds=trained.scoring_seconds,
         tokens=trained.total_tokens,
         tokens_per_second=trained.tokens_per_second,
         mfu=mfu(plan, trained.tokens_per_second),

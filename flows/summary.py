@@ -23,8 +23,6 @@ class RunSummary(BaseModel):
     plan: dict[str, Any]
     trained_until_seconds: float
     """Elapsed when the last step had ended."""
-    scoring_seconds: float
-    """What the final score was expected to take then."""
     tokens: int
     tokens_per_second: float
     mfu: float

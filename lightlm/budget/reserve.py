@@ -11,9 +11,12 @@ from typing import NamedTuple
 from lightlm.errors import StoreError
 from lightlm.store.commit import write_file
 
-FIRST_CLOSING_SECONDS = 1.8
+FIRST_CLOSING_SECONDS = 2.2
 """Kept on a machine without history: a last validation, the model's folder, registration and the end of the process
-took 1.0 to 1.9 s on two quiet cores; a first run may be late by a little, but should not waste much."""
+took 1.8 to 2.7 s on two quiet cores; a first run may be late by a little, but should not waste much."""
+
+MOST_SPREAD = 2.5
+"""A slow end counts as this many times the median at most: a busy disk once took 13 s, and is no rule."""
 
 FIRST_SCORING_MARGIN = 1.15
 """Of the expected time for the held-out text, on a machine without history."""
@@ -34,7 +37,7 @@ class Closing(NamedTuple):
 
 
 class ClosingTimes:
-    """Seconds from the last step to the end of the process, less the expected scoring, of the last runs."""
+    """Seconds from the last step to the end of the process, without the final score, of the last runs."""
 
     def __init__(self, home: Path) -> None:
         self.path = home / "closing_seconds.json"
@@ -52,9 +55,11 @@ class ClosingTimes:
         seconds = sorted(self.read())
         if not seconds:
             return Closing(FIRST_CLOSING_SECONDS, FIRST_SCORING_MARGIN)
-        slow = seconds[min(len(seconds) - 1, int(0.95 * len(seconds)))]
+        # The first guess counts as one run more: a single run tells little.
+        usual = statistics.median_low([*seconds, FIRST_CLOSING_SECONDS])
+        slow = min(seconds[min(len(seconds) - 1, int(0.95 * len(seconds)))], MOST_SPREAD * usual)
         tolerance = max(TOLERANCE_SECONDS, TOLERANCE_FRACTION * budget_seconds)
-        return Closing(max(statistics.median(seconds), slow - tolerance, 0.0))
+        return Closing(max(usual, slow - tolerance, 0.0))
 
     def record(self, seconds: float) -> None:
         """Remember one more run; a disk that refuses is no reason to fail a finished run."""

@@ -49,5 +49,3 @@ class TrainResult(BaseModel):
     num_rollbacks: int = 0
     ended_at: float = 0.0
     """Of time.monotonic(), when the last step had ended."""
-    scoring_seconds: float = 0.0
-    """What the final score was expected to take then."""

@@ -10,6 +10,9 @@ from typing import Protocol
 SCORES_REMEMBERED = 5
 """Validations whose speed the final score is expected to have."""
 
+OPENING_SECONDS = 0.25
+"""Of the final score, for opening the model's folder and the held-out text (3M parameters)."""
+
 SCORING_SHARE = 0.15
 """Of the time for training, that the final score is given at most where validations are slower than planned."""
 
@@ -95,7 +98,7 @@ class ScoringTime:
         self._measured.append(seconds / num_tokens)
         usual = sorted(self._measured)[len(self._measured) // 2]
         before, most = self.seconds, max(self._most, SCORING_SHARE * training_seconds)
-        self.seconds = min(usual * self._num_tokens, most)
+        self.seconds = min(OPENING_SECONDS + usual * self._num_tokens, most)
         return self.seconds - before
 
 

@@ -145,7 +145,6 @@ class TrainingRun:
             used_best_checkpoint=used_best,
             num_rollbacks=self.num_rollbacks,
             ended_at=ended_at,
-            scoring_seconds=self.scoring.seconds,
         )
         if self.ranks.is_first:
             publish(self.model, self.request, result)

@@ -2,7 +2,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightlm.training.pace import STEPS_REMEMBERED, CheckpointPace, Milestones, ScoringTime, StepPace, TimePace
+from lightlm.training.pace import (
+    OPENING_SECONDS,
+    STEPS_REMEMBERED,
+    CheckpointPace,
+    Milestones,
+    ScoringTime,
+    StepPace,
+    TimePace,
+)
 
 
 class FakeClock:
@@ -131,8 +139,8 @@ def test_validations_tell_how_long_the_final_score_takes_and_the_end_of_training
     pace = TimePace(100.0, lambda: 0.0)
     for seconds in (0.2, 0.21, 0.9):  # a tenth of the text each; one beside a busy neighbour
         pace.extend(-scoring.record(10_000, seconds, pace.budget_seconds))
-    assert scoring.seconds == pytest.approx(2.1)
-    assert pace.budget_seconds == pytest.approx(100 + 10 - 2.1)
+    assert scoring.seconds == pytest.approx(OPENING_SECONDS + 2.1)
+    assert pace.budget_seconds == pytest.approx(100 + 10 - 2.1 - OPENING_SECONDS)
 
 
 def test_the_final_score_is_given_a_share_of_the_time_at_most() -> None:
