@@ -39,9 +39,11 @@ stack: setup ## Run docker-compose.yml's commands on PostgreSQL: train, generate
 audit: setup ## Ask whether a pinned package has a known vulnerability (pip-audit; needs the network)
 	@$(PYTHON) -m pip_audit --requirement constraints.txt --no-deps --disable-pip --strict $(ARGS)
 
-# Three minutes on two cores; JSON and a plot each in bench-results. Longer ones: benchmarks/*.py --help.
-bench: setup ## Measure tokenization, generation and the loader against rivals and limits
-	@for name in tokenization generation loader; do $(PYTHON) benchmarks/$$name.py $(ARGS) || exit 1; done
+# Four minutes on two quiet cores; JSON and a plot each in bench-results, one table at the end. Longer ones:
+# benchmarks/*.py --help.
+bench: setup ## Measure the engine against rivals, goals and limits (under 5 minutes)
+	@for name in tokenization generation loader steps startup; do $(PYTHON) benchmarks/$$name.py $(ARGS) || exit 1; done
+	@$(PYTHON) benchmarks/results.py $(ARGS)
 
 lint: setup ## Look for mistakes and untidy code (ruff)
 	@$(PYTHON) -m ruff check $(CODE)

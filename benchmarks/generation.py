@@ -118,7 +118,7 @@ def main() -> None:
     best, other = max(rate for rate, _ in mine.values()), max(rate for rate, _ in rival.values())
     name = f"{count / 1e6:.0f}M, batch 1"
     same = mine["fp32"][1] == rival["fp32"][1]
-    figures = [Figure(name, best, other, "tokens/CPU s", "transformers generate", 3)]
+    figures = [Figure(name, best, "tokens/CPU s", 3, rival=other, rival_name="transformers generate")]
     print(f"the fp32 ids are {'the same' if same else 'NOT the same'}")
     details = {
         "ours": {key: rate for key, (rate, _) in mine.items()},
@@ -136,8 +136,9 @@ def main() -> None:
             rate, _ = ours(LARGE, dtype, options.new_tokens // 2)
             used = rate * read * dtype.itemsize
             details[f"large {key}"] = {"tokens_per_second": rate, "bytes_per_second": used}
+            label = f"{count / 1e6:.0f}M {key}, weights read"
             figures.append(
-                Figure(f"{count / 1e6:.0f}M {key}, weights", used / 1e9, moved / 1e9, "GB/s", "copy, read + write", 0.6)
+                Figure(label, used / 1e9, "GB/s", 0.6, "share", limit=moved / 1e9, limit_name="copy, read + write")
             )
     report("generation", figures, options.out, details)
 
