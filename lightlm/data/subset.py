@@ -202,6 +202,8 @@ def _build(folder: Path, params: DatasetParams, source: Source, limits: Mapping[
             route = Router(fraction=limits["validation_fraction"], held_out=set())
             threshold = _find_threshold(source, limits, route)
             route = Router(fraction=threshold, held_out=set())
+            # The look for the threshold has read rows, too.
+            source.counts.empty = source.counts.invalid = 0
         for document in cut_documents(source, reader.rows()):
             side = route.side_of(document)
             if side == "validation":

@@ -1,3 +1,6 @@
+import errno
+import os
+import threading
 import time
 
 import pytest
@@ -5,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightlm.budget.ledger import Ledger, LedgerKeeper, Spent, read_spent
+from lightlm.store import disk
+from lightlm.store.journal import Journal, read_journal
 
 
 class FakeClock:
@@ -154,3 +159,55 @@ def test_a_torn_or_foreign_record_costs_only_itself(tmp_path):
         file.write(b'00000000 {"seconds":99.0,"entries":{}}\n0a1b2c3d {"sec')
     assert read_spent(path).seconds == 7.0
     assert read_spent(tmp_path / "none") == Spent()
+
+
+def test_what_is_kept_is_rounded_to_milliseconds_and_durable(tmp_path, monkeypatch):
+    synced, clock = [], FakeClock()
+    monkeypatch.setattr(disk.os, "fsync", lambda handle: synced.append(handle))
+    keeper = LedgerKeeper(Ledger(1.0, clock=clock), tmp_path / "budget.journal")
+    synced.clear()
+    clock.now += 1.23456
+    keeper.write()
+    assert len(synced) == 1
+    (record, _), *_ = read_journal(tmp_path / "budget.journal")
+    assert record == {"seconds": 1.235, "entries": {"orchestration": 1.235}}
+
+
+def test_a_disk_that_refuses_is_said_and_ends_no_run(tmp_path, monkeypatch, caplog):
+    keeper = LedgerKeeper(Ledger(1.0, clock=FakeClock()), tmp_path / "budget.journal")
+
+    def refuse(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "write", refuse)
+    keeper.write()
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"what is spent cannot be kept: {tmp_path / 'budget.journal'} could not be written (Input")
+
+
+def test_the_side_thread_ends_with_the_process(tmp_path):
+    with LedgerKeeper(Ledger(1.0), tmp_path / "budget.journal"):
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "ledger"]
+        assert thread.daemon
+
+
+def test_what_is_spent_outside_and_in_the_innermost_stage_is_told_by_name():
+    clock = FakeClock()
+    ledger = Ledger(1.0, clock=clock)
+    clock.now += 2.0
+    assert ledger.spent() == Spent(2.0, {"orchestration": 2.0})
+    with ledger.stage("outer"):
+        with ledger.stage("inner"):
+            clock.now += 3.0
+        with ledger.stage("inner"):
+            clock.now += 4.0
+            assert ledger.spent() == Spent(9.0, {"orchestration": 2.0, "outer": 0.0, "inner": 7.0})
+
+
+def test_a_record_of_other_types_is_passed_over_and_no_time_is_negative(tmp_path):
+    path = tmp_path / "budget.journal"
+    journal = Journal(path)
+    journal.append({"seconds": 3.0, "entries": 5})
+    journal.append({"seconds": -3.0, "entries": {"data": 0.25}})
+    journal.close()
+    assert read_spent(path) == Spent(0.0, {"data": 0.25})

@@ -17,7 +17,7 @@ import pytest
 
 from lightlm.errors import CorruptError, StoreError
 from lightlm.store import disk
-from lightlm.store.commit import MANIFEST, commit_folder, open_commit, remove_folder, write_file
+from lightlm.store.commit import MANIFEST, commit_folder, find_commit, open_commit, remove_folder, write_file
 
 KILLS = 25
 
@@ -284,3 +284,32 @@ def test_a_kill_at_any_moment_leaves_whole_commits_only(tmp_path: Path) -> None:
             remove_folder(folder)
     commit_folder(tmp_path / "last", "sample", write_two)
     assert [path.name for path in tmp_path.iterdir()] == ["last"], "what dead writers left is swept"
+
+
+def test_a_commit_of_another_kind_is_neither_found_nor_adopted(tmp_path: Path) -> None:
+    commit_folder(tmp_path / "one", "sample", write_two)
+    with pytest.raises(StoreError, match="holds a sample, wanted a model"):
+        find_commit(tmp_path / "one", "model")
+    with pytest.raises(StoreError, match="holds a sample, wanted a model"):
+        commit_folder(tmp_path / "one", "model", write_two)
+
+
+def test_damage_is_told_with_the_file_both_digests_and_the_folder_to_remove(tmp_path: Path) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    remedy = f"remove {folder} and run the same command again, which makes it anew"
+    path, old, new = folder / "a.bin", b"alpha" * 1000, b"alphA" * 1000
+    path.write_bytes(new)
+    wanted, found = (hashlib.sha256(content).hexdigest()[:16] for content in (old, new))
+    with pytest.raises(CorruptError) as caught:
+        open_commit(folder)
+    assert str(caught.value) == f"{path} has SHA-256 {found}..., its manifest says {wanted}...; {remedy}"
+    path.write_bytes(b"short")
+    with pytest.raises(CorruptError) as caught:
+        open_commit(folder)
+    assert str(caught.value) == f"{path} has 5 bytes, its manifest says 5000; {remedy}"
+    path.write_bytes(old)
+    (folder / "stranger").write_text("x")
+    with pytest.raises(CorruptError) as caught:
+        open_commit(folder)
+    said = f"{folder / 'stranger'} is not in its manifest: it was put there by something else; {remedy}"
+    assert str(caught.value) == said

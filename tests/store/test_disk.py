@@ -8,7 +8,15 @@ import pytest
 
 from lightlm.errors import InputError, StoreError
 from lightlm.store import disk
-from lightlm.store.disk import explain_refusals, explain_writer, list_tree, make_folder, sync_folder, write_and_sync
+from lightlm.store.disk import (
+    describe_refusal,
+    explain_refusals,
+    explain_writer,
+    list_tree,
+    make_folder,
+    sync_folder,
+    write_and_sync,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +102,22 @@ def test_a_tree_is_listed_without_following_links(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_listed_is_an_error_and_not_empty(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list_tree(tmp_path / "missing")
+
+
+def refusal(error: OSError, path: Path) -> str:
+    return str(describe_refusal(error, path))
+
+
+def test_each_refusal_is_one_sentence_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    path, free = tmp_path / "x", shutil.disk_usage(tmp_path)._replace(free=3_000_000_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    assert refusal(OSError(errno.ENOSPC, "full"), path) == (
+        f"the disk is full: {path} could not be written, 3,000,000 MB are free; free some space (`lightlm store` lists "
+        "what is there, `lightlm store prune` drops what can be made again) and run the same command again"
+    )
+    after = "look after that disk or give a LIGHTLM_HOME on another, and run the same command again"
+    assert refusal(OSError(errno.EIO, "broken"), path) == f"{path} could not be written (broken); {after}"
+    assert refusal(OSError("only words"), path) == f"{path} could not be written (only words); {after}"
+    assert refusal(OSError(), path) == f"{path} could not be written (OSError); {after}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lightlm.errors import StoreError
-from lightlm.store.home import find_home
+from lightlm.store.home import find_home, name_home
 
 
 def test_home_is_the_folder_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,3 +36,19 @@ def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("LIGHTLM_HOME", str(tmp_path / "closed"))
     with pytest.raises(StoreError, match="not writable"):
         find_home()
+
+
+def test_a_new_home_is_private_and_its_default_is_called_lightlm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHTLM_HOME", str(tmp_path / "new"))
+    assert os.name == "nt" or find_home().stat().st_mode & 0o777 == 0o700
+    monkeypatch.setenv("LIGHTLM_HOME", " ")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert os.name != "posix" or name_home().name == "lightlm"
+
+
+def test_a_home_of_a_user_who_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTLM_HOME", "~nobody-of-this-name/models")
+    with pytest.raises(StoreError, match=r"LIGHTLM_HOME=~nobody-of-this-name/models names no folder .*=/path"):
+        name_home()

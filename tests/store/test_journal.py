@@ -27,7 +27,7 @@ def read(path: Path, offset: int = 0) -> list[dict]:
 
 
 @given(records=RECORDS)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path, records: list[dict]) -> None:
     path = tmp_path / "journal"
     path.unlink(missing_ok=True)
@@ -39,7 +39,7 @@ def test_what_is_appended_is_read_back_in_order(tmp_path: Path, records: list[di
 
 
 @given(records=RECORDS.filter(bool), cut=st.integers(1, 400))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_torn_tail_costs_no_whole_record_and_is_cut_on_opening(tmp_path: Path, records: list[dict], cut: int) -> None:
     path = tmp_path / "journal"
     lines = [frame(record) for record in records]
@@ -136,3 +136,48 @@ def test_a_closed_journal_refuses(tmp_path: Path) -> None:
     journal.close()
     with pytest.raises(ValueError, match="closed"):
         journal.append({})
+
+
+def test_a_record_is_framed_as_earlier_versions_framed_it() -> None:
+    assert frame({"a": [1, "caf\u00e9"], "b": None}) == b'e15fb5bb {"a":[1,"caf\\u00e9"],"b":null}\n'
+
+
+def test_a_journal_is_the_frames_of_its_records_and_private(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    for number in range(3):
+        journal.append({"n": number})
+    journal.close()
+    frames = [frame({"n": number}) for number in range(3)]
+    assert (tmp_path / "journal").read_bytes() == b"".join(frames)
+    assert os.name == "nt" or (tmp_path / "journal").stat().st_mode & 0o777 == 0o600
+    ends = [sum(map(len, frames[: number + 1])) for number in range(3)]
+    assert [offset for _, offset in read_journal(tmp_path / "journal")] == ends
+
+
+def test_an_empty_line_at_the_start_stays_and_is_no_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(b"\n")
+    Journal(path).close()
+    assert path.read_bytes() == b"\n"
+    path.write_bytes(b"x")
+    Journal(path).close()
+    assert path.read_bytes() == b"", "one byte without an end is a torn tail, too"
+    path.write_bytes(b"\n" + frame({"a": 1}) + b"torn\n")
+    assert read(path) == [{"a": 1}]
+    wanted = f"{path} is damaged at byte {1 + len(frame({'a': 1}))}: a record is left out"
+    assert [record.getMessage() for record in caplog.records] == [wanted]
+
+
+def test_a_journal_that_the_disk_refuses_is_named_and_holds_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    opened = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    with pytest.raises(StoreError) as caught:
+        Journal(tmp_path / "journal")
+    assert str(tmp_path / "journal") in str(caught.value)
+    if opened:
+        assert len(list(Path("/proc/self/fd").iterdir())) == opened

@@ -1,13 +1,18 @@
 """Tests of stage folders: one build a key, shared, rebuilt when corrupt."""
 
 import multiprocessing
+import os
+import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lightlm.errors import StoreError
+from lightlm.store.commit import commit_folder
+from lightlm.store.lock import hold_lock
 from lightlm.store.stage import find_stage, fingerprint, open_stage
 
 
@@ -85,3 +90,47 @@ def test_eight_processes_on_one_cold_key_build_once(tmp_path: Path) -> None:
     assert {answer[2] for answer in got} == {"made"}
     assert len({answer[0] for answer in got}) == 1
     assert sorted(answer[1] for answer in got) == [False] + [True] * 7
+
+
+def test_a_fingerprint_is_the_one_that_earlier_runs_left_their_folders_under() -> None:
+    assert fingerprint("samples", {"name": "caf\u00e9", "sizes": [1, 2]}) == "924212305e6e2ccf"
+
+
+def test_a_stage_says_where_it_is_and_what_it_is_of(home: Path) -> None:
+    name = fingerprint("samples", {"key": 1})
+    made, again = open_stage("samples", {"key": 1}, build), open_stage("samples", {"key": 1}, build)
+    found = find_stage("samples", {"key": 1})
+    wanted = (home / "store" / "samples" / name, name, {"size": 4})
+    for stage in (made, again, found):
+        assert stage is not None
+        assert (stage.folder, stage.fingerprint, stage.meta) == wanted
+
+
+def test_a_folder_of_another_kind_under_a_stages_name_is_refused(home: Path) -> None:
+    other = home / "store" / "samples" / fingerprint("samples", {"key": 1})
+    commit_folder(other, "models", build)
+    for use in (lambda: open_stage("samples", {"key": 1}, build), lambda: find_stage("samples", {"key": 1})):
+        with pytest.raises(StoreError, match="holds a models, wanted a samples"):
+            use()
+
+
+def test_what_is_set_aside_keeps_its_kind_and_name(home: Path) -> None:
+    first = open_stage("samples", {"key": 1}, build)
+    (first.folder / "content").write_text("evil")
+    open_stage("samples", {"key": 1}, build)
+    (aside,) = (home / "store" / "quarantine").iterdir()
+    assert re.fullmatch(rf"samples-{first.fingerprint}-[0-9a-f]{{6}}", aside.name)
+
+
+def test_who_waits_for_a_stage_is_told(home: Path) -> None:
+    name = fingerprint("samples", {"key": 1})
+    said: list[str] = []
+    lock = ExitStack()
+    lock.enter_context(hold_lock(home / "store" / "samples" / f".{name}.lock"))
+
+    def report(message: str) -> None:
+        said.append(message)
+        lock.close()
+
+    open_stage("samples", {"key": 1}, build, report=report)
+    assert said == [f"waiting for process {os.getpid()}, which is making the same thing"]

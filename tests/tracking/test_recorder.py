@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lightlm.errors import BusyError
+from lightlm.store import disk
 from lightlm.store.journal import read_journal
 from lightlm.tracking.recorder import JOURNAL, Recorder, RegistrationRequest, redact
 
@@ -142,6 +144,7 @@ def test_two_processes_do_not_record_one_run(tmp_path: Path) -> None:
 
 RECORD = """
 import sys
+import time
 reached = []
 sys.addaudithook(lambda event, args: reached.append(event) if event.startswith("socket.") else None)
 from pathlib import Path
@@ -163,3 +166,50 @@ def test_recording_opens_no_socket_and_imports_no_mlflow(tmp_path: Path) -> None
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert len(list(read_journal(tmp_path / JOURNAL))) == 4
+
+
+def test_every_record_is_told_word_for_word(tmp_path: Path, request_for: Callable[..., RegistrationRequest]) -> None:
+    before = time.time()
+    recorder = Recorder(tmp_path / "run-7")
+    recorder.start_run("name", "experiment", {"a": "b"}, "text")
+    recorder.start_run("name", "experiment", {}, "text", system_metrics=False)
+    recorder.set_tags({"url": "u"})
+    recorder.describe("*text*")
+    recorder.log_text("content", "a/plan.json")
+    recorder.log_dataset({"name": "stories", "num_documents": 60})
+    recorder.ask_champion("lightlm")
+    recorder.register(request_for())
+    recorder.close()
+    records = [record for record, _ in read_journal(tmp_path / "run-7" / JOURNAL)]
+    assert all(before - 1 <= record.pop("time_ms") / 1000 <= time.time() + 1 for record in records)
+    start = {"kind": "start", "name": "name", "experiment": "experiment", "run_key": "run-7", "description": "text"}
+    assert records[:-1] == [
+        start | {"system_metrics": True, "tags": {"a": "b"}},
+        start | {"system_metrics": False, "tags": {}},
+        {"kind": "tags", "values": {"url": "u"}},
+        {"kind": "tags", "values": {"mlflow.note.content": "*text*"}},
+        {"kind": "text", "path": "a/plan.json", "content": "content"},
+        {"kind": "dataset", "values": {"name": "stories", "num_documents": 60}},
+        {"kind": "champion", "model_name": "lightlm"},
+    ]
+    assert records[-1] == {"kind": "register", "request": request_for().model_dump(mode="json")}
+
+
+def test_a_runs_start_registration_and_end_wait_for_the_disk_and_nothing_else_does(
+    tmp_path: Path, request_for: Callable[..., RegistrationRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path)
+    synced: list[int] = []
+    monkeypatch.setattr(disk.os, "fsync", synced.append)
+
+    def count(record: Callable[[], None]) -> int:
+        synced.clear()
+        record()
+        return len(synced)
+
+    assert count(lambda: recorder.start_run("name", "lightlm", {}, "")) == 1
+    assert count(lambda: recorder.register(request_for())) == 1
+    assert count(lambda: recorder.finish("FINISHED")) == 1
+    assert count(lambda: recorder.log_metrics({"train/loss": 1.0}, 1)) == 0
+    assert count(lambda: recorder.log_params({"a": 1})) == 0
+    recorder.close()
