@@ -11,6 +11,9 @@ SHORTEST_PASSAGE_BYTES = 256
 PASSAGES_WANTED = 256
 """Of a small text, whose passages are shorter, so that what is held out comes from several places."""
 
+LONGEST_DOCUMENT_BYTES = 1 << 22
+"""A row with more is several documents: a tokenizer takes some ten bytes of memory for each of a document's."""
+
 LONGEST_PASSAGE_FACTOR = 16
 """A passage without any blank line ends at this multiple of its size, at a line's end."""
 
@@ -21,7 +24,9 @@ def cut_documents(source: Source, rows: Iterator[str]) -> Iterator[bytes]:
     A passage ends at the first blank line after its bytes; passages joined are the rows joined.
     """
     if not source.is_running_text:
-        yield from (row.encode("utf-8") for row in rows if row.strip())
+        for row in rows:
+            if row.strip():
+                yield from _break_long(row.encode("utf-8"), LONGEST_DOCUMENT_BYTES)
         return
     wanted = PASSAGE_BYTES
     if source.num_bytes is not None:

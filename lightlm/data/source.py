@@ -64,8 +64,11 @@ class Source:
             return True
         if self.name == PYTHON_DOCS:
             return False
-        with_text = list(islice((row for row in self.rows("train") if row.strip()), LINE_SAMPLE))
-        return bool(with_text) and sum(map(is_line, with_text)) >= LINE_SHARE * len(with_text)
+        counted = self.counts.empty, self.counts.invalid
+        looks = [is_line(row) for row in islice(filter(str.strip, self.rows("train")), LINE_SAMPLE)]
+        # Whoever reads them in earnest counts them.
+        self.counts.empty, self.counts.invalid = counted
+        return bool(looks) and sum(looks) >= LINE_SHARE * len(looks)
 
 
 def is_line(row: str) -> bool:

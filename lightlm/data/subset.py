@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
+from lightlm.data.file_checks import EXPANDED_BYTES
 from lightlm.data.files import find_files
 from lightlm.data.passages import SHORTEST_PASSAGE_BYTES, cut_documents
 from lightlm.data.source import Source, check_source, find_local_path, open_source
@@ -98,10 +99,16 @@ def check_dataset(params: DatasetParams, context_length: int | None = None) -> N
         return
     source = open_source(params)
     has_own_split = any(split in source.splits for split in ("validation", "test"))
-    documents = list(cut_documents(source, source.rows("train")))
-    text_bytes = sum(map(len, documents))
-    if len(set(documents)) < (1 if has_own_split else 2):
-        _refuse_too_little(params, source, len(documents))
+    wanted, least = (1 if has_own_split else 2), (context_length or 0) + 1
+    digests: set[bytes] = set()
+    num_documents = text_bytes = 0
+    for document in cut_documents(source, source.rows("train")):
+        digests.add(hashlib.sha256(document).digest())
+        num_documents, text_bytes = num_documents + 1, text_bytes + len(document)
+        if (len(digests) >= wanted and text_bytes >= least) or text_bytes > EXPANDED_BYTES:
+            break
+    if len(digests) < wanted:
+        _refuse_too_little(params, source, num_documents)
     if context_length is not None and text_bytes < context_length + 1:
         raise DatasetError(
             f"{params.source} has {text_bytes:,} bytes of text, fewer than model.context_length {context_length} "
