@@ -3,6 +3,8 @@
 HOURS ?= 0.02
 # More for the command behind a target: make train ARGS="--dataset notes.txt", make test ARGS="tests/store -x".
 ARGS ?=
+# Processes that test side by side; 0: in this one, which -s and --pdb need.
+WORKERS ?= 2
 
 PYTHON := .venv/bin/python
 CODE := $(wildcard lightlm flows params tests benchmarks)
@@ -24,8 +26,10 @@ setup: ## Set up .venv: every package that LightLM and its tests need
 train: setup ## Train, score and register a model in HOURS hours (0.02 = 72 s)
 	@.venv/bin/lightlm train --hours $(HOURS) $(ARGS)
 
-test: setup ## Run the tests
-	@$(PYTHON) -m pytest $(ARGS)
+# A file stays in one process: its tests share what was expensive, such as a trained model or two servers. The order is
+# that of tests/conftest.py, the long ones first.
+test: setup ## Run the tests (5 minutes on two cores)
+	@$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Twenty minutes on two cores; the seed is printed, FAULTS_SEED=... draws the same faults again.
 test-faults: setup ## Kill, fill, corrupt and cut off: everything that must not lose a run (up to 20 minutes)
@@ -37,8 +41,8 @@ mutants: setup ## Change the code that keeps what matters, line by line: do the 
 	@.venv/bin/mutmut run $(ARGS)
 	@.venv/bin/mutmut results
 
-# Three minutes on two idle cores. Wants PostgreSQL's programs: apt-get install postgresql.
-stack: setup ## Run docker-compose.yml's commands on PostgreSQL: train, generate, cancel, kill (3 to 6 minutes)
+# Three minutes on two idle cores. Wants PostgreSQL's programs: apt-get install postgresql. .ci/run runs it, too.
+stack: setup ## Run docker-compose.yml's commands on PostgreSQL: train, retrain, schedule, kill (3 to 6 minutes)
 	@$(PYTHON) -m pytest tests/stack -m stack -s $(ARGS)
 
 # --strict: a pin that the advisories cannot be asked about is a failure, not a silent pass. Asks pypi.org.

@@ -73,19 +73,8 @@ class Outbox:
         return cls(folder, process)
 
     def wait_for_version(self, timeout: float) -> ModelVersion | None:
-        """Return the version that the recorded registration got; None if it did not come in time, or never will.
-
-        While MLflow is out of reach the wait is TROUBLE_SECONDS, and goes on when it is back.
-        """
-        deadline, troubled_since = time.monotonic() + timeout, None
-        while "version" not in self._last and not self._is_over:
-            if self.trouble is None:
-                troubled_since, ends_at = None, deadline
-            else:
-                troubled_since = troubled_since or time.monotonic()
-                ends_at = min(deadline, troubled_since + TROUBLE_SECONDS)
-            if not self._take(ends_at) and time.monotonic() >= ends_at:
-                break
+        """Return the version that the recorded registration got; None if it did not come in time, or never will."""
+        self._take_until("version", timeout)
         version = self._last.get("version")
         return None if version is None else ModelVersion.model_validate(version)
 
@@ -104,9 +93,7 @@ class Outbox:
         """Let the process send the rest, for at most `timeout` seconds, and end it."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
-        deadline = time.monotonic() + (timeout if self.trouble is None else min(timeout, TROUBLE_SECONDS))
-        while self._take(deadline):
-            pass
+        self._take_until(None, timeout)
         try:
             # It has said its last word, or has had its time.
             self._process.wait(1.0 if self._is_over else 0.0)
@@ -124,6 +111,21 @@ class Outbox:
     def trouble(self) -> str | None:
         """Why MLflow's last answer was none, as far as this process was told; None where all is well."""
         return self._last.get("trouble")
+
+    def _take_until(self, name: str | None, timeout: float) -> None:
+        """Take answers until one has `name`, or without it until the process ends.
+
+        While MLflow is out of reach the wait is TROUBLE_SECONDS, and goes on when it is back.
+        """
+        deadline, troubled_since = time.monotonic() + timeout, None
+        while name not in self._last and not self._is_over:
+            if self.trouble is None:
+                troubled_since, ends_at = None, deadline
+            else:
+                troubled_since = troubled_since or time.monotonic()
+                ends_at = min(deadline, troubled_since + TROUBLE_SECONDS)
+            if not self._take(ends_at) and time.monotonic() >= ends_at:
+                return
 
     def _take(self, deadline: float) -> bool:
         if self._is_over:

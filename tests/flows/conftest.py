@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,6 +99,8 @@ class Trained:
     text: Path
     run: Ended
     models: Ended
+    copy: Path
+    """The home as the run left it, for tests that count versions: other tests train in the home itself."""
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -159,4 +162,7 @@ def trained(make_command_line: Callable[[], CommandLine], text: Path) -> Trained
     options = settings(training__compile='"off"', tokenizer__vocab_size=512)
     run = lightlm("train", "--hours", 0.005, "--dataset", text, *options, "--json")
     assert run.code == 0, run.err
-    return Trained(lightlm, text, run, lightlm("models", "--json"))
+    models = lightlm("models", "--json")
+    copy = lightlm.folder.parent / "copy"
+    shutil.copytree(lightlm.home, copy, ignore=shutil.ignore_patterns("runs", "*.lock"))
+    return Trained(lightlm, text, run, models, copy)

@@ -26,7 +26,7 @@ class Retrained:
 def retrained(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Retrained:
     """Return what is seen of `lightlm retrain` in a copy of the home, whose champion learnt the text."""
     folder = tmp_path_factory.mktemp("retrained")
-    shutil.copytree(trained.lightlm.home, folder / "home", ignore=shutil.ignore_patterns("runs", "*.lock"))
+    shutil.copytree(trained.copy, folder / "home")
     lightlm = CommandLine(folder / "home", folder)
     text = Path(shutil.copy(trained.text, folder / "stories.txt"))
     command = ["retrain", "--hours", 0.004, "--dataset", text, *settings(training__compile='"off"'), "--json"]
