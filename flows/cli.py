@@ -13,6 +13,7 @@ import typer
 from flows.commands.export import export
 from flows.commands.report import report
 from flows.commands.retrain import promote, retrain, rollback
+from flows.commands.runs import runs
 from flows.commands.service import deploy, down, schedule, serve_flows, server, up
 from flows.commands.setup import setup
 from flows.commands.store import store
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (setup, check, plan, train, watch, report, retrain, calibration):
+for command in (setup, check, plan, train, watch, runs, report, retrain, calibration):
     app.command()(command)
 for command in (generate, sync, evaluate, models, promote, rollback, export, ui):
     app.command()(command)

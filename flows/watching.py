@@ -205,7 +205,7 @@ def say_end(run: FollowedRun) -> str:
 
 
 def find_run(named: str | None) -> Path:
-    """Return a run's folder: a path, a name under LIGHTLM_HOME/runs or the beginning of one; None is the newest.
+    """Return a run's folder: a path, a name under LIGHTLM_HOME/runs, its beginning or its end; None is the newest.
 
     Raises:
         InputError: there is none, or several begin so.
@@ -218,11 +218,11 @@ def find_run(named: str | None) -> Path:
         raise InputError(f"no run has written a record under {runs}; start one with `lightlm train`")
     if named is None:
         return known[-1]
-    found = [path for path in known if path.name.startswith(named)]
+    found = [path for path in known if path.name.startswith(named) or path.name.endswith(f"-{named}")]
     if len(found) == 1:
         return found[0]
     listed = ", ".join(path.name for path in (found or known)[-SHOWN:])
-    trouble = f"{len(found)} runs begin with {named!r}" if found else f"there is no run {named!r}"
+    trouble = f"{len(found)} runs begin or end with {named!r}" if found else f"there is no run {named!r}"
     raise InputError(f"{trouble} under {runs}; give one of {listed}")
 
 

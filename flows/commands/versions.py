@@ -11,6 +11,9 @@ from flows.options import CHAMPION, AsJson, Model, print_json
 from lightlm.console.escape import escape_for_terminal
 from lightlm.errors import InputError
 
+MOST_RUNS = 200
+"""Of this machine, the newest, whose losses the table of versions shows."""
+
 
 def generate(
     prompt: Annotated[
@@ -93,12 +96,17 @@ def models(
         print_json({"models": [version.model_dump(mode="json") for version in versions]})
         return
     from lightlm.console.tables import draw_versions
-    from lightlm.console.terminal import open_console
+    from lightlm.console.terminal import can_show_blocks, open_console
 
     if not versions:
         typer.echo(f"no version of {name} yet; run `lightlm train` first", err=True)
         return
-    open_console(sys.stdout).print(draw_versions(versions))
+    from lightlm.store.home import find_home
+    from lightlm.tracking.runs import list_runs
+
+    console = open_console(sys.stdout)
+    losses = {run.mlflow_run_id: run.losses for run in list_runs(find_home(), MOST_RUNS) if run.mlflow_run_id}
+    console.print(draw_versions(versions, losses, is_unicode=can_show_blocks(console)))
 
 
 def ui(

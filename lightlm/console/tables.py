@@ -15,11 +15,15 @@ from rich.text import Text
 
 from lightlm.budget.plan import Plan
 from lightlm.console.quantities import say_bytes, say_count, say_seconds
+from lightlm.console.sparkline import draw_sparkline
 from lightlm.console.terminal import choose_marks, draw_text
 from lightlm.system import Check
 
 MAX_ALTERNATIVES = 4
 """Runners-up shown; the plan's file holds them all."""
+
+SPARKS = 8
+"""Characters of a loss."""
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "red"}
 
@@ -30,6 +34,11 @@ class VersionLine(Protocol):
     @property
     def version(self) -> str:
         """The version's number."""
+        ...
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the run that made it."""
         ...
 
     @property
@@ -102,9 +111,15 @@ def draw_ledger(entries: Mapping[str, float], budget_seconds: float) -> Renderab
     return table
 
 
-def draw_versions(versions: Sequence[VersionLine]) -> RenderableType:
-    """Return the registered versions, newest first as they are given."""
-    table = open_table("version", "aliases", "bits per byte", "parameters", "data set", "hours", "registered")
+def draw_versions(
+    versions: Sequence[VersionLine], losses: Mapping[str, Sequence[float]] | None = None, *, is_unicode: bool = True
+) -> RenderableType:
+    """Return the registered versions, newest first as they are given.
+
+    `losses` are those of the runs that this machine has a record of, by MLflow's id; without any there is no column.
+    """
+    names = ("version", "aliases", "bits per byte", "parameters", "data set", "hours", "registered")
+    table = open_table(*names, *(["loss"] if losses else []))
     for index in (2, 3, 5):
         table.columns[index].justify = "right"
     for version in versions:
@@ -117,6 +132,7 @@ def draw_versions(versions: Sequence[VersionLine]) -> RenderableType:
             draw_text(tags.get("dataset", "")),
             _say_number(tags.get("hours"), "{:g}"),
             _say_time(version.created_at),
+            *([draw_sparkline(losses.get(version.run_id, ()), SPARKS, is_unicode=is_unicode)] if losses else []),
         )
     return table
 

@@ -81,9 +81,14 @@ def without_control_echo() -> Iterator[None]:
 
 def choose_marks(console: Console) -> Marks:
     """Return signs that the console's encoding can show."""
-    if console.encoding.lower().startswith("utf"):
+    if can_show_blocks(console):
         return Marks("✓", "!", "✗", "▸")
     return Marks("ok", "!", "x", ">")
+
+
+def can_show_blocks(console: Console) -> bool:
+    """Return whether the console's encoding has the blocks of a sparkline."""
+    return console.encoding.lower().startswith("utf")
 
 
 def draw_text(text: str, style: str = "") -> Text:

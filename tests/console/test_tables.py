@@ -22,6 +22,7 @@ class Version:
     aliases: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
     created_at: Any = 0
+    run_id: str = ""
 
 
 def render(drawing: RenderableType) -> str:
@@ -91,3 +92,11 @@ def test_versions_show_their_facts_and_survive_tags_written_by_hand() -> None:
     for words in ("champion", "2.012", "4.20 M", "0.02", "my\\x07text", "very [good]"):
         assert words in shown
     assert shown.count(f"{when.astimezone():%Y-%m-%d %H:%M}") == 2
+
+
+def test_a_version_shows_the_loss_of_its_run_where_this_machine_has_it() -> None:
+    versions = [Version("2", run_id="known"), Version("1", run_id="of another machine")]
+    shown = render(draw_versions(versions, {"known": [9.0, 8.0, 1.0]}))
+    second, first = (line for line in shown.splitlines() if line.strip().startswith(("1", "2")))
+    assert "█" in second
+    assert not set("▁█") & set(first)

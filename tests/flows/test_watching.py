@@ -89,7 +89,7 @@ def test_a_run_is_found_by_path_name_and_beginning_and_the_newest_without(
         (tmp_path / "runs" / name / "record.journal").touch()
     newest = tmp_path / "runs" / "20260102-000000-bb"
     assert find_run(None) == find_run("20260102") == find_run(str(newest)) == newest
-    with pytest.raises(InputError, match="2 runs begin with '2026'"):
+    with pytest.raises(InputError, match="2 runs begin or end with '2026'"):
         find_run("2026")
     with pytest.raises(InputError, match=r"there is no run 'x'.*20260102-000000-bb"):
         find_run("x")

@@ -1,0 +1,110 @@
+"""The table of runs: when, on what, how it stands, foreseen and reached, the loss as a sparkline."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from lightlm.console.quantities import say_count
+from lightlm.console.sparkline import draw_sparkline
+from lightlm.console.tables import open_table
+from lightlm.console.terminal import can_show_blocks, draw_text
+
+NARROW = 100
+"""Columns; below it the size is left out and a sparkline is short, so that all fits into 80."""
+
+DATASET_WIDTH = 9
+"""Columns for a data set's name on a narrow terminal."""
+
+SIZE = 6
+"""Which cell of a line is the model's size."""
+
+RIGHT = ("hours", "bits per byte (plan)", "score (plan)", "size")
+
+STYLES = {"running": "cyan", "finished": "green", "failed": "red", "stopped": "yellow", "died": "yellow"}
+
+
+class RunLine(Protocol):
+    """What a line needs; console and tracking do not know each other."""
+
+    @property
+    def run(self) -> str:
+        """The run's folder."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """How it stands."""
+        ...
+
+    @property
+    def started_at(self) -> float:
+        """Seconds since 1970."""
+        ...
+
+    @property
+    def hours(self) -> float | None:
+        """The budget."""
+        ...
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name."""
+        ...
+
+    @property
+    def predicted_bits_per_byte(self) -> float | None:
+        """What the plan foresaw."""
+        ...
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """What it reached."""
+        ...
+
+    @property
+    def num_parameters(self) -> int | None:
+        """The model's size."""
+        ...
+
+    @property
+    def losses(self) -> Sequence[float]:
+        """The loss, step by step."""
+        ...
+
+
+def draw_runs(runs: Sequence[RunLine], console: Console) -> RenderableType:
+    """Return a line a run, in the order given."""
+    is_narrow = console.width < NARROW
+    names = ("run", "started", "data set", "hours", "state", "bits per byte (plan)", "size", "loss")
+    if is_narrow:
+        names = ("run", "started", "data set", "hours", "state", "score (plan)", "loss")
+    table = open_table(*names)
+    for column, name in zip(table.columns, names, strict=True):
+        column.justify = "right" if name in RIGHT else "left"
+        column.no_wrap = True
+        column.overflow = "ellipsis"
+        column.max_width = DATASET_WIDTH if is_narrow and name == "data set" else None
+    for run in runs:
+        cells = [
+            draw_text(run.run.rpartition("-")[2]),
+            f"{datetime.fromtimestamp(run.started_at, UTC).astimezone():%m-%d %H:%M}",
+            draw_text(run.dataset),
+            "" if run.hours is None else f"{run.hours:g}",
+            Text(run.state, STYLES.get(run.state, "")),
+            say_scores(run.bits_per_byte, run.predicted_bits_per_byte),
+            "" if run.num_parameters is None else say_count(run.num_parameters),
+            draw_sparkline(run.losses, 8 if is_narrow else 20, is_unicode=can_show_blocks(console)),
+        ]
+        if is_narrow:
+            del cells[SIZE]
+        table.add_row(*cells)
+    return table
+
+
+def say_scores(reached: float | None, foreseen: float | None) -> str:
+    """Return "1.784 (1.81)": what was reached and, in brackets, what the plan foresaw."""
+    first = "-" if reached is None else f"{reached:.3f}"
+    return first if foreseen is None else f"{first} ({foreseen:.2f})"
