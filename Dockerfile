@@ -4,31 +4,29 @@
 ARG PYTHON_VERSION=3.11
 FROM python:${PYTHON_VERSION}-slim-bookworm AS build
 
-# The default build of torch for Linux carries CUDA: several GB that a machine without GPU cannot use.
-ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
-ARG TORCH=torch==2.13.*
-ARG EXTRAS=postgres,s3
-
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
-# torch alone from its own index: the rest comes pinned from the usual one.
-RUN pip install --no-deps --index-url "${TORCH_INDEX_URL}" "${TORCH}"
 
 WORKDIR /app
-COPY pyproject.toml constraints.txt README.md LICENSE ./
-# The dependencies in a layer of their own, so that a change of the code does not install them again.
-RUN mkdir -p lightlm flows params && touch lightlm/__init__.py flows/__init__.py params/__init__.py \
-    && python -c "import tomllib, sys; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-names = p['dependencies'] + [d for e in sys.argv[1].split(',') for d in p['optional-dependencies'][e]]; \
-print('\n'.join(names))" "${EXTRAS}" > /tmp/requirements.txt \
-    && pip install --compile --constraint constraints.txt --requirement /tmp/requirements.txt
+COPY pyproject.toml requirements.lock README.md LICENSE ./
+# The dependencies in a layer of their own, so that a change of the code does not install them again. Each file has to
+# be the one that the lock names by its SHA-256; what is for development is left out.
+RUN sed '/^# For development/,$d' requirements.lock > /tmp/requirements.lock \
+    && pip install --compile --require-hashes --no-deps --only-binary :all: --requirement /tmp/requirements.lock
+
+# The default build of torch for Linux carries CUDA: several GB that a machine without GPU cannot use. Its build depends
+# on the machine, so the lock does not have it; what it needs beside CUDA's libraries is there by now.
+ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+ARG TORCH=torch==2.13.*
+RUN pip install --compile --only-binary :all: --index-url "${TORCH_INDEX_URL}" "${TORCH}"
+
 COPY lightlm lightlm
 COPY flows flows
 COPY params params
 COPY prefect.yaml ./
 # Without bytecode every start of Prefect and torch compiles some 20,000 files again, as the image's disk is read-only.
-RUN pip install --no-deps --editable . \
+RUN pip install --no-deps --no-build-isolation --editable . \
     && python -m compileall -q lightlm flows params
 
 FROM python:${PYTHON_VERSION}-slim-bookworm

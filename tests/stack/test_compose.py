@@ -3,15 +3,13 @@
 import re
 import subprocess
 import sys
-import tomllib
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.requirements import Requirement
 
 from .compose import FILE, ROOT, read_compose
+from .pins import list_development, list_image, read_lock, read_pins
 
 SECRETS = ("POSTGRES_PASSWORD", "PREFECT_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_SESSION_KEY")
 GIVEN = {name: f"given-{name.lower()}" for name in SECRETS}
@@ -100,7 +98,6 @@ def test_the_image_runs_as_a_user_who_is_not_root_and_keeps_bytecode() -> None:
     assert re.search(r"^USER lightlm$", last, re.M)
     assert "--uid 10001" in last
     assert "compileall" in text
-    assert "--constraint constraints.txt" in text
     assert "latest" not in text
 
 
@@ -113,35 +110,24 @@ def test_the_image_gets_no_secret_and_no_data() -> None:
     }
 
 
-def list_needed(names: list[str]) -> set[str]:
-    """Return all distributions that these need here, with what they need themselves."""
-    found: set[str] = set()
-    waiting = [Requirement(name) for name in names]
-    while waiting:
-        requirement = waiting.pop()
-        extras = [*requirement.extras, ""]
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        key = re.sub(r"[-_.]+", "-", requirement.name).lower()
-        if key in found:
-            continue
-        found.add(key)
-        for text in distribution(requirement.name).requires or []:
-            inner = Requirement(text)
-            if inner.marker is None or any(inner.marker.evaluate({"extra": extra}) for extra in extras):
-                inner.marker = None
-                waiting.append(inner)
-    return found
+def test_everything_that_is_installed_is_pinned_the_tools_of_development_too() -> None:
+    assert list_development() - set(read_pins()) == set()
 
 
-def test_everything_that_the_image_installs_is_pinned() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    pins = {
-        re.sub(r"[-_.]+", "-", line.split("==")[0]).lower()
-        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
-        if "==" in line
-    }
-    optional = project["optional-dependencies"]
-    needed = list_needed([*project["dependencies"], *optional["postgres"], *optional["s3"]])
-    # torch's build depends on the machine: the Dockerfile names its version and its index.
-    assert {name for name in needed - pins if name not in {"torch", "setuptools"}} == set()
+def test_every_pin_has_the_digests_of_its_files_and_nothing_else_is_in_the_lock() -> None:
+    image, development = read_lock()
+    locked = image | development
+    assert {name: version for name, (version, _) in locked.items()} == read_pins(), "call bin/lock"
+    assert [name for name, (_, digests) in locked.items() if not digests] == []
+
+
+def test_the_image_installs_all_that_it_needs_and_no_tool_of_development() -> None:
+    image, development = read_lock()
+    assert set(image) == list_image()
+    assert set(development) >= {"pytest", "ruff", "pyright"}
+
+
+@pytest.mark.parametrize("path", ["bin/bootstrap", "Dockerfile"])
+def test_what_is_installed_has_to_be_what_the_lock_names_and_is_not_built_from_source(path: str) -> None:
+    (command,) = re.findall(r"pip install (.*requirements\.lock)", (ROOT / path).read_text("utf-8"))
+    assert {"--require-hashes", "--no-deps", "--only-binary :all:"} <= set(re.findall(r"--\S+(?: :all:)?", command))
