@@ -186,8 +186,9 @@ def test_a_disk_that_refuses_is_said_and_ends_no_run(tmp_path, monkeypatch, capl
 
 
 def test_the_side_thread_ends_with_the_process(tmp_path):
+    before = set(threading.enumerate())
     with LedgerKeeper(Ledger(1.0), tmp_path / "budget.journal"):
-        (thread,) = [thread for thread in threading.enumerate() if thread.name == "ledger"]
+        (thread,) = set(threading.enumerate()) - before
         assert thread.daemon
 
 
