@@ -17,6 +17,7 @@ LIMITS = {
     "top_k": (0, 1_048_576),
     "top_p": (1e-6, 1.0),
     "repetition_penalty": (1e-6, 100.0),
+    "seed": (-1, 2**63 - 1),
 }
 """The least and the most of each param; what is outside is refused before the model runs."""
 
@@ -72,22 +73,31 @@ def check_params(params):  # noqa: ANN001, ANN201
         MlflowException: one is out of its limits; a server answers it with status 400.
     """
     for name, (least, most) in LIMITS.items():
-        if name in params and not least <= params[name] <= most:
-            message = f"{name} is {params[name]}; give a value from {least:g} to {most:g}"
+        # MLflow lets null through whatever the type.
+        if name in params and (params[name] is None or not least <= params[name] <= most):
+            message = f"{name} is {params[name]}; give a value from {least} to {most}"
             raise MlflowException.invalid_parameter_value(message)
     return dict(params)
 
 
 def read_prompts(model_input):  # noqa: ANN001, ANN201
-    """Return the texts of what MLflow hands over: a table, an array, a list, or one text."""
+    """Return the texts of what MLflow hands over: a table, an array, a list, or one text.
+
+    Raises:
+        MlflowException: one is no text. MLflow's server has made texts of JSON's numbers and nulls by then.
+    """
     if isinstance(model_input, str):
         return [model_input]
     if hasattr(model_input, "columns"):
         column = "prompt" if "prompt" in model_input.columns else model_input.columns[0]
-        return [str(value) for value in model_input[column]]
-    if isinstance(model_input, dict):
-        return [str(value) for value in next(iter(model_input.values()))]
-    return [str(value) for value in model_input]
+        model_input = model_input[column]
+    elif isinstance(model_input, dict):
+        model_input = next(iter(model_input.values()))
+    prompts = list(model_input)
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise MlflowException.invalid_parameter_value(f"a prompt is {prompt}; give a text")
+    return prompts
 
 
 set_model(TextGenerator())

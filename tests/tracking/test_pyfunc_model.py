@@ -6,7 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas
+import pytest
+from mlflow.exceptions import MlflowException
+
 from lightlm.tracking.outbox import Outbox
+from lightlm.tracking.pyfunc_model import check_params, read_prompts
 from lightlm.tracking.registry import tracking_uri
 
 PREDICT = """
@@ -49,3 +54,28 @@ def test_the_version_is_loaded_and_asked_without_lightlm(home: Path, recorded: C
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.endswith("fine\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "limits"),
+    [
+        ("temperature", -1.0, "0.0 to 100.0"),
+        ("temperature", float("nan"), "0.0 to 100.0"),
+        ("temperature", None, "0.0 to 100.0"),
+        ("top_p", 2.0, "1e-06 to 1.0"),
+        ("top_k", -1, "0 to 1048576"),
+        ("max_new_tokens", -5, "1 to 1000000"),
+        ("seed", 2**70, "-1 to 9223372036854775807"),
+    ],
+)
+def test_a_param_out_of_its_limits_is_refused_as_a_mistake_of_who_asks(name: str, value: object, limits: str) -> None:
+    with pytest.raises(MlflowException, match=f"{name} is {value}; give a value from {limits}") as caught:
+        check_params({name: value})
+    assert caught.value.get_http_status_code() == 400
+
+
+@pytest.mark.parametrize("prompts", [[None], ["fine", 5], pandas.DataFrame({"prompt": ["fine", float("nan")]})])
+def test_a_prompt_that_is_no_text_is_refused_and_not_spelled_out(prompts: object) -> None:
+    with pytest.raises(MlflowException, match="give a text") as caught:
+        read_prompts(prompts)
+    assert caught.value.get_http_status_code() == 400
