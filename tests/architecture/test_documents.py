@@ -1,9 +1,17 @@
 """README and its companions point at things that exist."""
 
 import re
+import shlex
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from lightlm.errors import ParameterError
+from lightlm.params import load_params, parse_assignments
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -27,3 +35,48 @@ def test_every_make_target_that_is_named_exists(path: Path) -> None:
     code = re.findall(r"`([^`\n]+)`|^\s*\$? ?(make .*)$", path.read_text(encoding="utf-8"), re.M)
     named = {match[1] for words in code if (match := re.match(r"(?:\S+=\S+ )?make ([a-z-]+)", words[0] or words[1]))}
     assert named <= read_makefile_targets()
+
+
+def list_lightlm_commands(text: str) -> Iterator[list[str]]:
+    """Yield the words behind `lightlm` of every command in a document, in its code blocks and between backticks."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    prompts = re.findall(r"^\$ (.*)$", text, re.M)
+    lines = [line for block in blocks for line in block.splitlines()] + prompts
+    inline = re.findall(r"`(lightlm [^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    for line in [*lines, *inline]:
+        found = re.search(r"(?:^|[\s\"(/])lightlm ((?!-)[^|&;)]+)", line.partition(" #")[0])
+        if found:
+            yield shlex.split(found[1].rstrip('"').replace("--pool-type ...", ""))
+
+
+def check_lightlm_command(words: list[str]) -> str | None:
+    """Return what is wrong with a command of `lightlm`, as far as it shows without running it; None = nothing."""
+    # Its help is shown only after all its options are known to exist.
+    shown = CliRunner().invoke(app, [*words, "--help"])
+    if shown.exit_code:
+        return shown.output
+    given = list(pairwise(words))
+    settings = [value for option, value in given if option in ("--set", "-s") and value.islower()]
+    presets = [value for option, value in given if option in ("--preset", "-p")]
+    try:
+        load_params(*(presets or ["base"]), parse_assignments(settings))
+    except ParameterError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_command_of_ours_exists_with_its_options_settings_and_presets(path: Path) -> None:
+    commands = list(list_lightlm_commands(path.read_text(encoding="utf-8")))
+    wrong = [f"lightlm {shlex.join(words)}: {why}" for words in commands if (why := check_lightlm_command(words))]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["trian --hours 1", "train --hour 1", "train --set model.layers=3", "train --preset no-such", "plan -x"],
+)
+def test_a_command_that_does_not_exist_is_found(words: str) -> None:
+    assert check_lightlm_command(words.split())
+    (found,) = list_lightlm_commands(f"```sh\n.venv/bin/lightlm {words}   # a remark\n```\n")
+    assert found == words.split()
