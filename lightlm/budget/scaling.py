@@ -154,8 +154,8 @@ def choose_regularization(epochs: float, parameters_a_token: float) -> Regulariz
     """Return weight decay and dropout by how often the text is read, by a model of how many parameters a token of it.
 
     Measured with 2 layers x 128: 100 kB read 30 times (10 parameters a token) 3.13 bits per byte with 0.3 and 0.1, 2.36
-    with 1.0 and 0.2; 1 MB read 10 times (1 a token) 1.87 with the former, 1.98 with the latter. With 4 layers x 256, 1 MB
-    read 3 times (10 a token) 1.836 with the former; with the latter, read 5 times, 1.885.
+    with 1.0 and 0.2; 1 MB read 10 times (1 a token) 1.87 with the former, 1.98 with the latter. With 4 layers x 256, 1
+    MB read 3 times (10 a token) 1.836 with the former; with the latter, read 5 times, 1.885.
     """
     if epochs <= 2:
         return Regularization(0.0, 0.0)
