@@ -31,6 +31,23 @@ def test_every_relative_link_leads_to_a_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_to_a_heading_leads_to_one(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", path.read_text(encoding="utf-8"))
+    local = [(path.parent / name if name else path, anchor) for name, anchor in links if "://" not in name]
+    assert [anchor for target, anchor in local if anchor not in list_anchors(target.read_text(encoding="utf-8"))] == []
+
+
+def list_anchors(text: str) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_a_heading_has_the_anchor_that_links_use() -> None:
+    assert list_anchors("# A: b `c`\n```sh\n# no heading\n```\n## Two words\n") == {"a-b-c", "two-words"}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_make_target_that_is_named_exists(path: Path) -> None:
     code = re.findall(r"`([^`\n]+)`|^\s*\$? ?(make .*)$", path.read_text(encoding="utf-8"), re.M)
     named = {match[1] for words in code if (match := re.match(r"(?:\S+=\S+ )?make ([a-z-]+)", words[0] or words[1]))}
@@ -55,8 +72,9 @@ def check_lightlm_command(words: list[str]) -> str | None:
     shown = CliRunner().invoke(app, [*words, "--help"])
     if shown.exit_code:
         return shown.output
-    given = list(pairwise(words))
-    settings = [value for option, value in given if option in ("--set", "-s") and value.islower()]
+    parts = [word.split("=", 1) if word.startswith("--") else [word] for word in words]
+    given = list(pairwise(part for word in parts for part in word))
+    settings = [value for option, value in given if option in ("--set", "-s") and value != "SECTION.KEY=VALUE"]
     presets = [value for option, value in given if option in ("--preset", "-p")]
     try:
         load_params(*(presets or ["base"]), parse_assignments(settings))
@@ -74,7 +92,14 @@ def test_every_command_of_ours_exists_with_its_options_settings_and_presets(path
 
 @pytest.mark.parametrize(
     "words",
-    ["trian --hours 1", "train --hour 1", "train --set model.layers=3", "train --preset no-such", "plan -x"],
+    [
+        "trian --hours 1",
+        "train --hour 1",
+        "train --set model.layers=3",
+        "train --set=model.Layers=3",
+        "train --preset no-such",
+        "plan -x",
+    ],
 )
 def test_a_command_that_does_not_exist_is_found(words: str) -> None:
     assert check_lightlm_command(words.split())
