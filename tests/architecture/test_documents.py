@@ -63,7 +63,7 @@ def list_lightlm_commands(text: str) -> Iterator[list[str]]:
     for line in [*lines, *inline]:
         found = re.search(r"(?:^|[\s\"(/])lightlm ((?!-)[^|&;)]+)", line.partition(" #")[0])
         if found:
-            yield shlex.split(found[1].rstrip('"').replace("--pool-type ...", ""))
+            yield shlex.split(found[1].replace("--pool-type ...", ""))
 
 
 def check_lightlm_command(words: list[str]) -> str | None:
