@@ -52,7 +52,9 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
             progress.enter_stage("Checking the system and measuring this machine")
             devices = [Device.model_validate(d) for d in worker.call("describe_devices")["devices"]]
             system = check_system(params, home, devices)
-            machine = probe.machine if probe else measure_machine(params.training, system, worker)
+            machine = (
+                probe.machine if probe else measure_machine(params.training, system, worker, ledger.budget_seconds)
+            )
             subset, shards = prepare_shards(params, machine, ledger, progress.say)
             text = describe_text(shards, measure_hardness(subset))
             progress.enter_stage("Timing shapes and planning")

@@ -123,7 +123,7 @@ def measure_matrix_rate(session: Session, system: SystemReport) -> MachineRate:
     with session.stage("probe", "Measuring this machine"):
         machine = find_machine(session, system)
         if machine is None:
-            machine = measure_machine(session.params.training, system, session.worker)
+            machine = measure_machine(session.params.training, system, session.worker, session.ledger.budget_seconds)
             session.run.decide("machine", machine.model_dump(mode="json"))
     session.say(f"{machine.device}, {machine.dtype}: {machine.flops_per_second / 1e9:,.0f} GFLOP/s measured")
     return machine

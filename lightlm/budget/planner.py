@@ -119,7 +119,9 @@ class Planner:
         first = self._rank()
         if probe is None and computer is not None:
             self.timings.time_around([candidate.model for candidate in first], computer, self._trainer)
-            self.timings.try_compiling(self._rank()[0].model, computer, self._trainer, self._training_seconds())
+            self.timings.try_other_ways(computer, self._trainer)
+            favourite = self._rank()[0]
+            self.timings.try_compiling(favourite.model, computer, self._trainer, favourite.training_seconds)
         ranked = self._rank()
         best = ranked[0]
         if self.timings.shapes:
@@ -258,6 +260,7 @@ class Planner:
             is_compiled=is_compiled,
             max_steps=max_steps,
             batch_tokens=compiled.batch_tokens if compiled is not None else None,
+            way=self.timings.find_way(model.context_length),
         )
 
     def _settle(

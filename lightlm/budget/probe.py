@@ -19,7 +19,7 @@ from lightlm.model.accounting import count_matrix_parameters, flops_per_token
 from lightlm.model.config import ModelConfig
 from lightlm.params import TrainingParams, describe_validation
 from lightlm.system import Device, SystemReport
-from lightlm.training.config import TrainerConfig
+from lightlm.training.config import Attention, TrainerConfig
 
 FAST_BFLOAT16 = 1.3
 """bfloat16 is used where its matrix products are at least this much faster than float32's."""
@@ -54,6 +54,8 @@ class TimedShape(BaseModel):
     model: ModelConfig
     batch_tokens: int
     is_compiled: bool
+    attention: Attention | None = None
+    micro_batch_size: int | None = None
     first_seconds: float
     step_seconds: float
     slow_step_seconds: float
@@ -82,7 +84,7 @@ class Probe(BaseModel):
 
     def efficiency_at(self, model_dim: int, is_compiled: bool) -> float:
         """Return the operations a second expected at a width: log-linear between timed widths, flat outside."""
-        eager = sorted({s.model.model_dim: s.achieved_flops for s in self.shapes if not s.is_compiled}.items())
+        eager = self._eager_rates()
         if not eager:
             return expected_efficiency(model_dim) * self.machine.flops_per_second
         reached = _interpolate(eager, model_dim)
@@ -90,6 +92,15 @@ class Probe(BaseModel):
             return reached
         speedups = [s.achieved_flops / _interpolate(eager, s.model.model_dim) for s in self.shapes if s.is_compiled]
         return reached * (max(speedups) if speedups else load_calibration()["speed"]["compile_speedup"])
+
+    def _eager_rates(self) -> list[tuple[int, float]]:
+        """Return (width, operations a second), by width; of a shape that was timed in several ways, the fastest."""
+        rates: dict[int, float] = {}
+        for shape in self.shapes:
+            if not shape.is_compiled:
+                width = shape.model.model_dim
+                rates[width] = max(shape.achieved_flops, rates.get(width, 0.0))
+        return sorted(rates.items())
 
     def score_speed(self, model: ModelConfig) -> float:
         """Return the expected tokens a second of scoring held-out text."""
@@ -99,7 +110,13 @@ class Probe(BaseModel):
         return nearest.score_tokens_per_second * flops_per_token(nearest.model) / flops_per_token(model)
 
 
-def measure_machine(params: TrainingParams, system: SystemReport, computer: Computer) -> MachineRate:
+MATRIX_RATE_SECONDS, MATRIX_RATE_FRACTION = 0.25, 0.004
+"""Of matrix products in one precision, and of the budget where that is less; the best product tells the rate."""
+
+
+def measure_machine(
+    params: TrainingParams, system: SystemReport, computer: Computer, budget_seconds: float = math.inf
+) -> MachineRate:
     """Return the device, precision and measured matrix rate that training will use here.
 
     Raises:
@@ -109,15 +126,14 @@ def measure_machine(params: TrainingParams, system: SystemReport, computer: Comp
     num_threads = params.num_threads or system.num_cores
     if params.dtype == "bfloat16" and not device.supports_bfloat16:
         raise ParameterError(f"training.dtype is bfloat16, but {device.name} cannot compute it; give float32 or auto")
-    rates: dict[str, float] = {}
-    wanted: list[Literal["float32", "bfloat16"]] = ["float32", "bfloat16"] if params.dtype == "auto" else [params.dtype]
-    for dtype in wanted:
-        if dtype == "bfloat16" and not device.supports_bfloat16:
-            continue
-        trainer = TrainerConfig(
-            batch_tokens=8, micro_batch_size=1, dtype=dtype, device=device_name(device), num_threads=num_threads
-        )
-        rates[dtype] = computer.call("measure_matrix_rate", trainer=trainer.model_dump())["flops_per_second"]
+    wanted = ["float32", "bfloat16"] if params.dtype == "auto" else [params.dtype]
+    trainer = TrainerConfig(batch_tokens=8, micro_batch_size=1, device=device_name(device), num_threads=num_threads)
+    rates = computer.call(
+        "measure_matrix_rates",
+        trainer=trainer.model_dump(),
+        dtypes=[dtype for dtype in wanted if dtype == "float32" or device.supports_bfloat16],
+        max_seconds=min(MATRIX_RATE_SECONDS, MATRIX_RATE_FRACTION * budget_seconds),
+    )
     is_bfloat16 = rates.get("bfloat16", 0.0) >= FAST_BFLOAT16 * rates.get("float32", 0.0)
     dtype = "bfloat16" if is_bfloat16 else "float32"
     return MachineRate(
@@ -174,7 +190,14 @@ def time_shape(computer: Computer, model: ModelConfig, trainer: TrainerConfig, m
     timing = computer.call(
         "time_steps", model=model.model_dump(), trainer=trainer.model_dump(), max_seconds=max_seconds
     )
-    return TimedShape(model=model, batch_tokens=trainer.batch_tokens, is_compiled=trainer.compile, **timing)
+    return TimedShape(
+        model=model,
+        batch_tokens=trainer.batch_tokens,
+        is_compiled=trainer.compile,
+        attention=trainer.attention,
+        micro_batch_size=trainer.micro_batch_size,
+        **timing,
+    )
 
 
 def read_probe(path: Path) -> Probe:

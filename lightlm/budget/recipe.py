@@ -1,13 +1,11 @@
 """The recipe: how a shape is trained on a machine: batch, rates, regularisation, precision, attention kernel."""
 
-from typing import Literal
-
-from lightlm.budget.probe import MachineRate
+from lightlm.budget.probe import MachineRate, TimedShape
 from lightlm.budget.scaling import choose_batch_tokens, choose_learning_rates, choose_regularization
 from lightlm.model.accounting import count_matrix_parameters, training_memory_bytes
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
-from lightlm.training.config import TrainerConfig
+from lightlm.training.config import Attention, TrainerConfig
 
 MEMORY_FRACTION = 0.8
 """Of the memory that is free; the rest is the system's and the other processes'."""
@@ -27,10 +25,11 @@ def choose_trainer(
     is_compiled: bool,
     max_steps: int | None,
     batch_tokens: int | None = None,
+    way: TimedShape | None = None,
 ) -> TrainerConfig:
     """Return the trainer's config for `expected_tokens` of training on a text of `train_tokens`.
 
-    `batch_tokens` is given where layers are compiled for it already.
+    `batch_tokens` is given where layers are compiled for it already, `way` where a timing showed a faster one.
     """
     training = params.training
     batch_tokens = training.batch_tokens or batch_tokens or choose_batch_tokens(expected_tokens, model.context_length)
@@ -43,7 +42,7 @@ def choose_trainer(
         optimizer=training.optimizer,
         seed=training.seed,
         batch_tokens=sequences * model.context_length,
-        micro_batch_size=choose_micro_batch(params, machine, model, sequences),
+        micro_batch_size=choose_micro_batch(params, machine, model, sequences, way and way.micro_batch_size),
         matrix_learning_rate=rates.matrix,
         embedding_learning_rate=rates.embedding,
         head_learning_rate=rates.head,
@@ -55,7 +54,7 @@ def choose_trainer(
         gradient_clip_norm=training.gradient_clip_norm,
         dtype=machine.dtype,
         compile=is_compiled,
-        attention=choose_attention(params, machine, model),
+        attention=choose_attention(params, machine, model, way and way.attention),
         device=machine.device,
         num_threads=machine.num_threads,
         num_devices=machine.num_devices,
@@ -67,9 +66,11 @@ def choose_trainer(
     )
 
 
-def choose_micro_batch(params: Params, machine: MachineRate, model: ModelConfig, sequences: int) -> int:
+def choose_micro_batch(
+    params: Params, machine: MachineRate, model: ModelConfig, sequences: int, fastest: int | None = None
+) -> int:
     """Return how many sequences of a batch are computed at once: what fits into memory, a divisor of the batch."""
-    micro = min(params.training.micro_batch_size or sequences, sequences)
+    micro = min(params.training.micro_batch_size or fastest or sequences, sequences)
     while micro > 1 and training_memory_bytes(model, micro, params.training.optimizer) > usable_memory(machine):
         micro = (micro + 1) // 2
     while sequences % micro:
@@ -77,10 +78,14 @@ def choose_micro_batch(params: Params, machine: MachineRate, model: ModelConfig,
     return micro
 
 
-def choose_attention(params: Params, machine: MachineRate, model: ModelConfig) -> Literal["sdpa", "flash", "matmul"]:
+def choose_attention(
+    params: Params, machine: MachineRate, model: ModelConfig, fastest: Attention | None = None
+) -> Attention:
     """Return the attention kernel: flash where it is demanded, else the fastest."""
     if params.model.flash_attention:
         return "flash"
+    if fastest is not None:
+        return fastest
     return "matmul" if machine.device == "cpu" and model.context_length <= MATMUL_CONTEXT else "sdpa"
 
 

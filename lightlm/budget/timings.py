@@ -3,10 +3,12 @@
 Owns what is measured and what a measurement decides; what is chosen in the end is the planner's.
 """
 
-from typing import Protocol
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 from lightlm.budget.compiled import CompiledShapes
-from lightlm.budget.probe import Computer, MachineRate, TimedShape, time_shape
+from lightlm.budget.probe import MATRIX_RATE_SECONDS, Computer, MachineRate, TimedShape, time_shape
 from lightlm.budget.scaling import load_calibration
 from lightlm.budget.shapes import has_same_layers
 from lightlm.errors import WorkerError
@@ -15,13 +17,16 @@ from lightlm.params import Params
 from lightlm.training.config import TrainerConfig
 
 PROBE_FRACTION = 0.05
-"""Of the budget; what timing and compiling may take."""
+"""Of the budget; what the matrix rate and the timing of shapes may take. The favourite shape is timed in any case."""
 
 MOST_SECONDS = 1.5
 """Of steps of one shape after its first; more does not change the median."""
 
-SHAPE_SECONDS = 1.0
-"""What timing a shape takes at least: built, warmed, a batch scored; short budgets time fewer."""
+WORTH_CHANGING = 0.97
+"""Of the usual way's step; what does not save as much is noise, and the rule stays."""
+
+MOST_MATMUL_CONTEXT = 1024
+"""Tokens; plain products keep all scores of a sequence, (heads, T, T), for the way back."""
 
 SUSPICIOUS_SHARE = 0.12
 """Of the matrix rate: a step that reaches less runs on a busy machine (a quiet one gives 0.2 to 0.5)."""
@@ -39,24 +44,56 @@ class Timings:
     """Timed shapes of one plan. What is decided on the way is told to `reasons`."""
 
     def __init__(
-        self, params: Params, machine: MachineRate, reasons: list[str], compiled: CompiledShapes | None = None
+        self,
+        params: Params,
+        machine: MachineRate,
+        reasons: list[str],
+        compiled: CompiledShapes | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.params = params
         self.machine = machine
         self.reasons = reasons
         self.compiled = compiled
         self.shapes: list[TimedShape] = []
+        self._clock = clock
+        self._left = PROBE_FRACTION * params.budget.hours * 3600 - 2 * MATRIX_RATE_SECONDS
+        self._last_seconds = 0.0
 
     def time_around(self, ranked: list[ModelConfig], computer: Computer, choose: TrainerChooser) -> None:
-        """Time the favourite of the priors, and the best shape narrower and the best one wider."""
+        """Time the favourite of the priors, and, in the time for it, the best shape narrower and the best one wider."""
         favourite = ranked[0]
         narrower = next((m for m in ranked if m.model_dim <= favourite.model_dim * 0.75), None)
         wider = next((m for m in ranked if m.model_dim >= favourite.model_dim * 1.33), None)
-        wanted = [m for m in (favourite, narrower, wider) if m is not None]
-        for model in wanted[: max(1, int(self._budget_seconds * PROBE_FRACTION / SHAPE_SECONDS))]:
+        for model in (m for m in (favourite, narrower, wider) if m is not None):
+            if self.shapes and not self._has_time:
+                return
             self.shapes.append(self._time(computer, model, choose(model, is_compiled=False)))
             if len(self.shapes) == 1:
                 self._try_one_thread(computer, choose)
+
+    def try_other_ways(self, computer: Computer, choose: TrainerChooser) -> None:
+        """Time the first shape with the other attention kernel and with half the micro-batch, in the time for it."""
+        model = self.shapes[0].model
+        for change in self._other_ways(model, choose(model, is_compiled=False)):
+            if not self._has_time:
+                return
+            self.shapes.append(self._time(computer, model, choose(model, is_compiled=False).model_copy(update=change)))
+        way = self.find_way(model.context_length)
+        if way is not None:
+            self.reasons.append(
+                f"{way.attention} attention, {way.micro_batch_size} sequences at once: {way.tokens_per_second:,.0f} "
+                f"tokens/s instead of {self.shapes[0].tokens_per_second:,.0f}"
+            )
+
+    def find_way(self, context_length: int) -> TimedShape | None:
+        """Return the fastest timing of a shape that was timed in several ways; None where the usual one is as good."""
+        eager = [s for s in self.shapes if not s.is_compiled and s.model.context_length == context_length]
+        same = [s for s in eager if s.attention is not None and s.model == eager[0].model]
+        if not same:
+            return None
+        fastest = min(same, key=lambda s: s.step_seconds)
+        return fastest if fastest.step_seconds < WORTH_CHANGING * same[0].step_seconds else None
 
     def try_compiling(
         self, model: ModelConfig, computer: Computer, choose: TrainerChooser, training_seconds: float
@@ -100,8 +137,8 @@ class Timings:
             return False
         if self.params.training.compile == "on":
             return True
-        eager = [s for s in self.shapes if not s.is_compiled and s.model == timed.model]
-        return not eager or timed.step_seconds < 0.98 * eager[0].step_seconds
+        eager = [s.step_seconds for s in self.shapes if not s.is_compiled and s.model == timed.model]
+        return not eager or timed.step_seconds < 0.98 * min(eager)
 
     def summary(self) -> str:
         """Return every timed shape with its speed, in a line."""
@@ -112,12 +149,27 @@ class Timings:
         )
 
     def _time(self, computer: Computer, model: ModelConfig, trainer: TrainerConfig) -> TimedShape:
-        seconds = min(MOST_SECONDS, PROBE_FRACTION * self._budget_seconds / 6)
-        return time_shape(computer, model, trainer, max_seconds=seconds)
+        started = self._clock()
+        seconds = min(MOST_SECONDS, PROBE_FRACTION * self.params.budget.hours * 3600 / 6)
+        timed = time_shape(computer, model, trainer, max_seconds=seconds)
+        self._last_seconds = self._clock() - started - (timed.first_seconds if trainer.compile else 0.0)
+        self._left -= self._last_seconds
+        return timed
 
     @property
-    def _budget_seconds(self) -> float:
-        return self.params.budget.hours * 3600
+    def _has_time(self) -> bool:
+        """Whether one more shape can be timed, if it takes as long as the last one."""
+        return self._left >= self._last_seconds
+
+    def _other_ways(self, model: ModelConfig, trainer: TrainerConfig) -> Iterator[dict[str, Any]]:
+        """Yield what of a trainer's config could be faster; on a GPU the kernel is torch's choice."""
+        is_free = trainer.device == "cpu" and not self.params.model.flash_attention
+        if is_free and trainer.attention == "matmul":
+            yield {"attention": "sdpa"}
+        elif is_free and model.context_length <= MOST_MATMUL_CONTEXT:
+            yield {"attention": "matmul"}
+        if self.params.training.micro_batch_size is None and trainer.micro_batch_size % 2 == 0:
+            yield {"micro_batch_size": trainer.micro_batch_size // 2}
 
     def _can_pay(self, model: ModelConfig, trainer: TrainerConfig, seconds: float) -> bool:
         """Return whether `seconds` of training, less the compilation, would be worth more compiled."""

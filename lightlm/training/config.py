@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Attention = Literal["sdpa", "flash", "matmul"]
+"""The kernel: PyTorch's own choice, its flash kernel, or plain matrix products."""
+
 
 class TrainerConfig(BaseModel):
     """All that the trainer needs beside the model's shape, the batches and the clock."""
@@ -31,7 +34,7 @@ class TrainerConfig(BaseModel):
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 1.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
-    attention: Literal["sdpa", "flash", "matmul"] = "sdpa"
+    attention: Attention = "sdpa"
     device: str = "cpu"
     num_threads: Annotated[int, Field(ge=1)] = 1
     num_devices: Annotated[int, Field(ge=1, le=1024)] = 1

@@ -1,0 +1,140 @@
+"""Timings with a worker and a clock of literal figures: what is timed, in which order, and what follows."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from lightlm.budget.probe import TimedShape
+from lightlm.budget.recipe import choose_trainer
+from lightlm.budget.timings import PROBE_FRACTION, Timings
+from lightlm.model.config import ModelConfig
+from lightlm.params import load_params
+from lightlm.training.config import TrainerConfig
+
+
+class Machine:
+    """Stands for the machine: each timing takes `seconds` of its clock; a step's time is a function of its config."""
+
+    def __init__(self, seconds: float, step: Callable[[Mapping[str, Any]], float]) -> None:
+        self.now = 0.0
+        self.seconds = seconds
+        self.step = step
+        self.timed: list[Mapping[str, Any]] = []
+
+    def call(self, job: str, **arguments: Any) -> dict[str, Any]:
+        assert job == "time_steps"
+        trainer = arguments["trainer"]
+        self.timed.append(trainer)
+        self.now += self.seconds
+        step = self.step(trainer)
+        speed = trainer["batch_tokens"] / step
+        return {
+            "first_seconds": 0.1,
+            "step_seconds": step,
+            "slow_step_seconds": step,
+            "tokens_per_second": speed,
+            "score_tokens_per_second": 2 * speed,
+            "memory_bytes": 1,
+        }
+
+
+@pytest.fixture
+def shapes(time_shape) -> list[ModelConfig]:
+    """The favourite, a narrower and a wider one."""
+    return [time_shape(dim, 0.2).model for dim in (192, 64, 384)]
+
+
+@pytest.fixture
+def make_timings(machine) -> Callable[..., Any]:
+    """Gives the timings of a budget on a Machine, and how a shape would be trained with what they found so far."""
+
+    def make(there: Machine, hours: float = 0.1, **overrides: Any) -> tuple[Timings, Callable[..., TrainerConfig]]:
+        dotted = {name.replace("__", "."): value for name, value in overrides.items()}
+        params = load_params(overrides=dotted, hours=hours)
+        timings = Timings(params, machine, [], clock=lambda: there.now)
+
+        def choose(model: ModelConfig, *, is_compiled: bool) -> TrainerConfig:
+            return choose_trainer(
+                params,
+                timings.machine,
+                model,
+                expected_tokens=3e6,
+                train_tokens=3_000_000,
+                is_compiled=is_compiled,
+                max_steps=None,
+                way=timings.find_way(model.context_length),
+            )
+
+        return timings, choose
+
+    return make
+
+
+def steady(trainer: Mapping[str, Any]) -> float:
+    return 0.02
+
+
+@pytest.mark.parametrize(
+    ("hours", "seconds", "num_timed"), [(0.005, 0.4, 1), (0.01, 0.7, 1), (0.02, 1.0, 3), (1, 2.0, 3)]
+)
+def test_no_second_shape_is_timed_where_it_would_exceed_the_share_of_the_budget(
+    make_timings, shapes, hours, seconds, num_timed
+):
+    there = Machine(seconds, steady)
+    timings, choose = make_timings(there, hours)
+    timings.time_around(shapes, there, choose)
+    assert len(timings.shapes) == num_timed
+    assert num_timed == 1 or there.now <= PROBE_FRACTION * hours * 3600
+
+
+def test_the_other_attention_kernel_and_half_the_micro_batch_are_timed_where_there_is_time(make_timings, shapes):
+    there = Machine(1.0, steady)
+    timings, choose = make_timings(there)
+    timings.time_around(shapes, there, choose)
+    timings.try_other_ways(there, choose)
+    usual, others = there.timed[0], there.timed[3:]
+    assert usual["attention"] == "matmul"
+    assert [(t["attention"], t["micro_batch_size"]) for t in others] == [
+        ("sdpa", usual["micro_batch_size"]),
+        ("matmul", usual["micro_batch_size"] // 2),
+    ]
+    assert timings.find_way(shapes[0].context_length) is None
+    assert choose(shapes[0], is_compiled=False) == TrainerConfig.model_validate(usual)
+
+
+def test_a_kernel_that_was_measured_faster_is_taken_for_every_shape_and_said(make_timings, shapes):
+    there = Machine(1.0, lambda trainer: 0.01 if trainer["attention"] == "sdpa" else 0.02)
+    timings, choose = make_timings(there)
+    timings.time_around(shapes, there, choose)
+    timings.try_other_ways(there, choose)
+    assert {choose(model, is_compiled=False).attention for model in shapes} == {"sdpa"}
+    assert "sdpa attention" in timings.reasons[-1]
+
+
+def test_smaller_micro_batches_that_were_measured_faster_are_taken(make_timings, shapes):
+    there = Machine(1.0, lambda trainer: 0.001 * trainer["micro_batch_size"])
+    timings, choose = make_timings(there)
+    timings.time_around(shapes, there, choose)
+    whole = choose(shapes[0], is_compiled=False).micro_batch_size
+    timings.try_other_ways(there, choose)
+    assert choose(shapes[0], is_compiled=False).micro_batch_size == whole // 2
+
+
+def test_what_params_fix_is_not_timed_otherwise(make_timings, shapes):
+    there = Machine(1.0, steady)
+    timings, choose = make_timings(there, model__flash_attention=True, training__micro_batch_size=4)
+    timings.time_around(shapes, there, choose)
+    timings.try_other_ways(there, choose)
+    assert {(t["attention"], t["micro_batch_size"]) for t in there.timed} == {("flash", 4)}
+    assert len(there.timed) == 3
+
+
+def test_a_probe_file_gives_the_same_way_again(make_timings, shapes):
+    there = Machine(1.0, lambda trainer: 0.01 if trainer["attention"] == "sdpa" else 0.02)
+    timings, choose = make_timings(there)
+    timings.time_around(shapes, there, choose)
+    timings.try_other_ways(there, choose)
+    again, choose_again = make_timings(there)
+    again.shapes = [TimedShape.model_validate_json(shape.model_dump_json()) for shape in timings.shapes]
+    assert choose_again(shapes[0], is_compiled=False) == choose(shapes[0], is_compiled=False)
