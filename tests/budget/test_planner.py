@@ -128,7 +128,7 @@ def test_where_nothing_fits_into_memory_the_reason_is_said(make_plan, probe):
         make_plan(probe=tiny)
 
 
-@pytest.mark.parametrize("remaining", [-5.0, 0.0, 4.0, 7.0])
+@pytest.mark.parametrize("remaining", [-5.0, 0.0, 4.0, 6.0])
 def test_with_less_than_the_floor_the_smallest_tier_is_trained_and_said(make_plan, remaining):
     plan = make_plan(hours=0.003, remaining=remaining)
     assert plan.trainer.max_steps == 5
