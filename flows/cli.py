@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import typer
 
+from flows.commands.doctor import doctor
 from flows.commands.export import export
 from flows.commands.report import report
 from flows.commands.retrain import promote, retrain, rollback
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (setup, check, plan, train, watch, runs, report, retrain, calibration):
+for command in (setup, check, doctor, plan, train, watch, runs, report, retrain, calibration):
     app.command()(command)
 for command in (generate, sync, evaluate, models, promote, rollback, export, ui):
     app.command()(command)

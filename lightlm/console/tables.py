@@ -57,11 +57,16 @@ class VersionLine(Protocol):
         ...
 
 
-def draw_checks(checks: Sequence[Check], console: Console) -> RenderableType:
-    """Return the system check, a marked line each, and below a line what to do about it."""
+def draw_checks(checks: Sequence[Check], console: Console, name_columns: int = 0) -> RenderableType:
+    """Return the system check, a marked line each, and below a line what to do about it.
+
+    `name_columns` is the least width of the names, so that checks drawn one by one stand in line.
+    """
     marks = choose_marks(console)
     signs = {"pass": marks.passed, "warn": marks.warned, "fail": marks.failed}
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(min_width=name_columns)
     for check in checks:
         style = STYLES[check.status]
         message = draw_text(check.message)
