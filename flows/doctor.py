@@ -111,7 +111,9 @@ def check_torch() -> tuple[list[Device], Check]:
         return [], fail("torch", f"does not load: {first_line(error)}", INSTALL)
     cuda = torch.version.cuda
     build = f"CUDA {cuda}" if cuda else f"ROCm {torch.version.hip}" if torch.version.hip else "no CUDA"
-    message = f"{torch.__version__} ({build}), {torch.get_num_threads()} threads, sees {', '.join(d.kind for d in devices)}"
+    message = (
+        f"{torch.__version__} ({build}), {torch.get_num_threads()} threads, sees {', '.join(d.kind for d in devices)}"
+    )
     if len(devices) == 1 and shutil.which("nvidia-smi"):
         fix = "look at nvidia-smi" if cuda else "install a CUDA build: pip install --force-reinstall torch"
         return devices, warn("torch", f"{message}, and nvidia-smi is here", fix)
@@ -231,7 +233,10 @@ def check_prefect(home: Path) -> Check:
     try:
         api = embedded.start_api()
         if api is None:
-            where, trouble = redact(os.environ.get("PREFECT_API_URL") or "the profile's server"), embedded.find_trouble()
+            where, trouble = (
+                redact(os.environ.get("PREFECT_API_URL") or "the profile's server"),
+                embedded.find_trouble(),
+            )
         else:
             try:
                 api.wait()
@@ -312,4 +317,3 @@ def warn(name: str, message: str, fix: str) -> Check:
 def fail(name: str, message: str, fix: str) -> Check:
     """Return what keeps LightLM from working."""
     return Check(name=name, status="fail", message=message, fix=fix)
-

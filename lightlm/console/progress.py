@@ -16,7 +16,7 @@ from rich.text import Text
 from lightlm.budget.plan import Plan
 from lightlm.console.numbers import TrainingNumbers as TrainingNumbers
 from lightlm.console.panel import BudgetClock, MemoryMeter, describe_plan, draw_panel
-from lightlm.console.terminal import draw_text, is_live, open_console, without_control_echo
+from lightlm.console.terminal import draw_text, forget_typed, hang, is_live, open_console, without_echo
 from lightlm.training.events import (
     Checkpointed,
     Event,
@@ -69,7 +69,7 @@ class Progress:
     def __enter__(self) -> Self:
         """Start drawing."""
         if self._live:
-            self._stack.enter_context(without_control_echo())
+            self._stack.enter_context(without_echo())
             self._live.start()
         return self
 
@@ -137,19 +137,25 @@ class Progress:
         if self._live is None or not sys.stdin.isatty():
             return True
         self._live.stop()
+        self._stack.close()
         try:
+            forget_typed()
             self.console.print(draw_text(STOP_QUESTION), end="")
             return sys.stdin.readline().strip().lower() in ("y", "yes")
         finally:
+            self._stack.enter_context(without_echo())
             self._live.start()
 
     def _print(self, kind: str, message: str) -> None:
         if self.is_quiet:
             return
-        line = Text(f"{self.ledger.elapsed_seconds:7.1f} s  {kind:<{KIND_COLUMNS}}", style="dim")
-        line.append_text(draw_text(message))
+        stamp = Text(f"{self.ledger.elapsed_seconds:7.1f} s  {kind:<{KIND_COLUMNS}}", "dim")
+        text = draw_text(message, "dim")
         try:
-            self.console.print(line, soft_wrap=True)
+            if self._live:
+                self.console.print(hang(stamp, text))
+            else:  # a file's reader searches by line
+                self.console.print(stamp + text, soft_wrap=True)
         except OSError:
             # A full disk behind `2>`: the run goes on unseen. (A closed pipe ends in PatientConsole.)
             self.is_quiet = True
