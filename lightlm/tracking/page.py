@@ -10,7 +10,8 @@ STYLE = """
 .plot { width: 100%; height: auto; fill: currentColor } .plot .grid { stroke: currentColor; opacity: 0.15 }
 .plot .bar { fill: #8c959f } .plot .chosen { fill: #d9480f } figure { margin: 18px 0 }
 @media (prefers-color-scheme: dark) { body { color: #dfe5ea !important; background: #14181c !important } }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f272d; background: #fff; max-width: 860px; margin: 24px auto; padding: 0 16px }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f272d; background: #fff; max-width: 860px;
+  margin: 24px auto; padding: 0 16px }
 table { border-collapse: collapse; margin: 12px 0 } svg { max-width: 100% }
 th, td { overflow-wrap: anywhere; text-align: left; padding: 4px 14px 4px 0;
   border-bottom: 1px solid #8884; vertical-align: top }
