@@ -6,7 +6,7 @@ before a command needs it: --help answers within half a second.
 
 import os
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -40,6 +40,25 @@ for command in (generate, sync, evaluate, models, promote, rollback, export, ui)
 for command in (up, down, deploy, schedule, serve_flows, server):
     app.command()(command)
 app.add_typer(store, name="store")
+
+
+def show_version(is_asked: bool) -> None:
+    """Print the version and end."""
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"lightlm {version('lightlm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Trains the best small language model that a given time allows, and registers it."""
+
 
 USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # pyright: ignore[reportAssignmentType]
 """Of an option or command that is not there: click's, or of the copy of click inside newer Typers."""

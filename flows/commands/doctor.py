@@ -12,7 +12,9 @@ NAME_COLUMNS = 12
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check the installation, this machine, what is stored, MLflow, Prefect, the Hub; say what to do about each.
+    """Say what keeps LightLM from working, and what to do about it.
+
+    Looks at the installation, this machine, what is stored, MLflow, Prefect, the Hub, the clock.
 
     The exit code is 0 without a failure, else 1.
     """

@@ -43,16 +43,18 @@ STOP_QUESTION = "Stop here? What is reached is kept, and the same command goes o
 class Progress:
     """What a person sees of a run from start to end; a context manager.
 
-    With `is_quiet` it shows nothing. Its methods never raise because nobody reads any more.
+    With `quiet` it shows nothing; without `is_here` another process computes, whose memory is not this one's. Its methods never raise because nobody reads any more.
     """
 
-    def __init__(self, ledger: BudgetClock, *, console: Console | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self, ledger: BudgetClock, *, console: Console | None = None, quiet: bool = False, is_here: bool = True
+    ) -> None:
         self.ledger = ledger
         self.console = console or open_console()
         self.numbers = TrainingNumbers()
         self.stage = ""
         self.plan: Plan | None = None
-        self._memory = MemoryMeter()
+        self._memory = MemoryMeter() if is_here else None
         self._stack = ExitStack()
         self._last_line = -LINE_SECONDS
         self.is_quiet = quiet
@@ -127,7 +129,8 @@ class Progress:
 
     def draw(self) -> RenderableType:
         """Return the panel as it stands."""
-        return draw_panel(self.ledger, self.stage, self.numbers, self.plan, self._memory.read(), self.console)
+        memory = self._memory.read() if self._memory else 0
+        return draw_panel(self.ledger, self.stage, self.numbers, self.plan, memory, self.console)
 
     def confirm_stop(self) -> bool:
         """Return whether a person wants the run to stop, asked in the panel's place; True where nobody can be asked.
