@@ -43,7 +43,8 @@ STOP_QUESTION = "Stop here? What is reached is kept, and the same command goes o
 class Progress:
     """What a person sees of a run from start to end; a context manager.
 
-    With `quiet` it shows nothing; without `is_here` another process computes, whose memory is not this one's. Its methods never raise because nobody reads any more.
+    With `quiet` it shows nothing; without `is_here` another process computes, whose memory is not this one's. Its
+    methods never raise because nobody reads any more.
     """
 
     def __init__(
