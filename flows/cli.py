@@ -6,10 +6,11 @@ before a command needs it: --help answers within half a second.
 
 import os
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from flows.commands.doctor import doctor
 from flows.commands.export import export
 from flows.commands.report import report
 from flows.commands.retrain import promote, retrain, rollback
@@ -32,13 +33,32 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (setup, check, plan, train, watch, runs, report, retrain, calibration):
+for command in (setup, check, doctor, plan, train, watch, runs, report, retrain, calibration):
     app.command()(command)
 for command in (generate, sync, evaluate, models, promote, rollback, export, ui):
     app.command()(command)
 for command in (up, down, deploy, schedule, serve_flows, server):
     app.command()(command)
 app.add_typer(store, name="store")
+
+
+def show_version(is_asked: bool) -> None:
+    """Print the version and end."""
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"lightlm {version('lightlm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Trains the best small language model that a given time allows, and registers it."""
+
 
 USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # pyright: ignore[reportAssignmentType]
 """Of an option or command that is not there: click's, or of the copy of click inside newer Typers."""

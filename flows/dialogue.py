@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.writing import check_request, open_version
+from lightlm.budget.plan import count
 from lightlm.console.escape import escape_for_terminal
 from lightlm.console.hardware import draw_facts
 from lightlm.console.menus import Dialogue, has_keys
@@ -118,7 +119,7 @@ class TextGeneration:
             "Vocabulary": f"{config.vocab_size:,} entries",
             "Context": f"{config.context_length:,} tokens",
             "Dimensions": str(config.model_dim),
-            "Layers": f"{config.num_layers}, {config.num_heads} heads{experts}",
+            "Layers": f"{config.num_layers}, {count(config.num_heads, 'head')}{experts}",
             "Score": say_score(tags),
             "Trained": f"{say_when(tags.get('trained_at'), trained_at)}, {tags.get('hours', '?')} h on "
             f"{tags.get('dataset', 'unknown data')}",

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lightlm.params import Params, parse_assignments
+from lightlm.params import Params, list_presets, load_params, parse_assignments
 
 Hours = Annotated[float | None, typer.Option("--hours", "-H", help="Wall clock of the whole run, in hours.")]
 Dataset = Annotated[
@@ -17,9 +17,33 @@ TextColumn = Annotated[str | None, typer.Option(help="The column that holds the 
 Offline = Annotated[
     str | None, typer.Option(help="If the Hub is out of reach: fallback (python-docs) or no-fallback (an error).")
 ]
-Preset = Annotated[str, typer.Option("--preset", "-p", help="params/NAME.yaml, laid over params/base.yaml.")]
+
+
+def complete_preset(typed: str) -> list[str]:
+    """Return the presets that begin with what was typed."""
+    return [name for name in list_presets() if name.startswith(typed)]
+
+
+def complete_assignment(typed: str) -> list[str]:
+    """Return the params whose names begin with what was typed, ready for their value."""
+    return [f"{name}=" for name in load_params().flatten() if name.startswith(typed)]
+
+
+Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset", "-p", autocompletion=complete_preset, help="params/NAME.yaml, laid over params/base.yaml."
+    ),
+]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", "-s", metavar="SECTION.KEY=VALUE", help="One value; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="SECTION.KEY=VALUE",
+        autocompletion=complete_assignment,
+        help="One value; may be repeated.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

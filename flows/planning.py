@@ -37,6 +37,20 @@ class Planned(NamedTuple):
     subset: str
 
 
+class Stopwatch:
+    """The time that planning takes, which no budget is charged with. Seconds."""
+
+    budget_seconds = remaining_seconds = 0.0
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Since the planning began."""
+        return time.monotonic() - self._started
+
+
 def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned:
     """Return the plan that `train` would follow, and the figures it was made of: `probe`'s, or measured now.
 
@@ -48,7 +62,7 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
     ledger = Ledger(params.budget.hours, clock=time.monotonic)
     worker = start_worker(folder, home)
     try:
-        with Progress(ledger, quiet=is_quiet) as progress:
+        with Progress(Stopwatch(), quiet=is_quiet) as progress:
             progress.enter_stage("Checking the system and measuring this machine")
             devices = [Device.model_validate(d) for d in worker.call("describe_devices")["devices"]]
             system = check_system(params, home, devices)

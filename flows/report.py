@@ -21,7 +21,7 @@ from lightlm.store.home import find_home
 from lightlm.store.journal import read_journal
 from lightlm.tracking.drawing import Line, Points, draw_bars, draw_lines
 from lightlm.tracking.gate import DocumentScores
-from lightlm.tracking.page import Block, Page, Picture, Quote, Table
+from lightlm.tracking.page import Block, Heading, Page, Picture, Quote, Table
 from lightlm.tracking.recorder import JOURNAL
 
 SUMMARY = "summary.json"
@@ -148,22 +148,31 @@ def tell(run: RunRecord, baselines: dict[str, float], subset: TextSubset | None)
         f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f}). {summary['promotion'].capitalize()}."
     )
     if baselines:
-        picture = draw_bars(scores_of(run, baselines), "bits", "this model")
+        yield Heading("Against other predictors of the same held-out bytes")
+        picture = draw_bars(scores_of(run, baselines), "{:.3f} bits".format, "this model")
         yield Picture(picture, "Bits a held-out byte costs; less is better. Compressors have seen the training text.")
+    yield Heading("Score and loss over the run")
     curve = [
         Line("foreseen", foresee(run), "#8c959f", is_dashed=True),
         Line("held out", [*run.scores, (1.0, bits)], "#d9480f", has_marks=True),
     ]
-    yield Picture(draw_lines(curve, "fraction of the training time", "bits per byte"), "Score over the run.")
+    yield Picture(
+        draw_lines(curve, "fraction of the training time", "bits per byte"),
+        "Held-out score, and what the plan foresaw.",
+    )
     loss = draw_lines([Line("training", run.losses, "#1c7ed6")], "fraction of the training time", "nats a token")
     yield Picture(loss, "Training loss.")
-    yield Picture(draw_bars(dict(summary["ledger"]), "s"), "Where each second went.")
+    yield Heading("Where each second went")
+    seconds = f"{say_seconds(sum(summary['ledger'].values()))} of {say_seconds(summary['budget_seconds'])}."
+    yield Picture(draw_bars(dict(summary["ledger"]), say_seconds), seconds)
+    yield Heading("The plan and its reasons")
     size, read = say_count(plan.num_parameters), say_count(summary["tokens"])
-    yield f"Plan: {summary['shape']}; {size} parameters, {read} tokens read."
+    yield f"{summary['shape']}; {size} parameters, {read} tokens read."
     yield Table(("why",), [(reason,) for reason in plan.reasons])
     yield from tell_samples(run)
     yield from tell_documents(run, subset)
-    yield Table(("provenance", ""), [(name, str(value)) for name, value in provenance(run).items()])
+    yield Heading("Provenance")
+    yield Table(("what", "from where"), [(name, str(value)) for name, value in provenance(run).items()])
 
 
 def foresee(run: RunRecord) -> Points:
@@ -187,6 +196,8 @@ def scores_of(run: RunRecord, baselines: dict[str, float]) -> dict[str, float]:
 
 def tell_samples(run: RunRecord) -> Iterator[Block]:
     """Yield the samples nearest to the shown fractions: the same prompt and seed, while the model learns."""
+    if run.samples:
+        yield Heading("What it wrote, from the same prompt and seed")
     shown: list[int] = []
     for wanted in SHOWN_FRACTIONS:
         nearest = min(range(len(run.samples)), key=lambda index: abs(run.samples[index][0] - wanted), default=None)
@@ -194,7 +205,7 @@ def tell_samples(run: RunRecord) -> Iterator[Block]:
             shown.append(nearest)
     for index in shown:
         done, text = run.samples[index]
-        yield f"Sample at {done:.0%} of the training time, from the same prompt and seed:"
+        yield f"At {done:.{0 if done >= 0.01 else 1}%} of the training time:"
         yield Quote(text)
 
 
@@ -214,8 +225,10 @@ def tell_documents(run: RunRecord, subset: TextSubset | None) -> Iterator[Block]
         for index, document in enumerate(subset.read_documents("validation"))
         if index in wanted
     }
+    if wanted:
+        yield Heading("Held-out documents that it foretold best and worst")
     for index, kind in wanted.items():
-        yield f"{kind.capitalize()} held-out documents: {bits[index]:.3f} bits per byte, {sizes[index]:,} bytes."
+        yield f"{kind.capitalize()}: {bits[index]:.3f} bits per byte, {sizes[index]:,} bytes."
         yield Quote(texts.get(index, ""))
 
 

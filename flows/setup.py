@@ -219,7 +219,7 @@ class Setup:
         planned = make_plan(load_params(overrides=wanted), None, is_quiet=False)
         plan, report = planned.plan, self.bench.report
         self.dialogue.draw(draw_hardware(report, planned.probe.machine, plan))
-        self.dialogue.draw(draw_optimizations(plan, planned.subset))
+        self.dialogue.draw(draw_optimizations(plan, planned.subset.removeprefix("Using ")))
         if self.dialogue.confirm("Apply these optimizations? (y/n) "):
             self.choices = wanted | {f"model.{part}": getattr(plan.model, part) for part in SHAPE}
             self.dialogue.say("Optimizations applied.", "green")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -27,6 +28,8 @@ def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
 
     def stop(number: int, _: FrameType | None) -> None:
         if received:
+            if terminal := sys.modules.get("lightlm.console.terminal"):
+                terminal.restore_echo()
             os._exit(128 + number)
         if number == signal.SIGINT and not asking:
             asking.append(number)

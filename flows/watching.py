@@ -184,7 +184,7 @@ def watch_run(run: str | None, *, is_quiet: bool = False) -> str:
         InputError: there is no such run.
     """
     followed = FollowedRun(find_run(run))
-    with Progress(followed.clock, quiet=is_quiet) as display:
+    with Progress(followed.clock, quiet=is_quiet, is_here=False) as display:
         display.say(f"Watching {followed.folder}")
         while True:
             followed.look(display)

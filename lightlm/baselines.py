@@ -27,9 +27,15 @@ def score_baselines(subset: TextSubset) -> dict[str, float]:
     added_by_bzip2 = (
         len(bz2.compress(near + held_out)) - len(bz2.compress(near)) if near else len(bz2.compress(held_out))
     )
+    import pyarrow
+
+    # Level 12 remembers 4 MB and takes half a second; 19 is 0.25 bits better on WikiText-2, for ten seconds.
+    zstd = pyarrow.Codec("zstd", compression_level=12)
+    added_by_zstd = len(zstd.compress(before + held_out)) - len(zstd.compress(before))
     return {
         f"n-gram, order {NGRAM_ORDER}": score_bytes(train, held_out[:NGRAM_HELD_OUT_BYTES], NGRAM_ORDER),
         "bzip2": 8 * added_by_bzip2 / max(1, len(held_out)),
+        "zstd": 8 * added_by_zstd / max(1, len(held_out)),
         "xz": 8 * added / max(1, len(held_out)),
     }
 

@@ -15,7 +15,10 @@ def export(
     model: Model = CHAMPION,
     as_json: AsJson = False,
 ) -> None:
-    """Write a registered version as Hugging Face folder, GGUF or ONNX, with a model card; verified after writing."""
+    """Write a version as Hugging Face folder, GGUF or ONNX.
+
+    With a model card; what was written is compared with ours.
+    """
     if to not in ("hf", "gguf", "onnx"):
         raise InputError(f"--to is {to!r}; give hf, gguf or onnx")
     from flows.exporting import export_version

@@ -11,7 +11,10 @@ def report(
     send: Annotated[bool, typer.Option(help="Put it beside the run's artifacts in MLflow, too.")] = True,
     into: Annotated[Path | None, typer.Option("--into", help="Where to write; without it, the run's folder.")] = None,
 ) -> None:
-    """Write a finished run's report: report.html (one file, no network needed) and two pictures; in MLflow, too."""
+    """Write a finished run's report, one page without network.
+
+    report.html and two pictures in the run's folder; in MLflow, too.
+    """
     from flows.report import find_run, make_report, send_report
 
     folder = find_run(run)

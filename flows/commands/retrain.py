@@ -45,7 +45,10 @@ def retrain(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a challenger if the data set has changed; promote it if it is shown to be better than the champion."""
+    """Train a challenger if the data set has changed.
+
+    It becomes champion if it is shown to be better.
+    """
     started_at = find_process_start()
     overrides = collect_overrides(assignments, dataset_config, text_column, None)
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
@@ -87,12 +90,18 @@ def promote(
     version: Annotated[str, typer.Argument(help="A version's number, an alias, or models:/NAME/VERSION.")],
     as_json: AsJson = False,
 ) -> None:
-    """Make a registered version champion by hand; the former champion is `previous` from then on."""
+    """Make a registered version champion by hand.
+
+    The former champion is `previous` from then on.
+    """
     move_champion(version, as_json)
 
 
 def rollback(name: Name = "lightlm", as_json: AsJson = False) -> None:
-    """Make the previous champion champion again; a second rollback takes this one back."""
+    """Make the previous champion champion again.
+
+    A second rollback takes this one back.
+    """
     move_champion(f"models:/{name}@previous", as_json)
 
 

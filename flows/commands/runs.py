@@ -12,7 +12,10 @@ def runs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, the newest.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs of this machine, newest first: state, score against the plan, size, loss; MLflow is not asked."""
+    """List the runs of this machine, the newest first.
+
+    State, score against the plan, size, loss; MLflow is not asked.
+    """
     from lightlm.store.home import find_home
     from lightlm.tracking.runs import list_runs
 

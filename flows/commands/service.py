@@ -19,7 +19,10 @@ def up(
         bool, typer.Option("--print-env", help="Print what points a shell at the running service; start nothing.")
     ] = False,
 ) -> None:
-    """Start Prefect's server, MLflow's server and a worker on this machine, with the flows deployed."""
+    """Start Prefect, MLflow and a worker on this machine.
+
+    With the flows deployed, on loopback, behind passwords.
+    """
     from flows.service import start_service
 
     if print_env:
@@ -71,7 +74,10 @@ def deploy(
         typer.Option("--job-variable", metavar="NAME=VALUE", help="As image=lightlm:cpu; may be repeated."),
     ] = None,
 ) -> None:
-    """Create the work pool, the deployments of prefect.yaml, and the automation that ends zombies, on a server."""
+    """Deploy the flows on a Prefect server.
+
+    The work pool, the deployments of prefect.yaml, and the automation that ends zombies.
+    """
     from flows.deployments import deploy_flows
 
     for name in deploy_flows(pool, read_variables(pool_type, job_variables or [])):
@@ -107,7 +113,10 @@ def read_variables(pool_type: str, given: list[str]) -> Any:
 def serve_flows(
     limit: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
 ) -> None:
-    """Serve the flows from this process, without a work pool, until Ctrl-C: for a laptop with a server running."""
+    """Serve the flows from this process until Ctrl-C.
+
+    Without a work pool: for a laptop with a server running.
+    """
     from flows.deployments import open_server
 
     with open_server() as client:
@@ -129,7 +138,10 @@ def schedule(
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="The data set; else the preset's.")] = None,
     off: Annotated[bool, typer.Option("--off", help="Remove the schedule that --cron set.")] = False,
 ) -> None:
-    """Run a flow again and again on the service; without --cron or --off, list its schedules."""
+    """Run a flow again and again on the service.
+
+    Without --cron or --off, list its schedules.
+    """
     from flows.deployments import describe_schedule, open_server, read_schedules, schedule_flow
     from lightlm.errors import InputError
 
@@ -155,7 +167,10 @@ def server(
         str, typer.Option(help="HOST:PORT,HOST:PORT that lead here; browsers use the first.")
     ] = "",
 ) -> None:
-    """Run one server in the foreground, with the launch profile of the service; for containers and supervisors."""
+    """Run one server in the foreground, for containers.
+
+    With the launch profile of the service; for supervisors, too.
+    """
     from flows.private import make_private_folder
     from flows.servers import name_service_folder, start_of
     from flows.service import bare_environment

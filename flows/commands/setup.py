@@ -12,7 +12,10 @@ def setup(
     text_column: TextColumn = None,
     assignments: Assignments = None,
 ) -> None:
-    """Check the machine, choose what to train by menus, and train it; `train` alone on a terminal does the same."""
+    """Choose what to train by menus, and train it.
+
+    `train` alone on a terminal does the same.
+    """
     choices = collect_overrides(assignments, dataset_config, text_column, None)
     if dataset is not None:
         choices = {"dataset.source": dataset, "dataset.config": None, "dataset.revision": None} | choices

@@ -55,7 +55,10 @@ def prune(
     older_than: Annotated[float, typer.Option(min=0.0, help="Only what nobody used for so many days.")] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what can be made or fetched again and nobody needs; runs, records and the champion stay."""
+    """Remove what can be had again and nobody needs.
+
+    Runs, records and the champion stay.
+    """
     from lightlm.console.quantities import say_bytes
     from lightlm.store.home import find_home
     from lightlm.store.inventory import prune as prune_store

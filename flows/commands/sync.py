@@ -10,7 +10,10 @@ from lightlm.errors import TrackingError
 
 
 def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """Send MLflow what it missed of all runs, finish their registrations, and end what Prefect thinks still runs."""
+    """Send MLflow and Prefect what they missed of all runs.
+
+    Finishes registrations, and ends what Prefect thinks still runs.
+    """
     from flows import embedded
     from lightlm.console.escape import escape_for_terminal
     from lightlm.store.home import find_home

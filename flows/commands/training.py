@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def check(as_json: AsJson = False, assignments: Assignments = None) -> None:
-    """Check this machine: Python, GPU, precision, cores, memory, disk, tokenizer."""
+    """Check this machine: Python, GPU, cores, memory, disk."""
     from lightlm.store.home import find_home
     from lightlm.system import check_system
     from lightlm.training.device import describe_devices
@@ -68,9 +68,9 @@ def train(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train, score and register a model within the hours given; an unfinished run of the same options goes on.
+    """Train, score and register a model within the hours given.
 
-    Without any option, on a terminal: the menus of `lightlm setup`.
+    An unfinished run of the same options goes on. Without any option, on a terminal: the menus of `lightlm setup`.
     """
     if is_asked_for():
         setup()
@@ -142,7 +142,10 @@ def plan(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what `train` would do with the same options: the choice, two runners-up, the reasons."""
+    """Show what `train` would do with the same options.
+
+    The choice, the runners-up, the reasons, and the forecast of other budgets.
+    """
     overrides = collect_overrides(assignments, dataset_config, text_column, offline)
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_sources(params)
@@ -172,7 +175,7 @@ def plan(
 
 
 def calibration(as_json: AsJson = False) -> None:
-    """Show how true earlier plans were: predicted against reached bits per byte, run by run."""
+    """Show how true earlier plans were, run by run."""
     from lightlm.budget.forecast import judge_plans
     from lightlm.budget.history import History
     from lightlm.store.home import find_home

@@ -30,7 +30,10 @@ def generate(
     as_json: AsJson = False,
     raw: Annotated[bool, typer.Option(help="Print control characters as they are.")] = False,
 ) -> None:
-    """Continue a text with a registered model version; without a text, the Text Generation interface."""
+    """Continue a text with a registered version.
+
+    Without a text, the Text Generation interface.
+    """
     given = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -69,7 +72,7 @@ def evaluate(
     model: Model = CHAMPION,
     as_json: AsJson = False,
 ) -> None:
-    """Score a registered model version on a text, in bits per byte."""
+    """Score a registered version on a text, in bits per byte."""
     content = read_text_file(text)
     from flows.writing import open_version, score_text
 

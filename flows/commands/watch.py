@@ -14,7 +14,9 @@ def watch(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Follow a run that another process makes (a deployment, another terminal) until it ends.
+    """Follow a run that another process makes until it ends.
+
+    A deployment's, or another terminal's; without a name, the newest.
 
     The exit code is 0 where it finished, else 1. Ctrl-C ends the watching, not the run.
     """

@@ -47,7 +47,7 @@ class BudgetClock(Protocol):
 
     @property
     def budget_seconds(self) -> float:
-        """All together."""
+        """All together; 0 where nothing ends by the clock."""
         ...
 
 
@@ -97,8 +97,10 @@ def draw_panel(
 
 
 def draw_budget(clock: BudgetClock) -> RenderableType:
-    """Return the bar of the budget with the time left."""
+    """Return the bar of the budget with the time left; without a budget, the time that passed."""
     budget, elapsed = clock.budget_seconds, clock.elapsed_seconds
+    if not budget:
+        return Text(say_seconds(elapsed), justify="right")
     bar = Table.grid(padding=(0, 1), expand=True)
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True, justify="right")

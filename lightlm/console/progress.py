@@ -16,7 +16,7 @@ from rich.text import Text
 from lightlm.budget.plan import Plan
 from lightlm.console.numbers import TrainingNumbers as TrainingNumbers
 from lightlm.console.panel import BudgetClock, MemoryMeter, describe_plan, draw_panel
-from lightlm.console.terminal import draw_text, is_live, open_console, without_control_echo
+from lightlm.console.terminal import draw_text, forget_typed, hang, is_live, open_console, without_echo
 from lightlm.training.events import (
     Checkpointed,
     Event,
@@ -43,16 +43,19 @@ STOP_QUESTION = "Stop here? What is reached is kept, and the same command goes o
 class Progress:
     """What a person sees of a run from start to end; a context manager.
 
-    With `is_quiet` it shows nothing. Its methods never raise because nobody reads any more.
+    With `quiet` it shows nothing; without `is_here` another process computes, whose memory is not this one's. Its
+    methods never raise because nobody reads any more.
     """
 
-    def __init__(self, ledger: BudgetClock, *, console: Console | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self, ledger: BudgetClock, *, console: Console | None = None, quiet: bool = False, is_here: bool = True
+    ) -> None:
         self.ledger = ledger
         self.console = console or open_console()
         self.numbers = TrainingNumbers()
         self.stage = ""
         self.plan: Plan | None = None
-        self._memory = MemoryMeter()
+        self._memory = MemoryMeter() if is_here else None
         self._stack = ExitStack()
         self._last_line = -LINE_SECONDS
         self.is_quiet = quiet
@@ -69,7 +72,7 @@ class Progress:
     def __enter__(self) -> Self:
         """Start drawing."""
         if self._live:
-            self._stack.enter_context(without_control_echo())
+            self._stack.enter_context(without_echo())
             self._live.start()
         return self
 
@@ -127,7 +130,8 @@ class Progress:
 
     def draw(self) -> RenderableType:
         """Return the panel as it stands."""
-        return draw_panel(self.ledger, self.stage, self.numbers, self.plan, self._memory.read(), self.console)
+        memory = self._memory.read() if self._memory else 0
+        return draw_panel(self.ledger, self.stage, self.numbers, self.plan, memory, self.console)
 
     def confirm_stop(self) -> bool:
         """Return whether a person wants the run to stop, asked in the panel's place; True where nobody can be asked.
@@ -137,19 +141,25 @@ class Progress:
         if self._live is None or not sys.stdin.isatty():
             return True
         self._live.stop()
+        self._stack.close()
         try:
+            forget_typed()
             self.console.print(draw_text(STOP_QUESTION), end="")
             return sys.stdin.readline().strip().lower() in ("y", "yes")
         finally:
+            self._stack.enter_context(without_echo())
             self._live.start()
 
     def _print(self, kind: str, message: str) -> None:
         if self.is_quiet:
             return
-        line = Text(f"{self.ledger.elapsed_seconds:7.1f} s  {kind:<{KIND_COLUMNS}}", style="dim")
-        line.append_text(draw_text(message))
+        stamp = Text(f"{self.ledger.elapsed_seconds:7.1f} s  {kind:<{KIND_COLUMNS}}", "dim")
+        text = draw_text(message, "dim")
         try:
-            self.console.print(line, soft_wrap=True)
+            if self._live:
+                self.console.print(hang(stamp, text))
+            else:  # a file's reader searches by line
+                self.console.print(stamp + text, soft_wrap=True)
         except OSError:
             # A full disk behind `2>`: the run goes on unseen. (A closed pipe ends in PatientConsole.)
             self.is_quiet = True

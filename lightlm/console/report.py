@@ -8,7 +8,7 @@ from rich.text import Text
 
 from lightlm.console.quantities import say_bytes, say_count, say_seconds
 from lightlm.console.tables import draw_ledger
-from lightlm.console.terminal import choose_marks, draw_text
+from lightlm.console.terminal import choose_marks, draw_text, hang
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,27 @@ def draw_report(report: RunReport, console: Console) -> RenderableType:
             f"per byte on {say_bytes(report.scored_bytes)} of held-out text",
             "bold green",
         ),
-        draw_text(f"  {compare_with_plan(report)}"),
-        draw_text(
-            f"  {report.shape}: {say_count(report.num_parameters)} parameters, "
+        indent(compare_with_plan(report)),
+        indent(
+            f"{report.shape}: {say_count(report.num_parameters)} parameters, "
             f"{say_count(report.total_tokens)} tokens in {say_seconds(report.training_seconds)} of "
             "training"
         ),
-        draw_text(f"  {report.promotion}"),
-        draw_text(f"  {say_time_used(report.elapsed_seconds, report.budget_seconds)}"),
+        indent(report.promotion),
+        indent(say_time_used(report.elapsed_seconds, report.budget_seconds)),
     ]
-    lines += [draw_text(f"  ! {notice}", "yellow") for notice in report.notices]
+    lines += [hang(Text("  ! ", "yellow"), draw_text(notice, "yellow")) for notice in report.notices]
     if report.ledger:
         lines.append(draw_ledger(report.ledger, report.budget_seconds))
     if report.sample:
-        lines += [draw_text("  It writes:", "dim"), draw_text(f"  {report.sample}", "italic"), Text("")]
+        lines += [draw_text("  It writes:", "dim"), indent(report.sample, "italic"), Text("")]
     lines += [draw_text(f"  {command}", "cyan") for command in report.next_commands]
     return Group(*lines)
+
+
+def indent(text: str, style: str = "") -> RenderableType:
+    """Return untrusted text, two columns in on each of its lines."""
+    return hang(Text("  "), draw_text(text, style))
 
 
 def compare_with_plan(report: RunReport) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 from lightlm.budget.plan import Plan
 from lightlm.console.quantities import say_bytes, say_count, say_seconds
 from lightlm.console.sparkline import draw_sparkline
-from lightlm.console.terminal import choose_marks, draw_text
+from lightlm.console.terminal import choose_marks, draw_text, hang
 from lightlm.system import Check
 
 MAX_ALTERNATIVES = 4
@@ -57,11 +57,16 @@ class VersionLine(Protocol):
         ...
 
 
-def draw_checks(checks: Sequence[Check], console: Console) -> RenderableType:
-    """Return the system check, a marked line each, and below a line what to do about it."""
+def draw_checks(checks: Sequence[Check], console: Console, name_columns: int = 0) -> RenderableType:
+    """Return the system check, a marked line each, and below a line what to do about it.
+
+    `name_columns` is the least width of the names, so that checks drawn one by one stand in line.
+    """
     marks = choose_marks(console)
     signs = {"pass": marks.passed, "warn": marks.warned, "fail": marks.failed}
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(min_width=name_columns)
     for check in checks:
         style = STYLES[check.status]
         message = draw_text(check.message)
@@ -94,8 +99,8 @@ def draw_plan(plan: Plan, console: Console) -> RenderableType:
         f"{say_seconds(plan.training_seconds)} of training and "
         f"{say_seconds(plan.reserve_seconds)} kept for what follows"
     )
-    reasons = [draw_text(f"  - {reason}") for reason in plan.reasons]
-    return Group(table, draw_text(f"  {facts}"), *reasons)
+    reasons = [hang(Text("  - "), draw_text(reason)) for reason in plan.reasons]
+    return Group(table, hang(Text("  "), draw_text(facts)), *reasons)
 
 
 def draw_ledger(entries: Mapping[str, float], budget_seconds: float) -> RenderableType:

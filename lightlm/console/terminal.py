@@ -5,11 +5,12 @@ Owns the consoles. rich itself honours NO_COLOR and the width of a window.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, TextIO
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from lightlm.console.escape import escape_for_terminal
@@ -53,9 +54,16 @@ def is_live(console: Console) -> bool:
     return console.file.isatty() and not console.is_dumb_terminal
 
 
+_RESTORES: list[Callable[[], None]] = []
+"""What gives the terminal its echo back, while it is without."""
+
+
 @contextmanager
-def without_control_echo() -> Iterator[None]:
-    """Keep the terminal from writing ^C where the cursor is: at the end of a panel that scrolls its frame away."""
+def without_echo() -> Iterator[None]:
+    """Keep the terminal from writing what is typed where the cursor is: below a panel, which then leaves its frame.
+
+    What is typed meanwhile is kept for whoever reads next.
+    """
     try:
         import termios
     except ImportError:  # Windows echoes none
@@ -70,13 +78,35 @@ def without_control_echo() -> Iterator[None]:
         yield
         return
     changed = [*former]
-    changed[3] &= ~termios.ECHOCTL
+    changed[3] &= ~termios.ECHO
+
+    def restore() -> None:
+        with suppress(termios.error):
+            termios.tcsetattr(handle, termios.TCSANOW, former)
+
     termios.tcsetattr(handle, termios.TCSANOW, changed)
+    _RESTORES.append(restore)
     try:
         yield
     finally:
-        with suppress(termios.error):
-            termios.tcsetattr(handle, termios.TCSANOW, former)
+        _RESTORES.remove(restore)
+        restore()
+
+
+def restore_echo() -> None:
+    """Give the terminal its echo back; for a process that ends without leaving `without_echo`."""
+    for restore in reversed(_RESTORES):
+        restore()
+
+
+def forget_typed() -> None:
+    """Drop what was typed before a question stood there: it is no answer."""
+    try:
+        import termios
+    except ImportError:  # Windows
+        return
+    with suppress(termios.error, ValueError, OSError):
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
 
 
 def choose_marks(console: Console) -> Marks:
@@ -89,6 +119,15 @@ def choose_marks(console: Console) -> Marks:
 def can_show_blocks(console: Console) -> bool:
     """Return whether the console's encoding has the blocks of a sparkline."""
     return console.encoding.lower().startswith("utf")
+
+
+def hang(mark: Text, text: Text) -> Table:
+    """Return a text that breaks at words and goes on below its beginning, right of a mark."""
+    grid = Table.grid()
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(mark, text)
+    return grid
 
 
 def draw_text(text: str, style: str = "") -> Text:

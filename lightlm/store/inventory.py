@@ -54,12 +54,15 @@ def list_items(home: Path) -> list[Item]:
     return sorted((item for item in found if item is not None), key=lambda item: (item.kind, -item.used_at))
 
 
-def verify_item(item: Item) -> list[str]:
-    """Return what is wrong with an item, a sentence each; what is swept or removed meanwhile is no damage."""
+def verify_item(item: Item, *, is_quick: bool = False) -> list[str]:
+    """Return what is wrong with an item, a sentence each; what is swept or removed meanwhile is no damage.
+
+    `is_quick` reads the manifests alone.
+    """
     problems = []
     for folder in _find_commits(item):
         try:
-            open_commit(folder)
+            open_commit(folder, verify=not is_quick)
         except StoreError as error:
             if folder.exists():
                 problems.append(str(error))

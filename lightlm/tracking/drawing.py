@@ -1,12 +1,12 @@
 """Plots of a report as SVG, by hand: lines over the budget, and bars. They follow the page's light or dark colours."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Points = Sequence[tuple[float, float]]
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 300, 52, 34, 12
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 300, 56, 34, 12
 """Of a plot, in its own units; it is scaled to the page."""
 
 BAR_HEIGHT, BAR_GAP, LABEL_WIDTH = 20, 8, 190
@@ -53,15 +53,15 @@ def draw_lines(lines: Sequence[Line], x_name: str, y_name: str) -> str:
             parts += [f'<circle cx="{x}" cy="{y}" r="3.2" fill="{line.color}"/>' for x, y in marks]
         name = html.escape(line.name)
         parts.append(
-            f'<text x="{WIDTH - 14}" y="{TOP + 14 + 17 * index}" text-anchor="end" fill="{line.color}">{name}</text>'
+            f'<text x="{WIDTH - 14}" y="{TOP + 14 + 22 * index}" text-anchor="end" fill="{line.color}">{name}</text>'
         )
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(x_name)}</text>')
     parts.append(f'<text x="{LEFT + 6}" y="{HEIGHT - BOTTOM - 8}">{html.escape(y_name)}</text></svg>')
     return "".join(parts)
 
 
-def draw_bars(values: Mapping[str, float], unit: str, highlighted: str = "") -> str:
-    """Return a bar a value with its name and figure; `highlighted` is the one that matters."""
+def draw_bars(values: Mapping[str, float], say: Callable[[float], str], highlighted: str = "") -> str:
+    """Return a bar a value with its name and what `say` makes of it; `highlighted` is the one that matters."""
     most = max([*values.values(), 1e-9])
     height = (BAR_HEIGHT + BAR_GAP) * len(values) + BAR_GAP
     parts = [_open(height)]
@@ -71,7 +71,7 @@ def draw_bars(values: Mapping[str, float], unit: str, highlighted: str = "") -> 
         kind = "bar chosen" if name == highlighted else "bar"
         parts.append(f'<text x="{LABEL_WIDTH - 8}" y="{y + 15}" text-anchor="end">{html.escape(name)}</text>')
         parts.append(f'<rect x="{LABEL_WIDTH}" y="{y}" width="{width:.1f}" height="{BAR_HEIGHT}" class="{kind}"/>')
-        parts.append(f'<text x="{LABEL_WIDTH + width + 6:.1f}" y="{y + 15}">{value:.3g} {html.escape(unit)}</text>')
+        parts.append(f'<text x="{LABEL_WIDTH + width + 6:.1f}" y="{y + 15}">{html.escape(say(value))}</text>')
     return "".join(parts) + "</svg>"
 
 

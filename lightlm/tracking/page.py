@@ -9,13 +9,19 @@ STYLE = """
 :root { color-scheme: light dark }
 .plot { width: 100%; height: auto; fill: currentColor } .plot .grid { stroke: currentColor; opacity: 0.15 }
 .plot .bar { fill: #8c959f } .plot .chosen { fill: #d9480f } figure { margin: 18px 0 }
-@media (prefers-color-scheme: dark) { body { color: #dfe5ea !important; background: #14181c } }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f272d; max-width: 860px; margin: 24px auto; padding: 0 16px }
+@media (prefers-color-scheme: dark) { body { color: #dfe5ea !important; background: #14181c !important } }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f272d; background: #fff; max-width: 860px;
+  margin: 24px auto; padding: 0 16px }
 table { border-collapse: collapse; margin: 12px 0 } svg { max-width: 100% }
 th, td { overflow-wrap: anywhere; text-align: left; padding: 4px 14px 4px 0;
-  border-bottom: 1px solid #d9dfe3; vertical-align: top }
+  border-bottom: 1px solid #8884; vertical-align: top }
 td.number { text-align: right; font-variant-numeric: tabular-nums } th { color: #5f7281; font-weight: 600 }
-blockquote { margin: 6px 0; padding-left: 12px; border-left: 3px solid #d9dfe3; white-space: pre-wrap }
+blockquote { margin: 6px 0; padding-left: 12px; border-left: 3px solid #8886; white-space: pre-wrap;
+  overflow-wrap: anywhere }
+h3 { margin: 28px 0 8px } figcaption { color: #5f7281; font-size: 13px }
+@media (prefers-color-scheme: dark) { th, figcaption { color: #9aa9b5 } }
+/* A plot is scaled to the page: on a phone to half, where its words must still be read. */
+@media (max-width: 600px) { .plot text { font-size: 21px } }
 """
 
 
@@ -42,7 +48,14 @@ class Quote:
     text: str
 
 
-Block = str | Table | Picture | Quote
+@dataclass(frozen=True)
+class Heading:
+    """What the blocks below it are about."""
+
+    text: str
+
+
+Block = str | Table | Picture | Quote | Heading
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,8 @@ def _to_markdown(block: Block) -> str:
         return _escape(block)
     if isinstance(block, Quote):
         return "\n".join(f"> {_escape(line)}" for line in block.text.splitlines()) or ">"
+    if isinstance(block, Heading):
+        return f"### {_escape(block.text)}"
     if isinstance(block, Picture):
         data = base64.b64encode(block.svg.encode()).decode()
         return f"![{_escape(block.caption)}](data:image/svg+xml;base64,{data})"
@@ -85,6 +100,8 @@ def _to_html(block: Block) -> str:
         return f"<p>{html.escape(block)}</p>"
     if isinstance(block, Quote):
         return f"<blockquote>{html.escape(block.text)}</blockquote>"
+    if isinstance(block, Heading):
+        return f"<h3>{html.escape(block.text)}</h3>"
     if isinstance(block, Picture):
         return f"<figure>{block.svg}<figcaption>{html.escape(block.caption)}</figcaption></figure>"
     head = "".join(f"<th>{html.escape(name)}</th>" for name in block.columns)

@@ -1,14 +1,17 @@
 """The command line: every command answers, and what cannot be used gets one line, exit code 2, and leaves nothing."""
 
+import importlib.metadata
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import CommandLine, Ended, Trained, settings
+from tests.flows.conftest import LIGHTLM, SECONDS, CommandLine, Ended, Trained, settings
 
-COMMANDS = ["check", "train", "plan", "generate", "evaluate", "models", "ui"]
+COMMANDS = ["check", "doctor", "train", "plan", "generate", "evaluate", "models", "ui"]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,30 @@ def test_every_command_explains_itself(command: list[str], stranger: CommandLine
 def test_what_cannot_be_used_gets_one_line_and_leaves_nothing(command: str, words: str, stranger: CommandLine) -> None:
     assert_refused(stranger(*command.split()), words)
     assert not stranger.home.exists() or not list(stranger.home.iterdir())
+
+
+def test_the_version_is_told(stranger: CommandLine) -> None:
+    ended = stranger("--version")
+    assert (ended.code, ended.out) == (0, f"lightlm {importlib.metadata.version('lightlm')}\n")
+
+
+def test_a_shell_completes_commands_presets_and_params(stranger: CommandLine) -> None:
+    for typed, found in (
+        ("lightlm tr", "train"),
+        ("lightlm train --preset wik", "wikitext"),
+        ("lightlm train --set model.num_l", "model.num_layers="),
+    ):
+        asked = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_LIGHTLM_COMPLETE": "complete_bash"}
+        ended = subprocess.run(
+            [str(LIGHTLM)], env=os.environ | asked, capture_output=True, text=True, timeout=SECONDS, check=True
+        )
+        assert ended.stdout.split() == [found]
+
+
+def test_each_line_of_the_help_fits_80_columns(stranger: CommandLine) -> None:
+    lines = stranger("--help").out.splitlines()[1:]
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if line.endswith("...")]
 
 
 def test_an_empty_prompt_is_refused(stranger: CommandLine) -> None:

@@ -10,6 +10,8 @@ import pytest
 from flows.stopping import end_in_order
 from lightlm.errors import Interrupted, Terminated
 
+pexpect = pytest.importorskip("pexpect")
+
 TWICE = """
 import os, signal, sys
 from flows.stopping import end_in_order
@@ -21,6 +23,58 @@ with end_in_order():
         os.kill(os.getpid(), signal.SIGTERM)
         print("never", flush=True)
 """
+
+PANEL = """
+import sys, termios, time
+from flows.stopping import end_in_order
+from lightlm.budget.ledger import Ledger
+from lightlm.console.progress import Progress
+from lightlm.errors import Interrupted
+try:
+    with Progress(Ledger(1.0, clock=time.monotonic)) as progress, end_in_order(progress.confirm_stop):
+        progress.enter_stage("at work")
+        try:
+            time.sleep(120)
+        except KeyboardInterrupt:
+            progress.say("stopping")
+            time.sleep(float(sys.argv[1]))
+            raise
+except Interrupted:
+    print("echo", bool(termios.tcgetattr(0)[3] & termios.ECHO))
+"""
+
+
+def open_panel(stopping_seconds: int) -> "pexpect.spawn[str]":
+    """Return a shell at a terminal in which a panel is drawn, and which tells the terminal's settings after it."""
+    words = f"trap : INT; {sys.executable} -c '{PANEL}' {stopping_seconds}; stty -a"
+    environment = os.environ | {"TERM": "xterm-256color"}
+    terminal = pexpect.spawn("sh", ["-c", words], env=environment, encoding="utf-8", dimensions=(24, 80), timeout=60)
+    terminal.expect("at work")
+    assert terminal.waitnoecho(60), "what is typed would break the panel"
+    return terminal
+
+
+def test_at_a_panel_ctrl_c_asks_and_what_was_typed_before_is_no_answer() -> None:
+    terminal = open_panel(0)
+    terminal.sendline("y")
+    for answer in ("n", "y"):
+        assert terminal.waitnoecho(60)
+        terminal.sendintr()
+        terminal.expect("the same command goes on")
+        terminal.sendline(answer)
+    terminal.expect("echo True")
+    terminal.expect(pexpect.EOF)
+
+
+def test_a_second_signal_at_a_panel_leaves_the_terminal_as_it_was() -> None:
+    terminal = open_panel(120)
+    terminal.sendintr()
+    terminal.expect("the same command goes on")
+    terminal.sendline("y")
+    terminal.expect("stopping")
+    terminal.sendintr()
+    terminal.expect(r"(?<!-)\becho\b")
+    terminal.expect(pexpect.EOF)
 
 
 @pytest.mark.parametrize(

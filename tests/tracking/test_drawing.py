@@ -21,7 +21,7 @@ def test_without_points_nothing_is_drawn():
 
 
 def test_the_longest_bar_is_the_largest_value_and_the_chosen_one_is_marked():
-    drawn = Tree.fromstring(draw_bars({"small": 1.0, "large": 4.0}, "s", "small"))
+    drawn = Tree.fromstring(draw_bars({"small": 1.0, "large": 4.0}, "{:.1f} s".format, "small"))
     bars = {bar.attrib["class"]: float(bar.attrib["width"]) for bar in drawn.iter() if bar.tag.endswith("rect")}
     assert bars["bar chosen"] * 4 == bars["bar"]
 

@@ -3,7 +3,7 @@
 import base64
 import re
 
-from lightlm.tracking.page import Page, Picture, Quote, Table
+from lightlm.tracking.page import Heading, Page, Picture, Quote, Table
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><text>0</text></svg>'
 PAGE = Page(
@@ -30,7 +30,7 @@ def test_html_is_one_file_with_numbers_on_the_right() -> None:
 
 def test_what_a_model_wrote_draws_nothing() -> None:
     evil = "<script>alert(1)</script>\n# head ![x](http://evil/a.png) `code` *bold*\n"
-    page = Page(evil, [evil, Quote(evil), Table((evil,), [(evil,)])])
+    page = Page(evil, [evil, Heading(evil), Quote(evil), Table((evil,), [(evil,)])])
     assert "<script>" not in page.to_html()
     text = page.to_markdown()
     assert re.search(r"(?<!\\)<script", text) is None
