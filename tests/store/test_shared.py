@@ -2,7 +2,11 @@
 
 import hashlib
 import json
+import os
+import random
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -58,6 +62,48 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Return what goes to another machine: to an empty LIGHTLM_HOME."""
     return lambda name: monkeypatch.setenv("LIGHTLM_HOME", str(tmp_path / name))
+
+
+TOKENIZE = """
+import json, sys
+from pathlib import Path
+from lightlm.data.shards import tokenize_subset
+from lightlm.data.subset import materialize_subset
+from lightlm.data.tokenizer import prepare_tokenizer
+from lightlm.params import load_params
+from lightlm.store.shared import share_stages
+params = load_params(dataset=sys.argv[1], overrides={"store.shared": sys.argv[2]})
+with share_stages(params.store, 600.0, lambda line: print(line, file=sys.stderr)):
+    subset = materialize_subset(params.dataset)
+    tokenizer = prepare_tokenizer(params.tokenizer, subset, [300, 400])
+    shards = tokenize_subset(subset, tokenizer)
+made = (subset, tokenizer, shards)
+print(json.dumps([[stage.reused for stage in made], [stage.fingerprint for stage in made], str(shards.folder)]))
+"""
+
+
+def tokenize_at(home: Path, text: Path, url: str) -> tuple[list[bool], list[str], Path]:
+    """Return what of subset, tokenizer and shards a process with this home reused, their names, and its shards."""
+    environment = os.environ | {"LIGHTLM_HOME": str(home)}
+    command = [sys.executable, "-c", TOKENIZE, str(text), url]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    reused, names, shards = json.loads(done.stdout)
+    return reused, names, Path(shards)
+
+
+def test_a_second_process_with_a_home_of_its_own_reuses_what_the_first_tokenized(tmp_path: Path) -> None:
+    text, url = tmp_path / "text.txt", f"file://{tmp_path}/team"
+    draw = random.Random(1)
+    text.write_text("\n\n".join(" ".join(draw.choices(("river", "stone", "rain", "and"), k=50)) for _ in range(200)))
+    first = tokenize_at(tmp_path / "one", text, url)
+    second = tokenize_at(tmp_path / "two", text, url)
+    assert (first[0], second[0]) == ([False] * 3, [True] * 3)
+    assert first[1] == second[1] and second[2].is_relative_to(tmp_path / "two")
+    assert open_commit(first[2]).digest == open_commit(second[2]).digest
+    damaged = next((tmp_path / "team" / "shards" / first[1][2]).glob("[0-9a-f]*"))
+    damaged.write_bytes(bytes(reversed(damaged.read_bytes())))
+    third = tokenize_at(tmp_path / "three", text, url)
+    assert third[0] == [True, True, False] and open_commit(third[2]).digest == open_commit(first[2]).digest
 
 
 def open_at(
@@ -264,8 +310,8 @@ class Silent(MemoryFileSystem):
         return super()._open(path, *args, **kwargs)
 
 
-def test_storage_that_does_not_answer_costs_no_more_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightlm.store.shared.open_filesystem", lambda url: (Silent(), "team"))
+def test_storage_that_does_not_answer_costs_no_more_than_its_time() -> None:
+    fsspec.register_implementation("memory", Silent, clobber=True)
     said: list[str] = []
     try:
         with share_stages(StoreParams(shared="memory://team", shared_fraction=0.1), 2.0, said.append) as shared:
@@ -273,6 +319,7 @@ def test_storage_that_does_not_answer_costs_no_more_than_its_time(monkeypatch: p
         assert shared is not None and shared.take_seconds() >= 0.2 and shared.take_seconds() == 0.0
     finally:
         Silent.gate.set()
+        fsspec.register_implementation("memory", MemoryFileSystem, clobber=True)
     assert not any(stage.reused for stage in stages)
     (line,) = said
     assert "0.2 s" in line and "store.shared_fraction" in line
