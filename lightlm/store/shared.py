@@ -20,8 +20,10 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from lightlm.errors import CorruptError, ParameterError
-from lightlm.params import StoreParams, check_shared_url
+from lightlm.params import StoreParams, describe_validation
 from lightlm.store.commit import MANIFEST, Commit, commit_folder, parse_manifest
 from lightlm.store.space import check_space
 
@@ -241,12 +243,11 @@ def share_stages(
     Raises:
         ParameterError: its URL is none that may be used.
     """
-    url = params.shared or os.environ.get(ENVIRONMENT, "").strip() or None
-    if url is not None:
-        try:
-            check_shared_url(url)
-        except ValueError as error:
-            raise ParameterError(f"{ENVIRONMENT}: {error}") from None
+    named = params.shared or os.environ.get(ENVIRONMENT, "").strip() or None
+    try:
+        url = StoreParams(shared=named, shared_fraction=params.shared_fraction).shared
+    except ValidationError as error:
+        raise ParameterError(f"{ENVIRONMENT}: {describe_validation(error)}") from None
     shared = None if url is None else SharedStore(url, params.shared_fraction * budget_seconds, report)
     token = _SHARED.set(shared)
     try:
