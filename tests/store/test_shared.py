@@ -20,7 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from lightlm.errors import ParameterError
 from lightlm.params import StoreParams, load_params
 from lightlm.store.commit import MANIFEST, open_commit
-from lightlm.store.shared import Shareable, SharedStore, find_shared, share_stages
+from lightlm.store.shared import Shareable, SharedStore, find_shared, open_filesystem, share_stages
 from lightlm.store.stage import Stage, find_any, find_stage, open_stage
 
 KEY = {"key": 1}
@@ -358,3 +358,9 @@ def test_the_environment_names_the_store_where_params_do_not(monkeypatch: pytest
     ):
         with share_stages(params.store, 60.0, [].append) as shared:
             assert shared is not None and shared.url == url and shared.seconds == pytest.approx(6.0)
+
+
+def test_s3_needs_no_package_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    filesystem, root = open_filesystem("s3://team/lightlm")
+    assert root == "team/lightlm" and "s3" in filesystem.protocol
