@@ -36,6 +36,7 @@ from lightlm.errors import (
 from lightlm.params import Params
 from lightlm.store.commit import write_file
 from lightlm.store.home import find_home
+from lightlm.store.shared import SharedStore, share_stages
 from lightlm.system import Check
 from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.recorder import Recorder, redact
@@ -82,6 +83,7 @@ class Session:
     outbox: Outbox
     progress: Progress
     run: Run
+    shared: SharedStore | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
@@ -91,6 +93,8 @@ class Session:
         self.progress.enter_stage(message)
         with self.ledger.stage(name):
             yield
+        if self.shared is not None:
+            self.ledger.split(name, {"shared store": self.shared.take_seconds()})
 
     def say(self, message: str) -> None:
         """Tell whoever watches, at the terminal and on Prefect's page."""
@@ -158,6 +162,7 @@ def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator
             run=run,
         )
         launch.progress = session.progress
+        session.shared = children.enter_context(share_stages(params.store, run.ledger.budget_seconds, session.say))
         status, reason = "FAILED", ""
         try:
             with session.progress:

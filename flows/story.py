@@ -8,7 +8,7 @@ from flows.session import Session
 from lightlm.budget.plan import Plan
 from lightlm.system import SystemReport
 from lightlm.tracking.charts import draw_comparison
-from lightlm.tracking.gate import Comparison
+from lightlm.tracking.gate import FEWEST_DOCUMENTS, Comparison
 from lightlm.tracking.page import Block, Page, Picture, Quote, Table
 from lightlm.tracking.registry import ModelVersion, is_local, tracking_uri
 
@@ -123,11 +123,12 @@ def describe_decision(session: Session, comparison: Comparison | None, not_compa
         ),
         ("documents left out, which the champion had learnt", f"{comparison.num_left_out:,}"),
     ]
-    verdict = (
-        "The whole interval is below zero: the challenger becomes champion, the former champion is kept as previous."
-        if comparison.is_better
-        else "The challenger is not shown to be better: the champion stays."
-    )
+    if comparison.is_better:
+        verdict = "The whole interval is below zero: the challenger becomes champion, the former champion is previous."
+    elif comparison.num_documents < FEWEST_DOCUMENTS:
+        verdict = f"{comparison.num_documents} documents are too few ({FEWEST_DOCUMENTS} at least): the champion stays."
+    else:
+        verdict = "The interval is not below zero, so the challenger is not shown to be better: the champion stays."
     caption = "2,000 resamples of the documents, paired; the shaded part is the 95 % interval"
     return Page(
         "Champion and challenger",

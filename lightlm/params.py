@@ -28,6 +28,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Temperature = Annotated[float, Field(ge=0, le=100)]
+SharedUrl = Annotated[str, Field(pattern=r"^(file:///([A-Z]:)?|(memory|s3|gs|az|abfs)://)[\w.~@+=%/-]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -161,6 +162,13 @@ class TrackingParams(Section):
     system_metrics: bool
 
 
+class StoreParams(Section):
+    """Where token shards lie that several machines share."""
+
+    shared: SharedUrl | None
+    shared_fraction: Annotated[float, Field(gt=0, le=1)]
+
+
 class SystemParams(Section):
     """What the machine must have."""
 
@@ -179,6 +187,7 @@ class Params(Section):
     evaluation: EvaluationParams
     generation: GenerationParams
     tracking: TrackingParams
+    store: StoreParams
     system: SystemParams
 
     def flatten(self) -> dict[str, Any]:

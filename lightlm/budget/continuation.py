@@ -63,15 +63,13 @@ def forecast_continuation(
 
 def choose_start(past: ChampionPast, continued: float, scratch: float) -> Start:
     """Return the start with the better forecast, and why."""
-    figures = (
-        f"continued from version {past.version} {continued:.3f}, from scratch {scratch:.3f} bits per byte forecast"
-    )
     is_continued = continued < scratch
     return Start(
         version=past.version if is_continued else None,
         scratch_bits_per_byte=scratch,
         continued_bits_per_byte=continued,
-        reason=f"{figures}; version {past.version} has {past.bits_per_byte:.3f} now",
+        reason=f"{scratch:.3f} bits per byte forecast from scratch, {continued:.3f} continued from version "
+        f"{past.version}, which has {past.bits_per_byte:.3f} on all of the held-out text",
     )
 
 

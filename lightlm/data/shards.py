@@ -5,6 +5,7 @@ Owns the stream's layout: end-of-text first; then documents, each followed by en
 
 import bisect
 import itertools
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from lightlm.data.subset import Split, TextSubset
 from lightlm.data.tokenizer import Tokenizer
 from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
+from lightlm.store.shared import Shareable
 from lightlm.store.stage import Stage, open_stage
 
 FORMAT = 1
@@ -123,7 +125,14 @@ def tokenize_subset(subset: TextSubset, tokenizer: Tokenizer, *, report: Callabl
     key = {"format": FORMAT, "subset": subset.fingerprint, "tokenizer": tokenizer.fingerprint}
     # Two bytes a token of two bytes or more, and the held-out text once more.
     num_bytes = subset.num_bytes + 2 * subset.num_validation_bytes
-    stage = open_stage(KIND, key, lambda folder: _build(folder, subset, tokenizer, report), num_bytes, report=report)
+    stage = open_stage(
+        KIND,
+        key,
+        lambda folder: _build(folder, subset, tokenizer, report),
+        num_bytes,
+        shareable=Shareable(re.compile(r"(train|validation)-\d{5}\.bin|validation\.(text|offsets)"), TokenShards),
+        report=report,
+    )
     return _describe(stage)
 
 

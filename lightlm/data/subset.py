@@ -21,7 +21,8 @@ from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
 from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
-from lightlm.store.stage import Stage, find_stage, open_stage
+from lightlm.store.shared import Shareable
+from lightlm.store.stage import Stage, find_any, open_stage
 
 FORMAT = 1
 KIND = "subsets"
@@ -139,9 +140,17 @@ def materialize_subset(
     needed_bytes = _limit_to_seconds(source, needed_bytes, max_seconds)
     choices = [_limits(params, source, needed) for needed in needed_bytes or (None,)]
     key, limits = choices[0]
-    found = next(filter(None, (find_stage(KIND, k) for k, _ in choices)), None)
+    shareable = Shareable(re.compile(r"(train|validation)\.(text|lengths)"), TextSubset)
+    found = find_any(KIND, [k for k, _ in choices], shareable, report=report)
     num_bytes = min(source.num_bytes or 0, limits["max_bytes"] or source.num_bytes or 0)
-    stage = found or open_stage(KIND, key, lambda f: _build(f, params, source, limits), num_bytes, report=report)
+    stage = found or open_stage(
+        KIND,
+        key,
+        lambda folder: _build(folder, params, source, limits),
+        num_bytes,
+        shareable=shareable,
+        report=report,
+    )
     return _describe(stage, notice=source.notice, download_seconds=source.download_seconds)
 
 

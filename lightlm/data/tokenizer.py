@@ -4,6 +4,7 @@ Owns training, loading and the checks that no text is lost. Special tokens that 
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,8 @@ from lightlm.data.subset import TextSubset
 from lightlm.errors import DatasetError, TokenizerError
 from lightlm.params import TokenizerParams
 from lightlm.store.lock import ignore
-from lightlm.store.stage import Stage, find_stage, open_stage
+from lightlm.store.shared import Shareable
+from lightlm.store.stage import Stage, find_any, open_stage
 
 FORMAT = 1
 KIND = "tokenizers"
@@ -31,6 +33,8 @@ TRIAL = "".join(map(chr, range(1, 0x250))) + " \u00e9\u4e2d\u6587 \U0001f600 a\u
 """A text that a lossless tokenizer gives back: controls, Latin, Chinese, an emoji, a combining mark, white space."""
 
 FOLDER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+SHAREABLE = Shareable(re.compile("|".join(map(re.escape, FOLDER_FILES))))
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,11 @@ def prepare_tokenizer(
     """
     if params.source == "train":
         keys = [_training_key(params, subset, size) for size in vocab_sizes]
-        stage = next(filter(None, (find_stage(KIND, key) for key in keys)), None) or open_stage(
+        stage = find_any(KIND, keys, SHAREABLE, report=report) or open_stage(
             KIND,
             keys[0],
             lambda folder: _train(folder, subset, vocab_sizes[0], params.max_training_bytes),
+            shareable=SHAREABLE,
             report=report,
         )
     else:

@@ -199,6 +199,16 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         if not folder.exists():
             raise StoreError(f"there is no {folder}")
         content = path.read_bytes()
+    return parse_manifest(content, folder)
+
+
+def parse_manifest(content: bytes, folder: Path) -> dict[str, Any]:
+    """Return the manifest of `folder` that `content` is, its own digest and its types checked.
+
+    Raises:
+        CorruptError: it is none, is not as it was written, or is another version's.
+    """
+    path = folder / MANIFEST
     try:
         manifest = json.loads(content)
         schema, kind, meta, files = (manifest[key] for key in ("schema", "kind", "meta", "files"))

@@ -6,7 +6,7 @@ Owns LIGHTLM_HOME/store: one builder a fingerprint, others wait and share; a cor
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from lightlm.store.commit import SCHEMA, commit_folder, find_commit
 from lightlm.store.disk import explain_refusals, make_folder
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock, ignore
+from lightlm.store.shared import Shareable, find_shared
 from lightlm.store.space import check_space
 from lightlm.store.use import use_store
 
@@ -45,11 +46,13 @@ def open_stage(
     build: Callable[[Path], Mapping[str, Any]],
     num_bytes: int = 0,
     *,
+    shareable: Shareable | None = None,
     report: Callable[[str], None] = ignore,
 ) -> Stage:
     """Return the stage of `key`: as an earlier run left it, or built now by `build` (see commit_folder).
 
-    `num_bytes` is what building will write, about; where the disk has no room for it, it does not begin.
+    `num_bytes` is what building will write, about; where the disk has no room for it, it does not begin. A `shareable`
+    kind is looked for in the run's shared store as well before it is built, and goes there afterwards.
 
     Raises:
         StoreError: the disk refused, or has no room.
@@ -65,9 +68,40 @@ def open_stage(
             found = None
         if found is not None:
             return Stage(folder, name, found.meta, reused=True)
+        shared = find_shared() if shareable else None
+        fetched = shared.fetch(kind, name, folder, shareable) if shared and shareable else None
+        if fetched is not None:
+            return Stage(folder, name, fetched.meta, reused=True)
         check_space(folder, num_bytes, f"making the {kind}")
         made = commit_folder(folder, kind, build)
-        return Stage(folder, name, made.meta, reused=False)
+    if shared:
+        shared.publish(kind, name, folder)
+    return Stage(folder, name, made.meta, reused=False)
+
+
+def find_any(
+    kind: str,
+    keys: Sequence[Mapping[str, Any]],
+    shareable: Shareable,
+    *,
+    report: Callable[[str], None] = ignore,
+) -> Stage | None:
+    """Return the first stage of `keys` that is here and verifies, else the first that the shared store has.
+
+    Raises:
+        StoreError: one cannot be read at present.
+    """
+    found = next(filter(None, (find_stage(kind, key) for key in keys)), None)
+    shared = find_shared()
+    if found is not None or shared is None:
+        return found
+    for name in (fingerprint(kind, key) for key in keys):
+        folder = _stage_folder(kind, name)
+        with hold_lock(folder.parent / f".{name}.lock", report=report):
+            fetched = None if folder.exists() else shared.fetch(kind, name, folder, shareable)
+        if fetched is not None:
+            return Stage(folder, name, fetched.meta, reused=True)
+    return None
 
 
 def find_stage(kind: str, key: Mapping[str, Any]) -> Stage | None:
