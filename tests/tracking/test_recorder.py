@@ -61,7 +61,8 @@ def write_everywhere(recorder: Recorder, request: RegistrationRequest, text: str
     recorder.log_text(text, "plan.json")
     recorder.log_dataset({"name": text, "digest": "d", "source": text, "notice": text})
     recorder.describe(text)
-    recorder.register(request.model_copy(update={"description": text, "tags": {"origin": text}}))
+    told = {"description": text, "tags": {"origin": text}, "params": {"dataset.source": text}, "not_compared": text}
+    recorder.register(request.model_copy(update=told))
 
 
 def test_records_come_back_in_order_with_their_kinds_and_times(
