@@ -172,7 +172,7 @@ def test_a_process_that_has_said_its_last_word_and_stays_is_killed(speak: Speak)
 def test_the_process_is_its_own_session_and_writes_its_complaints_to_the_log(tmp_path: Path) -> None:
     (tmp_path / LOG).write_text("earlier\n")
     outbox = Outbox.start(tmp_path)
-    pid = outbox._process.pid
+    pid, pipes = outbox._process.pid, (outbox._process.stdin, outbox._process.stdout)
     arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     log, session = Path(f"/proc/{pid}/fd/2").resolve(), os.getsid(pid)
@@ -183,4 +183,5 @@ def test_the_process_is_its_own_session_and_writes_its_complaints_to_the_log(tmp
     assert os.fsencode(f"LIGHTLM_HOME={os.environ['LIGHTLM_HOME']}") in environment, "and all else that we have"
     assert log == (tmp_path / LOG).resolve()
     assert (tmp_path / LOG).read_text().startswith("earlier\n")
+    assert [pipe and pipe.encoding for pipe in pipes] == ["utf-8", "utf-8"], "whatever the locale's encoding"
     assert session == pid, "Ctrl-C in the terminal does not reach it"
