@@ -1,6 +1,6 @@
 """What `make mutants` ends with: how many changes of each module the tests noticed; fails below 85 % in any of them.
 
-Reads what mutmut wrote under mutants/. A change that made the tests hang counts as noticed, one without a test does not.
+Reads what mutmut wrote under mutants/. A change that made the tests hang was noticed, one without a test was not.
 """
 
 import json

@@ -84,7 +84,9 @@ def find_dangers(tree: ast.AST) -> Iterator[str]:
             modules = {(node.module or "").partition(".")[0]}
         else:
             modules = set()
-        imported = {f"{node.module}.{alias.name}" for alias in node.names} if isinstance(node, ast.ImportFrom) else set()
+        imported = (
+            {f"{node.module}.{alias.name}" for alias in node.names} if isinstance(node, ast.ImportFrom) else set()
+        )
         if modules & UNPICKLING_MODULES or imported & DANGEROUS_CALLS:
             yield f"line {node.lineno}: {ast.unparse(node)}"  # type: ignore[attr-defined]
         if not isinstance(node, ast.Call):

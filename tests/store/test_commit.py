@@ -179,6 +179,29 @@ def test_a_folder_in_place_of_a_file_is_damage(tmp_path: Path) -> None:
         open_commit(folder, "sample")
 
 
+def test_what_is_lost_or_broken_is_told_with_the_folder_to_remove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    remedy = f"remove {folder} and run the same command again, which makes it anew"
+    (folder / "a.bin").unlink()
+    with pytest.raises(CorruptError) as caught:
+        open_commit(folder)
+    assert str(caught.value) == f"{folder / 'a.bin'} is missing; {remedy}"
+    (folder / "a.bin").mkdir()
+    with pytest.raises(CorruptError) as caught:
+        open_commit(folder)
+    assert str(caught.value) == f"{folder / 'a.bin'} is no file; {remedy}"
+
+    def refuse(path: Path) -> bool:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(CorruptError) as caught:
+        find_commit(folder, "sample")
+    assert str(caught.value) == f"{folder} cannot be read any more (broken); {remedy}"
+
+
 def test_a_folder_that_cannot_be_read_at_present_is_not_called_corrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,7 +114,12 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 def test_counts_and_tokenizers_tokens_stay_though_their_names_end_in_token(tmp_path: Path) -> None:
-    params = {"flops_per_token": "1.5e+08", "tokenizer.end_of_text_token": "<|endoftext|>", "hub.token": "None"}
+    params = {
+        "flops_per_token": "1.5e+08",
+        "tokenizer.end_of_text_token": "<|endoftext|>",
+        "hub.token": "None",
+        "password": "",
+    }
     recorder = Recorder(tmp_path)
     recorder.log_params(params)
     recorder.close()
