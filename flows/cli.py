@@ -85,10 +85,11 @@ def main() -> None:
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
-    """End the process with one line on standard error; what it quotes may come from anywhere."""
+    """End the process with one line on standard error; what it quotes may come from anywhere, a URL with a password."""
     from lightlm.console.escape import escape_for_terminal
+    from lightlm.tracking.recorder import redact
 
-    sys.stderr.write(f"lightlm: {escape_for_terminal(' '.join(message.splitlines()))}\n")
+    sys.stderr.write(f"lightlm: {escape_for_terminal(redact(' '.join(message.splitlines())))}\n")
     sys.exit(exit_code)
 
 

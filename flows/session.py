@@ -226,7 +226,8 @@ def keep_traceback(error: Exception, folder: Path) -> UnexpectedError:
     with suppress(StoreError):
         write_file(path, text.encode("utf-8", "replace"))
     LOGGER.error(text)
-    return UnexpectedError(f"a bug ended the run: {type(error).__name__}: {error}; the traceback is in {path}")
+    why = redact(f"{type(error).__name__}: {error}")
+    return UnexpectedError(f"a bug ended the run: {why}; the traceback is in {path}")
 
 
 def close_record(session: Session, name: str, status: Literal["FINISHED", "FAILED", "KILLED"], reason: str) -> None:

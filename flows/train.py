@@ -291,7 +291,7 @@ def register_model(
             record_ledger(session, plan, trained)
             if "start_folder" not in session.facts:  # a continued model says nothing of the law for models from scratch
                 leave_to_later_runs(session, plan, trained, score, subset, system)
-            session.run.decide("registration", request.model_dump(mode="json"))
+            session.run.decide("registration", request.dump())
         session.recorder.describe(request.description)
         session.recorder.register(request)
         session.recorder.finish("FINISHED")

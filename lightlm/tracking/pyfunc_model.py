@@ -4,6 +4,8 @@ MLflow copies this file beside the model and runs it wherever the model is loade
 own requirements name; nothing of LightLM.
 """
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -26,11 +28,12 @@ class TextGenerator(PythonModel):
     """Continues prompts. Input: a list of texts, or a table whose first column (or `prompt`) holds them."""
 
     def load_context(self, context) -> None:  # noqa: ANN001  (MLflow drops params when predict has type hints)
-        """Load model and tokenizer from the folder; no network."""
+        """Load model and tokenizer from the folder, its files verified first; no network."""
+        folder = Path(context.artifacts["model"])
+        verify(folder)
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        folder = Path(context.artifacts["model"])
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
 
@@ -64,6 +67,24 @@ class TextGenerator(PythonModel):
                 ids, attention_mask=torch.ones_like(ids), **values
             )
         return self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def verify(folder):  # noqa: ANN001, ANN201
+    """Refuse a folder whose files are not exactly those that its manifest names, before anything parses them.
+
+    Raises:
+        MlflowException: a file is missing, changed, or nobody's.
+    """
+    try:
+        named = json.loads((folder / "manifest.json").read_bytes())["files"]
+        digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in named}
+        wrong = [name for name in named if digests[name] != named[name]["sha256"]]
+        there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+        wrong += sorted(name for name in there - {*named, "manifest.json"} if not Path(name).name.startswith("."))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        wrong = [f"its manifest ({error})"]
+    if wrong:
+        raise MlflowException(f"{folder} is not as it was registered: {', '.join(wrong)}; fetch or register it again")
 
 
 def check_params(params):  # noqa: ANN001, ANN201

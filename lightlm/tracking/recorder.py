@@ -69,6 +69,15 @@ class RegistrationRequest(BaseModel):
     params: dict[str, str] = {}
     """What MLflow shows on the model's own page."""
 
+    def dump(self) -> dict[str, Any]:
+        """Return the request as JSON that may be kept and sent: without secrets."""
+        return self.model_dump(mode="json") | {
+            "description": clean(self.description),
+            "not_compared": clean(self.not_compared),
+            "tags": _clean_all(self.tags),
+            "params": _clean_all(self.params),
+        }
+
 
 def redact(text: str) -> str:
     """Return `text` with everything that looks like a secret hidden: tokens, keys, passwords in URLs."""
@@ -140,9 +149,7 @@ class Recorder:
 
     def register(self, request: RegistrationRequest) -> None:
         """Record that the model is to be registered."""
-        values = request.model_dump(mode="json")
-        values |= {"description": clean(request.description), "tags": _clean_all(request.tags)}
-        self._append("register", durable=True, request=values)
+        self._append("register", durable=True, request=request.dump())
 
     def finish(self, status: Status) -> None:
         """Record that the run is over."""

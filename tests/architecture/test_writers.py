@@ -32,7 +32,8 @@ WRITING_CALLS = {
 }  # fmt: skip
 DANGEROUS_CALLS = {
     "eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load",
-    "yaml.unsafe_load", "yaml.full_load",
+    "yaml.unsafe_load", "yaml.full_load", "subprocess.getoutput", "subprocess.getstatusoutput",
+    "asyncio.create_subprocess_shell", "runpy.run_path", "runpy.run_module", "torch.hub.load", "torch.jit.load",
 }  # fmt: skip
 UNPICKLING_MODULES = {"pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 
@@ -41,6 +42,11 @@ def list_modules() -> list[Path]:
     """Return every module outside the store."""
     modules = [path for room in ("flows", "lightlm") for path in (ROOT / room).rglob("*.py")]
     return sorted(path for path in modules if "store" not in path.relative_to(ROOT).parts)
+
+
+def list_all_modules() -> list[Path]:
+    """Return every module, the store's and the settings' too."""
+    return sorted(path for room in ("flows", "lightlm", "params") for path in (ROOT / room).rglob("*.py"))
 
 
 def find_mode(call: ast.Call, position: int) -> str:
@@ -78,7 +84,10 @@ def find_dangers(tree: ast.AST) -> Iterator[str]:
             modules = {(node.module or "").partition(".")[0]}
         else:
             modules = set()
-        if modules & UNPICKLING_MODULES:
+        imported = (
+            {f"{node.module}.{alias.name}" for alias in node.names} if isinstance(node, ast.ImportFrom) else set()
+        )
+        if modules & UNPICKLING_MODULES or imported & DANGEROUS_CALLS:
             yield f"line {node.lineno}: {ast.unparse(node)}"  # type: ignore[attr-defined]
         if not isinstance(node, ast.Call):
             continue
@@ -101,7 +110,7 @@ def test_a_module_outside_the_store_writes_no_file(path: Path) -> None:
     assert list(find_writes(ast.parse(path.read_text(encoding="utf-8")))) == []
 
 
-@pytest.mark.parametrize("path", list_modules(), ids=lambda p: p.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", list_all_modules(), ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_a_module_runs_no_text_as_code(path: Path) -> None:
     assert list(find_dangers(ast.parse(path.read_text(encoding="utf-8")))) == []
 
@@ -130,7 +139,8 @@ def test_reading_is_no_write(code: str) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "import pickle", "from dill import loads", "eval(t)", "exec(t)", "yaml.load(t)",
+        "import pickle", "from dill import loads", "eval(t)", "exec(t)", "yaml.load(t)", "subprocess.getoutput(t)",
+        "from os import system", "AutoModel.from_pretrained(p, trust_remote_code=True)",
         "subprocess.run(t, shell=True)", "torch.load(p)", "torch.load(p, weights_only=False)",
         "np.load(p, allow_pickle=True)",
     ],

@@ -190,6 +190,7 @@ def test_the_side_thread_ends_with_the_process(tmp_path):
     with LedgerKeeper(Ledger(1.0), tmp_path / "budget.journal"):
         (thread,) = set(threading.enumerate()) - before
         assert thread.daemon
+        assert thread.name == "ledger", "a dump of the stacks tells it from the others"
 
 
 def test_what_is_spent_outside_and_in_the_innermost_stage_is_told_by_name():

@@ -1,24 +1,31 @@
 """A thousand mutations of each kind of file that the store keeps: all are refused before anybody parses a byte."""
 
+import io
 import json
+import pickle
 import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy
 import pytest
 import safetensors.torch
 import tokenizers
+import torch
 
 from lightlm.data.shards import open_shards, tokenize_subset
 from lightlm.data.subset import materialize_subset, open_subset
 from lightlm.data.tokenizer import prepare_tokenizer
-from lightlm.errors import StoreError
+from lightlm.errors import ModelVersionError, StoreError
 from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import export_model, load_model
 from lightlm.params import load_params
 from lightlm.store.commit import commit_folder, open_commit
 from lightlm.store.journal import Journal, read_journal
+from lightlm.tracking.recorder import Recorder, RegistrationRequest
+from lightlm.tracking.registry import ModelVersion, create_database, download, open_client
+from lightlm.tracking.shipper import Shipper
 from lightlm.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from lightlm.training.config import TrainerConfig
 from lightlm.training.device import build_model
@@ -27,7 +34,49 @@ from lightlm.training.optimizer import Optimizer
 MUTATIONS = 1000
 BLOCK = 512
 
+KINDS = (
+    "flip", "flip", "truncate", "zeros", "garbage", "longer", "swap", "empty", "gone", "other name", "code",
+    "another's",
+)  # fmt: skip
+CANARY = "canary"
+
 Open = Callable[[Path], object]
+
+
+class Gadget:
+    """What makes the file of its name when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self.path,)  # pyright: ignore[reportReturnType]
+
+
+def write_gadgets(canary: Path) -> list[bytes]:
+    """Return files that run code when somebody opens them in the wrong way."""
+    saved, array = io.BytesIO(), io.BytesIO()
+    torch.save({"weights": Gadget(canary)}, saved)
+    numpy.save(array, numpy.array([Gadget(canary)], dtype=object), allow_pickle=True)
+    yaml = f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{canary}]]\n"
+    return [
+        pickle.dumps(Gadget(canary)),
+        pickle.dumps(Gadget(canary), protocol=0),
+        saved.getvalue(),
+        array.getvalue(),
+        yaml.encode(),
+        f"__import__('pathlib').Path({str(canary)!r}).touch()\n".encode(),
+    ]
+
+
+def test_the_gadgets_would_run_code_if_somebody_unpickled_them(tmp_path: Path) -> None:
+    for number, load in enumerate((pickle.loads, pickle.loads)):
+        load(write_gadgets(tmp_path / str(number))[number])
+        assert (tmp_path / str(number)).exists()
+    torch.load(io.BytesIO(write_gadgets(tmp_path / "torch")[2]), weights_only=False)
+    numpy.load(io.BytesIO(write_gadgets(tmp_path / "numpy")[3]), allow_pickle=True)
+    exec(write_gadgets(tmp_path / "python")[5])
+    assert {"torch", "numpy", "python"} <= {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +124,7 @@ def mutate(folder: Path, rng: random.Random) -> str:
     path = rng.choice(sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size))
     content = bytearray(path.read_bytes())
     at = rng.randrange(len(content))
-    kind = rng.choice(("flip", "flip", "truncate", "zeros", "garbage", "longer", "swap", "empty", "gone", "other name"))
+    kind = rng.choice(KINDS)
     if kind == "flip":
         content[at] ^= 1 << rng.randrange(8)
     elif kind == "truncate":
@@ -89,6 +138,10 @@ def mutate(folder: Path, rng: random.Random) -> str:
         content = content[at:] + content[:at]
     elif kind == "empty":
         content.clear()
+    elif kind == "code":
+        content = bytearray(rng.choice(write_gadgets(folder.parent / CANARY)))
+    elif kind == "another's":
+        content = bytearray(rng.choice(sorted(p for p in folder.rglob("*") if p.is_file() and p != path)).read_bytes())
     if kind == "gone":
         path.unlink()
     elif kind == "other name":
@@ -134,6 +187,63 @@ def test_every_mutation_of_what_is_kept_is_refused_before_it_is_parsed(
     tell(f"{MUTATIONS} mutations, {len(accepted)} accepted, {len(parsed)} parsed")
     assert accepted == []
     assert parsed == []
+    assert not (tmp_path / CANARY).exists(), "nothing ran"
+
+
+@pytest.fixture
+def version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: dict[str, tuple[Path, Open]]
+) -> tuple[ModelVersion, Path]:
+    """Register the model with a real MLflow in a home of its own; return its version and its artifact there."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("LIGHTLM_HOME", str(home))
+    create_database(home)
+    recorder = Recorder(home / "runs" / "run")
+    recorder.start_run("run", "lightlm", {}, "", system_metrics=False)
+    request = {"hf_folder": kept["registered model"][0], "model_name": "lightlm", "promote": "always", "tags": {}}
+    figures = {"bits_per_byte": 1.5, "text_sha256": "a" * 64, "sampling": {"max_new_tokens": 8}, "description": ""}
+    recorder.register(RegistrationRequest.model_validate(request | figures))
+    recorder.finish("FINISHED")
+    recorder.close()
+    shipper = Shipper(home / "runs" / "run", open_client(home), home)
+    shipper.ship()
+    (artifact,) = (path.parent for path in (home / "mlartifacts").rglob("model/manifest.json"))
+    return ModelVersion.model_validate(shipper.state["version"]), artifact
+
+
+@pytest.mark.timeout(3600)
+def test_every_mutation_of_what_mlflow_stores_is_refused_and_of_the_copy_is_fetched_again(
+    version: tuple[ModelVersion, Path], tmp_path: Path, draw: random.Random, tell: Callable[[str], None]
+) -> None:
+    described, artifact = version
+    shutil.copytree(artifact, tmp_path / "sound")
+    copy = download(described)
+    accepted, wrong = [], []
+    for number in range(MUTATIONS):
+        damaged = copy if number % 2 else artifact
+        what = mutate(damaged, draw)
+        if damaged is artifact:
+            shutil.rmtree(copy)
+            try:
+                download(described)
+            except ModelVersionError:
+                pass
+            else:
+                accepted.append(what)
+            shutil.rmtree(artifact)
+            shutil.copytree(tmp_path / "sound", artifact)
+        # What is wrong in the copy goes, and the sound one comes from MLflow.
+        if read_all(download(described)) != read_all(tmp_path / "sound"):
+            wrong.append(what)
+    tell(f"{MUTATIONS // 2} mutations in MLflow, {len(accepted)} accepted; as many of the copy, {len(wrong)} used")
+    assert accepted == wrong == []
+    assert not list(tmp_path.rglob(CANARY)), "nothing ran"
+
+
+def read_all(folder: Path) -> dict[str, bytes]:
+    """Return the files of a model; the manifest of a copy has a meta of its own."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
 
 
 def test_no_mutation_of_a_journal_gives_a_record_that_nobody_wrote(

@@ -17,7 +17,15 @@ import pytest
 
 from lightlm.errors import CorruptError, StoreError
 from lightlm.store import disk
-from lightlm.store.commit import MANIFEST, commit_folder, find_commit, open_commit, remove_folder, write_file
+from lightlm.store.commit import (
+    MANIFEST,
+    commit_folder,
+    find_commit,
+    open_commit,
+    publish_file,
+    remove_folder,
+    write_file,
+)
 
 KILLS = 25
 
@@ -171,6 +179,29 @@ def test_a_folder_in_place_of_a_file_is_damage(tmp_path: Path) -> None:
         open_commit(folder, "sample")
 
 
+def test_what_is_lost_or_broken_is_told_with_the_folder_to_remove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    remedy = f"remove {folder} and run the same command again, which makes it anew"
+    (folder / "a.bin").unlink()
+    with pytest.raises(CorruptError) as caught:
+        open_commit(folder)
+    assert str(caught.value) == f"{folder / 'a.bin'} is missing; {remedy}"
+    (folder / "a.bin").mkdir()
+    with pytest.raises(CorruptError) as caught:
+        open_commit(folder)
+    assert str(caught.value) == f"{folder / 'a.bin'} is no file; {remedy}"
+
+    def refuse(path: Path) -> bool:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(CorruptError) as caught:
+        find_commit(folder, "sample")
+    assert str(caught.value) == f"{folder} cannot be read any more (broken); {remedy}"
+
+
 def test_a_folder_that_cannot_be_read_at_present_is_not_called_corrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +264,38 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_file(tmp_path / "file", b"new and longer")
     assert (tmp_path / "file").read_bytes() == b"new and longer"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".tmp")] == []
+
+
+def test_a_published_file_has_its_name_and_was_synced_before_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, synced = os.fsync, []
+
+    def watch(handle: int) -> None:
+        synced.append((os.fstat(handle).st_ino, (tmp_path / "scratch").exists()))
+        real(handle)
+
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "scratch").write_bytes(b"new")
+    inode = (tmp_path / "scratch").stat().st_ino
+    monkeypatch.setattr(disk.os, "fsync", watch)
+    publish_file(tmp_path / "scratch", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert synced == [(inode, True), (tmp_path.stat().st_ino, False)], "its bytes, and then its name"
+
+
+def test_a_file_that_cannot_be_published_or_adopted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    (tmp_path / "scratch").write_bytes(b"new")
+
+    def refuse(handle: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(disk.os, "fsync", refuse)
+    with pytest.raises(StoreError, match=rf"^{tmp_path / 'file'} could not be written \(broken\)"):
+        publish_file(tmp_path / "scratch", tmp_path / "file")
+    with pytest.raises(StoreError, match=rf"^{folder} could not be written \(broken\)"):
+        commit_folder(folder, "sample", write_two)
 
 
 def test_a_removed_folder_is_gone_and_removing_it_again_is_nothing(tmp_path: Path) -> None:

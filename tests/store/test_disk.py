@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,12 @@ def test_a_refusal_says_the_path_and_what_to_do(tmp_path: Path, code: int, words
 def test_a_full_disk_inside_a_library_is_said_as_ours(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(StoreError, match="the disk is full"), explain_writer(tmp_path / "one", tmp_path):
         raise error
+
+
+def test_a_broken_disk_inside_a_library_is_told_in_the_systems_words(tmp_path: Path) -> None:
+    words = re.escape(f"({os.strerror(errno.EIO)})")
+    with pytest.raises(StoreError, match=words), explain_writer(tmp_path / "one", tmp_path):
+        raise RuntimeError(f"I/O error (os error {errno.EIO})")
 
 
 @pytest.mark.parametrize(

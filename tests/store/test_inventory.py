@@ -90,6 +90,15 @@ def test_damage_is_found_in_stages_runs_and_copies(home: Path) -> None:
     assert all("SHA-256" in problem for problem in problems)
 
 
+def test_a_commit_that_a_living_run_is_writing_is_not_called_damaged(home: Path) -> None:
+    commit_at(home / "runs" / "one" / "model")
+    half = home / "runs" / "one" / ".tmp-1-abc"
+    half.mkdir()
+    (half / "manifest.json").write_text("{")
+    (run,) = list_items(home)
+    assert list(verify_item(run)) == []
+
+
 def test_pruning_takes_what_can_be_had_again_and_leaves_runs_and_databases(home: Path) -> None:
     with maker("a"):
         pass

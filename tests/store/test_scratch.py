@@ -87,6 +87,13 @@ def test_a_folder_named_after_a_living_process_stays_and_after_a_dead_one_goes(p
     assert list(parent.iterdir()) == [ours]
 
 
+def test_a_link_to_nowhere_is_nobodys_leftover(parent: Path) -> None:
+    link = parent / f"{TEMPORARY}link"
+    link.symlink_to(parent / "nowhere")
+    sweep(parent)
+    assert link.is_symlink()
+
+
 @pytest.mark.parametrize("prefix", [TEMPORARY, TRASH])
 def test_a_link_does_not_lead_the_sweep_outside(tmp_path: Path, parent: Path, prefix: str) -> None:
     outside = tmp_path / "outside"

@@ -1,17 +1,20 @@
 """Tests of the registered model as MLflow serves it: it needs nothing of LightLM, and takes params."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas
 import pytest
 from mlflow.exceptions import MlflowException
 
 from lightlm.tracking.outbox import Outbox
-from lightlm.tracking.pyfunc_model import check_params, read_prompts
+from lightlm.tracking.pyfunc_model import TextGenerator, check_params, read_prompts
 from lightlm.tracking.registry import tracking_uri
 
 PREDICT = """
@@ -54,6 +57,51 @@ def test_the_version_is_loaded_and_asked_without_lightlm(home: Path, recorded: C
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.endswith("fine\n")
+
+
+def flip_weights(folder: Path) -> str:
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[0] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+    return "model.safetensors"
+
+
+def lose_tokenizer(folder: Path) -> str:
+    (folder / "tokenizer.json").unlink()
+    return "its manifest"
+
+
+def lose_manifest(folder: Path) -> str:
+    (folder / "manifest.json").unlink()
+    return "its manifest"
+
+
+def garble_manifest(folder: Path) -> str:
+    (folder / "manifest.json").write_text('{"files": ["config.json"]}')
+    return "its manifest"
+
+
+def add_code(folder: Path) -> str:
+    (folder / "modeling_evil.py").write_text("raise SystemExit")
+    return "modeling_evil.py"
+
+
+@pytest.mark.parametrize("damage", [flip_weights, lose_tokenizer, lose_manifest, garble_manifest, add_code])
+def test_mlflows_server_refuses_a_damaged_model_before_it_is_parsed(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], str]
+) -> None:
+    import transformers
+
+    def parse(*_: object) -> None:
+        raise AssertionError("a damaged file was parsed")
+
+    folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    TextGenerator().load_context(SimpleNamespace(artifacts={"model": str(folder)}))
+    what = damage(folder)
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", parse)
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", parse)
+    with pytest.raises(MlflowException, match=f"is not as it was registered: {re.escape(what)}"):
+        TextGenerator().load_context(SimpleNamespace(artifacts={"model": str(folder)}))
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,8 @@ def write_everywhere(recorder: Recorder, request: RegistrationRequest, text: str
     recorder.log_text(text, "plan.json")
     recorder.log_dataset({"name": text, "digest": "d", "source": text, "notice": text})
     recorder.describe(text)
-    recorder.register(request.model_copy(update={"description": text, "tags": {"origin": text}}))
+    told = {"description": text, "tags": {"origin": text}, "params": {"dataset.source": text}, "not_compared": text}
+    recorder.register(request.model_copy(update=told))
 
 
 def test_records_come_back_in_order_with_their_kinds_and_times(
@@ -113,7 +114,12 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 def test_counts_and_tokenizers_tokens_stay_though_their_names_end_in_token(tmp_path: Path) -> None:
-    params = {"flops_per_token": "1.5e+08", "tokenizer.end_of_text_token": "<|endoftext|>", "hub.token": "None"}
+    params = {
+        "flops_per_token": "1.5e+08",
+        "tokenizer.end_of_text_token": "<|endoftext|>",
+        "hub.token": "None",
+        "password": "",
+    }
     recorder = Recorder(tmp_path)
     recorder.log_params(params)
     recorder.close()
