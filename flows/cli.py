@@ -21,6 +21,7 @@ from flows.commands.sync import sync
 from flows.commands.training import calibration, check, plan, train
 from flows.commands.versions import evaluate, generate, models, ui
 from flows.commands.watch import watch
+from flows.stopping import end_process
 from lightlm.errors import Interrupted, LightLMError
 
 app = typer.Typer(
@@ -61,7 +62,7 @@ def main() -> None:
     else:
         if code == Interrupted.exit_code:  # Typer makes this of Ctrl-C
             fail("stopped", code)
-        sys.exit(code)
+        end_process(int(code or 0))
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
@@ -69,7 +70,7 @@ def fail(message: str, exit_code: int) -> NoReturn:
     from lightlm.console.escape import escape_for_terminal
 
     sys.stderr.write(f"lightlm: {escape_for_terminal(' '.join(message.splitlines()))}\n")
-    sys.exit(exit_code)
+    end_process(exit_code)
 
 
 if __name__ == "__main__":

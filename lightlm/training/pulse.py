@@ -1,4 +1,4 @@
-"""Signs of life: how a worker that is alive and gets nowhere is told from one that is slow. No torch: both sides use it.
+"""Signs of life: a worker that is alive and gets nowhere is told from one that is slow. No torch: both sides use it.
 
 The worker says once a second how long its main thread has stood at one and the same instruction; the supervisor judges.
 Stopped by a signal or swapped out, a worker says nothing; in a collective whose other side is gone, or in a driver that
@@ -17,7 +17,7 @@ from typing import Any
 BEAT_SECONDS = 1.0
 
 SILENT_SECONDS = 20.0
-"""Without a beat; a library that is loaded from a slow disk, or copies gigabytes, lets no other thread run meanwhile."""
+"""Without a beat; a library that is loaded from a slow disk, or copies gigabytes, lets no other thread run."""
 
 STARTING_SECONDS = 300.0
 """Without a first beat: torch is imported from a cold disk."""

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from lightlm.training import pulse
-from lightlm.training.checkpoint import list_checkpoints
-from lightlm.training.messages import TrainResult
 from lightlm.training.pulse import (
     FIRST_STUCK_SECONDS,
     LATE_SECONDS,
@@ -19,8 +17,6 @@ from lightlm.training.pulse import (
     Watch,
 )
 from lightlm.training.supervisor import Worker, WorkerHung
-
-from .test_supervisor import find_worker
 
 
 class Job:
@@ -104,28 +100,7 @@ def test_a_worker_in_a_call_that_never_returns_is_killed_and_its_stack_is_in_the
     os.mkfifo(tmp_path / "shards" / "manifest.json")  # whoever opens it waits for its other end, as on a dead disk
     request = make_request(shards_folder=tmp_path / "shards")
     with Worker(request.run_folder) as worker:
-        with pytest.raises(WorkerHung, match=r"stood still for .* s and was killed; where it stood is in .*worker\.log"):
+        with pytest.raises(WorkerHung, match=r"stood still for .* s and was killed; .* in .*worker\.log"):
             list(worker.stream("train", **request.model_dump(mode="json")))
         assert "in open_shards" in worker.log.read_text()
         assert worker.call("describe_devices")["devices"]
-
-
-def test_a_worker_that_is_stopped_is_restarted_from_its_checkpoint_with_the_same_micro_batch(
-    make_request: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pulse, "SILENT_SECONDS", 5.0)
-    request = make_request(max_steps=300)
-    restarts, result = [], None
-    with Worker(request.run_folder) as worker:
-        for record in worker.train(request.model_dump(mode="json")):
-            if record.get("event") == "Checkpointed" and not restarts and record["step"] < 200:
-                find_worker().suspend()
-            restarts += [record] if record.get("event") == "WorkerRestarted" else []
-            result = record.get("result")
-        assert "in _beat" in worker.log.read_text()
-    (restart,) = restarts
-    assert "gave no sign of life" in restart["reason"]
-    assert restart["restart"] == 1
-    trained = TrainResult.model_validate(result)
-    assert (trained.step, trained.micro_batch_size) == (300, request.trainer.micro_batch_size)
-    assert list_checkpoints(request.run_folder / "checkpoints")
