@@ -34,11 +34,11 @@ KILLS = {"before": 1, "start": 2, "middle": 4, "end": 3}
 SPANS = {"start": (0.05, 0.35), "middle": (0.35, 0.75), "end": (0.75, 1.0)}
 """Of an undisturbed run's seconds."""
 
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 400.0
 """Only bounds a failure: a process that waits for Prefect's events hung for 170 s."""
 
 GONE_SECONDS = 10.0
-STEPS = 1500
+STEPS = 300
 MARK = "LIGHTLM_TRIAL"
 
 

@@ -18,7 +18,7 @@ from .test_run_kills import text as text  # the fixture
 
 TRIALS = 4
 SIZE_BYTES = 224 << 20
-STEPS = 1500
+STEPS = 300
 
 PROGRAM = """
 import json, os, subprocess, sys, time
