@@ -22,6 +22,7 @@ from flows.commands.sync import sync
 from flows.commands.training import calibration, check, plan, train
 from flows.commands.versions import evaluate, generate, models, ui
 from flows.commands.watch import watch
+from flows.stopping import end_process
 from lightlm.errors import Interrupted, LightLMError
 
 app = typer.Typer(
@@ -81,7 +82,7 @@ def main() -> None:
     else:
         if code == Interrupted.exit_code:  # Typer makes this of Ctrl-C
             fail("stopped", code)
-        sys.exit(code)
+        end_process(int(code or 0))
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
@@ -90,7 +91,7 @@ def fail(message: str, exit_code: int) -> NoReturn:
     from lightlm.tracking.recorder import redact
 
     sys.stderr.write(f"lightlm: {escape_for_terminal(redact(' '.join(message.splitlines())))}\n")
-    sys.exit(exit_code)
+    end_process(exit_code)
 
 
 if __name__ == "__main__":

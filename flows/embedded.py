@@ -50,6 +50,9 @@ START_SECONDS = 180
 STOP_SECONDS = 5
 """A server that has not stopped by then is killed; its database survives that (SQLite, WAL)."""
 
+REQUEST_SECONDS = 10.0
+"""Of Prefect's 60, what a server that took a request and does not answer gets; each flow makes a handful."""
+
 CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from flows.embedded import serve; serve()"
 
 
@@ -84,6 +87,8 @@ def apply_settings(home: Path) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # Only Prefect's own command line needs our plugin (flows/plugin.py).
         "PREFECT_PLUGINS_ENABLED": "false",
+        # An API that goes away is said once, by us, and not with each event and line of a log that it does not take.
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     }
     if not names_server():
         # Prefect makes this folder itself, but not the ones above it.
@@ -237,13 +242,22 @@ def find_trouble(timeout_seconds: float = 3.0) -> str | None:
 def without_retries() -> Iterator[None]:
     """Ask Prefect's API once and no more inside: an API that dies must not hold a run's end up.
 
-    With the client's own five retries a flow whose server was killed hung for 146 s and then lost its result. A state
-    that is not told is told at the next start (flows/reconciling.py).
+    With the client's own five retries a flow whose server was killed hung for 146 s and then lost its result; with its
+    events' ten, of 7 s together, each of the 25 events of a run held the process up after its end. A state that is not
+    told is told at the next start (flows/reconciling.py). An API that is back is used again.
     """
+    from prefect.events.clients import PrefectEventsClient
+    from prefect.events.worker import EventsWorker, emit_events_to_cloud
     from prefect.settings import temporary_settings
 
-    with temporary_settings({"client.max_retries": 0}):  # pyright: ignore[reportArgumentType]
-        yield
+    asking_once = {"client.max_retries": 0, "api.request_timeout": REQUEST_SECONDS}
+    with temporary_settings(asking_once):  # pyright: ignore[reportArgumentType]
+        if not emit_events_to_cloud():
+            EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=0)
+        try:
+            yield
+        finally:
+            EventsWorker.set_client_override(None)
 
 
 @contextlib.contextmanager

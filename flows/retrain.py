@@ -92,7 +92,7 @@ def retrain_flow(
         LOGGER.info(reason)
         page.markdown("champion-decision", Page("Nothing to do", [reason]).to_markdown(), "Why nothing was trained")
         page.close()
-        return RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=reason)
+        return keep_outcome(RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=reason))
     with open_session(params, name_retraining(params), run_tags("lightlm retrain")) as session, open_page(session):
         if LAUNCH.get() is None:  # else the clock runs since the process began
             session.ledger.exclude(started_at - session.ledger.started_at)
@@ -111,14 +111,23 @@ def retrain_flow(
         score = evaluate_model(session, plan, trained, shards)
         version = register_model(session, plan, trained, score, subset, system, champion)
         run = summarize(session, plan, machine, trained, score, subset, version)
-        return RetrainSummary(
-            is_retrained=True,
-            news=news.model_dump(mode="json"),
-            reason=run.promotion,
-            start=session.facts["start"].model_dump(mode="json"),
-            comparison=None if session.facts["comparison"] is None else session.facts["comparison"].model_dump(),
-            run=run,
+        return keep_outcome(
+            RetrainSummary(
+                is_retrained=True,
+                news=news.model_dump(mode="json"),
+                reason=run.promotion,
+                start=session.facts["start"].model_dump(mode="json"),
+                comparison=None if session.facts["comparison"] is None else session.facts["comparison"].model_dump(),
+                run=run,
+            )
         )
+
+
+def keep_outcome(summary: RetrainSummary) -> RetrainSummary:
+    """Return what the flow reached, kept with the command, too: no orchestrator can lose it there."""
+    if (launch := LAUNCH.get()) is not None:
+        launch.retraining = summary
+    return summary
 
 
 @task(name="Look for a changed data set", **STORY)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from rich.console import RenderableType
 
 from flows.runs import CONTINUED, Run, claim_run
-from flows.summary import RunSummary
+from flows.summary import RetrainSummary, RunSummary
 from lightlm.budget.ledger import Ledger
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
@@ -55,6 +55,8 @@ class Launch:
     progress: Progress | None = None
     summary: RunSummary | None = None
     """What the flow reached, as soon as it is known: kept here whatever becomes of Prefect's API."""
+    retraining: RetrainSummary | None = None
+    """The same of a retrain-flow."""
 
 
 def confirm_stop() -> bool:

@@ -3,13 +3,18 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 from lightlm.errors import Interrupted, Terminated
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+EXIT_SECONDS = 5.0
+"""What libraries get at the end of the process to send what they hold; a fraction is usual."""
 
 
 @contextmanager
@@ -64,3 +69,14 @@ def _signal_of(error: BaseException) -> int | None:
     if isinstance(error, KeyboardInterrupt):
         return signal.SIGINT
     return signal.SIGTERM if type(error).__name__ == "TerminationSignal" else None
+
+
+def end_process(exit_code: int) -> NoReturn:
+    """End the process, within EXIT_SECONDS: a library that waits for a server that hangs does not hold it longer."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    last_resort = threading.Timer(EXIT_SECONDS, os._exit, (exit_code,))
+    last_resort.daemon = True
+    last_resort.start()
+    sys.exit(exit_code)

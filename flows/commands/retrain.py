@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from flows.commands.training import find_process_start, run_flows
+from flows.commands.training import find_process_start, keep_result, run_flows
 from flows.options import (
     AsJson,
     Assignments,
@@ -63,10 +63,15 @@ def retrain(
     api = embedded.start_api()
     from flows.retrain import retrain_flow  # while the API starts
 
+    launch = Launch(started_at, is_quiet=quiet, is_fresh=fresh)
     with end_in_order(), run_flows(api):
-        LAUNCH.set(Launch(started_at, is_quiet=quiet, is_fresh=fresh))
-        summary = retrain_flow(
-            hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides, force=force, start=start
+        LAUNCH.set(launch)
+        summary = keep_result(
+            lambda: retrain_flow(
+                hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides, force=force, start=start
+            ),
+            launch,
+            lambda: launch.retraining,
         )
     if summary.run is not None:
         summary = summary.model_copy(update={"run": summary.run.closed(time.monotonic() - started_at)})

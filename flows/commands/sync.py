@@ -1,8 +1,9 @@
 """The command that tells what could not be told: sync."""
 
+import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from flows.options import AsJson, Quiet, print_json
@@ -21,13 +22,17 @@ def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
     home = find_home()
 
+    stderr = sys.stderr
+
     def say(message: str) -> None:
         if not quiet:
-            sys.stderr.write(escape_for_terminal(message) + "\n")
+            stderr.write(escape_for_terminal(message) + "\n")
 
     embedded.apply_settings(home)
     with open_api() as why_not:
-        synced = sync_runs(home, say)
+        # MLflow tells what it does on both streams, and warns of what is meant so; its errors come as such.
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            synced = sync_runs(home, say)
         ended, prefect_error = [], why_not
         if why_not is None:
             ended, prefect_error = reconcile_states(home)

@@ -1,13 +1,15 @@
 """The commands that make a model: check, plan, train."""
 
+import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from flows.session import Launch
     from flows.summary import RunSummary
     from lightlm.params import Params
+
+Result = TypeVar("Result")
 
 
 def check(as_json: AsJson = False, assignments: Assignments = None) -> None:
@@ -119,7 +123,9 @@ def run_training(
         launch = replace(launch, run=run, worker=worker)
         LAUNCH.set(launch)
         summary = keep_result(
-            lambda: train_flow(hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides), launch
+            lambda: train_flow(hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides),
+            launch,
+            lambda: launch.summary,
         )
         elapsed = run.ledger.elapsed_seconds
         summary = summary.closed(elapsed)
@@ -209,6 +215,7 @@ def run_flows(api: Any) -> Iterator[None]:
     from lightlm.errors import LightLMError
     from lightlm.store.home import find_home
 
+    logging.raiseExceptions = False  # Prefect's handler would say so at each line that its API does not take.
     with ExitStack() as stack:
         try:
             if api is not None:
@@ -235,7 +242,9 @@ def say_aside(message: str) -> None:
     sys.stderr.write(f"lightlm: {escape_for_terminal(redact(message))}\n")
 
 
-def keep_result(run_flow: "Callable[[], RunSummary]", launch: "Launch") -> "RunSummary":
+def keep_result(
+    run_flow: "Callable[[], Result]", launch: "Launch", find_result: "Callable[[], Result | None]"
+) -> "Result":
     """Return what a flow reached, even where Prefect could not be told that it did.
 
     A flow that Prefect could not even begin runs without it.
@@ -249,9 +258,9 @@ def keep_result(run_flow: "Callable[[], RunSummary]", launch: "Launch") -> "RunS
         raise
     except Exception as error:  # httpx and Prefect raise their own
         why = f"{type(error).__name__}: {error}".splitlines()[0]
-        if launch.summary is not None:
+        if (result := find_result()) is not None:
             say_aside(f"Prefect's API went away ({why}); the run is complete, and Prefect is told at the next start")
-            return launch.summary
+            return result
         if launch.progress is not None or not is_of_prefect(error):
             raise
         say_aside(f"Prefect did not begin the flow; it runs without Prefect's record of it ({why})")
@@ -260,5 +269,7 @@ def keep_result(run_flow: "Callable[[], RunSummary]", launch: "Launch") -> "RunS
 
 
 def is_of_prefect(error: BaseException) -> bool:
-    """Return whether an error is Prefect's, or of its way to the API."""
-    return type(error).__module__.partition(".")[0] in ("prefect", "httpx", "httpcore")
+    """Return whether an error is Prefect's, or of its way to the API: some are a plain RuntimeError of its code."""
+    raised_in = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
+    names = {name.partition(".")[0] for name in (type(error).__module__, *raised_in)}
+    return not names.isdisjoint(("prefect", "httpx", "httpcore"))

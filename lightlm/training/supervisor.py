@@ -1,7 +1,8 @@
 """The parent's side of the worker: starts it, gives it jobs, restarts it when it dies. No torch here.
 
-Owns the mapping of how the worker ended to what is done: a memory kill shrinks the micro-batch, a crash resumes
-from the newest checkpoint, five deaths without progress end the run. An error is no death: it is told, not tried again.
+Owns the mapping of how the worker ended to what is done: a memory kill shrinks the micro-batch, a crash or a hang
+resumes from the newest checkpoint, five deaths without progress end the run. An error is no death: it is told, not
+tried again.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from typing import Any, TextIO
 import lightlm.errors
 from lightlm.errors import LightLMError, WorkerBug, WorkerError
 from lightlm.training.events import WorkerRestarted, to_json
+from lightlm.training.pulse import BEAT_SECONDS, Watch, dump_stacks
 
 MAX_RESTARTS = 5
 """Deaths of the worker without a new step in between, after which the run ends."""
@@ -42,6 +44,19 @@ class WorkerDied(WorkerError):
     def is_memory_kill(self) -> bool:
         """Whether the operating system probably killed it for its memory."""
         return self.exit_code_of_worker in (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+
+class WorkerHung(WorkerDied):
+    """The worker lived and got nowhere, and was killed for it."""
+
+    def __init__(self, why: str, log: Path) -> None:
+        self.exit_code_of_worker = -signal.SIGKILL
+        WorkerError.__init__(self, f"the training process {why} and was killed; where it stood is in {log}")
+
+    @property
+    def is_memory_kill(self) -> bool:
+        """It was our own kill."""
+        return False
 
 
 def describe_exit(exit_code: int) -> str:
@@ -99,7 +114,7 @@ class Worker:
         raise AssertionError("a stream ends with its result or an error")
 
     def stream(self, job: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """Yield the events of a job and, last, {"result": ...}; errors as `call`."""
+        """Yield the events of a job and, last, {"result": ...}; errors as `call`. A worker that hangs is killed."""
         if self._process is None:
             self.start()
         process = self._process
@@ -110,14 +125,22 @@ class Worker:
         except BrokenPipeError:
             self._process = None
             raise WorkerDied(process.wait(), self.log) from None
+        watch = Watch(arguments)
         while True:
-            record = self._answers.get()
+            if (trouble := watch.find_trouble()) is not None:
+                raise self._give_up(process, trouble)
+            try:
+                record = self._answers.get(timeout=BEAT_SECONDS)
+            except queue.Empty:
+                watch.wait(BEAT_SECONDS)
+                continue
             if record is None:
                 self._process = None
                 raise WorkerDied(process.wait(), self.log)
+            watch.take(record)
             if "error" in record:
                 raise self._revive(record["error"])
-            if "ready" in record:
+            if "ready" in record or "beat" in record:
                 continue
             yield record
             if "result" in record:
@@ -167,7 +190,18 @@ class Worker:
             time.sleep(0.01)
         if process.poll() is None:
             kill_group(process)
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+
+    def _give_up(self, process: "subprocess.Popen[str]", why: str) -> WorkerHung:
+        """Kill a worker that hangs, once its stacks are in the log; return the error to raise."""
+        self._process = None
+        dump_stacks(process.pid)
+        kill_group(process)
+        # One that the kernel itself holds, on a dead disk, ends later or never; its successor waits for its lock.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        return WorkerHung(why, self.log)
 
     def _revive(self, error: Mapping[str, str]) -> LightLMError:
         kind = getattr(lightlm.errors, error["kind"], WorkerError)

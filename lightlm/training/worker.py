@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lightlm.errors import LightLMError
+from lightlm.training.pulse import Pulse
 
 LOCK = ".worker.lock"
 """In the run's folder; held while it is trained."""
@@ -27,17 +28,32 @@ ORPHAN_SECONDS = 8.0
 """What training gets, after its parent's death, to save; then the process ends as it stands."""
 
 Emit = Callable[[dict[str, Any]], None]
-Job = Callable[[dict[str, Any], Emit, threading.Event], dict[str, Any]]
 
 
-def describe_devices(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
+class Stop(threading.Event):
+    """Whether the job is asked to end. Who asks, before each step or document, has moved on: the pulse is told."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        super().__init__()
+        self._pulse = pulse
+
+    def is_set(self) -> bool:
+        """Return whether the job is asked to end."""
+        self._pulse.step()
+        return super().is_set()
+
+
+Job = Callable[[dict[str, Any], Emit, Stop], dict[str, Any]]
+
+
+def describe_devices(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
     """Return the devices that torch sees here."""
     from lightlm.training.device import describe_devices
 
     return {"devices": [device.model_dump() for device in describe_devices()]}
 
 
-def time_steps(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
+def time_steps(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
     """Return a StepTiming of one configuration."""
     from lightlm.model.config import ModelConfig
     from lightlm.training.config import TrainerConfig
@@ -48,7 +64,7 @@ def time_steps(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> 
     return time_steps(model, trainer, arguments["max_seconds"]).model_dump()
 
 
-def measure_matrix_rates(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
+def measure_matrix_rates(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
     """Return the rate of matrix products in each of `dtypes`, in floating-point operations a second."""
     from lightlm.training.config import TrainerConfig
     from lightlm.training.timing import measure_matrix_rate
@@ -79,7 +95,7 @@ def make_ready(arguments: dict[str, Any]) -> None:
         time_steps(tiny, trainer, max_seconds=0.0)
 
 
-def train(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
+def train(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
     """Run one training run; events as they happen; the TrainResult."""
     from lightlm.store.lock import hold_lock
     from lightlm.training.distributed import fit_to_ranks, open_ranks
@@ -96,7 +112,7 @@ def train(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[
         return run.run(lambda event: emit(to_json(event))).model_dump(mode="json")
 
 
-def evaluate(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
+def evaluate(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
     """Return the Score of a Hugging Face folder on the held-out text of shards, until `deadline`; and by document."""
     from lightlm.data.shards import open_shards
     from lightlm.evaluation import score_documents, summarize_documents
@@ -121,7 +137,7 @@ def evaluate(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> di
     return {"score": summarize_documents(shards, nats).model_dump(), "documents": documents}
 
 
-def score_version(arguments: dict[str, Any], emit: Emit, stop: threading.Event) -> dict[str, Any]:
+def score_version(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
     """Return nats and bytes by held-out document of a subset, of a model with its own tokenizer; and its shape.
 
     Within `max_seconds`, or as many of the first documents as that allows.
@@ -167,12 +183,6 @@ AFTERWARDS: dict[str, Callable[[dict[str, Any]], None]] = {measure_matrix_rates.
 
 def serve(answers: TextIO) -> None:
     """Run jobs from standard input until it ends."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    jobs: queue.Queue[dict[str, Any] | None] = queue.Queue()
-    running: list[str] = []
-    threading.Thread(target=_read_jobs, args=(jobs, stop, running), daemon=True).start()
     lock = threading.Lock()
 
     def emit(record: dict[str, Any]) -> None:
@@ -180,11 +190,20 @@ def serve(answers: TextIO) -> None:
             answers.write(json.dumps(record) + "\n")
             answers.flush()
 
+    pulse = Pulse(emit)
+    stop = Stop(pulse)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    jobs: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    running: list[str] = []
+    threading.Thread(target=_read_jobs, args=(jobs, stop, running), daemon=True).start()
+    pulse.start()
     import torch  # the long import, while the parent goes on
 
     emit({"ready": torch.__version__})
     while (job := jobs.get()) is not None:
         running.append(job["job"])
+        pulse.begin()
         try:
             emit({"result": JOBS[job["job"]](job["arguments"], emit, stop)})
             if job["job"] in AFTERWARDS:
@@ -197,6 +216,7 @@ def serve(answers: TextIO) -> None:
                 raise
             emit({"error": describe_error(error)})
         finally:
+            pulse.end()
             running.clear()
 
 
@@ -223,7 +243,7 @@ def _is_device_lost(error: Exception) -> bool:
     return "CUDA error" in str(error) and "out of memory" not in str(error)
 
 
-def _read_jobs(jobs: "queue.Queue[dict[str, Any] | None]", stop: threading.Event, running: list[str]) -> None:
+def _read_jobs(jobs: "queue.Queue[dict[str, Any] | None]", stop: Stop, running: list[str]) -> None:
     for line in sys.stdin:
         jobs.put(json.loads(line))
     stop.set()  # the parent is gone or done: training ends at its next step

@@ -77,6 +77,17 @@ def test_a_second_signal_at_a_panel_leaves_the_terminal_as_it_was() -> None:
     terminal.expect(pexpect.EOF)
 
 
+HELD = """
+import atexit, threading, time
+from flows import stopping
+stopping.EXIT_SECONDS = 0.2
+atexit.register(lambda: time.sleep(600))
+threading._register_atexit(lambda: time.sleep(600))
+print("done")
+stopping.end_process(75)
+"""
+
+
 @pytest.mark.parametrize(
     ("number", "kind", "code"), [(signal.SIGINT, Interrupted, 130), (signal.SIGTERM, Terminated, 143)]
 )
@@ -130,3 +141,8 @@ def test_another_ctrl_c_while_it_asks_is_a_yes() -> None:
 def test_another_signal_asks_nobody() -> None:
     with pytest.raises(Terminated), end_in_order(lambda: False):
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_library_that_waits_for_a_server_does_not_hold_the_process_up() -> None:
+    ended = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=False, timeout=120)
+    assert (ended.returncode, ended.stdout) == (75, "done\n")

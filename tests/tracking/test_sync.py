@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.commands.sync import sync as tell_all
 from lightlm.errors import TrackingError
 from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import open_client, resolve
@@ -71,3 +72,15 @@ def test_a_server_that_is_away_is_said_and_everything_stays_pending(
         sync(home)
     assert os.environ["MLFLOW_TRACKING_URI"].endswith(":9")
     assert list(list_pending(home)) == [folder]
+
+
+def test_the_command_says_what_it_told_and_none_of_what_mlflow_prints(
+    home: Path, recorded: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recorded("run-1", steps=2)
+    monkeypatch.setattr(os, "environ", dict(os.environ) | {"PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    tell_all()
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["run-1", "run-1", "Prefect was not asked"]
+    assert "told; 9 records; models:/lightlm/1" in err

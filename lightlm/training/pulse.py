@@ -1,0 +1,152 @@
+"""Signs of life: a worker that is alive and gets nowhere is told from one that is slow. No torch: both sides use it.
+
+The worker says once a second how long its main thread has stood at one and the same instruction; the supervisor judges.
+Stopped by a signal or swapped out, a worker says nothing; in a collective whose other side is gone, or in a driver that
+hangs, it says an ever longer time. Compilations, validations and saving move on from instruction to instruction.
+"""
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+BEAT_SECONDS = 1.0
+
+SILENT_SECONDS = 20.0
+"""Without a beat; a library that is loaded from a slow disk, or copies gigabytes, lets no other thread run."""
+
+STARTING_SECONDS = 300.0
+"""Without a first beat: torch is imported from a cold disk."""
+
+STUCK_SECONDS = 120.0
+"""At one instruction. The longest here are a compiler that is waited for and a large model's step back."""
+
+FIRST_STUCK_SECONDS = 600.0
+"""The same before a job's first event, where a whole model may be compiled."""
+
+STUCK_FACTOR = 10.0
+"""Times the longest stand of this job that ended: what is allowed grows with the time of a step."""
+
+LATE_SECONDS = 120.0
+"""What a job gets after its deadline, to save, to validate and to export."""
+
+LATE_FACTOR = 20.0
+"""Times the longest stand, that it gets where that is more: a slow disk makes both long."""
+
+
+class Pulse:
+    """The worker's side: beats from a thread of its own while a job runs."""
+
+    def __init__(self, emit: Callable[[dict[str, Any]], None], every_seconds: float = BEAT_SECONDS) -> None:
+        self._emit = emit
+        self._every_seconds = every_seconds
+        self._is_running = threading.Event()
+        self._steps = 0
+        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat; from here on the signal that `dump_stacks` sends writes all stacks to standard error."""
+        if hasattr(faulthandler, "register"):
+            faulthandler.register(DUMP_SIGNAL, all_threads=True)
+        self._thread.start()
+
+    def step(self) -> None:
+        """Note that the main thread has moved on, as it does before each step."""
+        self._steps += 1
+
+    def begin(self) -> None:
+        """A job begins."""
+        self.step()
+        self._is_running.set()
+
+    def end(self) -> None:
+        """The job is over; what the main thread waits for now is the next one."""
+        self._is_running.clear()
+
+    def _beat(self) -> None:
+        last, stood, looked_at = None, 0.0, time.monotonic()
+        while True:
+            self._is_running.wait()
+            now, place = time.monotonic(), (self._steps, find_place())
+            # A process that was stopped, with its whole machine perhaps, has not stood still all that time.
+            stood = stood + min(now - looked_at, 2 * self._every_seconds) if place == last else 0.0
+            last, looked_at = place, now
+            try:
+                self._emit({"beat": round(stood, 1)})
+            except (OSError, ValueError):
+                return  # The parent is gone.
+            time.sleep(self._every_seconds)
+
+
+def find_place() -> tuple[tuple[int, int], ...]:
+    """Return where the main thread is: each of its frames and the instruction in it."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    place = []
+    while frame is not None:
+        place.append((id(frame), frame.f_lasti))
+        frame = frame.f_back
+    return tuple(place)
+
+
+class Watch:
+    """The supervisor's side of one job: takes its records and the waits between them, and says when it hangs."""
+
+    def __init__(self, arguments: Mapping[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        # A job that is bounded by steps may take as long as it takes.
+        is_timed = "deadline" in arguments and arguments.get("trainer", {}).get("max_steps") is None
+        self._deadline: float | None = float(arguments["deadline"]) if is_timed else None
+        self._silent, self._standing, self._longest = 0.0, 0.0, 0.0
+        self._has_beaten, self._has_event = False, False
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Take note of a record: a beat, or what the job tells."""
+        self._silent = 0.0
+        if "beat" not in record:
+            self._has_event = self._has_event or "event" in record
+            self._standing = 0.0
+            return
+        self._has_beaten = True
+        if record["beat"] < self._standing:
+            self._longest = max(self._longest, self._standing)
+        self._standing = record["beat"]
+
+    def wait(self, seconds: float) -> None:
+        """Take note that nothing came for `seconds`; a machine that slept, or a parent that did, counts for little."""
+        self._silent += min(seconds, 2 * BEAT_SECONDS)
+
+    def find_trouble(self) -> str | None:
+        """Return why the worker is given up; None while there is hope."""
+        silent = SILENT_SECONDS if self._has_beaten else STARTING_SECONDS
+        if self._silent > silent:
+            return f"gave no sign of life for {self._silent:.0f} s"
+        least = STUCK_SECONDS if self._has_event else FIRST_STUCK_SECONDS
+        if self._standing > max(least, STUCK_FACTOR * self._longest):
+            return f"stood still for {self._standing:.0f} s"
+        if self._deadline is None:
+            return None
+        late = self._clock() - max(self._deadline, self._began)
+        if late > max(LATE_SECONDS, LATE_FACTOR * self._longest):
+            return f"did not end within {late:.0f} s of its deadline"
+        return None
+
+
+def dump_stacks(pid: int, seconds: float = 1.0) -> None:
+    """Have a worker write the stacks of its threads to its log, within `seconds`; a stopped one is woken for it."""
+    if not hasattr(faulthandler, "register"):
+        return
+    try:
+        os.kill(pid, DUMP_SIGNAL)
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        return
+    time.sleep(seconds)
+
+
+DUMP_SIGNAL = getattr(signal, "SIGUSR1", signal.SIGTERM)
+"""Windows has no such signal, and `faulthandler.register` neither."""
