@@ -130,6 +130,7 @@ class Hanging(NamedTuple):
         """Yield its lines."""
         mark = self.mark
         for line in self.text.wrap(console, max(1, options.max_width - mark.cell_len)):
+            line.rstrip()
             yield mark + line
             mark = Text(" " * mark.cell_len)
 
