@@ -36,7 +36,7 @@ def compare(as_hf: Path, as_gguf: Path, text: str) -> dict[str, Any]:
     from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(as_hf, local_files_only=True, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(as_hf, local_files_only=True, dtype=torch.float32).eval()
     tokenizer = Tokenizer.from_file(str(as_hf / "tokenizer.json"))
     context = model.config.max_position_embeddings
     llama = Llama(

@@ -83,6 +83,9 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
             if len([run for run in history.read() if run.hardware_id == system.hardware_id]) >= LEAST_RUNS:
                 forecasts = forecast(lambda hours: plan_for(hours, params, text, figures, closing, compiled))
             return Planned(plan, figures, forecasts, subset.summary())
+    except KeyboardInterrupt:
+        worker.stop(0)  # what it computes now is nobody's any more
+        raise
     finally:
         worker.stop()
         remove_folder(folder)

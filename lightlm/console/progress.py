@@ -16,7 +16,7 @@ from rich.text import Text
 from lightlm.budget.plan import Plan
 from lightlm.console.numbers import TrainingNumbers as TrainingNumbers
 from lightlm.console.panel import BudgetClock, MemoryMeter, describe_plan, draw_panel
-from lightlm.console.terminal import draw_text, forget_typed, hang, is_live, open_console, without_echo
+from lightlm.console.terminal import Hanging, draw_text, forget_typed, is_live, open_console, without_echo
 from lightlm.training.events import (
     Checkpointed,
     Event,
@@ -157,7 +157,7 @@ class Progress:
         text = draw_text(message, "dim")
         try:
             if self._live:
-                self.console.print(hang(stamp, text))
+                self.console.print(Hanging(stamp, text))
             else:  # a file's reader searches by line
                 self.console.print(stamp + text, soft_wrap=True)
         except OSError:

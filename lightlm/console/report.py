@@ -8,7 +8,7 @@ from rich.text import Text
 
 from lightlm.console.quantities import say_bytes, say_count, say_seconds
 from lightlm.console.tables import draw_ledger
-from lightlm.console.terminal import choose_marks, draw_text, hang
+from lightlm.console.terminal import Hanging, choose_marks, draw_text
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def draw_report(report: RunReport, console: Console) -> RenderableType:
         indent(report.promotion),
         indent(say_time_used(report.elapsed_seconds, report.budget_seconds)),
     ]
-    lines += [hang(Text("  ! ", "yellow"), draw_text(notice, "yellow")) for notice in report.notices]
+    lines += [Hanging(Text("  ! ", "yellow"), draw_text(notice, "yellow")) for notice in report.notices]
     if report.ledger:
         lines.append(draw_ledger(report.ledger, report.budget_seconds))
     if report.sample:
@@ -62,7 +62,7 @@ def draw_report(report: RunReport, console: Console) -> RenderableType:
 
 def indent(text: str, style: str = "") -> RenderableType:
     """Return untrusted text, two columns in on each of its lines."""
-    return hang(Text("  "), draw_text(text, style))
+    return Hanging(Text("  "), draw_text(text, style))
 
 
 def compare_with_plan(report: RunReport) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 from lightlm.budget.plan import Plan
 from lightlm.console.quantities import say_bytes, say_count, say_seconds
 from lightlm.console.sparkline import draw_sparkline
-from lightlm.console.terminal import choose_marks, draw_text, hang
+from lightlm.console.terminal import Hanging, choose_marks, draw_text
 from lightlm.system import Check
 
 MAX_ALTERNATIVES = 4
@@ -99,8 +99,8 @@ def draw_plan(plan: Plan, console: Console) -> RenderableType:
         f"{say_seconds(plan.training_seconds)} of training and "
         f"{say_seconds(plan.reserve_seconds)} kept for what follows"
     )
-    reasons = [hang(Text("  - "), draw_text(reason)) for reason in plan.reasons]
-    return Group(table, hang(Text("  "), draw_text(facts)), *reasons)
+    reasons = [Hanging(Text("  - "), draw_text(reason)) for reason in plan.reasons]
+    return Group(table, Hanging(Text("  "), draw_text(facts)), *reasons)
 
 
 def draw_ledger(entries: Mapping[str, float], budget_seconds: float) -> RenderableType:

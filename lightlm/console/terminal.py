@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, TextIO
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from lightlm.console.escape import escape_for_terminal
@@ -121,13 +120,19 @@ def can_show_blocks(console: Console) -> bool:
     return console.encoding.lower().startswith("utf")
 
 
-def hang(mark: Text, text: Text) -> Table:
-    """Return a text that breaks at words and goes on below its beginning, right of a mark."""
-    grid = Table.grid()
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row(mark, text)
-    return grid
+class Hanging(NamedTuple):
+    """A text that breaks at words and goes on below its beginning, right of a mark; no line ends in blanks."""
+
+    mark: Text
+    text: Text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield its lines."""
+        mark = self.mark
+        for line in self.text.wrap(console, max(1, options.max_width - mark.cell_len)):
+            line.rstrip()
+            yield mark + line
+            mark = Text(" " * mark.cell_len)
 
 
 def draw_text(text: str, style: str = "") -> Text:

@@ -12,13 +12,14 @@ itself holds that is offensive or private. Do not use it where a wrong sentence 
 def write_card(name: str, version: str, config: ModelConfig, tags: Mapping[str, str], kind: str) -> str:
     """Return the card in the Hub's Markdown; `tags` are the registered version's, `kind` is hf, gguf or onnx."""
     data, bits = tags.get("dataset", "unknown"), tags.get("bits_per_byte", "unknown")
+    layers, heads = _say(config.num_layers, "layer"), _say(config.num_heads, "head")
     rows = {
         "trained on": f"{data} (digest `{tags.get('dataset_digest', 'unknown')}`)",
         "budget": f"{tags.get('hours', '?')} h of wall clock, all included",
         "tokens read": _count(tags.get("tokens")),
         "score": f"{bits} bits per byte on the held-out text (SHA-256 `{tags.get('text_sha256', 'unknown')[:16]}...`)",
         "parameters": _count(tags.get("num_parameters")),
-        "shape": f"{config.num_layers} layers x {config.model_dim}, {config.num_heads} heads, Qwen3 layout",
+        "shape": f"{layers} x {config.model_dim}, {heads}, Qwen3 layout",
         "vocabulary": f"{config.vocab_size:,} (byte-level BPE: any text can be written)",
         "context": f"{config.context_length:,} tokens",
         "trained at": tags.get("trained_at", "unknown"),
@@ -68,3 +69,7 @@ def _count(text: str | None) -> str:
         return f"{int(float(text or '')):,}"
     except ValueError:
         return "unknown"
+
+
+def _say(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -61,6 +61,7 @@ def draw_report_scores(path: Path, scores: Mapping[str, float]) -> None:
         names, list(scores.values()), color=["tab:orange" if n == "this model" else "tab:gray" for n in names]
     )
     axes.bar_label(bars, fmt="%.3f", padding=4)
+    axes.margins(x=0.12)
     axes.invert_yaxis()
     axes.set_xlabel("bits a held-out byte costs")
     figure.savefig(path)

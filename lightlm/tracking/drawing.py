@@ -67,7 +67,7 @@ def draw_bars(values: Mapping[str, float], say: Callable[[float], str], highligh
     parts = [_open(height)]
     for index, (name, value) in enumerate(values.items()):
         y = BAR_GAP + index * (BAR_HEIGHT + BAR_GAP)
-        width = (WIDTH - LABEL_WIDTH - 110) * value / most
+        width = (WIDTH - LABEL_WIDTH - 130) * value / most
         kind = "bar chosen" if name == highlighted else "bar"
         parts.append(f'<text x="{LABEL_WIDTH - 8}" y="{y + 15}" text-anchor="end">{html.escape(name)}</text>')
         parts.append(f'<rect x="{LABEL_WIDTH}" y="{y}" width="{width:.1f}" height="{BAR_HEIGHT}" class="{kind}"/>')

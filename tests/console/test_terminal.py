@@ -4,7 +4,9 @@ import io
 import os
 import pty
 
-from lightlm.console.terminal import PIPE_WIDTH, choose_marks, is_live, open_console
+from rich.text import Text
+
+from lightlm.console.terminal import PIPE_WIDTH, Hanging, choose_marks, draw_text, is_live, open_console
 
 
 def test_a_pipe_is_wide_and_not_drawn_over_even_when_colour_is_forced(monkeypatch) -> None:
@@ -35,3 +37,11 @@ def test_brackets_are_data_and_not_markup() -> None:
     stream = io.StringIO()
     open_console(stream).print("[red]x[/red] :smile:")
     assert stream.getvalue() == "[red]x[/red] :smile:\n"
+
+
+def test_a_hanging_text_goes_on_below_its_beginning_and_ends_in_no_blanks() -> None:
+    stream = io.StringIO()
+    console = open_console(stream)
+    console.width = 16
+    console.print(Hanging(Text("  - "), draw_text("one two three four \x1b[2J")))
+    assert stream.getvalue() == "  - one two\n    three four\n    \\x1b[2J\n"

@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def newcomer(make_command_line: Callable[[], CommandLine]) -> CommandLine:
     return make_command_line()
 
 
-def test_the_documented_sequence_runs_through_at_a_terminal(
+def test_the_documented_sequence_runs_through_at_a_terminal_while_another_process_watches(
     make_command_line: Callable[[], CommandLine], text: Path
 ) -> None:
     pexpect = pytest.importorskip("pexpect")
@@ -72,9 +73,18 @@ def test_the_documented_sequence_runs_through_at_a_terminal(
     ):
         terminal.expect(shown)
         terminal.sendline(typed)
+    deadline = time.monotonic() + SECONDS
+    while not list(lightlm.home.glob("runs/*/record.journal")):
+        assert time.monotonic() < deadline, "no run begins"
+        time.sleep(0.1)
+    watching = lightlm.start("watch")
     terminal.expect("Training completed: lightlm version 1")
     terminal.expect(pexpect.EOF)
     assert terminal.wait() == 0
+    _, told = watching.communicate(timeout=SECONDS)
+    assert watching.returncode == 0, told
+    for words in ("Watching", "Plan: ", "Registering the model version", "finished"):
+        assert words in told, words
     saved = json.loads((lightlm.home / "last_config.json").read_text(encoding="utf-8"))
     assert saved["params"]["budget"]["hours"] == 0.001
     assert saved["params"]["model"]["num_layers"] == 1
