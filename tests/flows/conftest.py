@@ -101,6 +101,8 @@ class Trained:
     models: Ended
     copy: Path
     """The home as the run left it, for tests that count versions: other tests train in the home itself."""
+    shared: Path
+    """The run's shared store."""
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -159,10 +161,11 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(make_command_line: Callable[[], CommandLine], text: Path) -> Trained:
     """Return a home in which `lightlm train` has registered a model within 18 seconds."""
     lightlm = make_command_line()
-    options = settings(training__compile='"off"', tokenizer__vocab_size=512)
+    shared = lightlm.folder.parent / "shared"
+    options = settings(training__compile='"off"', tokenizer__vocab_size=512, store__shared=shared.as_uri())
     run = lightlm("train", "--hours", 0.005, "--dataset", text, *options, "--json")
     assert run.code == 0, run.err
     models = lightlm("models", "--json")
     copy = lightlm.folder.parent / "copy"
     shutil.copytree(lightlm.home, copy, ignore=shutil.ignore_patterns("runs", "*.lock"))
-    return Trained(lightlm, text, run, models, copy)
+    return Trained(lightlm, text, run, models, copy, shared)

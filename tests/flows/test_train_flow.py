@@ -112,6 +112,13 @@ def test_the_ledger_accounts_for_every_second(trained: Trained) -> None:
     assert min(ledger.values()) >= 0
 
 
+def test_what_a_run_tokenized_stands_in_its_shared_store_and_its_time_in_the_ledger(trained: Trained) -> None:
+    there = sorted(path.relative_to(trained.shared).parts[0] for path in trained.shared.glob("*/*/manifest.json"))
+    assert there == ["shards", "subsets", "tokenizers"]
+    assert "Uploaded shards" in trained.run.err
+    assert trained.summary["ledger"]["shared store"] > 0
+
+
 def test_a_model_that_read_the_text_beats_guessing_bytes(trained: Trained) -> None:
     assert 0 < trained.summary["bits_per_byte"] < 8
 
