@@ -26,7 +26,9 @@ STOP_SECONDS = 30.0
 CANCEL_SECONDS = 90.0
 """Prefect's worker asks every few seconds whether a run was cancelled, and then starts a process for its hooks."""
 
-HOURS = 0.015
+HOURS, LONG_HOURS = 0.015, 0.05
+"""Of runs that go on to their end, and of one that is cancelled."""
+
 OVERRIDES = {"training.compile": "off"}
 
 
@@ -148,7 +150,7 @@ def test_cancelled_in_prefect_a_run_of_a_worker_is_saved_and_nobody_is_left(
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    values = {"hours": 2 * HOURS, "dataset": str(text), "overrides": OVERRIDES}
+    values = {"hours": LONG_HOURS, "dataset": str(text), "overrides": OVERRIDES}
     params = [word for name, value in values.items() for word in ("--param", f"{name}={json.dumps(value)}")]
     others = set(list_processes(home))
     said = prefect("deployment", "run", "train-flow/train-flow", *params)
