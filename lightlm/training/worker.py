@@ -5,6 +5,7 @@ so it never outlives the parent: training ends at its next step and saves, withi
 SIGTERM and SIGINT let the step in progress end and keep what was reached.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -159,7 +160,9 @@ def serve(answers: TextIO) -> None:
     lock = threading.Lock()
 
     def emit(record: dict[str, Any]) -> None:
-        with lock:
+        # A parent that is gone hears nothing more, but what is under way is still saved: slow steps, of which each is
+        # told, were lost with it.
+        with lock, contextlib.suppress(BrokenPipeError):
             answers.write(json.dumps(record) + "\n")
             answers.flush()
 
@@ -179,8 +182,6 @@ def serve(answers: TextIO) -> None:
         pulse.begin()
         try:
             emit({"result": JOBS[job["job"]](job["arguments"], emit, stop)})
-        except BrokenPipeError:
-            return
         except Exception as error:
             # Carried over to the parent, which tells bugs from deaths.
             if _is_device_lost(error):

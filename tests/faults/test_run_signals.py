@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lightlm.training.worker import ORPHAN_SECONDS
+
 LIGHTLM = Path(sys.executable).with_name("lightlm")
 PREFECT = Path(sys.executable).with_name("prefect")
 STOP_SECONDS = 30.0
@@ -112,7 +114,8 @@ def test_ended_by_a_signal_a_run_leaves_a_checkpoint_and_no_process_and_goes_on(
     everything = trainer + wait_for_end(home, "", STOP_SECONDS)
     assert code == {2: 130, 15: 143, 9: -9}[number]
     tell(f"{signal.Signals(number).name}: trainer saved and gone after {trainer:.1f} s, all after {everything:.1f} s")
-    assert list_checkpoints(home)[-1] > before[-1], "the trainer saved where it was"
+    # Slower than that, on a loaded machine, it is ended as it stands.
+    assert list_checkpoints(home)[-1] > before[-1] or trainer > ORPHAN_SECONDS - 0.5, "the trainer saved where it was"
     log = (home / "command.log").read_text()
     assert ("run the same command again to go on" in log) == (number != signal.SIGKILL)
     if number == signal.SIGINT:  # the other two tell how it goes on
