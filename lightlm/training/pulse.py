@@ -75,10 +75,7 @@ class Pulse:
             # A process that was stopped, with its whole machine perhaps, has not stood still all that time.
             stood = stood + min(now - looked_at, 2 * self._every_seconds) if place == last else 0.0
             last, looked_at = place, now
-            try:
-                self._emit({"beat": round(stood, 1)})
-            except (OSError, ValueError):
-                return  # The parent is gone.
+            self._emit({"beat": round(stood, 1)})
             time.sleep(self._every_seconds)
 
 

@@ -186,7 +186,9 @@ def serve(answers: TextIO) -> None:
     lock = threading.Lock()
 
     def emit(record: dict[str, Any]) -> None:
-        with lock:
+        # A parent that is gone hears nothing more, but what is under way is still saved: slow steps, of which each is
+        # told, were lost with it.
+        with lock, contextlib.suppress(BrokenPipeError):
             answers.write(json.dumps(record) + "\n")
             answers.flush()
 
@@ -208,8 +210,6 @@ def serve(answers: TextIO) -> None:
             emit({"result": JOBS[job["job"]](job["arguments"], emit, stop)})
             if job["job"] in AFTERWARDS:
                 AFTERWARDS[job["job"]](job["arguments"])
-        except BrokenPipeError:
-            return
         except Exception as error:
             # Carried over to the parent, which tells bugs from deaths.
             if _is_device_lost(error):

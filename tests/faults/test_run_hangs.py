@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -12,14 +13,13 @@ from .test_run_signals import text as text  # the fixture
 
 
 def find_worker(home: Path) -> psutil.Process:
-    """Return the one worker of a home."""
-    (found,) = [
-        process
-        for process in psutil.process_iter()
-        if "lightlm.training.worker" in " ".join(process.cmdline())
-        and process.environ().get("LIGHTLM_HOME") == str(home)
-    ]
-    return found
+    """Return the worker of a home."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # others come and go meanwhile
+            is_worker = "lightlm.training.worker" in process.cmdline()
+            if is_worker and process.environ().get("LIGHTLM_HOME") == str(home):
+                return process
+    raise AssertionError("no worker")
 
 
 @pytest.mark.timeout(600)

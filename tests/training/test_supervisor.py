@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -137,6 +138,22 @@ def test_when_the_parent_is_killed_the_worker_ends_by_itself(tmp_path):
         parent.kill()
         parent.communicate()
     assert wait_until_gone(worker)
+
+
+def test_a_worker_that_nobody_listens_to_any_more_saves_what_it_reached(make_request):
+    request = make_request(max_steps=10**6, num_checkpoints=1)
+    command = [sys.executable, "-m", "lightlm.training.worker"]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(json.dumps({"job": "train", "arguments": request.model_dump(mode="json")}) + "\n")
+    worker.stdin.flush()
+    assert any('"StepDone"' in line for line in worker.stdout)
+    worker.stdout.close()
+    time.sleep(1.0)  # it tells of several steps meanwhile, as one does whose steps are slow
+    worker.stdin.close()
+    worker.wait(60)
+    assert list_checkpoints(request.run_folder / "checkpoints")
 
 
 def test_a_worker_that_died_between_two_jobs_is_started_anew(tmp_path):
