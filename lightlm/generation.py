@@ -5,8 +5,9 @@ full, its older half is forgotten, so a continuation may be longer than the cont
 """
 
 import codecs
+import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -18,7 +19,15 @@ from lightlm.data.tokenizer import Tokenizer, load_tokenizer
 from lightlm.errors import PromptError
 from lightlm.model.attention import KVCache
 from lightlm.model.hugging_face import load_model
-from lightlm.model.packed import CACHE_DTYPE, PackedStepper, can_step
+from lightlm.model.packed import (
+    CACHE_DTYPE,
+    ONE_THREAD_PARAMETERS,
+    PackedStepper,
+    can_halve,
+    can_step,
+    halve_model,
+    store_in_compute_dtype,
+)
 from lightlm.model.transformer import Transformer
 from lightlm.params import GenerationParams, describe_validation
 
@@ -46,6 +55,11 @@ class Generation(NamedTuple):
     seconds: float
 
 
+def is_greedy(sampling: SamplingConfig) -> bool:
+    """Return whether the likeliest token is always chosen."""
+    return sampling.temperature < MIN_TEMPERATURE
+
+
 def check_sampling(values: Mapping[str, Any]) -> SamplingConfig:
     """Return the sampling config of `values`.
 
@@ -58,10 +72,8 @@ def check_sampling(values: Mapping[str, Any]) -> SamplingConfig:
         raise PromptError(describe_validation(error)) from None
 
 
-ONE_THREAD_PARAMETERS = 20_000_000
-
-LEAST_PACKED_TOKENS = 8
-"""Packing the weights takes as long as about three tokens."""
+LEAST_PACKED_TOKENS, LEAST_HALF_TOKENS = 8, 64
+"""Packing the weights takes as long as about three tokens, packing them in fp16 as some fifty."""
 
 
 def load_generator(folder: Path, device: str = "cpu") -> "Generator":
@@ -82,7 +94,8 @@ class Generator:
     def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
         self.model = store_in_compute_dtype(model)
         self.tokenizer = tokenizer
-        self._steppers: dict[int, PackedStepper] = {}
+        self._steppers: dict[tuple[int, bool], PackedStepper] = {}
+        self._halved: Transformer | None = None
 
     def stream(self, prompt: str, sampling: SamplingConfig) -> Iterator[str]:
         """Return the continuation piece by piece, each of whole characters, as it is written.
@@ -147,22 +160,33 @@ class Generator:
         was_training = self.model.training
         self.model.eval()
         try:
-            decoder = Decoder(self.model, prompts, sampling, self.tokenizer, self._find_stepper(len(prompts), sampling))
+            model = self._find_model(sampling)
+            is_packed = sampling.max_new_tokens >= LEAST_PACKED_TOKENS and can_step(model)
+            open_stepper = functools.partial(self._find_stepper, model, len(prompts)) if is_packed else None
+            decoder = Decoder(model, prompts, sampling, self.tokenizer, open_stepper)
             for _ in range(sampling.max_new_tokens):
                 yield decoder.choose_next()
         finally:
             self.model.train(was_training)
 
-    def _find_stepper(self, batch_size: int, sampling: SamplingConfig) -> PackedStepper | None:
-        """Return packed weights for texts of this batch size; None where packing costs more than it gives.
+    def _find_model(self, sampling: SamplingConfig) -> Transformer:
+        """Return the model, or a copy with weights rounded to fp16, which packed steps of small models read faster.
 
-        The newest only: each holds the weights once more.
+        Greedy text in fp32 stays so, as transformers would write it. For all batch sizes: they must not change a text.
         """
-        if sampling.max_new_tokens < LEAST_PACKED_TOKENS or not can_step(self.model):
-            return None
-        if batch_size not in self._steppers:
-            self._steppers = {batch_size: PackedStepper(self.model, batch_size)}
-        return self._steppers[batch_size]
+        is_exact = is_greedy(sampling) and self.model.compute_dtype == torch.float32
+        if is_exact or sampling.max_new_tokens < LEAST_HALF_TOKENS or not can_step(self.model):
+            return self.model
+        if self._halved is None:
+            self._halved = halve_model(self.model) if can_halve(self.model) else self.model
+        return self._halved
+
+    def _find_stepper(self, model: Transformer, batch_size: int) -> PackedStepper:
+        """Return packed weights; the newest only is kept: each holds the weights once more."""
+        in_half = model is not self.model
+        if (key := (0 if in_half else batch_size, in_half)) not in self._steppers:
+            self._steppers = {key: PackedStepper(model, batch_size, in_half=in_half)}
+        return self._steppers[key]
 
 
 class Decoder:
@@ -174,10 +198,11 @@ class Decoder:
         prompts: Sequence[Sequence[int]],
         sampling: SamplingConfig,
         tokenizer: Tokenizer,
-        stepper: PackedStepper | None = None,
+        open_stepper: Callable[[], PackedStepper] | None = None,
     ) -> None:
         self.model = model
-        self.stepper = stepper
+        self._stepper: PackedStepper | None = None
+        self._open_stepper = open_stepper  # only after the first token, which does not wait for it
         self.sampling = sampling
         self.context_length = model.config.context_length
         self.device = model.embedding.device
@@ -188,7 +213,7 @@ class Decoder:
             model.config,
             len(prompts),
             min(self.context_length, max(map(len, prompts)) + sampling.max_new_tokens),
-            dtype=model.compute_dtype if stepper is None else CACHE_DTYPE,
+            dtype=model.compute_dtype if open_stepper is None else CACHE_DTYPE,
             device=self.device,
         )
         self.random = torch.Generator()
@@ -218,8 +243,10 @@ class Decoder:
 
     def _read_last(self) -> Tensor:
         last = torch.tensor([window[-1] for window in self.windows], device=self.device)
-        if self.stepper is not None:
-            return self.stepper.step(last, self.cache)
+        if self._stepper is None and self._open_stepper is not None:
+            self._stepper = self._open_stepper()
+        if self._stepper is not None:
+            return self._stepper.step(last, self.cache)
         return self.model(last[:, None], cache=self.cache)[:, -1]
 
     def _read_windows(self) -> Tensor:
@@ -280,22 +307,6 @@ class TextWriter:
         return given
 
 
-def store_in_compute_dtype(model: Transformer) -> Transformer:
-    """Return the model, or a copy whose weights are kept in what it computes in.
-
-    The layers convert their weights at every call: nothing for a batch of training, three times the memory
-    traffic for one token.
-    """
-    if model.embedding.dtype == model.compute_dtype:
-        return model
-    with torch.device("meta"):
-        copy = Transformer(model.config)
-    weights = {name: weight.detach().to(model.compute_dtype) for name, weight in model.named_parameters()}
-    copy.load_state_dict(weights, assign=True)
-    copy.compute_dtype = model.compute_dtype
-    return copy.eval()
-
-
 def choose_tokens(logits: Tensor, sampling: SamplingConfig, drawn: Tensor, seen: Tensor | None = None) -> Tensor:
     """Return the next id (B,) of each row of logits (B, V), by the numbers `drawn` (B,) in [0, 1).
 
@@ -305,7 +316,7 @@ def choose_tokens(logits: Tensor, sampling: SamplingConfig, drawn: Tensor, seen:
     if seen is not None:
         penalty = sampling.repetition_penalty
         logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
-    if sampling.temperature < MIN_TEMPERATURE:
+    if is_greedy(sampling):
         return logits.argmax(-1)
     # The largest becomes 0 first, so that no temperature makes it infinite.
     logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lightlm.data.tokenizer import Tokenizer, load_tokenizer
 from lightlm.errors import PromptError
 from lightlm.generation import (
+    LEAST_HALF_TOKENS,
     MAX_ROWS,
     Generator,
     SamplingConfig,
@@ -17,10 +18,10 @@ from lightlm.generation import (
     check_sampling,
     choose_tokens,
     load_generator,
-    store_in_compute_dtype,
 )
 from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import export_model
+from lightlm.model.packed import is_half_available, store_in_compute_dtype
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
 
@@ -117,14 +118,15 @@ def test_a_repetition_penalty_acts_as_in_transformers(build, tokenizer, tmp_path
 def test_cached_tokens_are_the_uncached_ones(build, tokenizer):
     model = build()
     ids = tokenizer.encode(PROMPTS[1])
-    assert choose(model, tokenizer, ids, GREEDY) == write_greedily(model, ids, 20, tokenizer.vocab_size)
+    greedy = GREEDY.model_copy(update={"max_new_tokens": LEAST_HALF_TOKENS + 20})
+    assert choose(model, tokenizer, ids, greedy) == write_greedily(model, ids, 84, tokenizer.vocab_size)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled with a seed"])
 @pytest.mark.parametrize("context_length", [128, 16], ids=["within the context", "beyond the context"])
 def test_each_prompt_of_a_batch_gets_what_it_gets_alone(build, tokenizer, sampling, context_length):
     generator = Generator(build(context_length), tokenizer)
-    sampling = sampling.model_copy(update={"max_new_tokens": 45})
+    sampling = sampling.model_copy(update={"max_new_tokens": LEAST_HALF_TOKENS})
     together = generator.generate(PROMPTS, sampling)
     alone = [generator.generate([prompt], sampling)[0] for prompt in PROMPTS]
     assert [one.text for one in together] == [one.text for one in alone]
@@ -185,6 +187,20 @@ def test_without_a_seed_the_prompts_of_a_batch_are_drawn_apart(build, tokenizer)
     sampling = SAMPLED.model_copy(update={"seed": None, "max_new_tokens": 40, "top_k": 0, "top_p": 1.0})
     texts = [one.text for one in Generator(build(), tokenizer).generate(["The"] * 4, sampling)]
     assert len(set(texts)) == 4
+
+
+@pytest.mark.skipif(not is_half_available(), reason="this build of torch has no FBGEMM")
+def test_only_what_chance_chooses_is_computed_by_weights_in_fp16(build, tokenizer):
+    generator = Generator(build(), tokenizer)
+    longer = {"max_new_tokens": LEAST_HALF_TOKENS}
+    for sampling, in_half in ((SAMPLED, False), (GREEDY, False), (SAMPLED.model_copy(update=longer), True)):
+        generator.generate(["The", "a cat"], sampling)
+        assert [key[1] for key in generator._steppers] == [in_half]
+    packed = dict(generator._steppers)
+    generator.generate(["The"], SAMPLED.model_copy(update=longer))
+    assert generator._steppers == packed
+    generator.generate(["The"], GREEDY.model_copy(update=longer))
+    assert [key[1] for key in generator._steppers] == [False]
 
 
 def test_in_bfloat16_the_weights_are_kept_so_and_the_text_is_the_models(build, tokenizer):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from lightlm.data.encoding import EnginesDiffer, encode_documents
 from lightlm.data.subset import Split, TextSubset
@@ -68,24 +67,31 @@ class TokenArray:
         return np.array(pieces[0]) if len(pieces) == 1 else np.concatenate([*pieces, np.empty(0, np.uint16)])
 
     def take_windows(self, starts: np.ndarray, size: int) -> np.ndarray:
-        """Return the `size` ids from each of `starts` on, (windows, size) int64.
+        """Return the `size` ids from each of `starts` on, (windows, size), in the dtype of the files.
 
-        One copy by numpy for all windows of a file: 10 GB/s, window by window 5 GB/s (2 KB each, one core).
+        One copy by numpy for all windows of a file: 9 GB/s, window by window 4 GB/s (2 KB each, one core).
         """
-        windows = np.empty((len(starts), size), dtype=np.int64)
         files = np.searchsorted(self._starts, starts, side="right") - 1
-        for file in np.unique(files).tolist():
-            rows = np.flatnonzero(files == file)
-            places, ids = starts[rows] - self._starts[file], self._maps[file]
-            is_inside = places + size <= len(ids)
-            if len(rows) == len(starts) and is_inside.all():
-                windows[:] = sliding_window_view(ids, size)[places]
-                return windows
-            if is_inside.any():
-                windows[rows[is_inside]] = sliding_window_view(ids, size)[places[is_inside]]
-            for row in rows[~is_inside].tolist():
-                windows[row] = self[int(starts[row]) : int(starts[row]) + size]
+        used = set(files.tolist())
+        if len(used) == 1 and (places := starts - self._starts[min(used)]).max() + size <= len(self._maps[min(used)]):
+            return self._view_windows(min(used), size)[places]
+        windows = np.empty((len(starts), size), dtype=self._maps[0].dtype)
+        is_inside = starts + size <= np.asarray(self._starts)[files + 1]
+        for file in used:
+            rows = np.flatnonzero((files == file) & is_inside)
+            if rows.size:
+                windows[rows] = self._view_windows(file, size)[starts[rows] - self._starts[file]]
+        for row in np.flatnonzero(~is_inside).tolist():
+            windows[row] = self[int(starts[row]) : int(starts[row]) + size]
         return windows
+
+    def _view_windows(self, file: int, size: int) -> np.ndarray:
+        """Return every window of a file, each one id after the one before it, without a copy.
+
+        As numpy's sliding_window_view, which takes 10 us.
+        """
+        ids = self._maps[file]
+        return np.ndarray((len(ids) - size + 1, size), ids.dtype, ids, strides=2 * ids.strides)
 
 
 @dataclass(frozen=True)

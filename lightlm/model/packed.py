@@ -3,12 +3,15 @@
 Owns speed alone: the arithmetic is that of transformer.py, in the model's compute dtype, and the cache is the same.
 Batch 1 reads every weight once a token, so memory bandwidth is the limit; F.linear reached 15 GB/s of 35 GB/s that a
 copy moves (bf16 and fp32, one thread of an EPYC, November 2026), oneDNN's packed layout 24 to 35 GB/s.
-What is left at 17M parameters in bf16, of 1.15 ms a token: 0.43 ms reading weights, 0.23 ms of oneDNN's own preparation
-of each product (9 us, whatever its size), 0.27 ms of some forty small calls a layer, 0.2 ms of the head and the choice.
+Small models spend as much in oneDNN's own preparation of each product (9 to 13 us, whatever its size). FBGEMM's takes
+2 us and reads weights in fp16 beside activations in fp32: at 17M parameters all products of a token took 1.3 ms
+instead of 4.9 in fp32 and 2.4 in bf16 (one thread of a busy Sapphire Rapids), as much as fp32 at batch 32, and its
+error is a sixteenth of bf16's.
 """
 
 import functools
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +26,12 @@ CACHE_DTYPE = torch.float32
 positions of 6 heads, 30 us and 257 us over 500 (torch 2.13, one thread of an EPYC)."""
 
 PACKED_DTYPES = (torch.float32, torch.bfloat16)
+
+MAX_HALF = 65504.0
+"""The largest fp16 number; FBGEMM would cut a larger weight down to it."""
+
+ONE_THREAD_PARAMETERS = 20_000_000
+"""Of models whose products are too short to be shared by threads; FBGEMM's are not."""
 
 
 class PackedLinear:
@@ -45,6 +54,22 @@ class PackedLinear:
         return torch.ops.mkldnn._linear_pointwise.binary(x, to, self.packed, None, "add")
 
 
+class HalfLinear:
+    """x (B, in) to (B, out), both fp32, by a weight (out, in) that FBGEMM keeps in fp16."""
+
+    def __init__(self, weight: Tensor) -> None:
+        # torch's functions of these names and not torch.ops: a third of the time, and they warn by `warnings`.
+        self.packed = torch.fbgemm_pack_gemm_matrix_fp16(weight.detach().float().contiguous())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the product."""
+        return torch.fbgemm_linear_fp16_weight_fp32_activation(x, self.packed, None)  # pyright: ignore
+
+    def add(self, x: Tensor, to: Tensor) -> Tensor:
+        """Return the product added to `to`."""
+        return self(x).add_(to)
+
+
 def pack(weight: Tensor, batch_size: int) -> Tensor | None:
     """Return the weight in oneDNN's layout for `batch_size` rows; None where it has none for it."""
     if not is_packing_available(weight.dtype):
@@ -65,6 +90,53 @@ def is_packing_available(dtype: torch.dtype) -> bool:
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     return torch.allclose(found.float(), functional.linear(x, weight).float(), atol=0.05)
+
+
+@functools.cache
+def is_half_available() -> bool:
+    """Return whether FBGEMM is in this build of torch and serves this machine: tried, and compared."""
+    weight, x = torch.arange(-32, 32, dtype=torch.float32).view(4, 16) / 16, torch.ones(1, 16)
+    try:
+        with warnings.catch_warnings():  # "deprecated", once a process: without it oneDNN serves
+            warnings.simplefilter("ignore")
+            found = HalfLinear(weight)(x)
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError):
+        return False
+    return torch.allclose(found, functional.linear(x, weight), atol=1e-3)
+
+
+def can_halve(model: Transformer) -> bool:
+    """Return whether steps with weights in fp16 serve this model: small, and no weight beyond fp16."""
+    weights = list(model.parameters())
+    is_small = sum(weight.numel() for weight in weights) < ONE_THREAD_PARAMETERS
+    return (
+        is_small and is_half_available() and all(float(weight.detach().abs().max()) <= MAX_HALF for weight in weights)
+    )
+
+
+def halve_model(model: Transformer) -> Transformer:
+    """Return a copy that computes in fp32 with weights rounded to fp16: what it reads at once, it reads as in steps."""
+    return copy_model(model, torch.float32, lambda weight: weight.half().float())
+
+
+def store_in_compute_dtype(model: Transformer) -> Transformer:
+    """Return the model, or a copy whose weights are kept in what it computes in.
+
+    The layers convert their weights at every call: nothing for a batch of training, three times the memory
+    traffic for one token.
+    """
+    if model.embedding.dtype == model.compute_dtype:
+        return model
+    return copy_model(model, model.compute_dtype, lambda weight: weight.to(model.compute_dtype))
+
+
+def copy_model(model: Transformer, dtype: torch.dtype, convert: Callable[[Tensor], Tensor]) -> Transformer:
+    """Return a copy, for reading only, with each weight converted."""
+    with torch.device("meta"):
+        copy = Transformer(model.config)
+    copy.load_state_dict({name: convert(weight.detach()) for name, weight in model.named_parameters()}, assign=True)
+    copy.compute_dtype = dtype
+    return copy.eval()
 
 
 def can_step(model: Transformer) -> bool:
@@ -95,39 +167,49 @@ class MirroredNorm:
         return self.mirror(x)[..., self.size :]
 
 
-class PackedLayer:
-    """A layer's weights, packed, and its gains in the compute dtype."""
+Link = Callable[[Tensor], PackedLinear | HalfLinear]
+"""Packs a weight (out, in)."""
 
-    def __init__(self, layer: Layer, batch_size: int) -> None:
+
+class PackedLayer:
+    """A layer's weights, packed by `link`, and its gains in the dtype of the steps."""
+
+    def __init__(self, layer: Layer, dtype: torch.dtype, link: Link) -> None:
         attention, mixing = layer.attention, layer.feedforward
         assert isinstance(attention, Attention) and isinstance(mixing, FeedForward)
         config = attention.config
         dim, epsilon = config.model_dim, config.norm_epsilon
-        self.attention_norm = MirroredNorm(dim, epsilon, layer.attention_norm)
-        self.feedforward_norm = MirroredNorm(dim, epsilon, layer.feedforward_norm)
-        self.query_key_value = PackedLinear(attention.query_key_value, batch_size)
-        self.output = PackedLinear(attention.output, batch_size)
-        self.gate_up = PackedLinear(mixing.gate_up, batch_size)
-        self.down = PackedLinear(mixing.down, batch_size)
+        self.attention_norm = MirroredNorm(dim, epsilon, layer.attention_norm.to(dtype))
+        self.feedforward_norm = MirroredNorm(dim, epsilon, layer.feedforward_norm.to(dtype))
+        self.query_key_value = link(attention.query_key_value)
+        self.output = link(attention.output)
+        self.gate_up = link(mixing.gate_up)
+        self.down = link(mixing.down)
 
 
 class PackedStepper:
-    """Reads one token of each of `batch_size` texts at a time into a cache; nothing else changes."""
+    """Reads one token of each of `batch_size` texts at a time into a cache; nothing else changes.
 
-    def __init__(self, model: Transformer, batch_size: int) -> None:
+    In the model's compute dtype, or `in_half`: matrices in fp16 and all else in fp32, whatever the batch size.
+    """
+
+    def __init__(self, model: Transformer, batch_size: int, *, in_half: bool = False) -> None:
         self.config = model.config
+        self.dtype = torch.float32 if in_half else model.compute_dtype
+        link: Link = HalfLinear if in_half else functools.partial(PackedLinear, batch_size=batch_size)
+        layers = [layer for layer in model.layers if isinstance(layer, Layer)]
         self.embedding = model.embedding.detach()
-        self.layers = [PackedLayer(layer, batch_size) for layer in model.layers if isinstance(layer, Layer)]
+        self.layers = [PackedLayer(layer, self.dtype, link) for layer in layers]
         dim, epsilon = model.config.model_dim, model.config.norm_epsilon
-        self.norm = MirroredNorm(dim, epsilon, model.norm)
+        self.norm = MirroredNorm(dim, epsilon, model.norm.to(self.dtype))
         self.head_norm = MirroredNorm(model.config.head_dim, epsilon)
         # Of each layer's queries and keys, (L, H + K, D); and as rotate() exchanges the halves that they belong to.
-        self.head_gains = torch.stack([list_head_gains(layer) for layer in model.layers if isinstance(layer, Layer)])
+        self.head_gains = torch.stack([list_head_gains(layer) for layer in layers]).to(self.dtype)
         self.turned_gains = self.head_gains.roll(model.config.head_dim // 2, -1)
-        self.head = PackedLinear(model.unembedding, batch_size)
+        self.head = link(model.unembedding)
         positions = torch.arange(model.config.context_length)
         cosine, sine = rotary_table(model.config, positions)
-        self.cosine, self.sine = cosine.to(model.compute_dtype), sine.to(model.compute_dtype)
+        self.cosine, self.sine = cosine.to(self.dtype), sine.to(self.dtype)
 
     @torch.inference_mode()
     def step(self, tokens: Tensor, cache: KVCache) -> Tensor:
@@ -138,7 +220,7 @@ class PackedStepper:
         cosines, sines, visible = self._place(cache)
         at, end = cache.length, cache.length + 1
         is_grouped = heads != config.num_kv_heads
-        x = self.embedding.index_select(0, tokens)
+        x = self.embedding.index_select(0, tokens).to(self.dtype)
         for index, layer in enumerate(self.layers):
             stacked = layer.query_key_value(layer.attention_norm(x)).view(batch, -1, dim)  # (B, H + 2 K, D)
             # (-n1, -n2, n1, n2) of halves: the norm is its end, and what rotate() turns it by, (-n2, n1), its middle.

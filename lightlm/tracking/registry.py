@@ -20,6 +20,7 @@ from lightlm.store.commit import MANIFEST, TEMPORARY, Commit, commit_folder, ope
 from lightlm.store.home import find_home
 from lightlm.store.use import use_store
 from lightlm.tracking.recorder import redact
+from lightlm.tracking.resolved import recall
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -152,10 +153,15 @@ def resolve(model: str) -> ModelVersion:
         ModelVersionError: there is none; says which there are.
         TrackingError: MLflow's store cannot be used.
     """
-    name, alias, version = parse_model(model)
-    home = find_home()
-    if is_local(home) and not (home / "mlflow.db").exists():
+    wanted, home = parse_model(model), find_home()
+    if not is_local(home) or "MLFLOW_REGISTRY_URI" in os.environ:
+        return _ask(home, model, *wanted)
+    if not (home / "mlflow.db").exists():
         raise ModelVersionError(f"no model is registered under {home}; run `lightlm train` first")
+    return ModelVersion.model_validate(recall(home, model, lambda: _ask(home, model, *wanted).model_dump(mode="json")))
+
+
+def _ask(home: Path, model: str, name: str, alias: str | None, version: str | None) -> ModelVersion:
     with explain_failures(home):
         client = open_client(home)
         try:
@@ -181,8 +187,7 @@ def download(version: ModelVersion) -> Path:
     """
     if not (re.fullmatch(NAME, version.name) and re.fullmatch(r"[1-9]\d{0,8}", version.version)):
         raise ModelVersionError(f"{version.uri!r} is no version's name; it is not opened")
-    home = find_home()
-    use_store(home)
+    use_store(home := find_home())
     folder = home / "models" / version.name / version.version
     wanted = version.tags.get(MANIFEST_TAG)
     if folder.exists():
@@ -211,9 +216,8 @@ def _fetch(version: ModelVersion, scratch: Path, home: Path) -> Path:
         open_client(home)
         import mlflow.artifacts
 
-        return (
-            Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(scratch))) / "artifacts" / MODEL_FOLDER
-        )
+        fetched = Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(scratch)))
+    return fetched / "artifacts" / MODEL_FOLDER
 
 
 def _verify(version: ModelVersion, fetched: Path, wanted: str | None) -> Commit:

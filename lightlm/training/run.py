@@ -184,11 +184,9 @@ class TrainingRun:
         device = self.trainer.device
         if device == "cpu":
             return iter(loader)
+        is_narrow = device.startswith("cuda")  # widened there; other devices may have no unsigned ids
         return (
-            Batch(
-                batch.inputs.to(device, non_blocking=True),
-                batch.targets.to(device, non_blocking=True),
-            )
+            Batch(*(ids.to(device, non_blocking=True) for ids in (batch if is_narrow else batch.widen())))
             for batch in loader
         )
 

@@ -162,8 +162,7 @@ def measure_gradients(
     loss = torch.zeros((), device=batch.inputs.device)
     balance: Tensor | None = None
     for start in range(0, num_sequences, micro_batch_size):
-        inputs = batch.inputs[start : start + micro_batch_size]
-        targets = batch.targets[start : start + micro_batch_size]
+        inputs, targets = batch.rows(start, start + micro_batch_size).widen()
         share = inputs.shape[0] / num_sequences
         nats, balance_loss = model.measure_loss(inputs, targets)
         objective = nats

@@ -61,13 +61,28 @@ def test_targets_are_the_tokens_after_the_inputs() -> None:
     with ThreadedDataLoader(TOKENS, context_length=16, batch_size=4, seed=0) as loader:
         batch = next(loader)
     assert batch.inputs.shape == batch.targets.shape == (4, 16)
-    assert torch.equal(batch.inputs + 1, batch.targets)
+    assert torch.equal(batch.widen().inputs + 1, batch.widen().targets)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_ids_stay_as_narrow_as_on_disk_until_they_are_widened(dtype: type) -> None:
+    ids = np.arange(5000, dtype=dtype) + (60_000 if dtype is np.uint16 else 4_000_000_000)
+    with ThreadedDataLoader(ids, context_length=16, batch_size=4, seed=0) as loader:
+        batch = next(loader)
+    assert batch.inputs.element_size() == batch.targets.element_size() == ids.itemsize
+    wide = batch.widen()
+    assert wide.inputs.dtype == wide.targets.dtype == torch.int64
+    assert wide.inputs.min() >= ids[0]
+    assert torch.equal(wide.inputs[:, 1:], wide.targets[:, :-1])
+    assert torch.equal(wide.rows(1, 3).inputs, batch.rows(1, 3).widen().inputs)
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 5])
-def test_the_order_does_not_depend_on_the_threads(num_threads: int) -> None:
-    wanted = take(30, num_threads=1)
-    assert all(torch.equal(a, b) for a, b in zip(take(30, num_threads=num_threads), wanted, strict=True))
+@pytest.mark.parametrize("queue_size", [1, 2, 8, 100])
+def test_the_order_depends_on_neither_the_threads_nor_what_they_read_at_once(num_threads: int, queue_size: int) -> None:
+    found = take(150, num_threads=num_threads, queue_size=queue_size, batch_size=20)
+    with ThreadedDataLoader(TOKENS, context_length=16, batch_size=20, seed=1) as loader:
+        assert all(torch.equal(batch, loader.read_batch(step).inputs) for step, batch in enumerate(found))
 
 
 @pytest.mark.parametrize("batch_size", [3, 1500])
@@ -78,7 +93,6 @@ def test_a_batch_holds_the_windows_of_its_sequences(batch_size: int) -> None:
         window_start(7 * batch_size + row, num_tokens=5000, context_length=16, seed=5) for row in range(batch_size)
     ]
     assert batch.inputs[:, 0].tolist() == wanted
-    assert batch.inputs.dtype == batch.targets.dtype == torch.int64
 
 
 def test_another_seed_gives_another_order() -> None:
@@ -110,7 +124,7 @@ class Broken:
         self.readings += 1
         if self.readings > 2:
             raise OSError("the disk is gone")
-        return np.stack([TOKENS[start : start + size] for start in starts]).astype(np.int64)
+        return np.stack([TOKENS[start : start + size] for start in starts])
 
 
 def test_a_readers_error_reaches_the_consumer() -> None:
@@ -118,7 +132,7 @@ def test_a_readers_error_reaches_the_consumer() -> None:
         ThreadedDataLoader(Broken(), context_length=16, batch_size=4, seed=0, num_threads=1) as loader,
         pytest.raises(OSError, match="the disk is gone"),
     ):
-        for _ in range(5):
+        for _ in range(30):
             next(loader)
 
 

@@ -6,7 +6,7 @@ import torch
 from lightlm.model import packed
 from lightlm.model.attention import KVCache
 from lightlm.model.config import ModelConfig
-from lightlm.model.packed import PackedStepper, can_step, pack
+from lightlm.model.packed import HalfLinear, PackedStepper, can_halve, can_step, pack
 from lightlm.model.transformer import Transformer
 
 
@@ -52,6 +52,37 @@ def test_packed_steps_in_bfloat16_are_as_near_to_fp32_as_the_models() -> None:
         wanted = exact(tokens[:, None], cache=fill(exact))[:, -1]
         plain = model(tokens[:, None], cache=fill(model))[:, -1]
     assert (logits - wanted).abs().mean() <= 1.5 * (plain - wanted).abs().mean()
+
+
+@pytest.mark.skipif(not packed.is_half_available(), reason="this build of torch has no FBGEMM")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_steps_with_weights_in_fp16_are_nearer_to_fp32_than_bfloat16s(dtype: torch.dtype) -> None:
+    model, exact, coarse = build(dtype), build(dtype).float(), build(torch.bfloat16)
+    exact.compute_dtype = torch.float32
+    assert can_halve(model)
+    stepper, tokens = PackedStepper(model, 2, in_half=True), torch.tensor([5, 9])
+    for padding in (None, [0, 4]):
+        with torch.no_grad():
+            wanted = exact(tokens[:, None], cache=fill(exact, padding))[:, -1]
+            rough = coarse(tokens[:, None], cache=fill(coarse, padding))[:, -1]
+        found = stepper.step(tokens, fill(exact, padding))
+        assert found.dtype == torch.float32
+        assert (found - wanted).abs().mean() < (rough - wanted).abs().mean() / 8
+
+
+@pytest.mark.skipif(not packed.is_half_available(), reason="this build of torch has no FBGEMM")
+def test_a_row_in_fp16_is_the_same_whatever_the_batch() -> None:
+    model = build()
+    alone = HalfLinear(model.unembedding)(torch.ones(1, 32))
+    together = HalfLinear(model.unembedding)(torch.ones(7, 32))
+    torch.testing.assert_close(together, alone.expand(7, -1), atol=1e-5, rtol=1e-5)
+
+
+def test_a_weight_beyond_fp16_is_not_cut_down() -> None:
+    model = build()
+    with torch.no_grad():
+        model.unembedding[3, 3] = 1e6
+    assert not can_halve(model)
 
 
 def test_without_packing_the_plain_products_serve(monkeypatch: pytest.MonkeyPatch) -> None:
