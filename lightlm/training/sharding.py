@@ -26,7 +26,8 @@ def shard_model(model: Transformer, num_ranks: int, device: str) -> None:
     )
     for layer in model.layers:
         fully_shard(layer, mesh=mesh, mp_policy=precision)
-    fully_shard(model, mesh=mesh)
+    # The default would leave embedding and head whole after a validation, where checkpoints expect shards.
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
     register_fsdp_forward_method(model, "measure_loss")
 
 
