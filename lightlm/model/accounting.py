@@ -2,6 +2,15 @@
 
 from lightlm.model.config import ModelConfig
 
+PROCESS_BYTES = 400_000_000
+"""Resident in the training process without a model: Python, torch, the kernels' libraries (Linux, torch 2.13 CPU)."""
+
+COMPILER_BYTES = 350_000_000
+"""What compiling adds to it: inductor's modules and caches."""
+
+CHUNK_LOGITS = 2 * 1024 * 1024
+"""Logits that the head holds at a time (model.cross_entropy)."""
+
 FORWARD_AND_BACKWARD = 3
 """A training step does the forward pass's products once, and twice again for both gradients."""
 
@@ -44,21 +53,60 @@ def model_bytes(config: ModelConfig, bytes_per_parameter: int = 4) -> int:
     return count_parameters(config) * bytes_per_parameter
 
 
-def training_memory_bytes(config: ModelConfig, micro_batch_size: int, optimizer: str) -> int:
-    """Return about the bytes that training needs: weights, gradients, optimizer state, activations of a micro-batch.
+def process_bytes(device: str, *, is_compiled: bool = False) -> int:
+    """Return what the training process holds before it has a model: of a CPU's memory, torch and its libraries."""
+    if device != "cpu":
+        return 0
+    return PROCESS_BYTES + (COMPILER_BYTES if is_compiled else 0)
 
-    fp32 weights and gradients; one fp32 moment a matrix with Muon, two with AdamW. Activations are counted as
-    saved by autograd in bf16 or fp32 alike at 4 bytes, which errs on the safe side.
+
+def training_memory_bytes(
+    config: ModelConfig,
+    micro_batch_size: int,
+    optimizer: str,
+    *,
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    is_recomputed: bool = False,
+    num_shards: int = 1,
+    keep_best: bool = False,
+) -> int:
+    """Return the bytes that training needs at its peak: weights, gradients, moments, and what a micro-batch keeps.
+
+    fp32 weights and gradients; one fp32 moment a matrix with Muon, two with AdamW. The peak is in the backward pass,
+    or while Muon works on the matrices of one shape, or while a checkpoint's tensors are written as bytes.
     """
     total = count_parameters(config)
     embeddings = config.vocab_size * config.model_dim * (1 if config.tie_embeddings else 2)
     moments = total + embeddings if optimizer == "muon" else 2 * total
+    kept = 4 * (2 * total + moments + (total if keep_best else 0)) // num_shards
+    size = 2 if dtype == "bfloat16" else 4
+    layer = (total - embeddings) // config.num_layers
+    whole = 0 if num_shards == 1 else 4 * embeddings + 2 * (size + 4) * layer
+    passing = _activation_bytes(config, micro_batch_size, size, attention, is_recomputed) + (
+        0 if size == 4 else size * (layer if is_recomputed else total - embeddings)
+    )
+    updating = 0 if optimizer != "muon" else (4 + 5 * size) * (total - embeddings) // 2 // num_shards
+    saving = 4 * max(total, moments) // num_shards
+    return int(kept + whole + max(passing, updating, saving))
+
+
+def _activation_bytes(
+    config: ModelConfig, micro_batch_size: int, size: int, attention: str, is_recomputed: bool
+) -> int:
+    """Return what autograd keeps of a micro-batch until the backward pass has used it, and the head's chunk."""
     tokens = micro_batch_size * config.context_length
     wide = config.ffn_dim if not config.num_experts else config.num_active_experts * config.expert_ffn_dim
-    saved = config.num_layers * (10 * config.model_dim + 5 * wide)
-    scores = config.num_layers * config.num_heads * config.context_length
-    logits = 2 * 1024 * 1024 * 4
-    return 4 * (2 * total + moments) + 4 * tokens * (saved + scores + 4 * config.model_dim) + logits
+    of_layer = size * tokens * (10 * config.model_dim + 4 * wide)
+    if attention == "matmul":
+        # Probabilities in fp32 for the softmax, and in the compute dtype for the product.
+        of_layer += (4 + (size if size == 2 else 0)) * tokens * config.num_heads * config.context_length
+    if config.num_experts:
+        of_layer += size * tokens * config.num_active_experts * 3 * config.model_dim
+    inputs = size * tokens * config.model_dim
+    layers = inputs * config.num_layers + of_layer if is_recomputed else of_layer * config.num_layers
+    head = 4 * config.vocab_size * config.model_dim + 3 * size * CHUNK_LOGITS + 3 * inputs
+    return layers + head
 
 
 def _attention_matrices(config: ModelConfig) -> int:

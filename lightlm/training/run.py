@@ -32,7 +32,7 @@ from lightlm.training.publication import MODEL_FOLDER, publish, read_result
 from lightlm.training.ranks import ALONE, Ranks
 from lightlm.training.sharding import gather_model
 from lightlm.training.thinning import ThinnedSteps
-from lightlm.training.timing import used_memory
+from lightlm.training.timing import reset_peak_memory, used_memory
 from lightlm.training.trainer import SPIKE_FACTOR, Diverged, Progress, train
 from lightlm.training.validation import choose_validation_sample, validate
 
@@ -63,6 +63,7 @@ class TrainingRun:
         self.should_stop = should_stop
         self.shards = open_shards(request.shards_folder)
         self.tokenizer = load_tokenizer(request.tokenizer_folder)
+        reset_peak_memory(self.trainer.device)
         self.model = build_model(request.model, request.trainer)
         self.optimizer = Optimizer(self.model, request.trainer, ranks)
         self.checkpoints = request.run_folder / "checkpoints"
