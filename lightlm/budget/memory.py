@@ -90,19 +90,6 @@ def list_shardings(params: Params, machine: MachineRate) -> tuple[Literal["off",
     return (wanted,)
 
 
-def explain_fit(trainer: TrainerConfig) -> list[str]:
-    """Return what is said of the means by which a plan fits into memory, where it takes any that cost."""
-    reasons = []
-    if trainer.sharding == "fsdp":
-        count = trainer.num_devices * trainer.num_nodes
-        reasons.append(f"sharded: each of {count} processes holds its rows of weights, gradients and moments (FSDP)")
-    if trainer.gradient_checkpointing:
-        reasons.append(
-            "gradient checkpointing: layers keep their input only and are computed again, about 1.3x the time"
-        )
-    return reasons
-
-
 def plan_memory_bytes(model: ModelConfig, trainer: TrainerConfig, *, keep_best: bool = False) -> int:
     """Return the bytes that one training process is expected to hold at most: on a CPU all of the process."""
     num_shards = trainer.num_devices * trainer.num_nodes if trainer.sharding == "fsdp" else 1
@@ -110,6 +97,7 @@ def plan_memory_bytes(model: ModelConfig, trainer: TrainerConfig, *, keep_best: 
         model,
         trainer.micro_batch_size,
         trainer.optimizer,
+        device=trainer.device,
         dtype=trainer.dtype,
         attention=trainer.attention,
         is_recomputed=trainer.gradient_checkpointing,
@@ -124,6 +112,7 @@ def _is_within(params: Params, machine: MachineRate, model: ModelConfig, fit: Fi
         model,
         fit.micro_batch_size,
         params.training.optimizer,
+        device=machine.device,
         dtype=machine.dtype,
         attention=choose_attention(params, machine, model),
         is_recomputed=fit.is_recomputed,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from lightlm.budget.candidate import Candidate, TextFacts, list_runners_up
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import NO_CORRECTION, Correction
-from lightlm.budget.memory import RECOMPUTED_SPEED, choose_fit, explain_fit, fits, plan_memory_bytes
+from lightlm.budget.memory import RECOMPUTED_SPEED, choose_fit, fits, plan_memory_bytes
 from lightlm.budget.plan import Plan, count
 from lightlm.budget.probe import Computer, MachineRate, Probe
 from lightlm.budget.recipe import choose_trainer
@@ -22,6 +22,7 @@ from lightlm.budget.scaling import (
     useful_parameters,
 )
 from lightlm.budget.shapes import DEFAULT_SHAPE, WIDTHS, build_shape, choose_heads, depths_for, fits_heads
+from lightlm.budget.switches import explain_switches
 from lightlm.budget.tiers import Tier, tier_of
 from lightlm.budget.timings import Timings
 from lightlm.errors import ParameterError
@@ -264,7 +265,7 @@ class Planner:
         is_compiled = best.is_compiled or params.training.compile == "on"
         max_steps = params.budget.max_steps or (tier.max_steps if tier else None)
         trainer = self._trainer(best.model, expected_tokens=best.tokens, is_compiled=is_compiled, max_steps=max_steps)
-        self.reasons += explain_fit(trainer)
+        self.reasons += explain_switches(trainer)
         tokens = best.tokens if max_steps is None else max_steps * trainer.batch_tokens
         epochs = tokens / max(1, text.num_train_tokens)
         prediction = self._predict(best.model, tokens)

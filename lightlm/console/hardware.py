@@ -81,7 +81,7 @@ def find_maximum_batch(plan: Plan, machine: MachineRate) -> int:
     while least < most:
         middle = (least + most + 1) // 2
         trainer = plan.trainer.model_copy(update={"micro_batch_size": middle})
-        if plan_memory_bytes(plan.model, trainer, keep_best=plan.keep_best) <= usable_memory(machine):
+        if plan_memory_bytes(plan.model, trainer) <= usable_memory(machine):
             least = middle
         else:
             most = middle - 1

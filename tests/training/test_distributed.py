@@ -18,7 +18,6 @@ from lightlm.training.distributed import ADDRESS, find_address, fit_to_ranks
 from lightlm.training.messages import TrainRequest, TrainResult
 from lightlm.training.supervisor import Worker
 
-
 EXPERTS = {"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 16}
 
 
