@@ -57,7 +57,7 @@ SHORT = (
     ("6 x 512, context 1024", "bf16, sdpa"),
     ("8 x 768", "fp32, AdamW"),
 )
-BATCH_TOKENS = 8192
+BATCH_TOKENS = 2048
 
 
 def describe_shape(**change: Any) -> ModelConfig:

@@ -117,6 +117,7 @@ def _is_within(params: Params, machine: MachineRate, model: ModelConfig, fit: Fi
         attention=choose_attention(params, machine, model),
         is_recomputed=fit.is_recomputed,
         num_shards=num_ranks if fit.sharding == "fsdp" else 1,
+        keep_best=True,  # not known yet; the safe side
     )
     return needed <= usable_memory(machine)
 

@@ -5,7 +5,7 @@ from lightlm.model.config import ModelConfig
 CHUNK_LOGITS = 2 * 1024 * 1024
 """Logits that the head holds at a time (model.cross_entropy)."""
 
-PROCESS_BYTES = 450_000_000
+PROCESS_BYTES = 400_000_000
 """Resident in a training process that has no model: Python, torch, the libraries of its kernels, once they have run."""
 
 COMPILER_BYTES = 350_000_000
@@ -18,6 +18,9 @@ Ten shapes of 1 to 23M parameters, 2,048 and 8,192 tokens at a time, fp32 and bf
 
 BACKWARD_LAYERS = 0.3
 """Of a layer's activations, what its backward pass holds besides."""
+
+MAPPED_BYTES = 32 * 1024 * 1024
+"""From here on glibc maps a piece of memory by itself, and gives it back (DEFAULT_MMAP_THRESHOLD_MAX)."""
 
 FORWARD_AND_BACKWARD = 3
 """A training step does the forward pass's products once, and twice again for both gradients."""
@@ -100,9 +103,13 @@ def training_memory_bytes(
         passing += size * (matrices // config.num_layers if is_recomputed else matrices)
     if num_shards > 1:  # a layer, the embedding and the head are whole while they compute
         passing += 2 * 4 * matrices // config.num_layers + 2 * 4 * embeddings
-    # Of the matrices of one shape, most often two thirds: a stack in fp32, and three of them in the compute dtype.
-    updating = (4 + 3 * size) * matrices * 2 // 3 // num_shards if optimizer == "muon" else 0
-    return int(kept + max(passing, updating))
+    # Of the matrices of one shape, most often two thirds: three stacks in the compute dtype, and smaller products.
+    stack = matrices * 2 // 3 // num_shards
+    updating = 3.75 * size * stack if optimizer == "muon" else 0.0
+    # What the backward pass freed is used again, but by glibc for no piece of more than 32 MB.
+    is_besides = device == "cpu" and 4 * stack > MAPPED_BYTES
+    saving = 4 * max(total, moments) // num_shards if device == "cpu" else 0
+    return int(kept + max(passing + updating if is_besides else max(passing, updating), saving))
 
 
 def _kept_by_layer(config: ModelConfig, tokens: int, size: int, device: str, attention: str) -> int:

@@ -32,7 +32,9 @@ def with_memory(machine, needed, **change):
 
 
 def needed(machine, model, micro_batch_size, **change):
-    return training_memory_bytes(model, micro_batch_size, "muon", dtype=machine.dtype, attention="matmul", **change)
+    return training_memory_bytes(
+        model, micro_batch_size, "muon", dtype=machine.dtype, attention="matmul", keep_best=True, **change
+    )
 
 
 @pytest.mark.parametrize("sequences_at_a_time", [1, 6, 24, 96])
@@ -54,7 +56,9 @@ def test_where_one_sequence_does_not_fit_layers_are_computed_again(machine, mode
 def test_where_one_device_is_too_small_and_there_are_several_the_model_is_cut(machine, model):
     gpu = machine.model_copy(update={"device": "cuda"})
     attention = choose_attention(load(), gpu, model)
-    cut = training_memory_bytes(model, 1, "muon", device="cuda", dtype=gpu.dtype, attention=attention, num_shards=4)
+    cut = training_memory_bytes(
+        model, 1, "muon", device="cuda", dtype=gpu.dtype, attention=attention, num_shards=4, keep_best=True
+    )
     gpu = with_memory(gpu, cut, num_devices=4)
     assert choose_fit(load(), gpu, model, 96) == Fit(False, "fsdp", 1)
     assert choose_fit(load(), gpu.model_copy(update={"memory_bytes": 10**12}), model, 96) == Fit(False, "off", 24)

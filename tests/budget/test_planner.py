@@ -114,7 +114,7 @@ def test_heads_that_divide_no_width_considered_are_refused(make_plan):
         make_plan(model__num_heads=997)
 
 
-@pytest.mark.parametrize("memory_bytes", [60_000_000, 200_000_000, 1_000_000_000])
+@pytest.mark.parametrize("memory_bytes", [650_000_000, 800_000_000, 2_000_000_000])
 def test_the_plan_fits_into_memory(make_plan, probe, memory_bytes):
     small = Probe(machine=probe.machine.model_copy(update={"memory_bytes": memory_bytes}), shapes=probe.shapes)
     plan = make_plan(hours=24.0, probe=small)
