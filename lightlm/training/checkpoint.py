@@ -76,9 +76,12 @@ def save_checkpoint(
             send(tensors)
         return path
 
+    # Not in `write`, which is not called where the step is saved already: the other ranks send all the same.
+    whole = {name: dict(gather(tensors)) for name, tensors in parts.items()}
+
     def write(folder: Path) -> dict[str, object]:
-        for name, tensors in parts.items():
-            save_file({key: tensor.contiguous() for key, tensor in gather(tensors)}, folder / name)
+        for name, tensors in whole.items():
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / name)
         return {"state": vars(state), "model": model.config.model_dump()}
 
     parent.mkdir(parents=True, exist_ok=True)
