@@ -62,7 +62,7 @@ def record_event(session: Session, plan: Plan, record: dict[str, Any]) -> None:
         }
         if record["balance_loss"] is not None:
             metrics["train/balance_loss"] = record["balance_loss"]
-            # 1 where every expert is chosen as often as any other, num_experts / num_active_experts where always the same.
+            # 1 where all experts are chosen equally often; num_experts over num_active_experts where always the same.
             metrics["train/expert_imbalance"] = record["balance_loss"] / plan.model.num_active_experts
         recorder.log_metrics(metrics, record["step"])
     elif kind == "Validated":
