@@ -7,8 +7,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.session import Session
+from lightlm.budget.memory import MATMUL_CONTEXT
 from lightlm.budget.probe import MachineRate
-from lightlm.budget.recipe import MATMUL_CONTEXT
 from lightlm.data.overlap import find_learnt
 from lightlm.data.subset import TextSubset
 from lightlm.errors import LightLMError

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lightlm.budget.memory import usable_memory
 from lightlm.budget.probe import MachineRate, Probe
-from lightlm.budget.recipe import usable_memory
 from lightlm.budget.shapes import DEFAULT_SHAPE, build_shape, choose_heads
 from lightlm.console.menus import NO, YES, Dialogue
 from lightlm.console.quantities import say_bytes, say_count, say_seconds

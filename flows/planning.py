@@ -17,6 +17,7 @@ from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, Probe, measure_machine
 from lightlm.budget.reserve import Closing, ClosingTimes
 from lightlm.budget.scaling import estimate_needed_bytes
+from lightlm.budget.switches import check_switches
 from lightlm.budget.vocabulary import bytes_a_token_at, choose_vocab_sizes
 from lightlm.console.progress import Progress
 from lightlm.data.shards import TokenShards, tokenize_subset
@@ -69,6 +70,7 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
             machine = (
                 probe.machine if probe else measure_machine(params.training, system, worker, ledger.budget_seconds)
             )
+            check_switches(params, system, machine)
             subset, shards = prepare_shards(params, machine, ledger, progress.say)
             text = describe_text(shards, measure_hardness(subset))
             progress.enter_stage("Timing shapes and planning")

@@ -62,6 +62,8 @@ def record_event(session: Session, plan: Plan, record: dict[str, Any]) -> None:
         }
         if record["balance_loss"] is not None:
             metrics["train/balance_loss"] = record["balance_loss"]
+            # 1 where all experts are chosen equally often; num_experts over num_active_experts where always the same.
+            metrics["train/expert_imbalance"] = record["balance_loss"] / plan.model.num_active_experts
         recorder.log_metrics(metrics, record["step"])
     elif kind == "Validated":
         recorder.log_metrics({"validation/bits_per_byte": record["bits_per_byte"]}, record["step"])
@@ -88,6 +90,8 @@ def record_ledger(session: Session, plan: Plan, trained: TrainResult) -> None:
             "plan/predicted_bits_per_byte": plan.predicted_bits_per_byte,
             "plan/expected_tokens": plan.expected_tokens,
             "plan/num_parameters": plan.num_parameters,
+            "plan/memory_bytes": plan.memory_bytes,
+            "train/memory_bytes": trained.memory_bytes,
             "throughput/mean_tokens_per_second": trained.tokens_per_second,
             "throughput/mean_mfu": mfu(plan, trained.tokens_per_second),
         },

@@ -39,6 +39,7 @@ from lightlm.budget.probe import MachineRate, measure_machine
 from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.scaling import estimate_needed_bytes
 from lightlm.budget.space import check_training_space
+from lightlm.budget.switches import check_switches
 from lightlm.budget.tiers import tier_of
 from lightlm.budget.vocabulary import choose_vocab_sizes
 from lightlm.data.shards import TokenShards
@@ -124,6 +125,7 @@ def measure_matrix_rate(session: Session, system: SystemReport) -> MachineRate:
         machine = find_machine(session, system)
         if machine is None:
             machine = measure_machine(session.params.training, system, session.worker, session.ledger.budget_seconds)
+            check_switches(session.params, system, machine)
             session.run.decide("machine", machine.model_dump(mode="json"))
     session.say(f"{machine.device}, {machine.dtype}: {machine.flops_per_second / 1e9:,.0f} GFLOP/s measured")
     return machine

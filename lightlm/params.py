@@ -127,6 +127,8 @@ class TrainingParams(Section):
     gradient_clip_norm: Annotated[float, Field(gt=0, le=1e6)]
     dtype: Literal["auto", "float32", "bfloat16"]
     compile: Literal["auto", "on", "off"]
+    gradient_checkpointing: Literal["auto", "on", "off"]
+    sharding: Literal["auto", "off", "fsdp"]
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")]
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
     num_nodes: Annotated[int, Field(ge=1, le=1024)]

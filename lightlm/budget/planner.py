@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from lightlm.budget.candidate import Candidate, TextFacts, list_runners_up
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import NO_CORRECTION, Correction
+from lightlm.budget.memory import RECOMPUTED_SPEED, choose_fit, fits, plan_memory_bytes
 from lightlm.budget.plan import Plan, count
 from lightlm.budget.probe import Computer, MachineRate, Probe
-from lightlm.budget.recipe import choose_trainer, usable_memory
+from lightlm.budget.recipe import choose_trainer
 from lightlm.budget.reserve import Closing
 from lightlm.budget.scaling import (
     Prediction,
@@ -21,14 +22,11 @@ from lightlm.budget.scaling import (
     useful_parameters,
 )
 from lightlm.budget.shapes import DEFAULT_SHAPE, WIDTHS, build_shape, choose_heads, depths_for, fits_heads
+from lightlm.budget.switches import explain_switches
 from lightlm.budget.tiers import Tier, tier_of
 from lightlm.budget.timings import Timings
 from lightlm.errors import ParameterError
-from lightlm.model.accounting import (
-    count_matrix_parameters,
-    count_parameters,
-    training_memory_bytes,
-)
+from lightlm.model.accounting import count_matrix_parameters, count_parameters
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
 from lightlm.training.config import TrainerConfig
@@ -136,7 +134,7 @@ class Planner:
 
     def _rank(self) -> list[Candidate]:
         candidates = [self._judge(model) for model in self._shapes()]
-        fitting = [c for c in candidates if self._fits(c.model)]
+        fitting = [c for c in candidates if fits(self.params, self.machine, c.model)]
         most = useful_parameters(self.text.num_train_bytes)
         fitting = [c for c in fitting if count_matrix_parameters(c.model) <= most] or fitting[:1]
         if not fitting:
@@ -149,6 +147,8 @@ class Planner:
     def _judge(self, model: ModelConfig) -> Candidate:
         is_compiled = self.timings.prefers_compiled(model)
         speed = self._probe.speed_of(model, is_compiled=is_compiled)
+        if choose_fit(self.params, self.machine, model).is_recomputed:
+            speed *= RECOMPUTED_SPEED
         seconds = max(FLOOR_SECONDS, self._training_seconds(model))
         useful = useful_epochs(self.text.num_train_bytes) * self.text.num_train_tokens / speed
         return Candidate(
@@ -221,10 +221,6 @@ class Planner:
         )
         return self._judge(model)
 
-    def _fits(self, model: ModelConfig) -> bool:
-        needed = training_memory_bytes(model, 1, self.params.training.optimizer)
-        return needed <= usable_memory(self.machine)
-
     def _training_seconds(self, model: ModelConfig | None = None) -> float:
         """Return the seconds left for the training loop; of `model` where its scoring speed is to count."""
         left = self.remaining() - self.closing.seconds
@@ -273,6 +269,7 @@ class Planner:
         is_compiled = best.is_compiled or params.training.compile == "on"
         max_steps = params.budget.max_steps or (tier.max_steps if tier else None)
         trainer = self._trainer(best.model, expected_tokens=best.tokens, is_compiled=is_compiled, max_steps=max_steps)
+        self.reasons += explain_switches(trainer)
         tokens = best.tokens if max_steps is None else max_steps * trainer.batch_tokens
         epochs = tokens / max(1, text.num_train_tokens)
         prediction = self._predict(best.model, tokens)
@@ -305,7 +302,7 @@ class Planner:
             validation_tokens=int(max(best.model.context_length, validation_tokens)),
             sample_tokens=0 if seconds < SAMPLE_FROM_SECONDS else SAMPLE_TOKENS,
             evaluation_seconds=evaluation_seconds,
-            memory_bytes=training_memory_bytes(best.model, trainer.micro_batch_size, trainer.optimizer),
+            memory_bytes=plan_memory_bytes(best.model, trainer, keep_best=epochs > 2),
             predicted_bits_per_byte=prediction.bits_per_byte,
             predicted_low=prediction.low,
             predicted_high=prediction.high,

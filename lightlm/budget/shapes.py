@@ -104,8 +104,8 @@ def build_shape(
         tie_embeddings=bool(fixed.tie_embeddings),
         num_experts=fixed.num_experts if experts else 0,
         num_active_experts=active if experts else 0,
-        # Active experts together cost what the dense feed-forward would.
-        expert_ffn_dim=max(8, ffn_dim // active) if experts else 0,
+        # Active experts together cost what the dense feed-forward would; the grouped product wants multiples of 8.
+        expert_ffn_dim=max(8, ffn_dim // active // 8 * 8) if experts else 0,
     )
 
 

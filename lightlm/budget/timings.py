@@ -149,6 +149,11 @@ class Timings:
         )
 
     def _time(self, computer: Computer, model: ModelConfig, trainer: TrainerConfig) -> TimedShape:
+        if trainer.sharding == "fsdp":
+            # One device times, which does not hold all layers: a part of the depth has the same speed an operation.
+            share = max(1, model.num_layers // (trainer.num_devices * trainer.num_nodes))
+            model = model.model_copy(update={"num_layers": share})
+            trainer = trainer.model_copy(update={"sharding": "off"})
         started = self._clock()
         seconds = min(MOST_SECONDS, PROBE_FRACTION * self.params.budget.hours * 3600 / 6)
         timed = time_shape(computer, model, trainer, max_seconds=seconds)

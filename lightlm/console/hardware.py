@@ -4,12 +4,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lightlm.budget.memory import plan_memory_bytes, usable_memory
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MachineRate
-from lightlm.budget.recipe import usable_memory
 from lightlm.console.quantities import say_bytes, say_count, say_seconds
 from lightlm.console.terminal import draw_text
-from lightlm.model.accounting import training_memory_bytes
 from lightlm.system import Device, SystemReport
 
 MOST_SEQUENCES = 65_536
@@ -78,6 +77,12 @@ def find_device(report: SystemReport, machine: MachineRate) -> Device:
 
 def find_maximum_batch(plan: Plan, machine: MachineRate) -> int:
     """Return the sequences of the plan's model that fit into memory at a time, by its accounting."""
-    one = training_memory_bytes(plan.model, 1, plan.trainer.optimizer)
-    each = training_memory_bytes(plan.model, 2, plan.trainer.optimizer) - one
-    return max(1, min(MOST_SEQUENCES, 1 + int((usable_memory(machine) - one) / max(1, each))))
+    least, most = 1, MOST_SEQUENCES
+    while least < most:
+        middle = (least + most + 1) // 2
+        trainer = plan.trainer.model_copy(update={"micro_batch_size": middle})
+        if plan_memory_bytes(plan.model, trainer) <= usable_memory(machine):
+            least = middle
+        else:
+            most = middle - 1
+    return least

@@ -2,6 +2,26 @@
 
 from lightlm.model.config import ModelConfig
 
+CHUNK_LOGITS = 2 * 1024 * 1024
+"""Logits that the head holds at a time (model.cross_entropy)."""
+
+PROCESS_BYTES = 400_000_000
+"""Resident in a training process that has no model: Python, torch, the libraries of its kernels, once they have run."""
+
+COMPILER_BYTES = 350_000_000
+"""What compiling adds to it: inductor's modules and caches."""
+
+FRAGMENTED = 1.35
+"""What a CPU's memory allocator takes for activations over what they are, from layer to layer and step to step.
+
+Ten shapes of 1 to 23M parameters, 2,048 and 8,192 tokens at a time, fp32 and bf16 (glibc 2.36, torch 2.13)."""
+
+BACKWARD_LAYERS = 0.3
+"""Of a layer's activations, what its backward pass holds besides."""
+
+MAPPED_BYTES = 32 * 1024 * 1024
+"""From here on glibc maps a piece of memory by itself, and gives it back (DEFAULT_MMAP_THRESHOLD_MAX)."""
+
 FORWARD_AND_BACKWARD = 3
 """A training step does the forward pass's products once, and twice again for both gradients."""
 
@@ -44,21 +64,69 @@ def model_bytes(config: ModelConfig, bytes_per_parameter: int = 4) -> int:
     return count_parameters(config) * bytes_per_parameter
 
 
-def training_memory_bytes(config: ModelConfig, micro_batch_size: int, optimizer: str) -> int:
-    """Return about the bytes that training needs: weights, gradients, optimizer state, activations of a micro-batch.
+def process_bytes(device: str, *, is_compiled: bool = False) -> int:
+    """Return what a training process holds before it has a model: on a CPU what torch takes; on a GPU nothing."""
+    if device != "cpu":
+        return 0
+    return PROCESS_BYTES + (COMPILER_BYTES if is_compiled else 0)
 
-    fp32 weights and gradients; one fp32 moment a matrix with Muon, two with AdamW. Activations are counted as
-    saved by autograd in bf16 or fp32 alike at 4 bytes, which errs on the safe side.
+
+def training_memory_bytes(
+    config: ModelConfig,
+    micro_batch_size: int,
+    optimizer: str,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    is_recomputed: bool = False,
+    num_shards: int = 1,
+    keep_best: bool = False,
+) -> int:
+    """Return the bytes that training holds at its peak besides the process: weights, gradients, moments, activations.
+
+    fp32 weights and gradients; one fp32 moment a matrix with Muon, two with AdamW; of a micro-batch what autograd keeps
+    for the backward pass, or what Muon needs for the matrices of one shape, whichever is more.
     """
     total = count_parameters(config)
     embeddings = config.vocab_size * config.model_dim * (1 if config.tie_embeddings else 2)
+    matrices = total - embeddings
     moments = total + embeddings if optimizer == "muon" else 2 * total
-    tokens = micro_batch_size * config.context_length
-    wide = config.ffn_dim if not config.num_experts else config.num_active_experts * config.expert_ffn_dim
-    saved = config.num_layers * (10 * config.model_dim + 5 * wide)
-    scores = config.num_layers * config.num_heads * config.context_length
-    logits = 2 * 1024 * 1024 * 4
-    return 4 * (2 * total + moments) + 4 * tokens * (saved + scores + 4 * config.model_dim) + logits
+    kept = 4 * (2 * total + moments + (total if keep_best else 0)) // num_shards
+    size = 2 if dtype == "bfloat16" else 4
+    layer = _kept_by_layer(config, micro_batch_size * config.context_length, size, device, attention)
+    inputs = size * micro_batch_size * config.context_length * config.model_dim
+    held = layer + inputs * config.num_layers if is_recomputed else layer * config.num_layers
+    fragmented = FRAGMENTED if device == "cpu" else 1.0
+    passing = fragmented * held + BACKWARD_LAYERS * layer + 3 * inputs + 3 * size * CHUNK_LOGITS
+    if size == 2:  # a copy of the weights in the dtype that is computed in
+        passing += size * (matrices // config.num_layers if is_recomputed else matrices)
+    if num_shards > 1:  # a layer, the embedding and the head are whole while they compute
+        passing += 2 * 4 * matrices // config.num_layers + 2 * 4 * embeddings
+    # Of the matrices of one shape, most often two thirds: three stacks in the compute dtype, and smaller products.
+    stack = matrices * 2 // 3 // num_shards
+    updating = 3.75 * size * stack if optimizer == "muon" else 0.0
+    # What the backward pass freed is used again, but by glibc for no piece of more than 32 MB.
+    is_besides = device == "cpu" and 4 * stack > MAPPED_BYTES
+    saving = 4 * max(total, moments) // num_shards if device == "cpu" else 0
+    return int(kept + max(passing + updating if is_besides else max(passing, updating), saving))
+
+
+def _kept_by_layer(config: ModelConfig, tokens: int, size: int, device: str, attention: str) -> int:
+    """Return the bytes that autograd keeps of a layer, `size` of a number in the compute dtype.
+
+    Counted by torch's hooks for saved tensors: inputs of the products, and of the norms, which a CPU keeps twice in
+    fp32 (torch 2.13); of plain attention the probabilities in fp32, and in the compute dtype where that is another.
+    """
+    active = config.num_active_experts
+    wide = config.ffn_dim if not config.num_experts else active * config.expert_ffn_dim
+    norms = 8 * 4 if device == "cpu" else 4 * size
+    a_token = config.model_dim * (norms + 6 * size) + 4 * size * wide
+    if attention == "matmul":
+        a_token += (4 + (size if size == 2 else 0)) * config.num_heads * config.context_length
+    if config.num_experts:
+        a_token += 2 * size * active * config.model_dim
+    return tokens * a_token
 
 
 def _attention_matrices(config: ModelConfig) -> int:

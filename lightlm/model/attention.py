@@ -108,6 +108,8 @@ class Attention(nn.Module):
         if self.kernel == "matmul":
             return attend_by_matmul(query, key, value, dropout)
         if self.kernel == "flash":
+            if query.device.type == "cpu":
+                dropout = 0.0  # torch 2.13's kernel for CPUs has none ("No available kernel"); the layer's own stays
             with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
                 return functional.scaled_dot_product_attention(
                     query, key, value, is_causal=True, dropout_p=dropout, enable_gqa=grouped

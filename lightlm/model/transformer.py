@@ -3,9 +3,12 @@
 Owns initialisation and the order of the layers. Weights stay fp32; `compute_dtype` is what the layers compute in.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from lightlm.model.attention import Attention, KVCache, rotary_table
 from lightlm.model.config import ModelConfig
@@ -49,26 +52,33 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
+        self.dropout = dropout
+        self.recomputes_layers = False
+        """In training, whether a layer's activations are computed again in the backward pass instead of kept."""
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.model_dim))
         self.layers = nn.ModuleList(Layer(config, layer, kernel, dropout) for layer in range(config.num_layers))
         self.norm = nn.Parameter(torch.ones(config.model_dim))
         self.head = None if config.tie_embeddings else nn.Parameter(torch.empty(config.vocab_size, config.model_dim))
 
     def initialize(self, seed: int) -> None:
-        """Draw the weights: a pure function of (config, seed), on whatever device they are.
+        """Give all weights their first values, on whatever device they are."""
+        with torch.no_grad():
+            for weight, first in self.draw_weights(seed):
+                weight.copy_(first)
+
+    def draw_weights(self, seed: int) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """Yield every weight with its first value, in the host's memory: a pure function of (config, seed).
 
         Output projections start at zero, so that each layer starts as the identity.
         """
         generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for name, weight in self.named_parameters():
-                if weight.dim() == 1:
-                    weight.fill_(1.0)
-                elif name.endswith(("attention.output", ".down")):
-                    weight.zero_()
-                else:
-                    drawn = torch.randn(weight.shape, generator=generator)
-                    weight.copy_(drawn * self._initial_scale(name, weight))
+        for name, weight in self.named_parameters():
+            if weight.dim() == 1:
+                yield weight, torch.ones(weight.shape)
+            elif name.endswith(("attention.output", ".down")):
+                yield weight, torch.zeros(weight.shape)
+            else:
+                yield weight, torch.randn(weight.shape, generator=generator).mul_(self._initial_scale(name, weight))
 
     def _initial_scale(self, name: str, weight: Tensor) -> float:
         if name == "embedding" and not self.config.tie_embeddings:
@@ -93,14 +103,22 @@ class Transformer(nn.Module):
         x = functional.embedding(tokens, self.embedding).to(self.compute_dtype)
         losses = []
         for layer in self.layers:
-            # Compiled layers serve training only: scoring and generation would compile them anew.
-            call = layer if torch.is_grad_enabled() else layer.forward
-            x, balance_loss = call(x, cosine, sine, cache)
+            x, balance_loss = self._call_layer(layer, x, cosine, sine, cache)
             if balance_loss is not None:
                 losses.append(balance_loss)
         if cache is not None:
             cache.length += tokens.shape[1]
         return x, torch.stack(losses).mean() if losses else None
+
+    def _call_layer(
+        self, layer: nn.Module, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None
+    ) -> tuple[Tensor, Tensor | None]:
+        if not torch.is_grad_enabled():
+            # Compiled layers serve training only: scoring and generation would compile them anew. Hooks run in both.
+            return layer._call_impl(x, cosine, sine, cache)  # pyright: ignore[reportCallIssue]
+        if not self.recomputes_layers:
+            return layer(x, cosine, sine, cache)
+        return checkpoint(layer, x, cosine, sine, use_reentrant=False, preserve_rng_state=self.dropout > 0)  # pyright: ignore[reportReturnType]
 
     def read_out(self, hidden: Tensor) -> Tensor:
         """Return the logits (..., V) of hidden states (..., model_dim)."""

@@ -4,12 +4,14 @@ Weights and optimizer state as safetensors, the rest as JSON in the commit's met
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lightlm.errors import CorruptError, ParameterError, TrainingError
@@ -17,6 +19,8 @@ from lightlm.model.hugging_face import load_model
 from lightlm.model.transformer import Transformer
 from lightlm.store.commit import commit_folder, open_commit, remove_folder
 from lightlm.training.optimizer import Optimizer
+from lightlm.training.ranks import ALONE, Ranks
+from lightlm.training.sharding import gather, like, local, put, send
 
 BEST = "best.safetensors"
 """The weights of the best validation, in the checkpoint of a run that keeps them."""
@@ -49,29 +53,35 @@ def save_checkpoint(
     optimizer: Optimizer,
     state: TrainingState,
     best_weights: Mapping[str, Tensor] | None = None,
-    is_written: bool = True,
+    ranks: Ranks = ALONE,
 ) -> Path:
     """Commit the whole state under `parent` and drop checkpoints older than the last two; return the folder.
 
-    `best_weights` are those of the best validation so far, where a run keeps them. Ranks that do not write check only.
+    `best_weights` are those of the best validation so far, where a run keeps them. The first of `ranks` writes, whole
+    tensors also where each holds a shard; the others check, and send their shards.
 
     Raises:
         TrainingError: a weight or the optimizer's state is not finite; nothing is saved.
         StoreError: the disk refused.
     """
-    tensors = optimizer.state_tensors()
-    if not is_finite({**dict(model.named_parameters()), **tensors}):
+    parts = {"model.safetensors": dict(model.named_parameters()), "optimizer.safetensors": optimizer.state_tensors()}
+    if ranks.any(not all(map(is_finite, parts.values()))):
         raise TrainingError(f"after step {state.step} the weights are not finite; no checkpoint is made of them")
+    if best_weights is not None:
+        parts[BEST] = dict(best_weights)
 
     path = parent / f"step-{state.step:09d}"
-    if not is_written:
+    if not ranks.is_first:
+        for tensors in parts.values():
+            send(tensors)
         return path
 
+    # Not in `write`, which is not called where the step is saved already: the other ranks send all the same.
+    whole = {name: dict(gather(tensors)) for name, tensors in parts.items()}
+
     def write(folder: Path) -> dict[str, object]:
-        save_file(_detached(model), folder / "model.safetensors")
-        save_file(_contiguous(tensors), folder / "optimizer.safetensors")
-        if best_weights is not None:
-            save_file(_contiguous(best_weights), folder / BEST)
+        for name, tensors in whole.items():
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / name)
         return {"state": vars(state), "model": model.config.model_dump()}
 
     parent.mkdir(parents=True, exist_ok=True)
@@ -81,17 +91,21 @@ def save_checkpoint(
     return folder
 
 
+@torch.no_grad()
 def is_finite(tensors: Mapping[str, Tensor]) -> bool:
     """Return whether every number in every tensor is finite; one wait for the device in all."""
-    floats = [tensor for tensor in tensors.values() if tensor.is_floating_point()]
+    floats = [local(tensor) for tensor in tensors.values() if tensor.is_floating_point()]
     checks = [torch.isfinite(tensor).all() for tensor in floats]
     return all(bool(torch.stack(same).all()) for same in _group_by_device(checks))
 
 
-def load_best(folder: Path, device: torch.device) -> dict[str, Tensor] | None:
-    """Return the best weights that a verified checkpoint keeps; None where it keeps none."""
+def load_best(folder: Path, model: Transformer) -> dict[str, Tensor] | None:
+    """Return the best weights that a verified checkpoint keeps, where and cut as `model` is; None if it keeps none."""
     path = folder / BEST
-    return load_file(path, device=str(device)) if path.exists() else None
+    if not path.exists():
+        return None
+    with open_tensors(path) as tensors:
+        return {name: like(parameter, tensors[name]) for name, parameter in model.named_parameters()}
 
 
 def list_checkpoints(parent: Path) -> list[Path]:
@@ -129,15 +143,42 @@ def load_checkpoint(folder: Path, model: Transformer, optimizer: Optimizer) -> T
     if commit.meta["model"] != model.config.model_dump():
         raise ParameterError(f"{folder} holds a model of another shape; start a new run or give the same settings")
     load_weights(folder, model)
-    optimizer.load_state_tensors(load_file(folder / "optimizer.safetensors"))
+    with open_tensors(folder / "optimizer.safetensors") as tensors:
+        optimizer.load_state_tensors(tensors)
     return TrainingState(**commit.meta["state"])
 
 
 def load_weights(folder: Path, model: Transformer) -> None:
     """Copy the weights of a verified checkpoint into `model`, in place: optimizers keep their views."""
-    weights = load_file(folder / "model.safetensors")
-    for name, parameter in model.named_parameters():
-        parameter.data.copy_(weights[name])
+    with open_tensors(folder / "model.safetensors") as weights:
+        for name, parameter in model.named_parameters():
+            put(parameter.data, weights[name])
+
+
+class TensorFile(Mapping[str, Tensor]):
+    """The tensors of a safetensors file by name, each read when it is asked for: a rank needs its rows of one only."""
+
+    def __init__(self, file: safe_open) -> None:
+        self._file = file
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return one whole tensor."""
+        return self._file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names."""
+        return iter(self._file.keys())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._file.keys())
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[TensorFile]:
+    """Give the tensors of a safetensors file whose digest is verified."""
+    with safe_open(path, framework="pt") as file:
+        yield TensorFile(file)
 
 
 def start_from(folder: Path, model: Transformer) -> None:
@@ -151,7 +192,7 @@ def start_from(folder: Path, model: Transformer) -> None:
         raise ParameterError(f"{folder} holds a model of another shape than the plan's; train from scratch instead")
     weights = dict(given.named_parameters())
     for name, parameter in model.named_parameters():
-        parameter.data.copy_(weights[name])
+        put(parameter.data, weights[name])
 
 
 def drop_checkpoints(parent: Path) -> None:
@@ -159,14 +200,6 @@ def drop_checkpoints(parent: Path) -> None:
     for folder in list_checkpoints(parent):
         remove_folder(folder)
     remove_folder(parent)
-
-
-def _detached(model: Transformer) -> dict[str, Tensor]:
-    return {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
-
-
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
 def _group_by_device(checks: list[Tensor]) -> list[list[Tensor]]:

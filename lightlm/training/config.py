@@ -34,6 +34,10 @@ class TrainerConfig(BaseModel):
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 1.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    gradient_checkpointing: bool = False
+    """Whether layers keep their input only and are computed again in the backward pass."""
+    sharding: Literal["off", "fsdp"] = "off"
+    """fsdp: each rank holds its rows of all weights, gradients and moments."""
     attention: Attention = "sdpa"
     device: str = "cpu"
     num_threads: Annotated[int, Field(ge=1)] = 1

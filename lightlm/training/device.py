@@ -7,6 +7,7 @@ from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
 from lightlm.system import Device, read_cpu_flags, read_cpu_name, read_memory_limit
 from lightlm.training.config import TrainerConfig
+from lightlm.training.sharding import put, shard_model
 
 FLASH_CAPABILITY = (8, 0)
 """Compute capability from which PyTorch's flash kernel and fast bfloat16 exist (Ampere)."""
@@ -57,7 +58,7 @@ def describe_devices() -> list[Device]:
 
 
 def build_model(model: ModelConfig, trainer: TrainerConfig) -> Transformer:
-    """Return an initialised model on the trainer's device, layers compiled if asked.
+    """Return an initialised model on the trainer's device, layers compiled if asked; cut over the ranks if asked.
 
     Raises:
         ParameterError: the flash kernel is demanded where this machine has none.
@@ -66,14 +67,18 @@ def build_model(model: ModelConfig, trainer: TrainerConfig) -> Transformer:
     check_flash(trainer)
     with torch.device("meta"):
         built = Transformer(model, kernel=trainer.attention, dropout=trainer.dropout)
+    prepare(built, trainer)
+    if trainer.sharding == "fsdp":
+        shard_model(built, trainer.num_devices * trainer.num_nodes, trainer.device)
     built = built.to_empty(device=trainer.device)
-    built.initialize(trainer.seed)
-    return prepare(built, trainer)
+    reset_model(built, trainer)
+    return built
 
 
 def prepare(model: Transformer, trainer: TrainerConfig) -> Transformer:
-    """Set precision and compilation of a model that is on its device already."""
+    """Set precision, recomputation and compilation of a model."""
     model.compute_dtype = DTYPES[trainer.dtype]
+    model.recomputes_layers = trainer.gradient_checkpointing
     if trainer.compile:
         model.compile_layers()
     return model
@@ -101,7 +106,6 @@ def check_flash(trainer: TrainerConfig) -> None:
 
 
 def reset_model(model: Transformer, trainer: TrainerConfig) -> None:
-    """Give `model` its first weights again, in place."""
-    fresh = dict(build_model(model.config, trainer.model_copy(update={"compile": False})).named_parameters())
-    for name, parameter in model.named_parameters():
-        parameter.data.copy_(fresh[name])
+    """Give `model` its first weights, in place."""
+    for weight, first in model.draw_weights(trainer.seed):
+        put(weight.data, first)

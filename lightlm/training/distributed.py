@@ -24,7 +24,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from lightlm.errors import ParameterError, WorkerError
 from lightlm.training.config import TrainerConfig
-from lightlm.training.ranks import ALONE, ProcessRanks, Ranks
+from lightlm.training.ranks import ALONE, ProcessRanks, Ranks, ShardedRanks
 
 JOIN_SECONDS = 300.0
 """What other nodes get to join."""
@@ -146,7 +146,7 @@ def join_group(store: TCPStore, trainer: TrainerConfig, rank: int) -> ProcessRan
         distributed.init_process_group(
             "nccl" if is_cuda else "gloo", store=store, rank=rank, world_size=size, timeout=join_timeout()
         )
-        return ProcessRanks(rank, size)
+        return ShardedRanks(rank, size) if trainer.sharding == "fsdp" else ProcessRanks(rank, size)
     except RuntimeError as error:
         raise WorkerError(
             f"{size} ranks were to join within {JOIN_SECONDS:.0f} s and did not ({error}); see docs/scale-out.md"

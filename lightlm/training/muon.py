@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightlm.training.ranks import ALONE, Ranks
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic Newton-Schulz iteration; chosen by its authors for the steepest slope at zero."""
 
@@ -24,13 +26,18 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     x = matrices.to(dtype)
     if is_tall:
         x = x.mT
-    norms = x.float().norm(dim=(-2, -1), keepdim=True).clamp_(min=1e-7)
+    norms = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True, dtype=torch.float32).clamp_(min=1e-7)
     x = (x / norms.to(dtype)).contiguous()
     for _ in range(ITERATIONS):
         gram = torch.bmm(x, x.mT)
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
     return x.mT if is_tall else x
+
+
+def scale_of(rows: int, cols: int) -> float:
+    """Return what an orthogonal update is multiplied by: a tall matrix moves as far as its outputs are many."""
+    return max(1.0, rows / cols) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -53,10 +60,14 @@ class MatrixSlice:
 
 
 class Muon:
-    """Updates groups of equally shaped matrices; state is one momentum stack a group."""
+    """Updates groups of equally shaped matrices; state is one momentum stack a group.
 
-    def __init__(self, slices: list[MatrixSlice], dtype: torch.dtype) -> None:
+    Several ranks that hold the same weights divide the matrices of a group among them.
+    """
+
+    def __init__(self, slices: list[MatrixSlice], dtype: torch.dtype, ranks: Ranks = ALONE) -> None:
         self.dtype = dtype
+        self.ranks = ranks
         self.groups: dict[tuple[int, int], list[MatrixSlice]] = {}
         for piece in slices:
             rows, cols = piece.view.shape
@@ -73,14 +84,15 @@ class Muon:
             # Wide matrices are laid on their side, so that (d, f) and (f, d) share a batch.
             gradients = torch.stack([g if g.shape == shape else g.T for g in (piece.gradient() for piece in group)])
             buffer.lerp_(gradients, 1.0 - momentum)
-            updates = orthogonalize(gradients.lerp_(buffer, momentum), self.dtype)
+            moves = gradients.lerp_(buffer, momentum).to(self.dtype)
+            del gradients  # in fp32; a third of what this takes at its peak
+            updates = self.ranks.divide(moves, lambda part: orthogonalize(part, self.dtype))
             for piece, update in zip(group, updates.unbind(), strict=True):
                 rows, cols = piece.view.shape
                 turned = update if update.shape == piece.view.shape else update.T
                 if weight_decay:
                     piece.view.mul_(1.0 - learning_rate * weight_decay)
-                scale = max(1.0, rows / cols) ** 0.5
-                piece.view.add_(turned.to(piece.view.dtype), alpha=-learning_rate * scale)
+                piece.view.add_(turned.to(piece.view.dtype), alpha=-learning_rate * scale_of(rows, cols))
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the momenta by name."""

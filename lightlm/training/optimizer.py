@@ -3,15 +3,21 @@
 Owns which parameter belongs to which rule; the rates' course over time is schedule's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.nn import Parameter
 
+from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
 from lightlm.training.config import TrainerConfig
 from lightlm.training.muon import MatrixSlice, Muon
+from lightlm.training.ranks import ALONE, Ranks
 from lightlm.training.schedule import momentum_at
+from lightlm.training.sharded_muon import ShardedMuon
+from lightlm.training.sharding import like, put
 
 ADAMW_MATRIX_SHARE = 0.1
 """AdamW's rate for matrices as a share of Muon's: its update has unit size an entry, not a singular value."""
@@ -20,13 +26,12 @@ ADAMW_MATRIX_SHARE = 0.1
 class Optimizer:
     """Steps all parameters of `model`; holds state that round-trips through `state_tensors`."""
 
-    def __init__(self, model: Transformer, config: TrainerConfig) -> None:
+    def __init__(self, model: Transformer, config: TrainerConfig, ranks: Ranks = ALONE) -> None:
         self.config = config
         matrices = {name for name, _ in model.named_parameters() if _is_layer_matrix(name)}
-        self.muon: Muon | None = None
+        self.muon: Muon | ShardedMuon | None = None
         if config.optimizer == "muon":
-            dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-            self.muon = Muon(list(_slice_matrices(model, matrices)), dtype)
+            self.muon = _build_muon(model, config, matrices, ranks)
         self.names: list[str] = []
         groups = []
         for name, parameter in model.named_parameters():
@@ -71,18 +76,16 @@ class Optimizer:
                 tensors[f"adamw.{name}.{key}"] = value
         return tensors
 
-    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take the state that `state_tensors` gave."""
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the state that `state_tensors` gave, its tensors whole; each is asked for once."""
         if self.muon is not None:
             for name, buffer in self.muon.state_tensors().items():
-                buffer.copy_(tensors[name])
+                put(buffer, tensors[name])
         for name, group in zip(self.names, self.adamw.param_groups, strict=True):
             prefix = f"adamw.{name}."
             parameter = group["params"][0]
             state = {
-                key.removeprefix(prefix): value.to(parameter.device, copy=True)
-                for key, value in tensors.items()
-                if key.startswith(prefix)
+                key.removeprefix(prefix): like(parameter, tensors[key]) for key in tensors if key.startswith(prefix)
             }
             if state:
                 self.adamw.state[parameter] = state
@@ -92,23 +95,32 @@ def _is_layer_matrix(name: str) -> bool:
     return name.endswith((".query_key_value", ".output", ".gate_up", ".down"))
 
 
-def _slice_matrices(model: Transformer, names: set[str]) -> Iterator[MatrixSlice]:
-    config = model.config
-    query_rows = config.num_heads * config.head_dim
-    key_rows = config.num_kv_heads * config.head_dim
-    for name, parameter in model.named_parameters():
-        if name not in names:
-            continue
-        if name.endswith(".query_key_value"):
-            heights = [query_rows, key_rows, key_rows]
-        elif name.endswith(".gate_up"):
-            heights = [parameter.shape[-2] // 2] * 2
-        else:
-            heights = [parameter.shape[-2]]
+def _build_muon(model: Transformer, config: TrainerConfig, names: set[str], ranks: Ranks) -> Muon | ShardedMuon:
+    dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+    matrices = {name: parameter for name, parameter in model.named_parameters() if name in names}
+    heights = {name: _list_heights(model.config, name, matrix) for name, matrix in matrices.items()}
+    shards = {name: matrix for name, matrix in matrices.items() if isinstance(matrix, DTensor)}
+    if shards:
+        return ShardedMuon(shards, heights, dtype)
+    return Muon(list(_slice_matrices(matrices, heights)), dtype, ranks)
+
+
+def _list_heights(config: ModelConfig, name: str, parameter: Tensor) -> list[int]:
+    """Return the rows of the matrices that lie stacked in a parameter: query, key and value; gate and up."""
+    if name.endswith(".query_key_value"):
+        key_rows = config.num_kv_heads * config.head_dim
+        return [config.num_heads * config.head_dim, key_rows, key_rows]
+    if name.endswith(".gate_up"):
+        return [parameter.shape[-2] // 2] * 2
+    return [parameter.shape[-2]]
+
+
+def _slice_matrices(matrices: Mapping[str, Parameter], heights: Mapping[str, list[int]]) -> Iterator[MatrixSlice]:
+    for name, parameter in matrices.items():
         stack = [None] if parameter.dim() == 2 else list(range(parameter.shape[0]))
         for index in stack:
             whole = parameter.data if index is None else parameter.data[index]
             start = 0
-            for height in heights:
+            for height in heights[name]:
                 yield MatrixSlice(name, whole[start : start + height], parameter, start, index)
                 start += height

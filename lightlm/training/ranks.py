@@ -4,6 +4,8 @@ Every rank computes the same decisions from the same numbers; what only a clock 
 anybody's word, passed around before each step. A run of one process has nothing to agree on and pays nothing.
 """
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -15,6 +17,10 @@ BUCKET_BYTES = 1 << 26
 """Of gradients that are averaged in one call: large enough for the network, small beside the model."""
 
 
+MEMORY_KILL = 137
+"""How a process ends, as a shell says it, that the system killed for its memory."""
+
+
 class OutOfMemoryElsewhere(torch.OutOfMemoryError):
     """Another rank ran out of memory in this step: all take a smaller micro-batch."""
 
@@ -24,6 +30,8 @@ class Ranks:
 
     rank = 0
     size = 1
+    is_sharded = False
+    """Whether each holds its rows of every weight only."""
 
     @property
     def is_first(self) -> bool:
@@ -44,6 +52,18 @@ class Ranks:
 
     def average(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
         """Replace loss and gradients, in place, by their means over the ranks."""
+
+    def measure_norm(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Return the L2 norm, a scalar, of all gradients together; `gradients` are what this rank holds of them."""
+        norms = torch._foreach_norm(list(gradients))  # pyright: ignore[reportPrivateImportUsage]
+        return torch.linalg.vector_norm(torch.stack(norms))
+
+    def divide(self, stack: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return `compute` of a stack (n, ...) that all ranks hold; each does its share of the n."""
+        return compute(stack)
+
+    def shrink(self) -> None:
+        """Tell the other ranks that memory ran out here, so that all take a smaller micro-batch."""
 
 
 ALONE = Ranks()
@@ -94,6 +114,46 @@ class ProcessRanks(Ranks):
             flat /= self.size
             for tensor, mean in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
                 tensor.copy_(mean.view_as(tensor))
+
+    def divide(self, stack: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return `compute` of a stack (n, ...) that all ranks hold; each does its share of the n."""
+        share = -(-len(stack) // self.size)
+        mine = stack.new_zeros(share, *stack.shape[1:])
+        part = stack[self.rank * share : (self.rank + 1) * share]
+        if len(part):
+            mine[: len(part)] = compute(part)
+        whole = stack.new_empty(self.size * share, *stack.shape[1:])
+        distributed.all_gather_into_tensor(whole, mine)
+        return whole[: len(stack)]
+
+    def shrink(self) -> None:
+        """Tell the other ranks that memory ran out here, so that all take a smaller micro-batch."""
+        self.any(True)
+
+
+class ShardedRanks(ProcessRanks):
+    """The ranks of a model in shards: its gradients are averaged on the way back, and each rank holds its rows."""
+
+    is_sharded = True
+
+    def average(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
+        """Replace the loss, in place, by its mean over the ranks; the gradients are means already."""
+        distributed.all_reduce(loss)
+        loss /= self.size
+
+    def measure_norm(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Return the L2 norm, a scalar, of all gradients together; `gradients` are this rank's rows."""
+        square = super().measure_norm(gradients) ** 2
+        distributed.all_reduce(square)
+        return square.sqrt()
+
+    def shrink(self) -> None:
+        """End this process as a memory kill does: the others wait inside the layer that this one did not reach.
+
+        All ranks end then, and the supervisor goes on from the newest checkpoint with half the micro-batch.
+        """
+        print("memory ran out on a rank of a sharded model; all end", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(MEMORY_KILL)
 
 
 def cut_buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

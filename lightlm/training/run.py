@@ -6,22 +6,17 @@ Owns what happens between two steps and what a run leaves: checkpoints, and a co
 import math
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 
 from lightlm.data.loader import Batch, ThreadedDataLoader
 from lightlm.data.shards import open_shards
 from lightlm.data.tokenizer import load_tokenizer
-from lightlm.errors import StoreError, TrainingError
+from lightlm.errors import TrainingError
 from lightlm.evaluation import score_tokens
 from lightlm.generation import Generator, SamplingConfig
-from lightlm.model.hugging_face import export_model
-from lightlm.model.transformer import Transformer
-from lightlm.store.commit import commit_folder, open_commit, remove_folder
 from lightlm.training.checkpoint import (
     TrainingState,
-    is_finite,
     list_checkpoints,
     load_best,
     load_latest,
@@ -33,9 +28,11 @@ from lightlm.training.events import Checkpointed, Event, RolledBack, Sampled, St
 from lightlm.training.messages import TrainRequest, TrainResult
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.pace import CheckpointPace, Milestones, Pace, ScoringTime, StepPace, TimePace
+from lightlm.training.publication import MODEL_FOLDER, publish, read_result
 from lightlm.training.ranks import ALONE, Ranks
+from lightlm.training.sharding import gather_model
 from lightlm.training.thinning import ThinnedSteps
-from lightlm.training.timing import used_memory
+from lightlm.training.timing import reset_peak_memory, used_memory
 from lightlm.training.trainer import SPIKE_FACTOR, Diverged, Progress, train
 from lightlm.training.validation import choose_validation_sample, validate
 
@@ -44,8 +41,6 @@ EVENT_SECONDS = 0.25
 
 EARLY_SAMPLES = (0.01, 0.1)
 """Fractions of the budget at which a sample is written, beside those of the validations: a model changes most then."""
-
-MODEL_FOLDER = "model"
 
 MAX_ROLLBACKS = 3
 """Ways back to an earlier state, after which a run ends with that state."""
@@ -68,8 +63,9 @@ class TrainingRun:
         self.should_stop = should_stop
         self.shards = open_shards(request.shards_folder)
         self.tokenizer = load_tokenizer(request.tokenizer_folder)
+        reset_peak_memory(self.trainer.device)
         self.model = build_model(request.model, request.trainer)
-        self.optimizer = Optimizer(self.model, request.trainer)
+        self.optimizer = Optimizer(self.model, request.trainer, ranks)
         self.checkpoints = request.run_folder / "checkpoints"
         self.sample = choose_validation_sample(self.shards, self.tokenizer, request.validation_tokens)
         self.best_weights: dict[str, torch.Tensor] | None = None
@@ -93,7 +89,7 @@ class TrainingRun:
         found = load_latest(self.checkpoints, self.model, self.optimizer)
         if found is not None:
             folder = list_checkpoints(self.checkpoints)[0]
-            self.best_weights = load_best(folder, next(self.model.parameters()).device)
+            self.best_weights = load_best(folder, self.model)
             return found
         if self.request.start_folder is not None:
             start_from(self.request.start_folder, self.model)
@@ -146,8 +142,9 @@ class TrainingRun:
             num_rollbacks=self.num_rollbacks,
             ended_at=ended_at,
         )
-        if self.ranks.is_first:
-            publish(self.model, self.request, result)
+        whole = gather_model(self.model, self.ranks.is_first)
+        if whole is not None:
+            publish(whole, self.request, result)
         return result
 
     def _train(self, batches: Iterator[Batch], emit: Callable[[Event], None]) -> bool:
@@ -231,7 +228,8 @@ class TrainingRun:
         return bits
 
     def _sample(self, emit: Callable[[Event], None]) -> None:
-        if self.request.sample_tokens and self.ranks.is_first:
+        # A text wants one position after the other of a whole model: in shards, all layers would travel for each.
+        if self.request.sample_tokens and self.ranks.is_first and not self.ranks.is_sharded:
             text = self._write_sample()
             emit(Sampled(self.counters.step, self._progress(), self.trainer.sample_prompt, text))
 
@@ -266,7 +264,7 @@ class TrainingRun:
         self._check_sanity()
         try:
             best = self.best_weights
-            folder = save_checkpoint(self.checkpoints, self.model, self.optimizer, state, best, self.ranks.is_first)
+            folder = save_checkpoint(self.checkpoints, self.model, self.optimizer, state, best, self.ranks)
         except TrainingError as error:
             raise Diverged(str(error)) from None
         seconds = time.monotonic() - started
@@ -294,7 +292,7 @@ class TrainingRun:
         Return whether training goes on.
         """
         self.num_rollbacks += 1
-        self.optimizer = Optimizer(self.model, self.trainer)
+        self.optimizer = Optimizer(self.model, self.trainer, self.ranks)
         reset_model(self.model, self.trainer)
         found = load_latest(self.checkpoints, self.model, self.optimizer)
         if found is None and self.num_rollbacks > MAX_ROLLBACKS:
@@ -318,30 +316,3 @@ class TrainingRun:
         for name, weight in self.model.named_parameters():
             weight.data.copy_(self.best_weights[name])
         return True
-
-
-def read_result(run_folder: Path) -> TrainResult | None:
-    """Return the result of a run that trained to its end; None where its model is missing, damaged or half-way."""
-    try:
-        result = open_commit(run_folder / MODEL_FOLDER, "model").meta.get("result")
-    except StoreError:
-        return None
-    return None if result is None or result["is_stopped"] else TrainResult.model_validate(result)
-
-
-def publish(model: Transformer, request: TrainRequest, result: TrainResult) -> None:
-    """Commit the model's Hugging Face folder with the result beside it; an earlier one gives way.
-
-    Raises:
-        TrainingError: a weight is not finite; nothing is committed.
-    """
-    if not is_finite(dict(model.named_parameters())):
-        raise TrainingError("the weights are not finite and there is no earlier state; give a smaller learning rate")
-    if result.folder.exists():
-        remove_folder(result.folder)
-
-    def write(temporary: Path) -> dict[str, object]:
-        export_model(model, request.tokenizer_folder, temporary, generation=request.generation)
-        return {"step": result.step, "total_tokens": result.total_tokens, "result": result.model_dump(mode="json")}
-
-    commit_folder(result.folder, "model", write)

@@ -3,10 +3,12 @@
 Owns the measurement only; what to measure and what follows from it is the budget's.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
 from itertools import repeat
+from pathlib import Path
 
 import psutil
 import torch
@@ -93,10 +95,25 @@ def random_batch(model: ModelConfig, trainer: TrainerConfig) -> Batch:
     return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
 
 
+def reset_peak_memory(device: str) -> None:
+    """Begin to count the peak of `used_memory` anew, where the system can: the probe's shapes are not the run's."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets VmHWM to the present size
+
+
 def used_memory(device: str) -> int:
-    """Return the bytes that training holds: the process's resident set, or the device's peak."""
+    """Return the most bytes that training held: on a GPU of its memory, else of the process's resident set.
+
+    Where the system does not tell a process its peak, what is resident now.
+    """
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     return psutil.Process().memory_info().rss
 
 

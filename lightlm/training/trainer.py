@@ -21,6 +21,7 @@ from lightlm.training.optimizer import Optimizer
 from lightlm.training.pace import Pace
 from lightlm.training.ranks import ALONE, OutOfMemoryElsewhere, Ranks
 from lightlm.training.schedule import learning_rate_factor
+from lightlm.training.sharding import local
 
 MAX_SKIPPED_IN_A_ROW = 3
 """Steps without use, in a row, after which the weights themselves are to blame and not the batch."""
@@ -172,17 +173,21 @@ def measure_gradients(
         (objective * share).backward()
         loss += nats.detach() * share
     ranks.average(loss, parameters)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
-    norm = torch.linalg.vector_norm(torch.stack(norms))
-    return Measured(loss.item(), None if balance is None else balance.item(), norm.item())
+    norm = ranks.measure_norm(list_gradients(parameters))
+    # The one wait for the device in a step: whether these gradients may touch the weights is the host's to say.
+    figures = torch.stack([loss, norm, loss if balance is None else balance]).tolist()
+    return Measured(figures[0], None if balance is None else figures[2], figures[1])
+
+
+def list_gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients that there are, of a sharded model this rank's rows of them, as views."""
+    return [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
 
 
 def clip_gradients(parameters: Sequence[Tensor], norm: float, limit: float) -> None:
     """Scale all gradients down to a total norm of `limit`."""
     if norm > limit:
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        torch._foreach_mul_(gradients, limit / norm)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_mul_(list_gradients(parameters), limit / norm)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -209,7 +214,7 @@ def _shrink(error: RuntimeError, micro_batch_size: int, ranks: Ranks) -> int:
     if not is_out_of_memory(error):
         raise error
     if not isinstance(error, OutOfMemoryElsewhere):
-        ranks.any(True)
+        ranks.shrink()
     return halve_micro_batch(micro_batch_size)
 
 

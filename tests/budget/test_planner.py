@@ -3,11 +3,12 @@ import math
 import pytest
 
 from lightlm.budget.candidate import TextFacts
+from lightlm.budget.memory import plan_memory_bytes
 from lightlm.budget.planner import FLOOR_SECONDS, Planner
 from lightlm.budget.probe import Probe, measure_machine
 from lightlm.budget.reserve import Closing
 from lightlm.errors import ParameterError
-from lightlm.model.accounting import count_parameters, training_memory_bytes
+from lightlm.model.accounting import count_parameters
 from lightlm.params import load_params
 from lightlm.system import Device, check_system
 from lightlm.training.supervisor import Worker
@@ -113,12 +114,12 @@ def test_heads_that_divide_no_width_considered_are_refused(make_plan):
         make_plan(model__num_heads=997)
 
 
-@pytest.mark.parametrize("memory_bytes", [60_000_000, 200_000_000, 1_000_000_000])
+@pytest.mark.parametrize("memory_bytes", [650_000_000, 800_000_000, 2_000_000_000])
 def test_the_plan_fits_into_memory(make_plan, probe, memory_bytes):
     small = Probe(machine=probe.machine.model_copy(update={"memory_bytes": memory_bytes}), shapes=probe.shapes)
     plan = make_plan(hours=24.0, probe=small)
     assert plan.memory_bytes <= 0.8 * memory_bytes
-    assert plan.memory_bytes == training_memory_bytes(plan.model, plan.trainer.micro_batch_size, "muon")
+    assert plan.memory_bytes == plan_memory_bytes(plan.model, plan.trainer, keep_best=plan.keep_best)
     assert count_parameters(plan.model) <= count_parameters(make_plan(hours=24.0).model)
 
 

@@ -1,7 +1,6 @@
 import pytest
 
-from lightlm.budget.recipe import MEMORY_FRACTION, choose_attention, choose_micro_batch, choose_trainer
-from lightlm.model.accounting import training_memory_bytes
+from lightlm.budget.recipe import choose_trainer
 from lightlm.params import load_params
 
 
@@ -54,41 +53,3 @@ def test_a_text_that_is_read_often_is_regularised(machine, model):
     assert choose(machine, model).dropout == 0.0
     assert choose(machine, model, train_tokens=10_000).dropout > 0.0
     assert choose(machine, model, train_tokens=10_000, dropout=0.0).dropout == 0.0
-
-
-@pytest.mark.parametrize("memory_bytes", [20_000_000, 60_000_000, 200_000_000, 10**12])
-def test_a_micro_batch_fits_into_memory_or_is_one_sequence(machine, model, memory_bytes):
-    small = machine.model_copy(update={"memory_bytes": memory_bytes})
-    micro = choose_micro_batch(load_params(), small, model, 96)
-    assert 96 % micro == 0
-    assert micro == 1 or training_memory_bytes(model, micro, "muon") <= MEMORY_FRACTION * memory_bytes
-
-
-def test_with_memory_enough_the_batch_is_computed_at_once(machine, model):
-    assert choose_micro_batch(load_params(), machine, model, 96) == 96
-
-
-@pytest.mark.parametrize(
-    ("device", "context_length", "demanded", "kernel"),
-    [
-        ("cpu", 128, False, "matmul"),
-        ("cpu", 512, False, "matmul"),
-        ("cpu", 1024, False, "sdpa"),
-        ("cuda", 128, False, "sdpa"),
-        ("cuda", 128, True, "flash"),
-        ("cpu", 128, True, "flash"),
-    ],
-)
-def test_the_attention_kernel_is_the_fastest_of_the_device_or_the_one_demanded(
-    machine, model, device, context_length, demanded, kernel
-):
-    there = machine.model_copy(update={"device": device})
-    shape = model.model_copy(update={"context_length": context_length})
-    params = load_params(overrides={"model.flash_attention": demanded})
-    assert choose_attention(params, there, shape) == kernel
-
-
-@pytest.mark.parametrize(("asked", "sequences", "found"), [(5, 96, 4), (7, 7, 7), (100, 6, 6), (4, 7, 1)])
-def test_a_micro_batch_asked_for_is_lowered_to_a_divisor_of_the_batch(machine, model, asked, sequences, found):
-    params = load_params(overrides={"training.micro_batch_size": asked})
-    assert choose_micro_batch(params, machine, model, sequences) == found

@@ -4,11 +4,10 @@ import io
 
 from rich.console import RenderableType
 
+from lightlm.budget.memory import plan_memory_bytes, usable_memory
 from lightlm.budget.probe import MachineRate
-from lightlm.budget.recipe import usable_memory
 from lightlm.console.hardware import draw_hardware, draw_optimizations, find_maximum_batch
 from lightlm.console.terminal import open_console
-from lightlm.model.accounting import training_memory_bytes
 from lightlm.system import Device, SystemReport
 from lightlm.training.config import TrainerConfig
 from tests.console.test_tables import make_plan
@@ -65,8 +64,11 @@ def test_the_capabilities_are_those_of_the_device_that_trains() -> None:
 def test_the_maximum_batch_is_the_last_that_fits() -> None:
     small = MACHINE.model_copy(update={"memory_bytes": 2_000_000_000})
     most = find_maximum_batch(PLAN, small)
-    assert training_memory_bytes(PLAN.model, most, PLAN.trainer.optimizer) <= usable_memory(small)
-    assert training_memory_bytes(PLAN.model, most + 1, PLAN.trainer.optimizer) > usable_memory(small)
+    needed = [
+        plan_memory_bytes(PLAN.model, PLAN.trainer.model_copy(update={"micro_batch_size": size}))
+        for size in (most, most + 1)
+    ]
+    assert needed[0] <= usable_memory(small) < needed[1]
 
 
 def test_what_was_chosen_is_shown_with_subset_shape_time_and_reasons() -> None:

@@ -8,13 +8,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from lightlm.errors import ParameterError
+from lightlm.model.config import ModelConfig
 from lightlm.training.checkpoint import list_checkpoints
 from lightlm.training.config import TrainerConfig
 from lightlm.training.distributed import ADDRESS, find_address, fit_to_ranks
+from lightlm.training.events import Event, Validated
 from lightlm.training.messages import TrainRequest, TrainResult
+from lightlm.training.run import TrainingRun
 from lightlm.training.supervisor import Worker
+
+EXPERTS = {"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 16}
 
 
 def run_job(request: TrainRequest) -> tuple[list[float], TrainResult]:
@@ -39,6 +45,28 @@ def test_two_ranks_train_as_one_does(make_request: Callable[..., TrainRequest]) 
         torch.testing.assert_close(shared[name], weight, atol=2e-3, rtol=2e-3)
 
 
+@pytest.mark.slow
+def test_two_ranks_with_half_the_model_each_train_as_one_with_all_of_it(
+    make_request: Callable[..., TrainRequest], shape: Callable[..., ModelConfig]
+) -> None:
+    steps = {"max_steps": 50, "dropout": 0.0, "weight_decay": 0.1, "micro_batch_size": 1, "keep_best": True}
+    model = shape(**EXPERTS)
+    events: list[Event] = []
+    one = TrainingRun(make_request("one", **steps, model=model)).run(events.append)
+    alone = [event.bits_per_byte for event in events if isinstance(event, Validated)]
+    # A checkpoint a step: that of the last is there already when the run saves what it reached.
+    cut = {"num_devices": 2, "sharding": "fsdp", "gradient_checkpointing": True, "num_checkpoints": 50}
+    shared, two = run_job(make_request("two", **steps, **cut, model=model))
+    assert shared == pytest.approx(alone, abs=1e-3)
+    assert (one.step, one.total_tokens) == (two.step, two.total_tokens)
+    wanted, found = (load_file(result.folder / "model.safetensors") for result in (one, two))
+    assert wanted.keys() == found.keys()
+    for name, weight in wanted.items():
+        torch.testing.assert_close(found[name], weight, atol=2e-3, rtol=2e-3)
+    opened = AutoModelForCausalLM.from_pretrained(two.folder)
+    assert opened.num_parameters() == sum(weight.numel() for weight in found.values())
+
+
 def test_a_batch_is_shared_evenly_and_threads_are_divided() -> None:
     trainer = TrainerConfig(batch_tokens=70, micro_batch_size=7, num_devices=3, num_threads=8)
     fitted = fit_to_ranks(trainer, 10, 1)
@@ -60,8 +88,11 @@ def test_several_nodes_want_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_rank_that_dies_ends_all_and_training_goes_on(make_request: Callable[..., TrainRequest]) -> None:
-    request = make_request("killed", max_steps=120, num_devices=2, num_checkpoints=12)
+@pytest.mark.parametrize("sharding", ["off", "fsdp"])
+def test_a_rank_that_dies_ends_all_and_training_goes_on(
+    make_request: Callable[..., TrainRequest], sharding: str
+) -> None:
+    request = make_request("killed", max_steps=120, num_devices=2, num_checkpoints=12, sharding=sharding)
     records: list[dict[str, Any]] = []
     is_killed = False
     with Worker(request.run_folder, {"OMP_NUM_THREADS": "1"}) as worker:

@@ -1,5 +1,8 @@
 """Tests of what ranks agree on."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -37,3 +40,16 @@ def test_one_process_alone_decides_for_itself() -> None:
     assert ALONE.follow(pace, pytest.fail)[0] is pace
     assert ALONE.lead(True, False) == (True, False)
     assert ALONE.is_first
+
+
+def test_a_rank_of_a_sharded_model_without_memory_ends_as_a_memory_kill_does():
+    code = "from lightlm.training.ranks import ShardedRanks; object.__new__(ShardedRanks).shrink()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == ranks.MEMORY_KILL == 137
+    assert "memory ran out" in ended.stderr
+
+
+def test_one_process_computes_a_stack_by_itself_and_measures_all_gradients():
+    stack = torch.arange(6.0).view(3, 2)
+    assert torch.equal(ALONE.divide(stack, lambda part: part * 2), stack * 2)
+    assert float(ALONE.measure_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])) == 5.0

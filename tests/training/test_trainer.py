@@ -321,3 +321,34 @@ def test_whatever_the_speed_the_rate_ends_near_zero_before_the_deadline(build, s
     # A step that does not fit is not begun, so the last rate is at most two of the slowest steps from zero.
     assert 0 <= events[-1].learning_rate_factor <= 2 * max(seconds) / 60
     assert max(event.learning_rate_factor for event in events) > 0.8
+
+
+@pytest.mark.parametrize("shape_change", [{}, EXPERTS], ids=["dense", "experts"])
+@pytest.mark.parametrize("change", [{}, {"dtype": "bfloat16"}, {"dropout": 0.3}, {"attention": "matmul"}])
+def test_layers_that_are_computed_again_give_the_same_gradients(build, settings, draw_batch, change, shape_change):
+    found = []
+    for is_recomputed in (False, True):
+        config = settings(gradient_checkpointing=is_recomputed, **change)
+        model, _ = build(config, **shape_change)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(0.05)
+        torch.manual_seed(1)
+        found.append(measure(model, draw_batch(), 2))
+    (kept, wanted), (again, gradients) = found
+    assert again == kept
+    assert all(torch.equal(one, other) for one, other in zip(gradients, wanted, strict=True))
+
+
+def test_layers_that_are_computed_again_keep_their_input_only(build, settings, draw_batch):
+    def keep(tensor):
+        kept[-1] += tensor.nbytes
+        return tensor
+
+    kept = []
+    for is_recomputed in (False, True):
+        model, _ = build(settings(gradient_checkpointing=is_recomputed), num_layers=6)
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model.measure_loss(draw_batch().inputs, draw_batch().targets)
+    assert kept[1] < 0.3 * kept[0]
