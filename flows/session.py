@@ -90,16 +90,26 @@ class Session:
 
     @contextmanager
     def stage(self, name: str, message: str) -> Iterator[None]:
-        """Charge the time inside to a stage of the ledger and show its message."""
+        """Charge the time inside to a stage of the ledger and show its message.
+
+        Raises:
+            UnexpectedError: a bug; before Prefect keeps its message and traceback as they are.
+        """
         LOGGER.info(message)
         self.progress.enter_stage(message)
         with self.ledger.stage(name):
-            yield
+            try:
+                yield
+            except LightLMError:
+                raise
+            except Exception as error:  # noqa: BLE001
+                raise keep_traceback(error, self.folder) from None
         if self.shared is not None:
             self.ledger.split(name, {"shared store": self.shared.take_seconds()})
 
     def say(self, message: str) -> None:
         """Tell whoever watches, at the terminal and on Prefect's page."""
+        message = redact(message)
         LOGGER.info(message)
         self.progress.say(message)
 
@@ -177,7 +187,8 @@ def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator
             status, reason = "KILLED" if is_stopped else "FAILED", str(error)
             if is_stopped or isinstance(error, LightLMError) or not isinstance(error, Exception):
                 raise
-            raise keep_traceback(error, run.folder) from error
+            # Prefect keeps what it is given, causes and all.
+            raise keep_traceback(error, run.folder) from None
         finally:
             children.close()
             close_record(session, name, status, reason)

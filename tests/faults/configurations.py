@@ -58,7 +58,7 @@ def enter_yaml(overrides: dict[str, Any]) -> Params:
     for name, value in overrides.items():
         section, _, key = name.partition(".")
         values[section][key] = value
-    return build_params(read_yaml(yaml.safe_dump(values)))
+    return build_params(read_yaml(yaml.dump(values, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))))
 
 
 DOORS = (enter_python, enter_command_line, enter_prefect, enter_yaml)

@@ -191,13 +191,8 @@ def test_every_mutation_of_what_is_kept_is_refused_before_it_is_parsed(
 
 
 @pytest.fixture
-def version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: dict[str, tuple[Path, Open]]
-) -> tuple[ModelVersion, Path]:
-    """Register the model with a real MLflow in a home of its own; return its version and its artifact there."""
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("LIGHTLM_HOME", str(home))
+def version(home: Path, kept: dict[str, tuple[Path, Open]]) -> tuple[ModelVersion, Path]:
+    """Register the model with a real MLflow; return its version and its artifact there."""
     create_database(home)
     recorder = Recorder(home / "runs" / "run")
     recorder.start_run("run", "lightlm", {}, "", system_metrics=False)

@@ -179,6 +179,31 @@ def test_a_folder_in_place_of_a_file_is_damage(tmp_path: Path) -> None:
         open_commit(folder, "sample")
 
 
+def test_a_manifest_that_cannot_be_used_is_told_with_the_folder_to_remove(tmp_path: Path) -> None:
+    folder = commit_folder(tmp_path / "one", "sample", write_two).folder
+    path, remedy = folder / MANIFEST, f"remove {folder} and run the same command again, which makes it anew"
+    sound = path.read_bytes()
+
+    def refused() -> str:
+        with pytest.raises(StoreError) as caught:
+            open_commit(folder)
+        return str(caught.value)
+
+    path.write_bytes(b"{")
+    assert refused().startswith(f"{path} is no manifest (")
+    assert refused().endswith(f"); {remedy}")
+    path.write_bytes(sound + b" ")
+    assert refused() == f"{path} is not as it was written; {remedy}"
+    wanted = json.loads(sound)["sha256"]
+    path.write_bytes(sound.replace(b'"answer": 42', b'"answer": 43'))
+    told, rest = refused().split(" has SHA-256 ")
+    assert (told, rest[16:]) == (str(path), f"..., it says {wanted[:16]}...; {remedy}")
+    path.unlink()
+    assert refused() == f"{path} is missing; {remedy}"
+    remove_folder(folder)
+    assert refused() == f"there is no {folder}"
+
+
 def test_what_is_lost_or_broken_is_told_with_the_folder_to_remove(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

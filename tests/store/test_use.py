@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lightlm.store.use import claim_store, use_store
+from lightlm.store.use import LOCK, claim_store, use_store
 
 USE = """
 import sys, time
@@ -43,6 +43,15 @@ def test_a_process_that_turns_to_another_home_lets_go_of_the_first(home: Path, t
     use_store(tmp_path / "other")
     with claim_store(home) as is_alone:
         assert is_alone
+
+
+def test_using_a_store_twice_opens_its_lock_once_and_the_lock_is_its_owners(home: Path) -> None:
+    use_store(home)
+    use_store(home)
+    handles = Path("/proc/self/fd")
+    if handles.is_dir():
+        assert [handle.resolve() for handle in handles.iterdir()].count((home / LOCK).resolve()) == 1
+    assert (home / LOCK).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_home_that_is_not_there_stops_nobody(tmp_path: Path) -> None:
