@@ -276,9 +276,9 @@ def train_choices(dialogue: Dialogue, params: Params) -> None:
             raise
     show_summary(summary)
     used = f"{say_seconds(summary.elapsed_seconds)} of {say_seconds(summary.budget_seconds)}"
+    version = f"version {summary.model_version}" if summary.model_version else "(`lightlm sync` registers it)"
     sys.stdout.write(
-        f"Training completed: {summary.model_name} version {summary.model_version}, "
-        f"{summary.bits_per_byte:.3f} bits per byte, {used}\n"
+        f"Training completed: {summary.model_name} {version}, {summary.bits_per_byte:.3f} bits per byte, {used}\n"
     )
 
 

@@ -32,8 +32,8 @@ from lightlm.console.progress import Progress
 from lightlm.errors import Interrupted
 try:
     with Progress(Ledger(1.0, clock=time.monotonic)) as progress, end_in_order(progress.confirm_stop):
-        progress.enter_stage("at work")
         try:
+            progress.enter_stage("at work")
             time.sleep(120)
         except KeyboardInterrupt:
             progress.say("stopping")
