@@ -89,6 +89,9 @@ def apply_settings(home: Path) -> None:
         "PREFECT_PLUGINS_ENABLED": "false",
         # An API that goes away is said once, by us, and not with each event and line of a log that it does not take.
         "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+        # Of `without_retries`, for Prefect's own threads: they do not see what is set for a while, and the one that
+        # sends logs held a flow's end up by 5 s at each flush.
+        "PREFECT_CLIENT_MAX_RETRIES": "0",
     }
     if not names_server():
         # Prefect makes this folder itself, but not the ones above it.
