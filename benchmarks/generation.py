@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from results import Figure, parse_folder, report
@@ -22,13 +22,11 @@ from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import describe_config, list_weights
 from lightlm.model.transformer import Transformer
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 SMALL = {"vocab_size": 16384, "num_layers": 6, "model_dim": 320, "num_heads": 5, "ffn_dim": 768}
 LARGE = {"vocab_size": 32768, "num_layers": 12, "model_dim": 768, "num_heads": 12, "ffn_dim": 2048}
 PROMPT = [5, 17, 300, 42]
 COPY_BYTES = 256_000_000
+COPY = "by copy, read + write"
 
 
 class Ids(NamedTuple):
@@ -85,7 +83,7 @@ def ours(model: Transformer, sampling: SamplingConfig) -> tuple[float, list[int]
     return sampling.max_new_tokens / charge(write), ids
 
 
-def open_rival(shape: dict[str, int]) -> "PreTrainedModel":
+def open_rival(shape: dict[str, int]) -> Any:
     """Return transformers' model with the same weights."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -98,14 +96,13 @@ def open_rival(shape: dict[str, int]) -> "PreTrainedModel":
     return rival.eval()
 
 
-def theirs(rival: "PreTrainedModel", sampling: SamplingConfig) -> tuple[float, list[int]]:
+def theirs(rival: Any, sampling: SamplingConfig) -> tuple[float, list[int]]:
     """Return tokens a CPU second of transformers' generate, and the ids."""
     prompt = torch.tensor([PROMPT])
     how: dict[str, Any] = {"do_sample": False}
     if sampling.temperature:
         how = {"do_sample": True, "temperature": sampling.temperature, "top_k": sampling.top_k}
         how["top_p"] = sampling.top_p
-    assert rival.generation_config is not None
     rival.generation_config.eos_token_id = None
     ids: list[int] = []
 
@@ -129,7 +126,6 @@ def main() -> None:
     options = parse_folder(__doc__ or "", new_tokens={"type": int, "default": 96}, small_only={"action": "store_true"})
     torch.set_num_threads(1)
     moved = copy_rate()
-    limit = {"limit_name": "by copy, read + write"}
     kinds = {
         name: sampling.model_copy(update={"max_new_tokens": options.new_tokens})
         for name, sampling in (("sampled", SAMPLED), ("greedy", GREEDY))
@@ -157,7 +153,7 @@ def main() -> None:
                 rival=best,
                 rival_name="transformers generate",
                 limit=bound,
-                **limit,
+                limit_name=COPY,
             )
         )
     same = mine["greedy"][1] == other["fp32"]["greedy"][1]
@@ -176,7 +172,15 @@ def main() -> None:
         used = rate * count_read(large) * dtype.itemsize
         details[f"large {name}"] = {"tokens_per_second": rate, "bytes_per_second": used}
         figures.append(
-            Figure(f"{size:.0f}M {name}, weights read", used / 1e9, "GB/s", 0.6, "share", limit=moved / 1e9, **limit)
+            Figure(
+                f"{size:.0f}M {name}, weights read",
+                used / 1e9,
+                "GB/s",
+                0.6,
+                "share",
+                limit=moved / 1e9,
+                limit_name=COPY,
+            )
         )
         del large
     report("generation", figures, options.out, details)
