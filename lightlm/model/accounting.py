@@ -96,7 +96,8 @@ def training_memory_bytes(
     size = 2 if dtype == "bfloat16" else 4
     layer = _kept_by_layer(config, micro_batch_size * config.context_length, size, device, attention)
     inputs = size * micro_batch_size * config.context_length * config.model_dim
-    held = layer + inputs * config.num_layers if is_recomputed else layer * config.num_layers
+    # Two of them where layers are computed again: what one held on its way forward, and another on its way back.
+    held = 2 * layer + inputs * config.num_layers if is_recomputed else layer * config.num_layers
     fragmented = FRAGMENTED if device == "cpu" else 1.0
     passing = fragmented * held + BACKWARD_LAYERS * layer + 3 * inputs + 3 * size * CHUNK_LOGITS
     if size == 2:  # a copy of the weights in the dtype that is computed in

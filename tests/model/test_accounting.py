@@ -3,6 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightlm.model.accounting import (
+    _kept_by_layer,
     count_active_parameters,
     count_matrix_parameters,
     count_parameters,
@@ -54,3 +55,36 @@ def test_training_memory_holds_at_least_weights_gradients_and_moments(build, var
     assert training_memory_bytes(config, 1, "adamw") > 4 * model_bytes(config)
     assert training_memory_bytes(config, 1, "muon") <= training_memory_bytes(config, 1, "adamw")
     assert training_memory_bytes(config, 2, "muon") > training_memory_bytes(config, 1, "muon")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kernel", ["matmul", "sdpa"])
+@pytest.mark.parametrize("experts", [{}, {"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 96}])
+def test_what_a_layer_keeps_is_what_torch_keeps_for_its_backward_pass(build, kernel, dtype, experts):
+    kept = []
+    for num_layers in (1, 2):
+        model = build(
+            kernel, num_layers=num_layers, model_dim=64, head_dim=16, ffn_dim=192, context_length=64, **experts
+        )
+        model.compute_dtype = dtype
+        own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+        found = {}
+
+        def keep(tensor, model=model, own=own, found=found):
+            storage = tensor.untyped_storage()
+            # A weight's copy in the compute dtype is counted with the weights; what else has its shape is small.
+            if storage.data_ptr() not in own and not is_copy_of_weight(model, tensor):
+                found[storage.data_ptr()] = (storage.nbytes(), tensor)
+            return tensor
+
+        tokens = torch.zeros(8, 64, dtype=torch.int64)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model.train().measure_loss(tokens, tokens)
+        kept.append(sum(size for size, _ in found.values()))
+    size = torch.finfo(dtype).bits // 8
+    assert _kept_by_layer(model.config, 8 * 64, size, "cpu", kernel) == pytest.approx(kept[1] - kept[0], rel=0.1)
+
+
+def is_copy_of_weight(model, tensor):
+    shapes = {tuple(weight.shape) for weight in model.parameters()}
+    return any(shape in shapes for shape in (tuple(tensor.shape), tuple(tensor.mT.shape) if tensor.dim() > 1 else ()))
