@@ -96,12 +96,8 @@ class Planner:
             ParameterError: no shape satisfies what params fix, or none fits into memory.
         """
         planner = self.params.budget.planner
-        if planner == "measured" and self.params.budget.max_steps is None and self._training_seconds() < FLOOR_SECONDS:
-            self.reasons.append(
-                f"{max(0.0, self._training_seconds()):.1f} s are left for training, less than {FLOOR_SECONDS:.0f} s: "
-                "the ultra-fast tier is trained, which shows that all works and is no useful model"
-            )
-            return self._settle(self._fixed(tier_of(0.0)), [], probe, tier_of(0.0))
+        if planner == "measured" and self._is_short(FLOOR_SECONDS):
+            return self._settle_floor(probe)
         if planner == "tiers":
             tier = tier_of(self.params.budget.hours)
             self.reasons.append(f"planner tiers: the {tier.name} tier of {self.params.budget.hours:g} h")
@@ -121,6 +117,8 @@ class Planner:
             self.timings.try_other_ways(computer, self._trainer)
             favourite = self._rank()[0]
             self.timings.try_compiling(favourite.model, computer, self._trainer, favourite.training_seconds)
+            if self._is_short(FLOOR_SECONDS / 2):  # a busy machine took long over the timings
+                return self._settle_floor(probe)
         ranked = self._rank()
         best = ranked[0]
         if self.timings.shapes:
@@ -131,6 +129,18 @@ class Planner:
             f"what the model can hold against the {best.tokens:,} tokens it can read in {best.training_seconds:.0f} s"
         )
         return self._settle(best, ranked[1:], probe)
+
+    def _is_short(self, seconds: float) -> bool:
+        """Return whether the clock bounds training, and leaves it less than `seconds`."""
+        return self.params.budget.max_steps is None and self._training_seconds() < seconds
+
+    def _settle_floor(self, probe: Probe | None) -> tuple[Plan, Probe]:
+        left = max(0.0, self._training_seconds())
+        self.reasons.append(
+            f"{left:.1f} s are left for training, less than {FLOOR_SECONDS:.0f} s: "
+            "the ultra-fast tier is trained, which shows that all works and is no useful model"
+        )
+        return self._settle(self._fixed(tier_of(0.0)), [], probe, tier_of(0.0))
 
     def _rank(self) -> list[Candidate]:
         candidates = [self._judge(model) for model in self._shapes()]

@@ -140,6 +140,33 @@ def test_with_less_than_the_floor_the_smallest_tier_is_trained_and_said(make_pla
     assert plan.training_seconds >= 0
 
 
+class BusyMachine:
+    """Times a step as a busy machine does: all of the time that was left for training is gone then."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def call(self, job, **arguments):
+        self.seconds = 5.0
+        speed = 1000.0
+        return {
+            "first_seconds": 1.0,
+            "step_seconds": arguments["trainer"]["batch_tokens"] / speed,
+            "slow_step_seconds": 5.0,
+            "tokens_per_second": speed,
+            "score_tokens_per_second": 2 * speed,
+            "memory_bytes": 1,
+        }
+
+
+def test_where_timing_took_the_time_for_training_the_smallest_tier_is_trained_instead_of_nothing(machine, text):
+    there = BusyMachine(20.0)
+    params = load_params(hours=0.01)
+    plan, _ = Planner(params, text, machine, lambda: there.seconds, Closing(4.5)).plan(there)
+    assert plan.trainer.max_steps == 5
+    assert any("ultra-fast tier is trained" in reason for reason in plan.reasons)
+
+
 def test_above_the_floor_the_clock_decides_even_when_only_one_shape_is_left(make_plan):
     plan = make_plan(hours=0.005, remaining=15.0, model__num_layers=1, model__model_dim=64)
     assert plan.training_seconds > FLOOR_SECONDS
