@@ -125,8 +125,9 @@ class Planner:
             self.reasons.append(f"timed here: {self.timings.summary()}")
         self.reasons += self.correction.reasons()
         self.reasons.append(
-            f"of {count(len(ranked), 'shape')}, {count(best.model.num_layers, 'layer')} x {best.model.model_dim} dims balances "
-            f"what the model can hold against the {best.tokens:,} tokens it can read in {best.training_seconds:.0f} s"
+            f"of {count(len(ranked), 'shape')}, {count(best.model.num_layers, 'layer')} x {best.model.model_dim} dims "
+            f"balances what the model can hold against the {best.tokens:,} tokens it can read in "
+            f"{best.training_seconds:.0f} s"
         )
         return self._settle(best, ranked[1:], probe)
 
