@@ -31,9 +31,9 @@ train: setup ## Train, score and register a model in HOURS hours (0.02 = 72 s)
 test: setup ## Run the tests (5 minutes on two cores)
 	@$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Twenty minutes on two cores; the seed is printed, FAULTS_SEED=... draws the same faults again.
+# The seed is printed, FAULTS_SEED=... draws the same faults again.
 test-faults: setup ## Kill, fill, corrupt and cut off: everything that must not lose a run (up to 20 minutes)
-	@$(PYTHON) -m pytest tests/faults -m faults $(ARGS)
+	@$(PYTHON) -m pytest tests/faults -m faults --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 # Changes the store, ledger, recorder and outbox in some 1,500 ways, for an hour; what survives, no test would have
 # noticed. Fails where less than 85 % of a module's changes were noticed; done before is not done again.

@@ -14,7 +14,8 @@ import pytest
 
 FOLDER = Path(__file__).parent
 SEED = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(2**31))
-FIGURES = pytest.StashKey[list[str]]()
+os.environ["FAULTS_SEED"] = str(SEED)  # processes that test side by side inherit it
+FIGURE = "figure"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -30,8 +31,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if config.option.markexpr.startswith("not faults"):
         return
     terminalreporter.section(f"seed={SEED} (FAULTS_SEED={SEED} draws the same faults again)")
-    for line in config.stash.get(FIGURES, []):
-        terminalreporter.write_line(line)
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, line in report.user_properties if report.when == "call" else ():
+            if name == FIGURE:
+                terminalreporter.write_line(line)
 
 
 @pytest.fixture
@@ -49,9 +52,8 @@ def draw(request: pytest.FixtureRequest, seed: int) -> random.Random:
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Give the function that takes a line with figures for the end of the session."""
-    lines = request.config.stash.setdefault(FIGURES, [])
 
     def add(line: str) -> None:
-        lines.append(f"{request.node.name}: {line}")
+        request.node.user_properties.append((FIGURE, f"{request.node.name}: {line}"))
 
     return add
