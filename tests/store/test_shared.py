@@ -266,7 +266,7 @@ def test_what_the_disk_has_no_room_for_is_not_fetched(tmp_path: Path, move: Call
     move("other")
     said: list[str] = []
     assert not open_at(url, said=said).reused
-    assert "MB are free" in said[0]
+    assert "MB stay free" in said[0]
 
 
 def test_an_upload_that_was_cut_is_not_seen_and_is_completed_by_the_next(url: str, move: Callable[[str], None]) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,7 +174,9 @@ def test_the_process_is_its_own_session_and_writes_its_complaints_to_the_log(tmp
     (tmp_path / LOG).write_text("earlier\n")
     outbox = Outbox.start(tmp_path)
     pid, pipes = outbox._process.pid, (outbox._process.stdin, outbox._process.stdout)
-    arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    while not (line := Path(f"/proc/{pid}/cmdline").read_bytes()):
+        time.sleep(0.01)  # empty while the new program takes the old one's place
+    arguments = line.split(b"\0")[:-1]
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     log, session = Path(f"/proc/{pid}/fd/2").resolve(), os.getsid(pid)
     outbox._process.kill()
