@@ -123,7 +123,7 @@ def prepare_shards(
 ) -> tuple[TextSubset, TokenShards]:
     """Return the text and the token shards that the budget would train on, made or found in the store."""
     seconds = ledger.budget_seconds
-    needed = estimate_needed_bytes(machine.flops_per_second, seconds)
+    needed = estimate_needed_bytes(machine.usual_flops, seconds)
     subset = materialize_subset(params.dataset, needed_bytes=needed, max_seconds=DATA_FRACTION * seconds, report=report)
     report(subset.summary())
     fixed = params.tokenizer.vocab_size

@@ -138,7 +138,7 @@ def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
         dataset, fraction = session.params.dataset, None
         needed = session.run.decide_once(
             "needed_bytes",
-            lambda: list(estimate_needed_bytes(machine.flops_per_second, session.ledger.remaining_seconds)),
+            lambda: list(estimate_needed_bytes(machine.usual_flops, session.ledger.remaining_seconds)),
         )
         if session.params.budget.planner == "tiers":
             tier, needed = tier_of(session.params.budget.hours), []

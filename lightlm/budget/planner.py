@@ -213,7 +213,7 @@ class Planner:
         )
 
     def _context(self) -> int:
-        speed = load_calibration()["speed"]["efficiency"] * self.machine.flops_per_second
+        speed = load_calibration()["speed"]["efficiency"] * self.machine.usual_flops
         tokens = speed * max(FLOOR_SECONDS, self._training_seconds()) / 20e6
         return choose_context_length(tokens, self.text.num_train_tokens)
 

@@ -29,7 +29,7 @@ MOST_MATMUL_CONTEXT = 1024
 """Tokens; plain products keep all scores of a sequence, (heads, T, T), for the way back."""
 
 SUSPICIOUS_SHARE = 0.12
-"""Of the matrix rate: a step that reaches less runs on a busy machine (a quiet one gives 0.2 to 0.5)."""
+"""Of the usual rate: a step that reaches less runs on a busy machine (a quiet one gives 0.2 to 0.5)."""
 
 
 class TrainerChooser(Protocol):
@@ -191,7 +191,7 @@ class Timings:
     def _try_one_thread(self, computer: Computer, choose: TrainerChooser) -> None:
         """Take one thread where several get in each other's way: a busy core makes all of them wait at each barrier."""
         timed = self.shapes[0]
-        share = timed.achieved_flops / self.machine.flops_per_second
+        share = timed.achieved_flops / self.machine.usual_flops
         if self.machine.device != "cpu" or self.machine.num_threads == 1 or share >= SUSPICIOUS_SHARE:
             return
         several, self.machine = self.machine, self.machine.model_copy(update={"num_threads": 1})

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lightlm.budget.probe import Probe, choose_device, device_name, read_probe
+from lightlm.budget.probe import MOST_GAIN, Probe, choose_device, device_name, read_probe
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import flops_per_token
 from lightlm.system import Device, SystemReport
@@ -130,3 +130,12 @@ def test_the_device_is_the_one_named_or_the_first_accelerator(wanted, devices, k
 def test_a_device_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(ParameterError, match=r"training\.device is cuda, but this machine has cpu; give auto"):
         choose_device("cuda", report(CPU))
+
+
+def test_fast_products_alone_promise_no_fast_steps_on_a_cpu(machine):
+    amx = machine.model_copy(update={"flops_per_second": 1.5e12, "float32_flops_per_second": 2e11})
+    assert amx.usual_flops == MOST_GAIN * 2e11
+    assert machine.model_copy(update={"float32_flops_per_second": 2e11}).usual_flops == machine.flops_per_second
+    assert amx.model_copy(update={"device": "cuda"}).usual_flops == amx.flops_per_second
+    model = Probe(machine=amx, shapes=[])
+    assert model.efficiency_at(192, False) < 0.4 * amx.usual_flops
