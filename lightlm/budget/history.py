@@ -88,7 +88,8 @@ class Correction(BaseModel):
         told = []
         if self.num_speeds:
             told.append(
-                f"the last {count(self.num_speeds, 'run')} on this hardware ran at {self.speed:.0%} of the timed speed"
+                f"the last {'run' if self.num_speeds == 1 else f'{self.num_speeds} runs'} on this hardware ran at "
+                f"{self.speed:.0%} of the timed speed"
             )
         if self.num_losses:
             change = (self.loss - 1) * 100
