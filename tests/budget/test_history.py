@@ -76,7 +76,7 @@ def test_a_correction_is_told_in_sentences(tmp_path, make_run):
     history = History(tmp_path)
     history.record(make_run())
     speed, loss = history.correct("machine", "text").reasons()
-    assert speed == "the last 1 run on this hardware ran at 90% of the timed speed"
+    assert speed == "the last run on this hardware ran at 90% of the timed speed"
     assert loss.startswith("1 earlier run on this text moved the prediction by ")
 
 
