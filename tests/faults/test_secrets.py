@@ -37,11 +37,11 @@ SECRETS = {
 
 CRASH = """
 import sys
-import flows.train
+import lightlm.data.subset
 from flows.cli import main
 def fail(*_, **__):
     raise RuntimeError("cannot reach postgresql://u:CANARY-db-sesame@host/db with token=CANARY-token-sesame")
-flows.train.materialize = fail
+lightlm.data.subset.materialize_subset = fail
 sys.argv = ["lightlm", *sys.argv[1:]]
 main()
 """
