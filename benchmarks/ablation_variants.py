@@ -160,20 +160,24 @@ def install(variant: Variant) -> None:
     Optimizer._adamw_rate = choose
 
 
+RAMP_SHARE = 0.4
+"""Of the steps, that have the smaller batches or the shorter sequences."""
+
+
 def ramp_context(loader: Iterator[Batch], progress: Callable[[], float]) -> Iterator[Batch]:
-    """Yield batches as half as long and twice as many sequences for the first 40 % of the budget."""
+    """Yield batches as half as long and twice as many sequences for RAMP_SHARE of the budget."""
     for batch in loader:
-        if progress() < 0.4:
+        if progress() < RAMP_SHARE:
             yield Batch(*(part.reshape(-1, part.shape[1] // 2) for part in (batch.inputs, batch.targets)))
         else:
             yield batch
 
 
 def ramp_batch(loader: Iterator[Batch], progress: Callable[[], float]) -> Iterator[Batch]:
-    """Yield half batches for the first 40 % of the budget."""
+    """Yield half batches for RAMP_SHARE of the budget."""
     for batch in loader:
         half = len(batch.inputs) // 2
-        if progress() < 0.4:
+        if progress() < RAMP_SHARE:
             yield Batch(batch.inputs[:half], batch.targets[:half])
             yield Batch(batch.inputs[half:], batch.targets[half:])
         else:

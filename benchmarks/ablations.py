@@ -1,12 +1,14 @@
 """What the layout costs: additions that speedruns found worth it, each against our model in the same CPU time.
 
-    .venv/bin/python benchmarks/ablations.py run --dataset FOLDER --cpu-seconds 200 [--variant relu-squared ...]
+    .venv/bin/python benchmarks/ablations.py run --dataset FOLDER --steps 1000 [--variant relu-squared ...]
     .venv/bin/python benchmarks/ablations.py show
 
-Every variant trains with one thread until it has spent the same seconds of CPU time (compilation is not charged), with
-the schedule annealed over them, and is scored on all held-out text; as many at once as there are cores. So neighbours
-on the machine change little. 200 CPU seconds are what a run of 0.0333 hours trains on two cores, 650 those of 0.1
-hours. A line a run is kept in bench-results/ablations.jsonl; runs that are there are not done again.
+Every variant gets the CPU time that ours takes for `--steps`: first a step of each is timed, ours and the variant's by
+turns in one process, so that neighbours on the machine slow both; then the variant trains for as many steps as that
+ratio allows (compilation is not charged), annealed over them, and is scored on all held-out text. One thread each, as
+many at once as there are cores. 1,000 steps of 2 layers x 192 take 120 CPU seconds, a core's 0.0333 hours,
+and 3,000 take 360, its 0.1 hours. A line a run is kept in bench-results/ablations.jsonl; runs that are there are
+not done again.
 """
 
 import argparse
@@ -25,7 +27,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ablation_variants import RAMPS, VARIANTS, Variant, install  # noqa: E402
+from ablation_variants import RAMP_SHARE, RAMPS, VARIANTS, Variant, install  # noqa: E402
 from commands import append, read  # noqa: E402
 
 from lightlm.budget.scaling import choose_learning_rates, choose_regularization  # noqa: E402
@@ -41,13 +43,16 @@ from lightlm.params import load_params  # noqa: E402
 from lightlm.training import device  # noqa: E402
 from lightlm.training.config import TrainerConfig  # noqa: E402
 from lightlm.training.optimizer import Optimizer  # noqa: E402
-from lightlm.training.pace import StepPace, TimePace  # noqa: E402
+from lightlm.training.pace import StepPace  # noqa: E402
 from lightlm.training.timing import random_batch  # noqa: E402
 from lightlm.training.trainer import train  # noqa: E402
 
 RESULTS = ROOT / "bench-results" / "ablations.jsonl"
 BATCH_TOKENS, CONTEXT = 2048, 128
 WARM_STEPS = 2
+COMPARED_STEPS = 31
+"""Timed by turns for the ratio of two steps."""
+
 AVERAGED_SHARE, AVERAGED_EVERY = 0.2, 5
 """Weight averaging: over the last part of the budget, a copy every so many steps."""
 
@@ -78,33 +83,57 @@ def configure(shards: TokenShards, layers: int, dim: int, variant: Variant) -> t
     return model, trainer
 
 
-def measure(shards: TokenShards, layers: int, dim: int, name: str, cpu_seconds: float) -> dict[str, Any]:
-    """Return what one variant reached on all held-out text in `cpu_seconds`."""
+class Trial:
+    """A variant ready to train: its compiled model, and what a step of it takes."""
+
+    def __init__(self, shards: TokenShards, layers: int, dim: int, variant: Variant) -> None:
+        self.variant = variant
+        self.config, self.trainer = configure(shards, layers, dim, variant)
+        self.model = device.build_model(self.config, self.trainer)
+        self.batches = [random_batch(self.config, self.trainer)]
+        if variant.ramp:
+            self.batches.append(next(RAMPS[variant.ramp](iter(self.batches), lambda: 0.0)))
+        self.optimizer = Optimizer(self.model, self.trainer)
+        self.step(WARM_STEPS)
+
+    def step(self, count: int = 1) -> float:
+        """Return the CPU seconds that `count` steps take; of a ramp, as often of each shape as it has them."""
+        seconds = []
+        for batch in self.batches:
+            started = time.process_time()
+            for _ in train(self.model, self.optimizer, iter([batch] * count), self.trainer, StepPace(count)):
+                pass
+            seconds.append(time.process_time() - started)
+        return seconds[0] + RAMP_SHARE * (seconds[-1] - seconds[0])
+
+
+def compare_cost(ours: Trial, variant: Trial) -> float:
+    """Return what a step of the variant takes, ours = 1: the median ratio of steps that were timed by turns."""
+    ratios = sorted(variant.step() / ours.step() for _ in range(COMPARED_STEPS))
+    return ratios[len(ratios) // 2]
+
+
+def measure(shards: TokenShards, layers: int, dim: int, name: str, steps: int) -> dict[str, Any]:
+    """Return what one variant reached on all held-out text in the CPU time of `steps` of ours."""
+    ours = Trial(shards, layers, dim, VARIANTS["ours"])
     variant = VARIANTS[name]
     install(variant)
-    model, trainer = configure(shards, layers, dim, variant)
-    built = device.build_model(model, trainer)
-    batch = random_batch(model, trainer)
-    shapes = [batch]
-    if variant.ramp:
-        shapes.append(next(RAMPS[variant.ramp](iter([batch]), lambda: 0.0)))
-    for each in shapes:
-        for _ in train(built, Optimizer(built, trainer), iter([each] * WARM_STEPS), trainer, StepPace(WARM_STEPS)):
-            pass
+    trial = Trial(shards, layers, dim, variant)
+    cost = compare_cost(ours, trial)
+    built, trainer = trial.model, trial.trainer
     device.reset_model(built, trainer)
-    pace = TimePace(cpu_seconds, time.process_time)
+    max_steps = round(steps / cost)
+    done = tokens = num_averaged = 0
     sums: dict[str, Tensor] = {}
-    num_averaged = 0
     with ThreadedDataLoader(
         shards.tokens("train"), context_length=CONTEXT, batch_size=BATCH_TOKENS // CONTEXT, seed=trainer.seed
     ) as loader:
         batches: Iterator[Batch] = iter(loader)
         if variant.ramp:
-            batches = RAMPS[variant.ramp](batches, lambda: pace.progress(0))
-        steps = tokens = 0
-        for event in train(built, Optimizer(built, trainer), batches, trainer, pace):
-            steps, tokens = event.step, getattr(event, "total_tokens", tokens)
-            if variant.is_averaged and event.progress >= 1 - AVERAGED_SHARE and steps % AVERAGED_EVERY == 0:
+            batches = RAMPS[variant.ramp](batches, lambda: done / max_steps)
+        for event in train(built, Optimizer(built, trainer), batches, trainer, StepPace(max_steps)):
+            done, tokens = event.step, getattr(event, "total_tokens", tokens)
+            if variant.is_averaged and event.progress >= 1 - AVERAGED_SHARE and done % AVERAGED_EVERY == 0:
                 num_averaged += 1
                 for key, weight in built.named_parameters():
                     sums[key] = weight.detach().clone() if key not in sums else sums[key].add_(weight.detach())
@@ -112,8 +141,8 @@ def measure(shards: TokenShards, layers: int, dim: int, name: str, cpu_seconds: 
         if num_averaged:
             weight.data.copy_(sums[key] / num_averaged)
     return {
-        "layers": layers, "dim": dim, "vocab_size": shards.vocab_size, "steps": steps, "tokens": tokens,
-        "parameters": sum(p.numel() for p in built.parameters()),
+        "layers": layers, "dim": dim, "vocab_size": shards.vocab_size, "steps": done, "tokens": tokens,
+        "parameters": sum(p.numel() for p in built.parameters()), "cost_of_a_step": round(cost, 4),
         "bits_per_byte": round(evaluate_shards(built, shards).bits_per_byte, 5),
     }  # fmt: skip
 
@@ -122,7 +151,7 @@ def run(given: argparse.Namespace) -> None:
     """Do what is left, a process a variant, one a core."""
     key = {
         "dataset": Path(given.dataset).name,
-        "cpu_seconds": given.cpu_seconds,
+        "our_steps": given.steps,
         "layers": given.layers,
         "dim": given.dim,
     }
@@ -142,7 +171,7 @@ def run(given: argparse.Namespace) -> None:
 
 def rebuild(given: argparse.Namespace) -> list[str]:
     """Return the options of the command line again."""
-    names = ("dataset", "cpu_seconds", "vocab_size", "layers", "dim")
+    names = ("dataset", "steps", "vocab_size", "layers", "dim")
     return [word for name in names for word in (f"--{name.replace('_', '-')}", str(getattr(given, name)))]
 
 
@@ -157,14 +186,17 @@ def show() -> None:
     """Print every variant against ours, of the same text, shape and time."""
     groups: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for r in read(RESULTS):
-        groups.setdefault((r["dataset"], r["cpu_seconds"], r["layers"], r["dim"]), {})[r["variant"]] = r
-    for (dataset, seconds, layers, dim), runs in groups.items():
-        print(f"{dataset}, {layers} x {dim}, {seconds:g} CPU seconds")
+        groups.setdefault((r["dataset"], r["our_steps"], r["layers"], r["dim"]), {})[r["variant"]] = r
+    for (dataset, steps, layers, dim), runs in groups.items():
+        print(f"{dataset}, {layers} x {dim}, the CPU time of {steps:,} steps of ours")
         ours = runs["ours"]["bits_per_byte"] if "ours" in runs else math.nan
         for name, r in sorted(runs.items(), key=lambda pair: pair[1]["bits_per_byte"]):
             change = f"{r['bits_per_byte'] / ours - 1:+.2%}"
             kept = "" if VARIANTS[name].is_exportable else "  breaks the export"
-            print(f"  {name:24} {r['bits_per_byte']:.4f}  {change:>7}  {r['tokens'] / 1e6:5.2f} M tokens{kept}")
+            print(
+                f"  {name:24} {r['bits_per_byte']:.4f}  {change:>7}  a step costs {r['cost_of_a_step']:.2f}, "
+                f"{r['tokens'] / 1e6:5.2f} M tokens{kept}"
+            )
 
 
 def main() -> None:
@@ -175,7 +207,7 @@ def main() -> None:
     for name in ("run", "one"):
         command = commands.add_parser(name)
         command.add_argument("--dataset", required=True)
-        command.add_argument("--cpu-seconds", type=float, default=200.0)
+        command.add_argument("--steps", type=int, default=1000, help="of ours")
         command.add_argument("--variant", action="append", choices=list(VARIANTS))
         command.add_argument("--vocab-size", type=int, default=4096)
         command.add_argument("--layers", type=int, default=2)
@@ -188,8 +220,8 @@ def main() -> None:
         show()
     else:
         shards = prepare(given.dataset, given.vocab_size)
-        result = measure(shards, given.layers, given.dim, given.variant[0], given.cpu_seconds)
-        record = {"dataset": Path(given.dataset).name, "variant": given.variant[0], "cpu_seconds": given.cpu_seconds}
+        result = measure(shards, given.layers, given.dim, given.variant[0], given.steps)
+        record = {"dataset": Path(given.dataset).name, "variant": given.variant[0], "our_steps": given.steps}
         append(RESULTS, record | result)
         print(json.dumps(record | result), flush=True)
 
