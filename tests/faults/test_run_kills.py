@@ -138,12 +138,15 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     server.close()
 
 
-def hash_weights(home: Path) -> str:
-    """Return the digest of the one run's published weights; everything that is committed verifies.
-
-    A folder without a journal of decisions was killed before its run began: nothing can be lost with it.
-    """
+def find_run(home: Path) -> Path:
+    """Return the one run's folder; one without a journal of decisions was killed before its run began."""
     (run,) = {journal.parent for journal in (home / "runs").glob("*/run-*.journal")}
+    return run
+
+
+def hash_weights(home: Path) -> str:
+    """Return the digest of the one run's published weights; everything that is committed verifies."""
+    run = find_run(home)
     commit = open_commit(run / "model", "model")
     for manifest in (home / "store").rglob("manifest.json"):
         open_commit(manifest.parent)
@@ -167,7 +170,7 @@ def check(home: Path, wanted: str) -> None:
     assert versions == 1
     assert steps == sorted(set(steps))
     assert steps[-1] == NANO["budget.max_steps"]
-    (run,) = (home / "runs").iterdir()
+    run = find_run(home)
     spent = [record["seconds"] for record, _ in read_journal(run / "budget.journal")]
     assert spent == sorted(spent)
     assert not (run / "checkpoints").exists()
