@@ -169,13 +169,12 @@ def check_secrets(home: Path) -> Check:
     if os.name != "posix":
         return passed("Secrets", "modes of files are not checked on this system")
     folder = name_service_folder(home)
-    kept = [path for path in (folder / "secrets.json", folder / "mlflow_auth.ini", Path(".env")) if path.is_file()]
-    kept += sorted(folder.glob("*.ini")) if folder.is_dir() else []
-    open_ones = [path for path in dict.fromkeys(kept) if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    kept = [path for path in (folder / "secrets.json", *sorted(folder.glob("*.ini")), Path(".env")) if path.is_file()]
+    open_ones = [path for path in kept if stat.S_IMODE(path.stat().st_mode) & 0o077]
     if open_ones:
         names = " ".join(str(path) for path in open_ones)
         return fail("Secrets", f"others can read {names}", f"chmod 600 {names}")
-    return passed("Secrets", f"{len(set(kept))} files with passwords, all for you alone" if kept else "none are kept")
+    return passed("Secrets", f"{len(kept)} files with passwords, all for you alone" if kept else "none are kept")
 
 
 def check_store(home: Path) -> Check:

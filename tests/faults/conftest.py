@@ -7,6 +7,7 @@ start; FAULTS_SEED=... draws the same again. What a test counted is printed at t
 import os
 import random
 import secrets
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,3 +58,24 @@ def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
         request.node.user_properties.append((FIGURE, f"{request.node.name}: {line}"))
 
     return add
+
+
+@pytest.fixture
+def mount_disk(tmp_path: Path) -> Callable[[int], tuple[Path, list[str]]]:
+    """Give the function that returns a folder, and the words before a command for which a small disk is mounted there.
+
+    The test is skipped where nobody may mount one.
+    """
+    disk = tmp_path / "disk"
+
+    def mount(num_bytes: int) -> tuple[Path, list[str]]:
+        disk.mkdir()
+        # In a namespace of its own, so that nothing stays mounted however this ends.
+        namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
+        on_disk = [*namespace, "sh", "-c", f'mount -t tmpfs -o size={num_bytes} tmpfs "{disk}" && exec "$@"', "sh"]
+        tried = subprocess.run([*on_disk, "true"], capture_output=True, text=True, check=False)
+        if tried.returncode:
+            pytest.skip(f"no disk of one's own can be mounted here: {tried.stderr.strip()}")
+        return disk, on_disk
+
+    return mount

@@ -91,16 +91,13 @@ print(json.dumps(told))
 
 @pytest.mark.timeout(1200)
 def test_a_run_whose_disk_fills_up_keeps_what_was_committed_and_goes_on_when_there_is_room(
-    tmp_path: Path, text: Path, draw: random.Random, tell: Callable[[str], None]
+    tmp_path: Path,
+    text: Path,
+    mount_disk: Callable[[int], tuple[Path, list[str]]],
+    draw: random.Random,
+    tell: Callable[[str], None],
 ) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = f"mount -t tmpfs -o size={SIZE_BYTES} tmpfs {disk}"
-    # In a namespace of its own, so that nothing stays mounted however this ends.
-    namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
-    tried = subprocess.run([*namespace, "sh", "-c", mount], capture_output=True, text=True, check=False)
-    if tried.returncode:
-        pytest.skip(f"no disk of one's own can be mounted here: {tried.stderr.strip()}")
+    disk, on_disk = mount_disk(SIZE_BYTES)
     values = NANO | {"budget.max_steps": STEPS, "training.num_checkpoints": 30}
     overrides = [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]
     lightlm = str(Path(sys.executable).with_name("lightlm"))
@@ -116,7 +113,7 @@ def test_a_run_whose_disk_fills_up_keeps_what_was_committed_and_goes_on_when_the
         *map(json.dumps, (command, moments)),
     ]
     done = subprocess.run(
-        [*namespace, "sh", "-c", f'{mount} && exec "$@"', "sh", *program],
+        [*on_disk, *program],
         capture_output=True,
         text=True,
         env=kept | {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"},

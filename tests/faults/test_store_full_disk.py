@@ -3,13 +3,10 @@
 On a small disk of its own, in memory (needs root, or user namespaces); the system calls' test refuses at each write.
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 SIZE_BYTES = 2 << 20
 
@@ -104,19 +101,12 @@ print(written, refused, appended)
 
 
 def test_a_full_and_then_a_read_only_disk_keep_the_last_commit_and_say_what_to_do(
-    tmp_path: Path, seed: int, tell: Callable[[str], None]
+    tmp_path: Path, mount_disk: Callable[[int], tuple[Path, list[str]]], seed: int, tell: Callable[[str], None]
 ) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = f"mount -t tmpfs -o size={SIZE_BYTES} tmpfs {disk}"
-    # In a namespace of its own, so that nothing stays mounted however this ends.
-    namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
-    tried = subprocess.run([*namespace, "sh", "-c", mount], capture_output=True, text=True, check=False)
-    if tried.returncode:
-        pytest.skip(f"no disk of one's own can be mounted here: {tried.stderr.strip()}")
+    disk, on_disk = mount_disk(SIZE_BYTES)
     (tmp_path / "program.py").write_text(PROGRAM)
-    command = f'{mount} && exec "{sys.executable}" "{tmp_path / "program.py"}" "{disk}" "mount -o" {seed}'
-    done = subprocess.run([*namespace, "sh", "-c", command], capture_output=True, text=True, check=False)
+    program = [sys.executable, str(tmp_path / "program.py"), str(disk), "mount -o", str(seed)]
+    done = subprocess.run([*on_disk, *program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     written, refused, appended = done.stdout.split()
     tell(f"{written} commits, {refused} refused for want of room, {appended} records until the disk was full; 0 lost")
