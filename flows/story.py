@@ -58,7 +58,8 @@ def keep_sample(session: Session, record: dict[str, Any]) -> None:
     elif record["event"] == "Sampled":
         samples = session.facts.setdefault("samples", [])
         bits = session.facts.get("validated")
-        samples.append((record["step"], record["progress"], bits, record["prompt"] + record["text"]))
+        if record["step"] not in [step for step, *_ in samples]:  # told again by a worker that resumed
+            samples.append((record["step"], record["progress"], bits, record["prompt"] + record["text"]))
 
 
 def show_samples(session: Session) -> None:

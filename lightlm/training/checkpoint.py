@@ -6,8 +6,9 @@ Weights and optimizer state as safetensors, the rest as JSON in the commit's met
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -45,6 +46,8 @@ class TrainingState:
     learning_rate_share: float = 1.0
     usual_loss: float | None = None
     rollbacks: int = 0
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """The newest ones, as a Recollection dumps them."""
 
 
 def save_checkpoint(

@@ -1,6 +1,8 @@
 """What a run leaves: the committed Hugging Face folder with its result beside it, written and found again."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lightlm.errors import StoreError, TrainingError
 from lightlm.model.hugging_face import export_model
@@ -21,8 +23,15 @@ def read_result(run_folder: Path) -> TrainResult | None:
     return None if result is None or result["is_stopped"] else TrainResult.model_validate(result)
 
 
-def publish(model: Transformer, request: TrainRequest, result: TrainResult) -> None:
-    """Commit the model's Hugging Face folder with the result beside it; an earlier one gives way.
+def read_events(run_folder: Path) -> list[dict[str, Any]]:
+    """Return the newest events of a run whose result `read_result` gave."""
+    return open_commit(run_folder / MODEL_FOLDER, "model").meta.get("events", [])
+
+
+def publish(
+    model: Transformer, request: TrainRequest, result: TrainResult, events: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Commit the model's Hugging Face folder with the result and events beside it; an earlier one gives way.
 
     Raises:
         TrainingError: a weight is not finite; nothing is committed.
@@ -34,6 +43,11 @@ def publish(model: Transformer, request: TrainRequest, result: TrainResult) -> N
 
     def write(temporary: Path) -> dict[str, object]:
         export_model(model, request.tokenizer_folder, temporary, generation=request.generation)
-        return {"step": result.step, "total_tokens": result.total_tokens, "result": result.model_dump(mode="json")}
+        return {
+            "step": result.step,
+            "total_tokens": result.total_tokens,
+            "result": result.model_dump(mode="json"),
+            "events": list(events),
+        }
 
     commit_folder(result.folder, "model", write)

@@ -28,8 +28,9 @@ from lightlm.training.events import Checkpointed, Event, RolledBack, Sampled, St
 from lightlm.training.messages import TrainRequest, TrainResult
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.pace import CheckpointPace, Milestones, Pace, ScoringTime, StepPace, TimePace
-from lightlm.training.publication import MODEL_FOLDER, publish, read_result
+from lightlm.training.publication import MODEL_FOLDER, publish, read_events, read_result
 from lightlm.training.ranks import ALONE, Ranks
+from lightlm.training.recollection import Recollection
 from lightlm.training.sharding import gather_model
 from lightlm.training.thinning import ThinnedSteps
 from lightlm.training.timing import reset_peak_memory, used_memory
@@ -75,6 +76,7 @@ class TrainingRun:
         share, usual_loss = self.state.learning_rate_share, self.state.usual_loss
         self.counters = Progress(self.state.step, self.state.total_tokens, micro, share, usual_loss)
         self.num_rollbacks = self.state.rollbacks
+        self.recollection = Recollection(self.state.events)
         self.pace = self._choose_pace()
         self.scoring = ScoringTime(request.scoring_tokens, request.scoring_seconds)
         self.best_bits = math.inf if self.state.best_bits_per_byte is None else self.state.best_bits_per_byte
@@ -110,7 +112,8 @@ class TrainingRun:
     def run(self, emit: Callable[[Event], None]) -> TrainResult:
         """Train to the end of the budget, tell `emit`, commit the model's folder, return what was reached.
 
-        A run whose model is committed already is not trained again: its result is returned.
+        A run whose model is committed already is not trained again: its result is returned. What was told shortly
+        before a checkpoint is told again to who resumes from it: nobody may have heard it.
 
         Raises:
             TrainingError: training came apart before anything could be saved, or memory does not hold one sequence.
@@ -118,7 +121,10 @@ class TrainingRun:
         """
         finished = read_result(self.request.run_folder)
         if finished is not None:
+            Recollection(read_events(self.request.run_folder)).tell(emit)
             return finished
+        self.recollection.tell(emit)
+        emit = self.recollection.keeping(emit)
         self.started = time.monotonic()
         with self._open_loader() as loader:
             batches = self._move(loader)
@@ -144,7 +150,7 @@ class TrainingRun:
         )
         whole = gather_model(self.model, self.ranks.is_first)
         if whole is not None:
-            publish(whole, self.request, result)
+            publish(whole, self.request, result, self.recollection.dump())
         return result
 
     def _train(self, batches: Iterator[Batch], emit: Callable[[Event], None]) -> bool:
@@ -200,7 +206,11 @@ class TrainingRun:
             is_reached, is_due = self.ranks.lead(
                 self.validations.reached(event.progress), self.saving.is_due(event.progress)
             )
-            if self.early_samples and event.progress >= self.early_samples[0]:
+            is_early = bool(self.early_samples) and event.progress >= self.early_samples[0]
+            if is_early or is_reached or is_due:
+                for due in thinned.flush():  # a step is told before what came of it, and the checkpoint remembers it
+                    emit(due)
+            if is_early:
                 self.early_samples.pop(0)
                 self._sample(emit)
             if is_reached:
@@ -260,6 +270,7 @@ class TrainingRun:
             learning_rate_share=self.counters.learning_rate_share,
             usual_loss=self.counters.usual_loss,
             rollbacks=self.num_rollbacks,
+            events=self.recollection.dump(),
         )
         self._check_sanity()
         try:

@@ -1,5 +1,6 @@
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,11 +37,8 @@ def test_a_run_ends_with_a_committed_folder_that_scores_better_than_chance(make_
     assert (result.step, result.total_tokens) == (60, 60 * 64)
     assert not result.is_stopped
     assert result.final_learning_rate_factor == pytest.approx(1 / 60)
-    assert open_commit(result.folder, "model").meta == {
-        "step": 60,
-        "total_tokens": 3840,
-        "result": result.model_dump(mode="json"),
-    }
+    meta = open_commit(result.folder, "model").meta
+    assert (meta["step"], meta["total_tokens"], meta["result"]) == (60, 3840, result.model_dump(mode="json"))
     shards, tokenizer = corpus
     score = evaluate_shards(load_model(result.folder), shards)
     assert score.nats_per_token < 0.8 * math.log(tokenizer.vocab_size)
@@ -93,10 +91,10 @@ def test_paced_by_the_clock_a_run_ends_by_its_deadline_annealed(make_request):
 
 def test_seconds_spent_before_a_restart_count_as_spent(make_request):
     request, events = make_request(max_steps=None, deadline=time.monotonic() + 2.0), []
-    TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
+    stopped = TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
     events.clear()
     TrainingRun(request).run(events.append)
-    first = next(event for event in events if isinstance(event, StepDone))
+    first = next(event for event in events if isinstance(event, StepDone) and event.step > stopped.step)
     assert first.progress >= 0.1  # the checkpoint's
 
 
@@ -249,7 +247,19 @@ def test_a_run_that_has_ended_is_not_trained_again(make_request):
     request, events = make_request(), []
     result = TrainingRun(request).run(lambda event: None)
     assert TrainingRun(request).run(events.append) == result
-    assert not events
+    assert not [event for event in events if isinstance(event, Checkpointed)]
+
+
+@pytest.mark.parametrize("is_over", [False, True], ids=["stopped", "ended"])
+def test_what_nobody_heard_is_told_again_to_who_resumes(make_request, is_over):
+    request, unheard, heard = make_request(sample_tokens=5), [], []
+    TrainingRun(request, should_stop=(lambda: False) if is_over else stop_after(unheard, Validated)).run(unheard.append)
+    assert {type(event) for event in unheard} == {StepDone, Validated, Sampled, Checkpointed}
+    TrainingRun(request).run(heard.append)
+    wanted = [event for event in unheard if isinstance(event, StepDone | Sampled)]
+    assert [event for event in heard if isinstance(event, StepDone | Sampled)][: len(wanted)] == wanted
+    validated, again = ([e for e in events if isinstance(e, Validated)] for events in (unheard, heard))
+    assert again[: len(validated)] == [replace(event, seconds=0.0) for event in validated]
 
 
 def test_the_best_weights_outlive_a_restart(make_request):
