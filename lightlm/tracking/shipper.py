@@ -69,6 +69,7 @@ class Shipper:
         self.home = home
         self.tell = tell
         self.state = read_state(folder)
+        self._owes_answers = tell is not ignore
 
     @property
     def run_id(self) -> str:
@@ -76,13 +77,14 @@ class Shipper:
         return self.state["run_id"]
 
     def is_over(self) -> bool:
-        """Return whether MLflow has the run to its end."""
-        return self.state["is_finished"] and next(self._read_new(), None) is None
+        """Return whether MLflow has the run to its end, and the parent its answers."""
+        return not self._owes_answers and self.state["is_finished"] and next(self._read_new(), None) is None
 
     def ship(self) -> bool:
         """Send what is new; return whether there was anything. Raises what MLflow raises; the cursor then stands."""
         moved, before = False, dict(self.state)
         try:
+            self._answer_for_another()
             for records, cursor in _group(self._read_new()):
                 self._send(records)
                 self.state["cursor"] = cursor
@@ -105,6 +107,26 @@ class Shipper:
             self.client.set_terminated(self.run_id, status, max(times, default=None))
             self.state["is_finished"] = True
             self._save()
+
+    def _answer_for_another(self) -> None:
+        """Give the answers that are due to records that another process shipped, to a parent that was gone.
+
+        The outbox of a killed run still ships, for a moment, what the same command's next run records.
+        """
+        if not self._owes_answers:
+            return
+        asked: dict[str, dict[str, Any]] = {}
+        for record, offset in read_journal(self.folder / JOURNAL):
+            if offset > self.state["cursor"]:
+                break
+            if record["kind"] == "start":
+                asked.clear()
+            asked[record["kind"]] = record
+        if "champion" in asked:
+            self._send([asked["champion"]])
+        if "register" in asked:
+            self.tell({"version": self.state["version"]})
+        self._owes_answers = False
 
     def _read_new(self) -> Iterator[tuple[dict[str, Any], int]]:
         return read_journal(self.folder / JOURNAL, self.state["cursor"])

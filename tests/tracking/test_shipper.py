@@ -192,3 +192,35 @@ def test_what_is_recorded_after_the_end_is_told_too(home: Path, recorded: Callab
     assert run.info.status == "FAILED"
     assert run.data.tags["mlflow.note.content"].startswith("stopped")
     assert shipper.is_over()
+
+
+def test_who_ships_after_another_answers_what_that_one_was_asked_in_vain(
+    home: Path, recorded: Callable[..., Path], request_for: Callable[..., Any]
+) -> None:
+    ship(home, recorded("earlier", steps=1))
+    recorder = begin(home, "killed")
+    recorder.ask_champion("lightlm")
+    ship(home, recorder.folder)  # the killed one's process, to nobody
+    told: list[dict[str, Any]] = []
+    shipper = Shipper(recorder.folder, open_client(home), home, tell=told.append)
+    assert not shipper.is_over()
+    assert not shipper.ship()
+    assert [answer["champion"]["version"] for answer in told] == ["1"]
+    recorder.register(request_for(1.2))
+    ship(home, end(recorder))
+    again = Shipper(recorder.folder, open_client(home), home, tell=told.append)
+    assert not again.is_over()  # nothing to send, and yet something to say
+    again.ship()
+    assert [answer["version"]["version"] for answer in told if "version" in answer] == ["2"]
+    assert again.is_over()
+
+
+def test_what_an_earlier_start_of_the_run_asked_is_not_answered_again(home: Path, database: Path) -> None:
+    recorder = begin(home)
+    recorder.ask_champion("lightlm")
+    recorder.start_run("run-1", "lightlm", {}, "", system_metrics=False)
+    ship(home, recorder.folder)
+    told: list[dict[str, Any]] = []
+    Shipper(recorder.folder, open_client(home), home, tell=told.append).ship()
+    assert told == []
+    recorder.close()
