@@ -207,7 +207,7 @@ def test_a_text_that_is_read_often_keeps_the_best_weights_and_says_so(make_plan)
     plan = make_plan(text=LITTLE_TEXT, hours=1.0)
     assert plan.expected_epochs > 2
     assert plan.keep_best
-    assert plan.trainer.dropout > 0
+    assert plan.trainer.weight_decay > 0
     assert any("is read" in reason and "times" in reason for reason in plan.reasons)
     assert not make_plan().keep_best
 
