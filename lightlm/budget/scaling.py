@@ -72,6 +72,10 @@ def hardness_of(ngram_bits_per_byte: float, sample_bytes: int) -> float:
     raise AssertionError("the sizes are clamped to the points")
 
 
+LITTLE_BYTES, LITTLE_EXPONENT, LITTLE_MOST = 3e6, 0.6, 3.5
+"""A run of seconds, which reads less, is foreseen worse: its speed is timed while the machine is still starting."""
+
+
 def predict_loss(matrix_parameters: int, seen_bytes: float, unique_bytes: float, hardness: float = 1.0) -> Prediction:
     """Return the held-out bits per byte of a model that read `seen_bytes` of a text of `unique_bytes`."""
     law = load_calibration()["loss"]
@@ -82,7 +86,7 @@ def predict_loss(matrix_parameters: int, seen_bytes: float, unique_bytes: float,
         + law["data_scale"] * data ** -law["data_exponent"]
     )
     bits = min(bits * hardness, 8.0)
-    error = law["relative_error"]
+    error = law["relative_error"] * min(max((LITTLE_BYTES / data) ** LITTLE_EXPONENT, 1.0), LITTLE_MOST)
     return Prediction(bits, bits * (1 - error), bits * (1 + error))
 
 

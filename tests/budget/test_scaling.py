@@ -118,6 +118,13 @@ def test_the_more_often_a_text_is_read_the_more_is_forgotten_on_purpose():
     assert sizes[0] < sizes[-1]
 
 
+def test_a_run_of_seconds_is_foreseen_less_surely():
+    widths = [
+        (p.high - p.low) / p.bits_per_byte for p in (predict_loss(200_000, seen, 1e9) for seen in (3e5, 1e6, 1e7))
+    ]
+    assert widths[0] > widths[1] > widths[2] == pytest.approx(0.08)
+
+
 def test_a_small_text_is_worth_fewer_readings_and_a_smaller_model():
     assert 3 < useful_epochs(1e5) < useful_epochs(1e6) < 5 < useful_epochs(1e7) < useful_epochs(1e9)
     assert useful_parameters(1e5) < useful_parameters(1e6)

@@ -8,26 +8,33 @@ import pytest
 from lightlm.budget.probe import TimedShape
 from lightlm.budget.recipe import choose_trainer
 from lightlm.budget.timings import PROBE_FRACTION, Timings
+from lightlm.model.accounting import flops_per_token
 from lightlm.model.config import ModelConfig
 from lightlm.params import load_params
 from lightlm.training.config import TrainerConfig
 
 
 class Machine:
-    """Stands for the machine: each timing takes `seconds` of its clock; a step's time is a function of its config."""
+    """Stands for the machine: each timing takes `seconds` of its clock.
+
+    A step of the first model takes what `step` says of its config, one of another model in proportion to its work.
+    """
 
     def __init__(self, seconds: float, step: Callable[[Mapping[str, Any]], float]) -> None:
         self.now = 0.0
         self.seconds = seconds
         self.step = step
         self.timed: list[Mapping[str, Any]] = []
+        self.work = 0
 
     def call(self, job: str, **arguments: Any) -> dict[str, Any]:
         assert job == "time_steps"
         trainer = arguments["trainer"]
         self.timed.append(trainer)
         self.now += self.seconds
-        step = self.step(trainer)
+        work = flops_per_token(ModelConfig.model_validate(arguments["model"]))
+        self.work = self.work or work
+        step = self.step(trainer) * work / self.work
         speed = trainer["batch_tokens"] / step
         return {
             "first_seconds": 0.1,
@@ -86,6 +93,15 @@ def test_no_second_shape_is_timed_where_it_would_exceed_the_share_of_the_budget(
     timings.time_around(shapes, there, choose)
     assert len(timings.shapes) == num_timed
     assert num_timed == 1 or there.now <= PROBE_FRACTION * hours * 3600
+
+
+@pytest.mark.parametrize(("slowdown", "num_timed"), [(3.0, 4), (1.3, 3)], ids=["disturbed", "as-usual"])
+def test_a_first_shape_that_was_timed_in_bad_company_is_timed_again(make_timings, shapes, slowdown, num_timed):
+    there = Machine(1.0, lambda trainer: 0.02 * (slowdown if len(there.timed) == 1 else 1.0))
+    timings, choose = make_timings(there)
+    timings.time_around(shapes, there, choose)
+    assert len(there.timed) == num_timed
+    assert (timings.shapes[0].step_seconds == pytest.approx(0.02)) == (slowdown == 3.0)
 
 
 def test_the_other_attention_kernel_and_half_the_micro_batch_are_timed_where_there_is_time(make_timings, shapes):
