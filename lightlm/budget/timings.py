@@ -168,8 +168,15 @@ class Timings:
 
     @property
     def _has_time(self) -> bool:
-        """Whether one more shape can be timed, if it takes as long as the last one."""
-        return self._left >= self._last_seconds
+        """Whether one more shape can be timed, as long as the last one took; and the favourite compiled after it."""
+        return self._left >= self._last_seconds * (2 if self._may_compile else 1)
+
+    @property
+    def _may_compile(self) -> bool:
+        """Whether so much time can pay for compiling, the first time."""
+        priors, seconds = load_calibration()["speed"], self.params.budget.hours * 3600
+        is_allowed = self.params.training.compile != "off"
+        return is_allowed and (seconds - priors["compile_seconds"]) * priors["compile_speedup"] > seconds
 
     def _other_ways(self, model: ModelConfig, trainer: TrainerConfig) -> Iterator[dict[str, Any]]:
         """Yield what of a trainer's config could be faster; on a GPU the kernel is torch's choice."""

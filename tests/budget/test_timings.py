@@ -119,6 +119,17 @@ def test_the_other_attention_kernel_and_half_the_micro_batch_are_timed_where_the
     assert choose(shapes[0], is_compiled=False) == TrainerConfig.model_validate(usual)
 
 
+def test_the_favourite_compiled_is_part_of_the_time_for_timing(make_timings, shapes):
+    hours = 0.05
+    there = Machine(2.0, steady)
+    timings, choose = make_timings(there, hours)
+    timings.time_around(shapes, there, choose)
+    timings.try_other_ways(there, choose)
+    timings.try_compiling(shapes[0], there, choose, training_seconds=150.0)
+    assert [timed["compile"] for timed in there.timed] == [False, False, False, True]
+    assert there.now <= PROBE_FRACTION * hours * 3600
+
+
 def test_a_kernel_that_was_measured_faster_is_taken_for_every_shape_and_said(make_timings, shapes):
     there = Machine(1.0, lambda trainer: 0.01 if trainer["attention"] == "sdpa" else 0.02)
     timings, choose = make_timings(there)
