@@ -313,6 +313,7 @@ class Silent(MemoryFileSystem):
 def test_storage_that_does_not_answer_costs_no_more_than_its_time() -> None:
     fsspec.register_implementation("memory", Silent, clobber=True)
     said: list[str] = []
+    Silent.gate.clear()
     try:
         with share_stages(StoreParams(shared="memory://team", shared_fraction=0.1), 2.0, said.append) as shared:
             stages = [open_stage("samples", {"key": key}, build, shareable=SAMPLES) for key in range(3)]
