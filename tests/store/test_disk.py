@@ -1,9 +1,13 @@
 """Tests of what is asked of a disk, and of its refusals in one sentence."""
 
 import errno
+import hashlib
+import io
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,9 +17,12 @@ from lightlm.store.disk import (
     describe_refusal,
     explain_refusals,
     explain_writer,
+    hash_file,
     list_tree,
     make_folder,
+    sync_file,
     sync_folder,
+    sync_written,
     write_and_sync,
 )
 
@@ -128,3 +135,58 @@ def test_each_refusal_is_one_sentence_word_for_word(tmp_path: Path, monkeypatch:
     assert refusal(OSError(errno.EIO, "broken"), path) == f"{path} could not be written (broken); {after}"
     assert refusal(OSError("only words"), path) == f"{path} could not be written (only words); {after}"
     assert refusal(OSError(), path) == f"{path} could not be written (OSError); {after}"
+
+
+@pytest.mark.parametrize(("system", "wanted"), [("Darwin", [51]), ("Linux", []), (None, [])])
+def test_a_mac_is_asked_for_more_than_fsync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str | None, wanted: list[int]
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    asked: list[tuple[int, int]] = []
+    with (tmp_path / "file").open("wb") as file, monkeypatch.context() as patch:
+        patch.setattr(fcntl, "fcntl", lambda handle, command: asked.append((handle, command)))
+        if system is None:
+            patch.delattr(os, "uname")
+        else:
+            patch.setattr(os, "uname", lambda: SimpleNamespace(sysname=system))
+        sync_file(file.fileno())
+        assert asked == [(file.fileno(), command) for command in wanted]
+        patch.setattr(fcntl, "F_FULLFSYNC", 99, raising=False)
+        asked.clear()
+        sync_file(file.fileno())
+        assert [command for _, command in asked] == [99] * len(wanted)
+
+
+@pytest.mark.parametrize(("system", "mode"), [("nt", "r+b"), ("posix", "rb")])
+def test_what_another_wrote_is_opened_as_the_system_syncs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, mode: str
+) -> None:
+    path, modes, open_path = tmp_path / "file", [], Path.open
+    path.write_bytes(b"x")
+
+    def note(self: Path, mode: str) -> Any:
+        modes.append(mode)
+        return open_path(self, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", system)
+        patch.setattr(Path, "open", note)
+        sync_written(path)
+    assert modes == [mode]
+    assert path.read_bytes() == b"x"
+
+
+def test_a_file_is_hashed_a_block_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, sizes = tmp_path / "file", []
+    content = bytes(range(256)) * 10
+    path.write_bytes(content)
+
+    class Reader(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            sizes.append(size)
+            return super().read(size)
+
+    monkeypatch.setattr(disk, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(Path, "open", lambda self, mode: Reader(content))
+    assert hash_file(path) == hashlib.sha256(content).hexdigest()
+    assert sizes == [1000] * 4

@@ -76,3 +76,29 @@ def test_a_waiter_is_told_again_and_again(tmp_path: Path, monkeypatch: pytest.Mo
         pass
     holder.wait()
     assert said[1].startswith(f"still waiting for process {holder.pid}, for ")
+
+
+@pytest.mark.parametrize(("written", "said"), [(b"", "?"), (b"  \n", "?"), (b"12\xff", "12\ufffd"), (b"7\n", "7")])
+def test_a_holder_that_has_not_written_its_number_is_said_all_the_same(
+    tmp_path: Path, written: bytes, said: str
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / "lock").write_bytes(written)
+    with (tmp_path / "lock").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(BusyError) as caught, hold_lock(tmp_path / "lock", wait=False):
+            pass
+    assert str(caught.value).startswith(f"process {said} holds {tmp_path / 'lock'};")
+
+
+def test_where_locked_files_cannot_be_read_the_holder_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = start_holder(tmp_path / "lock")
+    monkeypatch.delattr(os, "pread")
+    try:
+        with pytest.raises(BusyError, match=r"^process \? holds"), hold_lock(tmp_path / "lock", wait=False):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()

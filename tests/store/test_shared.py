@@ -17,7 +17,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from lightlm.errors import ParameterError
+from lightlm.errors import CorruptError, ParameterError
 from lightlm.params import StoreParams, load_params
 from lightlm.store.commit import MANIFEST, open_commit
 from lightlm.store.shared import Shareable, SharedStore, find_shared, open_filesystem, share_stages
@@ -365,3 +365,78 @@ def test_s3_needs_no_package_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     filesystem, root = open_filesystem("s3://team/lightlm")
     assert root == "team/lightlm" and "s3" in filesystem.protocol
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint"),
+    [
+        ({}, None),
+        ({"AWS_ENDPOINT_URL": "http://all"}, "http://all"),
+        ({"AWS_ENDPOINT_URL": "http://all", "AWS_ENDPOINT_URL_S3": "http://s3"}, "http://s3"),
+    ],
+)
+def test_another_s3_than_amazons_is_named_by_amazons_variables(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], endpoint: str | None
+) -> None:
+    pyarrow_fs = pytest.importorskip("pyarrow.fs")
+    wanted: list[str | None] = []
+    usual = pyarrow_fs.S3FileSystem
+
+    def note(*, endpoint_override: str | None) -> Any:
+        wanted.append(endpoint_override)
+        return usual(endpoint_override=endpoint_override, region="us-east-1", anonymous=True)
+
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(pyarrow_fs, "S3FileSystem", note)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    filesystem, path = open_filesystem("s3://team/lightlm")
+    assert wanted == [endpoint]
+    assert path == "team/lightlm"
+    assert "s3" in filesystem.protocol
+
+
+def test_googles_storage_needs_no_package_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    pyarrow_fs = pytest.importorskip("pyarrow.fs")
+    made: list[Any] = []
+
+    def note() -> Any:
+        made.append(pyarrow_fs.LocalFileSystem())
+        return made[-1]
+
+    monkeypatch.setattr(pyarrow_fs, "GcsFileSystem", note, raising=False)
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    filesystem, path = open_filesystem("gs://team/lightlm")
+    assert path == "team/lightlm"
+    assert filesystem.fs is made[0]
+
+
+def test_a_scheme_whose_package_is_missing_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "adlfs", None)
+    with pytest.raises(ImportError, match="adlfs"):
+        open_filesystem("abfs://team/lightlm")
+
+
+DIGEST = {"bytes": 4, "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "shards"}, "there holds a 'shards', wanted samples"),
+        ({"files": {"../content": DIGEST}}, "there names a file that samples do not have: '../content'"),
+        ({"files": {"content": DIGEST | {"bytes": -1}}}, "there gives no size and SHA-256 of content"),
+        ({"files": {"content": DIGEST | {"sha256": "0" * 63}}}, "there gives no size and SHA-256 of content"),
+        ({"meta": {"size": "4", "note": None}}, "there says size='4', which samples do not say"),
+        ({"meta": {"size": 4}}, "there does not say what samples say: note, size"),
+        ({"meta": {"size": 4, "note": None, "reused": True}}, "there does not say what samples say: note, size"),
+    ],
+)
+def test_what_is_wrong_with_a_manifest_is_said(change: Mapping[str, Any], words: str) -> None:
+    fine = {"kind": "samples", "files": {"content": DIGEST}, "meta": {"size": 4, "note": None}}
+    SAMPLES.check(fine, "samples", "there")
+    with pytest.raises(CorruptError) as caught:
+        SAMPLES.check(fine | change, "samples", "there")
+    assert str(caught.value) == words
