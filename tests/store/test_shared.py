@@ -438,5 +438,5 @@ def test_what_is_wrong_with_a_manifest_is_said(change: Mapping[str, Any], words:
     fine = {"kind": "samples", "files": {"content": DIGEST}, "meta": {"size": 4, "note": None}}
     SAMPLES.check(fine, "samples", "there")
     with pytest.raises(CorruptError) as caught:
-        SAMPLES.check(fine | change, "samples", "there")
+        SAMPLES.check({**fine, **change}, "samples", "there")
     assert str(caught.value) == words
