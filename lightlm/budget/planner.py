@@ -215,7 +215,8 @@ class Planner:
     def _context(self) -> int:
         speed = load_calibration()["speed"]["efficiency"] * self.machine.usual_flops
         tokens = speed * max(FLOOR_SECONDS, self._training_seconds()) / 20e6
-        return choose_context_length(tokens, self.text.num_train_tokens)
+        useful = useful_epochs(self.text.num_train_bytes) * self.text.num_train_tokens
+        return choose_context_length(min(tokens, useful), self.text.num_train_tokens)
 
     def _fixed(self, tier: Tier | None) -> Candidate:
         fixed = self.params.model
