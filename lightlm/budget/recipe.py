@@ -29,8 +29,11 @@ def choose_trainer(
     batch_tokens = training.batch_tokens or batch_tokens or choose_batch_tokens(expected_tokens, model.context_length)
     sequences = max(1, batch_tokens // model.context_length)
     rates = choose_learning_rates(sequences * model.context_length, model.model_dim, training.learning_rate_scale)
+    steps = max_steps or params.budget.max_steps
+    # Where the steps are fixed, a speed that was measured a little otherwise must not make another recipe.
+    read_tokens = expected_tokens if steps is None else steps * sequences * model.context_length
     regularization = choose_regularization(
-        expected_tokens / max(1, train_tokens), count_matrix_parameters(model) / max(1, train_tokens)
+        read_tokens / max(1, train_tokens), count_matrix_parameters(model) / max(1, train_tokens)
     )
     fit = choose_fit(params, machine, model, sequences, way)
     return TrainerConfig(
@@ -56,7 +59,7 @@ def choose_trainer(
         num_threads=machine.num_threads,
         num_devices=machine.num_devices,
         num_nodes=training.num_nodes,
-        max_steps=max_steps or params.budget.max_steps,
+        max_steps=steps,
         num_validations=training.num_validations,
         num_checkpoints=training.num_checkpoints,
         sample_prompt=training.sample_prompt,

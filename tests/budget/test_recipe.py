@@ -9,7 +9,7 @@ def model(probe):
     return probe.shapes[1].model
 
 
-def choose(machine, model, expected_tokens=3e6, train_tokens=3_000_000, **overrides):
+def choose(machine, model, expected_tokens=3e6, train_tokens=3_000_000, max_steps=None, **overrides):
     return choose_trainer(
         load_params(overrides={f"training.{name}": value for name, value in overrides.items()}),
         machine,
@@ -17,7 +17,7 @@ def choose(machine, model, expected_tokens=3e6, train_tokens=3_000_000, **overri
         expected_tokens=expected_tokens,
         train_tokens=train_tokens,
         is_compiled=False,
-        max_steps=None,
+        max_steps=max_steps,
     )
 
 
@@ -53,3 +53,13 @@ def test_a_text_that_is_read_often_is_regularised(machine, model):
     assert choose(machine, model).dropout == 0.0
     assert choose(machine, model, train_tokens=10_000).dropout > 0.0
     assert choose(machine, model, train_tokens=10_000, dropout=0.0).dropout == 0.0
+
+
+def test_with_a_number_of_steps_the_recipe_does_not_depend_on_the_speed(machine, model):
+    fast, slow = (
+        choose(machine, model, expected_tokens=tokens, train_tokens=50_000, max_steps=6, batch_tokens=512)
+        for tokens in (1e5, 1e7)
+    )
+    assert (fast.dropout, fast.weight_decay) == (slow.dropout, slow.weight_decay) == (0.0, 0.0)
+    longer = choose(machine, model, expected_tokens=1e5, train_tokens=50_000, max_steps=600, batch_tokens=512)
+    assert longer.weight_decay > 0

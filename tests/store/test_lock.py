@@ -1,16 +1,18 @@
 """Tests of the kernel's locks: exclusive, named in the message, free on the holder's death."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lightlm.errors import BusyError
 from lightlm.store import lock
-from lightlm.store.lock import hold_lock
+from lightlm.store.lock import hold_lock, try_lock
 
 HOLD = """
 import sys, time
@@ -102,3 +104,20 @@ def test_where_locked_files_cannot_be_read_the_holder_is_unknown(
     finally:
         holder.kill()
         holder.wait()
+
+
+def test_on_windows_the_first_byte_of_the_file_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lock").touch()
+    asked: list[tuple[int, int, int]] = []
+    refusals = [OSError(errno.EACCES, "Permission denied")]
+
+    def locking(handle: int, mode: int, num_bytes: int) -> None:
+        asked.append((handle, mode, num_bytes))
+        if refusals:
+            raise refusals.pop()
+
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=locking))
+    with (tmp_path / "lock").open("rb") as file, monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")
+        assert [try_lock(file.fileno()), try_lock(file.fileno())] == [False, True]
+        assert asked == [(file.fileno(), 2, 1)] * 2
