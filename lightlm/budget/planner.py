@@ -161,7 +161,7 @@ class Planner:
         if choose_fit(self.params, self.machine, model).is_recomputed:
             speed *= RECOMPUTED_SPEED
         seconds = max(FLOOR_SECONDS, self._training_seconds(model))
-        useful = useful_epochs(self.text.num_train_bytes) * self.text.num_train_tokens / speed
+        useful = self._useful_tokens / speed
         return Candidate(
             model=model,
             is_compiled=is_compiled,
@@ -212,11 +212,15 @@ class Planner:
             context_length=fixed.context_length or context or self._context(),
         )
 
+    @property
+    def _useful_tokens(self) -> float:
+        """The tokens that training reads with gain, the text's own again and again."""
+        return useful_epochs(self.text.num_train_bytes) * self.text.num_train_tokens
+
     def _context(self) -> int:
         speed = load_calibration()["speed"]["efficiency"] * self.machine.usual_flops
         tokens = speed * max(FLOOR_SECONDS, self._training_seconds()) / 20e6
-        useful = useful_epochs(self.text.num_train_bytes) * self.text.num_train_tokens
-        return choose_context_length(min(tokens, useful), self.text.num_train_tokens)
+        return choose_context_length(min(tokens, self._useful_tokens), self.text.num_train_tokens)
 
     def _fixed(self, tier: Tier | None) -> Candidate:
         fixed = self.params.model

@@ -174,9 +174,8 @@ class Timings:
     @property
     def _may_compile(self) -> bool:
         """Whether so much time can pay for compiling, the first time."""
-        priors, seconds = load_calibration()["speed"], self.params.budget.hours * 3600
-        is_allowed = self.params.training.compile != "off"
-        return is_allowed and (seconds - priors["compile_seconds"]) * priors["compile_speedup"] > seconds
+        cost = load_calibration()["speed"]["compile_seconds"]
+        return self.params.training.compile != "off" and _compiled_gain(self.params.budget.hours * 3600, cost) > 1
 
     def _other_ways(self, model: ModelConfig, trainer: TrainerConfig) -> Iterator[dict[str, Any]]:
         """Yield what of a trainer's config could be faster; on a GPU the kernel is torch's choice."""
@@ -193,7 +192,7 @@ class Timings:
         priors = load_calibration()["speed"]
         is_known = self.compiled is not None and self.compiled.knows(model, trainer)
         cost = priors["warm_compile_seconds"] if is_known else priors["compile_seconds"]
-        pays = (seconds - cost) * priors["compile_speedup"] > 1.05 * seconds
+        pays = _compiled_gain(seconds, cost) > 1.05
         if not pays:
             self.reasons.append(
                 f"not compiled: {seconds:.0f} s of training are too short to pay for about {cost:.0f} s of it"
@@ -225,3 +224,8 @@ class Timings:
             )
         else:
             self.machine = several
+
+
+def _compiled_gain(seconds: float, cost: float) -> float:
+    """Return what compiling multiplies the steps of `seconds` by, as priors have it, where `cost` of them go to it."""
+    return (seconds - cost) * load_calibration()["speed"]["compile_speedup"] / max(seconds, 1e-9)

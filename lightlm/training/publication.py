@@ -14,18 +14,19 @@ from lightlm.training.messages import TrainRequest, TrainResult
 MODEL_FOLDER = "model"
 
 
-def read_result(run_folder: Path) -> TrainResult | None:
-    """Return the result of a run that trained to its end; None where its model is missing, damaged or half-way."""
+def read_result(run_folder: Path) -> tuple[TrainResult, list[dict[str, Any]]] | None:
+    """Return the result and newest events of a run that trained to its end.
+
+    None where its model is missing, damaged or half-way.
+    """
     try:
-        result = open_commit(run_folder / MODEL_FOLDER, "model").meta.get("result")
+        meta = open_commit(run_folder / MODEL_FOLDER, "model").meta
     except StoreError:
         return None
-    return None if result is None or result["is_stopped"] else TrainResult.model_validate(result)
-
-
-def read_events(run_folder: Path) -> list[dict[str, Any]]:
-    """Return the newest events of a run whose result `read_result` gave."""
-    return open_commit(run_folder / MODEL_FOLDER, "model").meta.get("events", [])
+    result = meta.get("result")
+    if result is None or result["is_stopped"]:
+        return None
+    return TrainResult.model_validate(result), meta.get("events", [])
 
 
 def publish(

@@ -28,7 +28,7 @@ from lightlm.training.events import Checkpointed, Event, RolledBack, Sampled, St
 from lightlm.training.messages import TrainRequest, TrainResult
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.pace import CheckpointPace, Milestones, Pace, ScoringTime, StepPace, TimePace
-from lightlm.training.publication import MODEL_FOLDER, publish, read_events, read_result
+from lightlm.training.publication import MODEL_FOLDER, publish, read_result
 from lightlm.training.ranks import ALONE, Ranks
 from lightlm.training.recollection import Recollection
 from lightlm.training.sharding import gather_model
@@ -121,8 +121,9 @@ class TrainingRun:
         """
         finished = read_result(self.request.run_folder)
         if finished is not None:
-            Recollection(read_events(self.request.run_folder)).tell(emit)
-            return finished
+            result, events = finished
+            Recollection(events).tell(emit)
+            return result
         self.recollection.tell(emit)
         emit = self.recollection.keeping(emit)
         self.started = time.monotonic()

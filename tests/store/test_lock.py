@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,14 +32,17 @@ def start_holder(path: Path) -> "subprocess.Popen[str]":
     return process
 
 
-def test_a_held_lock_is_refused_with_the_holders_number(tmp_path: Path) -> None:
-    holder = start_holder(tmp_path / "lock")
-    try:
-        with pytest.raises(BusyError, match=f"process {holder.pid} holds"), hold_lock(tmp_path / "lock", wait=False):
-            pass
-    finally:
-        holder.kill()
-        holder.wait()
+@pytest.fixture
+def holder(tmp_path: Path) -> "Iterator[subprocess.Popen[str]]":
+    process = start_holder(tmp_path / "lock")
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_held_lock_is_refused_with_the_holders_number(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
+    with pytest.raises(BusyError, match=f"process {holder.pid} holds"), hold_lock(tmp_path / "lock", wait=False):
+        pass
 
 
 def test_a_lock_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
@@ -93,17 +97,13 @@ def test_a_holder_that_has_not_written_its_number_is_said_all_the_same(
     assert str(caught.value).startswith(f"process {said} holds {tmp_path / 'lock'};")
 
 
+@pytest.mark.usefixtures("holder")
 def test_where_locked_files_cannot_be_read_the_holder_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    holder = start_holder(tmp_path / "lock")
     monkeypatch.delattr(os, "pread")
-    try:
-        with pytest.raises(BusyError, match=r"^process \? holds"), hold_lock(tmp_path / "lock", wait=False):
-            pass
-    finally:
-        holder.kill()
-        holder.wait()
+    with pytest.raises(BusyError, match=r"^process \? holds"), hold_lock(tmp_path / "lock", wait=False):
+        pass
 
 
 def test_on_windows_the_first_byte_of_the_file_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

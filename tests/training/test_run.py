@@ -13,6 +13,7 @@ from lightlm.model.hugging_face import load_model
 from lightlm.store.commit import open_commit
 from lightlm.training.checkpoint import list_checkpoints
 from lightlm.training.events import Checkpointed, RolledBack, Sampled, StepDone, Validated
+from lightlm.training.recollection import Recollection
 from lightlm.training.run import EARLY_SAMPLES, MAX_ROLLBACKS, TrainingRun
 from lightlm.training.validation import choose_validation_sample, validate
 
@@ -32,13 +33,17 @@ def is_same(one, other):
 
 def test_a_run_ends_with_a_committed_folder_that_scores_better_than_chance(make_request, corpus):
     request = make_request(max_steps=60, generation={"temperature": 0.7})
-    events = []
-    result = TrainingRun(request).run(events.append)
+    events, recollection = [], Recollection()
+    result = TrainingRun(request).run(recollection.keeping(events.append))
     assert (result.step, result.total_tokens) == (60, 60 * 64)
     assert not result.is_stopped
     assert result.final_learning_rate_factor == pytest.approx(1 / 60)
-    meta = open_commit(result.folder, "model").meta
-    assert (meta["step"], meta["total_tokens"], meta["result"]) == (60, 3840, result.model_dump(mode="json"))
+    assert open_commit(result.folder, "model").meta == {
+        "step": 60,
+        "total_tokens": 3840,
+        "result": result.model_dump(mode="json"),
+        "events": recollection.dump(),
+    }
     shards, tokenizer = corpus
     score = evaluate_shards(load_model(result.folder), shards)
     assert score.nats_per_token < 0.8 * math.log(tokenizer.vocab_size)
