@@ -53,6 +53,9 @@ STOP_SECONDS = 5
 REQUEST_SECONDS = 10.0
 """Of Prefect's 60, what a server that took a request and does not answer gets; each flow makes a handful."""
 
+CONNECT_PAUSE_SECONDS = 0.02
+"""Of the transport's 0.5, doubled each time: Prefect has it connect four times, which held up each request by 1.5 s."""
+
 CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from flows.embedded import serve; serve()"
 
 
@@ -247,12 +250,17 @@ def without_retries() -> Iterator[None]:
 
     With the client's own five retries a flow whose server was killed hung for 146 s and then lost its result; with its
     events' ten, of 7 s together, each of the 25 events of a run held the process up after its end. A state that is not
-    told is told at the next start (flows/reconciling.py). An API that is back is used again.
+    told is told at the next start (flows/reconciling.py). An API that is back is used again. The transport's pauses
+    stay short for the rest of the process: Prefect's threads send what they hold at its very end.
     """
+    import httpcore._async.connection
+    import httpcore._sync.connection
     from prefect.events.clients import PrefectEventsClient
     from prefect.events.worker import EventsWorker, emit_events_to_cloud
     from prefect.settings import temporary_settings
 
+    for transport in (httpcore._sync.connection, httpcore._async.connection):  # no option reaches it
+        vars(transport)["RETRIES_BACKOFF_FACTOR"] = CONNECT_PAUSE_SECONDS
     asking_once = {"client.max_retries": 0, "api.request_timeout": REQUEST_SECONDS}
     with temporary_settings(asking_once):  # pyright: ignore[reportArgumentType]
         if not emit_events_to_cloud():

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.embedded import EmbeddedApi, apply_settings, names_server, start_api
+from flows.embedded import (
+    CONNECT_PAUSE_SECONDS,
+    EmbeddedApi,
+    apply_settings,
+    names_server,
+    start_api,
+    without_retries,
+)
 from lightlm.errors import LightLMError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,3 +176,21 @@ def test_an_api_that_never_answers_is_given_up_and_ended() -> None:
         with pytest.raises(LightLMError, match="is too slow"):
             EmbeddedApi(process, 9, errors).wait(0.2)
         assert process.returncode is not None
+
+
+def test_a_request_to_an_api_that_is_gone_waits_hardly_between_its_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+    from prefect.client.orchestration import SyncPrefectClient
+
+    pauses: list[float] = []
+    monkeypatch.setattr("httpcore._backends.base.time.sleep", pauses.append)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with (
+        without_retries(),
+        SyncPrefectClient(f"http://127.0.0.1:{port}/api") as client,
+        pytest.raises(httpx.ConnectError),
+    ):
+        client.read_flow_runs(limit=1)
+    assert len(pauses) == 3  # Prefect has the transport connect again so often
+    assert sum(pauses) <= 4 * CONNECT_PAUSE_SECONDS
