@@ -11,10 +11,10 @@ from typing import NamedTuple
 from lightlm.errors import StoreError
 from lightlm.store.commit import write_file
 
-FIRST_CLOSING_SECONDS = 2.0
+FIRST_CLOSING_SECONDS = 1.2
 """Kept on a machine without history: a last validation, the model's folder, registration and the end of the process
-took 1.8 to 2.7 s on two quiet cores and 2.8 to 3.8 s on busy ones; a first run may be late by a little, but should
-not waste much: with 2.8, two of four of 18 and 36 s left 1.3 s unused."""
+take 1.0 s on two quiet cores, and twice that on busy ones; a first run may be late by a little, but should not waste
+much: with a second more, runs of 18 and 36 s left it unused."""
 
 MOST_SPREAD = 2.5
 """A slow end counts as this many times the median at most: a busy disk once took 13 s, and is no rule."""
