@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from results import Figure, parse_folder, report
 
-from lightlm.generation import Generator, SamplingConfig
+from lightlm.generation.sampling import SamplingConfig
+from lightlm.generation.text import Generator
 from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import describe_config, list_weights
 from lightlm.model.transformer import Transformer

@@ -30,7 +30,7 @@ IMPORTS = {
     "imports of the flow": "import flows.train",
     "imports of the worker": "import lightlm.training.worker, lightlm.training.run, lightlm.training.timing",
     "imports of the outbox": "import mlflow",
-    "imports of generation": "import lightlm.generation",
+    "imports of generation": "import lightlm.generation.text",
 }
 """What each process imports, measured alone; in a run they overlap."""
 

@@ -22,7 +22,7 @@ from lightlm.store.home import find_home
 from lightlm.tracking.registry import ModelVersion, download
 
 if TYPE_CHECKING:
-    from lightlm.generation import Generator
+    from lightlm.generation.text import Generator
 
 TITLE = "LightLM - Text Generation"
 LEAVING = ("quit", "exit", "/quit", "/exit")
@@ -175,13 +175,13 @@ class TextGeneration:
         return f"models:/{name}/{word}" if word.isdigit() or word == "latest" else f"models:/{name}@{word}"
 
     def _stream(self, version: ModelVersion, prompt: str) -> Iterator[str]:
-        from lightlm.generation import check_sampling
+        from lightlm.generation.sampling import check_sampling
 
         sampling = check_sampling(check_request(prompt, self.sampling))
         return self._generator(version).stream(prompt, sampling)
 
     def _generator(self, version: ModelVersion) -> "Generator":
-        from lightlm.generation import load_generator
+        from lightlm.generation.text import load_generator
 
         if version.uri not in self._generators:
             self._generators[version.uri] = load_generator(download(version))

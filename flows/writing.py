@@ -21,7 +21,7 @@ from lightlm.tracking.registry import DEFAULT_NAME, MANIFEST_TAG, ModelVersion, 
 
 if TYPE_CHECKING:
     from lightlm.evaluation import Score
-    from lightlm.generation import SamplingConfig
+    from lightlm.generation.sampling import SamplingConfig
 
 CHAMPION = f"models:/{DEFAULT_NAME}@champion"
 
@@ -86,7 +86,7 @@ def write_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> 
     Raises:
         PromptError: an empty or too long prompt, or a sampling value out of bounds.
     """
-    from lightlm.generation import load_generator
+    from lightlm.generation.text import load_generator
 
     config = _sampling_config(prompt, sampling)
     generator = load_generator(download(version))
@@ -131,7 +131,7 @@ def _text_path(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> 
 
 def stream_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> Iterator[str]:
     """Yield the continuation of `prompt` as it is written. Raises as `write_text`."""
-    from lightlm.generation import load_generator
+    from lightlm.generation.text import load_generator
 
     yield from load_generator(download(version)).stream(prompt, _sampling_config(prompt, sampling))
 
@@ -147,10 +147,10 @@ def score_text(version: ModelVersion, text: bytes) -> "Score":
 
 
 def _sampling_config(prompt: str, sampling: dict[str, Any]) -> "SamplingConfig":
-    from lightlm.generation import check_sampling
+    from lightlm.generation.sampling import check_sampling
 
     return check_sampling(check_request(prompt, sampling))
 
 
 def _import_generation() -> None:
-    import lightlm.generation  # noqa: F401
+    import lightlm.generation.text  # noqa: F401

@@ -1,4 +1,4 @@
-"""One-token steps of a dense model on a CPU: weights packed for it once, buffers kept, as few calls as there can be.
+"""Steps of a dense model on a CPU, of a token or a few: weights packed for them once, as few calls as there can be.
 
 Owns speed alone: the arithmetic is that of transformer.py, in the model's compute dtype, and the cache is the same.
 Batch 1 reads every weight once a token, so memory bandwidth is the limit; F.linear reached 15 GB/s of 35 GB/s that a
@@ -10,6 +10,8 @@ error is a sixteenth of bf16's.
 """
 
 import functools
+import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -26,6 +28,8 @@ CACHE_DTYPE = torch.float32
 positions of 6 heads, 30 us and 257 us over 500 (torch 2.13, one thread of an EPYC)."""
 
 PACKED_DTYPES = (torch.float32, torch.bfloat16)
+
+MANY_ROWS = 16
 
 MAX_HALF = 65504.0
 """The largest fp16 number; FBGEMM would cut a larger weight down to it."""
@@ -74,7 +78,45 @@ def pack(weight: Tensor, batch_size: int) -> Tensor | None:
     """Return the weight in oneDNN's layout for `batch_size` rows; None where it has none for it."""
     if not is_packing_available(weight.dtype):
         return None
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), batch_size)
+    num_rows = choose_num_rows(weight.dtype) if batch_size == 1 else batch_size
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), num_rows)
+
+
+@functools.cache
+def choose_num_rows(dtype: torch.dtype) -> int:
+    """Return for how many rows to pack a weight that is read one row at a time: the quicker here of 1 and MANY_ROWS.
+
+    At 135M parameters in fp32 a token took 19.9 ms in the layout for one row and 14.8 ms in that for sixteen (one
+    thread of an EPYC, November 2026).
+    """
+    if not serves_fewer_rows(dtype):
+        return 1
+    weight, x = torch.ones(1024, 1024, dtype=dtype), torch.ones(1, 1024, dtype=dtype)
+    seconds = {}
+    for num_rows in (1, MANY_ROWS):
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, num_rows)
+        seconds[num_rows] = math.inf
+        for _ in range(8):
+            started = time.perf_counter()
+            torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+            seconds[num_rows] = min(seconds[num_rows], time.perf_counter() - started)
+    return min(seconds, key=seconds.__getitem__)
+
+
+@functools.cache
+def serves_fewer_rows(dtype: torch.dtype) -> bool:
+    """Return whether a weight packed for MANY_ROWS rows serves fewer as well: tried; that of bf16 does not."""
+    if not is_packing_available(dtype):
+        return False
+    weight = torch.arange(-32, 32, dtype=dtype).view(4, 16) / 16
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, MANY_ROWS)
+    try:
+        found = [torch.ops.mkldnn._linear_pointwise(torch.ones(rows, 16, dtype=dtype), packed, None, "none", [], "")
+                 for rows in (1, 3)]  # fmt: skip
+    except RuntimeError:
+        return False
+    wanted = functional.linear(torch.ones(1, 16, dtype=dtype), weight).float()
+    return all(torch.allclose(product.float(), wanted.expand_as(product), atol=0.05) for product in found)
 
 
 @functools.cache
@@ -112,6 +154,11 @@ def can_halve(model: Transformer) -> bool:
     return (
         is_small and is_half_available() and all(float(weight.detach().abs().max()) <= MAX_HALF for weight in weights)
     )
+
+
+def can_draft(model: Transformer) -> bool:
+    """Return whether greedy text in fp32 can be drafted in fp16 and checked some tokens at a time."""
+    return model.compute_dtype == torch.float32 and can_halve(model) and serves_fewer_rows(torch.float32)
 
 
 def halve_model(model: Transformer) -> Transformer:
@@ -188,15 +235,15 @@ class PackedLayer:
 
 
 class PackedStepper:
-    """Reads one token of each of `batch_size` texts at a time into a cache; nothing else changes.
+    """Reads the next tokens of texts into a cache, `num_rows` tokens in all at a time; nothing else changes.
 
-    In the model's compute dtype, or `in_half`: matrices in fp16 and all else in fp32, whatever the batch size.
+    In the model's compute dtype, or `in_half`: matrices in fp16 and all else in fp32, whatever the number of rows.
     """
 
-    def __init__(self, model: Transformer, batch_size: int, *, in_half: bool = False) -> None:
+    def __init__(self, model: Transformer, num_rows: int, *, in_half: bool = False) -> None:
         self.config = model.config
         self.dtype = torch.float32 if in_half else model.compute_dtype
-        link: Link = HalfLinear if in_half else functools.partial(PackedLinear, batch_size=batch_size)
+        link: Link = HalfLinear if in_half else functools.partial(PackedLinear, batch_size=num_rows)
         layers = [layer for layer in model.layers if isinstance(layer, Layer)]
         self.embedding = model.embedding.detach()
         self.layers = [PackedLayer(layer, self.dtype, link) for layer in layers]
@@ -211,54 +258,62 @@ class PackedStepper:
         cosine, sine = rotary_table(model.config, positions)
         self.cosine, self.sine = cosine.to(self.dtype), sine.to(self.dtype)
 
-    @torch.inference_mode()
     def step(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """Return the logits (B, V) in fp32 after tokens (B,), which follow the cache's filled positions."""
+        return self.read(tokens[:, None], cache)[:, 0]
+
+    @torch.inference_mode()
+    def read(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """Return the logits (B, T, V) in fp32 after tokens (B, T), which follow the cache's filled positions."""
         config = self.config
         heads, both = config.num_heads, config.num_heads + config.num_kv_heads
-        batch, dim = tokens.shape[0], config.head_dim
-        cosines, sines, visible = self._place(cache)
-        at, end = cache.length, cache.length + 1
+        (batch, length), dim = tokens.shape, config.head_dim
+        cosines, sines, visible = self._place(cache, length)
+        at, end = cache.length, cache.length + length
         is_grouped = heads != config.num_kv_heads
-        x = self.embedding.index_select(0, tokens).to(self.dtype)
+        x = self.embedding.index_select(0, tokens.flatten()).to(self.dtype)  # (B T, model_dim)
         for index, layer in enumerate(self.layers):
-            stacked = layer.query_key_value(layer.attention_norm(x)).view(batch, -1, dim)  # (B, H + 2 K, D)
+            stacked = layer.query_key_value(layer.attention_norm(x)).view(batch, length, -1, dim)  # (B, T, H + 2 K, D)
             # (-n1, -n2, n1, n2) of halves: the norm is its end, and what rotate() turns it by, (-n2, n1), its middle.
-            mirrored = self.head_norm.mirror(stacked[:, :both])
+            mirrored = self.head_norm.mirror(stacked[:, :, :both])
             turned = mirrored[..., dim:] * cosines[index]
             turned.addcmul_(mirrored[..., dim // 2 : -dim // 2], sines[index])
             keys, values = cache.keys[index], cache.values[index]
-            keys.select(2, at).copy_(turned[:, heads:])
-            values.select(2, at).copy_(stacked[:, both:])
+            keys[:, :, at:end].copy_(turned[:, :, heads:].transpose(1, 2))
+            values[:, :, at:end].copy_(stacked[:, :, both:].transpose(1, 2))
             gathered = functional.scaled_dot_product_attention(
-                turned[:, :heads].unsqueeze(2).to(keys.dtype),
+                turned[:, :, :heads].transpose(1, 2).to(keys.dtype),
                 keys[:, :, :end],
                 values[:, :, :end],
                 attn_mask=visible,
                 enable_gqa=is_grouped,
             )
-            x = layer.output.add(gathered.reshape(batch, -1).to(x.dtype), x)
+            x = layer.output.add(gathered.transpose(1, 2).reshape(batch * length, -1).to(x.dtype), x)
             gate, up = layer.gate_up(layer.feedforward_norm(x)).chunk(2, dim=-1)
             x = layer.down.add(functional.silu(gate).mul_(up), x)
         cache.length = end
-        return self.head(self.norm(x)).float()
+        return self.head(self.norm(x)).float().view(batch, length, -1)
 
-    def _place(self, cache: KVCache) -> tuple[Sequence[Tensor], Sequence[Tensor], Tensor | None]:
-        """Return what turns queries and keys of each text's next position, and what it sees or None for all.
+    def _place(self, cache: KVCache, length: int) -> tuple[Sequence[Tensor], Sequence[Tensor], Tensor | None]:
+        """Return what turns queries and keys of each text's next positions, and what these see or None for all.
 
-        Cosines and sines with the gains in them, of each layer, (H + K, D) or (B, H + K, D).
+        Cosines and sines with the gains in them, of each layer, (T, H + K, D) or (B, T, H + K, D).
         """
-        if cache.padding is None:
-            cosine, sine, visible = self.cosine[cache.length], self.sine[cache.length], None
-        else:
-            positions = (cache.length - cache.padding).clamp(min=0)
-            cosine, sine = self.cosine[positions][:, None], self.sine[positions][:, None]  # (B, 1, D)
-            visible = (torch.arange(cache.length + 1) >= cache.padding[:, None])[:, None, None]  # (B, 1, 1, S)
-        if cosine.dim() == 3:
-            cosines, sines = self.head_gains[:, None] * cosine, self.turned_gains[:, None] * sine
-        else:
-            cosines, sines = self.head_gains * cosine, self.turned_gains * sine
-        return cosines.unbind(), sines.unbind(), visible
+        positions, visible = torch.arange(cache.length, cache.length + length), None
+        filled = torch.arange(cache.length + length)
+        if length > 1:
+            visible = filled <= positions[:, None]  # (T, S)
+        if cache.padding is not None:
+            real = (filled >= cache.padding[:, None])[:, None, None]  # (B, 1, 1, S)
+            visible = real if visible is None else visible & real
+            positions = (positions - cache.padding[:, None]).clamp(min=0)  # (B, T)
+        cosine, sine = self.cosine[positions].unsqueeze(-2), self.sine[positions].unsqueeze(-2)  # (..., T, 1, D)
+        layered = (-1, *[1] * (cosine.dim() - 2), *self.head_gains.shape[1:])
+        return (
+            (self.head_gains.view(layered) * cosine).unbind(),
+            (self.turned_gains.view(layered) * sine).unbind(),
+            visible,
+        )
 
 
 def list_head_gains(layer: Layer) -> Tensor:

@@ -14,7 +14,8 @@ from lightlm.data.shards import open_shards
 from lightlm.data.tokenizer import load_tokenizer
 from lightlm.errors import TrainingError
 from lightlm.evaluation import score_tokens
-from lightlm.generation import Generator, SamplingConfig
+from lightlm.generation.sampling import SamplingConfig
+from lightlm.generation.text import Generator
 from lightlm.training.checkpoint import (
     TrainingState,
     list_checkpoints,

@@ -44,6 +44,28 @@ def test_packed_steps_give_the_models_logits(padding: list[int] | None, num_kv_h
     torch.testing.assert_close(mine.keys[2][:, :, :16], theirs.keys[2][:, :, :16], atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("padding", [None, [0, 4]], ids=["no padding", "padding"])
+def test_several_tokens_at_once_are_read_as_the_model_reads_them(padding: list[int] | None) -> None:
+    model = build()
+    mine, theirs = fill(model, padding), fill(model, padding)
+    tokens = torch.randint(0, 257, (2, 5), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        wanted = model(tokens, cache=theirs)
+    torch.testing.assert_close(PackedStepper(model, 10).read(tokens, mine), wanted, atol=2e-4, rtol=1e-4)
+    assert mine.length == theirs.length == 11
+    torch.testing.assert_close(mine.values[2][:, :, :11], theirs.values[2][:, :, :11], atol=2e-4, rtol=1e-4)
+
+
+def test_one_row_is_packed_for_as_many_rows_as_are_quickest_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, x = build().unembedding.detach(), torch.ones(1, 32)
+    wanted = torch.nn.functional.linear(x, weight)
+    choices = (1, packed.MANY_ROWS) if packed.serves_fewer_rows(torch.float32) else (1,)
+    assert packed.choose_num_rows(torch.float32) in choices
+    for num_rows in choices:
+        monkeypatch.setattr(packed, "choose_num_rows", lambda _, num_rows=num_rows: num_rows)
+        torch.testing.assert_close(packed.PackedLinear(weight, 1)(x), wanted, atol=1e-5, rtol=1e-5)
+
+
 def test_packed_steps_in_bfloat16_are_as_near_to_fp32_as_the_models() -> None:
     exact, model = build(), build(torch.bfloat16)
     tokens = torch.tensor([5, 9])

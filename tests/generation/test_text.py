@@ -9,25 +9,28 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lightlm.data.tokenizer import Tokenizer, load_tokenizer
 from lightlm.errors import PromptError
-from lightlm.generation import (
-    LEAST_HALF_TOKENS,
-    MAX_ROWS,
-    Generator,
-    SamplingConfig,
-    TextWriter,
-    check_sampling,
-    choose_tokens,
-    load_generator,
-)
+from lightlm.generation.drafting import GreedyDrafter
+from lightlm.generation.sampling import SamplingConfig, check_sampling, choose_tokens
+from lightlm.generation.text import LEAST_HALF_TOKENS, MAX_ROWS, Generator, TextWriter, load_generator
 from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import export_model
-from lightlm.model.packed import is_half_available, store_in_compute_dtype
+from lightlm.model.packed import (
+    MANY_ROWS,
+    PackedStepper,
+    is_half_available,
+    serves_fewer_rows,
+    store_in_compute_dtype,
+)
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
 
 GREEDY = SamplingConfig(max_new_tokens=20, temperature=0, top_k=0, top_p=1.0, repetition_penalty=1.0, seed=None)
 SAMPLED = GREEDY.model_copy(update={"temperature": 1.0, "top_k": 50, "top_p": 0.95, "seed": 7})
 PROMPTS = ["The", "a cat sat on the mat", "1", "caf\u00e9 \U0001f600"]
+
+
+def can_check_drafts() -> bool:
+    return is_half_available() and serves_fewer_rows(torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +94,19 @@ def choose(model: Transformer, tokenizer: Tokenizer, ids: list[int], sampling: S
     return [row[0] for row in Generator(model, tokenizer).choose_ids([ids], sampling)]
 
 
-def test_greedy_text_is_that_of_transformers(build, tokenizer, tmp_path):
+@pytest.mark.parametrize("length", [20, LEAST_HALF_TOKENS + 10], ids=["short", "long enough to be drafted"])
+def test_greedy_text_is_that_of_transformers(build, tokenizer, tmp_path, length):
+    sampling = GREEDY.model_copy(update={"max_new_tokens": length})
     export_model(build(), tokenizer.folder, tmp_path)
     theirs, their_tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     generator = load_generator(tmp_path)
     for prompt in PROMPTS:
         ids = their_tokenizer(prompt)["input_ids"]
-        written = theirs.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=20)[0, len(ids) :].tolist()
-        assert choose(generator.model, tokenizer, tokenizer.encode(prompt), GREEDY) == written
-        assert generator.generate([prompt], GREEDY)[0].text == codecs.getincrementaldecoder("utf-8")("replace").decode(
-            tokenizer.decode_bytes(written)
-        )
+        written = theirs.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=length)[0, len(ids) :].tolist()
+        assert choose(generator.model, tokenizer, tokenizer.encode(prompt), sampling) == written
+        assert generator.generate([prompt], sampling)[0].text == codecs.getincrementaldecoder("utf-8")(
+            "replace"
+        ).decode(tokenizer.decode_bytes(written))
 
 
 @pytest.mark.parametrize("penalty", [0.5, 1.3])
@@ -199,8 +204,28 @@ def test_only_what_chance_chooses_is_computed_by_weights_in_fp16(build, tokenize
     packed = dict(generator._steppers)
     generator.generate(["The"], SAMPLED.model_copy(update=longer))
     assert generator._steppers == packed
-    generator.generate(["The"], GREEDY.model_copy(update=longer))
+    generator.generate(["The", "a cat"], GREEDY.model_copy(update=longer))
     assert [key[1] for key in generator._steppers] == [False]
+
+
+@pytest.mark.skipif(not can_check_drafts(), reason="this build of torch lacks FBGEMM, or oneDNN's packing")
+@pytest.mark.parametrize("context_length", [128, 24], ids=["within the context", "beyond the context"])
+def test_whoever_drafts_the_text_is_the_models_own(build, tokenizer, context_length, monkeypatch):
+    model, other = build(context_length), build(context_length)
+    with torch.no_grad():
+        for name, weight in other.named_parameters():
+            weight.mul_(1.0 if name == "embedding" else 0.8)
+    generator, proposed = Generator(model, tokenizer), []
+    check = PackedStepper(model, MANY_ROWS)
+    generator._drafter = GreedyDrafter(PackedStepper(other, 1), check, tokenizer.vocab_size)
+    read = check.read
+    monkeypatch.setattr(check, "read", lambda tokens, cache: (proposed.append(tokens.shape[1]), read(tokens, cache))[1])
+    ids = tokenizer.encode(PROMPTS[1])
+    sampling = GREEDY.model_copy(update={"max_new_tokens": 2 * LEAST_HALF_TOKENS})
+    written = [row[0] for row in generator.choose_ids([ids], sampling)]
+    assert written == write_greedily(model, ids, 2 * LEAST_HALF_TOKENS, tokenizer.vocab_size)
+    assert sum(proposed) > len(written)  # some drafts were wrong and thrown away
+    assert len(proposed) < len(written)  # and some were right
 
 
 def test_in_bfloat16_the_weights_are_kept_so_and_the_text_is_the_models(build, tokenizer):

@@ -1,49 +1,39 @@
-"""Text from a model: prompts in, continuations out, with a preallocated key/value cache.
+"""Text from a model: prompts in, continuations out.
 
-Owns sampling and streaming. What a prompt gets does not depend on the others computed with it. When the context is
-full, its older half is forgotten, so a continuation may be longer than the context.
+Owns streaming, and which copy of the weights is read. What a prompt gets does not depend on the others beside it.
 """
 
 import codecs
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from pydantic import Field, ValidationError
-from torch import Tensor
 
 from lightlm.data.tokenizer import Tokenizer, load_tokenizer
 from lightlm.errors import PromptError
-from lightlm.model.attention import KVCache
+from lightlm.generation.decoder import Decoder
+from lightlm.generation.drafting import GreedyDrafter
+from lightlm.generation.sampling import SamplingConfig, is_greedy
 from lightlm.model.hugging_face import load_model
 from lightlm.model.packed import (
-    CACHE_DTYPE,
+    MANY_ROWS,
     ONE_THREAD_PARAMETERS,
     PackedStepper,
+    can_draft,
     can_halve,
     can_step,
     halve_model,
     store_in_compute_dtype,
 )
 from lightlm.model.transformer import Transformer
-from lightlm.params import GenerationParams, describe_validation
 
 FinishReason = Literal["length", "stop", "end_of_text"]
 
 MAX_ROWS = 32
 """Prompts computed together; more of them are taken in turns, so that the caches fit in memory."""
-
-MIN_TEMPERATURE = 1e-5
-"""Below it sampling is greedy: fp32 could not divide by it and keep a second token apart."""
-
-
-class SamplingConfig(GenerationParams):
-    """How the next token is chosen, and where to stop. Temperature 0 is greedy; top_k 0 and top_p 1 are off."""
-
-    stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(max_length=16)] = ()
 
 
 class Generation(NamedTuple):
@@ -53,23 +43,6 @@ class Generation(NamedTuple):
     num_new_tokens: int
     finish_reason: FinishReason
     seconds: float
-
-
-def is_greedy(sampling: SamplingConfig) -> bool:
-    """Return whether the likeliest token is always chosen."""
-    return sampling.temperature < MIN_TEMPERATURE
-
-
-def check_sampling(values: Mapping[str, Any]) -> SamplingConfig:
-    """Return the sampling config of `values`.
-
-    Raises:
-        PromptError: names every value that is wrong, what was wanted and what was got.
-    """
-    try:
-        return SamplingConfig.model_validate(dict(values))
-    except ValidationError as error:
-        raise PromptError(describe_validation(error)) from None
 
 
 LEAST_PACKED_TOKENS, LEAST_HALF_TOKENS = 8, 64
@@ -96,6 +69,7 @@ class Generator:
         self.tokenizer = tokenizer
         self._steppers: dict[tuple[int, bool], PackedStepper] = {}
         self._halved: Transformer | None = None
+        self._drafter: GreedyDrafter | None = None
 
     def stream(self, prompt: str, sampling: SamplingConfig) -> Iterator[str]:
         """Return the continuation piece by piece, each of whole characters, as it is written.
@@ -163,7 +137,9 @@ class Generator:
             model = self._find_model(sampling)
             is_packed = sampling.max_new_tokens >= LEAST_PACKED_TOKENS and can_step(model)
             open_stepper = functools.partial(self._find_stepper, model, len(prompts)) if is_packed else None
-            decoder = Decoder(model, prompts, sampling, self.tokenizer, open_stepper)
+            is_drafted = len(prompts) == 1 and self._can_draft(sampling)
+            open_drafter = self._find_drafter if is_drafted else None
+            decoder = Decoder(model, prompts, sampling, self.tokenizer, open_stepper, open_drafter)
             for _ in range(sampling.max_new_tokens):
                 yield decoder.choose_next()
         finally:
@@ -181,98 +157,24 @@ class Generator:
             self._halved = halve_model(self.model) if can_halve(self.model) else self.model
         return self._halved
 
+    def _can_draft(self, sampling: SamplingConfig) -> bool:
+        """Return whether the text is greedy, without a penalty that each id changes, and worth packing for."""
+        is_plain = is_greedy(sampling) and sampling.repetition_penalty == 1
+        is_long = sampling.max_new_tokens >= LEAST_HALF_TOKENS
+        return is_plain and is_long and can_step(self.model) and can_draft(self.model)
+
+    def _find_drafter(self) -> GreedyDrafter:
+        if self._drafter is None:
+            steppers = PackedStepper(self.model, 1, in_half=True), PackedStepper(self.model, MANY_ROWS)
+            self._drafter = GreedyDrafter(*steppers, self.tokenizer.vocab_size)
+        return self._drafter
+
     def _find_stepper(self, model: Transformer, batch_size: int) -> PackedStepper:
         """Return packed weights; the newest only is kept: each holds the weights once more."""
         in_half = model is not self.model
         if (key := (0 if in_half else batch_size, in_half)) not in self._steppers:
             self._steppers = {key: PackedStepper(model, batch_size, in_half=in_half)}
         return self._steppers[key]
-
-
-class Decoder:
-    """Several texts, extended by one id each at a time, and the cache of what the model has read of them."""
-
-    def __init__(
-        self,
-        model: Transformer,
-        prompts: Sequence[Sequence[int]],
-        sampling: SamplingConfig,
-        tokenizer: Tokenizer,
-        open_stepper: Callable[[], PackedStepper] | None = None,
-    ) -> None:
-        self.model = model
-        self._stepper: PackedStepper | None = None
-        self._open_stepper = open_stepper  # only after the first token, which does not wait for it
-        self.sampling = sampling
-        self.context_length = model.config.context_length
-        self.device = model.embedding.device
-        self.num_ids = tokenizer.vocab_size
-        self.padding_id = tokenizer.end_of_text_id
-        self.windows = [list(prompt) for prompt in prompts]
-        self.cache = KVCache.allocate(
-            model.config,
-            len(prompts),
-            min(self.context_length, max(map(len, prompts)) + sampling.max_new_tokens),
-            dtype=model.compute_dtype if open_stepper is None else CACHE_DTYPE,
-            device=self.device,
-        )
-        self.random = torch.Generator()
-        if sampling.seed is None:
-            self.random.seed()
-        else:
-            self.random.manual_seed(sampling.seed)
-        self.seen = self._mark_seen() if sampling.repetition_penalty != 1 else None
-
-    # A decorator, not a `with` around the loop: between two pieces the reader of a stream would be inside it.
-    @torch.inference_mode()
-    def choose_next(self) -> list[int]:
-        """Return the next id of each text, and append it."""
-        logits = self._read_windows() if self._is_unread() else self._read_last()
-        if logits.shape[-1] > self.num_ids:  # rows of a padded vocabulary stand for no text
-            logits = logits[:, : self.num_ids]
-        chosen = choose_tokens(logits, self.sampling, self._draw(), self.seen)
-        if self.seen is not None:
-            self.seen.scatter_(1, chosen.unsqueeze(1), True)
-        ids = chosen.tolist()
-        for window, index in zip(self.windows, ids, strict=True):
-            window.append(index)
-        return ids
-
-    def _is_unread(self) -> bool:
-        return self.cache.length == 0 or self.cache.length >= self.context_length
-
-    def _read_last(self) -> Tensor:
-        last = torch.tensor([window[-1] for window in self.windows], device=self.device)
-        if self._stepper is None and self._open_stepper is not None:
-            self._stepper = self._open_stepper()
-        if self._stepper is not None:
-            return self._stepper.step(last, self.cache)
-        return self.model(last[:, None], cache=self.cache)[:, -1]
-
-    def _read_windows(self) -> Tensor:
-        """Read each window anew, shorter ones padded on the left; those beyond the context keep half of it."""
-        for window in self.windows:
-            if len(window) > self.context_length:
-                del window[: -(self.context_length // 2)]
-        longest = max(map(len, self.windows))
-        padding = [longest - len(window) for window in self.windows]
-        rows = [[self.padding_id] * pad + window for pad, window in zip(padding, self.windows, strict=True)]
-        self.cache.length = 0
-        self.cache.padding = torch.tensor(padding, device=self.device) if any(padding) else None
-        hidden, _ = self.model.encode(torch.tensor(rows, device=self.device), self.cache)
-        return self.model.read_out(hidden[:, -1]).float()
-
-    def _draw(self) -> Tensor:
-        """Return a number in [0, 1) for each text: with a seed the same for all, which each would draw alone."""
-        if self.sampling.seed is None:
-            return torch.rand(len(self.windows), generator=self.random)
-        return torch.rand(1, generator=self.random).expand(len(self.windows))
-
-    def _mark_seen(self) -> Tensor:
-        seen = torch.zeros(len(self.windows), self.num_ids, dtype=torch.bool, device=self.device)
-        for row, window in zip(seen, self.windows, strict=True):
-            row[window] = True
-        return seen
 
 
 class TextWriter:
@@ -305,41 +207,3 @@ class TextWriter:
         certain = max(0, len(self._pending) - self._held_back)
         given, self._pending = self._pending[:certain], self._pending[certain:]
         return given
-
-
-def choose_tokens(logits: Tensor, sampling: SamplingConfig, drawn: Tensor, seen: Tensor | None = None) -> Tensor:
-    """Return the next id (B,) of each row of logits (B, V), by the numbers `drawn` (B,) in [0, 1).
-
-    In transformers' order: repetition penalty of the ids `seen` (B, V), temperature, top_k, top_p.
-    Source: penalty as CTRL, arXiv 1909.05858, section 4.1, with transformers' care for negative logits.
-    """
-    if seen is not None:
-        penalty = sampling.repetition_penalty
-        logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
-    if is_greedy(sampling):
-        return logits.argmax(-1)
-    # The largest becomes 0 first, so that no temperature makes it infinite.
-    logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
-    if sampling.top_k or sampling.top_p < 1:
-        logits = logits.masked_fill(logits < _find_least(logits, sampling), float("-inf"))
-    return _pick(logits.softmax(-1), drawn)
-
-
-def _find_least(logits: Tensor, sampling: SamplingConfig) -> Tensor:
-    """Return for each row of logits (B, V) the least one (B, 1) that top_k and then top_p leave."""
-    likeliest = logits.topk(min(sampling.top_k or logits.shape[-1], logits.shape[-1]), dim=-1).values
-    probabilities = likeliest.softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities  # of likelier ones; 0 for the first, which always stays
-    kept = (before < sampling.top_p).sum(-1, keepdim=True).clamp(min=1)
-    return likeliest.gather(-1, kept - 1)
-
-
-def _pick(weights: Tensor, drawn: Tensor) -> Tensor:
-    """Return for each row of weights (B, V) the place where its share `drawn` of the sum falls.
-
-    In the order of ids, not of likelihood: two that are about as likely may change places by rounding alone.
-    """
-    sums = weights.cumsum(-1)
-    # The factor keeps a share that rounds to the whole sum off the places of weight 0 after it.
-    wanted = drawn.to(sums.device).unsqueeze(-1) * sums[:, -1:] * (1 - 1e-6)
-    return torch.searchsorted(sums, wanted, right=True).squeeze(-1).clamp(max=weights.shape[-1] - 1)

@@ -1,0 +1,1 @@
+"""Text from a model: how a token is chosen, the ids of several texts, their characters."""

@@ -1,0 +1,117 @@
+"""The ids of several texts, one after another, with a preallocated key/value cache.
+
+When the context is full, its older half is forgotten, so a continuation may be longer than the context.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lightlm.data.tokenizer import Tokenizer
+from lightlm.generation.drafting import GreedyDrafter
+from lightlm.generation.sampling import SamplingConfig, choose_tokens
+from lightlm.model.attention import KVCache
+from lightlm.model.packed import CACHE_DTYPE, PackedStepper
+from lightlm.model.transformer import Transformer
+
+
+class Decoder:
+    """Several texts, extended by one id each at a time, and the cache of what the model has read of them."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingConfig,
+        tokenizer: Tokenizer,
+        open_stepper: Callable[[], PackedStepper] | None = None,
+        open_drafter: Callable[[], GreedyDrafter] | None = None,
+    ) -> None:
+        self.model = model
+        self._open_drafter = open_drafter
+        self._ready: list[int] = []  # checked ids that were not asked for yet
+        self._num_chosen = 0
+        self._stepper: PackedStepper | None = None
+        self._open_stepper = open_stepper  # only after the first token, which does not wait for it
+        self.sampling = sampling
+        self.context_length = model.config.context_length
+        self.device = model.embedding.device
+        self.num_ids = tokenizer.vocab_size
+        self.padding_id = tokenizer.end_of_text_id
+        self.windows = [list(prompt) for prompt in prompts]
+        self.cache = KVCache.allocate(
+            model.config,
+            len(prompts),
+            min(self.context_length, max(map(len, prompts)) + sampling.max_new_tokens),
+            dtype=model.compute_dtype if open_stepper is None else CACHE_DTYPE,
+            device=self.device,
+        )
+        self.random = torch.Generator()
+        if sampling.seed is None:
+            self.random.seed()
+        else:
+            self.random.manual_seed(sampling.seed)
+        self.seen = self._mark_seen() if sampling.repetition_penalty != 1 else None
+
+    # A decorator, not a `with` around the loop: between two pieces the reader of a stream would be inside it.
+    @torch.inference_mode()
+    def choose_next(self) -> list[int]:
+        """Return the next id of each text, and append it."""
+        if not self._ready and self._open_drafter is not None and not self._is_unread():
+            self._ready = self._draft(self._open_drafter())
+        ids = [self._ready.pop(0)] if self._ready else self._choose()
+        self._num_chosen += 1
+        for window, index in zip(self.windows, ids, strict=True):
+            window.append(index)
+        return ids
+
+    def _choose(self) -> list[int]:
+        logits = self._read_windows() if self._is_unread() else self._read_last()
+        if logits.shape[-1] > self.num_ids:  # rows of a padded vocabulary stand for no text
+            logits = logits[:, : self.num_ids]
+        chosen = choose_tokens(logits, self.sampling, self._draw(), self.seen)
+        if self.seen is not None:
+            self.seen.scatter_(1, chosen.unsqueeze(1), True)
+        return chosen.tolist()
+
+    def _draft(self, drafter: GreedyDrafter) -> list[int]:
+        """Return the next ids of the one text: no more than are wanted, and than fit into the context."""
+        room = min(self.sampling.max_new_tokens - self._num_chosen, self.context_length - self.cache.length)
+        return drafter.extend(self.windows[0][-1], self.cache, room)
+
+    def _is_unread(self) -> bool:
+        return self.cache.length == 0 or self.cache.length >= self.context_length
+
+    def _read_last(self) -> Tensor:
+        last = torch.tensor([window[-1] for window in self.windows], device=self.device)
+        if self._stepper is None and self._open_stepper is not None:
+            self._stepper = self._open_stepper()
+        if self._stepper is not None:
+            return self._stepper.step(last, self.cache)
+        return self.model(last[:, None], cache=self.cache)[:, -1]
+
+    def _read_windows(self) -> Tensor:
+        """Read each window anew, shorter ones padded on the left; those beyond the context keep half of it."""
+        for window in self.windows:
+            if len(window) > self.context_length:
+                del window[: -(self.context_length // 2)]
+        longest = max(map(len, self.windows))
+        padding = [longest - len(window) for window in self.windows]
+        rows = [[self.padding_id] * pad + window for pad, window in zip(padding, self.windows, strict=True)]
+        self.cache.length = 0
+        self.cache.padding = torch.tensor(padding, device=self.device) if any(padding) else None
+        hidden, _ = self.model.encode(torch.tensor(rows, device=self.device), self.cache)
+        return self.model.read_out(hidden[:, -1]).float()
+
+    def _draw(self) -> Tensor:
+        """Return a number in [0, 1) for each text: with a seed the same for all, which each would draw alone."""
+        if self.sampling.seed is None:
+            return torch.rand(len(self.windows), generator=self.random)
+        return torch.rand(1, generator=self.random).expand(len(self.windows))
+
+    def _mark_seen(self) -> Tensor:
+        seen = torch.zeros(len(self.windows), self.num_ids, dtype=torch.bool, device=self.device)
+        for row, window in zip(seen, self.windows, strict=True):
+            row[window] = True
+        return seen
