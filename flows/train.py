@@ -35,7 +35,7 @@ from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
 from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
-from lightlm.budget.probe import MachineRate, measure_machine
+from lightlm.budget.probe import MachineRate, measure_machine, time_reference
 from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.scaling import estimate_needed_bytes
 from lightlm.budget.space import check_training_space
@@ -94,6 +94,7 @@ def train_flow(
         system = check_system(session)
         machine = measure_matrix_rate(session, system)
         subset = materialize_subset(session, machine)
+        machine = measure_training_rate(session, machine)
         tokenizer = prepare_tokenizer(session, subset, machine)
         shards = tokenize_subset(session, subset, tokenizer)
         champion = score_champion(session, subset, machine)
@@ -154,6 +155,19 @@ def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
     session.say(subset.summary() + (" (from the store)" if subset.reused else ""))
     session.recorder.log_dataset(describe_dataset(subset))
     return subset
+
+
+@task(name="Measure the training rate", **STORY)
+def measure_training_rate(session: Session, machine: MachineRate) -> MachineRate:
+    """Return the machine with what training steps reach on it, which the choice of a vocabulary needs."""
+    if session.params.tokenizer.vocab_size:
+        return machine
+    with session.stage("probe", "Measuring this machine"):
+        rate = session.run.decide_once(
+            "reference_flops_per_second",
+            lambda: time_reference(machine, session.worker, session.ledger.budget_seconds),
+        )
+    return machine.model_copy(update={"reference_flops_per_second": rate})
 
 
 @task(name="Prepare the tokenizer", **STORY)

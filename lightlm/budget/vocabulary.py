@@ -33,7 +33,7 @@ def choose_vocab_sizes(machine: MachineRate, seconds: float, text_bytes: int, ha
     rule = load_calibration()["vocabulary"]
     most = min(rule["largest"], max(rule["smallest"], text_bytes / rule["bytes_an_entry"]))
     sizes = [2**k for k in range(int(math.log2(rule["smallest"])), int(math.log2(most)) + 1)]
-    flops = machine.usual_flops * max(1.0, TRAINING_SHARE * seconds)
+    flops = machine.trained_flops * max(1.0, TRAINING_SHARE * seconds)
     losses = {size: _best_loss(size, flops, max(1, text_bytes), hardness) for size in sizes}
     ranked = sorted(sizes, key=lambda size: losses[size])
     return [size for size in ranked if losses[size] <= losses[ranked[0]] * (1 + AS_GOOD)][:2]

@@ -1,8 +1,18 @@
 import json
+from typing import Any
 
 import pytest
 
-from lightlm.budget.probe import MOST_GAIN, Probe, choose_device, device_name, read_probe
+from lightlm.budget.probe import (
+    MOST_GAIN,
+    REFERENCE,
+    REFERENCE_FROM_SECONDS,
+    Probe,
+    choose_device,
+    device_name,
+    read_probe,
+    time_reference,
+)
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import flops_per_token
 from lightlm.system import Device, SystemReport
@@ -139,3 +149,38 @@ def test_fast_products_alone_promise_no_fast_steps_on_a_cpu(machine):
     assert amx.model_copy(update={"device": "cuda"}).usual_flops == amx.flops_per_second
     model = Probe(machine=amx, shapes=[])
     assert model.efficiency_at(192, False) < 0.4 * amx.usual_flops
+
+
+class Steps:
+    """Stands for a worker: whatever the shape, a step takes 50 ms."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    def call(self, job: str, **arguments: Any) -> dict[str, Any]:
+        assert job == "time_steps"
+        self.asked.append(arguments)
+        speed = arguments["trainer"]["batch_tokens"] / 0.05
+        seconds = {"first_seconds": 0.1, "step_seconds": 0.05, "slow_step_seconds": 0.05}
+        return seconds | {"tokens_per_second": speed, "score_tokens_per_second": speed, "memory_bytes": 1}
+
+
+def test_what_the_reference_shape_reaches_raises_what_is_expected_of_every_shape(machine):
+    slow = machine.model_copy(update={"flops_per_second": 1e11, "float32_flops_per_second": None})
+    rate = time_reference(slow, worker := Steps(), REFERENCE_FROM_SECONDS)
+    assert rate == pytest.approx(flops_per_token(REFERENCE) * 2048 / 0.05)
+    assert worker.asked[0]["trainer"]["num_threads"] == slow.num_threads
+    timed = slow.model_copy(update={"reference_flops_per_second": rate})
+    assert timed.trained_flops > timed.usual_flops == slow.trained_flops
+    assert Probe(machine=timed, shapes=[]).efficiency_at(REFERENCE.model_dim, False) == pytest.approx(rate)
+
+
+def test_a_reference_that_was_disturbed_lowers_nothing(machine):
+    assert machine.model_copy(update={"reference_flops_per_second": 1.0}).trained_flops == machine.usual_flops
+
+
+def test_short_budgets_and_gpus_time_no_reference(machine):
+    worker = Steps()
+    assert time_reference(machine, worker, REFERENCE_FROM_SECONDS - 1) is None
+    assert time_reference(machine.model_copy(update={"device": "cuda"}), worker, 3600.0) is None
+    assert worker.asked == []

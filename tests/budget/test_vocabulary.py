@@ -26,6 +26,12 @@ def test_more_time_wants_more_entries():
     assert found[-1] > found[0]
 
 
+def test_a_machine_that_trains_faster_than_its_products_promise_gets_more_entries():
+    machine = machine_of(1.3e11)
+    faster = machine.model_copy(update={"reference_flops_per_second": 1.4e11})
+    assert choose_vocab_sizes(faster, 165, 10_800_000)[0] > choose_vocab_sizes(machine, 165, 10_800_000)[0]
+
+
 def test_a_small_text_gets_a_small_vocabulary_however_long_the_time():
     assert choose_vocab_sizes(machine_of(9e11), 36_000, 100_000) == [512]
 
