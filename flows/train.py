@@ -215,6 +215,7 @@ def plan_budget(
             ClosingTimes(session.home).estimate(session.ledger.budget_seconds),
             CompiledShapes(session.home),
             History(session.home).correct(system.hardware_id, subset.validation_sha256),
+            probed_seconds=session.ledger.entries.get("probe", 0.0),
         )
         plan, probe = planner.plan(session.worker)
     session.ledger.split("probe", {"compile": planner.timings.compile_seconds})

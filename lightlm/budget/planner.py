@@ -10,7 +10,7 @@ from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import NO_CORRECTION, Correction
 from lightlm.budget.memory import RECOMPUTED_SPEED, choose_fit, fits, plan_memory_bytes
 from lightlm.budget.plan import Plan, count
-from lightlm.budget.probe import Computer, MachineRate, Probe
+from lightlm.budget.probe import MATRIX_RATE_SECONDS, Computer, MachineRate, Probe
 from lightlm.budget.recipe import choose_trainer
 from lightlm.budget.reserve import Closing
 from lightlm.budget.scaling import (
@@ -58,7 +58,10 @@ takes some eighty steps, on two cores."""
 
 
 class Planner:
-    """Makes one plan. `remaining()` gives the seconds to the deadline, of which `closing` is kept for the end."""
+    """Makes one plan. `remaining()` gives the seconds to the deadline, of which `closing` is kept for the end.
+
+    `probed_seconds` of the time for measuring are spent already.
+    """
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class Planner:
         closing: Closing,
         compiled: CompiledShapes | None = None,
         correction: Correction = NO_CORRECTION,
+        probed_seconds: float = 2 * MATRIX_RATE_SECONDS,
     ) -> None:
         self.params = params
         self.text = text
@@ -76,7 +80,7 @@ class Planner:
         self.closing = closing
         self.correction = correction or Correction()
         self.reasons: list[str] = []
-        self.timings = Timings(params, machine, self.reasons, compiled)
+        self.timings = Timings(params, machine, self.reasons, compiled, probed_seconds=probed_seconds)
 
     @property
     def machine(self) -> MachineRate:

@@ -39,8 +39,8 @@ times what the rates of matrix products had let expect, and 2,048 entries were t
 
 REFERENCE_BATCH_TOKENS = 2048
 
-REFERENCE_FROM_SECONDS = 60.0
-"""Of budget; in shorter ones its third of a second is missed, and small vocabularies suit them anyway."""
+REFERENCE_FROM_SECONDS = 100.0
+"""Of budget; in shorter ones its half of a second is missed, and the small vocabularies that suit them are guessed."""
 
 
 class Computer(Protocol):

@@ -54,6 +54,8 @@ class Timings:
         reasons: list[str],
         compiled: CompiledShapes | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        probed_seconds: float = 2 * MATRIX_RATE_SECONDS,
     ) -> None:
         self.params = params
         self.machine = machine
@@ -61,8 +63,7 @@ class Timings:
         self.compiled = compiled
         self.shapes: list[TimedShape] = []
         self._clock = clock
-        num_earlier = 2 if machine.reference_flops_per_second is None else 4  # building the reference, too
-        self._left = PROBE_FRACTION * params.budget.hours * 3600 - num_earlier * MATRIX_RATE_SECONDS
+        self._left = PROBE_FRACTION * params.budget.hours * 3600 - probed_seconds
         self._last_seconds = 0.0
 
     def time_around(self, ranked: list[ModelConfig], computer: Computer, choose: TrainerChooser) -> None:

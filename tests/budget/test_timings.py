@@ -56,10 +56,12 @@ def shapes(time_shape) -> list[ModelConfig]:
 def make_timings(machine) -> Callable[..., Any]:
     """Gives the timings of a budget on a Machine, and how a shape would be trained with what they found so far."""
 
-    def make(there: Machine, hours: float = 0.1, **overrides: Any) -> tuple[Timings, Callable[..., TrainerConfig]]:
+    def make(
+        there: Machine, hours: float = 0.1, probed_seconds: float = 0.5, **overrides: Any
+    ) -> tuple[Timings, Callable[..., TrainerConfig]]:
         dotted = {name.replace("__", "."): value for name, value in overrides.items()}
         params = load_params(overrides=dotted, hours=hours)
-        timings = Timings(params, machine, [], clock=lambda: there.now)
+        timings = Timings(params, machine, [], clock=lambda: there.now, probed_seconds=probed_seconds)
 
         def choose(model: ModelConfig, *, is_compiled: bool) -> TrainerConfig:
             return choose_trainer(
@@ -93,6 +95,14 @@ def test_no_second_shape_is_timed_where_it_would_exceed_the_share_of_the_budget(
     timings.time_around(shapes, there, choose)
     assert len(timings.shapes) == num_timed
     assert num_timed == 1 or there.now <= PROBE_FRACTION * hours * 3600
+
+
+@pytest.mark.parametrize(("probed_seconds", "num_timed"), [(0.5, 3), (1.8, 1), (9.0, 1)])
+def test_what_was_measured_before_counts_to_the_share_of_the_budget(make_timings, shapes, probed_seconds, num_timed):
+    there = Machine(1.0, steady)
+    timings, choose = make_timings(there, 0.02, probed_seconds)
+    timings.time_around(shapes, there, choose)
+    assert len(timings.shapes) == num_timed
 
 
 @pytest.mark.parametrize(("slowdown", "num_timed"), [(3.0, 4), (1.3, 3)], ids=["disturbed", "as-usual"])
