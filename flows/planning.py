@@ -14,7 +14,7 @@ from lightlm.budget.history import History
 from lightlm.budget.ledger import Ledger
 from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
-from lightlm.budget.probe import MachineRate, Probe, measure_machine, time_reference
+from lightlm.budget.probe import MachineRate, Probe, is_reference_worth_timing, measure_machine, time_reference
 from lightlm.budget.reserve import Closing, ClosingTimes
 from lightlm.budget.scaling import estimate_needed_bytes
 from lightlm.budget.switches import check_switches
@@ -71,7 +71,8 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
                 probe.machine if probe else measure_machine(params.training, system, worker, ledger.budget_seconds)
             )
             check_switches(params, system, machine)
-            if probe is None and params.tokenizer.vocab_size is None:
+            is_free = probe is None and params.tokenizer.vocab_size is None
+            if is_free and is_reference_worth_timing(machine, ledger.budget_seconds):
                 rate = time_reference(machine, worker, ledger.budget_seconds)
                 machine = machine.model_copy(update={"reference_flops_per_second": rate})
             subset, shards = prepare_shards(params, machine, ledger, progress.say)

@@ -35,7 +35,7 @@ from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
 from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
-from lightlm.budget.probe import MachineRate, measure_machine, time_reference
+from lightlm.budget.probe import MachineRate, is_reference_worth_timing, measure_machine, time_reference
 from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.scaling import estimate_needed_bytes
 from lightlm.budget.space import check_training_space
@@ -160,12 +160,12 @@ def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
 @task(name="Measure the training rate", **STORY)
 def measure_training_rate(session: Session, machine: MachineRate) -> MachineRate:
     """Return the machine with what training steps reach on it, which the choice of a vocabulary needs."""
-    if session.params.tokenizer.vocab_size:
+    seconds = session.ledger.budget_seconds
+    if session.params.tokenizer.vocab_size or not is_reference_worth_timing(machine, seconds):
         return machine
-    with session.stage("probe", "Measuring this machine"):
+    with session.stage("probe", "Timing a reference shape"):
         rate = session.run.decide_once(
-            "reference_flops_per_second",
-            lambda: time_reference(machine, session.worker, session.ledger.budget_seconds),
+            "reference_flops_per_second", lambda: time_reference(machine, session.worker, seconds)
         )
     return machine.model_copy(update={"reference_flops_per_second": rate})
 

@@ -185,10 +185,13 @@ def measure_machine(
     )
 
 
-def time_reference(machine: MachineRate, computer: Computer, budget_seconds: float) -> float | None:
-    """Return the operations a second that steps of the reference shape reach; None on a GPU, or with no time for it."""
-    if machine.device != "cpu" or budget_seconds < REFERENCE_FROM_SECONDS:
-        return None
+def is_reference_worth_timing(machine: MachineRate, budget_seconds: float) -> bool:
+    """Return whether the reference shape is timed: on a CPU, where there is time for it."""
+    return machine.device == "cpu" and budget_seconds >= REFERENCE_FROM_SECONDS
+
+
+def time_reference(machine: MachineRate, computer: Computer, budget_seconds: float) -> float:
+    """Return the operations a second that steps of the reference shape reach."""
     trainer = TrainerConfig(
         batch_tokens=REFERENCE_BATCH_TOKENS,
         micro_batch_size=REFERENCE_BATCH_TOKENS // REFERENCE.context_length,

@@ -10,6 +10,7 @@ from lightlm.budget.probe import (
     Probe,
     choose_device,
     device_name,
+    is_reference_worth_timing,
     read_probe,
     time_reference,
 )
@@ -180,7 +181,6 @@ def test_a_reference_that_was_disturbed_lowers_nothing(machine):
 
 
 def test_short_budgets_and_gpus_time_no_reference(machine):
-    worker = Steps()
-    assert time_reference(machine, worker, REFERENCE_FROM_SECONDS - 1) is None
-    assert time_reference(machine.model_copy(update={"device": "cuda"}), worker, 3600.0) is None
-    assert worker.asked == []
+    assert is_reference_worth_timing(machine, REFERENCE_FROM_SECONDS)
+    assert not is_reference_worth_timing(machine, REFERENCE_FROM_SECONDS - 1)
+    assert not is_reference_worth_timing(machine.model_copy(update={"device": "cuda"}), 3600.0)
