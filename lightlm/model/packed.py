@@ -49,7 +49,7 @@ class PackedLinear:
         """Return the product."""
         if self.packed is None:
             return functional.linear(x, self.weight)
-        return torch.ops.mkldnn._linear_pointwise.default(x, self.packed, None, "none", [], "")
+        return multiply(x, self.packed)
 
     def add(self, x: Tensor, to: Tensor) -> Tensor:
         """Return the product added to `to`, in one call."""
@@ -98,40 +98,41 @@ def choose_num_rows(dtype: torch.dtype) -> int:
         seconds[num_rows] = math.inf
         for _ in range(8):
             started = time.perf_counter()
-            torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+            multiply(x, packed)
             seconds[num_rows] = min(seconds[num_rows], time.perf_counter() - started)
     return min(seconds, key=seconds.__getitem__)
 
 
 @functools.cache
 def serves_fewer_rows(dtype: torch.dtype) -> bool:
-    """Return whether a weight packed for MANY_ROWS rows serves fewer as well: tried; that of bf16 does not."""
-    if not is_packing_available(dtype):
-        return False
-    weight = torch.arange(-32, 32, dtype=dtype).view(4, 16) / 16
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, MANY_ROWS)
-    try:
-        found = [torch.ops.mkldnn._linear_pointwise(torch.ones(rows, 16, dtype=dtype), packed, None, "none", [], "")
-                 for rows in (1, 3)]  # fmt: skip
-    except RuntimeError:
-        return False
-    wanted = functional.linear(torch.ones(1, 16, dtype=dtype), weight).float()
-    return all(torch.allclose(product.float(), wanted.expand_as(product), atol=0.05) for product in found)
+    """Return whether a weight packed for MANY_ROWS rows serves fewer as well; that of bf16 does not."""
+    return is_packing_available(dtype) and is_product_right(dtype, MANY_ROWS, (1, 3))
 
 
 @functools.cache
 def is_packing_available(dtype: torch.dtype) -> bool:
-    """Return whether products of this dtype can be packed on this machine: tried, and compared to the plain one."""
-    if dtype not in PACKED_DTYPES or not torch.backends.mkldnn.is_available():
-        return False
+    """Return whether products of this dtype can be packed on this machine."""
+    return dtype in PACKED_DTYPES and torch.backends.mkldnn.is_available() and is_product_right(dtype, 1, (1,))
+
+
+def is_product_right(dtype: torch.dtype, packed_for: int, used_for: tuple[int, ...]) -> bool:
+    """Return whether a weight packed for some rows serves each number of rows: tried, and compared to the plain one."""
     weight = torch.arange(-32, 32, dtype=dtype).view(4, 16) / 16
-    x = torch.ones(1, 16, dtype=dtype)
+    ones = [torch.ones(num_rows, 16, dtype=dtype) for num_rows in used_for]
     try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
-        found = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, packed_for)
+        found = [multiply(x, packed) for x in ones]
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
-    return torch.allclose(found.float(), functional.linear(x, weight).float(), atol=0.05)
+    return all(
+        torch.allclose(product.float(), functional.linear(x, weight).float(), atol=0.05)
+        for product, x in zip(found, ones, strict=True)
+    )
+
+
+def multiply(x: Tensor, packed: Tensor) -> Tensor:
+    """Return the product of x (B, in) and a weight in oneDNN's layout, (B, out)."""
+    return torch.ops.mkldnn._linear_pointwise.default(x, packed, None, "none", [], "")
 
 
 @functools.cache
