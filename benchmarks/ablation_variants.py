@@ -40,15 +40,17 @@ class ExtendedLayer(transformer.Layer):
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None = None,
+        kept: Tensor | None = None,
         first: Tensor | None = None, extra_value: Tensor | None = None, scalars: Tensor | None = None,
     ) -> tuple[Tensor, None]:  # fmt: skip
         """Return (B, T, model_dim) after the layer."""
         if scalars is not None and first is not None:
             x = scalars[0] * x + 0.1 * scalars[1] * first
         normed = functional.rms_norm(x, x.shape[-1:], self.attention_norm.to(x.dtype), self.epsilon)
-        x = x + self._drop(attend(self.attention, normed, cosine, sine, extra_value))
+        of_attention, of_feedforward = (None, None) if kept is None else kept
+        x = self._add(x, attend(self.attention, normed, cosine, sine, extra_value), of_attention)
         normed = functional.rms_norm(x, x.shape[-1:], self.feedforward_norm.to(x.dtype), self.epsilon)
-        return x + self._drop(self.feedforward(normed)), None
+        return self._add(x, self.feedforward(normed), of_feedforward), None
 
 
 def attend(attention: Any, x: Tensor, cosine: Tensor, sine: Tensor, extra_value: Tensor | None) -> Tensor:
@@ -106,8 +108,10 @@ class ExtendedTransformer(transformer.Transformer):
                 extra = functional.embedding(tokens, self.value_embeddings[i]).to(x.dtype)
             if "residual-scalars" in self.additions:
                 scalars = self.scalars[i].to(x.dtype)
+            is_dropping = self.training and self.dropout > 0
+            kept = transformer.draw_kept((2, *x.shape), self.dropout, x.device) if is_dropping else None
             call = layer if torch.is_grad_enabled() else layer.forward
-            x, _ = call(x, cosine, sine, None, first, extra, scalars)
+            x, _ = call(x, cosine, sine, None, kept, first, extra, scalars)
         return x, None
 
 

@@ -40,6 +40,4 @@ def explain_switches(trainer: TrainerConfig) -> list[str]:
         reasons.append(f"sharded: each of {count} processes holds its rows of weights, gradients and moments (FSDP)")
     if trainer.gradient_checkpointing:
         reasons.append("gradient checkpointing: layers keep their input only and are computed again, in 1.3x the time")
-    if trainer.attention == "flash" and trainer.device == "cpu" and trainer.dropout:
-        reasons.append("flash attention on a CPU knows no dropout: it acts on what layers add, not on what they attend")
     return reasons

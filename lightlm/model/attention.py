@@ -69,12 +69,11 @@ def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Causal self-attention: (B, T, model_dim) to (B, T, model_dim)."""
 
-    def __init__(self, config: ModelConfig, layer: int, kernel: str, dropout: float) -> None:
+    def __init__(self, config: ModelConfig, layer: int, kernel: str) -> None:
         super().__init__()
         self.config = config
         self.layer = layer
         self.kernel = kernel
-        self.dropout = dropout
         rows = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
         self.query_key_value = nn.Parameter(torch.empty(rows, config.model_dim))
         self.output = nn.Parameter(torch.empty(config.model_dim, config.num_heads * config.head_dim))
@@ -104,22 +103,15 @@ class Attention(nn.Module):
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return softmax(QK^T / sqrt(D)) V under the causal mask, by the kernel chosen."""
         grouped = self.config.num_heads != self.config.num_kv_heads
-        dropout = self.dropout if self.training else 0.0
         if self.kernel == "matmul":
-            return attend_by_matmul(query, key, value, dropout)
+            return attend_by_matmul(query, key, value)
         if self.kernel == "flash":
-            if query.device.type == "cpu":
-                dropout = 0.0  # torch 2.13's kernel for CPUs has none ("No available kernel"); the layer's own stays
             with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-                return functional.scaled_dot_product_attention(
-                    query, key, value, is_causal=True, dropout_p=dropout, enable_gqa=grouped
-                )
-        return functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, dropout_p=dropout, enable_gqa=grouped
-        )
+                return functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
+        return functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
 
 
-def attend_by_matmul(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+def attend_by_matmul(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return causal attention by two plain matrix products; faster than flash on CPUs at short T."""
     length = query.shape[2]
     if query.shape[1] != key.shape[1]:
@@ -128,7 +120,7 @@ def attend_by_matmul(query: Tensor, key: Tensor, value: Tensor, dropout: float =
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5  # (B, H, T, T)
     future = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
     weights = scores.masked_fill(future, float("-inf")).float().softmax(-1).to(value.dtype)
-    return functional.dropout(weights, dropout) @ value
+    return weights @ value
 
 
 def attend_cached(query: Tensor, keys: Tensor, values: Tensor, cache: KVCache) -> Tensor:

@@ -46,8 +46,7 @@ def test_shards_with_one_process_are_refused(machine):
 def test_what_a_switch_costs_or_changes_is_said():
     plain = TrainerConfig(batch_tokens=64, micro_batch_size=1)
     assert explain_switches(plain) == []
-    used = {"sharding": "fsdp", "num_devices": 2, "gradient_checkpointing": True, "attention": "flash", "dropout": 0.1}
-    sharded, again, flash = explain_switches(plain.model_copy(update=used))
+    used = {"sharding": "fsdp", "num_devices": 2, "gradient_checkpointing": True}
+    sharded, again = explain_switches(plain.model_copy(update=used))
     assert "each of 2 processes" in sharded
     assert "gradient checkpointing" in again
-    assert "no dropout" in flash

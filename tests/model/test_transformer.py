@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from lightlm.model.config import ModelConfig
-from lightlm.model.transformer import Transformer
+from lightlm.model.transformer import Transformer, draw_kept
 
 CONFIG = ModelConfig(
     vocab_size=300, num_layers=2, model_dim=32, num_heads=4, num_kv_heads=2, head_dim=8, ffn_dim=48, context_length=32
@@ -112,3 +112,48 @@ def test_dropout_acts_in_training_only():
         tokens = torch.arange(16).view(1, 16)
         assert torch.equal(model.eval()(tokens), model(tokens))
         assert not torch.equal(model.train()(tokens), model(tokens))
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("shape", [(2, 3, 16, 512), (2, 1, 3, 3001)])
+def test_dropout_keeps_each_number_with_its_own_chance(shape, rate):
+    torch.manual_seed(0)
+    kept = draw_kept(shape, rate, torch.device("cpu"))
+    assert kept.shape == shape
+    assert set(kept.unique().tolist()) == {0, 1}
+    spread = (rate * (1 - rate) / kept.numel()) ** 0.5
+    assert float(kept.double().mean()) == pytest.approx(1 - rate, abs=5 * spread)
+    first, second = kept.flatten()[:-1].double(), kept.flatten()[1:].double()  # neighbours of one 64-bit draw
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 5 * kept.numel() ** -0.5
+
+
+def test_dropout_leaves_the_mean_of_what_a_layer_adds(build):
+    plain = build()
+    model = Transformer(plain.config, dropout=0.3)
+    model.load_state_dict(plain.state_dict())
+    layer = model.layers[0]
+    x = torch.randn(1, 16, plain.config.model_dim)
+    cosine, sine = model._positions(torch.zeros(1, 16, dtype=torch.long), None)
+    with torch.no_grad():
+        wanted = layer(x, cosine, sine)[0] - x
+        torch.manual_seed(1)
+        added = [model.train()._call_layer(layer, x, cosine, sine, None)[0] - x for _ in range(3000)]
+    # What attention adds reaches the feed-forward, which is not linear: the mean is near, not equal.
+    assert functional.cosine_similarity(torch.stack(added).mean(0).flatten(), wanted.flatten(), dim=0) > 0.97
+    assert not torch.equal(added[0], added[1])
+
+
+def test_layers_computed_again_drop_the_same(build):
+    gradients = []
+    for recomputes in (False, True):
+        plain = build()
+        model = Transformer(plain.config, dropout=0.3)
+        model.load_state_dict(plain.state_dict())
+        model.recomputes_layers = recomputes
+        torch.manual_seed(3)
+        tokens = torch.arange(32).view(2, 16)
+        model.train().measure_loss(tokens, tokens + 1)[0].backward()
+        gradients.append({name: weight.grad for name, weight in model.named_parameters()})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, wanted in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], wanted, atol=1e-6, rtol=1e-6)
