@@ -19,6 +19,12 @@ Multiply = Callable[[Tensor, Tensor, Tensor], Tensor]
 GROUPED_ALIGNMENT_BYTES = 16
 """What the grouped product wants each row's bytes to be a multiple of."""
 
+ROWS_STEP = 64
+"""On a CPU in bf16, an expert's rows are filled up to a multiple of it, fewer to a power of two.
+
+oneDNN builds a kernel a shape and keeps it, and each step sends another number of rows to each expert: 0.6 GB of
+kernels where these few shapes take 0.09 (8 experts of 256 x 352, 4,096 rows), and a quarter more time (torch 2.13)."""
+
 
 class MixtureOfExperts(nn.Module):
     """Routes each position to `num_active_experts` SwiGLU experts: (B, T, model_dim) to the same."""
@@ -63,6 +69,8 @@ class MixtureOfExperts(nn.Module):
 
 def multiply_grouped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
     """Return (M, O): of rows (M, I) the first counts[0] by matrices[0], and so on; matrices are (E, O, I)."""
+    if rows.device.type == "cpu" and rows.dtype == torch.bfloat16:
+        return multiply_filled(rows, matrices, counts)
     size = rows.element_size()
     is_aligned = all(width * size % GROUPED_ALIGNMENT_BYTES == 0 for width in matrices.shape[1:])
     if is_aligned and hasattr(functional, "grouped_mm"):
@@ -70,6 +78,18 @@ def multiply_grouped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
     # Before torch 2.10, and for odd widths. The counts are waited for, which costs nothing on a CPU.
     groups = zip(rows.split(counts.tolist()), matrices.unbind(0), strict=True)
     return torch.cat([functional.linear(group, matrix) for group, matrix in groups])
+
+
+def multiply_filled(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
+    """Return `multiply_grouped`, each group of rows filled up with zeros to one of few sizes (ROWS_STEP)."""
+    groups = zip(rows.split(counts.tolist()), matrices.unbind(0), strict=True)
+    return torch.cat([functional.linear(_fill_up(group), matrix)[: len(group)] for group, matrix in groups])
+
+
+def _fill_up(group: Tensor) -> Tensor:
+    count = len(group)
+    wanted = 1 << (count - 1).bit_length() if 0 < count < ROWS_STEP else -(-count // ROWS_STEP) * ROWS_STEP
+    return functional.pad(group, (0, 0, 0, wanted - count))
 
 
 @functools.cache

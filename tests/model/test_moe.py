@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional
 from transformers import Qwen3MoeConfig
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock, load_balancing_loss_func
 
@@ -71,6 +72,34 @@ def test_the_grouped_product_and_the_product_by_groups_agree(monkeypatch):
     grouped = multiply_grouped(rows, matrices, counts)
     monkeypatch.setattr(moe, "GROUPED_ALIGNMENT_BYTES", 1 << 30)
     torch.testing.assert_close(multiply_grouped(rows, matrices, counts), grouped)
+
+
+@pytest.mark.parametrize("counts", [[3, 0, 66, 1], [64, 128, 0, 6], [0, 0, 0, 1]])
+def test_rows_filled_up_to_few_sizes_get_the_product_by_groups(counts):
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.randn(sum(counts), 16, generator=draw).bfloat16().requires_grad_()
+    matrices = torch.randn(4, 8, 16, generator=draw).bfloat16().requires_grad_()
+    groups = zip(rows.split(counts), matrices, strict=True)
+    wanted = torch.cat([functional.linear(group, matrix) for group, matrix in groups])
+    found = multiply_grouped(rows, matrices, torch.tensor(counts))
+    torch.testing.assert_close(found, wanted)
+    pull = torch.randn(wanted.shape, generator=draw).bfloat16()
+    for mine, right in zip(*(torch.autograd.grad(y, (rows, matrices), pull) for y in (found, wanted)), strict=True):
+        torch.testing.assert_close(mine, right)
+
+
+def test_a_cpu_is_asked_for_products_of_few_sizes_in_bfloat16(monkeypatch):
+    sizes = set()
+
+    def watch(group, matrix, linear=functional.linear):
+        sizes.add(len(group))
+        return linear(group, matrix)
+
+    monkeypatch.setattr(functional, "linear", watch)
+    matrices = torch.zeros(2, 8, 16, dtype=torch.bfloat16)
+    for count in range(301):
+        multiply_grouped(torch.zeros(300, 16, dtype=torch.bfloat16), matrices, torch.tensor([count, 300 - count]))
+    assert sizes == {0, 1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 320}
 
 
 def test_bfloat16_is_computed_too():
