@@ -43,6 +43,7 @@ class TimePace:
         self.budget_seconds = budget_seconds
         self._clock = clock
         self._start = clock() - spent_seconds
+        self._first: float | None = None
         self._recent: deque[float] = deque(maxlen=STEPS_REMEMBERED)
 
     @property
@@ -61,15 +62,21 @@ class TimePace:
         return self.spent_seconds + self.slow_step_seconds() <= self.budget_seconds
 
     def slow_step_seconds(self) -> float:
-        """Return the 99th percentile of recent step times, in seconds; 0 before the first step."""
+        """Return the 99th percentile of recent step times, in seconds; 0 before the first step.
+
+        A process's first step, which may compile the model, judges the second alone.
+        """
         if not self._recent:
-            return 0.0
+            return self._first or 0.0
         ordered = sorted(self._recent)
         return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
 
     def record_step(self, seconds: float) -> None:
         """Take note of how long a step took."""
-        self._recent.append(seconds)
+        if self._first is None:
+            self._first = seconds
+        else:
+            self._recent.append(seconds)
 
     def extend(self, seconds: float) -> None:
         """Move the end by `seconds`, which may be negative."""
