@@ -109,6 +109,7 @@ def plan_memory_bytes(model: ModelConfig, trainer: TrainerConfig, *, keep_best: 
         device=trainer.device,
         dtype=trainer.dtype,
         attention=trainer.attention,
+        is_compiled=trainer.compile,
         is_recomputed=trainer.gradient_checkpointing,
         num_shards=num_shards,
         keep_best=keep_best,

@@ -8,19 +8,22 @@ CHUNK_LOGITS = 2 * 1024 * 1024
 PROCESS_BYTES = 400_000_000
 """Resident in a training process that has no model: Python, torch, the libraries of its kernels, once they have run."""
 
-COMPILER_BYTES = 350_000_000
-"""What compiling adds to it: inductor's modules and caches."""
+COMPILER_BYTES = 70_000_000
+"""What compiling adds to it: inductor's modules and what it compiled. 50 MB from its cache, 90 without."""
 
 FRAGMENTED = 1.35
 """What a CPU's memory allocator takes for activations over what they are, from layer to layer and step to step.
 
 Ten shapes of 1 to 23M parameters, 2,048 and 8,192 tokens at a time, fp32 and bf16 (glibc 2.36, torch 2.13)."""
 
-BACKWARD_LAYERS = 0.3
+BACKWARD_LAYERS = 0.22
 """Of a layer's activations, what its backward pass holds besides."""
 
 MAPPED_BYTES = 32 * 1024 * 1024
 """From here on glibc maps a piece of memory by itself, and gives it back (DEFAULT_MMAP_THRESHOLD_MAX)."""
+
+UPDATED_BESIDES = 0.5
+"""Of what Muon needs in such pieces, what comes on top of what the backward pass freed: 0 to 0.7, as that lay."""
 
 FORWARD_AND_BACKWARD = 3
 """A training step does the forward pass's products once, and twice again for both gradients."""
@@ -79,6 +82,7 @@ def training_memory_bytes(
     device: str = "cpu",
     dtype: str = "float32",
     attention: str = "sdpa",
+    is_compiled: bool = False,
     is_recomputed: bool = False,
     num_shards: int = 1,
     keep_best: bool = False,
@@ -94,12 +98,16 @@ def training_memory_bytes(
     moments = total + embeddings if optimizer == "muon" else 2 * total
     kept = 4 * (2 * total + moments + (total if keep_best else 0)) // num_shards
     size = 2 if dtype == "bfloat16" else 4
-    layer = _kept_by_layer(config, micro_batch_size * config.context_length, size, device, attention)
-    inputs = size * micro_batch_size * config.context_length * config.model_dim
-    # Two of them where layers are computed again: what one held on its way forward, and another on its way back.
-    held = 2 * layer + inputs * config.num_layers if is_recomputed else layer * config.num_layers
+    tokens = micro_batch_size * config.context_length
     fragmented = FRAGMENTED if device == "cpu" else 1.0
-    passing = fragmented * held + BACKWARD_LAYERS * layer + 3 * inputs + 3 * size * CHUNK_LOGITS
+    layer = fragmented * tokens * _kept_by_layer(config, size, device, is_compiled)
+    inputs = size * tokens * config.model_dim
+    if attention == "matmul":
+        is_mapped = 4 * tokens * config.num_heads * config.context_length >= MAPPED_BYTES
+        layer += (1.0 if is_mapped else fragmented) * tokens * _kept_by_matmul(config, size, is_compiled)
+    # Two of them where layers are computed again: what one held on its way forward, and another on its way back.
+    held = 2 * layer + fragmented * inputs * config.num_layers if is_recomputed else layer * config.num_layers
+    passing = held + BACKWARD_LAYERS * layer + 3 * inputs + 3 * size * CHUNK_LOGITS
     if size == 2:  # a copy of the weights in the dtype that is computed in
         passing += size * (matrices // config.num_layers if is_recomputed else matrices)
     if num_shards > 1:  # a layer, the embedding and the head are whole while they compute
@@ -108,26 +116,37 @@ def training_memory_bytes(
     stack = matrices * 2 // 3 // num_shards
     updating = 3.75 * size * stack if optimizer == "muon" else 0.0
     # What the backward pass freed is used again, but by glibc for no piece of more than 32 MB.
-    is_besides = device == "cpu" and 4 * stack > MAPPED_BYTES
+    besides = UPDATED_BESIDES * updating if device == "cpu" and 4 * stack > MAPPED_BYTES else 0.0
     saving = 4 * max(total, moments) // num_shards if device == "cpu" else 0
-    return int(kept + max(passing + updating if is_besides else max(passing, updating), saving))
+    return int(kept + max(passing + besides, updating, saving))
 
 
-def _kept_by_layer(config: ModelConfig, tokens: int, size: int, device: str, attention: str) -> int:
-    """Return the bytes that autograd keeps of a layer, `size` of a number in the compute dtype.
+def _kept_by_layer(config: ModelConfig, size: int, device: str, is_compiled: bool) -> int:
+    """Return the bytes a token that autograd keeps of a layer, `size` of a number in the compute dtype.
 
     Counted by torch's hooks for saved tensors: inputs of the products, and of the norms, which a CPU keeps twice in
-    fp32 (torch 2.13); of plain attention the probabilities in fp32, and in the compute dtype where that is another.
+    fp32 (torch 2.13). Compiled code keeps no norms, and of the gated product not what it is computed from again.
     """
     active = config.num_active_experts
     wide = config.ffn_dim if not config.num_experts else active * config.expert_ffn_dim
-    norms = 8 * 4 if device == "cpu" else 4 * size
-    a_token = config.model_dim * (norms + 6 * size) + 4 * size * wide
-    if attention == "matmul":
-        a_token += (4 + (size if size == 2 else 0)) * config.num_heads * config.context_length
+    if is_compiled:
+        a_token = 10 * size * config.model_dim + 3 * size * wide
+    else:
+        norms = 8 * 4 if device == "cpu" else 4 * size
+        a_token = (norms + 6 * size) * config.model_dim + 4 * size * wide
     if config.num_experts:
         a_token += 2 * size * active * config.model_dim
-    return tokens * a_token
+    return a_token
+
+
+def _kept_by_matmul(config: ModelConfig, size: int, is_compiled: bool) -> int:
+    """Return the bytes a token that plain attention keeps besides: probabilities in fp32 and in the compute dtype.
+
+    Compiled code keeps them once in fp32, or twice in bf16, and the queries as they were scaled.
+    """
+    if is_compiled:
+        return 4 * config.num_heads * config.context_length + size * config.num_heads * config.head_dim
+    return (4 if size == 4 else 4 + size) * config.num_heads * config.context_length
 
 
 def _attention_matrices(config: ModelConfig) -> int:

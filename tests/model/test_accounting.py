@@ -1,9 +1,13 @@
+import functools
+
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightlm.model.accounting import (
     _kept_by_layer,
+    _kept_by_matmul,
     count_active_parameters,
     count_matrix_parameters,
     count_parameters,
@@ -11,6 +15,9 @@ from lightlm.model.accounting import (
     model_bytes,
     training_memory_bytes,
 )
+
+PARTITIONED = "aot_eager_decomp_partition"
+"""torch.compile's backend that splits forward and backward as inductor does, and runs them in eager torch."""
 
 
 def test_the_counted_parameters_are_those_of_the_built_model(build, variant):
@@ -60,13 +67,20 @@ def test_training_memory_holds_at_least_weights_gradients_and_moments(build, var
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kernel", ["matmul", "sdpa"])
 @pytest.mark.parametrize("experts", [{}, {"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 96}])
-def test_what_a_layer_keeps_is_what_torch_keeps_for_its_backward_pass(build, kernel, dtype, experts):
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_what_a_layer_keeps_is_what_torch_keeps_for_its_backward_pass(
+    build, kernel, dtype, experts, is_compiled, monkeypatch
+):
     kept = []
     for num_layers in (1, 2):
         model = build(
             kernel, num_layers=num_layers, model_dim=64, head_dim=16, ffn_dim=192, context_length=64, **experts
         )
         model.compute_dtype = dtype
+        if is_compiled:  # what is kept is decided before inductor writes code
+            torch._dynamo.reset()
+            monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend=PARTITIONED))
+            model.compile_layers()
         own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
         found = {}
 
@@ -82,7 +96,9 @@ def test_what_a_layer_keeps_is_what_torch_keeps_for_its_backward_pass(build, ker
             model.train().measure_loss(tokens, tokens)
         kept.append(sum(size for size, _ in found.values()))
     size = torch.finfo(dtype).bits // 8
-    assert _kept_by_layer(model.config, 8 * 64, size, "cpu", kernel) == pytest.approx(kept[1] - kept[0], rel=0.1)
+    counted = _kept_by_layer(model.config, size, "cpu", is_compiled)
+    counted += _kept_by_matmul(model.config, size, is_compiled) if kernel == "matmul" else 0
+    assert 8 * 64 * counted == pytest.approx(kept[1] - kept[0], rel=0.1)
 
 
 def is_copy_of_weight(model, tensor):
