@@ -125,6 +125,7 @@ class TrainingParams(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None
     warmup_fraction: Annotated[float, Field(ge=0, le=0.5)]
     cooldown_fraction: Annotated[float, Field(gt=0, le=1)]
+    context_ramp_fraction: Annotated[float, Field(ge=0, le=1)] | None
     gradient_clip_norm: Annotated[float, Field(gt=0, le=1e6)]
     dtype: Literal["auto", "float32", "bfloat16"]
     compile: Literal["auto", "on", "off"]

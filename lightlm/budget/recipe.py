@@ -2,7 +2,12 @@
 
 from lightlm.budget.memory import choose_attention, choose_fit
 from lightlm.budget.probe import MachineRate, TimedShape
-from lightlm.budget.scaling import choose_batch_tokens, choose_learning_rates, choose_regularization
+from lightlm.budget.scaling import (
+    choose_batch_tokens,
+    choose_context_ramp,
+    choose_learning_rates,
+    choose_regularization,
+)
 from lightlm.model.accounting import count_matrix_parameters
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
@@ -35,6 +40,7 @@ def choose_trainer(
     regularization = choose_regularization(
         read_tokens / max(1, train_tokens), count_matrix_parameters(model) / max(1, train_tokens)
     )
+    ramp = choose_context_ramp(model.context_length, is_compiled=is_compiled)
     fit = choose_fit(params, machine, model, sequences, way)
     return TrainerConfig(
         optimizer=training.optimizer,
@@ -49,6 +55,7 @@ def choose_trainer(
         dropout=regularization.dropout if training.dropout is None else training.dropout,
         warmup_fraction=training.warmup_fraction,
         cooldown_fraction=training.cooldown_fraction,
+        context_ramp_fraction=ramp if training.context_ramp_fraction is None else training.context_ramp_fraction,
         gradient_clip_norm=training.gradient_clip_norm,
         dtype=machine.dtype,
         compile=is_compiled,

@@ -31,6 +31,8 @@ class TrainerConfig(BaseModel):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     warmup_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.02
     cooldown_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    context_ramp_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of the budget, at its start: there, sequences are half as long and twice as many."""
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 1.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False

@@ -42,6 +42,7 @@ class StepTiming(BaseModel):
 
 def time_steps(model: ModelConfig, trainer: TrainerConfig, max_seconds: float) -> StepTiming:
     """Return what steps of `trainer` on random tokens take; ends about `max_seconds` after the first step."""
+    trainer = trainer.model_copy(update={"context_ramp_fraction": 0.0})
     built = build_model(model, trainer)
     optimizer = Optimizer(built, trainer)
     batch = random_batch(model, trainer)

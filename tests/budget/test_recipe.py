@@ -28,6 +28,12 @@ def test_a_batch_is_a_whole_number_of_sequences_and_of_micro_batches(machine, mo
         assert (trainer.batch_tokens // model.context_length) % trainer.micro_batch_size == 0
 
 
+def test_the_context_ramp_is_the_rules_unless_params_fix_it(machine, model):
+    assert choose(machine, model).context_ramp_fraction > 0
+    assert choose(machine, model, context_ramp_fraction=0.0).context_ramp_fraction == 0.0
+    assert choose(machine, model, context_ramp_fraction=0.7).context_ramp_fraction == 0.7
+
+
 def test_what_params_fix_is_kept(machine, model):
     trainer = choose(
         machine, model, optimizer="adamw", seed=5, batch_tokens=1024, micro_batch_size=2, weight_decay=0.2, dropout=0.3

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from lightlm.budget.scaling import (
     choose_batch_tokens,
     choose_context_length,
+    choose_context_ramp,
     choose_learning_rates,
     choose_regularization,
     estimate_needed_bytes,
@@ -116,6 +117,11 @@ def test_the_more_often_a_text_is_read_the_more_is_forgotten_on_purpose():
     sizes = [choose_regularization(10, parameters_a_token) for parameters_a_token in (0.1, 1.0, 10.0)]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
+
+
+def test_the_context_grows_in_training_where_nothing_is_compiled_for_one_length():
+    assert choose_context_ramp(128, is_compiled=False) == choose_context_ramp(1024, is_compiled=False) > 0
+    assert choose_context_ramp(128, is_compiled=True) == choose_context_ramp(64, is_compiled=False) == 0
 
 
 def test_a_run_of_seconds_is_foreseen_less_surely():

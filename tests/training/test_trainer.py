@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from lightlm.data.loader import ThreadedDataLoader
+from lightlm.data.loader import Batch, ThreadedDataLoader
 from lightlm.errors import TrainingError
 from lightlm.training.events import MicroBatchReduced, StepDone, StepSkipped
 from lightlm.training.pace import StepPace, TimePace
@@ -283,6 +283,42 @@ def test_dropout_takes_the_largest_seed(build, settings, batches):
     assert len(list(train(model, rule, batches(), config, StepPace(2)))) == 2
 
 
+@pytest.mark.parametrize("change", [{}, {"micro_batch_size": 2}])
+def test_the_first_part_of_the_budget_is_trained_with_half_the_context(build, settings, draw_batch, change):
+    config = settings(context_ramp_fraction=0.5, **change)
+    model, rule = build(config)
+    seen, measure_loss = [], model.measure_loss
+
+    def watch(tokens, targets):
+        seen.append((tokens.clone(), targets.clone()))
+        return measure_loss(tokens, targets)
+
+    model.measure_loss = watch
+    batch = draw_batch()
+    events = list(train(model, rule, itertools.repeat(batch), config, StepPace(4)))
+    size, length = batch.inputs.shape
+    pieces = size // config.micro_batch_size
+    halves, wholes = seen[: 2 * pieces], seen[2 * pieces :]
+    assert {tuple(tokens.shape) for tokens, _ in halves} == {(2 * config.micro_batch_size, length // 2)}
+    assert {tuple(tokens.shape) for tokens, _ in wholes} == {(config.micro_batch_size, length)}
+    for part, wanted in enumerate(batch):
+        assert torch.equal(torch.cat([piece[part] for piece in halves[:pieces]]).view(size, length), wanted)
+        assert torch.equal(torch.cat([piece[part] for piece in wholes[-pieces:]]), wanted)
+    assert [event.batch_tokens for event in events] == [batch.inputs.numel()] * 4
+
+
+def test_a_context_that_has_no_half_is_trained_whole(build, settings, draw_batch):
+    whole = draw_batch()
+    odd = Batch(whole.inputs[:, :-1], whole.targets[:, :-1])
+    states = []
+    for share in (0.0, 1.0):
+        config = settings(context_ramp_fraction=share)
+        model, rule = build(config)
+        list(train(model, rule, itertools.repeat(odd), config, StepPace(2)))
+        states.append(copy_state(model, rule))
+    assert is_same(*states)
+
+
 def test_asked_to_stop_no_further_step_is_taken(build, settings, batches):
     config = settings()
     model, rule = build(config)
@@ -324,7 +360,9 @@ def test_whatever_the_speed_the_rate_ends_near_zero_before_the_deadline(build, s
 
 
 @pytest.mark.parametrize("shape_change", [{}, EXPERTS], ids=["dense", "experts"])
-@pytest.mark.parametrize("change", [{}, {"dtype": "bfloat16"}, {"dropout": 0.3}, {"attention": "matmul"}])
+@pytest.mark.parametrize(
+    "change", [{}, {"dtype": "bfloat16"}, {"dropout": 0.3}, {"attention": "matmul"}, {"context_ramp_fraction": 0.5}]
+)
 def test_layers_that_are_computed_again_give_the_same_gradients(build, settings, draw_batch, change, shape_change):
     found = []
     for is_recomputed in (False, True):
