@@ -110,8 +110,8 @@ def test_the_more_often_a_text_is_read_the_more_is_forgotten_on_purpose():
     steps = [choose_regularization(epochs, 1.0) for epochs in (0.1, 2, 3, 5, 9, 1000)]
     assert [step.dropout for step in steps] == sorted(step.dropout for step in steps)
     assert steps[0] == steps[1] == (0.0, 0.0)
-    assert steps[2] == steps[3]
-    assert steps[3].weight_decay > steps[3].dropout == 0.0
+    assert 0.0 < steps[2].weight_decay < steps[3].weight_decay
+    assert steps[2].dropout == steps[3].dropout == 0.0
     assert steps[-1] > steps[-2]
     assert steps[-2].dropout > 0.0
     sizes = [choose_regularization(10, parameters_a_token) for parameters_a_token in (0.1, 1.0, 10.0)]
