@@ -88,7 +88,6 @@ def train(
     counters = counters or Progress()
     counters.micro_batch_size = counters.micro_batch_size or config.micro_batch_size
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    chance = math.log(model.config.vocab_size)
     pace, should_stop = ranks.follow(pace, should_stop)
     model.train()
     while not should_stop() and pace.allows(counters.step):
@@ -97,11 +96,9 @@ def train(
         waited = clock() - started
         progress = pace.progress(counters.step)
         seed_dropout(config, counters.step)
-        # The same tokens, so as much memory: sequences half as long, twice as many at a time.
-        shorter = 2 if progress < config.context_ramp_fraction and batch.inputs.shape[1] % 2 == 0 else 1
-        computed = batch.halve_context() if shorter == 2 else batch
         try:
-            measured = measure_gradients(model, parameters, computed, shorter * counters.micro_batch_size, ranks)
+            computed = ramp_context(batch, counters.micro_batch_size, config, progress)
+            measured = measure_gradients(model, parameters, *computed, ranks)
         except RuntimeError as error:
             counters.micro_batch_size = _shrink(error, counters.micro_batch_size, ranks)
             batches = _put_back(batch, batches)
@@ -109,7 +106,7 @@ def train(
             continue
         counters.step += 1
         counters.total_tokens += (batch_tokens := ranks.size * batch.inputs.numel())
-        if not measured.is_usable(counters.usual_loss, chance):
+        if not measured.is_usable(counters.usual_loss, math.log(model.config.vocab_size)):
             yield StepSkipped(counters.step, progress, measured.loss, measured.gradient_norm)
             _count_skipped(counters, measured)
             continue
@@ -128,6 +125,13 @@ def train(
             waited_seconds=waited,
             balance_loss=measured.balance_loss,
         )
+
+
+def ramp_context(batch: Batch, micro_batch_size: int, config: TrainerConfig, progress: float) -> tuple[Batch, int]:
+    """Return the batch and how many sequences of it are computed at a time: early on shorter ones, as many tokens."""
+    if progress >= config.context_ramp_fraction or batch.inputs.shape[1] % 2:
+        return batch, micro_batch_size
+    return batch.halve_context(), 2 * micro_batch_size
 
 
 def seed_dropout(config: TrainerConfig, step: int) -> None:
