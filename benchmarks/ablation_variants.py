@@ -172,7 +172,7 @@ def ramp_context(loader: Iterator[Batch], progress: Callable[[], float]) -> Iter
     """Yield batches as half as long and twice as many sequences for RAMP_SHARE of the budget."""
     for batch in loader:
         if progress() < RAMP_SHARE:
-            yield Batch(*(part.reshape(-1, part.shape[1] // 2) for part in (batch.inputs, batch.targets)))
+            yield batch.halve_context()
         else:
             yield batch
 

@@ -69,19 +69,12 @@ class MixtureOfExperts(nn.Module):
 
 def multiply_grouped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
     """Return (M, O): of rows (M, I) the first counts[0] by matrices[0], and so on; matrices are (E, O, I)."""
-    if rows.device.type == "cpu" and rows.dtype == torch.bfloat16:
-        return multiply_filled(rows, matrices, counts)
+    builds_kernels = rows.device.type == "cpu" and rows.dtype == torch.bfloat16  # see ROWS_STEP
     size = rows.element_size()
     is_aligned = all(width * size % GROUPED_ALIGNMENT_BYTES == 0 for width in matrices.shape[1:])
-    if is_aligned and hasattr(functional, "grouped_mm"):
+    if is_aligned and not builds_kernels and hasattr(functional, "grouped_mm"):
         return functional.grouped_mm(rows, matrices.transpose(-1, -2), offs=counts.cumsum(0).to(torch.int32))
-    # Before torch 2.10, and for odd widths. The counts are waited for, which costs nothing on a CPU.
-    groups = zip(rows.split(counts.tolist()), matrices.unbind(0), strict=True)
-    return torch.cat([functional.linear(group, matrix) for group, matrix in groups])
-
-
-def multiply_filled(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
-    """Return `multiply_grouped`, each group of rows filled up with zeros to one of few sizes (ROWS_STEP)."""
+    # Also before torch 2.10, and for odd widths. The counts are waited for, which costs nothing on a CPU.
     groups = zip(rows.split(counts.tolist()), matrices.unbind(0), strict=True)
     return torch.cat([functional.linear(_fill_up(group), matrix)[: len(group)] for group, matrix in groups])
 

@@ -69,7 +69,7 @@ def count_waits(steps):
         ({"optimizer": "adamw", "dtype": "bfloat16"}, {}),
         ({"gradient_checkpointing": True, "dropout": 0.1, "attention": "matmul"}, {}),
         ({"gradient_clip_norm": 1e-6}, EXPERTS),
-        # In bf16 a CPU, and it alone, asks how many rows each expert has (moe.multiply_filled).
+        # In bf16 a CPU, and it alone, asks how many rows each expert has (moe.multiply_grouped).
         ({"gradient_checkpointing": True}, EXPERTS),
     ],
     ids=["plain", "in parts", "adamw", "recomputed", "experts", "experts, recomputed"],
