@@ -4,6 +4,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+UNANNEALED = 0.02
+"""Fraction of the peak learning rate above which training did not end annealed."""
+
+LAST_STEPS = 3
+"""Steps short of the end at which a run of few steps still counts as annealed: one step is a large part of it."""
+
 
 class RunSummary(BaseModel):
     """What a finished train-flow returns. Seconds by stage in `ledger`; `mfu` against the measured matrix rate."""
@@ -73,6 +79,12 @@ def report_values(summary: dict[str, Any]) -> dict[str, Any]:
     notices = [notice for notice in (summary["dataset"]["notice"],) if notice]
     if summary["started_from"] != "scratch":
         notices.append(f"training went on from the weights of {summary['started_from']}")
+    factor, num_steps = summary["final_learning_rate_factor"], summary["tokens"] / chosen["trainer"]["batch_tokens"]
+    if factor > max(UNANNEALED, LAST_STEPS / max(1.0, num_steps)):
+        notices.append(
+            f"training ended with the learning rate at {factor:.0%} of its peak, before it was lowered to the end: "
+            "the machine stood still, or was busy, for too long; the same command again gives a better model"
+        )
     if not score["is_whole"]:
         notices.append(f"scored on the first {score['num_bytes']:,} bytes of the held-out text: time was short")
     return {

@@ -3,6 +3,7 @@
 Owns the decision to stop. The clock is an argument, so that a test can be exact.
 """
 
+import statistics
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -18,6 +19,12 @@ SCORING_SHARE = 0.15
 
 STEPS_REMEMBERED = 200
 """Steps whose times judge the next one; a longer memory reacts late to a throttled machine."""
+
+STALL_FACTOR = 4.0
+"""A step this many times slower than the median is a stall (a swap, SIGSTOP, a closed lid): the machine stood still."""
+
+STALLS_IGNORED = 0.05
+"""Fraction of the remembered steps that may be stalls without judging the next step; one stall always may."""
 
 
 class Pace(Protocol):
@@ -58,17 +65,25 @@ class TimePace:
         return min(1.0, max(0.0, self.spent_seconds / self.budget_seconds))
 
     def allows(self, step: int) -> bool:
-        """Return whether a step as slow as the slowest 1 % of recent ones ends in time."""
+        """Return whether a step as slow as the slowest 1 % of recent ones, stalls aside, ends in time."""
         return self.spent_seconds + self.slow_step_seconds() <= self.budget_seconds
 
     def slow_step_seconds(self) -> float:
-        """Return the 99th percentile of recent step times, in seconds; 0 before the first step.
+        """Return the 99th percentile of recent step times without rare stalls, in seconds; 0 before the first step.
 
         A process's first step, which may compile the model, judges the second alone.
         """
         if not self._recent:
             return self._first or 0.0
+
         ordered = sorted(self._recent)
+        # The first step is never shorter than the others: a second one far above it was a stall.
+        usual = statistics.median_low([*ordered, self._first or 0.0])
+        steady = [seconds for seconds in ordered if seconds <= STALL_FACTOR * usual]
+        num_stalls = len(ordered) - len(steady)
+        if num_stalls <= max(1, STALLS_IGNORED * len(ordered)):
+            ordered = steady or [usual]
+
         return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
 
     def record_step(self, seconds: float) -> None:
