@@ -25,13 +25,29 @@ LONGEST_ROW_BYTES = 1 << 28
 """Of a table; a row is held in memory some times over."""
 
 HEAD_BYTES = 4096
-PACKED = {
+MAGIC = {
     b"\x1f\x8b": "gzip",
     b"PK\x03\x04": "zip",
     b"\xfd7zXZ\0": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"BZh": "bzip2",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+    b"Rar!\x1a\x07": "RAR",
     b"%PDF-": "PDF",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "a Microsoft Office document (.doc, .xls or .ppt)",
+    b"{\\rtf": "RTF",
+    b"\x89PNG\r\n\x1a\n": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"RIFF": "sound or video",
+    b"ID3": "an MP3",
+    b"OggS": "sound or video",
+    b"SQLite format 3\0": "an SQLite database",
+    b"PAR1": "parquet",
+    b"ARROW1": "Arrow",
+    b"\x7fELF": "a program",
+    b"\x93NUMPY": "a numpy array",
+    b"\xca\xfe\xba\xbe": "a program",
 }
 """What the first bytes of a file say that is no text, whatever its name says."""
 
@@ -40,8 +56,13 @@ WIDE_SHARE = 0.3
 """Of NUL among the bytes at even, or at odd, places from which a text is UTF-16 without its mark."""
 
 
+def name_other_format(head: bytes) -> str | None:
+    """Return what a file is by its first bytes where that is no text; None where they may be text."""
+    return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
+
+
 @contextmanager
-def explain_unreadable(path: Path) -> Iterator[None]:
+def explain_unreadable(path: Path | str) -> Iterator[None]:
     """Say of a file that the disk, or its format's reader, gives up on what to do.
 
     Raises:
@@ -95,7 +116,7 @@ def refuse_no_text(path: Path) -> None:
         return
     with explain_unreadable(path), path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    packed = next((name for magic, name in PACKED.items() if head.startswith(magic)), None)
+    packed = name_other_format(head)
     if packed is not None:
         raise DatasetError(f"{path} is {packed}, not text; unpack or convert it and give what comes out")
     fewer, more = sorted((head[0::2].count(0), head[1::2].count(0)))
