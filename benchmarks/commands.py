@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-LIGHTLM = [sys.executable, "-m", "flows.cli"]
+LIGHTLM = [sys.executable, "-m", "lightlm_flows.cli"]
 
 
 def run_train(home: Path, hours: float, dataset: str, *settings: str, prefix: tuple[str, ...] = ()) -> dict[str, Any]:

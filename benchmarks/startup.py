@@ -27,7 +27,7 @@ WORK = ("probe", "compile", "data", "tokenizer", "shards", "training", "validati
 """Stages of the ledger that are no overhead."""
 
 IMPORTS = {
-    "imports of the flow": "import flows.train",
+    "imports of the flow": "import lightlm_flows.train",
     "imports of the worker": "import lightlm.training.worker, lightlm.training.run, lightlm.training.timing",
     "imports of the outbox": "import mlflow",
     "imports of generation": "import lightlm.generation.text",

@@ -15,8 +15,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.runtime import flow_run, task_run
 
-from flows.reconciling import note_flow_run
-from flows.session import LOGGER, Session
+from lightlm_flows.reconciling import note_flow_run
+from lightlm_flows.session import LOGGER, Session
 
 MOST_UPDATES = 20
 """Of the progress artifact in a run; each costs the API about 10 ms of CPU."""

@@ -6,7 +6,6 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.session import Session
 from lightlm.budget.memory import MATMUL_CONTEXT
 from lightlm.budget.probe import MachineRate
 from lightlm.data.overlap import find_learnt
@@ -18,6 +17,7 @@ from lightlm.tracking.gate import Comparison, DocumentScores, compare
 from lightlm.tracking.outbox import ChampionAnswer
 from lightlm.tracking.registry import MANIFEST_TAG, ModelVersion, download, is_local
 from lightlm.training.config import TrainerConfig
+from lightlm_flows.session import Session
 
 ANSWER_FRACTION = 0.1
 """Of the budget; what MLflow gets to name the champion. Usually it has done so before the text is read."""

@@ -10,20 +10,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from flows.commands.doctor import doctor
-from flows.commands.export import export
-from flows.commands.report import report
-from flows.commands.retrain import promote, retrain, rollback
-from flows.commands.runs import runs
-from flows.commands.service import deploy, down, schedule, serve_flows, server, up
-from flows.commands.setup import setup
-from flows.commands.store import store
-from flows.commands.sync import sync
-from flows.commands.training import calibration, check, plan, train
-from flows.commands.versions import evaluate, generate, models, ui
-from flows.commands.watch import watch
-from flows.stopping import end_process
 from lightlm.errors import Interrupted, LightLMError
+from lightlm_flows.commands.doctor import doctor
+from lightlm_flows.commands.export import export
+from lightlm_flows.commands.report import report
+from lightlm_flows.commands.retrain import promote, retrain, rollback
+from lightlm_flows.commands.runs import runs
+from lightlm_flows.commands.service import deploy, down, schedule, serve_flows, server, up
+from lightlm_flows.commands.setup import setup
+from lightlm_flows.commands.store import store
+from lightlm_flows.commands.sync import sync
+from lightlm_flows.commands.training import calibration, check, plan, train
+from lightlm_flows.commands.versions import evaluate, generate, models, ui
+from lightlm_flows.commands.watch import watch
+from lightlm_flows.stopping import end_process
 
 app = typer.Typer(
     name="lightlm",

@@ -4,9 +4,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from flows.recording import record_event
-from flows.runs import last_recorded_steps
-from flows.session import Session
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MachineRate
 from lightlm.data.shards import TokenShards
@@ -15,6 +12,9 @@ from lightlm.errors import Interrupted
 from lightlm.system import SystemReport
 from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.training.events import from_json
+from lightlm_flows.recording import record_event
+from lightlm_flows.runs import last_recorded_steps
+from lightlm_flows.session import Session
 
 Decided = TypeVar("Decided", bound=BaseModel)
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from flows.work_pools import PoolVariables, ProcessVariables
 from lightlm.errors import InputError, LightLMError
+from lightlm_flows.work_pools import PoolVariables, ProcessVariables
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -88,7 +88,7 @@ def open_server() -> Iterator["SyncPrefectClient"]:
     Raises:
         LightLMError: none is named, it does not answer, or it refuses the password.
     """
-    from flows.embedded import names_server
+    from lightlm_flows.embedded import names_server
 
     if not names_server():
         raise LightLMError(
@@ -309,7 +309,8 @@ def serve_flows(limit: int) -> None:
     served = []
     for deployment in read_settings(POOL, ProcessVariables())["deployments"]:
         path, _, function = deployment["entrypoint"].partition(":")
-        flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), function)
+        module = "lightlm_" + path.removesuffix(".py").replace("/", ".")
+        flow = getattr(importlib.import_module(module), function)
         limits = deployment.get("concurrency_limit")
         crons = [
             Cron(s["cron"], timezone=s["timezone"], active=s["active"], parameters=s["parameters"], slug=s["slug"])

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from flows.writing import check_request, open_version
 from lightlm.budget.plan import count
 from lightlm.console.escape import escape_for_terminal
 from lightlm.console.hardware import draw_facts
@@ -20,6 +19,7 @@ from lightlm.console.side_by_side import draw_side_by_side
 from lightlm.errors import InputError, LightLMError, PromptError
 from lightlm.store.home import find_home
 from lightlm.tracking.registry import ModelVersion, download
+from lightlm_flows.writing import check_request, open_version
 
 if TYPE_CHECKING:
     from lightlm.generation.text import Generator

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from flows import embedded
-from flows.servers import name_service_folder
-from flows.service import PARTS, read_service
 from lightlm.errors import LightLMError
 from lightlm.params import load_params
 from lightlm.store.home import find_home
 from lightlm.system import Check, Device, check_system
 from lightlm.tracking.recorder import redact
+from lightlm_flows import embedded
+from lightlm_flows.servers import name_service_folder
+from lightlm_flows.service import PARTS, read_service
 
 REASONS = {
     "fastapi": "Prefect's API does not start with others, and `pip check` is content with them",

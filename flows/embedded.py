@@ -42,8 +42,6 @@ from typing import IO, Any
 from lightlm.errors import LightLMError
 from lightlm.store.lock import hold_lock
 
-ROOT = Path(__file__).resolve().parent.parent
-
 START_SECONDS = 180
 """Prefect's 20 s are not enough on a fresh, busy machine: two flows started together both died."""
 
@@ -56,7 +54,7 @@ REQUEST_SECONDS = 10.0
 CONNECT_PAUSE_SECONDS = 0.02
 """Of the transport's 0.5, doubled each time: Prefect has it connect four times, which held up each request by 1.5 s."""
 
-CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from flows.embedded import serve; serve()"
+CHILD = "from lightlm_flows.embedded import serve; serve()"
 
 
 def names_server() -> bool:
@@ -199,7 +197,7 @@ def start_api() -> EmbeddedApi | None:
         # early requests wait in the queue instead of failing. Windows gets the number alone.
         given = [] if sys.platform == "win32" else [listener.fileno()]
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", CHILD, str(ROOT), str(port), *map(str, given)],
+            [sys.executable, "-P", "-c", CHILD, str(port), *map(str, given)],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -294,7 +292,7 @@ def without_prefect() -> Iterator[None]:
 
 def serve() -> None:
     """Be the child process: serve Prefect's API until standard input closes."""
-    port, listeners = int(sys.argv[2]), [int(fd) for fd in sys.argv[3:]]
+    port, listeners = int(sys.argv[1]), [int(fd) for fd in sys.argv[2:]]
     _end_with_parent()
     # The collector visits the growing heap of imports again and again: 1.29 s against 1.66 s.
     gc.disable()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from flows.writing import open_version
 from lightlm.errors import CorruptError, InputError
 from lightlm.store.commit import MANIFEST, commit_folder
 from lightlm.tracking.registry import ModelVersion, download
+from lightlm_flows.writing import open_version
 
 if TYPE_CHECKING:
     import torch

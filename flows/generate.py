@@ -6,9 +6,9 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.writing import CHAMPION, GeneratedText, check_request, reuse_text
-from flows.writing import open_version as open_registered
 from lightlm.tracking.registry import ModelVersion
+from lightlm_flows.writing import CHAMPION, GeneratedText, check_request, reuse_text
+from lightlm_flows.writing import open_version as open_registered
 
 Prompt = Annotated[str, Field(min_length=1)]
 

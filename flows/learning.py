@@ -4,8 +4,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.session import Session
-from flows.summary import RunSummary
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.history import FinishedRun, History
 from lightlm.budget.plan import Plan
@@ -19,6 +17,8 @@ from lightlm.params import Params
 from lightlm.system import SystemReport
 from lightlm.tracking.earlier_runs import FINISHED_RUN_TAG, HARDWARE_TAG
 from lightlm.training.messages import TrainResult
+from lightlm_flows.session import Session
+from lightlm_flows.summary import RunSummary
 
 
 def describe_text(shards: TokenShards, hardness: float) -> TextFacts:

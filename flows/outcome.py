@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from flows.learning import END_SECONDS, remember_the_end
-from flows.recording import describe_dataset, keep_summary, mfu
-from flows.session import LAUNCH, Session
-from flows.story import show_outcome
-from flows.summary import RunSummary
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MachineRate
 from lightlm.data.subset import TextSubset
 from lightlm.tracking.registry import ModelVersion
 from lightlm.training.messages import TrainResult
+from lightlm_flows.learning import END_SECONDS, remember_the_end
+from lightlm_flows.recording import describe_dataset, keep_summary, mfu
+from lightlm_flows.session import LAUNCH, Session
+from lightlm_flows.story import show_outcome
+from lightlm_flows.summary import RunSummary
 
 
 def summarize(

@@ -4,9 +4,6 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from flows.learning import describe_text, measure_hardness
-from flows.runs import name_run_folder
-from flows.session import start_worker
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.forecast import LEAST_RUNS, Forecast, forecast
@@ -27,6 +24,9 @@ from lightlm.params import Params
 from lightlm.store.commit import remove_folder
 from lightlm.store.home import find_home
 from lightlm.system import Device, check_system
+from lightlm_flows.learning import describe_text, measure_hardness
+from lightlm_flows.runs import name_run_folder
+from lightlm_flows.session import start_worker
 
 
 class Planned(NamedTuple):

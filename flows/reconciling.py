@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flows.runs import LOCK, OVER, Run, read_decisions
 from lightlm.errors import BusyError, LightLMError
 from lightlm.store.journal import Journal
 from lightlm.store.lock import hold_lock
+from lightlm_flows.runs import LOCK, OVER, Run, read_decisions
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

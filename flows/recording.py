@@ -9,12 +9,6 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
-from flows.artifacts import page_of
-from flows.champion import LEARNT_TAG, Champion, compare_with_champion
-from flows.news import DIGEST_TAG
-from flows.session import LAUNCH, LOGGER, Session
-from flows.story import describe_ledger, keep_sample, show_decision, show_samples
-from flows.summary import RunSummary
 from lightlm.budget.plan import Plan
 from lightlm.data.subset import TextSubset
 from lightlm.model.accounting import flops_per_token
@@ -23,6 +17,12 @@ from lightlm.system import SystemReport
 from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion
 from lightlm.training.messages import TrainResult
+from lightlm_flows.artifacts import page_of
+from lightlm_flows.champion import LEARNT_TAG, Champion, compare_with_champion
+from lightlm_flows.news import DIGEST_TAG
+from lightlm_flows.session import LAUNCH, LOGGER, Session
+from lightlm_flows.story import describe_ledger, keep_sample, show_decision, show_samples
+from lightlm_flows.summary import RunSummary
 
 MOST_SUBSETS = 200
 """Fingerprints that a version's tag lists: MLflow takes 5,000 characters on every database."""

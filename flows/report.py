@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from flows.runs import read_decisions
 from lightlm.baselines import score_baselines
 from lightlm.budget.plan import Plan
 from lightlm.budget.scaling import predict_loss
@@ -23,6 +22,7 @@ from lightlm.tracking.drawing import Line, Points, draw_bars, draw_lines
 from lightlm.tracking.gate import DocumentScores
 from lightlm.tracking.page import Block, Heading, Page, Picture, Quote, Table
 from lightlm.tracking.recorder import JOURNAL
+from lightlm_flows.runs import read_decisions
 
 SUMMARY = "summary.json"
 SHOWN_FRACTIONS = (0.01, 0.1, 0.5, 1.0)

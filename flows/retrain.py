@@ -6,28 +6,6 @@ from typing import Any, Literal
 from prefect import flow, task
 from prefect.runtime import flow_run
 
-from flows.artifacts import FlowPage, open_page, show_logs
-from flows.champion import Champion, know_champion, score_champion
-from flows.learning import measure_hardness
-from flows.news import DatasetNews, read_news
-from flows.options import check_sources
-from flows.outcome import summarize
-from flows.recording import run_tags
-from flows.runs import name_run
-from flows.session import LAUNCH, LOGGER, Session, open_session
-from flows.summary import RetrainSummary
-from flows.train import (
-    STORY,
-    check_system,
-    evaluate_model,
-    materialize_subset,
-    measure_matrix_rate,
-    plan_budget,
-    prepare_tokenizer,
-    register_model,
-    tokenize_subset,
-    train_model,
-)
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.continuation import ChampionPast, Start, choose_start, fix_shape, forecast_continuation
@@ -43,6 +21,28 @@ from lightlm.params import Hours, Params, load_params
 from lightlm.system import SystemReport
 from lightlm.tracking.page import Page
 from lightlm.tracking.registry import ModelVersion, download
+from lightlm_flows.artifacts import FlowPage, open_page, show_logs
+from lightlm_flows.champion import Champion, know_champion, score_champion
+from lightlm_flows.learning import measure_hardness
+from lightlm_flows.news import DatasetNews, read_news
+from lightlm_flows.options import check_sources
+from lightlm_flows.outcome import summarize
+from lightlm_flows.recording import run_tags
+from lightlm_flows.runs import name_run
+from lightlm_flows.session import LAUNCH, LOGGER, Session, open_session
+from lightlm_flows.summary import RetrainSummary
+from lightlm_flows.train import (
+    STORY,
+    check_system,
+    evaluate_model,
+    materialize_subset,
+    measure_matrix_rate,
+    plan_budget,
+    prepare_tokenizer,
+    register_model,
+    tokenize_subset,
+    train_model,
+)
 
 
 def name_flow_run() -> str:

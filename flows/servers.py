@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flows.private import write_private_file
 from lightlm.errors import InputError, StoreError
 from lightlm.store.lock import hold_lock
+from lightlm_flows.private import write_private_file
 
 Server = Literal["prefect", "mlflow"]
 

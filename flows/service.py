@@ -18,12 +18,19 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flows.deployments import POOL
-from flows.private import make_private_folder, private_mask, write_private_file
-from flows.servers import ServerStart, ServiceSecrets, client_environment, name_service_folder, open_secrets, start_of
 from lightlm.errors import InputError, LightLMError
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
+from lightlm_flows.deployments import POOL
+from lightlm_flows.private import make_private_folder, private_mask, write_private_file
+from lightlm_flows.servers import (
+    ServerStart,
+    ServiceSecrets,
+    client_environment,
+    name_service_folder,
+    open_secrets,
+    start_of,
+)
 
 HOST = "127.0.0.1"
 START_SECONDS = 180
@@ -117,7 +124,7 @@ def start_service(prefect_port: int, mlflow_port: int, say: Callable[[str], None
                 service = add_process(home, service, name, start)
             wait_until_healthy(home, service, secrets)
             os.environ.update(worker_environment(home, service, secrets))
-            from flows.deployments import deploy_flows
+            from lightlm_flows.deployments import deploy_flows
 
             say("Deploying the flows")
             deploy_flows()
@@ -252,7 +259,7 @@ def wait_for_worker(home: Path, service: Service) -> None:
     """
     from prefect.client.schemas.objects import WorkerStatus
 
-    from flows.deployments import open_server
+    from lightlm_flows.deployments import open_server
 
     deadline = time.monotonic() + START_SECONDS
     with open_server() as client:
@@ -307,7 +314,7 @@ def end_left_runs(say: Callable[[str], None]) -> None:
     from prefect.client.schemas.objects import StateType
     from prefect.states import Crashed
 
-    from flows.deployments import open_server
+    from lightlm_flows.deployments import open_server
 
     left = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     with open_server() as client:

@@ -17,8 +17,6 @@ from typing import Any, Literal
 
 from rich.console import RenderableType
 
-from flows.runs import CONTINUED, Run, claim_run
-from flows.summary import RetrainSummary, RunSummary
 from lightlm.budget.ledger import Ledger
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
@@ -41,6 +39,8 @@ from lightlm.system import Check
 from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.recorder import Recorder, redact
 from lightlm.training.supervisor import Worker
+from lightlm_flows.runs import CONTINUED, Run, claim_run
+from lightlm_flows.summary import RetrainSummary, RunSummary
 
 
 @dataclass

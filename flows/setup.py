@@ -12,15 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from flows.configuration import CONFIGURATION, find_configuration, list_differences
-from flows.configuration import load_configuration as load_file
-from flows.configuration import save_configuration as save_file
 from lightlm.budget.plan import count
 from lightlm.console.menus import Dialogue
 from lightlm.console.quantities import say_seconds
 from lightlm.errors import Interrupted, LightLMError
 from lightlm.params import Params, load_params
 from lightlm.store.home import find_home
+from lightlm_flows.configuration import CONFIGURATION, find_configuration, list_differences
+from lightlm_flows.configuration import load_configuration as load_file
+from lightlm_flows.configuration import save_configuration as save_file
 
 TITLE = "LightLM - Training Setup"
 MAIN = ("Start training", "Manage dataset/configuration", "Exit")
@@ -89,8 +89,8 @@ class Bench:
 
     def _start(self) -> Any:
         if self._worker is None:
-            from flows.runs import name_run_folder
-            from flows.session import start_worker
+            from lightlm_flows.runs import name_run_folder
+            from lightlm_flows.session import start_worker
 
             home = find_home()
             self._worker = start_worker(name_run_folder(home), home)
@@ -193,7 +193,7 @@ class Setup:
 
     def create_configuration(self) -> None:
         """Ask for every part of the shape."""
-        from flows.editor import Editor
+        from lightlm_flows.editor import Editor
 
         made = Editor(self.dialogue, self.choices, self.bench.measure).edit()
         if made is not None:
@@ -212,8 +212,8 @@ class Setup:
             return
         kept = {n: v for n, v in self.choices.items() if n not in {f"model.{part}" for part in SHAPE}}
         wanted = kept | {"budget.hours": hours, "budget.planner": "measured"}
-        from flows.planning import make_plan
         from lightlm.console.hardware import draw_hardware, draw_optimizations
+        from lightlm_flows.planning import make_plan
 
         self.bench.stop()
         planned = make_plan(load_params(overrides=wanted), None, is_quiet=False)
@@ -256,11 +256,11 @@ def run_setup(choices: Mapping[str, Any]) -> None:
 
 def train_choices(dialogue: Dialogue, params: Params) -> None:
     """Train with a session's params, within the hours from now on, and show what it reached."""
-    from flows.commands.training import run_training
-    from flows.options import check_sources
-    from flows.session import Launch, confirm_stop
-    from flows.stopping import end_in_order
-    from flows.summary import show_summary
+    from lightlm_flows.commands.training import run_training
+    from lightlm_flows.options import check_sources
+    from lightlm_flows.session import Launch, confirm_stop
+    from lightlm_flows.stopping import end_in_order
+    from lightlm_flows.summary import show_summary
 
     overrides = dict(list_differences(params))
     command = say_command(overrides)

@@ -3,14 +3,14 @@
 import json
 from typing import Any
 
-from flows.artifacts import page_of
-from flows.session import Session
 from lightlm.budget.plan import Plan
 from lightlm.system import SystemReport
 from lightlm.tracking.charts import draw_comparison
 from lightlm.tracking.gate import FEWEST_DOCUMENTS, Comparison
 from lightlm.tracking.page import Block, Page, Picture, Quote, Table
 from lightlm.tracking.registry import ModelVersion, is_local, tracking_uri
+from lightlm_flows.artifacts import page_of
+from lightlm_flows.session import Session
 
 MLFLOW_PAGES = "http://127.0.0.1:5000"
 """Where `lightlm ui` shows runs that no server holds."""

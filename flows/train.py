@@ -6,31 +6,6 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from flows.artifacts import open_page, show_logs
-from flows.champion import Champion, ask_for_champion, score_champion
-from flows.continuing import find_machine, find_plan, find_request, follow_training, forget_another_text
-from flows.learning import (
-    count_scored_tokens,
-    describe_text,
-    leave_to_later_runs,
-    measure_hardness,
-)
-from flows.options import check_sources
-from flows.outcome import summarize
-from flows.planning import DATA_FRACTION
-from flows.recording import (
-    describe_dataset,
-    describe_unregistered,
-    flatten_plan,
-    generation_defaults,
-    make_request,
-    record_ledger,
-    run_tags,
-)
-from flows.runs import name_run
-from flows.session import Session, open_session
-from flows.story import show_checks, show_plan
-from flows.summary import RunSummary
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
 from lightlm.budget.plan import Plan
@@ -56,6 +31,31 @@ from lightlm.system import check_system as check
 from lightlm.tracking.gate import DocumentScores
 from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion
 from lightlm.training.messages import TrainResult
+from lightlm_flows.artifacts import open_page, show_logs
+from lightlm_flows.champion import Champion, ask_for_champion, score_champion
+from lightlm_flows.continuing import find_machine, find_plan, find_request, follow_training, forget_another_text
+from lightlm_flows.learning import (
+    count_scored_tokens,
+    describe_text,
+    leave_to_later_runs,
+    measure_hardness,
+)
+from lightlm_flows.options import check_sources
+from lightlm_flows.outcome import summarize
+from lightlm_flows.planning import DATA_FRACTION
+from lightlm_flows.recording import (
+    describe_dataset,
+    describe_unregistered,
+    flatten_plan,
+    generation_defaults,
+    make_request,
+    record_ledger,
+    run_tags,
+)
+from lightlm_flows.runs import name_run
+from lightlm_flows.session import Session, open_session
+from lightlm_flows.story import show_checks, show_plan
+from lightlm_flows.summary import RunSummary
 
 STORY = {"cache_policy": NO_CACHE, "persist_result": False}
 """Of every task: what is worth keeping is in the store, under digests; Prefect keeps no copy."""

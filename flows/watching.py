@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.runs import LEDGER, RECORD
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
 from lightlm.console.quantities import say_seconds
@@ -19,6 +18,7 @@ from lightlm.errors import InputError
 from lightlm.store.home import find_home
 from lightlm.store.journal import read_journal
 from lightlm.training.events import Event, Sampled, StepDone, Validated
+from lightlm_flows.runs import LEDGER, RECORD
 
 POLL_SECONDS = 0.25
 

@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+import lightlm_params
 from lightlm.errors import ParameterError
 
-PARAMS_FOLDER = Path(__file__).resolve().parent.parent / "params"
+PARAMS_FOLDER = Path(lightlm_params.__file__).resolve().parent
 
 LISTED = 12
 """Names that an error message lists at most."""

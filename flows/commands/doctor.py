@@ -4,8 +4,8 @@ import sys
 
 import typer
 
-from flows.options import AsJson, print_json
 from lightlm.errors import LightLMError
+from lightlm_flows.options import AsJson, print_json
 
 NAME_COLUMNS = 12
 """Of the longest name."""
@@ -18,9 +18,9 @@ def doctor(as_json: AsJson = False) -> None:
 
     The exit code is 0 without a failure, else 1.
     """
-    from flows.doctor import examine
     from lightlm.console.tables import draw_checks
     from lightlm.console.terminal import open_console
+    from lightlm_flows.doctor import examine
 
     console = open_console(sys.stdout)
     checks = []

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from flows.options import CHAMPION, AsJson, Model, print_json
 from lightlm.errors import InputError
+from lightlm_flows.options import CHAMPION, AsJson, Model, print_json
 
 
 def export(
@@ -21,7 +21,7 @@ def export(
     """
     if to not in ("hf", "gguf", "onnx"):
         raise InputError(f"--to is {to!r}; give hf, gguf or onnx")
-    from flows.exporting import export_version
+    from lightlm_flows.exporting import export_version
 
     done = export_version(model, to, folder)
     if as_json:

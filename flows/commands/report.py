@@ -15,7 +15,7 @@ def report(
 
     report.html and two pictures in the run's folder; in MLflow, too.
     """
-    from flows.report import find_run, make_report, send_report
+    from lightlm_flows.report import find_run, make_report, send_report
 
     folder = find_run(run)
     page = make_report(folder, into)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from flows.commands.training import find_process_start, keep_result, run_flows
-from flows.options import (
+from lightlm.params import load_params
+from lightlm_flows.commands.training import find_process_start, keep_result, run_flows
+from lightlm_flows.options import (
     AsJson,
     Assignments,
     Dataset,
@@ -21,10 +22,9 @@ from flows.options import (
     collect_overrides,
     print_json,
 )
-from lightlm.params import load_params
 
 if TYPE_CHECKING:
-    from flows.summary import RetrainSummary
+    from lightlm_flows.summary import RetrainSummary
 
 Name = Annotated[str, typer.Option(help="The registered model's name.")]
 
@@ -53,15 +53,15 @@ def retrain(
     overrides = collect_overrides(assignments, dataset_config, text_column, None)
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_sources(params)
-    from flows import embedded
-    from flows.session import LAUNCH, Launch
-    from flows.stopping import end_in_order
     from lightlm.store.home import find_home
+    from lightlm_flows import embedded
+    from lightlm_flows.session import LAUNCH, Launch
+    from lightlm_flows.stopping import end_in_order
 
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     embedded.apply_settings(find_home())
     api = embedded.start_api()
-    from flows.retrain import retrain_flow  # while the API starts
+    from lightlm_flows.retrain import retrain_flow  # while the API starts
 
     launch = Launch(started_at, is_quiet=quiet, is_fresh=fresh)
     with end_in_order(), run_flows(api):
@@ -83,7 +83,7 @@ def retrain(
 
 def show_retraining(summary: "RetrainSummary") -> None:
     """Print what a retraining did on standard error: why nothing was done, or the run's report."""
-    from flows.summary import show_summary
+    from lightlm_flows.summary import show_summary
 
     if summary.run is None:
         typer.echo(f"{summary.reason} (--force)", err=True)

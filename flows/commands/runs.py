@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import AsJson, print_json
+from lightlm_flows.options import AsJson, print_json
 
 
 def runs(

@@ -23,7 +23,7 @@ def up(
 
     With the flows deployed, on loopback, behind passwords.
     """
-    from flows.service import start_service
+    from lightlm_flows.service import start_service
 
     if print_env:
         print_environment()
@@ -43,10 +43,10 @@ def print_environment() -> None:
     Raises:
         InputError: nothing runs.
     """
-    from flows.servers import client_environment, open_secrets
-    from flows.service import SERVERS, read_service
     from lightlm.errors import InputError
     from lightlm.store.home import find_home
+    from lightlm_flows.servers import client_environment, open_secrets
+    from lightlm_flows.service import SERVERS, read_service
 
     home = find_home()
     service = read_service(home)
@@ -59,7 +59,7 @@ def print_environment() -> None:
 
 def down() -> None:
     """Stop what `lightlm up` started, and nothing else."""
-    from flows.service import stop_service
+    from lightlm_flows.service import stop_service
 
     say("Stopped." if stop_service(say) else "Nothing runs that `lightlm up` started.")
 
@@ -78,7 +78,7 @@ def deploy(
 
     The work pool, the deployments of prefect.yaml, and the automation that ends zombies.
     """
-    from flows.deployments import deploy_flows
+    from lightlm_flows.deployments import deploy_flows
 
     for name in deploy_flows(pool, read_variables(pool_type, job_variables or [])):
         typer.echo(name)
@@ -94,9 +94,9 @@ def read_variables(pool_type: str, given: list[str]) -> Any:
     import yaml
     from pydantic import ValidationError
 
-    from flows.work_pools import POOL_TYPES
     from lightlm.errors import InputError
     from lightlm.params import describe_validation
+    from lightlm_flows.work_pools import POOL_TYPES
 
     values = {}
     for word in given:
@@ -117,11 +117,11 @@ def serve_flows(
 
     Without a work pool: for a laptop with a server running.
     """
-    from flows.deployments import open_server
+    from lightlm_flows.deployments import open_server
 
     with open_server() as client:
         say(f"Serving train-flow, generate-flow and retrain-flow to {client.api_url} (Ctrl-C ends it)")
-    from flows.deployments import serve_flows as serve
+    from lightlm_flows.deployments import serve_flows as serve
 
     serve(limit)
 
@@ -142,8 +142,8 @@ def schedule(
 
     Without --cron or --off, list its schedules.
     """
-    from flows.deployments import describe_schedule, open_server, read_schedules, schedule_flow
     from lightlm.errors import InputError
+    from lightlm_flows.deployments import describe_schedule, open_server, read_schedules, schedule_flow
 
     if cron and off:
         raise InputError("give --cron or --off, not both")
@@ -171,10 +171,10 @@ def server(
 
     With the launch profile of the service; for supervisors, too.
     """
-    from flows.private import make_private_folder
-    from flows.servers import name_service_folder, start_of
-    from flows.service import bare_environment
     from lightlm.store.home import find_home
+    from lightlm_flows.private import make_private_folder
+    from lightlm_flows.servers import name_service_folder, start_of
+    from lightlm_flows.service import bare_environment
 
     home = find_home()
     names = [word.strip() for word in allowed_hosts.split(",") if word.strip()]

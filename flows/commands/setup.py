@@ -2,7 +2,7 @@
 
 import sys
 
-from flows.options import Assignments, Dataset, DatasetConfig, Hours, TextColumn, collect_overrides
+from lightlm_flows.options import Assignments, Dataset, DatasetConfig, Hours, TextColumn, collect_overrides
 
 
 def setup(
@@ -21,7 +21,7 @@ def setup(
         choices = {"dataset.source": dataset, "dataset.config": None, "dataset.revision": None} | choices
     if hours is not None:
         choices["budget.hours"] = hours
-    from flows.setup import run_setup
+    from lightlm_flows.setup import run_setup
 
     run_setup(choices)
 

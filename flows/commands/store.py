@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.options import AsJson, print_json
 from lightlm.errors import CorruptError, LightLMError
+from lightlm_flows.options import AsJson, print_json
 
 if TYPE_CHECKING:
     from lightlm.store.inventory import Item
@@ -87,8 +87,8 @@ def prune(
 
 def find_users(home: Path) -> "Callable[[Item], str]":
     """Return what says who needs an item: unfinished runs their data, aliases their versions; "" if nobody does."""
-    from flows.runs import OVER, read_decisions
     from lightlm.store.inventory import COPY, RUN, RUNS
+    from lightlm_flows.runs import OVER, read_decisions
 
     unfinished: dict[str, str] = {}
     for journal in sorted((home / RUNS).glob("*/run-*.journal")):

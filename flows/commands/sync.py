@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from flows.options import AsJson, Quiet, print_json
 from lightlm.errors import TrackingError
+from lightlm_flows.options import AsJson, Quiet, print_json
 
 
 def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
@@ -15,10 +15,10 @@ def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
     Finishes registrations, and ends what Prefect thinks still runs.
     """
-    from flows import embedded
     from lightlm.console.escape import escape_for_terminal
     from lightlm.store.home import find_home
     from lightlm.tracking.sync import sync as sync_runs
+    from lightlm_flows import embedded
 
     home = find_home()
 
@@ -68,8 +68,8 @@ def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
 @contextmanager
 def open_api() -> Iterator[str | None]:
     """Have Prefect's API inside, embedded or a server; gives why there is none, where there is none."""
-    from flows import embedded
     from lightlm.errors import LightLMError
+    from lightlm_flows import embedded
 
     api, why_not = None, None
     try:
@@ -89,7 +89,7 @@ def open_api() -> Iterator[str | None]:
 
 def reconcile_states(home: Path) -> tuple[list[str], str | None]:
     """Return what was ended in Prefect, and why the rest was not."""
-    from flows.reconciling import reconcile
+    from lightlm_flows.reconciling import reconcile
 
     try:
         return reconcile(home), None

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from flows.commands.setup import is_asked_for, setup
-from flows.options import (
+from lightlm.errors import InputError
+from lightlm.params import load_params, parse_assignments
+from lightlm_flows.commands.setup import is_asked_for, setup
+from lightlm_flows.options import (
     AsJson,
     Assignments,
     Dataset,
@@ -29,13 +31,11 @@ from flows.options import (
     collect_overrides,
     print_json,
 )
-from lightlm.errors import InputError
-from lightlm.params import load_params, parse_assignments
 
 if TYPE_CHECKING:
-    from flows.session import Launch
-    from flows.summary import RunSummary
     from lightlm.params import Params
+    from lightlm_flows.session import Launch
+    from lightlm_flows.summary import RunSummary
 
 Result = TypeVar("Result")
 
@@ -83,15 +83,15 @@ def train(
     overrides = collect_overrides(assignments, dataset_config, text_column, offline)
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_sources(params)
-    from flows.session import Launch, confirm_stop
-    from flows.stopping import end_in_order
+    from lightlm_flows.session import Launch, confirm_stop
+    from lightlm_flows.stopping import end_in_order
 
     with end_in_order(confirm_stop):
         summary = run_training(params, dataset, preset, overrides, Launch(started_at, is_quiet=quiet, is_fresh=fresh))
     if as_json:
         print_json(summary.model_dump(mode="json"))
     elif not quiet:
-        from flows.summary import show_summary
+        from lightlm_flows.summary import show_summary
 
         show_summary(summary)
 
@@ -100,10 +100,10 @@ def run_training(
     params: "Params", dataset: str | None, preset: str, overrides: dict[str, Any], launch: "Launch"
 ) -> "RunSummary":
     """Return what the train-flow reached; clock, worker and Prefect's API start before the flow is imported."""
-    from flows import embedded
-    from flows.runs import claim_run, name_run
-    from flows.session import LAUNCH, start_worker
     from lightlm.store.home import find_home
+    from lightlm_flows import embedded
+    from lightlm_flows.runs import claim_run, name_run
+    from lightlm_flows.session import LAUNCH, start_worker
 
     home = find_home()
     # The terminal has the panel and one clear line for an error; Prefect keeps its record of both.
@@ -116,8 +116,8 @@ def run_training(
             worker = start_worker(run.folder, home)
             stack.callback(worker.stop)
             api = embedded.start_api()
-            from flows.learning import remember_the_end
-            from flows.train import train_flow  # while the API starts
+            from lightlm_flows.learning import remember_the_end
+            from lightlm_flows.train import train_flow  # while the API starts
 
             stack.enter_context(run_flows(api))
         launch = replace(launch, run=run, worker=worker)
@@ -158,7 +158,7 @@ def plan(
     from lightlm.budget.probe import read_probe
 
     probe = None if probe_file is None else read_probe(probe_file)
-    from flows.planning import make_plan
+    from lightlm_flows.planning import make_plan
 
     planned = make_plan(params, probe, is_quiet=quiet)
     if as_json:
@@ -210,10 +210,10 @@ def find_process_start() -> float:
 @contextmanager
 def run_flows(api: Any) -> Iterator[None]:
     """Run flows inside: with the API, embedded or a server's, or without one where there is none, and say so."""
-    from flows import embedded
-    from flows.reconciling import start_reconciling
     from lightlm.errors import LightLMError
     from lightlm.store.home import find_home
+    from lightlm_flows import embedded
+    from lightlm_flows.reconciling import start_reconciling
 
     logging.raiseExceptions = False  # Prefect's handler would say so at each line that its API does not take.
     with ExitStack() as stack:
@@ -249,8 +249,8 @@ def keep_result(
 
     A flow that Prefect could not even begin runs without it.
     """
-    from flows import embedded
     from lightlm.errors import LightLMError
+    from lightlm_flows import embedded
 
     try:
         return run_flow()

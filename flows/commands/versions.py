@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from flows.options import CHAMPION, AsJson, Model, print_json
 from lightlm.console.escape import escape_for_terminal
 from lightlm.errors import InputError
+from lightlm_flows.options import CHAMPION, AsJson, Model, print_json
 
 MOST_RUNS = 200
 """Of this machine, the newest, whose losses the table of versions shows."""
@@ -45,11 +45,11 @@ def generate(
     }
     sampling = {name: value for name, value in given.items() if value is not None}
     if prompt is None and not as_json:
-        from flows.dialogue import hold_dialogue
+        from lightlm_flows.dialogue import hold_dialogue
 
         hold_dialogue(model, sampling, str if raw else escape_for_terminal)
         return
-    from flows.writing import check_request, open_version, stream_text, write_text
+    from lightlm_flows.writing import check_request, open_version, stream_text, write_text
 
     prompt = prompt or ""
     sampling = check_request(prompt, sampling)
@@ -74,7 +74,7 @@ def evaluate(
 ) -> None:
     """Score a registered version on a text, in bits per byte."""
     content = read_text_file(text)
-    from flows.writing import open_version, score_text
+    from lightlm_flows.writing import open_version, score_text
 
     version = open_version(model)
     score = score_text(version, content)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Quiet
 from lightlm.errors import LightLMError
+from lightlm_flows.options import Quiet
 
 
 def watch(
@@ -20,7 +20,7 @@ def watch(
 
     The exit code is 0 where it finished, else 1. Ctrl-C ends the watching, not the run.
     """
-    from flows.watching import watch_run
+    from lightlm_flows.watching import watch_run
 
     try:
         status = watch_run(run, is_quiet=quiet)

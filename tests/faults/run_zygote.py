@@ -1,7 +1,7 @@
 """A fork server for whole runs: imports torch, MLflow and Prefect once, then forks a command a line of standard input.
 
-A forked command is the command itself: `lightlm train` as flows.commands.training runs it, with its worker and its
-outbox as processes of their own, forked as well where the command would start a fresh Python. It answers, a line of
+A forked command is the command itself: `lightlm train` as lightlm_flows.commands.training runs it, with its worker and
+its outbox as processes of their own, forked as well where the command would start a fresh Python. It answers, a line of
 JSON each, with the exit code and who was killed when.
 """
 
@@ -32,7 +32,7 @@ SLOW_IMPORTS = (
     "mlflow.tracking",
     "mlflow.store.tracking.sqlalchemy_store",
     "matplotlib.backends.backend_agg",
-    "flows.train",
+    "lightlm_flows.train",
     "lightlm.tracking.outbox_process",
     "lightlm.tracking.registration",
     "lightlm.training.run",
@@ -120,12 +120,12 @@ def run_command(home: str, text: str, overrides: dict[str, Any], log: str) -> No
     os.environ["LIGHTLM_HOME"] = home
     code = 1
     try:
-        from flows import embedded
-        from flows.commands.training import run_training
-        from flows.session import Launch
-        from flows.stopping import end_in_order
         from lightlm.errors import LightLMError
         from lightlm.params import load_params
+        from lightlm_flows import embedded
+        from lightlm_flows.commands.training import run_training
+        from lightlm_flows.session import Launch
+        from lightlm_flows.stopping import end_in_order
 
         params = load_params("base", overrides, dataset=text, hours=1.0)
         try:
@@ -215,7 +215,7 @@ def main() -> None:
     home = Path(sys.argv[1])
     os.environ["LIGHTLM_HOME"] = str(home)
     os.environ["OMP_NUM_THREADS"] = "1"
-    from flows import embedded
+    from lightlm_flows import embedded
 
     embedded.apply_settings(home)
     api = embedded.start_api()

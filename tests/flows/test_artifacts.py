@@ -15,7 +15,7 @@ from tests.flows.conftest import Trained
 
 READ = """
 import json, sys
-from flows.embedded import apply_settings, start_api
+from lightlm_flows.embedded import apply_settings, start_api
 from lightlm.store.home import find_home
 apply_settings(find_home())
 api = start_api()
@@ -35,7 +35,7 @@ print(json.dumps({
 
 UNREACHABLE = """
 import uuid
-from flows.artifacts import FlowPage
+from lightlm_flows.artifacts import FlowPage
 page = FlowPage(str(uuid.uuid4()))
 for step in range(200):
     page.progress(step / 200)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.configuration import CONFIGURATION, find_configuration, load_configuration, save_configuration
 from lightlm.errors import InputError
 from lightlm.params import load_params
+from lightlm_flows.configuration import CONFIGURATION, find_configuration, load_configuration, save_configuration
 
 CHOICES = {
     "budget.hours": 1.5,

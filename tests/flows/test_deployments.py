@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from flows.commands.service import read_variables
-from flows.deployments import schedule_flow
 from lightlm.errors import InputError
+from lightlm_flows.commands.service import read_variables
+from lightlm_flows.deployments import schedule_flow
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from flows.embedded import apply_settings, start_api
+from lightlm_flows.embedded import apply_settings, start_api
 apply_settings(Path(sys.argv[2]))
 api = start_api()
 api.wait()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows import doctor
-from flows.servers import open_secrets
 from lightlm.store.commit import commit_folder
+from lightlm_flows import doctor
+from lightlm_flows.servers import open_secrets
 from tests.flows.conftest import Trained
 
 

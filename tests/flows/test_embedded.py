@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.embedded import (
+from lightlm.errors import LightLMError
+from lightlm_flows.embedded import (
     CONNECT_PAUSE_SECONDS,
     EmbeddedApi,
     apply_settings,
@@ -21,14 +22,13 @@ from flows.embedded import (
     start_api,
     without_retries,
 )
-from lightlm.errors import LightLMError
 
 ROOT = Path(__file__).resolve().parents[2]
 OWNER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from flows.embedded import apply_settings, start_api
+from lightlm_flows.embedded import apply_settings, start_api
 apply_settings(Path(sys.argv[2]))
 api = start_api()
 if sys.argv[3] == "healthy":

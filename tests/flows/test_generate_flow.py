@@ -9,11 +9,11 @@ from tests.flows.conftest import Trained
 
 OWNER = """
 import json, sys
-from flows.embedded import apply_settings, start_api, without_heartbeats
+from lightlm_flows.embedded import apply_settings, start_api, without_heartbeats
 from lightlm.store.home import find_home
 apply_settings(find_home())
 api = start_api()
-from flows.generate import generate_flow
+from lightlm_flows.generate import generate_flow
 from lightlm.errors import ModelVersionError, PromptError
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError

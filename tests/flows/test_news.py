@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flows.news import compare_digests
 from lightlm.tracking.registry import ModelVersion
+from lightlm_flows.news import compare_digests
 
 
 def version(**tags: str) -> ModelVersion:

@@ -7,7 +7,7 @@ from pathlib import Path
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from flows.embedded import apply_settings, start_api
+from lightlm_flows.embedded import apply_settings, start_api
 home = Path(sys.argv[1])
 apply_settings(home)
 api = start_api()
@@ -15,8 +15,8 @@ api.wait()
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.states import Running
-from flows.reconciling import note_flow_run, reconcile
-from flows.runs import claim_run, name_run
+from lightlm_flows.reconciling import note_flow_run, reconcile
+from lightlm_flows.runs import claim_run, name_run
 from lightlm.params import load_params
 
 @flow

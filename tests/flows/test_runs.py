@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.runs import Run, claim_run, last_recorded_steps
 from lightlm.params import Params, load_params
 from lightlm.tracking.recorder import Recorder
+from lightlm_flows.runs import Run, claim_run, last_recorded_steps
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ FLOW = """
 import json, os, sys, urllib.request
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from flows.embedded import apply_settings, start_api, without_heartbeats
+from lightlm_flows.embedded import apply_settings, start_api, without_heartbeats
 apply_settings(Path(sys.argv[2]))
 api = start_api()
 from prefect import flow, task

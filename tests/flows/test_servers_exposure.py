@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from flows.servers import SECRETS, Server, check_exposure, is_loopback, open_secrets, start_of, write_auth_config
 from lightlm.errors import InputError, StoreError
+from lightlm_flows.servers import (
+    SECRETS,
+    Server,
+    check_exposure,
+    is_loopback,
+    open_secrets,
+    start_of,
+    write_auth_config,
+)
 
 from .conftest import CommandLine
 
@@ -93,7 +101,7 @@ def test_a_password_with_a_percent_sign_survives_mlflows_settings() -> None:
 
 
 def test_secrets_are_made_once_even_by_two_at_a_time(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from flows.servers import open_secrets; "
+    code = "import sys; from pathlib import Path; from lightlm_flows.servers import open_secrets; "
     code += "print(open_secrets(Path(sys.argv[1])).prefect_password)"
     both = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) for _ in "ab"

@@ -112,7 +112,7 @@ def test_no_secret_stands_on_a_command_line_or_in_a_log(service: Up) -> None:
 def test_two_installations_have_different_secrets(
     service: Up, make_command_line: Callable[[], CommandLine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.servers import open_secrets
+    from lightlm_flows.servers import open_secrets
 
     other = open_secrets(make_command_line().home).model_dump()
     own = json.loads((service.lightlm.home / "service" / "secrets.json").read_text())

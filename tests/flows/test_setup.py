@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.setup import is_asked_for
-from flows.editor import MANUAL, Editor
-from flows.setup import say_command
 from lightlm.budget.probe import MachineRate
 from lightlm.console.menus import Dialogue, StreamReader
 from lightlm.console.terminal import open_console
 from lightlm.params import load_params, parse_assignments
+from lightlm_flows.commands.setup import is_asked_for
+from lightlm_flows.editor import MANUAL, Editor
+from lightlm_flows.setup import say_command
 from tests.flows.conftest import LIGHTLM, SECONDS, CommandLine, Ended
 
 RATE = MachineRate(device="cpu", dtype="bfloat16", num_threads=2, flops_per_second=4e11, memory_bytes=16_000_000_000)

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from flows.stopping import end_in_order
 from lightlm.errors import Interrupted, Terminated
+from lightlm_flows.stopping import end_in_order
 
 pexpect = pytest.importorskip("pexpect")
 
 TWICE = """
 import os, signal, sys
-from flows.stopping import end_in_order
+from lightlm_flows.stopping import end_in_order
 with end_in_order():
     try:
         os.kill(os.getpid(), signal.SIGINT)
@@ -26,7 +26,7 @@ with end_in_order():
 
 PANEL = """
 import sys, termios, time
-from flows.stopping import end_in_order
+from lightlm_flows.stopping import end_in_order
 from lightlm.budget.ledger import Ledger
 from lightlm.console.progress import Progress
 from lightlm.errors import Interrupted
@@ -81,7 +81,7 @@ def test_a_second_signal_at_a_panel_leaves_the_terminal_as_it_was() -> None:
 
 HELD = """
 import atexit, threading, time
-from flows import stopping
+from lightlm_flows import stopping
 stopping.EXIT_SECONDS = 0.2
 atexit.register(lambda: time.sleep(600))
 threading._register_atexit(lambda: time.sleep(600))

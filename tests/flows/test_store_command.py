@@ -19,7 +19,7 @@ for name in ("kept", "loose"):
 
 
 def run(*words: str) -> "subprocess.CompletedProcess[str]":
-    code = "import sys; from flows.cli import main; sys.argv[0] = 'lightlm'; main()"
+    code = "import sys; from lightlm_flows.cli import main; sys.argv[0] = 'lightlm'; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *words],
         capture_output=True,

@@ -38,7 +38,7 @@ TINY = settings(
 )
 OPEN_WITHOUT_US = """
 import sys
-sys.modules["lightlm"] = sys.modules["flows"] = None  # whoever imports these from now on fails
+sys.modules["lightlm"] = sys.modules["lightlm_flows"] = None  # whoever imports these from now on fails
 from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
@@ -300,7 +300,7 @@ def test_ctrl_c_keeps_what_was_reached_and_leaves_no_process(trained: Trained, c
 def test_ctrl_c_while_all_starts_leaves_no_process_either(make_command_line: Callable[[], CommandLine]) -> None:
     lightlm = make_command_line()
     command = lightlm.start("train", "--dataset", "python-docs")
-    while not lightlm.list_processes("flows.embedd") and command.poll() is None:
+    while not lightlm.list_processes("lightlm_flows.embedd") and command.poll() is None:
         time.sleep(0.02)
     os.kill(command.pid, signal.SIGINT)
     _, err = command.communicate(timeout=SECONDS)

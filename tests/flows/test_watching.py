@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-import flows.watching
-from flows.watching import FollowedRun, find_run, hours_of, say_end
+import lightlm_flows.watching
 from lightlm.console.progress import Progress
 from lightlm.console.terminal import open_console
 from lightlm.errors import InputError
 from lightlm.store.journal import Journal
 from lightlm.tracking.recorder import Recorder
+from lightlm_flows.watching import FollowedRun, find_run, hours_of, say_end
 from tests.flows.conftest import Trained
 
 
@@ -59,7 +59,7 @@ def test_a_run_is_followed_from_record_to_record_to_its_end(tmp_path: Path) -> N
 def test_a_run_whose_process_is_gone_is_said_to_be_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_record = Recorder(tmp_path)
     with_record.start_run("train-0.02h-notes", "lightlm", {}, "", system_metrics=False)
-    monkeypatch.setattr(flows.watching, "SILENT_SECONDS", -1.0)
+    monkeypatch.setattr(lightlm_flows.watching, "SILENT_SECONDS", -1.0)
     run = FollowedRun(tmp_path)
     run.look(Progress(run.clock, quiet=True))
     with_record.close()

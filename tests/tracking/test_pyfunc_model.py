@@ -22,7 +22,7 @@ import sys
 sys.path = [p for p in sys.path if p and p != sys.argv[2]]
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("lightlm", "flows"):
+        if name.partition(".")[0] in ("lightlm", "lightlm_flows"):
             raise ImportError("not here")
 sys.meta_path.insert(0, Refuse())
 import mlflow

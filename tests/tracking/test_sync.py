@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.sync import sync as tell_all
 from lightlm.errors import TrackingError
 from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import open_client, resolve
 from lightlm.tracking.shipper import END_TAG, read_state
 from lightlm.tracking.sync import list_pending, sync
+from lightlm_flows.commands.sync import sync as tell_all
 
 
 def test_all_that_is_pending_is_told_once_and_the_dead_get_an_end_with_a_reason(
