@@ -1,0 +1,170 @@
+"""Rows that are objects: which column or template gives each its text, learnt from many rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lightlm.data.chat import (
+    CHAT_COLUMNS,
+    find_template,
+    flatten_chat,
+    flatten_pair,
+    flatten_value,
+    list_nested,
+    look_up,
+)
+from lightlm.data.columns import (
+    OTHER_USUAL_COLUMNS,
+    USUAL_COLUMNS,
+    BadRows,
+    Rating,
+    TableShape,
+    choose_column,
+    list_examples,
+    rate_rows,
+)
+from lightlm.data.decoding import Encoding, RowCounts, mend_surrogates
+from lightlm.errors import DatasetError
+
+OBJECT_SHARE = 0.01
+"""Fraction of a column's values that may be objects before a person is asked."""
+
+
+def choose_text(
+    rows: Sequence[Any], kind: str, name: str, encoding: Encoding, column: str | None, details: Mapping[str, Any]
+) -> TableShape:
+    """Return the shape of a table of objects, lists or strings by a sample of its rows.
+
+    Raises:
+        DatasetError: no text, no such column, or several that could be meant; with the command to give.
+    """
+    objects = [row for row in rows if isinstance(row, Mapping)]
+    details = {**details, "is_named": column is not None, "also": []}
+    if not objects:
+        return _choose_plain(rows, kind, name, encoding, column, details)
+    ratings = rate_rows(objects)
+    nested = list_nested(objects)
+    notes: list[str] = []
+    found = find_template(objects, ratings, column)
+    if found is not None:
+        template, chosen = found
+        notes.append(NOTES[template].format(column=chosen))
+    else:
+        template = None
+        chosen = choose_column(ratings, name, column, nested)
+        also = [] if column is not None else _find_others(objects, ratings, chosen)
+        details["also"] = also
+        if also:
+            notes.append(f"Rows without {chosen} give the text of {', '.join(also)}.")
+        _refuse_objects(objects, chosen, name, nested, is_named=column is not None)
+    if len(objects) < len(rows):
+        notes.append(f"{len(rows) - len(objects):,} of {len(rows):,} sampled rows are no objects.")
+    return TableShape(kind, tuple(ratings), chosen, template, encoding, details, tuple(notes), name)
+
+
+def _choose_plain(
+    rows: Sequence[Any], kind: str, name: str, encoding: Encoding, column: str | None, details: dict[str, Any]
+) -> TableShape:
+    texts = [text for row in rows if isinstance(row, str | list) and (text := flatten_value(row))]
+    if not texts or len(texts) < 0.5 * len(rows):
+        example = next((type(row).__name__ for row in rows if not isinstance(row, str)), "nothing")
+        raise DatasetError(
+            f"{name} holds no rows of text, only {len(rows):,} values (the first: {example}); give objects, as "
+            '{"text": "..."}, or strings'
+        )
+    if column not in (None, "text", "0"):
+        raise DatasetError(
+            f"{name} holds strings, not objects, so it has no column {column!r}: leave --text-column out"
+        )
+    note = "The rows are strings: each is one document."
+    return TableShape(kind, ("text",), "text", None, encoding, details, (note,), name)
+
+
+def _find_others(rows: Sequence[Mapping[str, Any]], ratings: Mapping[str, Rating], chosen: str) -> list[str]:
+    """Return columns with a usual name whose text stands only where the chosen column is missing."""
+    usual = (*USUAL_COLUMNS, *OTHER_USUAL_COLUMNS)
+    others = [column for column in ratings if column != chosen and column.casefold() in usual]
+    missing = [row for row in rows if chosen not in row]
+    return [
+        column
+        for column in others
+        if any(isinstance(row.get(column), str) for row in missing)
+        and not any(row.get(column) for row in rows if row.get(chosen))
+    ]
+
+
+def _refuse_objects(
+    rows: Sequence[Mapping[str, Any]], column: str, name: str, nested: Sequence[str], *, is_named: bool
+) -> None:
+    values = [value for row in rows if (value := look_up(row, column)) not in (None, "")]
+    objects = sum(flatten_value(value) is None for value in values)
+    if (
+        not objects
+        or objects <= max(1, OBJECT_SHARE * len(values)) < len(values)
+        or (is_named and objects < len(values))
+    ):
+        return
+    inside = [dotted for dotted in nested if dotted.startswith(f"{column}.")]
+    ways = [f"--text-column {dotted}" for dotted in inside[:4]]
+    if objects < len(values):
+        ways.append(f"--text-column {column} (leaves these rows out)")
+    advice = (
+        f"choose one: {' or '.join(ways)}"
+        if ways
+        else f"name another column; there are {list_examples(rate_rows(rows))}"
+    )
+    raise DatasetError(
+        f"{name}: {objects:,} of {len(values):,} sampled rows hold an object or a list, no text, in {column}; {advice}"
+    )
+
+
+NOTES = {
+    "chat": "Chat records: one document per conversation, with paragraphs 'User: ...' and 'Assistant: ...'.",
+    "pair": "Records of a request and a reply ({column}): one document each, 'User: ...' and 'Assistant: ...'.",
+    "list": "The column {column} holds lists of strings: one document per row, a line per string.",
+}
+"""Template -> what a person reads of it."""
+
+
+def make_reader(
+    column: str, template: str | None, counts: RowCounts, bad: BadRows, *, also: Sequence[str] = (), is_named: bool
+) -> Callable[[Any, str], str]:
+    """Return a function of a row and its place that gives the row's text, "" where there is none.
+
+    `also` are columns that are read where `column` is missing. Objects without a text of their own are counted as bad
+    rows; where the column was not named by a person, more than a few of them are refused.
+    """
+
+    def read(row: Any, place: str) -> str:
+        counts.rows += 1
+        text = _read_row(row, column, template, also)
+        if text is None:
+            counts.bad_rows += 1
+            if not is_named:
+                bad.add(f"{place} holds an object or a list where text is wanted (column {column}; to leave such rows "
+                        f"out, name the column: --text-column {column})")  # fmt: skip
+            text = ""
+        if counts.replaced_bytes and "\ufffd" in text:
+            counts.bad_rows += 1
+        text = mend_surrogates(text, counts)
+        counts.empty += not text.strip()
+        return text
+
+    return read
+
+
+def _read_row(row: Any, column: str, template: str | None, also: Sequence[str]) -> str | None:
+    if not isinstance(row, Mapping):
+        return flatten_value(row)
+    if template == "pair" and (text := flatten_pair(row)) is not None:
+        return text
+    for name in (column, *also):
+        if (value := look_up(row, name)) not in (None, ""):
+            return flatten_value(value)
+    if template is None or column in row:
+        return ""
+    # Rows of other kinds between chat records: a chat under another name, a pair, or a plain text.
+    for name in CHAT_COLUMNS:
+        if (text := flatten_chat(row.get(name))) is not None:
+            return text
+    plain = row.get("text")
+    return flatten_pair(row) or (plain if isinstance(plain, str) else "")
