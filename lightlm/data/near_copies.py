@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from rensa import RMinHash
+from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without stubs)
 
 from lightlm.data.leaks import LeakIndex, NearCopies, expand_ranges, settle_leaks
 from lightlm.data.shingles import LEAST_WORDS, hash_words

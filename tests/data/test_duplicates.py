@@ -246,7 +246,9 @@ def test_long_documents_are_compared_by_a_sample_of_their_words(tmp_path: Path) 
     book = make_text(draw, 5000)
     other = make_text(draw, 5000)
     found = find_near_copies(
-        write(tmp_path, validation=[make_text(draw)], train=[book, other, "Second edition. " + book[: -len(book) // 20]])
+        write(
+            tmp_path, validation=[make_text(draw)], train=[book, other, "Second edition. " + book[: -len(book) // 20]]
+        )
     )
     assert found.left_out["train"].tolist() == [False, False, True]
 
