@@ -22,6 +22,13 @@ SURPLUS_FIT = 0.8
 FEW_QUOTES = 3
 """Fields that begin with a quote and do not end with one, from which quotes in a file with commas may be text."""
 
+PROSE_SPACED = 0.9
+"""Fraction of fields that begin with a blank from which the separators are the commas of sentences."""
+
+MOST_TITLE_LINES = 5
+LEAST_TABLE_LINES = 4
+SAMPLED_BELOW_TITLE = 100
+
 HEADER_CHARACTERS = 64
 HEADER_WORDS = 6
 """More than that in a first row's field is text, not a name."""
@@ -46,45 +53,39 @@ class Trial:
     is_exact: bool
     typed: float
     spaced: float
-    num_fields: int
+    is_named: bool
+    is_prose: bool
 
 
-def find_format(lines: Sequence[str], suffix: str, is_whole: bool, returns_end_rows: bool) -> CsvFormat:
-    """Return how the fields of the sampled lines are written.
+def find_format(lines: Sequence[str], suffix: str, is_whole: bool, returns_end_rows: bool) -> tuple[CsvFormat, int]:
+    """Return how the fields of the sampled lines are written, and how many lines stand before the table.
 
     Raises:
-        DatasetError: a quote is not closed in any way of reading the lines.
+        OpenQuote: a quote that encloses a field is not closed.
     """
     if (first := SEP_LINE.fullmatch(strip_end(lines[0]))) and first[1] in SEPARATORS:
-        candidates = [first[1]]
-        lines_before = lines[:1]
-        lines = lines[1:]
-    else:
-        candidates = list(SEPARATORS)
-        lines_before = lines[:0]
-    sample = "".join(lines)
-    trials = []
-    torn: list[OpenQuote] = []
-    for separator in candidates:
-        if separator not in sample:
+        form = CsvFormat(first[1], "doubled", returns_end_rows)
+        trials, _ = _try_all(lines[1:], first[1], is_whole, returns_end_rows)
+        return max(trials, key=lambda trial: trial.fit).form if trials else form, 1
+    trials, torn = _try_all(lines, "".join(SEPARATORS), is_whole, returns_end_rows)
+    good = [trial for trial in trials if trial.fit >= WANTED_FIT and not trial.is_prose]
+    skipped = 0
+    while not good and not torn and skipped < min(MOST_TITLE_LINES, len(lines) - LEAST_TABLE_LINES):
+        # A title, or comments, may stand above the header.
+        skipped += 1
+        if not lines[skipped].strip():
             continue
-        for form in _list_formats(separator, sample, returns_end_rows):
-            try:
-                trial = _try_format(lines, form, is_whole)
-            except OpenQuote as error:
-                torn.append(OpenQuote(error.line + len(lines_before)))
-                continue
-            if trial is not None:
-                trials.append(trial)
-    wanted = SUFFIX_SEPARATORS.get(suffix)
-    good = [trial for trial in trials if trial.fit >= WANTED_FIT or len(candidates) == 1]
+        trials, _ = _try_all(
+            lines[skipped : skipped + SAMPLED_BELOW_TITLE], "".join(SEPARATORS), False, returns_end_rows
+        )
+        good = [trial for trial in trials if trial.is_exact and trial.is_named]
     if not good:
-        if torn:
-            raise torn[0]
-        separator = candidates[0] if len(candidates) == 1 else ""
-        return CsvFormat(separator, _find_plain_quoting(lines, is_whole, returns_end_rows), returns_end_rows)
-    voice = _ask_sniffer(sample)
-    return max(
+        if torn is not None:
+            raise torn
+        return CsvFormat("", _find_plain_quoting(lines, is_whole, returns_end_rows), returns_end_rows), 0
+    wanted = SUFFIX_SEPARATORS.get(suffix)
+    voice = _ask_sniffer("".join(lines[skipped:]))
+    best = max(
         good,
         key=lambda trial: (
             trial.form.separator == wanted,
@@ -93,7 +94,26 @@ def find_format(lines: Sequence[str], suffix: str, is_whole: bool, returns_end_r
             trial.form.separator == voice,
             trial.fit,
         ),
-    ).form
+    )
+    return best.form, skipped
+
+
+def _try_all(
+    lines: Sequence[str], separators: str, is_whole: bool, returns_end_rows: bool
+) -> tuple[list[Trial], OpenQuote | None]:
+    """Return how well each way to write the lines fits, and the first quote that is open in one that may be meant."""
+    sample = "".join(lines)
+    trials = []
+    torn = None
+    for separator in separators:
+        for form in _list_formats(separator, sample, returns_end_rows) if separator in sample else ():
+            try:
+                trial = _try_format(lines, form, is_whole)
+            except OpenQuote as error:
+                torn = torn or error
+            else:
+                trials += [trial] if trial is not None else []
+    return trials, torn
 
 
 def _list_formats(separator: str, sample: str, returns_end_rows: bool) -> list[CsvFormat]:
@@ -138,7 +158,9 @@ def _try_format(lines: Sequence[str], form: CsvFormat, is_whole: bool) -> Trial 
     spaced = sum(field.startswith(" ") for field in inside) / max(1, len(inside))
     # Quotes are parsed where both readings fit: a field of quoted text then loses its quotes.
     penalty = {"doubled": 0.0, "backslash": 0.001, "none": 0.002}[form.quoting]
-    return Trial(form, fit - penalty, same == 1.0, typed, spaced, num_fields)
+    is_named = is_header and any(name.strip().casefold() in COMMON_NAMES for name in rows[0])
+    is_prose = not typed and spaced > PROSE_SPACED and not is_named
+    return Trial(form, fit - penalty, same == 1.0, typed, spaced, is_named, is_prose)
 
 
 def _are_enclosed(lines: Sequence[str], separator: str) -> bool:

@@ -13,6 +13,7 @@ from lightlm.data.columns import (
     choose_column,
     list_examples,
     rate_column,
+    shorten,
     show_line,
 )
 from lightlm.data.csv_dialect import (
@@ -54,10 +55,9 @@ def inspect_csv(open_input: Opener, suffix: str, name: str, encoding: Encoding, 
     if not lines:
         raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
     try:
-        form = find_format(lines, suffix, is_whole, returns_end_rows)
+        form, skipped = find_format(lines, suffix, is_whole, returns_end_rows)
     except OpenQuote as error:
         raise refuse_open_quote(name, error.line) from None
-    skipped = bool(SEP_LINE.fullmatch(strip_end(lines[0])))
     rows: list[list[str]] = []
     try:
         rows.extend(fields for _, fields in split_records(lines[skipped:], form, name))
@@ -73,24 +73,14 @@ def inspect_csv(open_input: Opener, suffix: str, name: str, encoding: Encoding, 
         raise DatasetError(f"{name} holds no text: it has no rows below its header; give a data set with text in it")
     ratings = _rate(names, _align(below, len(names), form.separator))
     chosen = choose_column(ratings, name, _resolve(column, names))
-    notes = (
-        [f'The separator is the {SEPARATORS[form.separator]} ("{form.separator}").']
-        if form.separator not in ("", ",")
-        else []
-    )
-    notes += [] if form.separator else ["One column: the lines hold no separator that all of them share."]
-    notes += ["Quotes are text, they enclose no fields."] if form.quoting == "none" and '"' in "".join(lines) else []
-    notes += [r"Quotes inside of fields are written \"."] if form.quoting == "backslash" else []
-    notes += (
-        []
-        if is_header
-        else [f"No header: the first row is data, and the columns are numbered ({list_examples(ratings)})."]
-    )
+    notes = _describe(form, lines, skipped)
+    if not is_header:
+        notes.append(f"No header: the first row is data, the columns are numbered ({list_examples(ratings)}).")
     notes += [renamed] if renamed else []
     surplus = sum(len(row) > len(names) for row in below)
     details = {
         "separator": form.separator, "quoting": form.quoting, "returns_end_rows": form.returns_end_rows,
-        "skips_spaces": form.skips_spaces, "has_header": is_header, "has_sep_line": skipped,
+        "skips_spaces": form.skips_spaces, "has_header": is_header, "skipped_lines": skipped,
         "kinds": [ratings[column].kind for column in names], "is_named": column is not None,
     }  # fmt: skip
     shape = TableShape("csv", names, chosen, None, encoding, details, tuple(notes), name)
@@ -100,6 +90,22 @@ def inspect_csv(open_input: Opener, suffix: str, name: str, encoding: Encoding, 
             note = f"Rows with more fields than the header: the rest belongs to the text ({names[text_column]})."
             shape = TableShape("csv", names, chosen, None, encoding, details, (*notes, note), name)
     return shape
+
+
+def _describe(form: CsvFormat, lines: Sequence[str], skipped: int) -> list[str]:
+    """Return what a person should know of the way a file is written."""
+    notes = []
+    if not form.separator:
+        notes.append("One column: the lines hold no separator that all of them share.")
+    elif form.separator != ",":
+        notes.append(f"The separator is the {SEPARATORS[form.separator]}.")
+    if form.quoting == "none" and any('"' in line for line in lines):
+        notes.append("Quotes are text, they enclose no fields.")
+    if form.quoting == "backslash":
+        notes.append(r"Quotes inside of fields are written \".")
+    if skipped and not SEP_LINE.fullmatch(strip_end(lines[0])):
+        notes.append(f'The table begins at line {skipped + 1}, below "{shorten(lines[0])}".')
+    return notes
 
 
 def read_csv(open_input: Opener, shape: TableShape, counts: RowCounts, bad: BadRows) -> Iterator[str]:
@@ -115,7 +121,7 @@ def read_csv(open_input: Opener, shape: TableShape, counts: RowCounts, bad: BadR
     num_columns = len(shape.columns)
     index = shape.columns.index(shape.column)
     left_out = int(details["has_header"])
-    skipped = int(details["has_sep_line"])
+    skipped = details["skipped_lines"]
     inner = RowCounts()
     with open_input() as stream:
         lines = _iterate(stream, shape.encoding, inner, shape.name, form.returns_end_rows)

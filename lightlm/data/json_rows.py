@@ -12,7 +12,7 @@ from lightlm.data.csv_rows import join_lines, strip_end
 from lightlm.data.decoding import Encoding, Opener, RowCounts, iterate_lines
 from lightlm.data.file_checks import LONGEST_ROW_BYTES
 from lightlm.data.json_stream import BrokenValue, JsonStream, TornEnd
-from lightlm.data.records import choose_text, make_reader
+from lightlm.data.records import are_records, choose_text, make_reader, name_fields
 from lightlm.errors import DatasetError
 
 PART_CHARACTERS = 1 << 20
@@ -60,7 +60,7 @@ def read_json(open_input: Opener, shape: TableShape, counts: RowCounts, bad: Bad
     read = make_reader(shape.column, shape.template, counts, bad, also=details["also"], is_named=details["is_named"])
     layout = details["layout"], details["key"]
     for place, value in iterate_values(open_input, layout, shape.name, shape.encoding, counts, bad):
-        yield read(value, place)
+        yield read(name_fields(value) if details["rows_are_lists"] else value, place)
 
 
 def count_json(open_input: Opener, shape: TableShape) -> int | None:
@@ -184,6 +184,8 @@ class Members:
 
 def _weigh(rows: list[Any]) -> float:
     """Return how many characters of text sampled rows hold, 0 of rows that are neither objects nor texts."""
+    if rows and are_records(rows):
+        rows = [name_fields(row) for row in rows]
     if sum(isinstance(row, str | Mapping) for row in rows) <= 0.5 * len(rows):
         return 0.0
     columns = {name for row in rows if isinstance(row, Mapping) for name in row}
@@ -211,7 +213,7 @@ def iterate_values(
         try:
             for value in _iterate_stream(values, kind, key):
                 bad.num_rows += 1
-                yield f"line {values.line}", value
+                yield f"row {bad.num_rows}", value
         except TornEnd:
             counts.bad_rows += 1
         except BrokenValue as error:
@@ -246,6 +248,7 @@ def _iterate_line_values(
     stream: BinaryIO, name: str, encoding: Encoding, counts: RowCounts, bad: BadRows
 ) -> Iterator[tuple[str, Any]]:
     torn = None
+    decoder = json.JSONDecoder(strict=False)
     for number, line in enumerate(_iterate(stream, encoding, counts, name), 1):
         if not line.strip(" \t\r\n\ufeff"):
             continue
@@ -254,7 +257,7 @@ def _iterate_line_values(
             torn = None
         bad.num_rows += 1
         try:
-            value = json.loads(line.removeprefix("\ufeff"), strict=False)
+            value = decoder.decode(line.removeprefix("\ufeff"))
         except (ValueError, RecursionError) as error:
             why = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
             torn = f"line {number} is not JSON ({why}) and begins {strip_end(line)[:40]!r}"

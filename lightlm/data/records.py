@@ -37,13 +37,15 @@ def choose_text(
     Raises:
         DatasetError: no text, no such column, or several that could be meant; with the command to give.
     """
-    objects = [row for row in rows if isinstance(row, Mapping)]
-    details = {**details, "is_named": column is not None, "also": []}
+    is_listed = are_records(rows)
+    details = {**details, "is_named": column is not None, "also": [], "rows_are_lists": is_listed}
+    objects = [name_fields(row) for row in rows if isinstance(row, list)] if is_listed else []
+    objects = objects or [row for row in rows if isinstance(row, Mapping)]
     if not objects:
         return _choose_plain(rows, kind, name, encoding, column, details)
     ratings = rate_rows(objects)
     nested = list_nested(objects)
-    notes: list[str] = []
+    notes = ["The rows are lists: their columns are numbered from 0."] if is_listed else []
     found = find_template(objects, ratings, column)
     if found is not None:
         template, chosen = found
@@ -59,6 +61,18 @@ def choose_text(
     if len(objects) < len(rows):
         notes.append(f"{len(rows) - len(objects):,} of {len(rows):,} sampled rows are no objects.")
     return TableShape(kind, tuple(ratings), chosen, template, encoding, details, tuple(notes), name)
+
+
+def are_records(rows: Sequence[Any]) -> bool:
+    """Return whether rows are lists of as many fields each, as in a table, not lists of sentences."""
+    lengths = {len(row) for row in rows if isinstance(row, list)}
+    is_flat = all(not isinstance(item, list | dict) for row in rows if isinstance(row, list) for item in row)
+    return len(lengths) == 1 and min(lengths) > 1 and is_flat and all(isinstance(row, list) for row in rows)
+
+
+def name_fields(row: Any) -> Any:
+    """Return a list as an object whose names are numbers, anything else as it is."""
+    return {str(index): value for index, value in enumerate(row)} if isinstance(row, list) else row
 
 
 def _choose_plain(
@@ -136,7 +150,9 @@ def make_reader(
 
     def read(row: Any, place: str) -> str:
         counts.rows += 1
-        text = _read_row(row, column, template, also)
+        # Most rows have a text under the very name.
+        plain = row.get(column) if template is None and type(row) is dict else None
+        text = plain if type(plain) is str and plain else _read_row(row, column, template, also)
         if text is None:
             counts.bad_rows += 1
             if not is_named:

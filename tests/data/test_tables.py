@@ -105,6 +105,18 @@ def test_every_line_end_and_a_mark_are_read(end: str) -> None:
     assert shape.columns == ("id", "text")
 
 
+def test_sentences_with_commas_are_no_columns() -> None:
+    texts = [sentence(seed, ", ") for seed in range(150)]
+    assert texts_of("\n".join(texts)) == texts
+
+
+@pytest.mark.parametrize("above", ["My export of May\n\n", "# exported by a tool\n# twice\n"])
+def test_a_title_above_the_header_is_no_row(above: str) -> None:
+    found, shape, _ = read(above + "id,text\n" + "".join(f"{i},{text}\n" for i, text in enumerate(TEXTS)))
+    assert found == TEXTS
+    assert any("The table begins at line 3, below" in note for note in shape.notes)
+
+
 def test_line_ends_inside_of_texts_stay() -> None:
     texts = [f"{text}\u2028more \x85 and\x0bmore\r{text}" for text in TEXTS]
     file = io.StringIO()
@@ -318,6 +330,14 @@ def test_columns_as_pandas_writes_them_are_read() -> None:
     data = json.dumps({"label": {str(i): i % 2 for i in range(150)}, "text": {str(i): t for i, t in enumerate(TEXTS)}})
     assert texts_of(data, ".json") == TEXTS
     assert texts_of(json.dumps({"id": list(range(150)), "text": TEXTS}), ".json") == TEXTS
+
+
+def test_lists_as_rows_have_numbered_columns() -> None:
+    rows = [[i, text, "x"] for i, text in enumerate(TEXTS)]
+    assert texts_of(lines_of(rows), ".jsonl") == TEXTS
+    assert texts_of(json.dumps({"columns": ["id", "text", "mark"], "data": rows}), ".json", "1") == TEXTS
+    sentences = [[text] * (2 + i % 3) for i, text in enumerate(TEXTS)]
+    assert texts_of(lines_of(sentences), ".jsonl") == ["\n".join(row) for row in sentences]
 
 
 def test_one_object_is_one_document() -> None:
