@@ -14,6 +14,12 @@ from lightlm.errors import DatasetError
 SAMPLE_ROWS = 200
 """Rows that are looked at to choose a column; labels repeat and texts do not, which a hundred rows show."""
 
+SAMPLE_CHARACTERS = 1 << 25
+"""Text that a sample holds at most; rows may be whole books."""
+
+MOST_COLUMNS = 1000
+"""Columns that are looked at; tables with more of them hold measurements."""
+
 USUAL_COLUMNS = ("text", "content", "document", "body", "article", "story")
 """Names that decide between several columns of text, the first of them first."""
 
@@ -55,6 +61,7 @@ LETTER = re.compile(r"[^\W\d_]")
 ONE_WORD = re.compile(r"[\x21-\x7e]*")
 
 EXAMPLE_CHARACTERS = 40
+MOST_NAME_CHARACTERS = 100
 
 PLAIN_SUFFIXES = (".csv", ".tsv", ".tab", ".psv", ".jsonl", ".ndjson", ".json")
 
@@ -142,9 +149,30 @@ def _share(matches: Iterable[Any]) -> float:
     return sum(found) / max(1, len(found))
 
 
-def rate_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Rating]:
-    """Return the rating of each column of sampled rows, in the order of their appearance."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+def take_sample(rows: Iterable[Any]) -> list[Any]:
+    """Return the first rows, as many as tell what the columns hold and as memory should hold."""
+    sample: list[Any] = []
+    length = 0
+    for row in rows:
+        sample.append(row)
+        length += _measure(row)
+        if len(sample) >= SAMPLE_ROWS or length >= SAMPLE_CHARACTERS:
+            break
+    return sample
+
+
+def _measure(value: Any, depth: int = 0) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict | list) and depth < 4:
+        return sum(_measure(item, depth + 1) for item in (value.values() if isinstance(value, dict) else value))
+    return 8
+
+
+def rate_rows(rows: Sequence[Mapping[str, Any]], named: str | None = None) -> dict[str, Rating]:
+    """Return the rating of each column of sampled rows, in the order of their appearance; always of the named one."""
+    seen = list(dict.fromkeys(name for row in rows for name in row))
+    names = seen[:MOST_COLUMNS] + [name for name in seen[MOST_COLUMNS:] if name == named]
     return {name: rate_column([row.get(name) for row in rows], len(rows)) for name in names}
 
 
@@ -168,7 +196,7 @@ def choose_column(ratings: Mapping[str, Rating], name: str, named: str | None, n
     chosen = _find_usual(texts)
     if chosen is None:
         raise DatasetError(
-            f"{name} has {len(texts)} columns of text ({list_examples(texts)}); choose one: {_list_options(texts)}"
+            f"{name} has {len(texts)} columns of text ({list_examples(texts)}); choose one: {list_options(texts)}"
         )
     return chosen
 
@@ -179,7 +207,7 @@ def _find_named(ratings: Mapping[str, Rating], name: str, named: str, nested: Se
     columns = [*ratings, *nested]
     folded = {column.strip().casefold(): column for column in reversed(columns)}
     near = difflib.get_close_matches(named.strip().casefold(), folded, n=2, cutoff=0.6)
-    hint = f"did you mean {_list_options(folded[match] for match in near)}?" if near else "name one of them"
+    hint = f"did you mean {list_options(folded[match] for match in near)}?" if near else "name one of them"
     raise DatasetError(f"{name} has no column {named!r}; its columns are {list_names(columns)}: {hint}")
 
 
@@ -197,7 +225,7 @@ def _choose_least(ratings: Mapping[str, Rating], name: str, nested: Sequence[str
         raise DatasetError(f"{name} holds no text: its rows are empty; give a data set with text in it")
     raise DatasetError(
         f"{name} has no column of text (columns: {list_examples(ratings)}); "
-        f"if one of them is meant all the same, name it: {_list_options(offered)}"
+        f"if one of them is meant all the same, name it: {list_options(offered)}"
     )
 
 
@@ -216,11 +244,12 @@ def _find_usual(texts: Mapping[str, Rating]) -> str | None:
     return usual[0] if len(usual) == 1 else None
 
 
-def shorten(value: Any) -> str:
+def shorten(value: Any, most: int = EXAMPLE_CHARACTERS) -> str:
     """Return the start of a value, on one line, for a message."""
     text = value if isinstance(value, str) else _show_value(value)
-    text = " ".join(text[: 4 * EXAMPLE_CHARACTERS].split())
-    return text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 3] + "..."
+    text = " ".join(text[: 4 * most].split())
+    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _show_value(value: Any) -> str:
@@ -251,6 +280,7 @@ def list_examples(ratings: Mapping[str, Rating], most: int = 8) -> str:
     return (", ".join(items[:most]) or "none") + more
 
 
-def _list_options(columns: Iterable[str]) -> str:
-    options = [f"--text-column {shlex.quote(column)}" for column in columns]
-    return " or ".join(options[:4])
+def list_options(columns: Iterable[str]) -> str:
+    """Return the options that name columns, for a shell; names that no person would type are left out."""
+    names = [column for column in columns if column.isprintable() and 0 < len(column) <= MOST_NAME_CHARACTERS]
+    return " or ".join(f"--text-column {shlex.quote(name)}" for name in names[:4]) or "--text-column NAME"

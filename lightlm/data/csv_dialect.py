@@ -19,6 +19,9 @@ WANTED_FIT = 0.9
 SURPLUS_FIT = 0.8
 """What a row with more fields counts: its text may hold the separator."""
 
+RATED_FIELDS = 30
+"""Fields that are looked at to judge a separator."""
+
 FEW_QUOTES = 3
 """Fields that begin with a quote and do not end with one, from which quotes in a file with commas may be text."""
 
@@ -152,8 +155,9 @@ def _try_format(lines: Sequence[str], form: CsvFormat, is_whole: bool) -> Trial 
     if more > 0.1 and is_header:
         # Surplus fields are text with separators; then all rows have at least the header's fields.
         fit = 0.95 if same + more > 0.98 else fit
-    fields = [[row[index] for row in rows[1:] if len(row) == num_fields] for index in range(num_fields)]
-    typed = sum(rate_column(field, len(field)).kind != "text" for field in fields) / num_fields
+    num_rated = min(num_fields, RATED_FIELDS)
+    fields = [[row[index] for row in rows[1:] if len(row) == num_fields] for index in range(num_rated)]
+    typed = sum(rate_column(field, len(field)).kind != "text" for field in fields) / num_rated
     inside = [field for row in rows for field in row[1:]]
     spaced = sum(field.startswith(" ") for field in inside) / max(1, len(inside))
     # Quotes are parsed where both readings fit: a field of quoted text then loses its quotes.
@@ -232,7 +236,7 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
     longest = max(range(len(names)), key=lambda index: sum(len(row[index]) for row in below if len(row) > index))
     lengths = sorted(len(row[longest]) for row in below if len(row) > longest)
     is_short = len(names[longest]) <= min(lengths[len(lengths) // 2] / 2, lengths[len(lengths) // 10] + 1)
-    return is_short and all(re.fullmatch(r"[^\W\d][\w .:/()-]*", name) for name in names if name)
+    return is_short and all(re.fullmatch(r"[^\W\d]([\w .:/()-]*[\w)])?", name) for name in names if name)
 
 
 def _stands_below(name: str, index: int, below: Sequence[Sequence[str]]) -> bool:
@@ -244,17 +248,17 @@ def name_columns(first: Sequence[str], is_header: bool) -> tuple[tuple[str, ...]
     """Return the names of columns, all different, and a note where the header's had to be changed."""
     if not is_header:
         return tuple(str(index) for index in range(len(first))), None
-    names: list[str] = []
+    names: dict[str, None] = {}
+    taken: Counter[str] = Counter()
     changed = []
     for index, field in enumerate(first):
         name = wanted = field.strip() or str(index)
-        number = 2
         while name in names:
-            name = f"{wanted}_{number}"
-            number += 1
+            taken[wanted] += 1
+            name = f"{wanted}_{taken[wanted] + 1}"
         if name != field.strip():
             changed.append(name)
-        names.append(name)
+        names[name] = None
     if not changed:
         return tuple(names), None
     return tuple(names), f"Header names that were empty or stood there twice are now: {', '.join(changed[:10])}."

@@ -74,7 +74,7 @@ def split_records(lines: Iterable[str], form: CsvFormat, name: str) -> Iterator[
     separator = form.separator or ONE_COLUMN
     if form.quoting == "none":
         for number, line in numbered:
-            if (bare := strip_end(line)).strip():
+            if (bare := strip_end(line)).strip(" "):
                 yield number, bare.split(separator)
         return
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
@@ -103,7 +103,7 @@ def split_records(lines: Iterable[str], form: CsvFormat, name: str) -> Iterator[
     reader = csv.reader(feed(), delimiter=separator, strict=True, escapechar=escape, skipinitialspace=form.skips_spaces)
     for number, line in numbered:
         if '"' not in line and (escape is None or escape not in line):
-            if (bare := strip_end(line)).strip():
+            if (bare := strip_end(line)).strip(" "):
                 yield number, bare.split(separator)
             continue
         waiting.append(line)

@@ -6,6 +6,7 @@ from typing import BinaryIO
 from lightlm.data.columns import (
     DATE,
     LINK,
+    MOST_COLUMNS,
     NUMBER,
     BadRows,
     Rating,
@@ -33,10 +34,15 @@ SAMPLE_LINES = 1000
 SAMPLE_CHARACTERS = 1 << 20
 LEAST_LINES = 200
 MOST_CHARACTERS = 1 << 25
-"""A sample ends after SAMPLE_LINES, or after SAMPLE_CHARACTERS and LEAST_LINES, or after MOST_CHARACTERS."""
+LEAST_ROWS = 20
+"""A sample ends after SAMPLE_LINES, or after SAMPLE_CHARACTERS and LEAST_LINES, or after MOST_CHARACTERS;
+where it holds fewer than LEAST_ROWS rows, a larger one is taken."""
 
 WHOLE_ROWS, WHOLE_SHARE = 5, 0.05
 """Rows with as many fields as the header that are enough to rate columns by."""
+
+MOST_ALIGNED = 50
+"""Columns up to which the one with unquoted separators is looked for."""
 
 KIND_PATTERNS = {"number": NUMBER, "date": DATE, "link": LINK}
 LABEL_WORDS = 4
@@ -48,31 +54,15 @@ def inspect_csv(open_input: Opener, suffix: str, name: str, encoding: Encoding, 
     Raises:
         DatasetError: no rows, an open quote, no such column, or several that could be meant.
     """
-    lines, is_whole, returns_end_rows = _sample_lines(open_input, name, encoding, SAMPLE_LINES)
-    if not is_whole and sum(line.count('"') for line in lines) % 2:
-        # The sample may end inside of a text of very many lines.
-        lines, is_whole, returns_end_rows = _sample_lines(open_input, name, encoding, 100 * SAMPLE_LINES)
-    if not lines:
-        raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
-    try:
-        form, skipped = find_format(lines, suffix, is_whole, returns_end_rows)
-    except OpenQuote as error:
-        raise refuse_open_quote(name, error.line) from None
-    rows: list[list[str]] = []
-    try:
-        rows.extend(fields for _, fields in split_records(lines[skipped:], form, name))
-    except OpenQuote as error:
-        if is_whole or not error.is_at_end or len(rows) < 2:
-            raise refuse_open_quote(name, error.line + skipped) from None
-    if not rows:
-        raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
+    form, skipped, lines, rows = _read_sample(open_input, suffix, name, encoding)
     is_header = has_header(rows)
     names, renamed = name_columns(rows[0], is_header)
     below = rows[1:] if is_header else rows
     if not below:
         raise DatasetError(f"{name} holds no text: it has no rows below its header; give a data set with text in it")
-    ratings = _rate(names, _align(below, len(names), form.separator))
-    chosen = choose_column(ratings, name, _resolve(column, names))
+    named = _resolve(column, names)
+    ratings = _rate(names, _align(below, len(names), form.separator), named)
+    chosen = choose_column(ratings, name, named)
     notes = _describe(form, lines, skipped)
     if not is_header:
         notes.append(f"No header: the first row is data, the columns are numbered ({list_examples(ratings)}).")
@@ -81,7 +71,8 @@ def inspect_csv(open_input: Opener, suffix: str, name: str, encoding: Encoding, 
     details = {
         "separator": form.separator, "quoting": form.quoting, "returns_end_rows": form.returns_end_rows,
         "skips_spaces": form.skips_spaces, "has_header": is_header, "skipped_lines": skipped,
-        "kinds": [ratings[column].kind for column in names], "is_named": column is not None,
+        "kinds": [ratings[name].kind if name in ratings else "number" for name in names],
+        "is_named": column is not None,
     }  # fmt: skip
     shape = TableShape("csv", names, chosen, None, encoding, details, tuple(notes), name)
     if surplus:
@@ -90,6 +81,38 @@ def inspect_csv(open_input: Opener, suffix: str, name: str, encoding: Encoding, 
             note = f"Rows with more fields than the header: the rest belongs to the text ({names[text_column]})."
             shape = TableShape("csv", names, chosen, None, encoding, details, (*notes, note), name)
     return shape
+
+
+def _read_sample(
+    open_input: Opener, suffix: str, name: str, encoding: Encoding
+) -> tuple[CsvFormat, int, list[str], list[list[str]]]:
+    """Return the format of a file, how many lines stand above the table, and lines and records from its start.
+
+    Raises:
+        DatasetError: no rows, or an open quote.
+    """
+    for most in (SAMPLE_LINES, 100 * SAMPLE_LINES):
+        lines, is_whole, returns_end_rows = _sample_lines(open_input, name, encoding, most)
+        if not lines:
+            raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
+        try:
+            form, skipped = find_format(lines, suffix, is_whole, returns_end_rows)
+        except OpenQuote as error:
+            raise refuse_open_quote(name, error.line) from None
+        rows: list[list[str]] = []
+        torn: OpenQuote | None = None
+        try:
+            rows.extend(fields for _, fields in split_records(lines[skipped:], form, name))
+        except OpenQuote as error:
+            torn = error
+        # Texts may go over very many lines.
+        if is_whole or len(rows) >= LEAST_ROWS:
+            break
+    if torn is not None and (is_whole or not torn.is_at_end or len(rows) < 2):
+        raise refuse_open_quote(name, torn.line + skipped)
+    if not rows:
+        raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
+    return form, skipped, lines, rows
 
 
 def _describe(form: CsvFormat, lines: Sequence[str], skipped: int) -> list[str]:
@@ -197,7 +220,7 @@ def _align(rows: Sequence[list[str]], num_columns: int, separator: str) -> Seque
     if len(whole) >= max(WHOLE_ROWS, WHOLE_SHARE * len(rows)) or len(whole) == len(rows):
         return whole
     fits = []
-    for index in range(num_columns):
+    for index in range(num_columns if num_columns <= MOST_ALIGNED else 0):
         joined = [join_fields(row, index, num_columns, separator) if len(row) > num_columns else row for row in rows]
         others = [position for position in range(num_columns) if position != index]
         values = [[row[position] for row in joined if len(row) > position] for position in others]
@@ -212,10 +235,11 @@ def join_fields(fields: list[str], index: int, num_columns: int, separator: str)
     return [*fields[:index], separator.join(fields[index:end]), *fields[end:]]
 
 
-def _rate(names: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Rating]:
+def _rate(names: Sequence[str], rows: Sequence[Sequence[str]], named: str | None) -> dict[str, Rating]:
     return {
         name: rate_column([row[index] for row in rows if len(row) > index], len(rows))
         for index, name in enumerate(names)
+        if index < MOST_COLUMNS or name == named
     }
 
 
@@ -237,7 +261,7 @@ def _sample_lines(open_input: Opener, name: str, encoding: Encoding, most: int) 
         for line in _iterate(stream, encoding, RowCounts(), name, returns_end_rows):
             lines.append(line)
             length += len(line)
-            is_enough = LEAST_LINES <= len(lines) <= SAMPLE_LINES >= most and length >= SAMPLE_CHARACTERS
+            is_enough = most == SAMPLE_LINES and len(lines) >= LEAST_LINES and length >= SAMPLE_CHARACTERS
             if len(lines) >= most or is_enough or length >= MOST_CHARACTERS:
                 return lines, False, returns_end_rows
     return lines, True, returns_end_rows

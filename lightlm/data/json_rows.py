@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from lightlm.data.chat import flatten_chat
-from lightlm.data.columns import SAMPLE_ROWS, BadRows, TableShape, rate_column
+from lightlm.data.columns import SAMPLE_ROWS, BadRows, TableShape, rate_column, take_sample
 from lightlm.data.csv_rows import join_lines, strip_end
 from lightlm.data.decoding import Encoding, Opener, RowCounts, iterate_lines
 from lightlm.data.file_checks import LONGEST_ROW_BYTES
@@ -22,6 +22,8 @@ LINES_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines")
 WALKED_CHARACTERS = 1 << 26
 """Text of an object's members that is looked through for the rows; those that lie behind are not found."""
 
+BLANKS = " \t\r\n\ufeff"
+
 Layout = tuple[str, str | None]
 """How rows lie ("lines", "array", "key", "members", "values") and the key."""
 
@@ -35,7 +37,7 @@ def inspect_json(open_input: Opener, suffix: str, name: str, encoding: Encoding,
     layout = find_layout(open_input, suffix, name, encoding)
     scratch = RowCounts()
     values = iterate_values(open_input, layout, name, encoding, scratch, BadRows(name))
-    sample = [value for _, value in islice(values, SAMPLE_ROWS)]
+    sample = take_sample(value for _, value in values)
     if not sample:
         raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
     details = {"layout": layout[0], "key": layout[1]}
@@ -79,8 +81,8 @@ def find_layout(open_input: Opener, suffix: str, name: str, encoding: Encoding) 
         DatasetError: no JSON, or none with rows.
     """
     with open_input() as stream:
-        lines = (line for line in _iterate(stream, encoding, RowCounts(), name) if line.strip(" \t\r\n\ufeff"))
-        is_lines = _are_lines(lines, suffix)
+        parts = iterate_lines(stream, encoding, RowCounts(), longest=PART_CHARACTERS, only_newline=True)
+        is_lines = _are_lines((part for part in parts if part.strip(BLANKS)), suffix)
     if is_lines is None:
         raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
     if is_lines:
@@ -95,20 +97,20 @@ def find_layout(open_input: Opener, suffix: str, name: str, encoding: Encoding) 
             raise refuse_broken(name, str(error)) from None
 
 
-def _are_lines(lines: Iterator[str], suffix: str) -> bool | None:
+def _are_lines(parts: Iterator[str], suffix: str) -> bool | None:
     """Return whether each line is a value; None of an empty file."""
-    first = next(lines, "").strip(" \t\r\n\ufeff")
+    first = next(parts, "").strip(BLANKS)
     if not first:
         return None
-    if suffix not in LINES_SUFFIXES and len(first) >= PART_CHARACTERS:
-        return False
+    if len(first) >= PART_CHARACTERS - 2:
+        return suffix in LINES_SUFFIXES and not first.startswith("[")
     try:
         value = json.loads(first, strict=False)
     except (ValueError, RecursionError):
         # "[" or "{" alone begins a value of several lines; values between carriage returns follow one another.
         return "\r" not in first and suffix in LINES_SUFFIXES and first not in ("[", "{") and not first.startswith("[{")
     # One value alone: the rows may be its elements or members.
-    return next(lines, None) is not None and not _is_table(value)
+    return next(parts, None) is not None and not _is_table(value)
 
 
 def _is_table(value: Any) -> bool:
@@ -250,7 +252,7 @@ def _iterate_line_values(
     torn = None
     decoder = json.JSONDecoder(strict=False)
     for number, line in enumerate(_iterate(stream, encoding, counts, name), 1):
-        if not line.strip(" \t\r\n\ufeff"):
+        if not line.strip(BLANKS):
             continue
         if torn is not None:
             bad.add(torn)

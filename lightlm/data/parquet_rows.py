@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
-from lightlm.data.columns import SAMPLE_ROWS, BadRows, TableShape, list_names
+from lightlm.data.columns import MOST_COLUMNS, BadRows, TableShape, list_names, take_sample
 from lightlm.data.decoding import Encoding, Opener, RowCounts, check_encoding_name, decode_text
 from lightlm.data.file_checks import EXPANDED_BYTES, LONGEST_ROW_BYTES, ROWS_A_READ, TIGHT_RATIO, say_long
 from lightlm.data.records import choose_text, make_reader
 from lightlm.errors import DatasetError
 
-MOST_COLUMNS = 2000
-"""Columns of a table that are looked at; more of them hold measurements."""
+PICTURE_SHARE = 0.1
+"""Fraction of bytes that are no text of the encoding from which a value is a picture or the like."""
 
 
 def inspect_parquet(open_input: Opener, name: str, encoding: str | None, column: str | None) -> TableShape:
@@ -32,7 +31,7 @@ def inspect_parquet(open_input: Opener, name: str, encoding: str | None, column:
         names = [field for field in schema.names if field in types][:MOST_COLUMNS]
         if column is not None and column in schema.names and column not in names:
             names = [column]
-        sample = list(islice(_read_objects(file, names, name, found, RowCounts()), SAMPLE_ROWS))
+        sample = take_sample(_read_objects(file, names, name, found, RowCounts(), keep_bytes=True))
     shape = choose_text(sample, "parquet", name, found, column, {})
     top = _find_top(shape.column, schema.names)
     notes = list(shape.notes)
@@ -84,12 +83,12 @@ def _open(open_input: Opener, name: str) -> Iterator[Any]:
 
 
 def _read_objects(
-    file: Any, columns: list[str], name: str, encoding: Encoding, counts: RowCounts
+    file: Any, columns: list[str], name: str, encoding: Encoding, counts: RowCounts, *, keep_bytes: bool = False
 ) -> Iterator[Mapping[str, Any]]:
     rows = choose_rows(file, columns, name)
     for batch in file.iter_batches(rows, columns=columns):
         found = {
-            field: _to_values(batch.column(index), encoding, counts)
+            field: _to_values(batch.column(index), encoding, counts, keep_bytes)
             for index, field in enumerate(batch.schema.names)
             if field in columns
         }
@@ -115,6 +114,8 @@ def choose_rows(file: Any, columns: list[str], name: str) -> int:
                 continue
             if chunk.total_uncompressed_size > LONGEST_ROW_BYTES * max(1, chunk.num_values):
                 raise DatasetError(f"{name} has rows of {say_long(chunk.total_uncompressed_size // chunk.num_values)}")
+            mean = chunk.total_uncompressed_size // max(1, chunk.num_values)
+            rows = min(rows, max(1, EXPANDED_BYTES // max(1, mean)))
             if chunk.total_uncompressed_size > TIGHT_RATIO * chunk.total_compressed_size:
                 expanded += chunk.total_uncompressed_size
         if expanded:
@@ -122,8 +123,11 @@ def choose_rows(file: Any, columns: list[str], name: str) -> int:
     return rows
 
 
-def _to_values(array: Any, encoding: Encoding, counts: RowCounts) -> list[Any]:
-    """Return the values of a column; texts and bytes decoded, those that are not as the encoding says counted."""
+def _to_values(array: Any, encoding: Encoding, counts: RowCounts, keep_bytes: bool) -> list[Any]:
+    """Return the values of a column; texts and bytes decoded, those that are not as the encoding says counted.
+
+    With `keep_bytes` pictures and the like stay bytes.
+    """
     import pyarrow as pa
 
     kind = array.type
@@ -137,11 +141,20 @@ def _to_values(array: Any, encoding: Encoding, counts: RowCounts) -> list[Any]:
         values = array.cast(target).to_pylist()
         return [None if value is None else decode_text(value, utf_8, counts) for value in values]
     if _is_binary(kind):
-        return [None if value is None else decode_text(value, encoding, counts) for value in array.to_pylist()]
+        values = array.to_pylist()
+        if keep_bytes:
+            return [value if value is None else _decode_or_keep(value, encoding) for value in values]
+        return [None if value is None else decode_text(value, encoding, counts) for value in values]
     try:
         return array.to_pylist()
     except UnicodeDecodeError:
         return [_to_value(value) for value in array]
+
+
+def _decode_or_keep(value: bytes, encoding: Encoding) -> str | bytes:
+    counts = RowCounts()
+    text = decode_text(value, encoding, counts)
+    return value if "\0" in text or counts.replaced_bytes > PICTURE_SHARE * len(value) else text
 
 
 def _to_value(value: Any) -> Any:

@@ -20,7 +20,9 @@ from lightlm.data.columns import (
     TableShape,
     choose_column,
     list_examples,
+    list_options,
     rate_rows,
+    shorten,
 )
 from lightlm.data.decoding import Encoding, RowCounts, mend_surrogates
 from lightlm.errors import DatasetError
@@ -43,20 +45,20 @@ def choose_text(
     objects = objects or [row for row in rows if isinstance(row, Mapping)]
     if not objects:
         return _choose_plain(rows, kind, name, encoding, column, details)
-    ratings = rate_rows(objects)
+    ratings = rate_rows(objects, column)
     nested = list_nested(objects)
     notes = ["The rows are lists: their columns are numbered from 0."] if is_listed else []
     found = find_template(objects, ratings, column)
     if found is not None:
         template, chosen = found
-        notes.append(NOTES[template].format(column=chosen))
+        notes.append(NOTES[template].format(column=shorten(chosen, 100)))
     else:
         template = None
         chosen = choose_column(ratings, name, column, nested)
         also = [] if column is not None else _find_others(objects, ratings, chosen)
         details["also"] = also
         if also:
-            notes.append(f"Rows without {chosen} give the text of {', '.join(also)}.")
+            notes.append(f"Rows without {shorten(chosen)} give the text of {', '.join(also)}.")
         _refuse_objects(objects, chosen, name, nested, is_named=column is not None)
     if len(objects) < len(rows):
         notes.append(f"{len(rows) - len(objects):,} of {len(rows):,} sampled rows are no objects.")
@@ -118,16 +120,13 @@ def _refuse_objects(
     ):
         return
     inside = [dotted for dotted in nested if dotted.startswith(f"{column}.")]
-    ways = [f"--text-column {dotted}" for dotted in inside[:4]]
+    ways = [list_options(inside)] if inside else []
     if objects < len(values):
-        ways.append(f"--text-column {column} (leaves these rows out)")
-    advice = (
-        f"choose one: {' or '.join(ways)}"
-        if ways
-        else f"name another column; there are {list_examples(rate_rows(rows))}"
-    )
+        ways.append(f"{list_options([column])} (leaves these rows out)")
+    advice = f"choose one: {' or '.join(ways)}" if ways else f"name another column of {list_examples(rate_rows(rows))}"
     raise DatasetError(
-        f"{name}: {objects:,} of {len(values):,} sampled rows hold an object or a list, no text, in {column}; {advice}"
+        f"{name}: {objects:,} of {len(values):,} sampled rows hold an object or a list, no text, in {shorten(column)}; "
+        f"{advice}"
     )
 
 
@@ -156,8 +155,10 @@ def make_reader(
         if text is None:
             counts.bad_rows += 1
             if not is_named:
-                bad.add(f"{place} holds an object or a list where text is wanted (column {column}; to leave such rows "
-                        f"out, name the column: --text-column {column})")  # fmt: skip
+                bad.add(
+                    f"{place} holds an object or a list where text is wanted (column {shorten(column)}; to leave such "
+                    f"rows out, name the column: {list_options([column])})"
+                )
             text = ""
         if counts.replaced_bytes and "\ufffd" in text:
             counts.bad_rows += 1

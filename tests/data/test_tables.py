@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import random
+import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -240,6 +241,20 @@ def test_a_row_longer_than_memory_holds_is_refused(monkeypatch: pytest.MonkeyPat
     assert "line 2: a quote" in refusal('id,text\n1,"' + "a\n" * 2_000_000)
 
 
+def test_a_text_of_very_many_lines_is_one_row() -> None:
+    text = "".join(f"{sentence(i)}\n" for i in range(3000))
+    file = io.StringIO()
+    csv.writer(file).writerows([("title", "text"), *((f"Book {i}", f"{i} {text}") for i in range(6))])
+    assert texts_of(file.getvalue()) == [f"{i} {text}" for i in range(6)]
+
+
+def test_a_table_of_very_many_columns_is_looked_at_in_a_moment() -> None:
+    start = time.process_time()
+    row = ",".join(f"{i}.5" for i in range(20_000))
+    refusal(f"{','.join(f'g{i}' for i in range(20_000))}\n" + f"{row}\n" * 100)
+    assert time.process_time() - start < 5
+
+
 @pytest.mark.parametrize("data", ["", "\n\n", "text\n", "id,text\n", "sep=;\n"])
 def test_tables_without_rows_are_refused(data: str) -> None:
     assert "no rows" in refusal(data)
@@ -405,6 +420,14 @@ def test_a_value_longer_than_memory_holds_is_refused(monkeypatch: pytest.MonkeyP
     assert "value of" in refusal('[{"text": "' + "a" * 5_000_000, ".json")
 
 
+def test_an_array_on_one_line_may_be_longer_than_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightlm.data.csv_rows.LONGEST_ROW_BYTES", 2_000_000)
+    rows = [{"text": f"{i} goats " * 1000} for i in range(400)]
+    assert texts_of(json.dumps(rows), ".json")[-1] == rows[-1]["text"]
+    assert texts_of(json.dumps({"data": rows}), ".json")[-1] == rows[-1]["text"]
+    assert texts_of(json.dumps(rows), ".jsonl")[-1] == rows[-1]["text"]
+
+
 def test_lines_are_counted_without_being_parsed() -> None:
     data = lines_of([{"text": text} for text in TEXTS]) + "\n\n"
     assert count_rows(opener(data), inspect_table(opener(data), ".jsonl", "data.jsonl")) == 150
@@ -525,6 +548,12 @@ def test_bytes_in_parquet_that_are_no_utf8_are_counted() -> None:
 def test_pictures_in_parquet_are_no_text() -> None:
     pictures = pa.array([{"bytes": b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "path": f"{i}.png"} for i in range(100)])
     refusal(parquet(pa.table({"image": pictures, "label": range(100)})), ".parquet")
+
+
+def test_a_caption_is_taken_and_not_the_bytes_of_its_picture() -> None:
+    pictures = pa.array([b"\x89PNG\r\n\x1a\n" + random.Random(i).randbytes(5000) for i in range(150)])
+    data = parquet(pa.table({"image": pictures, "caption": TEXTS}))
+    assert texts_of(data, ".parquet") == TEXTS
 
 
 def test_parquet_that_cannot_be_read_is_refused() -> None:
