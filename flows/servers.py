@@ -1,8 +1,8 @@
 """How the two servers are started, Prefect's and MLflow's: their flags, their secrets, and the starts that are refused.
 
 Owns the launch profile, the same for `lightlm up`, `lightlm server` and docker-compose.yml: loopback unless a person
-says otherwise, a password on both, the host names that are answered, no telemetry, no job execution. What listens
-beyond loopback needs its secrets and host names given, not generated: a start without them is refused.
+says otherwise, a password on both, the host names that are answered, no telemetry, of MLflow the listed calls alone.
+What listens beyond loopback needs its secrets and host names given, not generated: a start without them is refused.
 """
 
 import configparser
@@ -18,12 +18,15 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lightlm.errors import InputError, StoreError
+from lightlm.errors import InputError, StoreError, TrackingError
 from lightlm.store.lock import hold_lock
-from lightlm_flows.private import write_private_file
+from lightlm.tracking.recorder import redact
+from lightlm.tracking.registry import tracking_uri
+from lightlm_flows.private import make_private_folder, write_private_file
 
 Server = Literal["prefect", "mlflow"]
 
+LOOPBACK = "127.0.0.1"
 USER = "lightlm"
 """Of both servers: Prefect knows one user, MLflow's first is its administrator."""
 
@@ -65,10 +68,11 @@ class ServiceSecrets(BaseModel):
 
 @dataclass(frozen=True)
 class ServerStart:
-    """A server's command, and what the environment adds to it."""
+    """A server's command, what the environment adds to it, and the HOST:PORT of its pages."""
 
     command: list[str]
     environment: dict[str, str]
+    names: tuple[str, ...] = ()
 
 
 def name_service_folder(home: Path) -> Path:
@@ -179,30 +183,40 @@ def start_of_prefect(
 def start_of_mlflow(
     home: Path, host: str, port: int, names: Sequence[str], found: dict[str, str], environment: Mapping[str, str]
 ) -> ServerStart:
-    """Return how MLflow's server is started: one worker, proxied artifacts, password, host names, no jobs."""
+    """Return how MLflow's server is started: proxied artifacts, password, host names, the calls of a list alone."""
     folder = name_service_folder(home)
     config = folder / "mlflow-auth.ini"
     users = environment.get("LIGHTLM_MLFLOW_USERS_URI") or f"sqlite:///{(folder / 'mlflow-users.db').as_posix()}"
     write_private_file(config, write_auth_config(users))
     store = environment.get("MLFLOW_BACKEND_STORE_URI") or f"sqlite:///{(home / 'mlflow.db').as_posix()}"
     artifacts = environment.get("MLFLOW_ARTIFACTS_DESTINATION") or str(home / "mlartifacts")
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"),
-        *("--host", host, "--port", str(port), "--artifacts-destination", artifacts),
-        *("--allowed-hosts", ",".join(names)),
-        *("--cors-allowed-origins", ",".join(f"http://{name}" for name in names)),
-        *("--x-frame-options", "DENY"),
-    ]
+    words = ["--host", host, "--port", str(port), "--allowed-hosts", ",".join(names)]
     fixed = {
         # By variable: a command line with a database's password in it is read by every user of the machine.
         "MLFLOW_BACKEND_STORE_URI": store,
+        "MLFLOW_ARTIFACTS_DESTINATION": artifacts,
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
         "MLFLOW_AUTH_ADMIN_USERNAME": USER,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
     }
-    return ServerStart(command, found | fixed)
+    command = [sys.executable, "-P", "-m", "lightlm.tracking.mlflow_server", *words]
+    return ServerStart(command, found | fixed, tuple(names))
+
+
+def start_of_pages(home: Path, port: int) -> ServerStart:
+    """Return how MLflow's server is started on this home alone, as `lightlm ui` does: with the service's profile.
+
+    Raises:
+        TrackingError: MLFLOW_TRACKING_URI names a server, which has pages of its own.
+    """
+    if (uri := tracking_uri(home)).startswith(("http://", "https://")):
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI is {redact(uri)}, a server that shows these pages already; open it in a browser, or "
+            f"unset the variable to see the runs under {home}"
+        )
+    make_private_folder(name_service_folder(home))
+    return start_of("mlflow", home, LOOPBACK, port, (), {"MLFLOW_BACKEND_STORE_URI": uri})
 
 
 def write_auth_config(users_uri: str) -> bytes:

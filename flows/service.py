@@ -24,6 +24,7 @@ from lightlm.store.lock import hold_lock
 from lightlm_flows.deployments import POOL
 from lightlm_flows.private import make_private_folder, private_mask, write_private_file
 from lightlm_flows.servers import (
+    LOOPBACK,
     ServerStart,
     ServiceSecrets,
     client_environment,
@@ -32,7 +33,7 @@ from lightlm_flows.servers import (
     start_of,
 )
 
-HOST = "127.0.0.1"
+HOST = LOOPBACK
 START_SECONDS = 180
 """Both servers answer within 20 s on two idle cores; a fresh database on a busy machine takes several times that."""
 
@@ -114,7 +115,7 @@ def start_service(prefect_port: int, mlflow_port: int, say: Callable[[str], None
             return found
         if found is not None:
             stop_processes(found.processes, say)
-        check_ports({"prefect": prefect_port, "mlflow": mlflow_port})
+        check_ports({"--prefect-port": prefect_port, "--mlflow-port": mlflow_port})
         secrets = open_secrets(home)
         service = Service(prefect_port=prefect_port, mlflow_port=mlflow_port)
         try:
@@ -209,17 +210,17 @@ def start_of_worker(home: Path, service: Service, secrets: ServiceSecrets) -> Se
 
 
 def check_ports(ports: Mapping[str, int]) -> None:
-    """Refuse a port that somebody else listens on.
+    """Refuse a port that something else listens on; `ports` are by the option that sets them.
 
     Raises:
         InputError: says which, and how to give another.
     """
-    for name, port in ports.items():
+    for option, port in ports.items():
         try:
             socket.create_server((HOST, port)).close()
         except OSError as error:
             raise InputError(
-                f"port {port} on {HOST} is not free ({error.strerror}); give another: --{name}-port {port + 10}"
+                f"port {port} on {HOST} is not free ({error.strerror}); give another: {option} {port + 10}"
             ) from None
 
 

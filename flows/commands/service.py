@@ -18,12 +18,15 @@ def up(
     print_env: Annotated[
         bool, typer.Option("--print-env", help="Print what points a shell at the running service; start nothing.")
     ] = False,
+    is_opened: Annotated[bool, typer.Option("--open", help="Open both servers' pages in a browser.")] = False,
 ) -> None:
     """Start Prefect, MLflow and a worker on this machine.
 
     With the flows deployed, on loopback, behind passwords.
     """
-    from lightlm_flows.service import start_service
+    from lightlm.store.home import find_home
+    from lightlm_flows.pages import open_page, say_logins
+    from lightlm_flows.service import SERVERS, start_service
 
     if print_env:
         print_environment()
@@ -31,7 +34,11 @@ def up(
     service = start_service(prefect_port, mlflow_port, say)
     typer.echo(f"Prefect {service.prefect_url}")
     typer.echo(f"MLflow  {service.mlflow_url}")
-    say("Both ask for a user and a password; `lightlm up --print-env` shows them. To point this shell at the service:")
+    say_logins(find_home(), say, *SERVERS)
+    if is_opened:
+        for url in (service.prefect_url, service.mlflow_url):
+            open_page(url, say)
+    say("To point this shell at the service:")
     say('  eval "$(lightlm up --print-env)"')
     say("  prefect deployment run train-flow --param hours=0.1")
     say("`lightlm down` stops all of it.")

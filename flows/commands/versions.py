@@ -1,6 +1,5 @@
 """The commands that use registered versions: generate, evaluate, models, ui."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -114,14 +113,15 @@ def models(
 
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port on this machine.")] = 5000,
+    is_opened: Annotated[bool, typer.Option("--open", help="Open the pages in a browser.")] = False,
 ) -> None:
-    """Open MLflow's pages (runs, charts, models) on this machine."""
-    from lightlm.store.home import find_home
-    from lightlm.tracking.registry import ui_command
+    """Serve MLflow's pages (runs, charts, models) on this machine.
 
-    command, environment = ui_command(find_home(), port)
-    typer.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
-    os.execvpe(command[0], command, os.environ | environment)  # noqa: S606
+    Until Ctrl-C, behind a password.
+    """
+    from lightlm_flows.pages import serve_pages
+
+    serve_pages(port, is_opened, lambda message: typer.echo(message, err=True))
 
 
 def read_text_file(path: Path) -> bytes:

@@ -254,33 +254,6 @@ def list_versions(name: str = DEFAULT_NAME, client: "MlflowClient | None" = None
     return sorted(named, key=lambda one: int(one.version), reverse=True)
 
 
-def ui_command(home: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    """Return the command and the environment that serve MLflow's pages on loopback.
-
-    Raises:
-        TrackingError: MLFLOW_TRACKING_URI names a server, which has pages of its own.
-    """
-    import sys
-
-    if (uri := redact(tracking_uri(home))).startswith(("http://", "https://")):
-        raise TrackingError(
-            f"MLFLOW_TRACKING_URI is {uri}, a server that shows these pages already; open it in a browser, or unset "
-            f"the variable to see the runs under {home}"
-        )
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", tracking_uri(home), "--artifacts-destination", str(home / "mlartifacts")),
-        *("--allowed-hosts", f"localhost:{port},127.0.0.1:{port}"),
-        *("--cors-allowed-origins", f"http://localhost:{port},http://127.0.0.1:{port}"),
-    ]
-    environment = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-    }
-    return command, environment
-
-
 def describe(version: Any) -> ModelVersion:
     """Return MLflow's record of a version as ours."""
     return ModelVersion(

@@ -1,4 +1,4 @@
-from flows.summary import report_values
+from lightlm_flows.summary import report_values
 
 
 def notices_of(*, factor: float, num_steps: int = 500) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from lightlm.errors import TrackingError
 from lightlm.store.journal import read_journal
 from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.recorder import JOURNAL, Recorder, RegistrationRequest
-from lightlm.tracking.registry import download, open_client, resolve, ui_command
+from lightlm.tracking.registry import download, open_client, resolve
 from lightlm.tracking.shipper import read_state
+from lightlm_flows.servers import USER, open_secrets, start_of_pages
 
 
 class Server:
@@ -32,13 +34,14 @@ class Server:
             self.port = free.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
-        self.command, self.environment = ui_command(home, self.port)
+        self.begun = start_of_pages(home, self.port)
+        self.password = open_secrets(home).mlflow_password
 
     def start(self) -> None:
         with (self.home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.command,
-                env=os.environ | self.environment,
+                self.begun.command,
+                env=os.environ | self.begun.environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -66,9 +69,13 @@ class Server:
         assert self.process is not None
         self.process.wait()
 
-    def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, bytes]:
+    def ask(
+        self, method: str, path: str, body: object = None, *, has_password: bool = True, **headers: str
+    ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         content = None if body is None else json.dumps(body)
+        if has_password:
+            headers["Authorization"] = f"Basic {b64encode(f'{USER}:{self.password}'.encode()).decode()}"
         connection.request(method, path, content, {"Content-Type": "application/json"} | headers)
         response = connection.getresponse()
         return response.status, response.read()
@@ -92,6 +99,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, new_database: Path) -> Iter
 def remote(server: Server, home: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The server, with this test's own home told to use it."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", server.password)
     return server
 
 
@@ -116,14 +125,57 @@ def test_the_pages_are_for_this_machine_only(server: Server) -> None:
         assert server.ask("POST", search, {"max_results": 5}, Host=host)[0] == 403
         assert server.ask("GET", "/", Host=host)[0] == 403
     create = "/api/2.0/mlflow/experiments/create"
-    assert server.ask("POST", create, {"name": "x"}, Origin="https://evil.example")[0] == 403
-    assert server.command[server.command.index("--host") + 1] == "127.0.0.1"
+    assert server.begun.command[server.begun.command.index("--host") + 1] == "127.0.0.1"
+
+
+def test_without_the_password_nothing_is_read_written_or_put_beside_a_model(server: Server) -> None:
+    for method, path, body in [
+        ("GET", "/", None),
+        ("POST", "/api/2.0/mlflow/experiments/search", {"max_results": 5}),
+        ("POST", "/api/2.0/mlflow/experiments/create", {"name": "x"}),
+        ("PUT", "/api/2.0/mlflow-artifacts/artifacts/pyfunc_model.py", "print()"),
+        ("POST", "/graphql", {"query": "{__typename}"}),
+        ("POST", "/v1/traces", {}),
+    ]:
+        assert server.ask(method, path, body, has_password=False)[0] == 401, path
+    assert not list(server.home.rglob("pyfunc_model.py"))
+
+
+@pytest.mark.parametrize("has_password", [False, True])
+@pytest.mark.parametrize("origin", [None, "http://localhost:9999"])
+def test_the_assistant_that_runs_commands_cannot_be_reached(
+    server: Server, has_password: bool, origin: str | None
+) -> None:
+    assistant = "/ajax-api/3.0/mlflow/assistant"
+    provider = {"selected": True, "base_url": "http://127.0.0.1:9", "permissions": {"full_access": True}}
+    headers = {} if origin is None else {"Origin": origin}
+    for method, path, body in [
+        ("PUT", "/config", {"providers": {"ollama": provider}}),
+        ("GET", "/config", None),
+        ("POST", "/message", {"message": "run id"}),
+        ("GET", "/sessions/one/stream", None),
+    ]:
+        status, content = server.ask(method, assistant + path, body, has_password=has_password, **headers)
+        assert (status, content) == (404, REFUSED)
+
+
+def test_only_the_servers_own_pages_may_call_it(server: Server) -> None:
+    search = "/ajax-api/2.0/mlflow/experiments/search?max_results=1"
+    for own in (f"http://localhost:{server.port}", f"http://127.0.0.1:{server.port}"):
+        assert server.ask("GET", search, Origin=own)[0] == 200
+    for method, path in [("POST", "/api/2.0/mlflow/experiments/create"), ("GET", search), ("GET", "/")]:
+        for foreign in (
+            "https://evil.example", "null", "http://localhost:9999", "http://127.0.0.1", "http://[::1]:9",
+            f"http://localhost:{server.port}0", f"http://LOCALHOST:{server.port}",
+        ):  # fmt: skip
+            assert server.ask(method, path, {"name": "x"}, Origin=foreign)[0] == 403, (method, foreign)
+    assert server.ask("OPTIONS", "/api/2.0/mlflow/experiments/create", Origin="http://localhost:9999")[0] == 404
 
 
 def test_the_pages_of_a_server_elsewhere_are_not_served_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://alice:sesame42@mlflow.example")
     with pytest.raises(TrackingError, match=r"https://\[hidden\]@mlflow.example, a server that shows") as caught:
-        ui_command(home, 5000)
+        start_of_pages(home, 5000)
     assert "sesame42" not in str(caught.value)
 
 
@@ -144,6 +196,44 @@ def test_a_run_its_model_and_its_files_go_through_the_server(
     assert (folder / "model.safetensors").read_bytes() == (model_folder / "model.safetensors").read_bytes()
     assert [path.name for path in folder.parent.iterdir()] == [version.version], "what was fetched is tidied up"
     assert not (home / "mlartifacts").exists()
+
+
+def test_what_a_person_does_with_mlflows_client_goes_through_the_server(remote: Server, home: Path) -> None:
+    client = open_client(home)
+    import mlflow
+    from mlflow.entities import Metric, Param, RunTag
+
+    mlflow.set_experiment("by hand")
+    with mlflow.start_run() as run:
+        mlflow.log_params({"a": 1})
+        mlflow.log_metric("loss", 1.0, step=1)
+        client.log_batch(run.info.run_id, [Metric("loss", 0.5, 1, 2)], [Param("b", "2")], [RunTag("t", "x")])
+        mlflow.log_text("words", "notes/words.txt")
+        mlflow.log_input(mlflow.data.from_dict({"x": [1]}) if hasattr(mlflow.data, "from_dict") else dataset())
+        mlflow.pyfunc.log_model(name="echo", python_model=Echo(), registered_model_name="echo", pip_requirements=[])
+    client.set_registered_model_alias("echo", "champion", "1")
+    client.set_model_version_tag("echo", "1", "kind", "test")
+    client.update_model_version("echo", "1", description="says it again")
+    assert mlflow.pyfunc.load_model("models:/echo@champion").predict(["a"]) == ["a"]
+    assert [metric.value for metric in client.get_metric_history(run.info.run_id, "loss")] == [1.0, 0.5]
+    assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/notes/words.txt") == "words"
+    assert len(mlflow.search_runs(experiment_names=["by hand"], output_format="list")) == 1
+
+    with mlflow.start_span("said") as span:
+        span.set_inputs({"prompt": "x"})
+    (trace,) = client.search_traces(locations=[run.info.experiment_id])
+    client.set_trace_tag(trace.info.trace_id, "seen", "yes")
+    assert client.get_trace(trace.info.trace_id).info.tags["seen"] == "yes"
+    assert mlflow.log_feedback(trace_id=trace.info.trace_id, name="good", value=True).name == "good"
+
+    client.delete_registered_model_alias("echo", "champion")
+    client.delete_model_version("echo", "1")
+    client.rename_registered_model("echo", "echo-2")
+    client.delete_registered_model("echo-2")
+    client.delete_run(run.info.run_id)
+    client.restore_run(run.info.run_id)
+    client.delete_experiment(run.info.experiment_id)
+    assert client.get_experiment(run.info.experiment_id).lifecycle_stage == "deleted"
 
 
 def wait_until(condition: Callable[[], object]) -> None:
