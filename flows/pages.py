@@ -30,7 +30,7 @@ def say_logins(home: Path, say: Callable[[str], None], *servers: str) -> None:
 
 def open_page(url: str, say: Callable[[str], None]) -> None:
     """Open a page in the person's browser. The password is not part of the address: other users read command lines."""
-    if not webbrowser.open(url):
+    if not webbrowser.open_new_tab(url):
         say(f"No browser opens here; open {url} in one.")
 
 

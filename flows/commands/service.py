@@ -179,8 +179,9 @@ def server(
     With the launch profile of the service; for supervisors, too.
     """
     from lightlm.store.home import find_home
+    from lightlm_flows.pages import say_logins
     from lightlm_flows.private import make_private_folder
-    from lightlm_flows.servers import name_service_folder, start_of
+    from lightlm_flows.servers import is_loopback, name_service_folder, start_of
     from lightlm_flows.service import bare_environment
 
     home = find_home()
@@ -188,6 +189,8 @@ def server(
     number = port or {"prefect": 4200, "mlflow": 5000}[name]
     make_private_folder(name_service_folder(home))
     start = start_of(name, home, host, number, names, os.environ)
+    if is_loopback(host):
+        say_logins(home, say, name)
     # Compose hands over variables that nobody set as empty ones; an empty endpoint is one that nobody reaches.
     given = {key: value for key, value in os.environ.items() if value}
     settings = ("PREFECT_SERVER_", "PREFECT_HOME", "MLFLOW_S3_")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightlm.errors import InputError, StoreError
+from lightlm.tracking.mlflow_server import FIXED
 from lightlm_flows.servers import (
     SECRETS,
     Server,
@@ -85,7 +86,8 @@ def test_prefect_checks_tokens_and_origins_and_reports_to_nobody(tmp_path: Path)
 def test_mlflow_is_started_without_jobs_and_telemetry_and_without_a_secret_on_its_command_line(tmp_path: Path) -> None:
     store = "postgresql+psycopg://lightlm:word@db:5432/mlflow"
     started = start_of("mlflow", tmp_path, "127.0.0.1", 5000, [], {"MLFLOW_BACKEND_STORE_URI": store})
-    assert started.environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert started.command[1:4] == ["-P", "-m", "lightlm.tracking.mlflow_server"]
+    assert FIXED["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert started.environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert started.environment["MLFLOW_BACKEND_STORE_URI"] == store
     assert "word" not in " ".join(started.command)

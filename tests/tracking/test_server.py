@@ -13,15 +13,22 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lightlm.errors import TrackingError
 from lightlm.store.journal import read_journal
+from lightlm.tracking.mlflow_routes import REFUSED
 from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.recorder import JOURNAL, Recorder, RegistrationRequest
 from lightlm.tracking.registry import download, open_client, resolve
 from lightlm.tracking.shipper import read_state
 from lightlm_flows.servers import USER, open_secrets, start_of_pages
+
+
+def echo(model_input: list[str]) -> list[str]:
+    """A model of a person's own."""
+    return model_input
 
 
 class Server:
@@ -124,7 +131,6 @@ def test_the_pages_are_for_this_machine_only(server: Server) -> None:
     ):
         assert server.ask("POST", search, {"max_results": 5}, Host=host)[0] == 403
         assert server.ask("GET", "/", Host=host)[0] == 403
-    create = "/api/2.0/mlflow/experiments/create"
     assert server.begun.command[server.begun.command.index("--host") + 1] == "127.0.0.1"
 
 
@@ -201,26 +207,28 @@ def test_a_run_its_model_and_its_files_go_through_the_server(
 def test_what_a_person_does_with_mlflows_client_goes_through_the_server(remote: Server, home: Path) -> None:
     client = open_client(home)
     import mlflow
+    from mlflow.artifacts import load_text
+    from mlflow.data.numpy_dataset import from_numpy
     from mlflow.entities import Metric, Param, RunTag
 
-    mlflow.set_experiment("by hand")
-    with mlflow.start_run() as run:
+    experiment_id = client.create_experiment("by hand")
+    with mlflow.start_run(experiment_id=experiment_id) as run:
         mlflow.log_params({"a": 1})
         mlflow.log_metric("loss", 1.0, step=1)
-        client.log_batch(run.info.run_id, [Metric("loss", 0.5, 1, 2)], [Param("b", "2")], [RunTag("t", "x")])
+        client.log_batch(run.info.run_id, [Metric("loss", 0.5, 2**41, 2)], [Param("b", "2")], [RunTag("t", "x")])
         mlflow.log_text("words", "notes/words.txt")
-        mlflow.log_input(mlflow.data.from_dict({"x": [1]}) if hasattr(mlflow.data, "from_dict") else dataset())
-        mlflow.pyfunc.log_model(name="echo", python_model=Echo(), registered_model_name="echo", pip_requirements=[])
+        mlflow.log_input(from_numpy(np.zeros(2)))
+        mlflow.pyfunc.log_model(name="echo", python_model=echo, registered_model_name="echo", pip_requirements=[])
     client.set_registered_model_alias("echo", "champion", "1")
     client.set_model_version_tag("echo", "1", "kind", "test")
     client.update_model_version("echo", "1", description="says it again")
     assert mlflow.pyfunc.load_model("models:/echo@champion").predict(["a"]) == ["a"]
     assert [metric.value for metric in client.get_metric_history(run.info.run_id, "loss")] == [1.0, 0.5]
-    assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/notes/words.txt") == "words"
+    assert load_text(f"runs:/{run.info.run_id}/notes/words.txt") == "words"
     assert len(mlflow.search_runs(experiment_names=["by hand"], output_format="list")) == 1
 
-    with mlflow.start_span("said") as span:
-        span.set_inputs({"prompt": "x"})
+    mlflow.start_span_no_context("said", inputs={"prompt": "x"}, experiment_id=experiment_id).end()
+    wait_until(lambda: client.search_traces(locations=[experiment_id]))
     (trace,) = client.search_traces(locations=[run.info.experiment_id])
     client.set_trace_tag(trace.info.trace_id, "seen", "yes")
     assert client.get_trace(trace.info.trace_id).info.tags["seen"] == "yes"

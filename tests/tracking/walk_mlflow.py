@@ -62,4 +62,4 @@ async def ask_all(application: AllowedCalls, host: str) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     names = sys.argv[1].split(",")
-    print(json.dumps(asyncio.run(ask_all(build_application(names), names[0]))))
+    sys.stdout.write(json.dumps(asyncio.run(ask_all(build_application(names), names[0]))))
