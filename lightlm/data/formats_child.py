@@ -21,6 +21,8 @@ MEMORY_BYTES = 2 << 30
 FILE_BYTES = 1 << 28
 """Bytes of a file that is parsed as a whole; a mailbox is read message by message, whatever its size."""
 
+BLOCK_BYTES = 1 << 16
+
 PART_CHARACTERS = 1 << 19
 """Characters of text that are sent at a time."""
 
@@ -60,7 +62,7 @@ class _Input(io.RawIOBase):
 
     def drain(self) -> None:
         """Read what the extraction left."""
-        buffer = bytearray(1 << 16)
+        buffer = bytearray(BLOCK_BYTES)
         with contextlib.suppress(DatasetError):
             while self.readinto(buffer):
                 pass
@@ -79,7 +81,7 @@ class _Input(io.RawIOBase):
 
 def choose_extract(kind: str) -> Extract:
     """Return what extracts the documents of a kind of file, imported only now."""
-    from lightlm.data import mail_text, markup_text, office_text
+    from lightlm.data import book_text, mail_text, markup_text, office_text, pdf_text
 
     whole: dict[str, Callable[[bytes], Iterator[str | None]]] = {
         "page": markup_text.iterate_page,
@@ -87,8 +89,8 @@ def choose_extract(kind: str) -> Extract:
         "notebook": markup_text.iterate_notebook,
         "docx": office_text.iterate_docx,
         "odt": office_text.iterate_odt,
-        "epub": office_text.iterate_epub,
-        "pdf": office_text.iterate_pdf,
+        "epub": book_text.iterate_epub,
+        "pdf": pdf_text.iterate_pdf,
         "message": mail_text.iterate_message,
     }
     if kind == "mailbox":
@@ -96,25 +98,29 @@ def choose_extract(kind: str) -> Extract:
     return lambda stream: whole[kind](read_whole(stream))
 
 
-def read_whole(stream: BinaryIO) -> bytes:
-    """Return all bytes of a file.
+def read_whole(stream: BinaryIO, name: str = "") -> bytes:
+    """Return all bytes of a file; the refusal begins with its name, which in the child the parent adds.
 
     Raises:
         DatasetError: more than are parsed as a whole.
     """
-    content = stream.read(FILE_BYTES + 1)
-    if len(content) > FILE_BYTES:
-        raise DatasetError(f"has more than {FILE_BYTES >> 20} MB; divide it into several files")
-    return content
+    blocks: list[bytes] = []
+    size = 0
+    while block := stream.read(BLOCK_BYTES):
+        blocks.append(block)
+        size += len(block)
+        if size > FILE_BYTES:
+            raise DatasetError(f"{name} has more than {FILE_BYTES >> 20} MB; divide it into several files".lstrip())
+    return b"".join(blocks)
 
 
-def limit_resources() -> None:
+def limit_resources(memory_bytes: int) -> None:
     """Bound this process's memory, and forbid it to write files, where the system can do so."""
     try:
         import resource
     except ImportError:  # Windows
         return
-    for kind, limit in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+    for kind, limit in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         _, hard = resource.getrlimit(kind)
         with contextlib.suppress(OSError, ValueError):  # macOS takes no limit of the address space
             resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
@@ -125,7 +131,7 @@ def answer(extract: Extract, source: _Input, answers: BinaryIO) -> bool:
     kind = FINISHED
     refusal = ""
     try:
-        for part in extract(cast(BinaryIO, io.BufferedReader(source, 1 << 16))):
+        for part in extract(cast(BinaryIO, io.BufferedReader(source, BLOCK_BYTES))):
             if part is None:
                 _send(answers, END)
                 continue
@@ -136,7 +142,7 @@ def answer(extract: Extract, source: _Input, answers: BinaryIO) -> bool:
         refusal = str(error)
     except MemoryError:
         kind = LAST
-        refusal = f"needs more than {MEMORY_BYTES >> 30} GB of memory to be read; divide it or convert it to text"
+        refusal = "needs too much memory to be read; divide it or convert it to text"
     except RecursionError:
         kind = REFUSED
         refusal = "is nested too deeply; convert it to text"
@@ -170,7 +176,7 @@ def _send(answers: BinaryIO, kind: bytes, payload: bytes = b"") -> None:
 
 def main() -> None:
     """Serve the parent on the standard streams; what a library prints goes nowhere."""
-    limit_resources()
+    limit_resources(int(sys.argv[1]) if len(sys.argv) > 1 else MEMORY_BYTES)
     answers = cast(BinaryIO, os.fdopen(os.dup(1), "wb"))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     with contextlib.suppress(BrokenPipeError, EOFError, KeyboardInterrupt):

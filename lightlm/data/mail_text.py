@@ -76,7 +76,7 @@ def read_message(content: bytes) -> str:
     return "\n\n".join(filter(None, ("\n".join(headers), text.strip())))
 
 
-def _find_body(message: Message[Any, Any]) -> Message[Any, Any] | None:
+def _find_body(message: "Message[Any, Any]") -> "Message[Any, Any] | None":
     """Return the part that is the text: the first plain one that is no attachment, else the first page."""
     found: dict[str, Message[Any, Any]] = {}
     for part in message.walk():
@@ -87,7 +87,7 @@ def _find_body(message: Message[Any, Any]) -> Message[Any, Any] | None:
     return found.get("text/plain") or found.get("text/html")
 
 
-def _read_part(part: Message[Any, Any]) -> str:
+def _read_part(part: "Message[Any, Any]") -> str:
     payload = part.get_payload(decode=True)
     content = payload if isinstance(payload, bytes) else b""
     text = _decode(content, part.get_content_charset()).replace("\r\n", "\n")
@@ -103,7 +103,7 @@ def _decode(content: bytes, charset: str | None) -> str:
     return content.decode("cp1252", "replace")
 
 
-def _read_header(message: Message[Any, Any], name: str) -> str:
+def _read_header(message: "Message[Any, Any]", name: str) -> str:
     """Return a decoded header; of a sender the name, or the address where there is none."""
     try:
         value = message[name]

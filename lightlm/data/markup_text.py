@@ -48,15 +48,15 @@ CUE_TAG = re.compile(r"</?(?:[ibucv]|font|lang|ruby|rt)(?:[ .][^>]*)?>|<\d[\d:.]
 class PageParser(HTMLParser):
     """Collects the text of a page."""
 
-    def __init__(self, *, is_web_page: bool = True) -> None:
+    def __init__(self, *, skipped: frozenset[str], skips_hidden: bool) -> None:
         super().__init__(convert_charrefs=True)
-        self._skipped_elements = UNSEEN | AROUND if is_web_page else UNSEEN
+        self._skipped_elements = skipped
+        self._skips_hidden = skips_hidden
         self._pieces: list[str] = []
         self._breaks = 0  # line ends that are due before the next text
         self._has_space = False
         self._pre_depth = 0
         self._skipped: tuple[str, int] | None = None  # the element that is skipped, and how deep in its like
-        self._unseen: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Begin an element."""
@@ -65,9 +65,9 @@ class PageParser(HTMLParser):
             if tag == element:
                 self._skipped = (element, depth + 1)
             return
-        if tag not in VOID and (tag in self._skipped_elements or (tag not in OPEN_ENDED and _is_hidden(attrs))):
+        is_hidden = self._skips_hidden and tag not in OPEN_ENDED and _is_hidden(attrs)
+        if tag not in VOID and (tag in self._skipped_elements or is_hidden):
             self._skipped = (tag, 1)
-            self._unseen = []
             return
         self._pre_depth += tag == "pre"
         self._break_at(tag)
@@ -90,8 +90,6 @@ class PageParser(HTMLParser):
     def handle_data(self, data: str) -> None:
         """Take text."""
         if self._skipped is not None:
-            if self._skipped[0] not in UNSEEN:
-                self._unseen.append(data)
             return
         if self._pre_depth:
             self._put(data)
@@ -108,11 +106,12 @@ class PageParser(HTMLParser):
 
     def read_text(self) -> str:
         """Return the text, once the page is whole."""
-        self.close()
-        if self._skipped is not None and self._unseen:  # never ended: better too much than nothing
-            self._skipped = None
-            self.handle_data(" ".join(self._unseen))
         return "".join(self._pieces).strip("\n")
+
+    @property
+    def is_within_skipped(self) -> bool:
+        """Whether an element that is skipped has not ended, but for those whose text no reader sees."""
+        return self._skipped is not None and self._skipped[0] not in UNSEEN
 
     def _break_at(self, tag: str) -> None:
         if tag in PARAGRAPHS:
@@ -141,8 +140,14 @@ def _is_hidden(attrs: list[tuple[str, str | None]]) -> bool:
 
 def read_page(page: str, *, is_web_page: bool = True) -> str:
     """Return the text of an HTML or XHTML page."""
-    parser = PageParser(is_web_page=is_web_page)
+    parser = PageParser(skipped=UNSEEN | AROUND if is_web_page else UNSEEN, skips_hidden=True)
     parser.feed(page)
+    parser.close()
+    if parser.is_within_skipped:
+        # A menu without an end would swallow the rest of the page: better too much than too little.
+        parser = PageParser(skipped=UNSEEN, skips_hidden=False)
+        parser.feed(page)
+        parser.close()
     return parser.read_text()
 
 

@@ -1,51 +1,31 @@
-"""Text of .docx, .odt, .epub and .pdf. The first three are zips of XML, which Python reads; PDF takes pypdf.
+"""Text of .docx and .odt.
 
-XML comes through expat in a stream, entities refused. Paragraphs are set apart by a blank line, list items and rows of
-tables by a line end. Deleted revisions, comments, headers and footers are no text of a document; its notes are.
+Paragraphs are set apart by a blank line, list items and rows of tables by a line end. Deleted revisions, comments,
+headers and footers are no text of a document; its notes are.
 """
 
-import io
 import posixpath
 import re
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-from urllib.parse import unquote
-from xml.parsers import expat
+from collections.abc import Iterator
 
-from lightlm.data.markup_text import read_page
+from lightlm.data.document_parts import DocumentParts, open_document, parse_xml
 from lightlm.errors import DatasetError
-
-PART_BYTES = 1 << 27
-"""Bytes that one file inside a document may expand to. War and Peace as .docx holds 12 MB of XML."""
-
-DOCUMENT_ENTRIES = 20_000
-"""Files inside one document; a book of many pictures has some thousands."""
-
-READ_BYTES = 1 << 16
 
 CHARACTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 """Elements of a Word document that stand for a character."""
 
-LIGATURES = str.maketrans(
-    {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}
-)
-
 OFFICE_RELATION = "/officeDocument"
-WEB_TYPES = ("application/xhtml+xml", "text/html", "text/x-oeb1-document")
 
 
 def iterate_docx(content: bytes) -> Iterator[str | None]:
     """Yield the text of a Word document: its body, then its notes; None for its end."""
-    with _open_document(content) as parts:
+    with open_document(content) as parts:
         body = _find_docx_body(parts)
         folder = posixpath.dirname(body)
         for name in (body, posixpath.join(folder, "footnotes.xml"), posixpath.join(folder, "endnotes.xml")):
             if name == body or name in parts:
                 collector = _DocxCollector()
-                _parse_xml(parts, name, collector.start, collector.end, collector.take)
+                parse_xml(parts, name, collector.start, collector.end, collector.take)
                 text = collector.read_text()
                 yield text if name == body or not text else "\n\n" + text
         yield None
@@ -53,122 +33,14 @@ def iterate_docx(content: bytes) -> Iterator[str | None]:
 
 def iterate_odt(content: bytes) -> Iterator[str | None]:
     """Yield the text of an OpenDocument text; None for its end."""
-    with _open_document(content) as parts:
-        if b"encryption-data" in parts.read_small("META-INF/manifest.xml"):
+    with open_document(content) as parts:
+        manifest = "META-INF/manifest.xml"
+        if manifest in parts and b"encryption-data" in parts.read(manifest):
             raise DatasetError("is locked by a password; save it without one")
         collector = _OdtCollector()
-        _parse_xml(parts, "content.xml", collector.start, collector.end, collector.take)
+        parse_xml(parts, "content.xml", collector.start, collector.end, collector.take)
         yield collector.read_text()
         yield None
-
-
-def iterate_epub(content: bytes) -> Iterator[str | None]:
-    """Yield the chapters of a book in reading order; None for its end."""
-    with _open_document(content) as parts:
-        is_first = True
-        for name in _list_chapters(parts):
-            text = read_page(_decode_xhtml(parts.read(name)), is_web_page=False)
-            if text.strip():
-                yield text if is_first else "\n\n" + text
-                is_first = False
-        yield None
-
-
-def iterate_pdf(content: bytes) -> Iterator[str | None]:
-    """Yield the text of a PDF page by page; None for its end."""
-    from pypdf import PdfReader
-    from pypdf.errors import PyPdfError
-
-    if b"%PDF-" not in content[:1024]:
-        raise DatasetError("is no PDF: it does not begin with %PDF-; download it again")
-    try:
-        reader = PdfReader(io.BytesIO(content), strict=False)
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise DatasetError("is locked by a password; save it without one: qpdf --decrypt OLD NEW")
-        has_text = False
-        for page in reader.pages:
-            text = join_lines(page.extract_text())
-            if text:
-                yield "\n\n" + text if has_text else text
-                has_text = True
-        if not has_text and len(reader.pages):
-            raise DatasetError("has pages but no text: it is a scan; recognize its text first: ocrmypdf OLD NEW")
-    except PyPdfError as error:
-        raise DatasetError(f"cannot be read ({str(error).partition(chr(10))[0]}); download or write it again") from None
-    yield None
-
-
-def join_lines(page: str) -> str:
-    """Return a page's text with divided words joined, ligatures as letters, and no blanks at line ends."""
-    text = re.sub(r"[ \t]+\n", "\n", page.translate(LIGATURES)).strip()
-    return re.sub(r"(?<=[a-zß-öø-ÿа-яё])[-\u2010\u00ad]\n(?=[a-zß-öø-ÿа-яё])", "", text)
-
-
-class _Parts:
-    """The files inside a document, each of bounded size."""
-
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
-        self._names = {info.filename: info for info in archive.infolist()}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
-
-    def open(self, name: str) -> Any:
-        info = self._names.get(name)
-        if info is None:
-            raise DatasetError(f"has no part {name}; save it anew")
-        if info.flag_bits & 1:
-            raise DatasetError("is locked by a password; save it without one")
-        if info.file_size > PART_BYTES:
-            raise DatasetError(f"holds {name} of {info.file_size / 1e6:,.0f} MB, at most {PART_BYTES / 1e6:,.0f} MB")
-        return self._archive.open(info)
-
-    def read(self, name: str) -> bytes:
-        with self.open(name) as file:
-            return file.read(PART_BYTES)
-
-    def read_small(self, name: str) -> bytes:
-        return self.read(name) if name in self else b""
-
-
-@contextmanager
-def _open_document(content: bytes) -> Iterator[_Parts]:
-    if content.startswith(b"\xd0\xcf\x11\xe0"):
-        raise DatasetError("is an old Word file, or one with a password, under a new name; save it as .docx without one")
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if len(archive.infolist()) > DOCUMENT_ENTRIES:
-                raise DatasetError(f"holds {len(archive.infolist()):,} files, at most {DOCUMENT_ENTRIES:,} are read")
-            yield _Parts(archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, expat.ExpatError) as error:
-        raise DatasetError(f"is damaged ({str(error) or 'it ends early'}); download or save it again") from None
-
-
-def _parse_xml(
-    parts: _Parts,
-    name: str,
-    start: Callable[[str, dict[str, str]], None],
-    end: Callable[[str], None] = lambda _: None,
-    take: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Send the elements and text of a part to functions, names without their namespaces."""
-
-    def refuse(*_: Any) -> None:
-        raise DatasetError(f"declares entities in {name}, which no program for documents writes")
-
-    parser = expat.ParserCreate(namespace_separator=" ")
-    parser.EntityDeclHandler = refuse
-    parser.StartElementHandler = lambda tag, attributes: start(
-        tag.rpartition(" ")[2], {key.rpartition(" ")[2]: value for key, value in attributes.items()}
-    )
-    parser.EndElementHandler = lambda tag: end(tag.rpartition(" ")[2])
-    parser.CharacterDataHandler = take
-    parser.buffer_text = True
-    with parts.open(name) as file:
-        while block := file.read(READ_BYTES):
-            parser.Parse(block)
-        parser.Parse(b"", True)
 
 
 class _Paragraphs:
@@ -301,7 +173,7 @@ class _OdtCollector:
         return self._paragraphs.read()
 
 
-def _find_docx_body(parts: _Parts) -> str:
+def _find_docx_body(parts: DocumentParts) -> str:
     found = []
 
     def start(tag: str, attributes: dict[str, str]) -> None:
@@ -309,62 +181,5 @@ def _find_docx_body(parts: _Parts) -> str:
             found.append(attributes.get("Target", "").lstrip("/"))
 
     if "_rels/.rels" in parts:
-        _parse_xml(parts, "_rels/.rels", start)
+        parse_xml(parts, "_rels/.rels", start)
     return found[0] if found else "word/document.xml"
-
-
-def _list_chapters(parts: _Parts) -> list[str]:
-    """Return the names of a book's chapters in reading order.
-
-    Raises:
-        DatasetError: no book, or a locked one.
-    """
-    packages: list[str] = []
-    locked: set[str] = set()
-    _parse_xml(
-        parts,
-        "META-INF/container.xml",
-        lambda tag, attributes: packages.append(attributes.get("full-path", "")) if tag == "rootfile" else None,
-    )
-    if "META-INF/encryption.xml" in parts:
-        _parse_xml(
-            parts,
-            "META-INF/encryption.xml",
-            lambda tag, attributes: locked.add(unquote(attributes.get("URI", ""))) if tag == "CipherReference" else None,
-        )
-    if not packages:
-        raise DatasetError("is no book: its container names no package; download it again")
-
-    items: dict[str, tuple[str, str]] = {}
-    order: list[str] = []
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        if tag == "item":
-            items[attributes.get("id", "")] = (attributes.get("href", ""), attributes.get("media-type", ""))
-        elif tag == "itemref":
-            order.append(attributes.get("idref", ""))
-
-    _parse_xml(parts, packages[0], start)
-    folder = posixpath.dirname(packages[0])
-    chapters = []
-    for href, kind in (items[key] for key in order if key in items):
-        name = posixpath.normpath(posixpath.join(folder, unquote(href)))
-        if kind in WEB_TYPES and name in parts and name not in chapters:
-            chapters.append(name)
-    if locked.intersection(chapters):
-        raise DatasetError("is locked by its shop (DRM), so its text cannot be read")
-    if not chapters:
-        raise DatasetError("is a book without chapters of text; download it again")
-    return chapters
-
-
-def _decode_xhtml(content: bytes) -> str:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", "replace")
-    named = re.search(rb"""<\?xml[^>]*encoding=["']([\w.-]+)""", content[:200])
-    for encoding in (named.group(1).decode("ascii") if named else "utf-8", "utf-8"):
-        try:
-            return content.decode(encoding).removeprefix("\ufeff")
-        except (UnicodeError, LookupError):
-            continue
-    return content.decode("cp1252", "replace")

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from lightlm.data.archives import ARCHIVE_SUFFIXES, OTHER_ARCHIVES, TAR_PACKINGS, Member, TarArchive, ZipArchive
-from lightlm.data.archives import split_suffix as split_suffix
+from lightlm.data.archive_members import ARCHIVE_SUFFIXES, OTHER_ARCHIVES, TAR_PACKINGS, Member
+from lightlm.data.archive_members import split_suffix as split_suffix
 from lightlm.data.file_checks import explain_unreadable
 from lightlm.data.packed_streams import CHUNK_BYTES, STREAM_SUFFIXES, unpack_stream
+from lightlm.data.tar_archive import TarArchive
+from lightlm.data.zip_archive import ZipArchive
 from lightlm.errors import DatasetError
 
 PACKED_SUFFIXES = (*STREAM_SUFFIXES, *ARCHIVE_SUFFIXES)
