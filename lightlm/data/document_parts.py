@@ -32,7 +32,7 @@ class DocumentParts:
     def __contains__(self, name: str) -> bool:
         return name in self._names
 
-    def open(self, name: str) -> Any:
+    def open_part(self, name: str) -> Any:
         """Return a file's bytes as a stream.
 
         Raises:
@@ -45,11 +45,11 @@ class DocumentParts:
             raise DatasetError("is locked by a password; save it without one")
         if info.file_size > PART_BYTES:
             raise DatasetError(f"holds {name} of {info.file_size / 1e6:,.0f} MB, at most {PART_BYTES / 1e6:,.0f} MB")
-        return self._archive.open(info)
+        return self._archive.open(info, mode="r")
 
     def read(self, name: str) -> bytes:
-        """Return a file's bytes; errors as `open`."""
-        with self.open(name) as file:
+        """Return a file's bytes; errors as `open_part`."""
+        with self.open_part(name) as file:
             return file.read(PART_BYTES)
 
 
@@ -93,7 +93,7 @@ def parse_xml(
     parser.EndElementHandler = lambda tag: end(tag.rpartition(" ")[2])
     parser.CharacterDataHandler = take
     parser.buffer_text = True
-    with parts.open(name) as file:
+    with parts.open_part(name) as file:
         while block := file.read(READ_BYTES):
             parser.Parse(block)
         parser.Parse(b"", True)

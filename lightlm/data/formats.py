@@ -1,8 +1,8 @@
 """Documents of web pages, notebooks, subtitles, books, office files, PDFs and mail, as plain text.
 
 Python's own parsers read .html .ipynb .srt .docx .odt .epub .eml and .mbox; pypdf, pure Python as well, reads .pdf. All
-run in one child process under limits of memory, time and output, for files are anybody's. .tex .rst .org .adoc and source
-code are plain text: a model of them learns their marks, as it does Markdown's.
+run in one child process under limits of memory, time and output, for files are anybody's. .tex .rst .org .adoc and
+source code are plain text: a model of them learns their marks, as it does Markdown's.
 """
 
 import atexit
@@ -16,7 +16,6 @@ from lightlm.data.decoding import Encoding, Opener, RowCounts, decode_text, find
 from lightlm.data.document_reader import DocumentReader
 from lightlm.data.file_checks import explain_unreadable
 from lightlm.data.formats_child import read_whole
-from lightlm.errors import DatasetError
 
 DOCUMENT_SUFFIXES = {
     ".html": "page",

@@ -38,7 +38,7 @@ class ZipArchive:
         """Return a member's bytes; reading them raises DatasetError where they are damaged."""
         name = f"{self._path}:{member.name}"
         try:
-            stream = self._zip.open(self._by_index[member.index])
+            stream = self._zip.open(self._by_index[member.index], mode="r")
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, struct.error, ValueError) as error:
             raise DatasetError(f"{name} cannot be unpacked ({first_line(error)}); pack the zip again") from None
         return buffer(_ZipStream(cast(BinaryIO, stream), name))
