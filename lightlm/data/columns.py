@@ -35,6 +35,9 @@ MINOR_SHARE = 0.25
 KIND_SHARE = 0.9
 """Fraction of a column's values that must look like numbers, dates or links for the column to be of that kind."""
 
+KIND_CHARACTERS = 10_000
+"""Start of a value that is looked at; a value may be a whole book."""
+
 LABEL_SHARE = 0.2
 """Different values per row, at most, in a column of labels."""
 
@@ -128,7 +131,7 @@ def rate_column(values: Sequence[Any], num_rows: int) -> Rating:
 
 
 def _find_kind(texts: Sequence[str]) -> str:
-    stripped = [text.strip() for text in texts]
+    stripped = [text[:KIND_CHARACTERS].strip() for text in texts]
     for kind, pattern in (("number", NUMBER), ("date", DATE), ("link", LINK)):
         if _share(pattern.fullmatch(text[:100]) for text in stripped) >= KIND_SHARE:
             return kind
@@ -220,6 +223,11 @@ def _choose_least(ratings: Mapping[str, Rating], name: str, nested: Sequence[str
         return (usual or list(wordy))[0]
     if usual and (chosen := _find_usual({column: wordy[column] for column in usual})):
         return chosen
+    # The rows below may hold text all the same.
+    empty = [column for column, rating in ratings.items() if rating.kind == "empty"]
+    named_so = [column for column in empty if column.strip().casefold() in USUAL_COLUMNS]
+    if not wordy and (named_so or len(ratings) == len(empty) == 1):
+        return (named_so or empty)[0]
     offered = list(wordy) or list(nested) or [column for column, rating in ratings.items() if rating.kind != "empty"]
     if not offered:
         raise DatasetError(f"{name} holds no text: its rows are empty; give a data set with text in it")

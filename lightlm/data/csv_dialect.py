@@ -140,6 +140,8 @@ def _try_format(lines: Sequence[str], form: CsvFormat, is_whole: bool) -> Trial 
             if len(rows) >= 1 and len(rows[0]) > 1 and _are_enclosed(lines, form.separator):
                 raise
             return None
+    except DatasetError:
+        return None
     if form.quoting == "none" and _are_enclosed(lines, form.separator):
         return None
     if len(rows) < 1 or len(rows[0]) < 2:

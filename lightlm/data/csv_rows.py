@@ -13,6 +13,11 @@ ONE_COLUMN = "\x1f"
 """What stands for the separator in a file of one column; the unit separator of ASCII, which texts do not hold."""
 
 
+LONG_LINE = 1_000_000
+MOST_FIELDS = 200_000
+"""Separators in a line of more than LONG_LINE characters from which it is made to fill memory."""
+
+
 class OpenQuote(Exception):
     """A quote that is never closed, or is closed by the quote of a later row; `line` is where it opened.
 
@@ -74,6 +79,8 @@ def split_records(lines: Iterable[str], form: CsvFormat, name: str) -> Iterator[
     separator = form.separator or ONE_COLUMN
     if form.quoting == "none":
         for number, line in numbered:
+            if len(line) > LONG_LINE and line.count(separator) > MOST_FIELDS:
+                raise DatasetError(f"{name} line {number} is no row of a table: it has too many fields")
             if (bare := strip_end(line)).strip(" "):
                 yield number, bare.split(separator)
         return
@@ -102,6 +109,10 @@ def split_records(lines: Iterable[str], form: CsvFormat, name: str) -> Iterator[
     escape = "\\" if form.quoting == "backslash" else None
     reader = csv.reader(feed(), delimiter=separator, strict=True, escapechar=escape, skipinitialspace=form.skips_spaces)
     for number, line in numbered:
+        if len(line) > LONG_LINE and line.count(separator) > MOST_FIELDS:
+            raise DatasetError(
+                f"{name} line {number} has {line.count(separator) + 1:,} fields: it is no table of texts"
+            )
         if '"' not in line and (escape is None or escape not in line):
             if (bare := strip_end(line)).strip(" "):
                 yield number, bare.split(separator)

@@ -38,6 +38,8 @@ def inspect_json(open_input: Opener, suffix: str, name: str, encoding: Encoding,
     scratch = RowCounts()
     values = iterate_values(open_input, layout, name, encoding, scratch, BadRows(name))
     sample = take_sample(value for _, value in values)
+    if not sample and scratch.bad_rows:
+        raise refuse_broken(name, "it ends inside of its first row")
     if not sample:
         raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
     details = {"layout": layout[0], "key": layout[1]}

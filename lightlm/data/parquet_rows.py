@@ -6,12 +6,18 @@ from typing import Any
 
 from lightlm.data.columns import MOST_COLUMNS, BadRows, TableShape, list_names, take_sample
 from lightlm.data.decoding import Encoding, Opener, RowCounts, check_encoding_name, decode_text
-from lightlm.data.file_checks import EXPANDED_BYTES, LONGEST_ROW_BYTES, ROWS_A_READ, TIGHT_RATIO, say_long
+from lightlm.data.file_checks import EXPANDED_BYTES, HEAD_BYTES, LONGEST_ROW_BYTES, ROWS_A_READ, TIGHT_RATIO, say_long
 from lightlm.data.records import choose_text, make_reader
 from lightlm.errors import DatasetError
 
 PICTURE_SHARE = 0.1
-"""Fraction of bytes that are no text of the encoding from which a value is a picture or the like."""
+"""Fraction of the first characters that are no text of the encoding from which a value is a picture or the like."""
+
+PICTURE_BYTES = 200_000
+"""Mean length from which bytes are not even looked at."""
+
+READ_BYTES = 1 << 26
+"""Mean length of what is read at once; Arrow holds it some times over."""
 
 
 def inspect_parquet(open_input: Opener, name: str, encoding: str | None, column: str | None) -> TableShape:
@@ -26,11 +32,12 @@ def inspect_parquet(open_input: Opener, name: str, encoding: str | None, column:
         types = {field.name: field.type for field in schema if _may_hold_text(field.type)}
         if not file.metadata.num_rows:
             raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
-        if not types:
-            raise DatasetError(f"{name} has no column of text (columns: {list_names(schema.names)}); give another")
-        names = [field for field in schema.names if field in types][:MOST_COLUMNS]
+        large = _find_large(file)
+        names = [field for field in schema.names if field in types and field not in large][:MOST_COLUMNS]
         if column is not None and column in schema.names and column not in names:
             names = [column]
+        if not names:
+            raise DatasetError(f"{name} has no column of text (columns: {list_names(schema.names)}); give another")
         sample = take_sample(_read_objects(file, names, name, found, RowCounts(), keep_bytes=True))
     shape = choose_text(sample, "parquet", name, found, column, {})
     top = _find_top(shape.column, schema.names)
@@ -92,6 +99,10 @@ def _read_objects(
             for index, field in enumerate(batch.schema.names)
             if field in columns
         }
+        if len(found) == 1:
+            field, values = next(iter(found.items()))
+            yield from ({field: value} for value in values)
+            continue
         for row in zip(*found.values(), strict=True):
             yield dict(zip(found, row, strict=True))
 
@@ -115,12 +126,24 @@ def choose_rows(file: Any, columns: list[str], name: str) -> int:
             if chunk.total_uncompressed_size > LONGEST_ROW_BYTES * max(1, chunk.num_values):
                 raise DatasetError(f"{name} has rows of {say_long(chunk.total_uncompressed_size // chunk.num_values)}")
             mean = chunk.total_uncompressed_size // max(1, chunk.num_values)
-            rows = min(rows, max(1, EXPANDED_BYTES // max(1, mean)))
+            rows = min(rows, max(1, READ_BYTES // max(1, mean)))
             if chunk.total_uncompressed_size > TIGHT_RATIO * chunk.total_compressed_size:
                 expanded += chunk.total_uncompressed_size
         if expanded:
             rows = min(rows, max(1, EXPANDED_BYTES // expanded))
     return rows
+
+
+def _find_large(file: Any) -> set[str]:
+    """Return the columns that hold bytes of pictures, sounds or the like, by the lengths that the file states."""
+    found = set()
+    for group in map(file.metadata.row_group, range(min(1, file.metadata.num_row_groups))):
+        for index in range(group.num_columns):
+            chunk = group.column(index)
+            is_text = file.schema.column(index).logical_type.type == "STRING"
+            if not is_text and chunk.total_uncompressed_size > PICTURE_BYTES * max(1, chunk.num_values):
+                found.add(_find_top(chunk.path_in_schema, file.schema_arrow.names) or chunk.path_in_schema)
+    return found
 
 
 def _to_values(array: Any, encoding: Encoding, counts: RowCounts, keep_bytes: bool) -> list[Any]:
@@ -134,12 +157,6 @@ def _to_values(array: Any, encoding: Encoding, counts: RowCounts, keep_bytes: bo
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
         array = array.dictionary_decode()
-    if _is_string(kind):
-        # As bytes: Arrow does not check that the file's texts are UTF-8, and its own conversion raises.
-        target = pa.binary_view() if pa.types.is_string_view(kind) else pa.large_binary()
-        utf_8 = Encoding("utf-8", "strict")
-        values = array.cast(target).to_pylist()
-        return [None if value is None else decode_text(value, utf_8, counts) for value in values]
     if _is_binary(kind):
         values = array.to_pylist()
         if keep_bytes:
@@ -148,13 +165,18 @@ def _to_values(array: Any, encoding: Encoding, counts: RowCounts, keep_bytes: bo
     try:
         return array.to_pylist()
     except UnicodeDecodeError:
-        return [_to_value(value) for value in array]
+        if not _is_string(kind):
+            return [_to_value(value) for value in array]
+    # Arrow does not check that the texts of a file are UTF-8, and its own conversion raises.
+    values = array.cast(pa.binary_view() if pa.types.is_string_view(kind) else pa.large_binary()).to_pylist()
+    utf_8 = Encoding("utf-8", "strict")
+    return [None if value is None else decode_text(value, utf_8, counts) for value in values]
 
 
 def _decode_or_keep(value: bytes, encoding: Encoding) -> str | bytes:
-    counts = RowCounts()
-    text = decode_text(value, encoding, counts)
-    return value if "\0" in text or counts.replaced_bytes > PICTURE_SHARE * len(value) else text
+    head = value[:HEAD_BYTES].decode(encoding.name, "replace")
+    is_picture = "\0" in head or head.count("\ufffd") > PICTURE_SHARE * len(head)
+    return value if is_picture else decode_text(value, encoding, RowCounts())
 
 
 def _to_value(value: Any) -> Any:

@@ -239,6 +239,7 @@ def test_a_row_longer_than_memory_holds_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("lightlm.data.csv_rows.LONGEST_ROW_BYTES", 3_000_000)
     assert "longer than" in refusal("id,text\n1," + "a" * 4_000_000)
     assert "line 2: a quote" in refusal('id,text\n1,"' + "a\n" * 2_000_000)
+    assert "no column of text" in refusal("id,text\n" + "," * 2_000_000)
 
 
 def test_a_text_of_very_many_lines_is_one_row() -> None:
@@ -300,6 +301,13 @@ def test_equal_texts_are_refused_with_examples_and_a_command_that_leads_on() -> 
 def test_a_wrong_name_is_refused_with_the_nearest() -> None:
     assert "did you mean --text-column review?" in refusal("id,review\n1,Some words here\n", column="reviews")
     assert "did you mean --text-column 'my text'?" in refusal("id,my text\n1,Some words here\n", column="My Text")
+
+
+def test_a_column_whose_first_rows_are_all_empty_is_read_on() -> None:
+    rows = [{"id": i, "text": None} for i in range(300)] + [{"id": i, "text": text} for i, text in enumerate(TEXTS)]
+    found, _, counts = read(lines_of(rows), ".jsonl")
+    assert found[300:] == TEXTS
+    assert (counts.rows, counts.empty) == (450, 300)
 
 
 def test_single_words_are_taken_where_just_one_column_has_them() -> None:
@@ -366,6 +374,11 @@ def test_a_torn_end_is_left_out_and_counted() -> None:
         assert found == TEXTS[:-1]
         assert counts.bad_rows == 1
         assert any("torn" in note for note in shape.notes)
+
+
+def test_an_end_inside_of_the_first_row_is_refused() -> None:
+    assert "ends inside of its first row" in refusal('[{"text": "Once upon a', ".json")
+    assert "line 1 is not JSON" in refusal('{"text": "Once upon a', ".jsonl")
 
 
 def test_a_few_broken_lines_are_counted_and_more_are_refused_with_the_first() -> None:
@@ -554,6 +567,9 @@ def test_a_caption_is_taken_and_not_the_bytes_of_its_picture() -> None:
     pictures = pa.array([b"\x89PNG\r\n\x1a\n" + random.Random(i).randbytes(5000) for i in range(150)])
     data = parquet(pa.table({"image": pictures, "caption": TEXTS}))
     assert texts_of(data, ".parquet") == TEXTS
+    large = pa.array([random.Random(i).randbytes(400_000) for i in range(5)])
+    assert texts_of(parquet(pa.table({"image": large, "caption": TEXTS[:5]})), ".parquet") == TEXTS[:5]
+    assert "no column of text (columns: image)" in refusal(parquet(pa.table({"image": large})), ".parquet")
 
 
 def test_parquet_that_cannot_be_read_is_refused() -> None:
