@@ -21,8 +21,18 @@ MOST_DIGESTS = 23_000_000
 """Documents that are remembered, in at most 270 MB; later ones of training are still compared with these."""
 
 _WHITE_SPACE = bytes.maketrans(b"\t\n\v\f\r\x1c\x1d\x1e\x1f", b" " * 9)
-_WIDE_SPACE = re.compile("[\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
-_WIDE_SPACE_STARTS = (b"\xc2\xa0", b"\xe2\x80", b"\xe3\x80\x80", b"\xc2\x85", b"\xe2\x81\x9f", b"\xe1\x9a\x80")
+_BLANKS = re.compile(rb"  +")
+# Each pattern starts with a letter of its own: such a search is ten times as fast as one for any of them.
+_WIDE_BLANKS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rb"\xc2[\x85\xa0]",
+        rb"\xe1\x9a\x80",
+        rb"\xe2\x80[\x80-\x8a\xa8\xa9\xaf]",
+        rb"\xe2\x81\x9f",
+        rb"\xe3\x80\x80",
+    )
+)
 
 
 @dataclass
@@ -38,12 +48,10 @@ class CopyCounts:
 
 def fold_white_space(document: bytes) -> bytes:
     """Return a document of UTF-8 with each run of white space made one blank, and none at its ends."""
-    if not document.isascii() and any(start in document for start in _WIDE_SPACE_STARTS):
-        document = _WIDE_SPACE.sub(" ", document.decode("utf-8", "replace")).encode("utf-8")
-    document = document.translate(_WHITE_SPACE)
-    while b"  " in document:
-        document = document.replace(b"        ", b" ").replace(b"  ", b" ")
-    return document.strip(b" ")
+    if not document.isascii():
+        for blanks in _WIDE_BLANKS:
+            document = blanks.sub(b" ", document)
+    return _BLANKS.sub(b" ", document.translate(_WHITE_SPACE)).strip(b" ")
 
 
 def digest_of(document: bytes) -> bytes:
