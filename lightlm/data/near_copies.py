@@ -2,7 +2,8 @@
 
 Two questions, two measures. A training document *leaks* if it holds half of a held-out document's distinctive runs of
 five words: looked up exactly, in every training document. Two documents of one split are *near copies* if two thirds
-of all of their runs of three words stand in both (about 80 % of each): candidates by MinHash, verified where that leaves a doubt.
+of all of their runs of three words stand in both (about 80 % of each): candidates by MinHash,
+verified where that leaves a doubt.
 """
 
 import os
@@ -28,7 +29,7 @@ ROWS = 3
 """MinHash values a band: of pairs with similarity 2/3, 0.7 and 0.8, 6, 2 and 0.01 of 10,000 are missed."""
 
 SURE_BANDS = 13
-"""Equal bands of a pair that needs no other proof: 1 of 400 pairs with similarity 2/3 has so many, 1 of 10^7 with 0.5."""
+"""Equal bands of a pair that needs no other proof: 1 of 400 with similarity 2/3 has so many, 1 of 10^7 with 0.5."""
 
 VALUES = 64
 """MinHash values a document; one more than the bands take, as a power of two is made faster."""
