@@ -4,6 +4,7 @@ Letter case, punctuation and white space do not count. Letters of three and four
 words of their own, as these scripts set no blanks. All work is numpy's, at some 100 MB/s a core.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,17 +17,18 @@ BLOCK_BYTES = 1 << 18
 """Of text whose letters are hashed at once; some ten arrays of it have to fit into a core's cache."""
 
 _RANDOM = np.random.default_rng(20_261_130)
-_LETTER_HASHES = _RANDOM.integers(0, 2**64, size=256, dtype=np.uint64)
+_LETTER_HASHES = _RANDOM.integers(0, 2**64, size=0x100, dtype=np.uint64)
 _BASE = 0x9E37_79B9_7F4A_7C15
 _INVERSE = pow(_BASE, -1, 2**64)
 _MIXERS = (np.uint64(0xBF58_476D_1CE4_E5B9), np.uint64(0x94D0_49BB_1331_11EB))
 _SEPARATOR = b"\0"
-_LARGEST_BYTE = 256
 
-_IS_LETTER = np.zeros(_LARGEST_BYTE, dtype=bool)
-_IS_LETTER[[*range(ord("0"), ord("9") + 1), *range(ord("a"), ord("z") + 1), *range(0x80, 0x100)]] = True
-_STARTS_WORD = np.zeros(_LARGEST_BYTE, dtype=bool)
-_STARTS_WORD[0xE0:] = True
+_LETTERS = {*range(ord("0"), ord("9") + 1), *range(ord("a"), ord("z") + 1), *range(0x80, 0x100)}
+_IS_LETTER = bytes(byte in _LETTERS for byte in range(0x100))
+_LEAST_OWN_WORD = 0xE0
+"""First byte of letters of three and four bytes."""
+
+_SCRATCH = threading.local()
 
 # Signs among the letters of several bytes, as (first byte, least and largest second byte, length): Latin-1 signs,
 # dashes and quotes, Chinese and Japanese punctuation.
@@ -98,11 +100,11 @@ def _hash_block(text: bytes) -> tuple[np.ndarray, np.ndarray]:
     if not text.isascii():
         letters = _blank_signs(letters)
 
-    is_letter = _IS_LETTER[letters]
+    is_letter = np.frombuffer(letters.tobytes().translate(_IS_LETTER), dtype=bool)
     is_start = is_letter.copy()
-    is_start[1:] &= ~is_letter[:-1] | _STARTS_WORD[letters[1:]]
+    is_start[1:] &= ~is_letter[:-1] | (letters[1:] >= _LEAST_OWN_WORD)
     starts = np.flatnonzero(is_start)
-    is_end = is_letter
+    is_end = is_letter.copy()
     is_end[:-1] &= ~is_letter[1:] | is_start[1:]
     ends = np.flatnonzero(is_end) + 1
     borders = np.searchsorted(starts, np.flatnonzero(letters == 0))
@@ -130,7 +132,10 @@ def _blank_signs(letters: np.ndarray) -> np.ndarray:
 
 def _hash_pieces(letters: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Return a hash of each piece: a polynomial of its bytes' hashes, by differences of running sums."""
-    sums = _LETTER_HASHES[letters]
+    if not hasattr(_SCRATCH, "sums"):
+        _SCRATCH.sums = np.empty(BLOCK_BYTES + 4, dtype=np.uint64)
+    # New memory for each block would cost more than all sums; "clip" lets numpy write without another copy.
+    sums = np.take(_LETTER_HASHES, letters, out=_SCRATCH.sums[: len(letters)], mode="clip")
     sums *= _POWERS[: len(letters)]
     np.cumsum(sums, out=sums)
     totals = sums[ends - 1]
