@@ -48,9 +48,6 @@ START_SECONDS = 180
 STOP_SECONDS = 5
 """A server that has not stopped by then is killed; its database survives that (SQLite, WAL)."""
 
-REQUEST_SECONDS = 10.0
-"""Of Prefect's 60, what a server that took a request and does not answer gets; each flow makes a handful."""
-
 CONNECT_PAUSE_SECONDS = 0.02
 """Of the transport's 0.5, doubled each time: Prefect has it connect four times, which held up each request by 1.5 s."""
 
@@ -257,10 +254,12 @@ def without_retries() -> Iterator[None]:
     from prefect.events.worker import EventsWorker, emit_events_to_cloud
     from prefect.settings import temporary_settings
 
+    from lightlm_flows.bounded_client import bound_requests
+
     for transport in (httpcore._sync.connection, httpcore._async.connection):  # no option reaches it
         vars(transport)["RETRIES_BACKOFF_FACTOR"] = CONNECT_PAUSE_SECONDS
-    asking_once = {"client.max_retries": 0, "api.request_timeout": REQUEST_SECONDS}
-    with temporary_settings(asking_once):  # pyright: ignore[reportArgumentType]
+    bound_requests()
+    with temporary_settings({"client.max_retries": 0}):  # pyright: ignore[reportArgumentType]
         if not emit_events_to_cloud():
             EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=0)
         try:

@@ -251,9 +251,9 @@ def describe_unregistered(session: Session, trained: TrainResult, seconds: float
 
     The model and its record are on disk, and the next run or `lightlm sync` registers it: no reason to fail.
     """
-    why = session.outbox.trouble or f"no answer within {seconds:.0f} s"
+    why = session.outbox.explain_delay(seconds)
     reason = (
-        f"not registered yet, MLflow is out of reach ({why}); the model is kept in {trained.folder}, and "
+        f"not registered yet ({why}); the model is kept in {trained.folder}, and "
         "`lightlm sync` or the next run registers it"
     )
     name = session.params.tracking.model_name

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from rich.console import RenderableType
 
+from lightlm.budget.allowance import MOST_SECONDS, RECORD, Allowance
 from lightlm.budget.ledger import Ledger
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
@@ -39,6 +40,7 @@ from lightlm.system import Check
 from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.recorder import Recorder, redact
 from lightlm.training.supervisor import Worker
+from lightlm_flows.patience import PATIENCE
 from lightlm_flows.runs import CONTINUED, Run, claim_run
 from lightlm_flows.summary import RetrainSummary, RunSummary
 
@@ -57,6 +59,8 @@ class Launch:
     """What the flow reached, as soon as it is known: kept here whatever becomes of Prefect's API."""
     retraining: RetrainSummary | None = None
     """The same of a retrain-flow."""
+    failure: BaseException | None = None
+    """Why the flow failed, kept likewise: where Prefect cannot be told, its own error takes the place of this one."""
 
 
 def confirm_stop() -> bool:
@@ -85,6 +89,7 @@ class Session:
     outbox: Outbox
     progress: Progress
     run: Run
+    allowance: Allowance
     shared: SharedStore | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -176,6 +181,7 @@ def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator
             outbox=Outbox.start(run.folder),
             progress=Progress(run.ledger, quiet=launch.is_quiet),
             run=run,
+            allowance=PATIENCE.follow(run.ledger),
         )
         launch.progress = session.progress
         session.shared = children.enter_context(share_stages(params.store, run.ledger.budget_seconds, session.say))
@@ -189,10 +195,12 @@ def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator
             # Prefect cancels by an exception of its own that is no Exception.
             is_stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
             status, reason = "KILLED" if is_stopped else "FAILED", str(error)
+            launch.failure = error
             if is_stopped or isinstance(error, LightLMError) or not isinstance(error, Exception):
                 raise
             # Prefect keeps what it is given, causes and all.
-            raise keep_traceback(error, run.folder) from None
+            launch.failure = keep_traceback(error, run.folder)
+            raise launch.failure from None
         finally:
             children.close()
             close_record(session, name, status, reason)
@@ -253,7 +261,13 @@ def close_record(session: Session, name: str, status: Literal["FINISHED", "FAILE
     if status != "FINISHED":
         recorder.describe(f"{name}: {status.lower()}; folder `{folder.name}`. {reason}")
         recorder.finish(status)
-    shipment = session.outbox.close()
+    is_healthy = session.outbox.is_answering
+    seconds = session.allowance.seconds(
+        RECORD,
+        least=LEAST_RECORD_SECONDS if is_healthy else HOPELESS_SECONDS,
+        most=MOST_SECONDS if status == "FINISHED" else STOPPED_SECONDS,
+    )
+    shipment = session.outbox.close(seconds)
     recorder.close()
     if shipment.error and not shipment.num_unsent:
         session.say(f"MLflow took the run, but not all of it: {shipment.error}")
@@ -271,6 +285,12 @@ def end_run(run: Run, status: str, error: BaseException | None) -> None:
     if status == "FINISHED" or is_hopeless or is_bug:
         run.end(status)
 
+
+LEAST_RECORD_SECONDS, HOPELESS_SECONDS = 1.5, 0.2
+"""What the rest of a record gets however late the run is, where MLflow answers and where it does not."""
+
+STOPPED_SECONDS = 5.0
+"""What it gets at most where somebody waits for a run to stop."""
 
 RECORDER_SECONDS, RETRY_SECONDS = 5.0, 0.1
 """How long and how often the record is tried to be opened."""

@@ -10,11 +10,9 @@ from types import FrameType
 from typing import NoReturn
 
 from lightlm.errors import Interrupted, Terminated
+from lightlm_flows.patience import PATIENCE
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-
-EXIT_SECONDS = 5.0
-"""What libraries get at the end of the process to send what they hold; a fraction is usual."""
 
 
 @contextmanager
@@ -72,11 +70,11 @@ def _signal_of(error: BaseException) -> int | None:
 
 
 def end_process(exit_code: int) -> NoReturn:
-    """End the process, within EXIT_SECONDS: a library that waits for a server that hangs does not hold it longer."""
+    """End the process, within the run's allowance: a library that waits for a server that hangs does not hold it."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
-    last_resort = threading.Timer(EXIT_SECONDS, os._exit, (exit_code,))
+    last_resort = threading.Timer(PATIENCE.exit_seconds(), os._exit, (exit_code,))
     last_resort.daemon = True
     last_resort.start()
     sys.exit(exit_code)

@@ -6,6 +6,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
+from lightlm.budget.allowance import LEAST_SECONDS, REGISTRATION
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
 from lightlm.budget.plan import Plan
@@ -312,9 +313,11 @@ def register_model(
         session.recorder.describe(request.description)
         session.recorder.register(request)
         session.recorder.finish("FINISHED")
-        version = session.outbox.wait_for_version(timeout=REGISTRATION_SECONDS)
+        least = LEAST_SECONDS if session.outbox.is_answering else 0.0
+        seconds = session.allowance.seconds(REGISTRATION, least=least)
+        version = session.outbox.wait_for_version(seconds)
     if version is None:
-        version = describe_unregistered(session, trained, REGISTRATION_SECONDS)
+        version = describe_unregistered(session, trained, seconds)
         session.say(version.tags[PROMOTION_TAG])
     return version
 
@@ -324,6 +327,3 @@ PATIENCE_SECONDS, PATIENCE_FRACTION = 1.5, 0.005
 
 REGISTERING_SECONDS = 1.0
 """From the score to the end of the flow."""
-
-REGISTRATION_SECONDS = 20.0
-"""What MLflow gets to register; half a second is usual."""

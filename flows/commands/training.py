@@ -245,7 +245,7 @@ def say_aside(message: str) -> None:
 def keep_result(
     run_flow: "Callable[[], Result]", launch: "Launch", find_result: "Callable[[], Result | None]"
 ) -> "Result":
-    """Return what a flow reached, even where Prefect could not be told that it did.
+    """Return what a flow reached, or raise why it failed, even where Prefect could not be told of either.
 
     A flow that Prefect could not even begin runs without it.
     """
@@ -261,6 +261,9 @@ def keep_result(
         if (result := find_result()) is not None:
             say_aside(f"Prefect's API went away ({why}); the run is complete, and Prefect is told at the next start")
             return result
+        if launch.failure is not None:
+            say_aside(f"Prefect's API went away ({why}); Prefect is told of the failed run at the next start")
+            raise launch.failure from None
         if launch.progress is not None or not is_of_prefect(error):
             raise
         say_aside(f"Prefect did not begin the flow; it runs without Prefect's record of it ({why})")

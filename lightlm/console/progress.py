@@ -18,6 +18,7 @@ from lightlm.console.numbers import TrainingNumbers as TrainingNumbers
 from lightlm.console.panel import BudgetClock, MemoryMeter, describe_plan, draw_panel
 from lightlm.console.terminal import Hanging, draw_text, forget_typed, is_live, open_console, without_echo
 from lightlm.training.events import (
+    CheckpointDamaged,
     Checkpointed,
     Event,
     MicroBatchReduced,
@@ -122,6 +123,9 @@ class Progress:
         elif isinstance(event, RolledBack):
             rates = f"{event.learning_rate_share:.1%} of its learning rates"
             self._print("note", f"{event.reason}: back to the weights of step {event.to_step:,}, at {rates}")
+        elif isinstance(event, CheckpointDamaged):
+            goes_on = f"training goes on from step {event.step:,}" if event.step else "training begins anew"
+            self._print("note", f"{event.reason}; it is kept in {event.folder}, and {goes_on}")
         elif isinstance(event, Checkpointed) and not self._live:
             self._print("saved", f"checkpoint of step {event.step:,}")
 

@@ -63,7 +63,7 @@ def open_stage(
         try:
             found = find_commit(folder, kind)
         except CorruptError as error:
-            aside = _set_aside(folder, kind)
+            aside = set_aside(folder, kind)
             report(f"{error}; set aside as {aside} and made anew")
             found = None
         if found is not None:
@@ -124,8 +124,8 @@ def _stage_folder(kind: str, name: str) -> Path:
     return home / "store" / kind / name
 
 
-def _set_aside(folder: Path, kind: str) -> Path:
-    """Move a corrupt folder to quarantine; return where it is now. Only under the stage's lock."""
+def set_aside(folder: Path, kind: str) -> Path:
+    """Move a corrupt folder to quarantine; return where it is now. Only under the lock of whoever writes it."""
     aside = find_home() / "store" / "quarantine" / f"{kind}-{folder.name}-{secrets.token_hex(3)}"
     with explain_refusals(aside):
         make_folder(aside.parent)

@@ -5,6 +5,7 @@ Owns the parent's handle on that process. Start it early: it imports MLflow whil
 """
 
 import atexit
+import contextlib
 import json
 import os
 import queue
@@ -12,20 +13,25 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from lightlm.tracking.registry import ModelVersion
+from lightlm.store.home import find_home
+from lightlm.tracking.registry import ModelVersion, is_local
 from lightlm.tracking.shipper import count_unsent
 
 LOG = "outbox.log"
 
-CLOSE_SECONDS = 15.0
-"""What the process gets, after the run's end, to send the rest."""
-
 TROUBLE_SECONDS = 2.0
 """What a server gets that did not answer last: its next try, and no more, for the run's record is kept."""
+
+MAX_RESTARTS, RESTART_SECONDS = 3, 0.5
+"""Times that a process that died is started again, and the pause before."""
+
+AWAY = "failed with exception"
+"""What MLflow's client says where a server did not answer at all."""
 
 
 @dataclass(frozen=True)
@@ -46,32 +52,34 @@ class ChampionAnswer:
 
 
 class Outbox:
-    """The parent's side: starts the process, waits for the registered version, closes it."""
+    """The parent's side: starts the process, waits for the registered version, closes it.
 
-    def __init__(self, folder: Path, process: "subprocess.Popen[str]") -> None:
+    A process that dies before it is closed is started again by `spawn`: the record is on disk, and its successor goes
+    on where it was.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        process: "subprocess.Popen[str]",
+        spawn: "Callable[[], subprocess.Popen[str]] | None" = None,
+    ) -> None:
         self.folder = folder
+        self.num_deaths = 0
         self._process = process
+        self._spawn = spawn
+        self._closing = threading.Event()
+        self._changing = threading.Lock()
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._last: dict[str, Any] = {}
         self._is_over = False
-        assert process.stdout is not None
-        threading.Thread(target=_read_answers, args=(process.stdout, self._answers), daemon=True).start()
+        self._troubled_since: float | None = None
+        threading.Thread(target=self._read_answers, name="outbox", daemon=True).start()
 
     @classmethod
     def start(cls, folder: Path) -> "Outbox":
         """Start shipping the record in `folder`."""
-        with (folder / LOG).open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "lightlm.tracking.outbox", str(folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=os.environ | {"PYTHONWARNINGS": "ignore"},
-                text=True,
-                encoding="utf-8",
-                start_new_session=True,
-            )
-        return cls(folder, process)
+        return cls(folder, spawn(folder), lambda: spawn(folder))
 
     def wait_for_version(self, timeout: float) -> ModelVersion | None:
         """Return the version that the recorded registration got; None if it did not come in time, or never will."""
@@ -81,32 +89,51 @@ class Outbox:
 
     def wait_for_champion(self, timeout: float) -> ChampionAnswer:
         """Return the champion that the record asked for (Recorder.ask_champion)."""
-        deadline = time.monotonic() + timeout
-        while "champion" not in self._last and self._take(deadline):
-            pass
+        self._take_until("champion", timeout)
         if "champion" not in self._last:
             return ChampionAnswer(None, f"MLflow did not say within {timeout:.0f} s which version is champion")
         champion = self._last["champion"]
         version = None if champion is None else ModelVersion.model_validate(champion)
         return ChampionAnswer(version, self._last["champion_error"])
 
-    def close(self, timeout: float = CLOSE_SECONDS) -> Shipment:
+    def close(self, timeout: float) -> Shipment:
         """Let the process send the rest, for at most `timeout` seconds, and end it."""
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()
+        with self._changing:
+            self._closing.set()
+            process = self._process
+        if process.stdin is not None and not process.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
         self._take_until(None, timeout)
+
         try:
             # It has said its last word, or has had its time.
-            self._process.wait(1.0 if self._is_over else 0.0)
+            process.wait(1.0 if self._is_over else 0.0)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
+
         if "done" in self._last:
             return Shipment(self._last.get("run_id"), **self._last["done"])
-        why = "the shipping process ended early" if self._is_over else f"MLflow did not take them within {timeout:g} s"
+        return Shipment(self._last.get("run_id"), count_unsent(self.folder), self.explain_delay(timeout))
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a wait is worth its time: the process lives, and MLflow answered when it was asked last."""
+        return not self._is_over and self.trouble is None
+
+    def explain_delay(self, seconds: float) -> str:
+        """Return why what was waited for did not come within `seconds`: the true cause, as far as it is known here."""
+        see = f"see {self.folder / LOG}"
         if self.trouble is not None:
-            why = self.trouble
-        return Shipment(self._last.get("run_id"), count_unsent(self.folder), f"{why}; see {self.folder / LOG}")
+            return f"{'MLflow is out of reach' if AWAY in self.trouble else 'MLflow refused'}: {self.trouble}; {see}"
+        if self._is_over:
+            again = f", {self.num_deaths} times" if self.num_deaths > 1 else ""
+            return f"the process that sends to MLflow was killed or ended early{again}; {see}"
+        if is_local(find_home()):
+            slow = "its disk is slow or busy"
+            return f"MLflow's database was not done in the {seconds:.1f} s that were left: {slow}; {see}"
+        return f"MLflow did not answer in the {seconds:.1f} s that were left; {see}"
 
     @property
     def trouble(self) -> str | None:
@@ -116,15 +143,15 @@ class Outbox:
     def _take_until(self, name: str | None, timeout: float) -> None:
         """Take answers until one has `name`, or without it until the process ends.
 
-        While MLflow is out of reach the wait is TROUBLE_SECONDS, and goes on when it is back.
+        While MLflow is out of reach all waits together have TROUBLE_SECONDS, and go on when it is back.
         """
-        deadline, troubled_since = time.monotonic() + timeout, None
+        deadline = time.monotonic() + timeout
         while name not in self._last and not self._is_over:
             if self.trouble is None:
-                troubled_since, ends_at = None, deadline
+                self._troubled_since, ends_at = None, deadline
             else:
-                troubled_since = troubled_since or time.monotonic()
-                ends_at = min(deadline, troubled_since + TROUBLE_SECONDS)
+                self._troubled_since = self._troubled_since or time.monotonic()
+                ends_at = min(deadline, self._troubled_since + TROUBLE_SECONDS)
             if not self._take(ends_at) and time.monotonic() >= ends_at:
                 return
 
@@ -139,15 +166,48 @@ class Outbox:
         self._last |= answer or {}
         return not self._is_over
 
+    def _read_answers(self) -> None:
+        """Read what the process says, and what each of its successors does, until the last one has ended."""
+        process, is_done = self._process, False
+        while process is not None:
+            assert process.stdout is not None
+            for line in process.stdout:
+                try:
+                    answer = json.loads(line)
+                except ValueError:  # torn by the death of the process
+                    continue
+                is_done |= "done" in answer
+                self._answers.put(answer)
+            process = None if is_done else self._replace(process)
+        self._answers.put(None)
 
-def _read_answers(stream: TextIO, answers: "queue.Queue[dict[str, Any] | None]") -> None:
-    for line in stream:
-        try:
-            answers.put(json.loads(line))
-        except ValueError:
-            # Torn by the death of the process.
-            continue
-    answers.put(None)
+    def _replace(self, dead: "subprocess.Popen[str]") -> "subprocess.Popen[str] | None":
+        """Start a successor of a process that died; None once it is to end, or has died too often."""
+        self.num_deaths += 1
+        if self._spawn is None or self.num_deaths > MAX_RESTARTS or self._closing.wait(RESTART_SECONDS):
+            return None
+        with self._changing:
+            if self._closing.is_set():
+                return None
+            dead.wait()
+            self._answers.put({"trouble": None})  # its successor says it anew
+            self._process = self._spawn()
+            return self._process
+
+
+def spawn(folder: Path) -> "subprocess.Popen[str]":
+    """Start the process that ships the record in `folder`."""
+    with (folder / LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "lightlm.tracking.outbox", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=os.environ | {"PYTHONWARNINGS": "ignore"},
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,
+        )
 
 
 if __name__ == "__main__":

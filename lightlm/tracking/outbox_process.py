@@ -30,8 +30,16 @@ FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.5, 5.0
 GRACE_SECONDS = 10.0
 """How long a server that does not answer is tried after the run's end."""
 
-SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-"""This process tries again by itself; MLflow's own patience would only hide from the parent that a server is away."""
+SHORT_TIMEOUTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
+"""This process tries again by itself; MLflow's own patience, and the minutes that a Retry-After asks for, would only
+hide from the parent that a server is away."""
+
+MOST_MEMORY_BYTES = 4 * 2**30
+"""Of this process: an answer without end is an error of its own, before it takes the memory of the training."""
 
 NICENESS = 5
 """Below the training's priority; importing MLflow takes 2 s of a core."""
@@ -67,7 +75,9 @@ class Patience:
         self._ends_at: float | None = None
 
     def is_over(self) -> bool:
-        """Return whether the parent is gone and the grace is over."""
+        """Return whether the parent is gone, MLflow does not answer, and the grace is over."""
+        if self.error is None:  # slow is not away: who has less time than this needs ends this process
+            return False
         if self.parent_gone.is_set() and self._ends_at is None:
             self._ends_at = time.monotonic() + GRACE_SECONDS
         return self._ends_at is not None and time.monotonic() > self._ends_at
@@ -178,6 +188,16 @@ def ship_pending(shipper: Shipper, pending: Iterator[Path]) -> None:
         complain(error)
 
 
+def bound_memory() -> None:
+    """Let this process have MOST_MEMORY_BYTES, where the system can say so."""
+    if sys.platform == "linux":
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        most = MOST_MEMORY_BYTES if hard < 0 else min(MOST_MEMORY_BYTES, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
 def main(folder: Path) -> None:
     """Be the process: ship `folder` until its run is over."""
     if hasattr(os, "nice"):
@@ -185,6 +205,7 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name, value in SHORT_TIMEOUTS.items():
         os.environ.setdefault(name, value)
+    bound_memory()
     answers, parent_gone = Answers(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: parent_gone.set())
     threading.Thread(target=_watch_parent, args=(parent_gone,), daemon=True).start()

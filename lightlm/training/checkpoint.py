@@ -4,7 +4,7 @@ Weights and optimizer state as safetensors, the rest as JSON in the commit's met
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from lightlm.errors import CorruptError, ParameterError, TrainingError
 from lightlm.model.hugging_face import load_model
 from lightlm.model.transformer import Transformer
 from lightlm.store.commit import commit_folder, open_commit, remove_folder
+from lightlm.store.stage import set_aside
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.ranks import ALONE, Ranks
 from lightlm.training.sharding import gather, like, local, put, send
@@ -118,10 +119,16 @@ def list_checkpoints(parent: Path) -> list[Path]:
     return sorted((p for p in parent.iterdir() if _NAME.match(p.name)), reverse=True)
 
 
-def load_latest(parent: Path, model: Transformer, optimizer: Optimizer) -> TrainingState | None:
+def load_latest(
+    parent: Path,
+    model: Transformer,
+    optimizer: Optimizer,
+    report: Callable[[Path, Path, CorruptError], None] = lambda folder, aside, error: None,
+) -> TrainingState | None:
     """Load the newest checkpoint that verifies into model and optimizer; None where there is none.
 
-    Those that do not verify are removed: a later checkpoint of the same step takes their name.
+    Those that do not verify are set aside, since a later checkpoint of the same step takes their name; `report` gets
+    where it was, where it is now, and what is wrong with it.
 
     Raises:
         ParameterError: the newest that verifies belongs to a model of another shape.
@@ -130,8 +137,8 @@ def load_latest(parent: Path, model: Transformer, optimizer: Optimizer) -> Train
     for folder in list_checkpoints(parent):
         try:
             return load_checkpoint(folder, model, optimizer)
-        except CorruptError:
-            remove_folder(folder)
+        except CorruptError as error:
+            report(folder, set_aside(folder, "checkpoint"), error)
     return None
 
 

@@ -90,7 +90,27 @@ class RolledBack:
     reason: str
 
 
-Event = StepDone | StepSkipped | Validated | Sampled | Checkpointed | MicroBatchReduced | WorkerRestarted | RolledBack
+@dataclass(frozen=True)
+class CheckpointDamaged:
+    """A checkpoint is not as it was written, for `reason`; it is kept in `folder`, and training resumes without it."""
+
+    step: int
+    progress: float
+    folder: str
+    reason: str
+
+
+Event = (
+    StepDone
+    | StepSkipped
+    | Validated
+    | Sampled
+    | Checkpointed
+    | MicroBatchReduced
+    | WorkerRestarted
+    | RolledBack
+    | CheckpointDamaged
+)
 
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 

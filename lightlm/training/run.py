@@ -6,13 +6,14 @@ Owns what happens between two steps and what a run leaves: checkpoints, and a co
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 
 from lightlm.data.loader import Batch, ThreadedDataLoader
 from lightlm.data.shards import open_shards
 from lightlm.data.tokenizer import load_tokenizer
-from lightlm.errors import TrainingError
+from lightlm.errors import CorruptError, TrainingError
 from lightlm.evaluation import score_tokens
 from lightlm.generation.sampling import SamplingConfig
 from lightlm.generation.text import Generator
@@ -25,7 +26,7 @@ from lightlm.training.checkpoint import (
     start_from,
 )
 from lightlm.training.device import build_model, reset_model
-from lightlm.training.events import Checkpointed, Event, RolledBack, Sampled, StepDone, Validated
+from lightlm.training.events import CheckpointDamaged, Checkpointed, Event, RolledBack, Sampled, StepDone, Validated
 from lightlm.training.messages import TrainRequest, TrainResult
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.pace import CheckpointPace, Milestones, Pace, ScoringTime, StepPace, TimePace
@@ -71,6 +72,7 @@ class TrainingRun:
         self.checkpoints = request.run_folder / "checkpoints"
         self.sample = choose_validation_sample(self.shards, self.tokenizer, request.validation_tokens)
         self.best_weights: dict[str, torch.Tensor] | None = None
+        self.damaged: list[tuple[Path, str]] = []
         self.state = self._restore()
         # The smaller one: the checkpoint's was reduced for memory, or the request's was after a memory kill.
         micro = min(self.state.micro_batch_size or request.trainer.micro_batch_size, request.trainer.micro_batch_size)
@@ -89,7 +91,7 @@ class TrainingRun:
 
     def _restore(self) -> TrainingState:
         """Return the newest checkpoint's state, its weights in the model; else a start's weights, or fresh ones."""
-        found = load_latest(self.checkpoints, self.model, self.optimizer)
+        found = load_latest(self.checkpoints, self.model, self.optimizer, self._note_damage)
         if found is not None:
             folder = list_checkpoints(self.checkpoints)[0]
             self.best_weights = load_best(folder, self.model)
@@ -97,6 +99,14 @@ class TrainingRun:
         if self.request.start_folder is not None:
             start_from(self.request.start_folder, self.model)
         return TrainingState()
+
+    def _note_damage(self, folder: Path, aside: Path, error: CorruptError) -> None:
+        self.damaged.append((aside, f"{folder.name} is damaged: {str(error).partition(';')[0]}"))
+
+    def _tell_damage(self, emit: Callable[[Event], None]) -> None:
+        while self.damaged:
+            aside, reason = self.damaged.pop(0)
+            emit(CheckpointDamaged(self.counters.step, self._progress(), str(aside), reason))
 
     def _choose_pace(self) -> Pace:
         if self.trainer.max_steps is not None:
@@ -126,6 +136,7 @@ class TrainingRun:
             Recollection(events).tell(emit)
             return result
         self.recollection.tell(emit)
+        self._tell_damage(emit)
         emit = self.recollection.keeping(emit)
         self.started = time.monotonic()
         with self._open_loader() as loader:
@@ -307,7 +318,8 @@ class TrainingRun:
         self.num_rollbacks += 1
         self.optimizer = Optimizer(self.model, self.trainer, self.ranks)
         reset_model(self.model, self.trainer)
-        found = load_latest(self.checkpoints, self.model, self.optimizer)
+        found = load_latest(self.checkpoints, self.model, self.optimizer, self._note_damage)
+        self._tell_damage(emit)
         if found is None and self.num_rollbacks > MAX_ROLLBACKS:
             raise error
         if found is None and self.request.start_folder is not None:

@@ -91,9 +91,14 @@ def test_the_newest_two_are_kept(build, settings, tmp_path):
 def test_where_the_newest_is_damaged_the_one_before_it_is_loaded(build, settings, saved, name):
     parent, states = saved
     damage(parent / "step-000000002", name)
-    both = build(settings())
-    assert load_latest(parent, *both) == TrainingState(step=1)
+    both, reported = build(settings()), []
+    assert load_latest(parent, *both, report=lambda *one: reported.append(one)) == TrainingState(step=1)
     assert is_same(copy_state(*both), states[0])
+    ((folder, aside, error),) = reported
+    assert folder == parent / "step-000000002"
+    assert not folder.exists()
+    assert (aside / name).exists(), "it is kept where a person can look at it"
+    assert name in str(error)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "manifest.json"])

@@ -1,0 +1,56 @@
+"""How long a request to Prefect's API may take: less near a run's deadline, and hardly anything after a time-out."""
+
+import math
+import time
+from collections.abc import Callable
+
+from lightlm.budget.allowance import EXIT, ORCHESTRATION, Allowance
+from lightlm.budget.ledger import Ledger
+
+REQUEST_SECONDS = 10.0
+"""Of Prefect's 60, what a server that took a request and does not answer gets; each flow makes a handful."""
+
+REQUEST_FRACTION = 0.05
+"""Of the budget, that one request may take at most while the run goes on."""
+
+LEAST_REQUEST_SECONDS = 0.3
+"""What a request gets when the time is over, or when the one before was not answered: a local API takes 0.05 s."""
+
+EXIT_SECONDS, LEAST_EXIT_SECONDS = 5.0, 0.5
+"""What libraries get at the end of the process to send what they hold; a fraction of a second is usual."""
+
+
+class Patience:
+    """Decides how long a request may take, from the run that this process has, if any, and from the last answer."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._allowance: Allowance | None = None
+        self._usual_seconds = REQUEST_SECONDS
+        self._is_answered = True
+
+    def follow(self, ledger: Ledger) -> Allowance:
+        """Bound requests by a run's clock from now on; return the allowance that all its waits share."""
+        self._allowance = Allowance(ledger.deadline, ledger.budget_seconds, ledger.clock)
+        self._usual_seconds = min(REQUEST_SECONDS, max(1.0, REQUEST_FRACTION * ledger.budget_seconds))
+        return self._allowance
+
+    def request_seconds(self) -> float:
+        """Return what the next request may take."""
+        if not self._is_answered:
+            return LEAST_REQUEST_SECONDS
+        left = math.inf if self._allowance is None else self._allowance.left(ORCHESTRATION)
+        return max(LEAST_REQUEST_SECONDS, min(self._usual_seconds, left))
+
+    def exit_seconds(self) -> float:
+        """Return what the end of the process may take."""
+        left = math.inf if self._allowance is None else self._allowance.left(EXIT)
+        return max(LEAST_EXIT_SECONDS, min(EXIT_SECONDS, left))
+
+    def note(self, *, is_answered: bool) -> None:
+        """Take note of whether the last request was answered in time."""
+        self._is_answered = is_answered
+
+
+PATIENCE = Patience()
+"""This process's: Prefect makes its clients by itself, and asks nobody."""

@@ -1,0 +1,71 @@
+import pytest
+
+from lightlm.budget.allowance import (
+    EXIT,
+    LEAST_SECONDS,
+    MOST_SECONDS,
+    ORCHESTRATION,
+    RECORD,
+    REGISTRATION,
+    Allowance,
+    promise_lateness,
+)
+
+
+class Clock:
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def wait_for_all(allowance: Allowance, clock: Clock) -> float:
+    """Let every wait of a run's end take all that it may; return the clock's seconds afterwards."""
+    for fraction in (REGISTRATION, RECORD, ORCHESTRATION, EXIT):
+        clock.now += max(0.0, allowance.seconds(fraction))
+    return clock.now
+
+
+@pytest.mark.parametrize(("budget", "lateness"), [(14.4, 2.0), (18, 2.0), (200, 2.0), (3600, 36.0)])
+def test_the_promise_is_two_seconds_or_one_percent(budget: float, lateness: float) -> None:
+    assert promise_lateness(budget) == lateness
+
+
+@pytest.mark.parametrize("begins_at", [80.0, 99.0, 100.0, 101.0])
+@pytest.mark.parametrize("budget", [14.4, 72.0])
+def test_all_waits_together_keep_the_promise_by_the_stopwatch(begins_at: float, budget: float) -> None:
+    clock = Clock(begins_at)
+    assert wait_for_all(Allowance(100.0, budget, clock), clock) <= 100.0 + EXIT * promise_lateness(budget)
+    assert EXIT * promise_lateness(budget) < 2 * promise_lateness(budget)
+
+
+def test_until_the_flow_has_ended_they_keep_the_promise_by_the_ledger() -> None:
+    clock = Clock(99.0)
+    allowance = Allowance(100.0, 14.4, clock)
+    for fraction in (REGISTRATION, RECORD, ORCHESTRATION):
+        clock.now += allowance.seconds(fraction)
+    assert clock.now < 100.0 + promise_lateness(14.4)
+
+
+def test_a_run_with_time_to_spare_waits_a_bounded_time_all_in_all() -> None:
+    clock = Clock(0.0)
+    assert wait_for_all(Allowance(3600.0, 3600.0, clock), clock) == MOST_SECONDS
+
+
+def test_a_late_run_gives_a_server_that_answers_a_moment_and_another_none() -> None:
+    allowance = Allowance(100.0, 14.4, Clock(105.0))
+    assert allowance.seconds(REGISTRATION, least=LEAST_SECONDS) == LEAST_SECONDS
+    assert allowance.seconds(REGISTRATION) == 0.0
+
+
+def test_a_wait_may_be_bounded_further() -> None:
+    assert Allowance(100.0, 3600.0, Clock(0.0)).seconds(RECORD, most=5.0) == 5.0
+
+
+def test_what_is_left_opens_nothing() -> None:
+    clock = Clock(0.0)
+    allowance = Allowance(1000.0, 3600.0, clock)
+    assert allowance.left(ORCHESTRATION) == 1000.0 + 0.6 * 36
+    clock.now = 500.0
+    assert allowance.seconds(RECORD) == MOST_SECONDS
