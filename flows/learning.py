@@ -7,7 +7,7 @@ from typing import Any
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.history import FinishedRun, History
 from lightlm.budget.plan import Plan
-from lightlm.budget.reserve import ClosingTimes
+from lightlm.budget.reserve import ClosingTimes, FixedTimes
 from lightlm.budget.scaling import hardness_of
 from lightlm.data.ngram import measure_ngram_bits
 from lightlm.data.shards import TokenShards
@@ -52,7 +52,10 @@ END_SECONDS = 0.7
 def remember_the_end(summary: RunSummary, home: Path, elapsed_seconds: float) -> None:
     """Remember how long the end of a run took, without the score; later plans keep as much."""
     scoring = summary.ledger.get("final evaluation", 0.0)
-    ClosingTimes(home).record(elapsed_seconds - summary.trained_until_seconds - scoring)
+    closing = ClosingTimes(home)
+    if closing.read():  # a home's first run also makes its databases
+        FixedTimes(home).record_ledger(summary.ledger)
+    closing.record(elapsed_seconds - summary.trained_until_seconds - scoring)
 
 
 def leave_to_later_runs(

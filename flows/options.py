@@ -8,7 +8,10 @@ import typer
 
 from lightlm.params import Params, list_presets, load_params, parse_assignments
 
-Hours = Annotated[float | None, typer.Option("--hours", "-H", help="Wall clock of the whole run, in hours.")]
+Hours = Annotated[
+    str | None,
+    typer.Option("--hours", "-H", metavar="TIME", help="Wall clock of the whole run: hours as 0.5, or 30m, 1h30, 90s."),
+]
 Dataset = Annotated[
     str | None, typer.Option("--dataset", "-d", help="A Hub id, a file or folder of text, or python-docs.")
 ]
@@ -66,18 +69,33 @@ def collect_overrides(
 
 
 def check_sources(params: Params) -> None:
-    """Refuse a data set or tokenizer that cannot be there, and a shape that no width has, before anything slow starts.
+    """Refuse, before anything slow starts, hours, a data set, a tokenizer and a shape that cannot be.
 
     Raises:
-        InputError: a path that does not exist, or is empty; heads that divide no width; too long a context.
+        InputError: hours that nothing can keep; a path that does not exist, or is empty; heads that divide no width;
+            too long a context.
     """
     from lightlm.budget.shapes import check_shape
     from lightlm.data.subset import check_dataset
     from lightlm.data.tokenizer import check_tokenizer_source
 
+    check_hours(params)
     check_shape(params)
     check_dataset(params.dataset, params.model.context_length)
     check_tokenizer_source(params.tokenizer)
+
+
+def check_hours(params: Params) -> None:
+    """Refuse a budget that this machine cannot keep; one of steps is as long as it gets.
+
+    Raises:
+        ParameterError: naming the smallest hours that work here.
+    """
+    from lightlm.budget.reserve import FixedTimes
+    from lightlm.store.home import find_home
+
+    if params.budget.max_steps is None:
+        FixedTimes(find_home()).check(params.budget.hours)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from lightlm.store.home import find_home
 from lightlm_flows.configuration import CONFIGURATION, find_configuration, list_differences
 from lightlm_flows.configuration import load_configuration as load_file
 from lightlm_flows.configuration import save_configuration as save_file
+from lightlm_flows.options import check_hours
 
 TITLE = "LightLM - Training Setup"
 MAIN = ("Start training", "Manage dataset/configuration", "Exit")
@@ -286,9 +287,11 @@ def read_hours(typed: str) -> float:
     """Return the hours that were typed.
 
     Raises:
-        ParameterError: no number, or out of bounds.
+        ParameterError: no time, out of bounds, or less than a run takes here.
     """
-    return load_params(overrides={"budget.hours": typed}).budget.hours
+    params = load_params(overrides={"budget.hours": typed})
+    check_hours(params)
+    return params.budget.hours
 
 
 def is_on_hub(source: str) -> bool:

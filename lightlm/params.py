@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 import lightlm_params
 from lightlm.errors import ParameterError
+from lightlm.hours import parse_hours
 
 PARAMS_FOLDER = Path(lightlm_params.__file__).resolve().parent
 
@@ -25,7 +26,11 @@ LISTED = 12
 MAX_HOURS = 8760.0
 """Hours; a year. A larger budget is a typing error."""
 
-Hours = Annotated[float, Field(gt=0, le=MAX_HOURS, description="Wall clock of the whole run, in hours.")]
+Hours = Annotated[
+    float,
+    BeforeValidator(lambda value: parse_hours(value) if isinstance(value, str) else value),
+    Field(gt=0, le=MAX_HOURS, description="Wall clock of the whole run, in hours."),
+]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -227,7 +232,7 @@ def load_params(
     overrides: Mapping[str, Any] | None = None,
     *,
     dataset: str | None = None,
-    hours: float | None = None,
+    hours: float | str | None = None,
 ) -> Params:
     """Return params/base.yaml under the preset's overlay, `dataset`, `hours` and dotted overrides.
 

@@ -42,7 +42,7 @@ def test_every_preset_is_valid(preset: str) -> None:
         ("budget.hours", ".nan", "budget.hours is nan; input should be a finite number"),
         ("budget.hours", math.inf, "budget.hours is inf; input should be a finite number"),
         ("budget.hours", 1e9, "budget.hours is 1000000000.0; input should be less than or equal to 8760"),
-        ("budget.hours", "soon", "budget.hours is 'soon'; input should be a valid number"),
+        ("budget.hours", "soon", "budget.hours: hours are a number or a time with units, as 0.5, 30m, 1h30 or 90s"),
         ("model.num_layers", 0, "model.num_layers is 0; input should be greater than or equal to 1"),
         ("tokenizer.vocab_size", 0, "tokenizer.vocab_size is 0; input should be greater than or equal to 257"),
         ("training.optimizer", "sgd", "training.optimizer is 'sgd'; input should be 'muon' or 'adamw'"),

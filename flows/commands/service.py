@@ -140,7 +140,8 @@ def schedule(
     cron: Annotated[str | None, typer.Option(help="Minute, hour, day, month, weekday, as '0 3 * * *'.")] = None,
     timezone: Annotated[str, typer.Option(help="In which the hours are meant, as Europe/Berlin.")] = "UTC",
     hours: Annotated[
-        float | None, typer.Option("--hours", "-H", help="Hours of each run; else the deployment's.")
+        str | None,
+        typer.Option("--hours", "-H", metavar="TIME", help="Of each run, as 0.5, 30m or 1h30; else the deployment's."),
     ] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="The data set; else the preset's.")] = None,
     off: Annotated[bool, typer.Option("--off", help="Remove the schedule that --cron set.")] = False,
@@ -150,12 +151,14 @@ def schedule(
     Without --cron or --off, list its schedules.
     """
     from lightlm.errors import InputError
+    from lightlm.params import load_params
     from lightlm_flows.deployments import describe_schedule, open_server, read_schedules, schedule_flow
 
     if cron and off:
         raise InputError("give --cron or --off, not both")
     if cron or off:
-        values = {name: value for name, value in (("hours", hours), ("dataset", dataset)) if value is not None}
+        given = None if hours is None else load_params(hours=hours).budget.hours
+        values = {name: value for name, value in (("hours", given), ("dataset", dataset)) if value is not None}
         lines = schedule_flow(flow, cron, timezone, values)
     else:
         with open_server() as client:

@@ -4,11 +4,13 @@ Owns a short history under LIGHTLM_HOME of how long the end of a run took beyond
 """
 
 import json
+import math
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from lightlm.errors import StoreError
+from lightlm.errors import ParameterError, StoreError
 from lightlm.store.commit import write_file
 
 FIRST_CLOSING_SECONDS = 1.2
@@ -29,6 +31,27 @@ nineteen runs would leave time unused for the sake of one."""
 REMEMBERED = 20
 """Runs that the estimate looks at."""
 
+MOST_REMEMBERED_SECONDS = 1e6
+"""What a damaged file may hold beyond it is no time that a run took."""
+
+SECONDS_PER_HOUR = 3600.0
+
+FIXED_STAGES = ("start-up", "orchestration", "check", "registration", "end")
+"""Stages of the ledger that take as long in a short run as in a long one."""
+
+FIRST_FIXED_SECONDS = 4.0
+"""In a home without history: half of what these stages took in the quickest run that was measured (two cores, a home
+in use), so that only what no machine keeps is refused."""
+
+LEAST_RUNS = 3
+"""Runs that have to be known before their figures replace the first ones: one alone may have been disturbed."""
+
+WORKING_SECONDS = 4.0
+"""Beside the fixed stages, for reading a text, planning, scoring, and two seconds of training."""
+
+FIRST_WORKING_SECONDS = 18.0
+"""What keeps the deadline in a fresh home on two cores: 0.005 h."""
+
 
 class Closing(NamedTuple):
     """What is kept for the end: seconds, and what the expected time for scoring is multiplied by."""
@@ -37,19 +60,33 @@ class Closing(NamedTuple):
     scoring_margin: float = 1.0
 
 
-class ClosingTimes:
-    """Seconds from the last step to the end of the process, without the final score, of the last runs."""
+class RememberedSeconds:
+    """Seconds of the last runs, in a small file under LIGHTLM_HOME that may be deleted at any time."""
 
-    def __init__(self, home: Path) -> None:
-        self.path = home / "closing_seconds.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def read(self) -> list[float]:
         """Return the remembered seconds, oldest first; empty when there is none or the file is broken."""
         try:
-            values = json.loads(self.path.read_text(encoding="utf-8"))
-            return [float(value) for value in values][-REMEMBERED:]
-        except (OSError, ValueError, TypeError):
+            values = [float(value) for value in json.loads(self.path.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError, RecursionError):
             return []
+        return [value for value in values if 0 <= value < MOST_REMEMBERED_SECONDS][-REMEMBERED:]
+
+    def record(self, seconds: float) -> None:
+        """Remember one more run; a disk that refuses is no reason to fail a finished run."""
+        try:
+            write_file(self.path, json.dumps([*self.read(), round(seconds, 3)][-REMEMBERED:]).encode())
+        except StoreError:
+            return
+
+
+class ClosingTimes(RememberedSeconds):
+    """Seconds from the last step to the end of the process, without the final score, of the last runs."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home / "closing_seconds.json")
 
     def estimate(self, budget_seconds: float) -> Closing:
         """Return what to keep: the 95th percentile less what a run may be late by, but never less than the median."""
@@ -62,9 +99,33 @@ class ClosingTimes:
         tolerance = max(TOLERANCE_SECONDS, TOLERANCE_FRACTION * budget_seconds)
         return Closing(max(usual, slow - tolerance, 0.0))
 
-    def record(self, seconds: float) -> None:
-        """Remember one more run; a disk that refuses is no reason to fail a finished run."""
-        try:
-            write_file(self.path, json.dumps([*self.read(), round(seconds, 3)][-REMEMBERED:]).encode())
-        except StoreError:
+
+class FixedTimes(RememberedSeconds):
+    """Seconds of the last runs that no budget shortens: start-up, orchestration, check, registration, end."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home / "fixed_seconds.json")
+
+    def find_least(self) -> float:
+        """Return the seconds that a run takes here at least, whatever it trains."""
+        known = self.read()
+        return min(known) if len(known) >= LEAST_RUNS else FIRST_FIXED_SECONDS
+
+    def check(self, hours: float) -> None:
+        """Refuse a budget that no run on this machine can keep.
+
+        Raises:
+            ParameterError: naming the smallest hours that work here.
+        """
+        least, given = self.find_least(), hours * SECONDS_PER_HOUR
+        if given >= least:
             return
+        smallest = least + WORKING_SECONDS if len(self.read()) >= LEAST_RUNS else FIRST_WORKING_SECONDS
+        raise ParameterError(
+            f"budget.hours is {hours:g}, {given:.2g} s, but starting, checking and registering alone take at least "
+            f"{least:.0f} s here; give --hours {math.ceil(1000 * smallest / SECONDS_PER_HOUR) / 1000:g} or more"
+        )
+
+    def record_ledger(self, entries: Mapping[str, float]) -> None:
+        """Remember what one run took, from its ledger."""
+        self.record(sum(entries.get(stage, 0.0) for stage in FIXED_STAGES))

@@ -2,14 +2,18 @@ import pytest
 
 from lightlm.budget.reserve import (
     FIRST_CLOSING_SECONDS,
+    FIRST_FIXED_SECONDS,
     FIRST_SCORING_MARGIN,
+    LEAST_RUNS,
     MOST_SPREAD,
     REMEMBERED,
     TOLERANCE_FRACTION,
     TOLERANCE_SECONDS,
     Closing,
     ClosingTimes,
+    FixedTimes,
 )
+from lightlm.errors import ParameterError
 
 
 def test_without_history_the_first_guess_holds(tmp_path):
@@ -54,3 +58,33 @@ def test_a_home_that_refuses_does_not_fail_a_finished_run(tmp_path):
     (tmp_path / "elsewhere").write_text("a file where the folder should be")
     ClosingTimes(tmp_path / "elsewhere").record(2.0)
     assert ClosingTimes(tmp_path / "elsewhere").estimate(72.0).seconds == FIRST_CLOSING_SECONDS
+
+
+@pytest.mark.parametrize("content", ["[NaN]", "[1e400]", "[-1, -2]", "[" * 20_000, '{"a": 1}', "x"])
+def test_a_damaged_file_is_no_history(tmp_path, content):
+    ClosingTimes(tmp_path).path.write_text(content)
+    assert ClosingTimes(tmp_path).estimate(72.0) == Closing(FIRST_CLOSING_SECONDS, FIRST_SCORING_MARGIN)
+
+
+def test_a_budget_that_nothing_keeps_is_refused_with_the_hours_that_work(tmp_path):
+    times = FixedTimes(tmp_path)
+    with pytest.raises(ParameterError, match=r"alone take at least 4 s here; give --hours 0\.005 or more"):
+        times.check(0.00001)
+    times.check(FIRST_FIXED_SECONDS / 3600)
+
+
+def test_the_smallest_hours_are_what_runs_in_this_home_took(tmp_path):
+    times = FixedTimes(tmp_path)
+    for seconds in [9.0, 8.0, 30.0]:
+        times.record_ledger({"start-up": seconds - 1, "end": 1.0, "training": 1000.0})
+    assert times.find_least() == 8.0
+    with pytest.raises(ParameterError, match=r"at least 8 s here; give --hours 0\.004 or more"):
+        times.check(0.002)
+    times.check(0.0025)
+
+
+def test_few_runs_do_not_raise_what_is_refused(tmp_path):
+    times = FixedTimes(tmp_path)
+    for _ in range(LEAST_RUNS - 1):
+        times.record(500.0)
+    assert times.find_least() == FIRST_FIXED_SECONDS

@@ -65,7 +65,7 @@ def test_the_documented_sequence_runs_through_at_a_terminal_while_another_proces
     for shown, typed in (
         ("Choose 1-3", "2"),
         ("Choose 1-7", "5"),
-        (r"Enter desired training time in hours \(e.g., 24.0\):", "0.001"),
+        (r"Enter desired training time in hours \(e.g., 24.0\):", "9s"),
         (r"Apply these optimizations\? \(y/n\)", "y"),
         ("Choose 1-7", "4"),
         ("Choose 1-7", "6"),
@@ -86,7 +86,7 @@ def test_the_documented_sequence_runs_through_at_a_terminal_while_another_proces
     for words in ("Watching", "Plan: ", "finished"):
         assert words in told, words
     saved = json.loads((lightlm.home / "last_config.json").read_text(encoding="utf-8"))
-    assert saved["params"]["budget"]["hours"] == 0.001
+    assert saved["params"]["budget"]["hours"] == 0.0025
     assert saved["params"]["model"]["num_layers"] == 1
 
 

@@ -81,13 +81,8 @@ def test_a_second_signal_at_a_panel_leaves_the_terminal_as_it_was() -> None:
 
 HELD = """
 import atexit, threading, time
-<<<<<<< HEAD
-from lightlm_flows import stopping
-stopping.EXIT_SECONDS = 0.2
-=======
 from lightlm_flows import patience, stopping
 patience.EXIT_SECONDS = patience.LEAST_EXIT_SECONDS = 0.2
->>>>>>> 5c244a4 (Bound every wait at a run's end by one allowance out of what its budget has left; start a killed outbox again, keep a failed run's own reason, set damaged checkpoints aside and say so.)
 atexit.register(lambda: time.sleep(600))
 threading._register_atexit(lambda: time.sleep(600))
 print("done")

@@ -70,8 +70,8 @@ def version(trained: Trained, client: "MlflowClient") -> "ModelVersion":
 
 @pytest.fixture(scope="module")
 def second(trained: Trained) -> Ended:
-    """Return a run of 3.6 s on the same text, for a person who reads a pipe."""
-    return trained.lightlm("train", "--hours", 0.001, "--dataset", trained.text, *settings(tokenizer__vocab_size=512))
+    """Return a run of 5 s on the same text, for a person who reads a pipe."""
+    return trained.lightlm("train", "--hours", "5s", "--dataset", trained.text, *settings(tokenizer__vocab_size=512))
 
 
 def wait_for_line(command: "subprocess.Popen[str]", words: str) -> list[str]:
@@ -252,7 +252,7 @@ def test_the_documented_tier_trains_a_mixture_of_experts_on_twenty_documents(tra
         tracking__model_name="experts",
     )
     run = trained.lightlm(
-        "train", "--hours", 0.002, "--dataset", documents, "--text-column", "body", *options, "--json"
+        "train", "--hours", 0.003, "--dataset", documents, "--text-column", "body", *options, "--json"
     )
     assert "Using subset: 20 of 200 documents" in run.err
     assert "ultra-fast testing" in run.err
