@@ -8,7 +8,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import InputError, LightLMError
 from lightlm_flows.work_pools import PoolVariables, ProcessVariables
 
@@ -154,11 +154,11 @@ def run_prefect(*arguments: str) -> str:
     Raises:
         LightLMError: it fails; with its last words.
     """
-    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    command = python_command("prefect", "--no-prompt", *arguments)
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
+        env=os.environ | SAFE_PATH | {"COLUMNS": "200", "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

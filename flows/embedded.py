@@ -2,7 +2,7 @@
 
 Owns what stands in the environment before `import prefect`, and the life of the API's process. With
 a server named by a person (PREFECT_API_URL and the like) it does nothing at all. The module imports
-no Prefect; only the child process does.
+no Prefect; only the child process does (flows/embedded_api.py).
 
 Why not Prefect's own ephemeral mode: it starts its server inside the first API call, after importing
 all of prefect.server into the client too, and `kill -9` of the client leaves that server running.
@@ -21,26 +21,22 @@ migrations, block registration or services off on a warm database saved less tha
 
 import atexit
 import contextlib
-import ctypes
-import gc
 import http.client
 import os
 import re
 import secrets
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import LightLMError
-from lightlm.store.lock import hold_lock
 
 START_SECONDS = 180
 """Prefect's 20 s are not enough on a fresh, busy machine: two flows started together both died."""
@@ -50,8 +46,6 @@ STOP_SECONDS = 5
 
 CONNECT_PAUSE_SECONDS = 0.02
 """Of the transport's 0.5, doubled each time: Prefect has it connect four times, which held up each request by 1.5 s."""
-
-CHILD = "from lightlm_flows.embedded import serve; serve()"
 
 
 def names_server() -> bool:
@@ -178,11 +172,15 @@ def start_api() -> EmbeddedApi | None:
     """
     if names_server():
         return None
-    environment = os.environ | {
-        "PREFECT__SERVER_EPHEMERAL": "1",
-        "PREFECT__SERVER_FINAL": "1",
-        "PREFECT_UI_ENABLED": "0",
-    }
+    environment = (
+        os.environ
+        | SAFE_PATH
+        | {
+            "PREFECT__SERVER_EPHEMERAL": "1",
+            "PREFECT__SERVER_FINAL": "1",
+            "PREFECT_UI_ENABLED": "0",
+        }
+    )
     # Loopback is shared by all who log in to this machine; only this run's processes know the word.
     if not os.environ.get("PREFECT_API_AUTH_STRING"):
         os.environ["PREFECT_API_AUTH_STRING"] = f"lightlm:{secrets.token_urlsafe(24)}"
@@ -194,7 +192,7 @@ def start_api() -> EmbeddedApi | None:
         # early requests wait in the queue instead of failing. Windows gets the number alone.
         given = [] if sys.platform == "win32" else [listener.fileno()]
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", CHILD, str(port), *map(str, given)],
+            python_command("lightlm_flows.embedded_api", str(port), *map(str, given)),
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -287,53 +285,6 @@ def without_prefect() -> Iterator[None]:
             yield
     finally:
         Flow.__call__, Task.__call__ = former
-
-
-def serve() -> None:
-    """Be the child process: serve Prefect's API until standard input closes."""
-    port, listeners = int(sys.argv[1]), [int(fd) for fd in sys.argv[2:]]
-    _end_with_parent()
-    # The collector visits the growing heap of imports again and again: 1.29 s against 1.66 s.
-    gc.disable()
-    import uvicorn
-    from prefect.server.api.server import create_app
-    from prefect.settings import get_current_settings
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            # Commands that start together on a fresh database would run its migrations together:
-            # without this lock 2 of 9 died so ("no such column", three at a time).
-            with hold_lock(get_current_settings().home / "start.lock"):
-                await super().startup(sockets)
-
-    config = uvicorn.Config(
-        create_app(ephemeral=True, final=True),
-        host="127.0.0.1",
-        port=port,
-        lifespan="on",
-        log_level="error",
-        timeout_graceful_shutdown=1,
-    )
-    gc.freeze()
-    gc.enable()
-    sockets = [socket.socket(fileno=fd) for fd in listeners]
-    Server(config).run(sockets=sockets or None)
-
-
-def _end_with_parent() -> None:
-    def watch() -> None:
-        # Not sys.stdin: its lock, held by a daemon thread, makes the interpreter's end an abort.
-        while os.read(0, 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(STOP_SECONDS)
-        os._exit(0)
-
-    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
-    if sys.platform == "linux":
-        # Beside the pipe: a fork of the parent that outlives it may hold the pipe's other end.
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import configparser
 import io
 import ipaddress
 import secrets
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import InputError, StoreError, TrackingError
 from lightlm.store.lock import hold_lock
 from lightlm.tracking.recorder import redact
@@ -160,7 +160,7 @@ def start_of_prefect(
 ) -> ServerStart:
     """Return how Prefect's server is started: one database with the command line's own, unless a URL names another."""
     # Prefect answers every host name; the password is what a page elsewhere lacks. The names are those of its pages.
-    fixed = {
+    fixed = dict(SAFE_PATH) | {
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}" for name in names),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -176,8 +176,9 @@ def start_of_prefect(
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "10",
     }
     given = {name: value for name, value in environment.items() if name in defaults and value}
-    words = ["prefect", "server", "start", "--host", host, "--port", str(port)]
-    return ServerStart([sys.executable, "-m", *words], found | fixed | defaults | given)
+    command = python_command("prefect", "server", "start", "--host", host, "--port", str(port))
+
+    return ServerStart(command, found | fixed | defaults | given)
 
 
 def start_of_mlflow(
@@ -191,7 +192,7 @@ def start_of_mlflow(
     store = environment.get("MLFLOW_BACKEND_STORE_URI") or f"sqlite:///{(home / 'mlflow.db').as_posix()}"
     artifacts = environment.get("MLFLOW_ARTIFACTS_DESTINATION") or str(home / "mlartifacts")
     words = ["--host", host, "--port", str(port), "--allowed-hosts", ",".join(names)]
-    fixed = {
+    fixed = dict(SAFE_PATH) | {
         # By variable: a command line with a database's password in it is read by every user of the machine.
         "MLFLOW_BACKEND_STORE_URI": store,
         "MLFLOW_ARTIFACTS_DESTINATION": artifacts,
@@ -200,7 +201,7 @@ def start_of_mlflow(
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
     }
-    command = [sys.executable, "-P", "-m", "lightlm.tracking.mlflow_server", *words]
+    command = python_command("lightlm.tracking.mlflow_server", *words)
     return ServerStart(command, found | fixed, tuple(names))
 
 

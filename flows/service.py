@@ -10,7 +10,6 @@ import os
 import platform
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import InputError, LightLMError
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
@@ -201,11 +201,12 @@ def worker_environment(home: Path, service: Service, secrets: ServiceSecrets) ->
 
 def start_of_worker(home: Path, service: Service, secrets: ServiceSecrets) -> ServerStart:
     """Return how the worker is started: one run at a time, as the machine has one budget of cores."""
-    words = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--limit", "1"]
+    words = ["worker", "start", "--pool", POOL, "--type", "process", "--limit", "1"]
     name = f"lightlm-{platform.node() or 'here'}"
+
     return ServerStart(
-        [sys.executable, "-m", *words, "--name", name, "--install-policy", "never"],
-        worker_environment(home, service, secrets),
+        python_command("prefect", *words, "--name", name, "--install-policy", "never"),
+        SAFE_PATH | worker_environment(home, service, secrets),
     )
 
 

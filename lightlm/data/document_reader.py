@@ -6,14 +6,15 @@ the next file finds a child that lives.
 
 import contextlib
 import json
+import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.data.decoding import Opener
 from lightlm.data.file_checks import LONGEST_ROW_BYTES, explain_unreadable
 from lightlm.data.formats_child import ABORTED, BLOCK_BYTES, END, FINISHED, LAST, LENGTH, MEMORY_BYTES, PART, REFUSED
@@ -145,10 +146,11 @@ class DocumentReader:
         self.close()
         self._answers = queue.Queue(ANSWERS_AHEAD)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "lightlm.data.formats_child", str(self._memory_bytes)],
+            python_command("lightlm.data.formats_child", str(self._memory_bytes)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=os.environ | SAFE_PATH,
             start_new_session=True,  # an interrupt is the parent's to answer; the child ends with its input
         )
         threading.Thread(target=_read_answers, args=(self._process.stdout, self._answers), daemon=True).start()

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.data.subset import Split, TextSubset
 from lightlm.data.tokenizer import TRIAL, Tokenizer, load_tokenizer
 
@@ -204,12 +205,12 @@ class EncodingProcess:
     def __init__(self, request: dict[str, Any]) -> None:
         self._request = request
         self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
-            [sys.executable, "-m", "lightlm.data.encoding", json.dumps(request)],
+            python_command("lightlm.data.encoding", json.dumps(request)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # an interrupt is the parent's to answer; the process ends with its input
             # One thread each: tokenizers would otherwise start one a core in every process.
-            env=os.environ | {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+            env=os.environ | SAFE_PATH | {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
         )
         self._own: Encoder | None = None
 

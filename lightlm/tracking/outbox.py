@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.store.home import find_home
 from lightlm.tracking.registry import ModelVersion, is_local
 from lightlm.tracking.shipper import count_unsent
@@ -199,11 +200,11 @@ def spawn(folder: Path) -> "subprocess.Popen[str]":
     """Start the process that ships the record in `folder`."""
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "lightlm.tracking.outbox", str(folder)],
+            python_command("lightlm.tracking.outbox", str(folder)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=os.environ | {"PYTHONWARNINGS": "ignore"},
+            env=os.environ | SAFE_PATH | {"PYTHONWARNINGS": "ignore"},
             text=True,
             encoding="utf-8",
             start_new_session=True,

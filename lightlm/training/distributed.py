@@ -22,6 +22,7 @@ import torch
 from torch import distributed
 from torch._C._distributed_c10d import TCPStore
 
+from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import ParameterError, WorkerError
 from lightlm.training.config import TrainerConfig
 from lightlm.training.ranks import ALONE, ProcessRanks, Ranks, ShardedRanks
@@ -155,9 +156,10 @@ def join_group(store: TCPStore, trainer: TrainerConfig, rank: int) -> ProcessRan
 
 def start_peer(address: str, node: int, local_rank: int) -> "subprocess.Popen[bytes]":
     """Return the started process of a further rank on this machine; it ends when its input does."""
-    command = [sys.executable, "-m", "lightlm.training.distributed", "--join", address]
+    command = python_command("lightlm.training.distributed", "--join", address)
     command += ["--node-rank", str(node), "--local-rank", str(local_rank)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr.fileno())
+
+    return subprocess.Popen(command, env=os.environ | SAFE_PATH, stdin=subprocess.PIPE, stdout=sys.stderr.fileno())
 
 
 def watch_peers(peers: Sequence["subprocess.Popen[bytes]"]) -> None:

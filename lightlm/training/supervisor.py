@@ -11,7 +11,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import lightlm.errors
+from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import LightLMError, WorkerBug, WorkerError
 from lightlm.training.events import WorkerRestarted, to_json
 from lightlm.training.pulse import BEAT_SECONDS, Watch, dump_stacks
@@ -84,11 +84,11 @@ class Worker:
         self._answers = queue.Queue()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lightlm.training.worker"],
+                python_command("lightlm.training.worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=os.environ | self.environment,
+                env=os.environ | SAFE_PATH | self.environment,
                 text=True,
                 encoding="utf-8",
                 start_new_session=True,

@@ -6,7 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,13 @@ import pytest
 LIGHTLM = Path(sys.executable).with_name("lightlm")
 SECONDS = 240
 """Only bounds a failure."""
+
+HOSTILE = (
+    *("sitecustomize", "usercustomize", "typing", "json", "queue", "random", "logging", "socket", "secrets"),
+    *("numpy", "torch", "yaml", "pydantic", "mlflow", "prefect", "uvicorn", "psutil", "tokenizers", "transformers"),
+    *("lightlm", "lightlm_flows", "lightlm_params", "flows", "params"),
+)
+"""Modules that lie in the folder of every command that is tested here; none of them may run."""
 
 NOUNS = "river lantern teacher mountain engine garden letter winter captain window harbour story".split()
 VERBS = "crosses remembers paints follows repairs forgets answers measures carries opens".split()
@@ -60,7 +67,7 @@ class CommandLine:
 
     def start_python(self, *arguments: object) -> "subprocess.Popen[str]":
         """Start Python where the command would run."""
-        return self._start(sys.executable, *arguments)
+        return self._start(sys.executable, "-P", *arguments)
 
     def _start(self, *command: object) -> "subprocess.Popen[str]":
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
@@ -125,16 +132,30 @@ def settings(**values: object) -> list[str]:
     return [part for name, value in values.items() for part in ("--set", f"{name.replace('__', '.')}={value}")]
 
 
+def write_hostile_modules(folder: Path) -> None:
+    """Fill a folder with files that a Python which looks for modules there runs: each leaves a mark, and fails."""
+    for name in HOSTILE:
+        (folder / f"{name}.py").write_text(
+            f"open({str(folder / 'RAN')!r}, 'a').write({name + ' '!r})\nraise ImportError('foreign code: {name}')\n"
+        )
+
+
 @pytest.fixture(scope="session")
-def make_command_line(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], CommandLine]:
-    """Return what makes a command line with a home that is not there yet."""
+def make_command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], CommandLine]]:
+    """Yield what makes a command line with a home that is not there yet, in a folder of hostile modules."""
+    folders: list[Path] = []
 
     def make() -> CommandLine:
         folder = tmp_path_factory.mktemp("somewhere")
         (folder / "work").mkdir()
+        write_hostile_modules(folder / "work")
+        folders.append(folder / "work")
         return CommandLine(folder / "home", folder / "work")
 
-    return make
+    yield make
+
+    marks = [folder / "RAN" for folder in folders if (folder / "RAN").exists()]
+    assert {str(mark): mark.read_text() for mark in marks} == {}, "a command ran code of the current folder"
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lightlm.child_process import python_command
 from lightlm.store.journal import Journal
 from lightlm.tracking import outbox as outbox_module
 from lightlm.tracking.outbox import LOG, ChampionAnswer, Outbox, Shipment
@@ -259,7 +260,8 @@ def test_the_process_is_its_own_session_and_writes_its_complaints_to_the_log(tmp
     outbox._process.kill()
     outbox._closing.set()  # no successor
     assert "ended early" in (outbox.close(HOURS).error or "")
-    assert [os.fsdecode(one) for one in arguments] == [sys.executable, "-m", "lightlm.tracking.outbox", str(tmp_path)]
+    assert [os.fsdecode(one) for one in arguments] == python_command("lightlm.tracking.outbox", str(tmp_path))
+    assert b"PYTHONSAFEPATH=1" in environment
     assert b"PYTHONWARNINGS=ignore" in environment
     assert os.fsencode(f"LIGHTLM_HOME={os.environ['LIGHTLM_HOME']}") in environment, "and all else that we have"
     assert log == (tmp_path / LOG).resolve()
