@@ -6,6 +6,7 @@ an unpacked data set for example, would run in place of the library's. `-P` leav
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 SAFE_PATH: Mapping[str, str] = MappingProxyType({"PYTHONSAFEPATH": "1"})
@@ -15,3 +16,27 @@ SAFE_PATH: Mapping[str, str] = MappingProxyType({"PYTHONSAFEPATH": "1"})
 def python_command(module: str, *arguments: str) -> list[str]:
     """Return the command that runs a module in a Python like this one, the current folder not on its search path."""
     return [sys.executable, "-P", "-m", module, *arguments]
+
+
+class _Nothing:
+    """What is found in a folder that is not looked into."""
+
+    @staticmethod
+    def find_spec(name: str, target: object = None) -> None:
+        """Find nothing."""
+
+
+def refuse_relative_folders() -> None:
+    """Import nothing from now on from a folder that the search path gives relative to the current one.
+
+    For the processes that update a database: alembic puts "." first on the path, as the settings of MLflow's users and
+    of Prefect ask for, and what is imported later would come from there.
+    """
+    sys.path_hooks.insert(0, _find_nothing)
+    sys.path_importer_cache.pop(".", None)
+
+
+def _find_nothing(folder: str) -> type[_Nothing]:
+    if Path(folder).is_absolute():
+        raise ImportError(f"{folder} is for the next finder")
+    return _Nothing

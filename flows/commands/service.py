@@ -198,4 +198,7 @@ def server(
     given = {key: value for key, value in os.environ.items() if value}
     settings = ("PREFECT_SERVER_", "PREFECT_HOME", "MLFLOW_S3_")
     kept = {key: value for key, value in given.items() if key in bare_environment() or key.startswith(settings)}
+    if name == "prefect":
+        # Prefect would take settings, and its database's updates modules, from the folder a person stands in.
+        os.chdir(name_service_folder(home))
     os.execvpe(start.command[0], start.command, kept | start.environment)  # noqa: S606

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lightlm.child_process import refuse_relative_folders
 from lightlm.tracking.mlflow_routes import AllowedCalls, list_origins
 
 FIXED = {
@@ -67,6 +68,7 @@ def serve(host: str, port: int, names: Sequence[str], when_ready: Callable[[], N
             await super().startup(sockets)
             when_ready()
 
+    refuse_relative_folders()
     application = build_application(names)
     config = uvicorn.Config(
         application, host=host.strip("[]"), port=port, lifespan="off", log_level="warning", access_log=False

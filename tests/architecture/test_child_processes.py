@@ -47,6 +47,18 @@ def test_a_start_of_python_is_found(code: str) -> None:
     assert find_starts(code) != []
 
 
+def test_a_relative_folder_on_the_search_path_gives_nothing(tmp_path: Path) -> None:
+    (tmp_path / "h11.py").write_text("raise SystemExit('foreign code')\n")
+    code = "import sys; from lightlm.child_process import refuse_relative_folders; refuse_relative_folders(); "
+    code += "sys.path[:0] = ['.']; import h11"
+
+    done = subprocess.run(
+        [*python_command("x")[:2], "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_child_runs_no_file_of_the_current_folder_and_neither_does_its_own_child(tmp_path: Path) -> None:
     hostile = "raise SystemExit('foreign code')\n"
     for name in ("queue", "random", "sitecustomize"):
