@@ -22,6 +22,9 @@ SURPLUS_FIT = 0.8
 RATED_FIELDS = 30
 """Fields that are looked at to judge a separator."""
 
+TIGHT_SHARE = 0.9
+"""Fraction of lines with a separator that no blank follows from which lines are no sentences."""
+
 FEW_QUOTES = 3
 """Fields that begin with a quote and do not end with one, from which quotes in a file with commas may be text."""
 
@@ -85,6 +88,8 @@ def find_format(lines: Sequence[str], suffix: str, is_whole: bool, returns_end_r
     if not good:
         if torn is not None:
             raise torn
+        if not _are_enclosed(lines, ONE_COLUMN):
+            _refuse_fields(lines)
         return CsvFormat("", _find_plain_quoting(lines, is_whole, returns_end_rows), returns_end_rows), 0
     wanted = SUFFIX_SEPARATORS.get(suffix)
     voice = _ask_sniffer("".join(lines[skipped:]))
@@ -99,6 +104,25 @@ def find_format(lines: Sequence[str], suffix: str, is_whole: bool, returns_end_r
         ),
     )
     return best.form, skipped
+
+
+def _refuse_fields(lines: Sequence[str]) -> None:
+    """Refuse to read lines whole where a separator in nearly all of them, with no blank behind it, shows fields.
+
+    Raises:
+        DatasetError: with what to do.
+    """
+    filled = [line for line in lines if line.strip()] or [""]
+    for separator, word in SEPARATORS.items():
+        tight = re.compile(rf"{re.escape(separator)}[^\s{re.escape(separator)}]")
+        if tight.search(filled[0]) is None:
+            continue
+        if sum(tight.search(line) is not None for line in filled) < TIGHT_SHARE * len(filled):
+            continue
+        raise DatasetError(
+            f"the lines seem to have fields (separator: {word}), but different numbers of them; write texts that hold "
+            'the separator in quotes ("..."), or give a text file with one text per line as .txt'
+        )
 
 
 def _try_all(
@@ -151,15 +175,14 @@ def _try_format(lines: Sequence[str], form: CsvFormat, is_whole: bool) -> Trial 
     same = counts.count(num_fields) / len(rows)
     more = sum(count > num_fields for count in counts) / len(rows)
     is_header = looks_like_names(rows[0])
-    fit = same + (SURPLUS_FIT * more if is_header else 0.0)
-    if more and not is_header and same < WANTED_FIT:
-        fit = 0.0
-    if more > 0.1 and is_header:
-        # Surplus fields are text with separators; then all rows have at least the header's fields.
-        fit = 0.95 if same + more > 0.98 else fit
     num_rated = min(num_fields, RATED_FIELDS)
     fields = [[row[index] for row in rows[1:] if len(row) == num_fields] for index in range(num_rated)]
     typed = sum(rate_column(field, len(field)).kind != "text" for field in fields) / num_rated
+    # Surplus fields are text with separators, where a header or typed columns show that there are columns at all.
+    is_table = is_header or (typed >= 0.5 and same >= 0.5)
+    fit = same + (SURPLUS_FIT * more if is_table else 0.0)
+    if is_table and more > 0.1 and same + more > 0.98:
+        fit = max(fit, 0.95)
     inside = [field for row in rows for field in row[1:]]
     spaced = sum(field.startswith(" ") for field in inside) / max(1, len(inside))
     # Quotes are parsed where both readings fit: a field of quoted text then loses its quotes.

@@ -41,6 +41,9 @@ where it holds fewer than LEAST_ROWS rows, a larger one is taken."""
 WHOLE_ROWS, WHOLE_SHARE = 5, 0.05
 """Rows with as many fields as the header that are enough to rate columns by."""
 
+BLANK_SHARE = 0.5
+"""Fraction of surplus fields that begin with a blank, as behind the commas of sentences."""
+
 MOST_ALIGNED = 50
 """Columns up to which the one with unquoted separators is looked for."""
 
@@ -67,7 +70,7 @@ def inspect_csv(open_input: Opener, suffix: str, name: str, encoding: Encoding, 
     if not is_header:
         notes.append(f"No header: the first row is data, the columns are numbered ({list_examples(ratings)}).")
     notes += [renamed] if renamed else []
-    surplus = sum(len(row) > len(names) for row in below)
+    surplus = [row for row in below if len(row) > len(names) and any(field.strip() for field in row[len(names) :])]
     details = {
         "separator": form.separator, "quoting": form.quoting, "returns_end_rows": form.returns_end_rows,
         "skips_spaces": form.skips_spaces, "has_header": is_header, "skipped_lines": skipped,
@@ -78,6 +81,7 @@ def inspect_csv(open_input: Opener, suffix: str, name: str, encoding: Encoding, 
     if surplus:
         text_column = _find_text_column(shape)
         if text_column is not None:
+            _refuse_shifted(surplus, shape, text_column)
             note = f"Rows with more fields than the header: the rest belongs to the text ({names[text_column]})."
             shape = TableShape("csv", names, chosen, None, encoding, details, (*notes, note), name)
     return shape
@@ -99,6 +103,8 @@ def _read_sample(
             form, skipped = find_format(lines, suffix, is_whole, returns_end_rows)
         except OpenQuote as error:
             raise refuse_open_quote(name, error.line) from None
+        except DatasetError as error:
+            raise DatasetError(f"{name}: {error}") from None
         rows: list[list[str]] = []
         torn: OpenQuote | None = None
         try:
@@ -199,6 +205,23 @@ def join_surplus(fields: list[str], shape: TableShape, number: int) -> list[str]
         f"{shape.name} line {number} has {len(fields)} fields, wanted {num_columns}: a text that holds the separator "
         f'must stand in quotes ("..."); mend the line{show_line(shape.name, number)}'
     )
+
+
+def _refuse_shifted(rows: Sequence[Sequence[str]], shape: TableShape, index: int) -> None:
+    """Refuse rows whose surplus does not look like the commas of sentences: another column may hold the separator.
+
+    Raises:
+        DatasetError: with an example.
+    """
+    num_columns = len(shape.columns)
+    parts = [part for row in rows for part in row[index + 1 : len(row) - (num_columns - 1 - index)]]
+    blank = sum(not part.strip() or part[0].isspace() or not part[0].isascii() for part in parts)
+    if blank < BLANK_SHARE * len(parts):
+        example = shorten(" ".join(rows[0]))
+        raise DatasetError(
+            f'{shape.name} has {len(rows):,} rows with more fields than its first row, such as "{example}"; a field '
+            'that holds the separator must stand in quotes ("..."): write the file again with quotes'
+        )
 
 
 def _find_text_column(shape: TableShape) -> int | None:

@@ -197,6 +197,21 @@ def test_a_surplus_that_may_belong_to_another_column_is_refused_with_its_line() 
     assert "line 22 has 4 fields, wanted 3" in refusal("title,text,answer\n" + "\n".join(rows), column="text")
 
 
+def test_a_link_with_a_comma_that_shifts_the_text_is_refused() -> None:
+    rows = [f"https://example.org/{i}?a=1,2,{i}.5,{text}" for i, text in enumerate(TEXTS)]
+    assert "must stand in quotes" in refusal("link,score,text\n" + "\n".join(rows))
+
+
+def test_fields_of_different_numbers_without_a_header_are_not_taken_for_one_text() -> None:
+    rows = [f"{i},good,{sentence(i, ', ') if i % 3 else sentence(i)}" + ",and" * (i % 4) for i in range(150)]
+    refusal("\n".join(rows))
+
+
+def test_unquoted_commas_without_a_header_are_joined_where_other_columns_are_typed() -> None:
+    texts = [sentence(i, ", ") if i % 3 == 1 else sentence(i) for i in range(150)]
+    assert texts_of("".join(f"{i},good,{text}\n" for i, text in enumerate(texts))) == texts
+
+
 def test_empty_surplus_fields_are_dropped() -> None:
     assert texts_of("id,text\n" + "".join(f"{i},{text},,\n" for i, text in enumerate(TEXTS))) == TEXTS
 
