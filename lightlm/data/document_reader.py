@@ -21,9 +21,9 @@ from lightlm.data.formats_child import ABORTED, BLOCK_BYTES, END, FINISHED, LAST
 from lightlm.errors import DatasetError
 
 FILE_SECONDS = 60.0
-BYTES_PER_SECOND = 100_000
-"""Seconds that a file may take in the child: so many, and one for so many bytes of it. pypdf reads 0.2 to 1 MB of a
-PDF of text a second, the other parsers 5 MB and more."""
+BYTES_PER_SECOND = 50_000
+"""Seconds that a file may take in the child: so many, and one for so many bytes of it. pypdf reads 200 to 300 kB of a
+PDF of text a second, the other parsers some MB (2 CPU cores, shared, 2026-11-30)."""
 
 OUTPUT_BYTES = 1 << 26
 OUTPUT_RATIO = 20

@@ -57,7 +57,7 @@ class _Paragraphs:
             return
         if self._pieces:
             self._pieces.append("\n" if is_close and self._was_close else "\n\n")
-        self._pieces.append(text.strip(" \n"))
+        self._pieces.append(text.strip())
         self._was_close = is_close
 
     def read(self) -> str:
@@ -130,7 +130,8 @@ class _OdtCollector:
     def __init__(self) -> None:
         self._paragraphs = _Paragraphs()
         self._lines: list[list[str]] = []  # a paragraph may stand within another: a note, a frame
-        self._cells: list[str] = []
+        self._cell: list[str] = []
+        self._row: list[str] = []
         self._list_depth = 0
         self._row_depth = 0
         self._skip_depth = 0
@@ -155,15 +156,18 @@ class _OdtCollector:
         elif tag in ("p", "h") and self._lines:
             text = "".join(self._lines.pop())
             if self._row_depth:
-                self._cells.append(text.strip())
+                self._cell.append(text.strip())
             else:
                 self._paragraphs.add(text, is_close=self._list_depth > 0)
         elif tag == "list":
             self._list_depth -= 1
+        elif tag == "table-cell":
+            self._row.append(" ".join(filter(None, self._cell)))
+            self._cell = []
         elif tag == "table-row":
             self._row_depth -= 1
-            self._paragraphs.add("\t".join(self._cells), is_close=True)
-            self._cells = []
+            self._paragraphs.add("\t".join(self._row), is_close=True)
+            self._row = []
 
     def take(self, data: str) -> None:
         if self._lines and not self._skip_depth:

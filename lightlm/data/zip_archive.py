@@ -48,7 +48,7 @@ class ZipArchive:
         self._zip.close()
 
     def _list_members(self) -> list[Member]:
-        infos = [info for info in self._zip.infolist() if not info.is_dir()]
+        infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
         check_expansion(sum(info.file_size for info in infos), self._path.stat().st_size, str(self._path))
         if len(infos) > MAX_MEMBERS:
             raise DatasetError(say_many(self._path, len(infos)))

@@ -217,10 +217,10 @@ def test_an_opendocument_text_gives_its_paragraphs() -> None:
         "<t:tracked-changes><t:p>gone</t:p></t:tracked-changes>"
         '<t:h>Title</t:h><t:p>one<t:s t:c="2"/>two<t:tab/>three<t:line-break/>four</t:p>'
         "<t:list><t:list-item><t:p>a</t:p></t:list-item><t:list-item><t:p>b</t:p></t:list-item></t:list>"
-        "<b:table><b:table-row><b:table-cell><t:p>c</t:p></b:table-cell><b:table-cell><t:p>d</t:p></b:table-cell>"
+        "<b:table><b:table-row><b:table-cell><t:p>c</t:p><t:p>c2</t:p></b:table-cell><b:table-cell><t:p>d</t:p></b:table-cell>"
         "</b:table-row></b:table></o:text></o:body></o:document-content>"
     )
-    assert extract(pack({"content.xml": content}), ".odt") == ["Title\n\none  two\tthree\nfour\n\na\nb\nc\td"]
+    assert extract(pack({"content.xml": content}), ".odt") == ["Title\n\none  two\tthree\nfour\n\na\nb\nc c2\td"]
 
 
 def test_a_book_gives_its_chapters_in_reading_order() -> None:
@@ -286,6 +286,13 @@ def test_a_mailbox_gives_each_message_decoded_with_its_subject_and_senders_name(
         "From me, no separator.\n\nFrom my view neither.",
         "Subject: two\nFrom: bob@example.org\n\nДа\n\nнет",
     ]
+
+
+def test_a_broken_message_costs_no_other_message() -> None:
+    broken = "From - Tue Jan 02 11:00:00 2024\nSubject: =?x\0y?q?a?=\nContent-Type: text/plain; charset=\0\n\nbody\n\n"
+    first, second, third = extract(MAIL + broken + MAIL, ".mbox")
+    assert first == third
+    assert second.endswith("body")
 
 
 def test_plain_text_of_a_message_is_taken_before_its_page() -> None:

@@ -279,6 +279,15 @@ def test_a_link_in_a_zip_is_left_out(tmp_path: Path) -> None:
     ]
 
 
+def test_a_member_without_a_name_is_left_out(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"NNN": b"1", "ok.txt": b"2"})
+    path.write_bytes(path.read_bytes().replace(b"NNN", b"\0NN"))
+    assert [(member.name, member.left_out) for member in list_members(path)] == [
+        (".", "it has no name"),
+        ("ok.txt", None),
+    ]
+
+
 def test_of_two_members_with_one_name_the_later_is_read(tmp_path: Path) -> None:
     tar = tmp_path / "a.tar"
     with tarfile.open(tar, "w") as archive:
