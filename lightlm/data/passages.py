@@ -1,60 +1,126 @@
-"""What a document is: a row with text, or of running text a passage of joined lines."""
+"""What a document is, and how it is cut: a row, a file, or what stands between borders; a long one into passages.
 
-from collections.abc import Iterator
+A passage ends at the first blank line after its least bytes, so that what is held out comes from several places and
+no single piece outweighs the rest.
+"""
 
-from lightlm.data.source import Source
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from lightlm.data.files import Readable, Tally
+from lightlm.errors import DatasetError
 
 PASSAGE_BYTES = 4096
-"""Of running text that make a passage, at least; it ends at the next blank line."""
+"""Least bytes of a passage of running text; it ends at the next blank line."""
 
 SHORTEST_PASSAGE_BYTES = 256
 PASSAGES_WANTED = 256
-"""Of a small text, whose passages are shorter, so that what is held out comes from several places."""
+"""Passages of a small running text: they are shorter, so that what is held out comes from several places."""
 
 LONGEST_DOCUMENT_BYTES = 1 << 22
-"""A row with more is several documents: a tokenizer takes some ten bytes of memory for each of a document's."""
+"""Bytes from which any document is cut: a tokenizer takes some ten bytes of memory for each of a document's."""
 
-LONGEST_PASSAGE_FACTOR = 16
-"""A passage without any blank line ends at this multiple of its size, at a line's end."""
+DOCUMENTS_WANTED = 64
+"""A document of more than two parts in so many of the whole text is cut: else one of few could be half of what is held
+out, or all of it."""
+
+LONGEST_FACTOR = 16
+"""A passage without any blank line ends at this multiple of its least bytes, at a line's end."""
 
 
-def cut_documents(source: Source, rows: Iterator[str]) -> Iterator[bytes]:
-    """Yield the UTF-8 of each document: a row with text; or of running text, passages of joined rows.
+class Piece(NamedTuple):
+    """A document or a passage of one: its UTF-8, which document of the split it is of, and which of the split's files."""
 
-    A passage ends at the first blank line after its bytes; passages joined are the rows joined.
+    text: bytes
+    document: int
+    file: int
+
+
+class Sizes(NamedTuple):
+    """Bytes: the longest document that is not cut (0: all are cut), and the least of a passage."""
+
+    whole: int
+    passage: int
+
+
+def choose_sizes(num_bytes: int | None, *, is_running_text: bool) -> Sizes:
+    """Return how the documents of a text of `num_bytes` (None: many) are cut.
+
+    Powers of two: a text that grows keeps its passages, and so what is held out, until it has doubled.
     """
-    if not source.is_running_text:
-        for row in rows:
-            if row.strip():
-                yield from _break_long(row.encode("utf-8"), LONGEST_DOCUMENT_BYTES)
-        return
-    wanted = PASSAGE_BYTES
-    if source.num_bytes is not None:
-        # A power of two: a text that grows keeps its passages, and so what is held out, until it has doubled.
-        about = 1 << max(1, source.num_bytes // PASSAGES_WANTED).bit_length() - 1
-        wanted = min(PASSAGE_BYTES, max(SHORTEST_PASSAGE_BYTES, about))
-    longest = LONGEST_PASSAGE_FACTOR * wanted
-    passage: list[bytes] = []
+    if is_running_text:
+        about = PASSAGE_BYTES if num_bytes is None else _round_down(num_bytes // PASSAGES_WANTED)
+        return Sizes(0, min(PASSAGE_BYTES, max(SHORTEST_PASSAGE_BYTES, about)))
+    about = LONGEST_DOCUMENT_BYTES if num_bytes is None else _round_down(num_bytes // DOCUMENTS_WANTED)
+    about = min(LONGEST_DOCUMENT_BYTES // 2, max(SHORTEST_PASSAGE_BYTES, about))
+    return Sizes(2 * about, min(about, LONGEST_DOCUMENT_BYTES // LONGEST_FACTOR))
+
+
+def cut_documents(
+    files: Sequence[Readable], num_bytes: int | None, tallies: list[Tally], *, is_named: bool = False
+) -> Iterator[Piece]:
+    """Yield the documents of files in order, long ones in passages; `tallies` gets one for each file as it is read.
+
+    A file that cannot be read is left out with the reason in its tally, unless `is_named`.
+
+    Raises:
+        DatasetError: a file that a person named cannot be read, or any breaks off after its rows began.
+    """
+    document = 0
+    for index, file in enumerate(files):
+        tally = Tally()
+        tallies.append(tally)
+        try:
+            sizes = choose_sizes(num_bytes, is_running_text=file.is_running_text)
+            for text, is_last in _cut_file(file, tally, sizes):
+                yield Piece(text, document, index)
+                document += is_last
+        except DatasetError as error:
+            if is_named or tally.counts.rows:
+                raise
+            tally.error = str(error)
+
+
+def _cut_file(file: Readable, tally: Tally, sizes: Sizes) -> Iterator[tuple[bytes, bool]]:
+    """Yield each piece of a file, and whether it is its document's last."""
+    lines: list[bytes] = []
     size = 0
-    for row in rows:
-        for line in _break_long(row.encode("utf-8"), longest):
-            passage.append(line)
-            size += len(line)
-            if size >= longest or (size >= wanted and not line.strip()):
-                yield b"".join(passage)
-                passage, size = [], 0
-    rest = b"".join(passage)
-    if rest.strip():
-        yield rest
+    held: bytes | None = None
+    longest = LONGEST_FACTOR * sizes.passage
+    for row in file.rows(tally):
+        if row is None:
+            rest = b"".join(lines)
+            lines, size = [], 0
+            if held is not None and rest.strip():
+                yield held, False
+                yield rest, True
+            elif held is not None or rest.strip():
+                yield (held or b"") + rest, True
+            held = None
+        elif len(encoded := row.encode()) <= sizes.whole:
+            lines.append(encoded)
+        else:
+            for line in _cut_lines(encoded, longest, is_line=sizes.whole == 0):
+                lines.append(line)
+                size += len(line)
+                if size >= longest or (size >= sizes.passage and not line.strip()):
+                    if held is not None:
+                        yield held, False
+                    held, lines, size = b"".join(lines), [], 0
 
 
-def _break_long(line: bytes, longest: int) -> Iterator[bytes]:
-    """Yield a line in parts of at most `longest` bytes, never inside a character."""
-    start = 0
-    while len(line) - start > longest:
-        end = start + longest
-        while line[end] & 0xC0 == 0x80:
-            end -= 1
-        yield line[start:end]
-        start = end
-    yield line[start:]
+def _cut_lines(text: bytes, longest: int, *, is_line: bool) -> Iterator[bytes]:
+    """Yield the lines of a text, each in parts of at most `longest` bytes that end with a character."""
+    for line in (text,) if is_line else text.splitlines(keepends=True):
+        start = 0
+        while len(line) - start > longest:
+            end = start + longest
+            while line[end] & 0xC0 == 0x80:
+                end -= 1
+            yield line[start:end]
+            start = end
+        yield line[start:]
+
+
+def _round_down(number: int) -> int:
+    return 1 << max(1, number).bit_length() - 1

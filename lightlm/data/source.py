@@ -1,133 +1,141 @@
 """Where documents come from: a data set of the Hub, local files, or the built-in python-docs.
 
-Owns the decision which of the three a name means, what happens without the Hub, and whether rows are lines of one
-running text.
+Owns the decision which of the three a name means. A source that a person named is never replaced by another: only the
+default data set gives way to the built-in text where the Hub is out of reach.
 """
 
 import hashlib
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
-from lightlm.data.files import FileSet, RowCounts, choose_column, find_files, hash_files
-from lightlm.data.hub import HUB_ID, HubUnreachable, download_split, find_hub_files
+from lightlm.data.files import Readable, Rows, SourceFile, Tally, hash_files
+from lightlm.data.hub import HUB_ID, HubUnreachable, download_split, find_hub_files, split_hub_files
+from lightlm.data.inputs import SUFFIXES, InputFile, Inputs, LeftOut, find_inputs, is_pattern, suggest_names
+from lightlm.data.packing import PACKED_SUFFIXES
+from lightlm.data.record import SourceRecord
 from lightlm.errors import DatasetError
-from lightlm.params import DatasetParams
+from lightlm.params import DatasetParams, is_default_dataset
 from lightlm.store.lock import ignore
 
 PYTHON_DOCS = "python-docs"
 
 PYTHON_DOCS_BYTES_PER_SECOND = 800_000.0
-"""Of prose, parsed out of source files by one core (EPYC, November 2026)."""
+"""Bytes of prose a second, parsed out of source files by one core (EPYC, November 2026)."""
 
-LINE_SAMPLE = 1000
-"""Rows with text that are looked at to tell lines of a running text from documents."""
+NO_SPLIT = "none"
+"""dataset.validation_split that ignores what files are named: part of all the text is held out."""
 
-LINE_SHARE = 0.9
-"""Of those that must end in a line end: then rows are lines (WikiText's are, stories and web pages are not)."""
+LARGEST_HELD_OUT = 0.3
+"""Fraction of the bytes that a split by name may hold out before it is taken for a mistake."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Rows of text by split. `digest` names the exact content; `download_seconds` is not charged to the budget.
+    """Files by split. `digest` names the exact content; `download_seconds` is not charged to the budget.
 
-    `bytes_per_second` is how fast a slow source gives text; None where reading is no cost worth a thought.
+    `num_bytes` are those of the training files on disk. `bytes_per_second` is how fast a slow source gives text; None
+    where reading is no cost worth a thought.
     """
 
     name: str
     digest: str
-    splits: dict[str, Callable[[], Iterator[str]]]
+    splits: dict[str, list[Readable]]
     total_rows: int | None
-    is_plain_text: bool
     num_bytes: int | None = None
-    counts: RowCounts = field(default_factory=RowCounts)
+    held_out_by: str = "hash"
+    """"hash", or the name of the split that is held out."""
     notice: str | None = None
     download_seconds: float = 0.0
     bytes_per_second: float | None = None
+    left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    is_named: bool = False
 
-    def rows(self, split: str) -> Iterator[str]:
-        """Yield the rows of a split from its start."""
-        return self.splits[split]()
+    @property
+    def is_plain_text(self) -> bool:
+        """Return whether training rows are lines of texts, whose number says nothing to a person."""
+        return self.total_rows is None and bool(self.splits["train"]) and self.splits["train"][0].is_running_text
 
     @property
     def short_digest(self) -> str:
         """Return 16 hex digits that name the exact content, whatever part of it a subset takes."""
         return hashlib.sha256(self.digest.encode()).hexdigest()[:16]
 
-    @cached_property
-    def is_running_text(self) -> bool:
-        """Return whether the rows are lines of one text, to be joined as they stand."""
-        if self.is_plain_text:
-            return True
-        if self.name == PYTHON_DOCS:
-            return False
-        counted = self.counts.empty, self.counts.invalid
-        looks = [is_line(row) for row in islice(filter(str.strip, self.rows("train")), LINE_SAMPLE)]
-        # Whoever reads them in earnest counts them.
-        self.counts.empty, self.counts.invalid = counted
-        return bool(looks) and sum(looks) >= LINE_SHARE * len(looks)
 
+class PythonDocs:
+    """The built-in corpus as one input."""
 
-def is_line(row: str) -> bool:
-    """Return whether a row is one line with its line end."""
-    return row.endswith("\n") and "\n" not in row[:-1]
+    is_running_text = False
 
+    def rows(self, tally: Tally) -> Rows:
+        """Yield the prose of each module as a document."""
+        from lightlm.data.python_docs import read_python_docs
 
-def check_source(params: DatasetParams) -> None:
-    """Refuse at once what can never be found: a missing path, a folder without text, a wrong column.
+        for text in read_python_docs():
+            tally.counts.rows += 1
+            yield text
+            yield None
 
-    Raises:
-        DatasetError: with what to do.
-    """
-    path = find_local_path(params.source)
-    if path is not None:
-        for files in find_files(path).values():
-            choose_column(files[0], params.text_column)
+    def describe(self, tally: Tally) -> SourceRecord:
+        """Return the record of one reading."""
+        return SourceRecord(
+            path=PYTHON_DOCS,
+            kind="built-in",
+            split="train",
+            encoding="utf-8",
+            documents=tally.documents,
+            bytes=tally.num_bytes,
+            used=True,
+            rows=tally.counts.rows,
+        )
 
 
 def find_local_path(source: str) -> Path | None:
-    """Return the file or folder that `source` names, None where it is a Hub id or the built-in corpus.
+    """Return the file, folder or pattern that `source` names, None where it is a Hub id or the built-in corpus.
 
     Raises:
-        DatasetError: it looks like a path and is not there.
+        DatasetError: it looks like a path and is not there; with the nearest names that are.
     """
     if source == PYTHON_DOCS:
         return None
-    path = Path(source).expanduser()
-    if path.exists():
-        return path.absolute()
-    looks_local = source.startswith((".", "/", "~", "\\")) or path.suffix.lower() in (
-        ".txt", ".md", ".csv", ".json", ".jsonl", ".parquet",
-    )  # fmt: skip
-    if looks_local or not HUB_ID.match(source):
+    path = _expand(source)
+    try:
+        if path.exists():
+            return path.absolute()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise DatasetError(f"{_shorten(source)} cannot be a file ({why}); give a file or folder of text") from None
+    if is_pattern(path):
+        return path
+    if _looks_local(source, path) or not HUB_ID.match(source):
+        near = suggest_names(path)
         raise DatasetError(
-            f"{source} does not exist; give a file or folder of text, a Hub id (OWNER/NAME), or {PYTHON_DOCS}"
+            f"{_shorten(source)} does not exist; {near or 'give a file or folder of text'}"
+            f"{'' if near else f', a Hub id (OWNER/NAME), or {PYTHON_DOCS}'}"
         )
     return None
 
 
 def open_source(params: DatasetParams, report: Callable[[str], None] = ignore) -> Source:
-    """Return the rows that `params` name; without the Hub, the built-in corpus, said loudly.
+    """Return the files that `params` name; of the default data set, without the Hub, the built-in corpus, said loudly.
 
     Raises:
-        DatasetError: nothing there, no text column, or no Hub and `offline` is "no-fallback".
+        DatasetError: nothing there, no text column, or no Hub.
     """
     if params.source == PYTHON_DOCS:
         return open_python_docs(None)
     path = find_local_path(params.source)
     if path is not None:
-        return open_files(params, find_files(path), path.stem if path.is_file() else path.name)
+        return open_files(params, find_inputs(path), _name_path(path))
     try:
         return open_hub(params)
     except HubUnreachable as reason:
-        if params.offline == "no-fallback":
-            raise DatasetError(
-                f"the Hub is out of reach ({reason}), so {params.source} cannot be read; give a local file or folder, "
-                "or allow the built-in text: --offline fallback"
-            ) from None
+        is_allowed = params.offline == "fallback" or (params.offline is None and is_default_dataset(params))
+        if not is_allowed:
+            raise DatasetError(explain_unreachable(params.source, str(reason))) from None
         notice = (
             f"the Hub is out of reach ({reason}): training on the built-in {PYTHON_DOCS} instead of {params.source}"
         )
@@ -135,8 +143,18 @@ def open_source(params: DatasetParams, report: Callable[[str], None] = ignore) -
         return open_python_docs(notice)
 
 
+def explain_unreachable(source: str, reason: str) -> str:
+    """Return why a data set that a person named cannot be had, and what to do."""
+    near = suggest_names(Path(source))
+    here = f"there is no file or folder {source} here" + (f" ({near})" if near else "")
+    return (
+        f"{here}, and the Hub, which may have a data set of this name, is out of reach ({reason}); give a file or a "
+        f"folder of text, or take the built-in text: --dataset {PYTHON_DOCS}"
+    )
+
+
 def open_hub(params: DatasetParams) -> Source:
-    """Return the rows of a data set of the Hub, downloaded to its cache.
+    """Return the files of a data set of the Hub, downloaded to its cache.
 
     Raises:
         HubUnreachable: no answer in time, or a broken download.
@@ -147,60 +165,179 @@ def open_hub(params: DatasetParams) -> Source:
     wanted = {split for split in found.splits if split != "test"}
     if "validation" not in found.splits or params.validation_split == "test":
         wanted = set(found.splits)
-    files = {split: download_split(found, split) for split in sorted(wanted)}
+    inputs = Inputs(is_named=True)
+    for split in sorted(wanted):
+        paths = download_split(found, split)
+        inputs.files += [
+            InputFile(path, name, suffix, path.stat().st_size, split)
+            for path, name, suffix in split_hub_files(paths, found.splits[split])
+        ]
     seconds = time.monotonic() - started
     name = "-".join(filter(None, [params.source.rpartition("/")[2], params.config]))
-    return open_files(params, files, name, digest=f"{found.repository}@{found.commit}", download_seconds=seconds)
+    return open_files(params, inputs, name, digest=f"{found.repository}@{found.commit}", download_seconds=seconds)
 
 
 def open_files(
-    params: DatasetParams,
-    files: dict[str, tuple[Path, ...]],
-    name: str,
-    *,
-    digest: str | None = None,
-    download_seconds: float = 0.0,
+    params: DatasetParams, inputs: Inputs, name: str, *, digest: str | None = None, download_seconds: float = 0.0
 ) -> Source:
-    """Return the rows of files by split."""
-    named = {_split_name(params.train_split): "train"}
-    if params.validation_split is not None:
-        named[_split_name(params.validation_split)] = "validation"
-    renamed = {named.get(split, split): paths for split, paths in files.items()}
-    if "train" not in renamed or (params.validation_split is not None and "validation" not in renamed):
-        raise DatasetError(
-            f"{params.source} has the splits {', '.join(files)}; give dataset.train_split and "
-            "dataset.validation_split one of them"
-        )
-    counts = RowCounts()
-    sets = {
-        split: FileSet(paths, choose_column(paths[0], params.text_column), counts) for split, paths in renamed.items()
-    }
-    contents = digest or "+".join(f"{split}:{hash_files(paths)}" for split, paths in sorted(files.items()))
+    """Return the source of files: the kind with most bytes, each file on its side of the split.
+
+    Raises:
+        DatasetError: no file of them can be used, or the split by name looks wrong.
+    """
+    chosen = _choose_kind(params, inputs)
+    splits, held_out_by = _assign_splits(params, chosen, inputs)
+    train = splits["train"]
     return Source(
         name=name,
-        digest=contents,
-        splits={split: one.rows for split, one in sets.items()},
-        total_rows=None if sets["train"].is_plain_text else sets["train"].count_rows(),
-        is_plain_text=sets["train"].is_plain_text,
-        num_bytes=sum(path.stat().st_size for path in renamed["train"]) if sets["train"].is_plain_text else None,
-        counts=counts,
+        digest=digest or "+".join(f"{split}:{hash_files([f.input for f in files])}" for split, files in splits.items()),
+        splits={split: list(files) for split, files in splits.items()},
+        total_rows=_count_rows(train),
+        num_bytes=sum(file.input.size for file in train),
+        held_out_by=held_out_by,
         download_seconds=download_seconds,
+        left_out=inputs.left_out,
+        notes=inputs.notes,
+        is_named=inputs.is_named,
     )
 
 
 def open_python_docs(notice: str | None) -> Source:
     """Return the built-in corpus."""
-    from lightlm.data.python_docs import digest_python_docs, list_modules, read_python_docs
+    from lightlm.data.python_docs import digest_python_docs, list_modules
 
     return Source(
         name=PYTHON_DOCS,
         digest=digest_python_docs(),
-        splits={"train": read_python_docs},
+        splits={"train": [PythonDocs()]},
         total_rows=len(list_modules()),
-        is_plain_text=False,
         notice=notice,
         bytes_per_second=PYTHON_DOCS_BYTES_PER_SECOND,
     )
+
+
+def _choose_kind(params: DatasetParams, inputs: Inputs) -> list[SourceFile]:
+    """Return the files of the kind that has most bytes; those of others, and tables without text, are left out."""
+    kinds: dict[str, list[SourceFile]] = {}
+    for file in inputs.files:
+        kind = "text" if file.kind == "document" else file.kind
+        kinds.setdefault(kind, []).append(SourceFile(file, params.text_column, params.encoding))
+    if len(kinds) > 1 and "code" in kinds and not inputs.is_named:
+        suffixes = ", ".join(sorted({file.input.suffix for file in kinds["code"]}))
+        for file in kinds.pop("code"):
+            inputs.leave_out(file.input.name, f"source code ({suffixes}); name it by a pattern: 'FOLDER/**/*.py'")
+    is_alone = len(kinds) == 1
+    errors: list[DatasetError] = []
+    for kind in list(kinds):
+        if kind in ("text", "code"):
+            continue
+        usable: list[SourceFile] = []
+        for file in kinds[kind]:
+            try:
+                file.shape  # noqa: B018  (raises where the table has no text)
+            except DatasetError as error:
+                if inputs.is_named:
+                    raise
+                errors.append(error)
+                inputs.leave_out(file.input.name, f"no text in this table: {error}" if not is_alone else str(error))
+            else:
+                usable.append(file)
+        kinds[kind] = usable
+    sizes = {kind: sum(file.input.size for file in files) for kind, files in kinds.items() if files}
+    if not sizes:
+        raise errors[0]
+    winner = max(sizes, key=lambda kind: sizes[kind])
+    for kind, files in kinds.items():
+        for file in files if kind != winner else []:
+            inputs.leave_out(file.input.name, f"{kind} file beside more {winner}; give it by its own path")
+    return kinds[winner]
+
+
+def _assign_splits(
+    params: DatasetParams, files: Iterable[SourceFile], inputs: Inputs
+) -> tuple[dict[str, list[SourceFile]], str]:
+    """Return the files by side, "train" and maybe "validation", and by what is held out.
+
+    Raises:
+        DatasetError: no such split, or one that holds out too much to be meant.
+    """
+    found: dict[str, list[SourceFile]] = {}
+    for file in files:
+        found.setdefault(file.input.split, []).append(file)
+    wanted_train = _split_name(params.train_split)
+    wanted = None if params.validation_split is None else _split_name(params.validation_split)
+    if wanted == NO_SPLIT or (wanted is None and "train" not in found):
+        if len(found) > 1 or "train" not in found:
+            inputs.notes.append(f"files named {', '.join(sorted(found))} are all training text")
+        return {"train": [file for split in sorted(found) for file in found[split]]}, "hash"
+    if wanted_train not in found or (wanted is not None and wanted not in found):
+        raise DatasetError(
+            f"{params.source} has the splits {', '.join(found)}; give dataset.train_split and "
+            f"dataset.validation_split one of them, or --set dataset.validation_split={NO_SPLIT}"
+        )
+    held_out = wanted or next((split for split in ("validation", "test") if split in found), None)
+    unused = [split for split in found if split not in (wanted_train, held_out)]
+    for split in unused:
+        inputs.notes.append(f"the split {split} is not used ({len(found[split])} files)")
+        for file in found[split]:
+            inputs.leave_out(file.input.name, f"the split {split}, which is not used")
+    if held_out is None:
+        return {"train": found[wanted_train]}, "hash"
+    sides = {"train": found[wanted_train], "validation": found[held_out]}
+    _refuse_large_split(params, sides, held_out)
+    return sides, held_out
+
+
+def _refuse_large_split(params: DatasetParams, sides: dict[str, list[SourceFile]], held_out: str) -> None:
+    sizes = {side: sum(file.input.size for file in files) for side, files in sides.items()}
+    share = sizes["validation"] / max(1, sum(sizes.values()))
+    if params.validation_split is None and share > LARGEST_HELD_OUT:
+        raise DatasetError(
+            f"{params.source}: the files named {held_out} are {share:.0%} of the text "
+            f"(as {sides['validation'][0].input.name}), more than is held out by intent; train on all files with "
+            f"--set dataset.validation_split={NO_SPLIT}, or keep it so with --set dataset.validation_split={held_out}"
+        )
+
+
+def _count_rows(files: Iterable[SourceFile]) -> int | None:
+    """Return how many documents there are, where all files are tables of documents that say so."""
+    total = 0
+    for file in files:
+        rows = file.count_rows()
+        if rows is None:
+            return None
+        total += rows
+    return total
+
+
+def _expand(source: str) -> Path:
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:  # ~draft.txt: no such user, but maybe a file of that name
+        return Path(source)
+
+
+def _looks_local(source: str, path: Path) -> bool:
+    """Return whether a name that is not there was meant as a path: by its beginning, its suffix, or its first folder."""
+    suffixes = (*SUFFIXES, *PACKED_SUFFIXES)
+    first = path.parts[0] if len(path.parts) > 1 else ""
+    return (
+        source.startswith((".", "/", "~", "\\"))
+        or source.endswith(("/", os.sep))
+        or path.name.lower().endswith(suffixes)
+        or bool(first and Path(first).is_dir())
+    )
+
+
+def _name_path(path: Path) -> str:
+    if is_pattern(path):
+        parts = [part for part in path.parts if not any(c in part for c in "*?[")]
+        return parts[-1].strip("/") or path.name if parts else Path.cwd().name
+    return path.name.partition(".")[0] or path.name if path.is_file() else path.name
+
+
+def _shorten(source: str) -> str:
+    return source if len(source) <= 120 else f"{source[:100]}... ({len(source):,} characters)"
 
 
 def _split_name(split: str) -> str:

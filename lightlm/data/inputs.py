@@ -1,0 +1,315 @@
+"""Which files a data set's name stands for: a file, a folder or a pattern; their kinds, their splits, what is left out.
+
+Only regular files below the folder count: hidden ones, links, pipes and what may not be read are listed with the
+reason. The rule of splits is strict for texts, whose names are anybody's, and the Hub's for tables.
+"""
+
+import difflib
+import glob
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from lightlm.data.formats import DOCUMENT_SUFFIXES
+from lightlm.data.packing import Member, is_archive, list_members, open_packed, split_suffix
+from lightlm.errors import DatasetError
+
+TEXT_SUFFIXES = (".txt", ".md", ".text", ".markdown", ".mdx", ".rst", ".tex", ".org", ".adoc", ".asc", ".log")
+CODE_SUFFIXES = tuple(
+    ".py .pyi .js .mjs .jsx .ts .tsx .c .h .cc .cpp .cxx .hpp .hh .java .kt .kts .scala .go .rs .rb .php .pl .pm .lua .r "
+    ".jl .swift .m .mm .cs .fs .vb .hs .ml .mli .clj .ex .exs .erl .elm .dart .sh .bash .zsh .fish .ps1 .bat .sql .css "
+    ".scss .vue .svelte .asm .s .f90 .f .pas .lisp .el .scm .vhd .v .zig .nim .cr .cmake .toml .yaml .yml .ini .cfg".split()
+)
+TABLE_KINDS = {
+    ".parquet": "parquet",
+    ".arrow": "parquet",
+    ".feather": "parquet",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".tab": "csv",
+    ".psv": "csv",
+}
+SUFFIXES = (*TABLE_KINDS, *TEXT_SUFFIXES, *sorted(DOCUMENT_SUFFIXES))
+
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+"""What a file's or folder's name says of the split that it belongs to."""
+
+_SHARD = r"(?:[-_. ]?\d+(?:[-_. ]?of[-_. ]?\d+)?)?"
+_EXACT = re.compile(rf"({'|'.join(SPLIT_WORDS)}){_SHARD}", re.IGNORECASE)
+"""A text's name that is a split: the word alone, or with the number of a shard."""
+
+_DELIMITED = re.compile(rf"(?:^|[-._ ])({'|'.join(SPLIT_WORDS)})(?:[-._ 0-9]|$)", re.IGNORECASE)
+"""A table's: the word between delimiters. Source: datasets, data_files.py, KEYWORDS_IN_FILENAME_BASE_PATTERNS."""
+
+ABOUT = ("README", "LICENSE", "LICENCE", "COPYING", "DATASET_INFOS", "DATASET_DICT")
+"""Beginnings of names of files about the data, not of it."""
+
+LISTED = 100
+"""Left-out files that are named, for each reason; the rest is a number."""
+
+MOST_FILES = 1_000_000
+"""Files looked at below a folder; more is a disk, not a data set."""
+
+
+class LeftOut(NamedTuple):
+    """A file, or a folder with all that it holds, that is not read, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One input: a file, or a member of an archive. `name` is shown, `suffix` decides how it is read; size in bytes."""
+
+    path: Path
+    name: str
+    suffix: str
+    size: int
+    split: str = "train"
+    member: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """Return what the suffix says: "parquet", "json", "csv" (tables), "text", "code" or "document"."""
+        if self.suffix in TABLE_KINDS:
+            return TABLE_KINDS[self.suffix]
+        if self.suffix in DOCUMENT_SUFFIXES:
+            return "document"
+        return "code" if self.suffix in CODE_SUFFIXES else "text"
+
+    @property
+    def is_table(self) -> bool:
+        """Return whether the input has rows and columns."""
+        return self.suffix in TABLE_KINDS
+
+    def open(self) -> BinaryIO:
+        """Return a stream of the input's bytes, decompressed."""
+        if self.member is None and not split_suffix(self.path.name)[1]:
+            return self.path.open("rb")
+        return open_packed(self.path, self.member)()
+
+
+@dataclass
+class Inputs:
+    """What was found. `is_named`: a person named this one file, so that trouble with it is an error, not a remark."""
+
+    files: list[InputFile] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    is_named: bool = False
+
+    def leave_out(self, path: str, reason: str) -> None:
+        """Note what is not read."""
+        self.left_out.append(LeftOut(path, reason))
+
+
+def find_inputs(path: Path) -> Inputs:
+    """Return the inputs that a path stands for: a file, the files below a folder, or those that a pattern matches.
+
+    Raises:
+        DatasetError: nothing there that can be read.
+    """
+    if is_pattern(path):
+        return _find_matches(str(path))
+    if path.is_file():
+        found = Inputs(is_named=True)
+        _add(found, path, path.name, is_wanted=True)
+        if not found.files:
+            why = found.left_out[0].reason if found.left_out else "it is empty"
+            raise DatasetError(f"{path} cannot be used ({why}); give a file or folder of text")
+        return found
+    if not path.is_dir():
+        raise DatasetError(f"{path} is a pipe or a device, which cannot be read twice; give a file or a folder of text")
+    found = Inputs()
+    root = path.resolve()
+    for file in _walk(root, found):
+        _add(found, file, file.relative_to(root).as_posix(), is_wanted=False)
+    _leave_out_about(found)
+    if not found.files:
+        raise DatasetError(f"{path} {_explain_nothing(found)}")
+    return found
+
+
+def is_pattern(path: Path) -> bool:
+    """Return whether a path is a pattern such as src/**/*.py, and no file of that very name."""
+    return glob.has_magic(str(path)) and not os.path.lexists(path)
+
+
+def split_of(name: str, *, is_table: bool) -> str:
+    """Return "train", "validation" or "test": what a name relative to its data set says; "train" where it says nothing."""
+    path = Path(name)
+    stem = path.name.partition(".")[0]
+    for folder in path.parts[:-1]:
+        if folder.lower() in SPLIT_WORDS:
+            return SPLIT_WORDS[folder.lower()]
+    found = _EXACT.fullmatch(stem) or (_DELIMITED.search(stem) if is_table else None)
+    return SPLIT_WORDS[found[1].lower()] if found else "train"
+
+
+def suggest_names(path: Path) -> str:
+    """Return "did you mean notes?" for a name that is not there but nearly is, or ""."""
+    folder = path.parent
+    try:
+        names = [entry.name for entry in os.scandir(folder if str(folder) else ".") if not entry.name.startswith(".")]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, names, 3, 0.6) or [
+        name for name in sorted(names) if Path(name).stem.lower() == path.stem.lower()
+    ]
+    return f"did you mean {' or '.join(str(folder / name) for name in near[:3])}?" if near else ""
+
+
+def shorten(left_out: list[LeftOut]) -> list[LeftOut]:
+    """Return the list with at most LISTED paths a reason; how many more there are stands in one row."""
+    numbers: dict[str, int] = {}
+    short: list[LeftOut] = []
+    for one in left_out:
+        numbers[one.reason] = numbers.get(one.reason, 0) + 1
+        if numbers[one.reason] <= LISTED:
+            short.append(one)
+    more = {reason: number - LISTED for reason, number in numbers.items() if number > LISTED}
+    return short + [LeftOut(f"... and {number:,} more", reason) for reason, number in more.items()]
+
+
+def _find_matches(pattern: str) -> Inputs:
+    found = Inputs()
+    base = Path(pattern[: re.search(r"[*?\[]", pattern).start()])  # pyright: ignore[reportOptionalMemberAccess]
+    root = (base if pattern[: len(str(base)) + 1].endswith(os.sep) else base.parent).resolve()
+    for match in sorted(glob.glob(pattern, recursive=True)):
+        path = Path(match)
+        name = os.path.relpath(path.absolute(), root)
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            found.leave_out(name, f"a link out of {root.name}/")
+        elif path.is_file():
+            _add(found, path.resolve(), name, is_wanted=True)
+    found.files = list({(file.path, file.member): file for file in found.files}.values())
+    if not found.files:
+        raise DatasetError(f"no file matches {pattern}; put the pattern in quotes, as --dataset 'src/**/*.py'")
+    return found
+
+
+def _walk(root: Path, found: Inputs) -> Iterator[Path]:
+    """Yield the regular files below a folder in order of their names; the rest is left out with its reason."""
+    number = 0
+    errors: list[OSError] = []
+    for folder, folders, names in os.walk(root, onerror=errors.append):
+        here = Path(folder)
+        for name in sorted(folders):
+            path = here / name
+            if name.startswith("."):
+                found.leave_out(f"{path.relative_to(root).as_posix()}/", "hidden")
+            elif path.is_symlink():
+                found.leave_out(f"{path.relative_to(root).as_posix()}/", _describe_link(path, root))
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and not (here / n).is_symlink())
+        for name in sorted(names):
+            path = here / name
+            number += 1
+            if number > MOST_FILES:
+                raise DatasetError(f"{root} holds more than {MOST_FILES:,} files; give a folder of text")
+            reason = _why_not(path, root)
+            if reason is None:
+                yield path
+            else:
+                found.leave_out(path.relative_to(root).as_posix(), reason)
+    for error in errors:
+        shown = Path(error.filename).relative_to(root).as_posix() if error.filename else str(root)
+        found.leave_out(f"{shown}/", f"cannot be entered ({error.strerror})")
+
+
+def _why_not(path: Path, root: Path) -> str | None:
+    """Return why a directory entry is not read; None for a regular file that may be."""
+    if path.name.startswith("."):
+        return "hidden"
+    try:
+        info = path.lstat()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if stat.S_ISLNK(info.st_mode):
+        return _describe_link(path, root)
+    if not stat.S_ISREG(info.st_mode):
+        return "a pipe, socket or device"
+    if not os.access(path, os.R_OK):
+        return "cannot be read (Permission denied)"
+    return None if info.st_size else "empty"
+
+
+def _describe_link(path: Path, root: Path) -> str:
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return "a link to nothing"
+    return "a link to what is read already" if target.is_relative_to(root) else "a link out of the folder"
+
+
+def _add(found: Inputs, path: Path, name: str, *, is_wanted: bool) -> None:
+    """Add a file, or the members of an archive; `is_wanted`: it was named, so any kind of text will do."""
+    suffix, packing = split_suffix(path.name)
+    if is_archive(path.name):
+        _add_members(found, path, name, is_wanted=is_wanted)
+        return
+    suffix = suffix.lower()
+    if not is_wanted and suffix not in SUFFIXES and suffix not in CODE_SUFFIXES:
+        found.leave_out(name, f"no text format that is known ({suffix or 'no suffix'})")
+        return
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        found.leave_out(name, f"cannot be read ({error.strerror})")
+        return
+    split = split_of(name, is_table=suffix in TABLE_KINDS)
+    found.files.append(InputFile(path, name, suffix, size, split))
+    del packing
+
+
+def _add_members(found: Inputs, path: Path, name: str, *, is_wanted: bool) -> None:
+    members: list[Member] = []
+    try:
+        members = list_members(path, found.leave_out)
+    except DatasetError as error:
+        if is_wanted and found.is_named:
+            raise
+        found.leave_out(name, str(error))
+    for member in members:
+        suffix = split_suffix(member.name)[0].lower()
+        shown = f"{name}/{member.name}"
+        if suffix not in SUFFIXES and suffix not in CODE_SUFFIXES:
+            found.leave_out(shown, f"no text format that is known ({suffix or 'no suffix'})")
+            continue
+        split = split_of(member.name, is_table=suffix in TABLE_KINDS)
+        found.files.append(InputFile(path, shown, suffix, member.size, split, member.name))
+
+
+def _leave_out_about(found: Inputs) -> None:
+    """Leave out files about the data, unless there is nothing else."""
+    about = [file for file in found.files if Path(file.name).name.upper().startswith(ABOUT)]
+    if len(about) == len(found.files):
+        return
+    for file in about:
+        found.files.remove(file)
+        found.leave_out(file.name, "about the data, by its name")
+
+
+def _explain_nothing(found: Inputs) -> str:
+    if not found.left_out:
+        return "is an empty folder; give one with text in it"
+    reasons: dict[str, list[str]] = {}
+    for one in found.left_out:
+        reasons.setdefault(one.reason, []).append(one.path)
+    told = "; ".join(f"{len(paths):,} {reason}, as {paths[0]}" for reason, paths in list(reasons.items())[:4])
+    return f"holds no file that can be read ({told}); give files that end in one of {', '.join(SUFFIXES)}"
