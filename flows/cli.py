@@ -13,6 +13,7 @@ import typer
 from lightlm.errors import Interrupted, LightLMError
 from lightlm_flows.commands.doctor import doctor
 from lightlm_flows.commands.export import export
+from lightlm_flows.commands.look import look
 from lightlm_flows.commands.report import report
 from lightlm_flows.commands.retrain import promote, retrain, rollback
 from lightlm_flows.commands.runs import runs
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (setup, check, doctor, plan, train, watch, runs, report, retrain, calibration):
+for command in (setup, check, doctor, look, plan, train, watch, runs, report, retrain, calibration):
     app.command()(command)
 for command in (generate, sync, evaluate, models, promote, rollback, export, ui):
     app.command()(command)

@@ -129,7 +129,8 @@ def prepare_shards(
     seconds = ledger.budget_seconds
     needed = estimate_needed_bytes(machine.usual_flops, seconds)
     subset = materialize_subset(params.dataset, needed_bytes=needed, max_seconds=DATA_FRACTION * seconds, report=report)
-    report(subset.summary())
+    for line in (subset.summary(), *subset.record.summary_lines(), *subset.record.warnings):
+        report(line)
     fixed = params.tokenizer.vocab_size
     sizes = [fixed] if fixed else choose_vocab_sizes(machine, seconds, subset.num_bytes, measure_hardness(subset))
     tokenizer = prepare_tokenizer(params.tokenizer, subset, sizes, report=report)

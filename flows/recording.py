@@ -139,9 +139,33 @@ def describe_dataset(subset: TextSubset) -> dict[str, Any]:
         "num_validation_documents": subset.num_validation_documents,
         "num_validation_bytes": subset.num_validation_bytes,
         "validation_sha256": subset.validation_sha256,
-        "num_duplicates_removed": subset.num_duplicates_removed,
+        "record": subset.record.model_dump(mode="json"),
         "notice": subset.notice,
     }
+
+
+def record_data(session: Session, subset: TextSubset) -> None:
+    """Tell what the data stage took: on the screen, and in the run's record."""
+    record, recorder = subset.record, session.recorder
+    for line in record.summary_lines():
+        session.say(line)
+    for warning in record.warnings:
+        session.say(f"warning: {warning}")
+    recorder.log_dataset(describe_dataset(subset))
+    recorder.log_text(record.model_dump_json(indent=2), "data.json")
+    recorder.log_metrics(
+        {
+            "data/documents": record.documents,
+            "data/train_bytes": record.train_bytes,
+            "data/validation_bytes": record.validation_bytes,
+            "data/replaced_bytes": record.replaced_bytes,
+            "data/empty_rows": record.empty_rows,
+            "data/exact_duplicates": record.exact_duplicates,
+            "data/near_duplicates": record.near_duplicates,
+            "data/files_left_out": record.num_left_out,
+        },
+        0,
+    )
 
 
 def describe_version(session: Session, plan: Plan, score: dict[str, Any], subset: TextSubset) -> str:

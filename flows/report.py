@@ -11,6 +11,7 @@ from lightlm.baselines import score_baselines
 from lightlm.budget.plan import Plan
 from lightlm.budget.scaling import predict_loss
 from lightlm.console.quantities import say_count, say_seconds
+from lightlm.data.record import DataRecord
 from lightlm.data.subset import KIND as SUBSETS
 from lightlm.data.subset import TextSubset, open_subset
 from lightlm.errors import InputError, StoreError, TrackingError
@@ -29,6 +30,7 @@ SHOWN_FRACTIONS = (0.01, 0.1, 0.5, 1.0)
 """Of the budget, at which a sample is shown; the nearest that the run wrote."""
 
 SHOWN_DOCUMENTS = 3
+SHOWN_LEFT_OUT = 10
 EXCERPT_CHARACTERS = 400
 
 
@@ -242,11 +244,33 @@ def provenance(run: RunRecord) -> dict[str, Any]:
         "data set": f"{data['name']} from {data['source']}",
         "subset's digest": data["digest"],
         "held-out text's SHA-256": data["validation_sha256"],
-        "documents": f"{data['num_documents']:,} to train on, {data['num_validation_documents']:,} held out",
-        "duplicates removed": data["num_duplicates_removed"],
+        **describe_data(data),
         "device": f"{run.plan.trainer.device}, {run.plan.trainer.dtype}, {run.plan.trainer.num_threads} threads",
         "matrix rate": f"{run.plan.matrix_flops_per_second / 1e9:,.0f} GFLOP/s measured, {summary['mfu']:.0%} reached",
     }
+
+
+def describe_data(data: dict[str, Any]) -> dict[str, str]:
+    """Return what was taken of the data set; of a run of an earlier version, what that one kept."""
+    if "record" not in data:
+        return {
+            "documents": f"{data['num_documents']:,} to train on, {data['num_validation_documents']:,} held out",
+            "copies left out": f"{data['num_duplicates_removed']:,}",
+        }
+    record = DataRecord.model_validate(data["record"])
+    told = {
+        "documents": f"{record.documents:,}; {record.train_bytes:,} bytes to train on",
+        "held out": f"{record.validation_bytes:,} bytes: {record.split}",
+        "encodings": ", ".join(f"{name} ({number:,} files)" for name, number in record.encodings.items()),
+        "column": record.column or "",
+        "copies left out": f"{record.exact_duplicates:,} exact, {record.near_duplicates:,} near",
+        "bytes replaced": f"{record.replaced_bytes:,}",
+        "empty rows": f"{record.empty_rows:,}",
+        "files left out": "; ".join(f"{one.path} ({one.reason})" for one in record.left_out[:SHOWN_LEFT_OUT])
+        + (f"; {record.num_left_out:,} in all" if record.num_left_out > SHOWN_LEFT_OUT else ""),
+        "notes": "; ".join([*record.notes, *record.warnings]),
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def find_subset(digest: str) -> TextSubset | None:

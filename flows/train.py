@@ -45,11 +45,11 @@ from lightlm_flows.options import check_sources
 from lightlm_flows.outcome import summarize
 from lightlm_flows.planning import DATA_FRACTION
 from lightlm_flows.recording import (
-    describe_dataset,
     describe_unregistered,
     flatten_plan,
     generation_defaults,
     make_request,
+    record_data,
     record_ledger,
     run_tags,
 )
@@ -154,7 +154,7 @@ def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
         forget_another_text(session, subset)
         session.facts["hardness"] = measure_hardness(subset)
     session.say(subset.summary() + (" (from the store)" if subset.reused else ""))
-    session.recorder.log_dataset(describe_dataset(subset))
+    record_data(session, subset)
     return subset
 
 

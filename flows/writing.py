@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,14 +136,14 @@ def stream_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) ->
     yield from load_generator(download(version)).stream(prompt, _sampling_config(prompt, sampling))
 
 
-def score_text(version: ModelVersion, text: bytes) -> "Score":
-    """Return the score of a registered version on a text, in fp32."""
+def score_text(version: ModelVersion, documents: Sequence[bytes]) -> "Score":
+    """Return the score of a registered version on a text's documents, in fp32."""
     from lightlm.data.tokenizer import load_tokenizer
     from lightlm.evaluation import evaluate_text
     from lightlm.model.hugging_face import load_model
 
     folder = download(version)
-    return evaluate_text(load_model(folder), load_tokenizer(folder), text)
+    return evaluate_text(load_model(folder), load_tokenizer(folder), documents)
 
 
 def _sampling_config(prompt: str, sampling: dict[str, Any]) -> "SamplingConfig":

@@ -84,19 +84,20 @@ def score_texts(
     tokenizer: Tokenizer,
     documents: Sequence[bytes],
     *,
-    is_running_text: bool,
+    ends: np.ndarray,
     batch_tokens: int = BATCH_TOKENS,
     should_stop: Callable[[], bool] = never,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return nats and bytes of each document as `score_documents` does, for a model with a tokenizer of its own.
 
-    The stream is laid out as in token shards, so that two models are scored on the same text in the same order.
+    `ends`, (documents,) bool: whether a document ends with each, or goes on with the next. The stream is laid out as in
+    token shards, so that two models are scored on the same text in the same order.
     """
     ids: list[int] = [tokenizer.end_of_text_id]
     offsets = [(1, 0)]
     encoded = tokenizer.encode_batch([document.decode("utf-8") for document in documents])
-    for document, one in zip(documents, encoded, strict=True):
-        ids.extend(one if is_running_text else [*one, tokenizer.end_of_text_id])
+    for document, one, is_end in zip(documents, encoded, ends.tolist(), strict=True):
+        ids.extend([*one, tokenizer.end_of_text_id] if is_end else one)
         offsets.append((len(ids), offsets[-1][1] + len(document)))
     tokens = np.asarray(ids, dtype=np.int64)
     return _score_spans(model, tokens, np.asarray(offsets, dtype=np.int64), None, batch_tokens, should_stop)
@@ -150,23 +151,22 @@ def summarize_documents(shards: TokenShards, nats: np.ndarray) -> Score:
     return _describe(float(nats.sum()), num_tokens, text, num_documents, is_whole=is_whole)
 
 
-def evaluate_text(model: Transformer, tokenizer: Tokenizer, text: bytes, *, batch_tokens: int = BATCH_TOKENS) -> Score:
-    """Return the score on one text, read after an end-of-text token.
+def evaluate_text(
+    model: Transformer, tokenizer: Tokenizer, documents: Sequence[bytes], *, batch_tokens: int = BATCH_TOKENS
+) -> Score:
+    """Return the score on a text of UTF-8 documents, read after an end-of-text token and with one between them.
 
     Raises:
-        DatasetError: it is empty, or not UTF-8.
+        DatasetError: it is empty.
     """
+    text = b"".join(documents)
     if not text:
         raise DatasetError("the text to score is empty; give at least one byte")
-    try:
-        characters = text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"the text to score is not UTF-8 (byte {text[error.start]:#04x} at {error.start:,}); convert it first"
-        ) from None
-    ids = [tokenizer.end_of_text_id, *tokenizer.encode(characters)]
-    nats = score_tokens(model, np.asarray(ids, dtype=np.int64), batch_tokens=batch_tokens)
-    return _describe(float(nats.sum(dtype=np.float64)), len(nats), text, 1, is_whole=True)
+    ids = [tokenizer.end_of_text_id]
+    for document in documents:
+        ids += [*tokenizer.encode(document.decode("utf-8")), tokenizer.end_of_text_id]
+    nats = score_tokens(model, np.asarray(ids[:-1], dtype=np.int64), batch_tokens=batch_tokens)
+    return _describe(float(nats.sum(dtype=np.float64)), len(nats), text, len(documents), is_whole=True)
 
 
 def bits_per_byte(nats: float, num_bytes: int) -> float:

@@ -60,13 +60,15 @@ class DatasetParams(Section):
     config: str | None
     revision: str | None
     text_column: str | None
+    encoding: str | None
+    duplicates: Literal["drop", "keep"]
     train_split: str
     validation_split: str | None
     validation_fraction: Annotated[float, Field(gt=0, le=0.5)]
     max_validation_bytes: Annotated[int, Field(ge=1_000)]
     max_documents: Count | None
     max_bytes: Annotated[int, Field(ge=1_000)] | None
-    offline: Literal["fallback", "no-fallback"]
+    offline: Literal["fallback", "no-fallback"] | None
     hub_timeout_seconds: Annotated[float, Field(gt=0, le=600)]
 
 
@@ -237,7 +239,8 @@ def load_params(
     """Return params/base.yaml under the preset's overlay, `dataset`, `hours` and dotted overrides.
 
     `overrides` maps dotted names ("model.num_layers") to values; strings are read as YAML scalars.
-    Naming a `dataset` clears `dataset.config`, which belongs to the data set that base.yaml names.
+    Naming a `dataset` clears `dataset.config`, which belongs to the data set that base.yaml names, and forbids to
+    replace it by the built-in text.
 
     Raises:
         ParameterError: an unknown preset or key, a wrong type, a value out of bounds.
@@ -247,11 +250,19 @@ def load_params(
         _merge(values, _read_yaml(preset), f"params/{preset}.yaml")
     if dataset is not None and dataset != values["dataset"]["source"]:
         values["dataset"] |= {"source": dataset, "config": None, "revision": None}
+    if dataset is not None and values["dataset"]["offline"] is None:
+        values["dataset"]["offline"] = "no-fallback"
     if hours is not None:
         values["budget"]["hours"] = hours
     for name, value in (overrides or {}).items():
         _override(values, name, value)
     return build_params(values)
+
+
+def is_default_dataset(params: DatasetParams) -> bool:
+    """Return whether the data set is the one of params/base.yaml, which no person named."""
+    base = _read_yaml("base")["dataset"]
+    return (params.source, params.config) == (base["source"], base["config"])
 
 
 def build_params(values: Mapping[str, Any]) -> Params:

@@ -208,16 +208,16 @@ def test_a_text_that_is_not_utf8_is_refused_with_the_place(model, held_out):
         evaluate_text(model, held_out[1], b"abc\xff")
 
 
-@pytest.mark.parametrize("is_running_text", [False, True])
-def test_documents_given_as_texts_cost_what_they_cost_in_token_shards(model, held_out, is_running_text):
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_documents_given_as_texts_cost_what_they_cost_in_token_shards(model, held_out, is_ended):
     shards, tokenizer = held_out
     offsets = shards.validation_offsets()
     text = shards.validation_text()
     documents = [text[start:end] for start, end in itertools.pairwise(offsets[:, 1].tolist())]
-    nats, num_bytes = score_texts(model, tokenizer, documents, is_running_text=is_running_text)
+    nats, num_bytes = score_texts(model, tokenizer, documents, ends=np.full(len(documents), is_ended))
     wanted, sizes = score_documents(model, shards)
     assert num_bytes.tolist() == sizes.tolist() == [len(document) for document in documents]
-    if is_running_text:
+    if not is_ended:
         assert nats.sum() < wanted.sum(), "no separators are paid for"
     else:
         assert nats == pytest.approx(wanted, rel=1e-5)
@@ -232,6 +232,6 @@ def test_texts_are_scored_as_far_as_time_allows(model, held_out):
     text = shards.validation_text()
     documents = [text[start:end] for start, end in itertools.pairwise(offsets[:, 1].tolist())]
     nats, num_bytes = score_texts(
-        model, tokenizer, documents, is_running_text=False, batch_tokens=64, should_stop=stop_after(3)
+        model, tokenizer, documents, ends=np.ones(len(documents), np.bool_), batch_tokens=64, should_stop=stop_after(3)
     )
     assert 1 <= len(nats) == len(num_bytes) < len(documents)

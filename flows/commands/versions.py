@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from lightlm.console.escape import escape_for_terminal
-from lightlm.errors import InputError
-from lightlm_flows.options import CHAMPION, AsJson, Model, print_json
+from lightlm_flows.options import CHAMPION, AsJson, Model, TextColumn, print_json
 
 MOST_RUNS = 200
 """Of this machine, the newest, whose losses the table of versions shows."""
@@ -67,16 +66,22 @@ def generate(
 
 
 def evaluate(
-    text: Annotated[Path, typer.Option("--text", "-t", help="The file of UTF-8 text to score.")],
+    text: Annotated[
+        Path, typer.Option("--text", "-t", help="The text to score: a file or a folder, read as by train.")
+    ],
     model: Model = CHAMPION,
+    text_column: TextColumn = None,
+    encoding: Annotated[str | None, typer.Option(help="The text's encoding; none: as it is recognized.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a registered version on a text, in bits per byte."""
-    content = read_text_file(text)
+    from lightlm.data.look import read_documents
+
+    documents = read_documents(str(text), text_column, encoding)
     from lightlm_flows.writing import open_version, score_text
 
     version = open_version(model)
-    score = score_text(version, content)
+    score = score_text(version, documents)
     result = {"model_name": version.name, "model_version": version.version} | score.model_dump()
     if as_json:
         print_json(result)
@@ -122,22 +127,3 @@ def ui(
     from lightlm_flows.pages import serve_pages
 
     serve_pages(port, is_opened, lambda message: typer.echo(message, err=True))
-
-
-def read_text_file(path: Path) -> bytes:
-    """Return the bytes of a text file.
-
-    Raises:
-        InputError: it cannot be read, is empty, or is not UTF-8.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; give a file of UTF-8 text") from None
-    if not content:
-        raise InputError(f"{path} is empty; give a file with some text")
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); convert it first") from None
-    return content

@@ -50,10 +50,14 @@ class EnginesDiffer(Exception):
 
 
 class Chunk(NamedTuple):
-    """Documents that lie one after the other in a subset's text: where they start, and their lengths in bytes."""
+    """Documents, or passages of them, that lie one after the other in a subset's text.
+
+    Where they start; their lengths in bytes, (n,) int64; whether a document ends with each, (n,) bool.
+    """
 
     offset: int
     lengths: np.ndarray
+    ends: np.ndarray
 
 
 class EncodedChunk(NamedTuple):
@@ -75,8 +79,8 @@ class Encoder:
         if found is not None:
             self._encode, self.engine = found, "kitoken"
 
-    def encode(self, text: BinaryIO, chunk: Chunk, dtype: str, end_id: int | None) -> EncodedChunk:
-        """Return the ids of a chunk of `text`, each document's followed by `end_id` if there is one.
+    def encode(self, text: BinaryIO, chunk: Chunk, dtype: str, end_id: int) -> EncodedChunk:
+        """Return the ids of a chunk of `text`, those of each document's end followed by `end_id`.
 
         Raises:
             EnginesDiffer: a sample has other ids in the faster engine.
@@ -84,13 +88,13 @@ class Encoder:
         text.seek(chunk.offset)
         ids = array(TYPECODES[dtype])
         counts = np.empty(len(chunk.lengths), dtype="<i8")
-        for index, length in enumerate(chunk.lengths.tolist()):
+        for index, (length, is_end) in enumerate(zip(chunk.lengths.tolist(), chunk.ends.tolist(), strict=True)):
             before = len(ids)
             document = text.read(length).decode("utf-8")
             if self.engine != "tokenizers":
                 self._check(document, length)
             ids.extend(self._encode(document))
-            if end_id is not None:
+            if is_end:
                 ids.append(end_id)
             counts[index] = len(ids) - before
         if sys.byteorder == "big":
@@ -140,7 +144,7 @@ def encode_documents(
     is_fast: bool = True,
     num_processes: int | None = None,
 ) -> Iterator[EncodedChunk]:
-    """Yield the ids of a split's documents in order; documents of running text are not ended by end-of-text.
+    """Yield the ids of a split's documents in order, each document ended by end-of-text.
 
     At most a few chunks a process are in memory at a time.
 
@@ -148,11 +152,11 @@ def encode_documents(
         EnginesDiffer: the faster engine is not this tokenizer's; begin again with `is_fast=False`.
     """
     path = subset.text_path(split)
-    end_id = None if subset.is_running_text else tokenizer.end_of_text_id
+    end_id = tokenizer.end_of_text_id
     num_bytes = path.stat().st_size
     if num_processes is None:
         num_processes = min(count_cores(), MAX_PROCESSES, num_bytes // LEAST_BYTES_A_PROCESS)
-    chunks = cut_chunks(subset.read_lengths(split))
+    chunks = cut_chunks(subset.read_lengths(split), subset.read_ends(split))
     if num_processes < 2:
         encoder = Encoder(tokenizer, is_fast=is_fast)
         with path.open("rb") as text:
@@ -185,17 +189,18 @@ def encode_documents(
                 future.cancel()
 
 
-def cut_chunks(lengths: Iterator[np.ndarray]) -> Iterator[Chunk]:
-    """Yield chunks of about CHUNK_BYTES from the lengths of documents that follow each other."""
-    offset = 0
+def cut_chunks(lengths: Iterator[np.ndarray], is_end: np.ndarray) -> Iterator[Chunk]:
+    """Yield chunks of about CHUNK_BYTES from the lengths of documents that follow each other, and where they end."""
+    offset = done = 0
     for block in lengths:
         ends = np.cumsum(block)
         first = 0
         while first < len(block):
             before = int(ends[first - 1]) if first else 0
             last = max(first + 1, int(np.searchsorted(ends, before + CHUNK_BYTES, side="right")))
-            yield Chunk(offset + before, block[first:last])
+            yield Chunk(offset + before, block[first:last], is_end[done + first : done + last])
             first = last
+        done += len(block)
         offset += int(ends[-1]) if len(ends) else 0
 
 
@@ -233,7 +238,8 @@ class EncodingProcess:
 
     def _ask(self, process: subprocess.Popen[bytes], chunk: Chunk) -> EncodedChunk:
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(HEADER.pack(chunk.offset, len(chunk.lengths)) + chunk.lengths.astype("<i8").tobytes())
+        header = HEADER.pack(chunk.offset, len(chunk.lengths))
+        process.stdin.write(header + chunk.lengths.astype("<i8").tobytes() + chunk.ends.astype(np.bool_).tobytes())
         process.stdin.flush()
         num_documents, num_bytes = HEADER.unpack(read_exactly(process.stdout, HEADER.size))
         if num_documents < 0:
@@ -281,8 +287,9 @@ def serve(request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> Non
         while len(header := requests.read(HEADER.size)) == HEADER.size:
             offset, num_documents = HEADER.unpack(header)
             lengths = np.frombuffer(read_exactly(requests, 8 * num_documents), dtype="<i8")
+            ends = np.frombuffer(read_exactly(requests, num_documents), dtype=np.bool_)
             try:
-                found = encoder.encode(text, Chunk(offset, lengths), request["dtype"], request["end"])
+                found = encoder.encode(text, Chunk(offset, lengths, ends), request["dtype"], request["end"])
             except EnginesDiffer:
                 answers.write(HEADER.pack(-1, 0))
             else:

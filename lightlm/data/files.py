@@ -29,7 +29,7 @@ LINE_SAMPLE = 1000
 """Rows of a table that are looked at to tell lines of a running text from documents."""
 
 LINE_SHARE = 0.9
-"""Fraction of those that must end in a line end: then rows are lines (WikiText's are, stories and web pages are not)."""
+"""Fraction of those that must end in a line end: then rows are lines (WikiText's are, stories' are not)."""
 
 Rows = Iterator[str | None]
 

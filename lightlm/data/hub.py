@@ -8,12 +8,13 @@ import contextlib
 import importlib
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightlm.data.files import SPLIT_WORDS, TABLE_SUFFIXES, TEXT_SUFFIXES
+from lightlm.data.inputs import SPLIT_WORDS, SUFFIXES, split_of
+from lightlm.data.packing import split_suffix
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
 
@@ -110,29 +111,35 @@ def group_splits(names: list[str], config: str | None) -> dict[str, tuple[str, .
 
     Without a configuration, all files, which must then lie in one folder.
     """
-    readable = [n for n in sorted(names) if n.lower().endswith(TABLE_SUFFIXES + TEXT_SUFFIXES) and not _is_about(n)]
+    readable = [name for name in sorted(names) if _is_readable(name)]
     if config is not None:
         readable = [n for n in readable if config in Path(n).parts[:-1]] or [
             n for n in readable if Path(n).stem.startswith(config)
         ]
     elif len(list_configs(names)) > 1:
         return {}
-    suffixes = {Path(n).suffix.lower() for n in readable}
-    wanted = next((s for s in TABLE_SUFFIXES + TEXT_SUFFIXES if s in suffixes), None)
+    suffixes = {_suffix_of(name) for name in readable}
+    wanted = next((suffix for suffix in SUFFIXES if suffix in suffixes), None)
     splits: dict[str, list[str]] = {}
     for name in readable:
-        if Path(name).suffix.lower() == wanted:
-            words = re.split(r"[^a-z]+", "/".join(Path(name).parts[-2:]).lower())
-            split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
+        if _suffix_of(name) == wanted:
+            # Texts of the Hub, too, say their split between delimiters: TinyStories-valid.txt.
+            split = split_of("/".join(Path(name).parts[-2:]), is_table=True)
             splits.setdefault(split, []).append(name)
     return {split: tuple(files) for split, files in splits.items()}
+
+
+def describe_hub_files(paths: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[Path, str, str]]:
+    """Yield local copy, name in the repository, and suffix of each file of a split."""
+    for path, name in zip(paths, names, strict=True):
+        yield path, name, _suffix_of(name)
 
 
 def list_configs(names: list[str]) -> list[str]:
     """Return the folders that hold a repository's data files: its configurations, as the Hub lays them out."""
     folders = set()
     for name in names:
-        if name.lower().endswith(TABLE_SUFFIXES + TEXT_SUFFIXES) and not _is_about(name):
+        if _is_readable(name):
             parts = [part for part in Path(name).parts[:-1] if part not in SPLIT_WORDS]
             folders.add(parts[-1] if parts else "default")
     return sorted(folders)
@@ -164,6 +171,15 @@ def _connection_error() -> type[Exception]:
 
     library = importlib.import_module(type(get_session()).__module__.partition(".")[0])
     return library.HTTPError
+
+
+def _suffix_of(name: str) -> str:
+    return split_suffix(Path(name).name)[0].lower()
+
+
+def _is_readable(name: str) -> bool:
+    is_archive = name.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz"))
+    return _suffix_of(name) in SUFFIXES and not is_archive and not _is_about(name)
 
 
 def _is_about(name: str) -> bool:

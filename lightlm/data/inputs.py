@@ -15,14 +15,22 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from lightlm.data.formats import DOCUMENT_SUFFIXES
-from lightlm.data.packing import Member, is_archive, list_members, open_packed, split_suffix
+from lightlm.data.packing import (
+    ARCHIVE_SUFFIXES,
+    UNREAD_PACKED_SUFFIXES,
+    Member,
+    list_members,
+    open_packed,
+    split_suffix,
+)
 from lightlm.errors import DatasetError
 
 TEXT_SUFFIXES = (".txt", ".md", ".text", ".markdown", ".mdx", ".rst", ".tex", ".org", ".adoc", ".asc", ".log")
 CODE_SUFFIXES = tuple(
-    ".py .pyi .js .mjs .jsx .ts .tsx .c .h .cc .cpp .cxx .hpp .hh .java .kt .kts .scala .go .rs .rb .php .pl .pm .lua .r "
-    ".jl .swift .m .mm .cs .fs .vb .hs .ml .mli .clj .ex .exs .erl .elm .dart .sh .bash .zsh .fish .ps1 .bat .sql .css "
-    ".scss .vue .svelte .asm .s .f90 .f .pas .lisp .el .scm .vhd .v .zig .nim .cr .cmake .toml .yaml .yml .ini .cfg".split()
+    ".py .pyi .js .mjs .jsx .ts .tsx .c .h .cc .cpp .cxx .hpp .hh .java .kt .kts .scala .go .rs .rb .php .pl .pm .lua "
+    ".r .jl .swift .m .mm .cs .fs .vb .hs .ml .mli .clj .ex .exs .erl .elm .dart .sh .bash .zsh .fish .ps1 .bat .sql "
+    ".css .scss .vue .svelte .asm .s .f90 .f .pas .lisp .el .scm .vhd .v .zig .nim .cr .cmake .toml .yaml .yml .ini "
+    ".cfg".split()
 )
 TABLE_KINDS = {
     ".parquet": "parquet",
@@ -82,7 +90,7 @@ class InputFile:
     suffix: str
     size: int
     split: str = "train"
-    member: str | None = None
+    member: Member | None = None
 
     @property
     def kind(self) -> str:
@@ -97,6 +105,13 @@ class InputFile:
     def is_table(self) -> bool:
         """Return whether the input has rows and columns."""
         return self.suffix in TABLE_KINDS
+
+    @property
+    def is_packed(self) -> bool:
+        """Return whether its size is that of packed bytes."""
+        return self.suffix in (".parquet", ".feather") or (
+            self.member is None and bool(split_suffix(self.path.name)[1])
+        )
 
     def open(self) -> BinaryIO:
         """Return a stream of the input's bytes, decompressed."""
@@ -152,7 +167,7 @@ def is_pattern(path: Path) -> bool:
 
 
 def split_of(name: str, *, is_table: bool) -> str:
-    """Return "train", "validation" or "test": what a name relative to its data set says; "train" where it says nothing."""
+    """Return "train", "validation" or "test", as a name relative to its data set says; "train" by default."""
     path = Path(name)
     stem = path.name.partition(".")[0]
     for folder in path.parts[:-1]:
@@ -191,7 +206,7 @@ def _find_matches(pattern: str) -> Inputs:
     found = Inputs()
     base = Path(pattern[: re.search(r"[*?\[]", pattern).start()])  # pyright: ignore[reportOptionalMemberAccess]
     root = (base if pattern[: len(str(base)) + 1].endswith(os.sep) else base.parent).resolve()
-    for match in sorted(glob.glob(pattern, recursive=True)):
+    for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207  (Path.glob takes no absolute pattern)
         path = Path(match)
         name = os.path.relpath(path.absolute(), root)
         if path.is_symlink() and not path.resolve().is_relative_to(root):
@@ -260,39 +275,36 @@ def _describe_link(path: Path, root: Path) -> str:
 def _add(found: Inputs, path: Path, name: str, *, is_wanted: bool) -> None:
     """Add a file, or the members of an archive; `is_wanted`: it was named, so any kind of text will do."""
     suffix, packing = split_suffix(path.name)
-    if is_archive(path.name):
-        _add_members(found, path, name, is_wanted=is_wanted)
-        return
     suffix = suffix.lower()
-    if not is_wanted and suffix not in SUFFIXES and suffix not in CODE_SUFFIXES:
-        found.leave_out(name, f"no text format that is known ({suffix or 'no suffix'})")
-        return
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        found.leave_out(name, f"cannot be read ({error.strerror})")
-        return
-    split = split_of(name, is_table=suffix in TABLE_KINDS)
-    found.files.append(InputFile(path, name, suffix, size, split))
-    del packing
+    if packing in ARCHIVE_SUFFIXES:
+        _add_members(found, path, name)
+    elif path.name.lower().endswith(UNREAD_PACKED_SUFFIXES):
+        found.leave_out(name, "an archive of a kind that is not read; unpack it")
+    elif not is_wanted and suffix not in SUFFIXES and suffix not in CODE_SUFFIXES:
+        found.leave_out(name, f"no known format of text ({suffix or 'no suffix'})")
+    else:
+        split = split_of(name, is_table=suffix in TABLE_KINDS)
+        found.files.append(InputFile(path, name, suffix, path.stat().st_size, split))
 
 
-def _add_members(found: Inputs, path: Path, name: str, *, is_wanted: bool) -> None:
-    members: list[Member] = []
+def _add_members(found: Inputs, path: Path, name: str) -> None:
     try:
-        members = list_members(path, found.leave_out)
+        members = list_members(path)
     except DatasetError as error:
-        if is_wanted and found.is_named:
+        if found.is_named:
             raise
         found.leave_out(name, str(error))
+        return
     for member in members:
         suffix = split_suffix(member.name)[0].lower()
         shown = f"{name}/{member.name}"
-        if suffix not in SUFFIXES and suffix not in CODE_SUFFIXES:
-            found.leave_out(shown, f"no text format that is known ({suffix or 'no suffix'})")
-            continue
-        split = split_of(member.name, is_table=suffix in TABLE_KINDS)
-        found.files.append(InputFile(path, shown, suffix, member.size, split, member.name))
+        if member.left_out is not None:
+            found.leave_out(shown, member.left_out)
+        elif suffix not in SUFFIXES and suffix not in CODE_SUFFIXES:
+            found.leave_out(shown, f"no known format of text ({suffix or 'no suffix'})")
+        else:
+            split = split_of(member.name, is_table=suffix in TABLE_KINDS)
+            found.files.append(InputFile(path, shown, suffix, member.size, split, member))
 
 
 def _leave_out_about(found: Inputs) -> None:

@@ -29,7 +29,7 @@ LONGEST_FACTOR = 16
 
 
 class Piece(NamedTuple):
-    """A document or a passage of one: its UTF-8, which document of the split it is of, and which of the split's files."""
+    """A document or a passage of one: its UTF-8, and which document and file of the split it is of."""
 
     text: bytes
     document: int

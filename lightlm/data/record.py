@@ -67,6 +67,12 @@ class DataRecord(BaseModel):
         """Return the fraction of all bytes that is held out."""
         return self.validation_bytes / max(1, self.train_bytes + self.validation_bytes)
 
+    @property
+    def num_left_out(self) -> int:
+        """Return how many files were not read."""
+        rows = (one.path.split() for one in self.left_out)
+        return sum(int(words[2].replace(",", "")) if words[:2] == ["...", "and"] else 1 for words in rows)
+
     def summary_lines(self) -> Iterator[str]:
         """Yield what a person should know of the data before training, a sentence a line; warnings come apart."""
         used = [source for source in self.sources if source.used]
@@ -84,7 +90,7 @@ class DataRecord(BaseModel):
         }
         told = [f"{number:,} {what}" for what, number in gone.items() if number]
         if self.left_out:
-            told.append(f"{_count_left_out(self.left_out):,} files not read ({_main_reasons(self.left_out)})")
+            told.append(f"{self.num_left_out:,} files not read ({_main_reasons(self.left_out)})")
         if told:
             yield "; ".join(told)
         yield from dict.fromkeys([*self.notes, *(note for source in used for note in source.notes)])
@@ -105,12 +111,6 @@ def add_up(sources: list[SourceRecord]) -> list[SourceRecord]:
         notes=sorted({note for source in rest for note in source.notes})[:20],
     )
     return [*kept, row.model_copy(update={name: sum(getattr(one, name) for one in rest) for name in numbers})]
-
-
-def _count_left_out(left_out: list[LeftOutRecord]) -> int:
-    return sum(
-        int(one.path.split()[2].replace(",", "")) if one.path.startswith("... and ") else 1 for one in left_out
-    )
 
 
 def _main_reasons(left_out: list[LeftOutRecord]) -> str:

@@ -1,6 +1,6 @@
 """Token shards: a subset as flat files of token ids, memory-mapped, and where each held-out document starts.
 
-Owns the stream's layout: end-of-text first; then documents, each followed by end-of-text, or running text as it is.
+Owns the stream's layout: end-of-text first; then documents, each followed by end-of-text.
 """
 
 import bisect
@@ -22,7 +22,7 @@ from lightlm.store.lock import ignore
 from lightlm.store.shared import Shareable
 from lightlm.store.stage import Stage, open_stage
 
-FORMAT = 1
+FORMAT = 2
 KIND = "shards"
 SHARD_TOKENS = 1 << 26
 """Tokens a file; 128 MB in uint16."""

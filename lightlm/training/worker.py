@@ -163,7 +163,7 @@ def score_version(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str
         model,
         load_tokenizer(folder),
         documents,
-        is_running_text=subset.is_running_text,
+        ends=subset.read_ends("validation"),
         should_stop=lambda: stop.is_set() or time.monotonic() > ends_at,
     )
     return {

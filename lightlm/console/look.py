@@ -1,0 +1,72 @@
+"""What a look at a data set shows: the files, what was left out and why, both sides of the split, examples."""
+
+from collections.abc import Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from lightlm.console.quantities import say_bytes
+from lightlm.console.tables import open_table
+from lightlm.console.terminal import Hanging, draw_text
+from lightlm.data.look import Look
+from lightlm.data.record import DataRecord, LeftOutRecord
+
+SHOWN_FILES = 20
+SHOWN_LEFT_OUT = 12
+"""Rows of each table; `--json` gives all."""
+
+
+def draw_look(found: Look, console: Console) -> RenderableType:
+    """Return the whole page."""
+    record = found.record
+    blocks: list[RenderableType] = [draw_text(f"{found.name}, from {found.source}", "bold"), _draw_sizes(record)]
+    if record.sources:
+        blocks += [Text(), _draw_files(record)]
+    if record.left_out:
+        blocks += [Text(), Text("Left out", "bold"), _draw_left_out(record.left_out)]
+    notes = [Hanging(Text("  . "), draw_text(note)) for note in list(record.summary_lines())[1:]]
+    warnings = [Hanging(Text("  ! ", "yellow"), draw_text(warning, "yellow")) for warning in record.warnings]
+    blocks += [Text(), *notes, *warnings] if notes or warnings else []
+    for example in found.examples:
+        label = f"{example.place} ({say_bytes(example.bytes)}{f'; {example.why}' if example.why else ''})"
+        blocks += [Text(), draw_text(label, "bold"), Hanging(Text("  "), draw_text(" ".join(example.text.split())))]
+    del console
+    return Group(*blocks)
+
+
+def _draw_sizes(record: DataRecord) -> RenderableType:
+    return draw_text(
+        f"{record.documents:,} {'document' if record.documents == 1 else 'documents'}: "
+        f"{say_bytes(record.train_bytes)} to train on, {say_bytes(record.validation_bytes)} held out ({record.split})"
+    )
+
+
+def _draw_files(record: DataRecord) -> RenderableType:
+    table = open_table("file", "kind", "split", "encoding", "column", "documents", "bytes", "used")
+    for index in (5, 6):
+        table.columns[index].justify = "right"
+    for row in record.sources[:SHOWN_FILES]:
+        cells = (row.path, row.kind, row.split, row.encoding, row.column or "")
+        table.add_row(*map(draw_text, cells), f"{row.documents:,}", say_bytes(row.bytes), "yes" if row.used else "no")
+    if len(record.sources) > SHOWN_FILES:
+        table.add_row(f"... and {len(record.sources) - SHOWN_FILES:,} more")
+    return table
+
+
+def _draw_left_out(left_out: list[LeftOutRecord]) -> RenderableType:
+    table = open_table("file", "reason")
+    for path, reason in _first_of_each(left_out):
+        table.add_row(draw_text(path), draw_text(reason))
+    return table
+
+
+def _first_of_each(left_out: list[LeftOutRecord]) -> Iterator[tuple[str, str]]:
+    """Yield all rows where they are few; else one for each reason, with how many there are."""
+    if len(left_out) <= SHOWN_LEFT_OUT:
+        yield from ((one.path, one.reason) for one in left_out)
+        return
+    reasons: dict[str, list[str]] = {}
+    for one in left_out:
+        reasons.setdefault(one.reason, []).append(one.path)
+    for reason, paths in reasons.items():
+        yield paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1:,} more", reason

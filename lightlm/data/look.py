@@ -1,0 +1,163 @@
+"""A look at a data set: what would be trained on and held out, with examples and the oddest documents.
+
+Nothing is trained and nothing is kept: the subset is made in a temporary folder by the same functions as a run's.
+"""
+
+import statistics
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from lightlm.data.files import SourceFile, Tally
+from lightlm.data.inputs import find_inputs
+from lightlm.data.record import DataRecord
+from lightlm.data.source import find_local_path, open_source
+from lightlm.data.subset import TextSubset, describe_folder
+from lightlm.errors import DatasetError
+from lightlm.params import DatasetParams
+from lightlm.store.lock import ignore
+
+LOOKED_AT_BYTES = 1 << 26
+"""Bytes of training text that a look reads, unless dataset.max_bytes says otherwise."""
+
+EXCERPT_CHARACTERS = 240
+SAMPLED = 2000
+"""Documents among which the oddest are looked for."""
+
+ODDEST = 3
+ODD_DISTANCE = 4.0
+"""Median absolute deviations from the median from which a document is odd."""
+
+LEAST_ODD_BYTES = 64
+"""Bytes below which a document's measures say nothing."""
+
+
+class Example(BaseModel):
+    """A document, or a passage of one: where it stands, its beginning, its bytes, and why it is shown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    place: str
+    text: str
+    bytes: int
+    why: str = ""
+
+
+class Look(BaseModel):
+    """What a look at a data set found."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    source: str
+    is_partial: bool
+    record: DataRecord
+    examples: list[Example]
+
+
+def look_at(params: DatasetParams, report: Callable[[str], None] = ignore) -> Look:
+    """Return what would be made of the data set that `params` name.
+
+    Raises:
+        DatasetError: as a run would.
+    """
+    source = open_source(params, report)
+    limited = params if params.max_bytes else params.model_copy(update={"max_bytes": LOOKED_AT_BYTES})
+    with tempfile.TemporaryDirectory(prefix="lightlm-look-") as folder:
+        subset = describe_folder(Path(folder), limited, source)
+        examples = [*_show_places(subset), *_show_oddest(subset)]
+    is_partial = subset.num_bytes >= (limited.max_bytes or 0)
+    record = subset.record
+    if is_partial:
+        record.notes.append(f"reading ended after {subset.num_bytes / 1e6:,.0f} MB; a run reads what its hours need")
+    return Look(name=source.name, source=subset.source, is_partial=is_partial, record=record, examples=examples)
+
+
+def read_documents(source: str, column: str | None, encoding: str | None) -> list[bytes]:
+    """Return the UTF-8 of the documents of a file or folder, read as a run reads them.
+
+    Raises:
+        DatasetError: it is not there, holds no text, or its encoding is not sure.
+    """
+    path = find_local_path(source)
+    if path is None:
+        raise DatasetError(f"{source} does not exist; give a file or folder of text")
+    inputs = find_inputs(path)
+    documents: list[bytes] = []
+    for file in inputs.files:
+        lines: list[str] = []
+        for row in SourceFile(file, column, encoding).rows(Tally()):
+            if row is not None:
+                lines.append(row)
+                continue
+            document = "".join(lines)
+            lines = []
+            if document.strip():
+                documents.append(document.encode())
+    if not documents:
+        raise DatasetError(f"{source} holds no text; give a file with some")
+    return documents
+
+
+def _show_places(subset: TextSubset) -> Iterator[Example]:
+    """Yield the first, the middle and the last training document, and the first that is held out."""
+    count = sum(len(block) for block in subset.read_lengths("train"))
+    places = {0: "start", count // 2: "middle", count - 1: "end"}
+    for index, document in enumerate(subset.read_documents("train")):
+        if index in places:
+            yield _excerpt(document, places[index])
+    yield _excerpt(next(subset.read_documents("validation")), "held out")
+
+
+def _show_oddest(subset: TextSubset) -> Iterator[Example]:
+    """Yield the training documents that are furthest from the others in one of some measures."""
+    count = sum(len(block) for block in subset.read_lengths("train"))
+    every = max(1, count // SAMPLED)
+    kept = [
+        document
+        for index, document in enumerate(subset.read_documents("train"))
+        if index % every == 0 and len(document) >= LEAST_ODD_BYTES
+    ]
+    if len(kept) < 2 * ODDEST:
+        return
+    found: list[tuple[float, int, str]] = []
+    for measure, tell in MEASURES:
+        values = [measure(document) for document in kept]
+        middle = statistics.median(values)
+        spread = statistics.median(abs(value - middle) for value in values) or 1e-3
+        index = max(range(len(kept)), key=lambda i: abs(values[i] - middle))
+        found.append((abs(values[index] - middle) / spread, index, tell(values[index], middle)))
+    shown: set[int] = set()
+    for distance, index, why in sorted(found, reverse=True):
+        if distance >= ODD_DISTANCE and index not in shown and len(shown) < ODDEST:
+            shown.add(index)
+            yield _excerpt(kept[index], "odd", why)
+
+
+def _excerpt(document: bytes, place: str, why: str = "") -> Example:
+    text = document[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "ignore")[:EXCERPT_CHARACTERS]
+    return Example(place=place, text=text, bytes=len(document), why=why)
+
+
+def _density(document: bytes) -> float:
+    return len(zlib.compress(document[:65_536], 1)) / min(len(document), 65_536)
+
+
+def _letters(document: bytes) -> float:
+    text = document[:65_536].decode("utf-8", "ignore")
+    return sum(map(str.isalpha, text)) / max(1, len(text))
+
+
+def _word_length(document: bytes) -> float:
+    text = document[:65_536]
+    return len(text) / (1 + len(text.split()))
+
+
+MEASURES: tuple[tuple[Callable[[bytes], float], Callable[[float, float], str]], ...] = (
+    (_density, lambda value, middle: f"compresses to {value:.0%}, the others to {middle:.0%}"),
+    (_letters, lambda value, middle: f"{value:.0%} letters, the others {middle:.0%}"),
+    (_word_length, lambda value, middle: f"{value:.1f} bytes a word, the others {middle:.1f}"),
+)

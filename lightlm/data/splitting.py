@@ -1,0 +1,354 @@
+"""The two sides of a text: which documents are held out, which copies are left out, and the record of both.
+
+A document's side depends on a hash of its text alone, so that it does not change when others come. The share that is
+held out is counted in bytes; no copy of a held-out document is trained on.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple, NoReturn
+
+import numpy as np
+
+from lightlm.data.duplicates import DuplicateFinder
+from lightlm.data.file_checks import EXPANDED_BYTES
+from lightlm.data.files import Readable, Tally
+from lightlm.data.inputs import LeftOut, shorten
+from lightlm.data.passages import SHORTEST_PASSAGE_BYTES, Piece, cut_documents
+from lightlm.data.record import DataRecord, LeftOutRecord, add_up
+from lightlm.data.source import Source
+from lightlm.data.writing import DocumentWriter
+from lightlm.errors import DatasetError
+from lightlm.params import DatasetParams
+
+Split = Literal["train", "validation"]
+
+SCANNED_BYTES, SLOW_SCANNED_BYTES = 1 << 24, 1 << 18
+"""Bytes of text, and of a slow source, that are read to choose what is held out; of more, the hash alone decides."""
+
+MOST_HELD_OUT, MOST_HELD_OUT_TINY, TINY_BYTES = 0.1, 0.25, 20_000
+"""Fraction of the bytes that is held out at most, and that of a text of less than TINY_BYTES."""
+
+MOST_BAD_SHARE = 0.01
+"""Fraction of rows with undecodable bytes, or of such bytes, from which a text is refused."""
+
+WARNED_LEFT_OUT = 0.1
+"""Fraction of the files, left out because they cannot be read, from which a person is warned."""
+
+NEAR_SECONDS_SHARE = 1.0
+"""Seconds that the search for near copies may take for each second that reading took; but at least NEAR_SECONDS."""
+
+NEAR_SECONDS = 5.0
+
+
+class Limits(NamedTuple):
+    """What ends the reading (documents, bytes of training and of held-out text), and whether copies are dropped."""
+
+    max_documents: int | None
+    max_bytes: int | None
+    max_validation_bytes: int
+    validation_fraction: float
+    drops_copies: bool
+
+
+@dataclass
+class Built:
+    """What was written."""
+
+    record: DataRecord
+    num_rows: int
+    num_validation_pieces: int
+    validation_sha256: str
+    is_running_text: bool
+
+
+@dataclass
+class HeldOut:
+    """Which documents are held out: those chosen by digest, where all were looked at, else those below a fraction."""
+
+    fraction: float
+    chosen: set[bytes] | None = None
+
+    def holds_out(self, digest: bytes) -> bool:
+        """Return whether the document of a digest is held out."""
+        return digest[:16] in self.chosen if self.chosen is not None else place_of(digest) < self.fraction
+
+
+@dataclass
+class Reading:
+    """One pass over a split: its pieces, tallies and rows so far."""
+
+    files: list[Readable]
+    source: Source
+    max_documents: int | None = None
+    tallies: list[Tally] = field(default_factory=list)
+
+    @property
+    def num_rows(self) -> int:
+        """Return how many rows were read."""
+        return sum(tally.counts.rows for tally in self.tallies)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the pieces, of at most `max_documents` documents."""
+        pieces = cut_documents(self.files, self.source.about_bytes, self.tallies, is_named=self.source.is_named)
+        for piece in pieces:
+            if self.max_documents is not None and piece.document >= self.max_documents:
+                self.tallies[-1].counts.rows -= 1
+                return
+            yield piece
+
+
+def place_of(digest: bytes) -> float:
+    """Return where in [0, 1) a document's hash falls; equal documents fall on the same side."""
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def choose_held_out(source: Source, limits: Limits) -> HeldOut:
+    """Return what is held out of a source without a split of its own.
+
+    Of a small source all documents are looked at: in the order of their hashes, until the fraction of the bytes is
+    reached.
+    """
+    wanted = limits.validation_fraction
+    longest = SCANNED_BYTES if source.bytes_per_second is None else SLOW_SCANNED_BYTES
+    if limits.max_bytes is not None:
+        longest = min(longest, 2 * limits.max_bytes)
+    sizes: dict[bytes, int] = {}
+    total = 0
+    for piece in Reading(source.splits["train"], source, limits.max_documents).pieces():
+        digest = hashlib.sha256(piece.text).digest()
+        total += len(piece.text) if digest not in sizes else 0
+        sizes[digest] = len(piece.text)
+        if total > longest:
+            return HeldOut(wanted)
+    most = max(MOST_HELD_OUT_TINY if total < TINY_BYTES else MOST_HELD_OUT, wanted) * total
+    below = {digest for digest in sizes if place_of(digest) < wanted}
+    share = sum(sizes[digest] for digest in below)
+    if not 0.5 * wanted * total <= share <= most or len(below) == len(sizes):
+        below = _fill(sizes, wanted * total, most)
+    return HeldOut(wanted, {digest[:16] for digest in below})
+
+
+def _fill(sizes: dict[bytes, int], wanted: float, most: float) -> set[bytes]:
+    """Return documents in the order of their hashes whose bytes come to about `wanted`, never to more than `most`."""
+    taken: set[bytes] = set()
+    size = 0
+    for digest in sorted(sizes):
+        if size + sizes[digest] <= most and len(taken) + 1 < len(sizes):
+            taken.add(digest)
+            size += sizes[digest]
+        if size >= wanted:
+            break
+    if not taken and len(sizes) > 1:
+        taken = {min(sizes, key=lambda digest: (sizes[digest], digest))}
+    return taken
+
+
+def build_subset(folder: Path, params: DatasetParams, source: Source, limits: Limits) -> Built:
+    """Write both splits' documents into `folder`.
+
+    Raises:
+        DatasetError: too little text, or text that cannot be the one meant.
+    """
+    own = Reading(source.splits.get("validation", []), source)
+    reading = Reading(source.splits["train"], source, limits.max_documents)
+    with DocumentWriter(folder, "validation") as held_out, DocumentWriter(folder, "train") as train:
+        copies = CopyFilter(limits, train, held_out)
+        started = time.monotonic()
+        if own.files:
+            _write_own_split(own, copies, limits)
+        chosen = HeldOut(0.0, set()) if own.files else choose_held_out(source, limits)
+        for piece in reading.pieces():
+            if not chosen.holds_out(hashlib.sha256(piece.text).digest()):
+                copies.add("train", piece)
+            elif held_out.num_bytes + len(piece.text) <= limits.max_validation_bytes or not held_out.num_bytes:
+                copies.add("validation", piece)
+            if limits.max_bytes is not None and train.num_bytes >= limits.max_bytes:
+                break
+        copies.drop_near(time.monotonic() - started)
+        record = describe_reading(source, own, reading, train, held_out)
+        copies.describe(record)
+        _check_enough(params, source, record, train.num_pieces, held_out.num_pieces)
+        _check_decoded(params, record)
+        return Built(record, reading.num_rows, held_out.num_pieces, held_out.sha256(), not train.ends.all())
+
+
+class CopyFilter:
+    """Writes documents but for copies: of any document, or with dataset.duplicates=keep of held-out ones alone."""
+
+    def __init__(self, limits: Limits, train: DocumentWriter, held_out: DocumentWriter) -> None:
+        self.writers: dict[Split, DocumentWriter] = {"train": train, "validation": held_out}
+        self.drops_copies = limits.drops_copies
+        self.exact = self.near = self.num_bytes = 0
+        self.note = ""
+        self._finder = DuplicateFinder(near=limits.drops_copies)
+        self._held_out: set[bytes] = set()
+
+    def add(self, split: Split, piece: Piece) -> None:
+        """Write a piece, unless it is an exact copy, apart from white space, of one that was written."""
+        if self._is_copy(split, piece.text):
+            self.exact += 1
+            self.num_bytes += len(piece.text)
+            return
+        self.writers[split].add(piece)
+        if self.drops_copies:
+            self._finder.add(split, piece.text)
+        elif split == "validation":
+            self._held_out.add(hashlib.sha256(piece.text).digest()[:16])
+
+    def drop_near(self, seconds: float) -> None:
+        """Drop near copies, in about the time that reading took: `seconds`."""
+        if not self.drops_copies:
+            return
+        found = self._finder.find_near(max(NEAR_SECONDS, NEAR_SECONDS_SHARE * seconds))
+        self.note = found.note
+        for split, writer in self.writers.items():
+            gone = found.gone[split]
+            self.near += int(gone.sum())
+            self.num_bytes += int(writer.lengths[gone].sum())
+            writer.drop(gone)
+
+    def describe(self, record: DataRecord) -> None:
+        """Put the numbers of copies into the record."""
+        record.exact_duplicates, record.near_duplicates, record.duplicate_bytes = self.exact, self.near, self.num_bytes
+        if self.note:
+            record.notes.append(self.note)
+
+    def _is_copy(self, split: Split, text: bytes) -> bool:
+        if self.drops_copies:
+            return self._finder.is_copy(split, text)
+        return split == "train" and hashlib.sha256(text).digest()[:16] in self._held_out
+
+
+def glance(source: Source, params: DatasetParams, context_length: int | None) -> None:
+    """Refuse a small source at once where it has too little text.
+
+    Raises:
+        DatasetError: with what to do.
+    """
+    wanted, least = (1 if "validation" in source.splits else 2), (context_length or 0) + 1
+    digests: set[bytes] = set()
+    num_bytes = 0
+    reading = Reading(source.splits["train"], source)
+    for piece in reading.pieces():
+        digests.add(hashlib.sha256(piece.text).digest())
+        num_bytes += len(piece.text)
+        if (len(digests) >= wanted and num_bytes >= least) or num_bytes > EXPANDED_BYTES:
+            break
+    _raise_if_nothing_read(reading)
+    if len(digests) < wanted:
+        _refuse_too_little(params, source, sum(tally.counts.empty for tally in reading.tallies), len(digests))
+    if num_bytes < least:
+        raise DatasetError(
+            f"{params.source} has {num_bytes:,} bytes of text, fewer than model.context_length {context_length} "
+            "tokens can be made of; give more text or a smaller context_length"
+        )
+
+
+def describe_reading(
+    source: Source, own: Reading, reading: Reading, train: DocumentWriter, held_out: DocumentWriter
+) -> DataRecord:
+    """Return the record of what was read and written.
+
+    Raises:
+        DatasetError: no file could be read; with the first one's reason.
+    """
+    _raise_if_nothing_read(reading)
+    record = DataRecord(notes=list(source.notes), train_bytes=train.num_bytes, validation_bytes=held_out.num_bytes)
+    left_out = list(source.left_out)
+    for one, writers in ((own, [held_out]), (reading, [train] if own.files else [train, held_out])):
+        number, num_bytes = _count_by_file(writers, len(one.files))
+        record.documents += sum(number)
+        for index, (file, tally) in enumerate(zip(one.files, one.tallies, strict=False)):
+            tally.documents, tally.num_bytes = number[index], num_bytes[index]
+            row = file.describe(tally)
+            if tally.error:
+                left_out.append(LeftOut(row.path, tally.error))
+            else:
+                record.sources.append(row)
+        for file in one.files[len(one.tallies) :]:
+            left_out.append(LeftOut(file.describe(Tally()).path, "enough text was read before it"))
+    _sum_up(record, source, left_out)
+    return record
+
+
+def _count_by_file(writers: list[DocumentWriter], num_files: int) -> tuple[list[int], list[int]]:
+    """Return how many documents and bytes of each file were written, on either side."""
+    documents, files, lengths = (
+        np.concatenate([getattr(writer, name) for writer in writers]) for name in ("documents", "files", "lengths")
+    )
+    _, firsts = np.unique(documents, return_index=True)
+    sizes = np.bincount(files, weights=lengths, minlength=num_files)
+    return np.bincount(files[firsts], minlength=num_files).tolist(), sizes.astype(np.int64).tolist()
+
+
+def _sum_up(record: DataRecord, source: Source, left_out: list[LeftOut]) -> None:
+    for row in record.sources:
+        record.encodings[row.encoding] = record.encodings.get(row.encoding, 0) + 1
+    record.replaced_bytes = sum(row.replaced_bytes for row in record.sources)
+    record.empty_rows = sum(row.empty_rows for row in record.sources)
+    record.column = ", ".join(sorted({row.column for row in record.sources if row.column is not None})) or None
+    share = f"{record.held_out_share:.1%} of the bytes"
+    how = "chosen by a hash of each document" if source.held_out_by == "hash" else f"the split {source.held_out_by}"
+    record.split = f"{share}, {how}"
+    unread = sum("cannot be read" in one.reason or "encoding" in one.reason for one in left_out)
+    if unread > WARNED_LEFT_OUT * (unread + len(record.sources)):
+        record.warnings.append(f"{unread:,} files could not be read; `lightlm look` lists them")
+    if record.replaced_bytes:
+        record.warnings.append(f"{record.replaced_bytes:,} bytes could not be decoded and became U+FFFD")
+    record.left_out = [LeftOutRecord(path=one.path, reason=one.reason) for one in shorten(left_out)]
+    record.sources = add_up(record.sources)
+
+
+def _write_own_split(own: Reading, copies: CopyFilter, limits: Limits) -> None:
+    held_out = copies.writers["validation"]
+    for piece in own.pieces():
+        if held_out.num_bytes + len(piece.text) > limits.max_validation_bytes and held_out.num_bytes:
+            return
+        copies.add("validation", piece)
+
+
+def _raise_if_nothing_read(reading: Reading) -> None:
+    errors = [tally.error for tally in reading.tallies if tally.error]
+    if errors and len(errors) == len(reading.tallies):
+        more = f" (and {len(errors) - 1:,} more files)" if len(errors) > 1 else ""
+        raise DatasetError(f"{errors[0]}{more}")
+
+
+def _check_decoded(params: DatasetParams, record: DataRecord) -> None:
+    """Refuse text of which more than a little could not be decoded.
+
+    Raises:
+        DatasetError: with the option that settles it.
+    """
+    for row in record.sources:
+        size = max(1, row.bytes + row.replaced_bytes)
+        share = max(row.bad_rows / max(1, row.rows), row.replaced_bytes / size)
+        if share > MOST_BAD_SHARE and params.encoding is None:
+            raise DatasetError(
+                f"{row.path}: {share:.0%} of the rows hold bytes that are not {row.encoding} "
+                f"({row.replaced_bytes:,} bytes in {row.bad_rows:,} rows); name its encoding, as "
+                f"--set dataset.encoding=cp1252; --set dataset.encoding={row.encoding} takes them as U+FFFD"
+            )
+
+
+def _check_enough(params: DatasetParams, source: Source, record: DataRecord, train: int, held_out: int) -> None:
+    if not train or not held_out:
+        _refuse_too_little(params, source, record.empty_rows, train + held_out)
+
+
+def _refuse_too_little(params: DatasetParams, source: Source, empty: int, number: int) -> NoReturn:
+    found = f"{empty:,} empty rows, {number:,} different with text"
+    if not number:
+        raise DatasetError(f"{params.source} holds no text ({found}); give a data set with text in it")
+    unit = (
+        f"passages of {SHORTEST_PASSAGE_BYTES:,} bytes, each ended by a blank line,"
+        if source.is_plain_text
+        else "different documents"
+    )
+    raise DatasetError(
+        f"{params.source} is too small ({found}); at least 2 {unit} are needed, one to train on and one held out"
+    )
