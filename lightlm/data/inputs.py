@@ -169,7 +169,7 @@ def is_pattern(path: Path) -> bool:
 def split_of(name: str, *, is_table: bool) -> str:
     """Return "train", "validation" or "test", as a name relative to its data set says; "train" by default."""
     path = Path(name)
-    stem = path.name.partition(".")[0]
+    stem = path.name.removesuffix(split_suffix(path.name)[1]).rpartition(".")[0] or path.name
     for folder in path.parts[:-1]:
         if folder.lower() in SPLIT_WORDS:
             return SPLIT_WORDS[folder.lower()]

@@ -24,8 +24,11 @@ DOCUMENTS_WANTED = 64
 """A document of more than two parts in so many of the whole text is cut: else one of few could be half of what is held
 out, or all of it."""
 
-LONGEST_FACTOR = 16
-"""A passage without any blank line ends at this multiple of its least bytes, at a line's end."""
+LINE_FACTOR, LONGEST_FACTOR = 2, 16
+"""Multiples of a passage's least bytes from which any line's end will do, and any character."""
+
+
+LINE_ENDS = (b"\n", b"\r", "\u2028".encode(), "\u2029".encode())
 
 
 class Piece(NamedTuple):
@@ -103,7 +106,9 @@ def _cut_file(file: Readable, tally: Tally, sizes: Sizes) -> Iterator[tuple[byte
             for line in _cut_lines(encoded, longest, is_line=sizes.whole == 0):
                 lines.append(line)
                 size += len(line)
-                if size >= longest or (size >= sizes.passage and not line.strip()):
+                is_blank, is_line = not line.strip(), line.endswith(LINE_ENDS)
+                least = sizes.passage if is_blank else LINE_FACTOR * sizes.passage if is_line else longest
+                if size >= least:
                     if held is not None:
                         yield held, False
                     held, lines, size = b"".join(lines), [], 0

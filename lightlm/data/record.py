@@ -5,6 +5,7 @@ in report and card. All bytes are of UTF-8 text.
 """
 
 from collections.abc import Iterator
+from textwrap import shorten
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -90,7 +91,8 @@ class DataRecord(BaseModel):
         }
         told = [f"{number:,} {what}" for what, number in gone.items() if number]
         if self.left_out:
-            told.append(f"{self.num_left_out:,} files not read ({_main_reasons(self.left_out)})")
+            files = "file" if self.num_left_out == 1 else "files"
+            told.append(f"{self.num_left_out:,} {files} not read ({_main_reasons(self.left_out)})")
         if told:
             yield "; ".join(told)
         yield from dict.fromkeys([*self.notes, *(note for source in used for note in source.notes)])
@@ -117,5 +119,7 @@ def _main_reasons(left_out: list[LeftOutRecord]) -> str:
     numbers: dict[str, int] = {}
     for one in left_out:
         numbers[one.reason] = numbers.get(one.reason, 0) + 1
-    first = sorted(numbers, key=lambda reason: -numbers[reason])[:3]
+    first = [
+        shorten(reason, 60, placeholder=" ...") for reason in sorted(numbers, key=lambda reason: -numbers[reason])[:3]
+    ]
     return "; ".join(first) + ("; ..." if len(numbers) > len(first) else "")

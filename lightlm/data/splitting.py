@@ -259,7 +259,8 @@ def describe_reading(
     _raise_if_nothing_read(reading)
     record = DataRecord(notes=list(source.notes), train_bytes=train.num_bytes, validation_bytes=held_out.num_bytes)
     left_out = list(source.left_out)
-    for one, writers in ((own, [held_out]), (reading, [train] if own.files else [train, held_out])):
+    sides = [(own, [held_out]), (reading, [train])] if own.files else [(reading, [train, held_out])]
+    for one, writers in sides:
         number, num_bytes = _count_by_file(writers, len(one.files))
         record.documents += sum(number)
         for index, (file, tally) in enumerate(zip(one.files, one.tallies, strict=False)):
