@@ -183,7 +183,7 @@ def test_a_text_is_scored_after_an_end_of_text_token(model, held_out):
     _, tokenizer = held_out
     text = DOCUMENTS[5].encode()
     ids = np.array([tokenizer.end_of_text_id, *tokenizer.encode(DOCUMENTS[5])])
-    score = evaluate_text(model, tokenizer, text)
+    score = evaluate_text(model, tokenizer, [text])
     assert score.bits_per_byte == pytest.approx(bits_per_byte(score_tokens(model, ids).sum(), len(text)), rel=1e-6)
     assert score.num_tokens == len(ids) - 1
     assert score.text_sha256 == hashlib.sha256(text).hexdigest()
@@ -192,7 +192,7 @@ def test_a_text_is_scored_after_an_end_of_text_token(model, held_out):
 @pytest.mark.parametrize("text", [b"a", b"<|endoftext|>", b"\x00\r\n\t", "\u4e2d\u6587\U0001f600".encode()])
 def test_special_and_odd_texts_are_charged_for_every_byte(model, held_out, text):
     _, tokenizer = held_out
-    score = evaluate_text(make_uniform(model), tokenizer, text)
+    score = evaluate_text(make_uniform(model), tokenizer, [text])
     assert score.num_bytes == len(text)
     assert score.num_tokens == len(tokenizer.encode(text.decode()))
     assert score.bits_per_byte >= math.log2(tokenizer.vocab_size) / len(text) * 0.999
@@ -200,12 +200,20 @@ def test_special_and_odd_texts_are_charged_for_every_byte(model, held_out, text)
 
 def test_an_empty_text_is_refused(model, held_out):
     with pytest.raises(DatasetError, match="empty"):
-        evaluate_text(model, held_out[1], b"")
+        evaluate_text(model, held_out[1], [])
 
 
-def test_a_text_that_is_not_utf8_is_refused_with_the_place(model, held_out):
-    with pytest.raises(DatasetError, match="byte 0xff at 3"):
-        evaluate_text(model, held_out[1], b"abc\xff")
+def test_documents_are_scored_with_an_end_of_text_token_between_them(model, held_out):
+    _, tokenizer = held_out
+    texts = [text.encode() for text in DOCUMENTS[5:8]]
+    ids = [tokenizer.end_of_text_id]
+    for text in DOCUMENTS[5:8]:
+        ids += [*tokenizer.encode(text), tokenizer.end_of_text_id]
+    score = evaluate_text(model, tokenizer, texts)
+    assert score.num_documents == 3
+    assert score.num_tokens == len(ids) - 2
+    nats = score_tokens(model, np.array(ids[:-1])).sum()
+    assert score.bits_per_byte == pytest.approx(bits_per_byte(nats, sum(map(len, texts))), rel=1e-6)
 
 
 @pytest.mark.parametrize("is_ended", [True, False])

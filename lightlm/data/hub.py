@@ -6,19 +6,17 @@ HF_HUB_OFFLINE are honoured by huggingface_hub itself. No code of a data set is 
 
 import contextlib
 import importlib
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightlm.data.inputs import SPLIT_WORDS, SUFFIXES, split_of
+from lightlm.data.inputs import SPLIT_WORDS, split_of
 from lightlm.data.packing import split_suffix
+from lightlm.data.suffixes import SUFFIXES
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
-
-HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 
 CONVERTED = "refs/convert/parquet"
 """The branch in which the Hub keeps a parquet copy of data sets in other formats."""

@@ -4,7 +4,6 @@ Only regular files below the folder count: hidden ones, links, pipes and what ma
 reason. The rule of splits is strict for texts, whose names are anybody's, and the Hub's for tables.
 """
 
-import difflib
 import glob
 import os
 import re
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from lightlm.data.formats import DOCUMENT_SUFFIXES
+from lightlm.data.local_path import is_pattern
 from lightlm.data.packing import (
     ARCHIVE_SUFFIXES,
     UNREAD_PACKED_SUFFIXES,
@@ -23,28 +22,8 @@ from lightlm.data.packing import (
     open_packed,
     split_suffix,
 )
+from lightlm.data.suffixes import CODE_SUFFIXES, DOCUMENT_SUFFIXES, SUFFIXES, TABLE_KINDS
 from lightlm.errors import DatasetError
-
-TEXT_SUFFIXES = (".txt", ".md", ".text", ".markdown", ".mdx", ".rst", ".tex", ".org", ".adoc", ".asc", ".log")
-CODE_SUFFIXES = tuple(
-    ".py .pyi .js .mjs .jsx .ts .tsx .c .h .cc .cpp .cxx .hpp .hh .java .kt .kts .scala .go .rs .rb .php .pl .pm .lua "
-    ".r .jl .swift .m .mm .cs .fs .vb .hs .ml .mli .clj .ex .exs .erl .elm .dart .sh .bash .zsh .fish .ps1 .bat .sql "
-    ".css .scss .vue .svelte .asm .s .f90 .f .pas .lisp .el .scm .vhd .v .zig .nim .cr .cmake .toml .yaml .yml .ini "
-    ".cfg".split()
-)
-TABLE_KINDS = {
-    ".parquet": "parquet",
-    ".arrow": "parquet",
-    ".feather": "parquet",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".tab": "csv",
-    ".psv": "csv",
-}
-SUFFIXES = (*TABLE_KINDS, *TEXT_SUFFIXES, *sorted(DOCUMENT_SUFFIXES))
 
 SPLIT_WORDS = {
     "train": "train",
@@ -161,11 +140,6 @@ def find_inputs(path: Path) -> Inputs:
     return found
 
 
-def is_pattern(path: Path) -> bool:
-    """Return whether a path is a pattern such as src/**/*.py, and no file of that very name."""
-    return glob.has_magic(str(path)) and not os.path.lexists(path)
-
-
 def split_of(name: str, *, is_table: bool) -> str:
     """Return "train", "validation" or "test", as a name relative to its data set says; "train" by default."""
     path = Path(name)
@@ -175,19 +149,6 @@ def split_of(name: str, *, is_table: bool) -> str:
             return SPLIT_WORDS[folder.lower()]
     found = _EXACT.fullmatch(stem) or (_DELIMITED.search(stem) if is_table else None)
     return SPLIT_WORDS[found[1].lower()] if found else "train"
-
-
-def suggest_names(path: Path) -> str:
-    """Return "did you mean notes?" for a name that is not there but nearly is, or ""."""
-    folder = path.parent
-    try:
-        names = [entry.name for entry in os.scandir(folder if str(folder) else ".") if not entry.name.startswith(".")]
-    except OSError:
-        return ""
-    near = difflib.get_close_matches(path.name, names, 3, 0.6) or [
-        name for name in sorted(names) if Path(name).stem.lower() == path.stem.lower()
-    ]
-    return f"did you mean {' or '.join(str(folder / name) for name in near[:3])}?" if near else ""
 
 
 def shorten(left_out: list[LeftOut]) -> list[LeftOut]:

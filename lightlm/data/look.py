@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from lightlm.data.files import SourceFile, Tally
 from lightlm.data.inputs import find_inputs
+from lightlm.data.local_path import find_local_path
 from lightlm.data.record import DataRecord
-from lightlm.data.source import find_local_path, open_source
+from lightlm.data.source import open_source
 from lightlm.data.subset import TextSubset, describe_folder
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams

@@ -5,22 +5,19 @@ default data set gives way to the built-in text where the Hub is out of reach.
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightlm.data.files import Readable, Rows, SourceFile, Tally, hash_files
-from lightlm.data.hub import HUB_ID, HubUnreachable, describe_hub_files, download_split, find_hub_files
-from lightlm.data.inputs import SUFFIXES, InputFile, Inputs, LeftOut, find_inputs, is_pattern, suggest_names
-from lightlm.data.packing import PACKED_SUFFIXES
+from lightlm.data.hub import HubUnreachable, describe_hub_files, download_split, find_hub_files
+from lightlm.data.inputs import InputFile, Inputs, LeftOut, find_inputs
+from lightlm.data.local_path import PYTHON_DOCS, find_local_path, is_pattern, suggest_names
 from lightlm.data.record import SourceRecord
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams, is_default_dataset
 from lightlm.store.lock import ignore
-
-PYTHON_DOCS = "python-docs"
 
 PYTHON_DOCS_BYTES_PER_SECOND = 800_000.0
 """Bytes of prose a second, parsed out of source files by one core (EPYC, November 2026)."""
@@ -97,32 +94,6 @@ class PythonDocs:
         )
 
 
-def find_local_path(source: str) -> Path | None:
-    """Return the file, folder or pattern that `source` names, None where it is a Hub id or the built-in corpus.
-
-    Raises:
-        DatasetError: it looks like a path and is not there; with the nearest names that are.
-    """
-    if source == PYTHON_DOCS:
-        return None
-    path = _expand(source)
-    try:
-        if path.exists():
-            return path.absolute()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise DatasetError(f"{_shorten(source)} cannot be a file ({why}); give a file or folder of text") from None
-    if is_pattern(path):
-        return path
-    if _looks_local(source, path) or not HUB_ID.match(source):
-        near = suggest_names(path)
-        raise DatasetError(
-            f"{_shorten(source)} does not exist; {near or 'give a file or folder of text'}"
-            f"{'' if near else f', a Hub id (OWNER/NAME), or {PYTHON_DOCS}'}"
-        )
-    return None
-
-
 def open_source(params: DatasetParams, report: Callable[[str], None] = ignore) -> Source:
     """Return the files that `params` name; of the default data set, without the Hub, the built-in corpus, said loudly.
 
@@ -196,7 +167,7 @@ def open_files(
     return Source(
         name=name,
         digest=digest or "+".join(f"{split}:{hash_files([f.input for f in files])}" for split, files in splits.items()),
-        splits={split: list(files) for split, files in splits.items()},
+        splits={split: [*files] for split, files in splits.items()},
         total_rows=_count_rows(train),
         num_bytes=None if any(file.input.is_table or file.input.is_packed for file in train) else about,
         about_bytes=about,
@@ -284,7 +255,9 @@ def _assign_splits(
     held_out = wanted or next((split for split in ("validation", "test") if split in found), None)
     unused = [split for split in found if split not in (wanted_train, held_out)]
     for split in unused:
-        inputs.notes.append(f"the split {split} is not used ({len(found[split])} files)")
+        inputs.notes.append(
+            f"the split {split} is not used ({len(found[split]):,} {'file' if len(found[split]) == 1 else 'files'})"
+        )
         for file in found[split]:
             inputs.leave_out(file.input.name, f"the split {split}, which is not used")
     if held_out is None:
@@ -295,7 +268,11 @@ def _assign_splits(
 
 
 def _refuse_large_split(params: DatasetParams, sides: dict[str, list[SourceFile]], held_out: str) -> None:
-    sizes = {side: sum(file.input.size for file in files) for side, files in sides.items()}
+    rows = {side: _count_rows(files) for side, files in sides.items()}
+    sizes = {
+        side: (None if None in rows.values() else rows[side]) or sum(file.input.size for file in files)
+        for side, files in sides.items()
+    }
     share = sizes["validation"] / max(1, sum(sizes.values()))
     if params.validation_split is None and share > LARGEST_HELD_OUT:
         raise DatasetError(
@@ -316,34 +293,11 @@ def _count_rows(files: Iterable[SourceFile]) -> int | None:
     return total
 
 
-def _expand(source: str) -> Path:
-    try:
-        return Path(source).expanduser()
-    except RuntimeError:  # ~draft.txt: no such user, but maybe a file of that name
-        return Path(source)
-
-
-def _looks_local(source: str, path: Path) -> bool:
-    """Return whether a name that is not there was meant as a path, by its beginning, its suffix or its first folder."""
-    suffixes = (*SUFFIXES, *PACKED_SUFFIXES)
-    first = path.parts[0] if len(path.parts) > 1 else ""
-    return (
-        source.startswith((".", "/", "~", "\\"))
-        or source.endswith(("/", os.sep))
-        or path.name.lower().endswith(suffixes)
-        or bool(first and Path(first).is_dir())
-    )
-
-
 def _name_path(path: Path) -> str:
     if is_pattern(path):
         parts = [part for part in path.parts if not any(c in part for c in "*?[")]
         return parts[-1].strip("/") or path.name if parts else Path.cwd().name
     return path.name.partition(".")[0] or path.name if path.is_file() else path.name
-
-
-def _shorten(source: str) -> str:
-    return source if len(source) <= 120 else f"{source[:100]}... ({len(source):,} characters)"
 
 
 def _split_name(split: str) -> str:

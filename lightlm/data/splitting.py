@@ -4,21 +4,16 @@ A document's side depends on a hash of its text alone, so that it does not chang
 held out is counted in bytes; no copy of a held-out document is trained on.
 """
 
-import hashlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
-import numpy as np
-
-from lightlm.data.duplicates import DuplicateFinder
+from lightlm.data.duplicates import DuplicateFinder, digest_of
 from lightlm.data.file_checks import EXPANDED_BYTES
-from lightlm.data.files import Readable, Tally
-from lightlm.data.inputs import LeftOut, shorten
-from lightlm.data.passages import SHORTEST_PASSAGE_BYTES, Piece, cut_documents
-from lightlm.data.record import DataRecord, LeftOutRecord, add_up
+from lightlm.data.passages import SHORTEST_PASSAGE_BYTES, Piece
+from lightlm.data.reading import Reading, describe_reading, raise_if_nothing_read
+from lightlm.data.record import DataRecord
 from lightlm.data.source import Source
 from lightlm.data.writing import DocumentWriter
 from lightlm.errors import DatasetError
@@ -34,9 +29,6 @@ MOST_HELD_OUT, MOST_HELD_OUT_TINY, TINY_BYTES = 0.1, 0.25, 20_000
 
 MOST_BAD_SHARE = 0.01
 """Fraction of rows with undecodable bytes, or of such bytes, from which a text is refused."""
-
-WARNED_LEFT_OUT = 0.1
-"""Fraction of the files, left out because they cannot be read, from which a person is warned."""
 
 NEAR_SECONDS_SHARE = 1.0
 """Seconds that the search for near copies may take for each second that reading took; but at least NEAR_SECONDS."""
@@ -77,30 +69,6 @@ class HeldOut:
         return digest[:16] in self.chosen if self.chosen is not None else place_of(digest) < self.fraction
 
 
-@dataclass
-class Reading:
-    """One pass over a split: its pieces, tallies and rows so far."""
-
-    files: list[Readable]
-    source: Source
-    max_documents: int | None = None
-    tallies: list[Tally] = field(default_factory=list)
-
-    @property
-    def num_rows(self) -> int:
-        """Return how many rows were read."""
-        return sum(tally.counts.rows for tally in self.tallies)
-
-    def pieces(self) -> Iterator[Piece]:
-        """Yield the pieces, of at most `max_documents` documents."""
-        pieces = cut_documents(self.files, self.source.about_bytes, self.tallies, is_named=self.source.is_named)
-        for piece in pieces:
-            if self.max_documents is not None and piece.document >= self.max_documents:
-                self.tallies[-1].counts.rows -= 1
-                return
-            yield piece
-
-
 def place_of(digest: bytes) -> float:
     """Return where in [0, 1) a document's hash falls; equal documents fall on the same side."""
     return int.from_bytes(digest[:8], "big") / 2**64
@@ -119,7 +87,7 @@ def choose_held_out(source: Source, limits: Limits) -> HeldOut:
     sizes: dict[bytes, int] = {}
     total = 0
     for piece in Reading(source.splits["train"], source, limits.max_documents).pieces():
-        digest = hashlib.sha256(piece.text).digest()
+        digest = digest_of(piece.text)
         total += len(piece.text) if digest not in sizes else 0
         sizes[digest] = len(piece.text)
         if total > longest:
@@ -162,13 +130,14 @@ def build_subset(folder: Path, params: DatasetParams, source: Source, limits: Li
             _write_own_split(own, copies, limits)
         chosen = HeldOut(0.0, set()) if own.files else choose_held_out(source, limits)
         for piece in reading.pieces():
-            if not chosen.holds_out(hashlib.sha256(piece.text).digest()):
-                copies.add("train", piece)
+            digest = digest_of(piece.text)
+            if not chosen.holds_out(digest):
+                copies.add("train", piece, digest)
             elif held_out.num_bytes + len(piece.text) <= limits.max_validation_bytes or not held_out.num_bytes:
-                copies.add("validation", piece)
+                copies.add("validation", piece, digest)
             if limits.max_bytes is not None and train.num_bytes >= limits.max_bytes:
                 break
-        copies.drop_near(time.monotonic() - started)
+        copies.drop_near(folder, time.monotonic() - started)
         record = describe_reading(source, own, reading, train, held_out)
         copies.describe(record)
         _check_enough(params, source, record, train.num_pieces, held_out.num_pieces)
@@ -185,28 +154,27 @@ class CopyFilter:
         self.exact = self.near = self.num_bytes = 0
         self.note = ""
         self._finder = DuplicateFinder(near=limits.drops_copies)
-        self._held_out: set[bytes] = set()
 
-    def add(self, split: Split, piece: Piece) -> None:
-        """Write a piece, unless it is an exact copy, apart from white space, of one that was written."""
-        if self._is_copy(split, piece.text):
+    def add(self, split: Split, piece: Piece, digest: bytes) -> None:
+        """Write a piece of a digest, unless it is a copy, apart from white space, of one that was written."""
+        if self._is_copy(split, piece.text, digest):
             self.exact += 1
             self.num_bytes += len(piece.text)
             return
         self.writers[split].add(piece)
-        if self.drops_copies:
-            self._finder.add(split, piece.text)
-        elif split == "validation":
-            self._held_out.add(hashlib.sha256(piece.text).digest()[:16])
+        if self.drops_copies or split == "validation":
+            self._finder.add(split, piece.text, digest)
 
-    def drop_near(self, seconds: float) -> None:
-        """Drop near copies, in about the time that reading took: `seconds`."""
+    def drop_near(self, folder: Path, seconds: float) -> None:
+        """Drop near copies from what was written to `folder`, in about the time that reading took: `seconds`."""
         if not self.drops_copies:
             return
-        found = self._finder.find_near(max(NEAR_SECONDS, NEAR_SECONDS_SHARE * seconds))
-        self.note = found.note
+        for writer in self.writers.values():
+            writer.flush()
+        found = self._finder.find_near(folder, max_seconds=max(NEAR_SECONDS, NEAR_SECONDS_SHARE * seconds))
+        self.note = found.not_looked_at
         for split, writer in self.writers.items():
-            gone = found.gone[split]
+            gone = found.left_out[split]
             self.near += int(gone.sum())
             self.num_bytes += int(writer.lengths[gone].sum())
             writer.drop(gone)
@@ -217,10 +185,9 @@ class CopyFilter:
         if self.note:
             record.notes.append(self.note)
 
-    def _is_copy(self, split: Split, text: bytes) -> bool:
-        if self.drops_copies:
-            return self._finder.is_copy(split, text)
-        return split == "train" and hashlib.sha256(text).digest()[:16] in self._held_out
+    def _is_copy(self, split: Split, text: bytes, digest: bytes) -> bool:
+        is_looked_up = self.drops_copies or split == "train"
+        return is_looked_up and self._finder.is_copy(split, text, digest)
 
 
 def glance(source: Source, params: DatasetParams, context_length: int | None) -> None:
@@ -234,11 +201,11 @@ def glance(source: Source, params: DatasetParams, context_length: int | None) ->
     num_bytes = 0
     reading = Reading(source.splits["train"], source)
     for piece in reading.pieces():
-        digests.add(hashlib.sha256(piece.text).digest())
+        digests.add(digest_of(piece.text))
         num_bytes += len(piece.text)
         if (len(digests) >= wanted and num_bytes >= least) or num_bytes > EXPANDED_BYTES:
             break
-    _raise_if_nothing_read(reading)
+    raise_if_nothing_read(reading)
     if len(digests) < wanted:
         _refuse_too_little(params, source, sum(tally.counts.empty for tally in reading.tallies), len(digests))
     if num_bytes < least:
@@ -248,75 +215,12 @@ def glance(source: Source, params: DatasetParams, context_length: int | None) ->
         )
 
 
-def describe_reading(
-    source: Source, own: Reading, reading: Reading, train: DocumentWriter, held_out: DocumentWriter
-) -> DataRecord:
-    """Return the record of what was read and written.
-
-    Raises:
-        DatasetError: no file could be read; with the first one's reason.
-    """
-    _raise_if_nothing_read(reading)
-    record = DataRecord(notes=list(source.notes), train_bytes=train.num_bytes, validation_bytes=held_out.num_bytes)
-    left_out = list(source.left_out)
-    sides = [(own, [held_out]), (reading, [train])] if own.files else [(reading, [train, held_out])]
-    for one, writers in sides:
-        number, num_bytes = _count_by_file(writers, len(one.files))
-        record.documents += sum(number)
-        for index, (file, tally) in enumerate(zip(one.files, one.tallies, strict=False)):
-            tally.documents, tally.num_bytes = number[index], num_bytes[index]
-            row = file.describe(tally)
-            if tally.error:
-                left_out.append(LeftOut(row.path, tally.error))
-            else:
-                record.sources.append(row)
-        for file in one.files[len(one.tallies) :]:
-            left_out.append(LeftOut(file.describe(Tally()).path, "enough text was read before it"))
-    _sum_up(record, source, left_out)
-    return record
-
-
-def _count_by_file(writers: list[DocumentWriter], num_files: int) -> tuple[list[int], list[int]]:
-    """Return how many documents and bytes of each file were written, on either side."""
-    documents, files, lengths = (
-        np.concatenate([getattr(writer, name) for writer in writers]) for name in ("documents", "files", "lengths")
-    )
-    _, firsts = np.unique(documents, return_index=True)
-    sizes = np.bincount(files, weights=lengths, minlength=num_files)
-    return np.bincount(files[firsts], minlength=num_files).tolist(), sizes.astype(np.int64).tolist()
-
-
-def _sum_up(record: DataRecord, source: Source, left_out: list[LeftOut]) -> None:
-    for row in record.sources:
-        record.encodings[row.encoding] = record.encodings.get(row.encoding, 0) + 1
-    record.replaced_bytes = sum(row.replaced_bytes for row in record.sources)
-    record.empty_rows = sum(row.empty_rows for row in record.sources)
-    record.column = ", ".join(sorted({row.column for row in record.sources if row.column is not None})) or None
-    share = f"{record.held_out_share:.1%} of the bytes"
-    how = "chosen by a hash of each document" if source.held_out_by == "hash" else f"the split {source.held_out_by}"
-    record.split = f"{share}, {how}"
-    unread = sum("cannot be read" in one.reason or "encoding" in one.reason for one in left_out)
-    if unread > WARNED_LEFT_OUT * (unread + len(record.sources)):
-        record.warnings.append(f"{unread:,} files could not be read; `lightlm look` lists them")
-    if record.replaced_bytes:
-        record.warnings.append(f"{record.replaced_bytes:,} bytes could not be decoded and became U+FFFD")
-    record.left_out = [LeftOutRecord(path=one.path, reason=one.reason) for one in shorten(left_out)]
-    record.sources = add_up(record.sources)
-
-
 def _write_own_split(own: Reading, copies: CopyFilter, limits: Limits) -> None:
     held_out = copies.writers["validation"]
     for piece in own.pieces():
         if held_out.num_bytes + len(piece.text) > limits.max_validation_bytes and held_out.num_bytes:
             return
-        copies.add("validation", piece)
-
-
-def _raise_if_nothing_read(reading: Reading) -> None:
-    errors = [tally.error for tally in reading.tallies if tally.error]
-    if errors and len(errors) == len(reading.tallies):
-        more = f" (and {len(errors) - 1:,} more files)" if len(errors) > 1 else ""
-        raise DatasetError(f"{errors[0]}{more}")
+        copies.add("validation", piece, digest_of(piece.text))
 
 
 def _check_decoded(params: DatasetParams, record: DataRecord) -> None:

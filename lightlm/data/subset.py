@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from lightlm.data.local_path import find_local_path
 from lightlm.data.record import DataRecord
-from lightlm.data.source import Source, find_local_path, open_source
+from lightlm.data.source import Source, open_source
 from lightlm.data.splitting import Limits, Split, build_subset, glance
 from lightlm.params import DatasetParams
 from lightlm.store.commit import open_commit
@@ -101,7 +102,7 @@ def check_dataset(params: DatasetParams, context_length: int | None = None) -> N
     if find_local_path(params.source) is None:
         return
     source = open_source(params)
-    if source.num_bytes is not None and source.num_bytes <= GLANCE_BYTES:
+    if source.about_bytes is not None and source.about_bytes <= GLANCE_BYTES:
         glance(source, params, context_length)
 
 

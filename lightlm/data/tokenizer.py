@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
-from lightlm.data.source import find_local_path
+from lightlm.data.local_path import find_local_path
 from lightlm.data.subset import TextSubset
 from lightlm.errors import DatasetError, TokenizerError
 from lightlm.params import TokenizerParams

@@ -78,6 +78,11 @@ class DocumentWriter:
             setattr(self, name, array(kept.typecode, np.frombuffer(kept, dtype=kept.typecode)[~gone].tobytes()))
         self._text = path.open("ab")
 
+    def flush(self) -> None:
+        """Bring text and lengths to the disk's files, where others read them."""
+        self._text.flush()
+        self.lengths.astype("<u8").tofile(self._folder / f"{self._split}.lengths")
+
     def sha256(self) -> str:
         """Return the SHA-256 of all bytes written."""
         self._text.flush()
@@ -86,8 +91,8 @@ class DocumentWriter:
 
     def close(self) -> None:
         """Write lengths and ends, and close the files."""
+        self.flush()
         self._text.close()
-        self.lengths.astype("<u8").tofile(self._folder / f"{self._split}.lengths")
         self.ends.tofile(self._folder / f"{self._split}.ends")
 
     def __enter__(self) -> Self:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXCUSED: dict[str, str] = {
     "flows/exporting.py": "writes an export's files into the folder that commit_folder hands it",
     "flows/service.py": "opens the logs that the servers' own output goes to",
-    "lightlm/data/subset.py": "streams documents into the folder that open_stage hands it",
+    "lightlm/data/writing.py": "streams documents into the folder that open_stage hands it",
     "lightlm/data/tokenizer.py": "writes the tokenizer's files into the folder that open_stage hands it",
     "lightlm/data/shards.py": "streams tokens into the folder that open_stage hands it",
     "lightlm/model/hugging_face.py": "writes the model's files into the folder that commit_folder hands it",

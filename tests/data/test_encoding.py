@@ -101,14 +101,14 @@ def test_tokens_that_are_cut_out_of_the_text_leave_tokenizers(tokenizer: Tokeniz
 
 def test_a_process_that_dies_loses_nothing(subset: TextSubset, tokenizer: Tokenizer) -> None:
     path = subset.text_path("train")
-    request = {"folder": str(tokenizer.folder), "text": str(path), "dtype": "<u4", "end": None, "is_fast": True}
-    chunk = next(cut_chunks(subset.read_lengths("train")))
+    request = {"folder": str(tokenizer.folder), "text": str(path), "dtype": "<u4", "end": 0, "is_fast": True}
+    chunk = next(cut_chunks(subset.read_lengths("train"), subset.read_ends("train")))
     with EncodingProcess(request) as process, path.open("rb") as text:
         first = process.encode(chunk)
         assert process._process is not None
         os.kill(process._process.pid, signal.SIGKILL)
         again = process.encode(chunk)
-        here = Encoder(tokenizer).encode(text, chunk, "<u4", None)
+        here = Encoder(tokenizer).encode(text, chunk, "<u4", 0)
     assert first.ids == again.ids == here.ids
     assert first.counts.tolist() == here.counts.tolist()
 
@@ -116,7 +116,9 @@ def test_a_process_that_dies_loses_nothing(subset: TextSubset, tokenizer: Tokeni
 def test_chunks_cover_the_documents_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "CHUNK_BYTES", 100)
     blocks = [np.array([30, 60, 50, 400, 1]), np.array([], dtype=np.int64), np.array([99, 1, 1])]
-    chunks: list[Chunk] = list(cut_chunks(iter(blocks)))
+    ends = np.array([True, False, False, True, True, False, True, True])
+    chunks: list[Chunk] = list(cut_chunks(iter(blocks), ends))
+    assert np.concatenate([chunk.ends for chunk in chunks]).tolist() == ends.tolist()
     assert np.concatenate([chunk.lengths for chunk in chunks]).tolist() == [30, 60, 50, 400, 1, 99, 1, 1]
     assert [chunk.offset for chunk in chunks] == [0, 90, 140, 540, 541, 641]
     assert all(chunk.lengths.sum() <= 100 or len(chunk.lengths) == 1 for chunk in chunks)

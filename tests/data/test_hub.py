@@ -107,18 +107,27 @@ def test_a_data_set_that_the_hub_does_not_know_is_refused_and_not_replaced(tmp_p
     assert "no revision 'nope'" in revision["message"]
 
 
-def test_without_the_hub_the_built_in_text_is_used_and_said(tmp_path: Path) -> None:
-    answer = materialize(tmp_path, closed_port(), source="owner/wiki", config="wiki-2")
+def test_without_the_hub_the_built_in_text_replaces_the_default_data_set_and_is_said(tmp_path: Path) -> None:
+    answer = materialize(tmp_path, closed_port())
     assert answer["name"] == "python-docs"
     assert "the Hub is out of reach" in answer["notice"]
-    assert "instead of owner/wiki" in answer["notice"]
+    assert "instead of Salesforce/wikitext" in answer["notice"]
     assert answer["documents"] > 0
+
+
+def test_without_the_hub_a_data_set_that_was_named_is_never_replaced(tmp_path: Path) -> None:
+    answer = materialize(tmp_path, closed_port(), source="owner/wiki", config="wiki-2")
+    assert answer["error"] == "DatasetError"
+    assert "no file or folder owner/wiki here" in answer["message"]
+    assert "the Hub" in answer["message"] and "out of reach" in answer["message"]
+    allowed = materialize(tmp_path, closed_port(), source="owner/wiki", offline="fallback")
+    assert allowed["name"] == "python-docs"
 
 
 def test_without_the_hub_no_fallback_is_an_error(tmp_path: Path) -> None:
     answer = materialize(tmp_path, closed_port(), source="owner/wiki", config="wiki-2", offline="no-fallback")
     assert answer["error"] == "DatasetError"
-    assert "give a local file or folder" in answer["message"]
+    assert "give a file or a folder of text" in answer["message"]
 
 
 def test_a_hub_that_does_not_answer_is_given_up_in_time(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which files a name stands for: kinds, splits, links, archives, patterns; whatever is not read is listed with the reason."""
+"""Which files a name stands for: kinds, splits, links, archives, patterns; what is not read is listed with a reason."""
 
 import json
 import os
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lightlm.data.inputs import LISTED, LeftOut, find_inputs, shorten, split_of, suggest_names
+from lightlm.data.inputs import LISTED, LeftOut, find_inputs, shorten, split_of
+from lightlm.data.local_path import suggest_names
 from lightlm.errors import DatasetError
 
 
@@ -94,7 +95,7 @@ def test_what_is_hidden_linked_empty_or_of_no_known_format_is_listed_with_its_re
 
 def test_a_folder_of_links_alone_gives_no_text(tmp_path: Path) -> None:
     (tmp_path / "env.txt").symlink_to("/proc/self/environ")
-    with pytest.raises(DatasetError, match="1 a link out of the folder, as env.txt"):
+    with pytest.raises(DatasetError, match=r"1 a link out of the folder, as env\.txt"):
         find_inputs(tmp_path)
 
 

@@ -39,7 +39,8 @@ def test_running_text_is_one_stream(tmp_path: Path, dataset: Callable[..., Datas
     tokenizer = prepare_tokenizer(load_params().tokenizer, subset, [300])
     shards = tokenize_subset(subset, tokenizer)
     stream = shards.tokens("train")[0 : shards.num_train_tokens].tolist()
-    assert stream.count(tokenizer.end_of_text_id) == 1
+    assert [stream[0], stream[-1]] == [tokenizer.end_of_text_id] * 2
+    assert stream.count(tokenizer.end_of_text_id) == 2, "one file is one document"
     assert tokenizer.decode(stream) == b"".join(subset.read_documents("train")).decode()
 
 

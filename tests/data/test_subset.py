@@ -59,7 +59,7 @@ def test_training_copies_of_a_given_validation_split_are_removed_and_counted(tmp
     subset = materialize_subset(dataset(tmp_path))
     assert documents(subset, "validation") == held_out
     assert documents(subset, "train") == train[2:]
-    assert subset.num_duplicates_removed == 2
+    assert subset.record.exact_duplicates == 2
 
 
 def test_rows_that_are_lines_are_joined_as_they_stand(tmp_path: Path, dataset: Choose) -> None:
@@ -104,7 +104,7 @@ def test_validation_is_capped_at_a_documents_end(tmp_path: Path, dataset: Choose
     pq.write_table(pa.table({"text": [make_document(i) for i in range(50)]}), tmp_path / "train-0.parquet")
     held_out = [make_document(1000 + i) for i in range(50)]
     pq.write_table(pa.table({"text": held_out}), tmp_path / "validation-0.parquet")
-    subset = materialize_subset(dataset(tmp_path, max_validation_bytes=2000))
+    subset = materialize_subset(dataset(tmp_path, max_validation_bytes=2000, validation_split="validation"))
     taken = documents(subset, "validation")
     assert taken == held_out[: len(taken)]
     assert 1500 < sum(map(len, taken)) <= 2000
@@ -124,7 +124,7 @@ def test_the_second_materialization_is_from_the_store(tmp_path: Path, dataset: C
     ("texts", "message"),
     [
         ([], "no text"),
-        (["", None, "  "], "no text"),
+        (["", None, "  "], "no column of text"),
         (["only one document, and no other"], "too small"),
         (["the same twice"] * 7, "too small"),
     ],
@@ -146,13 +146,130 @@ def test_a_text_smaller_than_the_context_is_refused_at_a_glance(tmp_path: Path, 
 
 
 def test_odd_corpora_train_and_are_counted(tmp_path: Path, dataset: Choose) -> None:
-    texts = [make_document(i) for i in range(30)]
-    odd = [*texts, "a\x00b" * 200, "line\r\nline\r\n" * 50, "\ufeffbom " * 50, "x" * 3_000_000, None, "", " \n "]
+    texts = [make_document(i) for i in range(300)]
+    long = " ".join(map(str, range(100_000)))
+    odd = [*texts, "a\x00b" * 50, "line\r\nline\r\n" * 5, "\ufeffbom " * 50, long, None, "", " \n "]
     subset = materialize_subset(dataset(write_rows(tmp_path / "d.jsonl", odd)))
-    assert subset.num_empty_rows == 3
-    assert sorted(documents(subset, "train") + documents(subset, "validation")) == sorted(
-        t for t in odd if t and t.strip()
+    assert subset.record.empty_rows == 3
+    pieces = documents(subset, "train") + documents(subset, "validation")
+    assert sum(map(len, pieces)) == sum(len(text) for text in odd if text and text.strip())
+    assert set(texts) < set(pieces), "only the long one is cut"
+
+
+def write_files(folder: Path, texts: dict[str, str]) -> Path:
+    folder.mkdir()
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_files_end_documents_and_no_two_words_are_glued(tmp_path: Path, dataset: Choose) -> None:
+    texts = {f"n{index:02d}.txt": make_document(index) for index in range(60)}
+    subset = materialize_subset(dataset(write_files(tmp_path / "notes", texts)))
+    assert subset.record.documents == 60
+    assert subset.read_ends("train").all() and subset.read_ends("validation").all()
+    assert sorted(documents(subset, "train") + documents(subset, "validation")) == sorted(texts.values())
+
+
+def test_of_two_documents_the_large_one_is_cut_and_never_held_out_whole(tmp_path: Path, dataset: Choose) -> None:
+    for size in (5, 20, 60, 200):
+        large = "\n\n".join(make_document(index) for index in range(size))
+        small = make_document(1000 + size)
+        subset = materialize_subset(dataset(write_rows(tmp_path / f"{size}.jsonl", [large, small])))
+        share = subset.record.held_out_share
+        assert 0 < share <= (0.25 if len(large) + len(small) < 20_000 else 0.1)
+
+
+def test_notes_with_split_words_in_their_names_are_all_trained_on(tmp_path: Path, dataset: Choose) -> None:
+    names = ("dev notes.md", "driving test.md", "Val Gardena trip.md", "train journey.md", "garden.md")
+    texts = {
+        name: "\n\n".join(make_document(100 * number + index) for index in range(30))
+        for number, name in enumerate(names)
+    }
+    record = materialize_subset(dataset(write_files(tmp_path / "notes", texts))).record
+    assert [(row.path, row.used, row.split) for row in record.sources] == [(n, True, "train") for n in sorted(names)]
+    assert record.held_out_share <= 0.1
+
+
+def test_a_test_split_that_is_not_used_is_said(tmp_path: Path, dataset: Choose) -> None:
+    texts = {"train.txt": "\n\n".join(map(make_document, range(99))), "valid.txt": make_document(200)}
+    folder = write_files(tmp_path / "text", texts | {"test.txt": make_document(300)})
+    subset = materialize_subset(dataset(folder))
+    assert documents(subset, "validation") == [texts["valid.txt"]]
+    assert [(one.path, one.reason) for one in subset.record.left_out] == [
+        ("test.txt", "the split test, which is not used")
+    ]
+    assert "the split test is not used (1 file)" in list(subset.record.summary_lines())
+    together = materialize_subset(dataset(folder, validation_split="none"))
+    assert together.record.documents == 3
+
+
+def test_a_split_of_more_than_three_tenths_is_refused_with_both_ways_on(tmp_path: Path, dataset: Choose) -> None:
+    texts = {"train.txt": make_document(1), "dev.txt": "\n\n".join(map(make_document, range(2, 9)))}
+    folder = write_files(tmp_path / "text", texts)
+    with pytest.raises(DatasetError, match=r"are 8.% of the text .*--set dataset\.validation_split=none"):
+        check_dataset(dataset(folder))
+    assert materialize_subset(dataset(folder, validation_split="dev")).num_validation_bytes > 1000
+    assert materialize_subset(dataset(folder, validation_split="none")).record.held_out_share <= 0.25
+
+
+def test_repeated_posts_count_once_and_their_copies_are_counted(tmp_path: Path, dataset: Choose) -> None:
+    posts = [make_document(index % 60) for index in range(3000)]
+    subset = materialize_subset(dataset(write_rows(tmp_path / "posts.jsonl", list(posts))))
+    assert subset.record.documents == 60
+    assert subset.record.exact_duplicates == 2940
+    assert subset.num_bytes + subset.num_validation_bytes == sum(map(len, set(posts)))
+
+
+@pytest.mark.parametrize("change", ["white space", "last line"])
+def test_no_near_copy_of_a_held_out_document_is_trained_on(tmp_path: Path, dataset: Choose, change: str) -> None:
+    def vary(text: str, copy: int) -> str:
+        return text.replace(" ", "  " * copy or " ") if change == "white space" else f"{text}\nReply {copy}."
+
+    posts = [vary(make_document(index), copy) for copy in range(3) for index in range(200)]
+    subset = materialize_subset(dataset(write_rows(tmp_path / "posts.jsonl", posts)))
+    core = [" ".join(text.partition("\nReply")[0].split()) for text in documents(subset, "validation")]
+    trained = [" ".join(text.partition("\nReply")[0].split()) for text in documents(subset, "train")]
+    assert core and not set(core) & set(trained)
+    assert len(core) + len(trained) == 200
+    kept = materialize_subset(dataset(tmp_path / "posts.jsonl", duplicates="keep"))
+    assert kept.record.near_duplicates == 0
+
+
+def test_rows_that_cannot_be_decoded_are_refused_with_the_option_that_takes_them(
+    tmp_path: Path, dataset: Choose
+) -> None:
+    path = tmp_path / "rows.txt"
+    good = "".join(f"caf\u00e9 {make_document(index)}\n\n" for index in range(210)).encode()
+    path.write_bytes(good + b"".join(b"broken \xe9 \xff line %d\n\n" % index for index in range(5)))
+    with pytest.raises(
+        DatasetError, match=r"% of the rows hold bytes that are not utf-8.*--set dataset\.encoding=utf-8"
+    ):
+        materialize_subset(dataset(path))
+    taken = materialize_subset(dataset(path, encoding="utf-8"))
+    assert taken.record.replaced_bytes == 10
+    assert any("10 bytes could not be decoded" in warning for warning in taken.record.warnings)
+
+
+def test_stories_between_borders_are_documents(tmp_path: Path, dataset: Choose) -> None:
+    path = tmp_path / "stories.txt"
+    stories = [make_document(index) for index in range(150)]
+    path.write_text("\n<|endoftext|>\n".join(stories))
+    subset = materialize_subset(dataset(path))
+    assert subset.record.documents == 150
+    assert not subset.is_running_text
+    assert sorted(text.strip() for text in documents(subset, "train") + documents(subset, "validation")) == sorted(
+        stories
     )
+
+
+def test_the_larger_kind_of_a_folder_wins_and_the_other_is_named(tmp_path: Path, dataset: Choose) -> None:
+    notes = {f"note{index}.md": make_document(index) for index in range(20)}
+    table = "item,comment\n" + "".join(f"lamp{index},A lamp for the desk number {index}.\n" for index in range(9))
+    folder = write_files(tmp_path / "notes", notes | {"expenses.csv": table, "package.json": "{}", "tool.py": "x = 1"})
+    record = materialize_subset(dataset(folder)).record
+    assert record.documents == 20
+    assert {one.path for one in record.left_out} == {"expenses.csv", "package.json", "tool.py"}
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "./missing", "/nowhere/at/all", "~/no/such/folder", "a b c"])
