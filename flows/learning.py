@@ -6,6 +6,7 @@ from typing import Any
 
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.history import FinishedRun, History
+from lightlm.budget.neighbours import Neighbours
 from lightlm.budget.plan import Plan
 from lightlm.budget.reserve import ClosingTimes, FixedTimes
 from lightlm.budget.scaling import hardness_of
@@ -17,6 +18,7 @@ from lightlm.params import Params
 from lightlm.system import SystemReport
 from lightlm.tracking.earlier_runs import FINISHED_RUN_TAG, HARDWARE_TAG
 from lightlm.training.messages import TrainResult
+from lightlm_flows.runs import count_live_runs
 from lightlm_flows.session import Session
 from lightlm_flows.summary import RunSummary
 
@@ -32,6 +34,15 @@ def describe_text(shards: TokenShards, hardness: float) -> TextFacts:
         text_sha256=shards.validation_sha256,
         hardness=hardness,
     )
+
+
+def notice_neighbours(session: Session, system: SystemReport) -> None:
+    """Look who else uses this machine, say it, and keep it for the plan and for the waits at the end."""
+    num_runs = count_live_runs(session.home, session.folder)
+    session.neighbours = Neighbours(num_runs, session.run.cpu.busy_cores(), system.num_cores)
+    session.allowance.slowdown = session.neighbours.slowdown
+    if said := session.neighbours.describe():
+        session.say(said)
 
 
 def measure_hardness(subset: TextSubset) -> float:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lightlm.budget.ledger import Ledger, LedgerKeeper, Spent, read_spent
+from lightlm.budget.ledger import KEPT_EVERY_SECONDS, Ledger, LedgerKeeper, Spent, read_spent
+from lightlm.budget.neighbours import CpuWatch
 from lightlm.data.subset import safe_name
 from lightlm.errors import BusyError
 from lightlm.params import Params
@@ -27,6 +28,17 @@ LEDGER = "budget.journal"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 OVER = "over"
+CLAIM = ".claim.lock"
+
+ALIVE_SECONDS = 10 * KEPT_EVERY_SECONDS
+"""Age up to which the clock's journal shows a live run: it is written every half second, on a slow disk later."""
+
+LOOK_SECONDS, RETRY_SECONDS = 5.0, 0.1
+"""How long and how often a run's lock is asked for that nobody alive should hold."""
+
+NEWEST = 50
+"""Run folders that are looked at for neighbours."""
+
 CONTINUED = "continued"
 
 
@@ -37,6 +49,7 @@ class Run:
         self.folder = folder
         self.name = name
         self._stack = lock
+        self.cpu = CpuWatch()
         path = journal_of(folder, name, params)
         self._decisions = read_decisions(path)
         self._journal = Journal(path)
@@ -112,38 +125,78 @@ def name_run_folder(home: Path) -> Path:
 def claim_run(home: Path, name: str, params: Params, *, started_at: float | None = None, is_fresh: bool = False) -> Run:
     """Return the newest run of the same params if it is unfinished and its process is dead; else a new one.
 
-    With `is_fresh` always a new one; the unfinished one then is over.
+    With `is_fresh` always a new one; the unfinished one then is over, or goes on beside it.
 
     Raises:
+        BusyError: another process works on the same run now.
         StoreError: the disk refused.
     """
-    unfinished = find_unfinished(home, name, params, started_at)
-    if unfinished is not None and is_fresh:
-        unfinished.end("given up for a fresh start")
-        unfinished.close()
-    elif unfinished is not None:
-        return unfinished
-    folder = name_run_folder(home)
-    stack = ExitStack()
-    stack.enter_context(hold_lock(folder / LOCK, wait=False))
-    return Run(folder, name, params, started_at, stack)
+    # Commands that start together look one after the other: the second then finds the first one's run.
+    with hold_lock(home / CLAIM):
+        try:
+            unfinished = find_unfinished(home, name, params, started_at)
+        except BusyError:
+            if not is_fresh:
+                raise
+            unfinished = None
+        if unfinished is not None and is_fresh:
+            unfinished.end("given up for a fresh start")
+            unfinished.close()
+        elif unfinished is not None:
+            return unfinished
+
+        folder = name_run_folder(home)
+        stack = ExitStack()
+        stack.enter_context(hold_lock(folder / LOCK, wait=False))
+        return Run(folder, name, params, started_at, stack)
 
 
 def find_unfinished(home: Path, name: str, params: Params, started_at: float | None) -> Run | None:
-    """Return the newest run of the same params, locked, if it is unfinished and nobody runs it."""
+    """Return the newest run of the same params, locked, if it is unfinished.
+
+    Raises:
+        BusyError: its process lives.
+    """
     journal = journal_of(Path(), name, params).name
     found = sorted((home / "runs").glob(f"*/{journal}"), reverse=True)
     if not found or OVER in read_decisions(found[0]):
         return None
     folder, stack = found[0].parent, ExitStack()
-    try:
-        stack.enter_context(hold_lock(folder / LOCK, wait=False))
-    except BusyError:
-        return None
+    deadline = time.monotonic() + LOOK_SECONDS
+    while True:
+        try:
+            stack.enter_context(hold_lock(folder / LOCK, wait=False))
+            break
+        except BusyError as error:
+            if is_alive(folder) or time.monotonic() > deadline:
+                holder = str(error).partition(";")[0]
+                raise BusyError(
+                    f"{holder}: the same run is going on; `lightlm watch` follows it, --fresh trains beside it"
+                ) from None
+            time.sleep(RETRY_SECONDS)  # somebody looks whether it is over, for a moment
     if OVER in read_decisions(found[0]):  # it ended while its lock was asked for
         stack.close()
         return None
     return Run(folder, name, params, started_at, stack)
+
+
+def count_live_runs(home: Path, own: Path) -> int:
+    """Return how many other runs of this home than the one in `own` are being worked on now, on this machine."""
+    folders = sorted((home / "runs").glob("*/"), reverse=True)[:NEWEST]
+    return sum(folder.name != own.name and is_alive(folder) for folder in folders)
+
+
+def is_alive(folder: Path) -> bool:
+    """Return whether a process of this machine works on a run: its clock goes on, and it has not said its end."""
+    import psutil
+
+    try:
+        is_fresh = time.time() - (folder / LEDGER).stat().st_mtime < ALIVE_SECONDS
+        if not is_fresh or any(OVER in read_decisions(path) for path in folder.glob("run-*.journal")):
+            return False
+        return psutil.pid_exists(int((folder / LOCK).read_text(encoding="ascii")))
+    except (OSError, ValueError, OverflowError):
+        return False
 
 
 def journal_of(folder: Path, name: str, params: Params) -> Path:

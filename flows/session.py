@@ -19,6 +19,7 @@ from rich.console import RenderableType
 
 from lightlm.budget.allowance import MOST_SECONDS, RECORD, Allowance
 from lightlm.budget.ledger import Ledger
+from lightlm.budget.neighbours import Neighbours
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
 from lightlm.console.tables import draw_checks, draw_plan
@@ -90,6 +91,7 @@ class Session:
     progress: Progress
     run: Run
     allowance: Allowance
+    neighbours: Neighbours = field(default_factory=Neighbours)
     shared: SharedStore | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 

@@ -40,6 +40,7 @@ from lightlm_flows.learning import (
     describe_text,
     leave_to_later_runs,
     measure_hardness,
+    notice_neighbours,
 )
 from lightlm_flows.options import check_sources
 from lightlm_flows.outcome import summarize
@@ -115,6 +116,7 @@ def check_system(session: Session) -> SystemReport:
         session.draw_checks(report.checks)
         show_checks(session, report)
         session.recorder.log_text(report.model_dump_json(indent=2), "system.json")
+    notice_neighbours(session, report)
     if report.failed:
         raise SystemCheckError("; ".join(f"{c.name}: {c.message}; {c.fix}" for c in report.failed))
     return report
@@ -126,7 +128,10 @@ def measure_matrix_rate(session: Session, system: SystemReport) -> MachineRate:
     with session.stage("probe", "Measuring this machine"):
         machine = find_machine(session, system)
         if machine is None:
-            machine = measure_machine(session.params.training, system, session.worker, session.ledger.budget_seconds)
+            training = session.params.training
+            if training.num_threads is None:
+                training = training.model_copy(update={"num_threads": session.neighbours.num_threads})
+            machine = measure_machine(training, system, session.worker, session.ledger.budget_seconds)
             check_switches(session.params, system, machine)
             session.run.decide("machine", machine.model_dump(mode="json"))
     session.say(f"{machine.device}, {machine.dtype}: {machine.flops_per_second / 1e9:,.0f} GFLOP/s measured")
@@ -213,7 +218,7 @@ def plan_budget(
             describe_text(shards, session.facts["hardness"]),
             machine,
             lambda: session.ledger.remaining_seconds,
-            ClosingTimes(session.home).estimate(session.ledger.budget_seconds),
+            session.neighbours.stretch(ClosingTimes(session.home).estimate(session.ledger.budget_seconds)),
             CompiledShapes(session.home),
             History(session.home).correct(system.hardware_id, subset.validation_sha256),
             probed_seconds=session.ledger.entries.get("probe", 0.0),

@@ -16,6 +16,9 @@ MOST_SECONDS = 20.0
 LEAST_SECONDS = 2.0
 """What a server that has answered so far gets, however late the run is: a registered model is worth it."""
 
+LATE_FRACTION = 0.25
+"""What such a server gets in addition, as a fraction of what the run is late by beyond the promise."""
+
 REGISTRATION, RECORD, ORCHESTRATION = 0.4, 0.5, 0.6
 """Fractions of the promised lateness at which the waits end: for the version, for the rest of the record, and for the
 last states of the flow run."""
@@ -37,6 +40,8 @@ class Allowance:
         self._lateness = promise_lateness(budget_seconds)
         self._clock = clock
         self._opened_at: float | None = None
+        self.slowdown = 1.0
+        """By which factor a server on this machine is slower for the neighbours."""
 
     def seconds(self, fraction: float, *, least: float = 0.0, most: float = MOST_SECONDS) -> float:
         """Return how long a wait that begins now may take: until `fraction` of the lateness, `least` in any case.
@@ -44,6 +49,8 @@ class Allowance:
         The first wait opens the allowance: with time to spare, all of them together have MOST_SECONDS.
         """
         now = self._clock()
+        # Who is late already runs on a slow machine, and so do its servers.
+        least = least and least * self.slowdown + LATE_FRACTION * max(0.0, now - self._deadline - self._lateness)
         self._opened_at = now if self._opened_at is None else self._opened_at
         ends_at = min(self._deadline + fraction * self._lateness, self._opened_at + MOST_SECONDS)
         return min(most, max(least, ends_at - now))

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lightlm.errors import BusyError
 from lightlm.store.home import find_home
@@ -24,6 +24,8 @@ from lightlm.tracking.system_metrics import SystemSampler
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+Result = TypeVar("Result")
 
 POLL_SECONDS = 0.1
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.5, 5.0
@@ -42,7 +44,8 @@ MOST_MEMORY_BYTES = 4 * 2**30
 """Of this process: an answer without end is an error of its own, before it takes the memory of the training."""
 
 NICENESS = 5
-"""Below the training's priority; importing MLflow takes 2 s of a core."""
+"""Below the training's priority, for what nobody waits for: importing MLflow takes 2 s of a core. The registration,
+which the run's end waits for, has the usual priority: beside busy neighbours it took three times as long without."""
 
 
 class Answers:
@@ -147,12 +150,34 @@ def follow(shipper: Shipper, patience: Patience, pending: Iterator[Path]) -> Non
         if moved:
             continue
         if not is_warm:
-            warm_up()
-            learn(shipper)
+            yield_to_training(warm_up)
+            yield_to_training(lambda: learn(shipper))
             is_warm = True
         else:
-            ship_pending(shipper, pending)
+            yield_to_training(lambda: ship_pending(shipper, pending))
         patience.parent_gone.wait(POLL_SECONDS)
+
+
+def yield_to_training(work: Callable[[], Result]) -> Result:
+    """Return what `work` returns, done at a lower priority: on Linux, where each thread has its own."""
+    if sys.platform != "linux":
+        return work()
+    done: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        try:
+            done.append(work())
+        except BaseException as error:  # noqa: BLE001  (it is raised below, where it belongs)
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="yielding")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return done[0]
 
 
 def warm_up() -> None:
@@ -200,8 +225,6 @@ def bound_memory() -> None:
 
 def main(folder: Path) -> None:
     """Be the process: ship `folder` until its run is over."""
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name, value in SHORT_TIMEOUTS.items():
         os.environ.setdefault(name, value)
@@ -211,7 +234,7 @@ def main(folder: Path) -> None:
     threading.Thread(target=_watch_parent, args=(parent_gone,), daemon=True).start()
     home, patience = find_home(), Patience(parent_gone, answers.tell)
     with hold_lock(folder / LOCK):
-        client = connect(home, patience)
+        client = yield_to_training(lambda: connect(home, patience))
         if client is None:
             answers.tell({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})
             return

@@ -54,9 +54,17 @@ def test_a_run_with_time_to_spare_waits_a_bounded_time_all_in_all() -> None:
 
 
 def test_a_late_run_gives_a_server_that_answers_a_moment_and_another_none() -> None:
-    allowance = Allowance(100.0, 14.4, Clock(105.0))
+    allowance = Allowance(100.0, 14.4, Clock(102.0))
     assert allowance.seconds(REGISTRATION, least=LEAST_SECONDS) == LEAST_SECONDS
     assert allowance.seconds(REGISTRATION) == 0.0
+
+
+def test_on_a_slow_machine_a_server_that_answers_gets_more() -> None:
+    allowance = Allowance(100.0, 14.4, Clock(142.0))
+    assert allowance.seconds(REGISTRATION, least=LEAST_SECONDS) == LEAST_SECONDS + 10.0
+    assert allowance.seconds(REGISTRATION) == 0.0
+    allowance.slowdown = 3.0
+    assert allowance.seconds(REGISTRATION, least=LEAST_SECONDS) == 3 * LEAST_SECONDS + 10.0
 
 
 def test_a_wait_may_be_bounded_further() -> None:

@@ -1,12 +1,17 @@
 """Run folders: which run is continued, which is not, and what it keeps."""
 
+import os
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from lightlm.errors import BusyError
 from lightlm.params import Params, load_params
+from lightlm.store.lock import hold_lock
 from lightlm.tracking.recorder import Recorder
-from lightlm_flows.runs import Run, claim_run, last_recorded_steps
+from lightlm_flows.runs import LEDGER, LOCK, Run, claim_run, count_live_runs, is_alive, last_recorded_steps
 
 
 @pytest.fixture
@@ -32,13 +37,67 @@ def test_a_run_that_died_is_continued_with_what_it_spent_and_decided(home: Path,
     die(second)
 
 
-def test_a_run_that_lives_is_left_alone(home: Path, params: Params) -> None:
+def test_the_same_command_beside_a_run_that_lives_is_refused(home: Path, params: Params) -> None:
     first = claim_run(home, "train", params)
-    second = claim_run(home, "train", params)
+    with pytest.raises(BusyError, match="the same run is going on; `lightlm watch` follows it, --fresh") as refused:
+        claim_run(home, "train", params)
+    assert refused.value.exit_code == 75
+    assert f"process {os.getpid()} holds" in str(refused.value)
+    die(first)
+    assert len(list((home / "runs").iterdir())) == 1
+
+
+def test_with_fresh_the_same_command_trains_beside_a_run_that_lives(home: Path, params: Params) -> None:
+    first = claim_run(home, "train", params)
+    second = claim_run(home, "train", params, is_fresh=True)
     assert second.folder != first.folder
     assert not second.is_continued
-    die(first)
     die(second)
+    assert first.decided("over") is None
+    die(first)
+
+
+def test_of_commands_that_start_together_one_trains(home: Path, params: Params) -> None:
+    claimed: list[Run] = []
+    refused: list[BusyError] = []
+
+    def claim() -> None:
+        try:
+            claimed.append(claim_run(home, "train", params))
+        except BusyError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=claim) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(claimed), len(refused)) == (1, 4)
+    die(claimed[0])
+
+
+def test_a_lock_that_is_held_for_a_moment_by_who_looks_at_a_dead_run_is_waited_for(home: Path, params: Params) -> None:
+    first = claim_run(home, "train", params)
+    die(first)
+    os.utime(first.folder / LEDGER, (1.0, 1.0))
+    with ExitStack() as looking:
+        looking.enter_context(hold_lock(first.folder / LOCK))
+        threading.Timer(0.3, looking.close).start()
+        second = claim_run(home, "train", params)
+    assert second.folder == first.folder
+    die(second)
+
+
+def test_live_runs_are_counted_and_those_that_ended_or_died_are_not(home: Path) -> None:
+    own, ended, lives, died = (claim_run(home, name, load_params()) for name in ("own", "ended", "lives", "died"))
+    ended.end("FINISHED")
+    die(ended)
+    die(died)
+    (died.folder / LOCK).write_text("4194304999")
+    assert count_live_runs(home, own.folder) == 1
+    assert is_alive(lives.folder)
+    die(lives)
+    die(own)
 
 
 def test_a_run_that_is_over_is_not_continued_and_keeps_no_checkpoint(home: Path, params: Params) -> None:

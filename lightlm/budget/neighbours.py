@@ -1,0 +1,102 @@
+"""Who else uses this machine: other LightLM runs of this home, and by load everything else. A plan makes room for them.
+
+The load is the CPU time that the machine spent and this run did not.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import psutil
+
+from lightlm.budget.reserve import Closing
+
+NOTICED_CORES = 0.5
+"""Cores in use by others from which they are noticed: less is the noise of a desktop."""
+
+MOST_SLOWDOWN = 4.0
+"""What is planned for at most: with more neighbours than that nothing is left to plan."""
+
+
+class Neighbours(NamedTuple):
+    """Other live runs of this home, and the cores that everything but this run keeps busy."""
+
+    num_runs: int = 0
+    busy_cores: float = 0.0
+    num_cores: int = 1
+
+    @property
+    def slowdown(self) -> float:
+        """By which factor this run's own work takes longer beside them; each run alone would use all cores."""
+        crowd = self.busy_cores / max(1, self.num_cores) if self.busy_cores >= NOTICED_CORES else 0.0
+        return min(MOST_SLOWDOWN, 1.0 + max(float(self.num_runs), crowd))
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that train beside them: a busy core makes all threads wait at each barrier."""
+        return max(1, round(self.num_cores / self.slowdown))
+
+    def stretch(self, closing: Closing) -> Closing:
+        """Return what is kept for the end beside them."""
+        return closing._replace(seconds=closing.seconds * self.slowdown)
+
+    def describe(self) -> str:
+        """Return one line for who watches; empty where nobody is there."""
+        others = {0: "", 1: "another LightLM run of this home"}.get(
+            self.num_runs, f"{self.num_runs} other LightLM runs of this home"
+        )
+        load = f"others keep {self.busy_cores:.1f} of {self.num_cores} cores busy"
+        who = [others] if others else []
+        if self.busy_cores >= NOTICED_CORES:
+            who.append(load)
+        if not who:
+            return ""
+        return (
+            f"Not alone on this machine ({', '.join(who)}): planned for work that takes {self.slowdown:.1f} times as "
+            f"long, on {self.num_threads} of {self.num_cores} cores"
+        )
+
+
+class CpuWatch:
+    """The CPU time of the machine and of this process with its children, from now on."""
+
+    def __init__(
+        self,
+        read_machine: Callable[[], float] | None = None,
+        read_own: Callable[[], float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read_machine = read_machine or read_machine_seconds
+        self._read_own = read_own or read_own_seconds
+        self._clock = clock
+        self._began = self._read()
+
+    def _read(self) -> tuple[float, float, float]:
+        return self._clock(), self._read_machine(), self._read_own()
+
+    def busy_cores(self) -> float:
+        """Return how many cores others kept busy since this watch began."""
+        (then, machine_then, own_then), (now, machine, own) = self._began, self._read()
+        if now <= then:
+            return 0.0
+        return max(0.0, (machine - machine_then - (own - own_then)) / (now - then))
+
+
+def read_machine_seconds() -> float:
+    """Return the seconds that all cores of this machine were busy since it started."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+
+
+def read_own_seconds() -> float:
+    """Return the CPU seconds of this process, of its children, and of theirs."""
+    seconds = 0.0
+    own = psutil.Process()
+    for process in [own, *own.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:  # it ended meanwhile, and its parent has its seconds
+            continue
+        seconds += times.user + times.system
+        seconds += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return seconds

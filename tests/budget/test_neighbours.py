@@ -1,0 +1,45 @@
+import pytest
+
+from lightlm.budget.neighbours import MOST_SLOWDOWN, CpuWatch, Neighbours
+from lightlm.budget.reserve import Closing
+
+
+def test_alone_nothing_changes_and_nothing_is_said() -> None:
+    alone = Neighbours(num_runs=0, busy_cores=0.3, num_cores=2)
+    assert (alone.slowdown, alone.num_threads, alone.describe()) == (1.0, 2, "")
+    assert alone.stretch(Closing(1.2, 1.15)) == Closing(1.2, 1.15)
+
+
+def test_two_other_runs_on_two_cores_leave_one_thread_and_three_times_the_end() -> None:
+    three = Neighbours(num_runs=2, busy_cores=1.6, num_cores=2)
+    assert three.num_threads == 1
+    assert three.stretch(Closing(1.2)).seconds == pytest.approx(3.6)
+    said = three.describe()
+    for words in ("2 other LightLM runs", "1.6 of 2 cores", "3.0 times as long", "on 1 of 2 cores"):
+        assert words in said, said
+
+
+def test_other_programs_count_by_the_cores_that_they_keep_busy() -> None:
+    beside = Neighbours(num_runs=0, busy_cores=4.0, num_cores=8)
+    assert (beside.slowdown, beside.num_threads) == (1.5, 5)
+    assert "LightLM" not in beside.describe()
+
+
+def test_a_crowd_is_planned_for_up_to_a_bound() -> None:
+    assert Neighbours(num_runs=50, num_cores=2).slowdown == MOST_SLOWDOWN
+
+
+def test_what_others_keep_busy_is_the_machine_s_time_less_this_run_s() -> None:
+    now, machine, own = [100.0], [5000.0], [3.0]
+    watch = CpuWatch(lambda: machine[0], lambda: own[0], lambda: now[0])
+    assert watch.busy_cores() == 0.0
+    now[0], machine[0], own[0] = 110.0, 5018.0, 9.0
+    assert watch.busy_cores() == pytest.approx(1.2)
+    own[0] = 50.0  # children that ended are counted at once
+    assert watch.busy_cores() == 0.0
+
+
+def test_this_process_is_no_neighbour_of_itself() -> None:
+    watch = CpuWatch()
+    assert sum(number * number for number in range(2_000_000)) > 0
+    assert watch.busy_cores() >= 0.0
