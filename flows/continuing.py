@@ -1,17 +1,20 @@
 """What a train-flow keeps of the process that died before it, and training followed to its end."""
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from lightlm.budget.plan import Plan
-from lightlm.budget.probe import MachineRate
+from lightlm.budget.probe import MachineRate, Probe
 from lightlm.data.shards import TokenShards
 from lightlm.data.subset import TextSubset
 from lightlm.errors import Interrupted
 from lightlm.system import SystemReport
 from lightlm.tracking.recorder import RegistrationRequest
-from lightlm.training.events import from_json
+from lightlm.training.events import from_json, to_json
+from lightlm.training.messages import read_result
+from lightlm.training.recollection import Recollection
 from lightlm_flows.recording import record_event
 from lightlm_flows.runs import last_recorded_steps
 from lightlm_flows.session import Session
@@ -39,6 +42,20 @@ def find_plan(session: Session, shards: TokenShards) -> Plan | None:
     return read_decision(Plan, kept["plan"]) if is_needed else None
 
 
+def find_system(session: Session) -> SystemReport | None:
+    """Return the check of this machine that an earlier process made, where only the registration is left."""
+    return read_decision(SystemReport, session.run.decided("system")) if session.run.is_registering else None
+
+
+def find_probe(session: Session, shards: TokenShards) -> Probe | None:
+    """Return the timings that a continued run made for these shards: the machine is the same, the time is less."""
+    kept = session.run.decided("timings")
+    if kept is None or kept["shards"] != shards.fingerprint:
+        return None
+    probe = read_decision(Probe, kept["probe"])
+    return probe if probe is not None and probe.shapes else None
+
+
 def find_machine(session: Session, system: SystemReport) -> MachineRate | None:
     """Return what a continued run measured, where the device is still there."""
     kept = read_decision(MachineRate, session.run.decided("machine"))
@@ -63,13 +80,25 @@ def read_decision(kind: type[Decided], values: Any) -> Decided | None:
         return None
 
 
+def replay_training(folder: Path) -> list[dict[str, Any]] | None:
+    """Return what a training that came to its end before a death told last, and its result; None where it did not."""
+    found = read_result(folder)
+    if found is None:
+        return None
+    result, events = found
+    records: list[dict[str, Any]] = []
+    Recollection(events).tell(lambda event: records.append(to_json(event)))
+    return [*records, {"result": result.model_dump(mode="json")}]
+
+
 def follow_training(session: Session, plan: Plan, request: dict[str, Any]) -> dict[str, Any]:
     """Return the worker's result; pass its events to the recorder and the display."""
     seconds = {"validation": 0.0, "checkpoint": 0.0}
     session.facts["seconds"] = seconds
     told = last_recorded_steps(session.folder) if session.run.is_continued else {}
+    published = replay_training(session.folder) if session.run.is_continued else None
     try:
-        for record in session.worker.train(request):
+        for record in published or session.worker.train(request):
             if "result" in record:
                 return record["result"]
             session.progress.show(from_json(record))

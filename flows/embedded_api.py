@@ -8,9 +8,11 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 
 from lightlm.child_process import refuse_relative_folders
 from lightlm.store.lock import hold_lock
+from lightlm.store.template import copy_template, keep_template
 from lightlm_flows.embedded import STOP_SECONDS
 
 
@@ -30,7 +32,12 @@ def serve() -> None:
             # Commands that start together on a fresh database would run its migrations together:
             # without this lock 2 of 9 died so ("no such column", three at a time).
             with hold_lock(get_current_settings().home / "start.lock"):
+                # 3.5 s of migrations are this installation's to pay once, and not each new home's.
+                database = find_own_database()
+                is_new = database is not None and not database.exists() and not copy_template("prefect", database)
                 await super().startup(sockets)
+                if database is not None and is_new:
+                    keep_template("prefect", database)
 
     config = uvicorn.Config(
         create_app(ephemeral=True, final=True),
@@ -44,6 +51,16 @@ def serve() -> None:
     gc.enable()
     sockets = [socket.socket(fileno=fd) for fd in listeners]
     Server(config).run(sockets=sockets or None)
+
+
+def find_own_database() -> Path | None:
+    """Return Prefect's database file under its home; None where a person named another one. Imports Prefect."""
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    path = settings.home / "prefect.db"
+    url = settings.server.database.connection_url
+    return path if url is not None and url.get_secret_value() == f"sqlite+aiosqlite:///{path}" else None
 
 
 def _end_with_parent() -> None:

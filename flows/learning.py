@@ -1,5 +1,6 @@
 """What a train-flow learns from earlier runs, and what it leaves to later ones."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def describe_text(shards: TokenShards, hardness: float) -> TextFacts:
 def notice_neighbours(session: Session, system: SystemReport) -> None:
     """Look who else uses this machine, say it, and keep it for the plan and for the waits at the end."""
     num_runs = count_live_runs(session.home, session.folder)
-    session.neighbours = Neighbours(num_runs, session.run.cpu.busy_cores(), system.num_cores)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    session.neighbours = Neighbours(num_runs, session.run.cpu.busy_cores(), system.num_cores, load)
     session.allowance.slowdown = session.neighbours.slowdown
     if said := session.neighbours.describe():
         session.say(said)

@@ -70,6 +70,11 @@ class Run:
         saved = any(path.name.startswith("step-") for path in folder.iterdir()) if folder.is_dir() else False
         return saved or (self.folder / MODEL).exists()
 
+    @property
+    def is_registering(self) -> bool:
+        """Whether all but the registration was done before a death: nothing is computed any more."""
+        return self.decided("registration") is not None and (self.folder / MODEL).exists()
+
     def decided(self, name: str) -> Any:
         """Return what the run decided under `name`; None where it has not."""
         return self._decisions.get(name)

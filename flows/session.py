@@ -151,10 +151,11 @@ def worker_environment(home: Path) -> dict[str, str]:
     }
 
 
-def start_worker(folder: Path, home: Path) -> Worker:
-    """Start the process that computes; it imports torch while the caller goes on."""
+def start_worker(folder: Path, home: Path, *, is_needed: bool = True) -> Worker:
+    """Start the process that computes; it imports torch while the caller goes on. Else it starts when it is asked."""
     worker = Worker(folder, worker_environment(home))
-    worker.start()
+    if is_needed:
+        worker.start()
     return worker
 
 
@@ -171,7 +172,7 @@ def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator
     home = find_home()
     run = launch.run or claim_run(home, name, params, started_at=launch.started_at, is_fresh=launch.is_fresh)
     with closing(run), ExitStack() as children:
-        worker = launch.worker or start_worker(run.folder, home)
+        worker = launch.worker or start_worker(run.folder, home, is_needed=not run.is_registering)
         children.callback(worker.stop)
         session = Session(
             params=params,

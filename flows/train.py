@@ -34,7 +34,15 @@ from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion
 from lightlm.training.messages import TrainResult
 from lightlm_flows.artifacts import open_page, show_logs
 from lightlm_flows.champion import Champion, ask_for_champion, score_champion
-from lightlm_flows.continuing import find_machine, find_plan, find_request, follow_training, forget_another_text
+from lightlm_flows.continuing import (
+    find_machine,
+    find_plan,
+    find_probe,
+    find_request,
+    find_system,
+    follow_training,
+    forget_another_text,
+)
 from lightlm_flows.learning import (
     count_scored_tokens,
     describe_text,
@@ -110,12 +118,15 @@ def train_flow(
 @task(name="Check the system", **STORY)
 def check_system(session: Session) -> SystemReport:
     """Return the report of this machine; refuse to start where a check fails."""
+    if (known := find_system(session)) is not None:
+        return known
     with session.stage("check", "Checking the system"):
         devices = [Device.model_validate(d) for d in session.worker.call("describe_devices")["devices"]]
         report = check(session.params, session.home, devices)
         session.draw_checks(report.checks)
         show_checks(session, report)
         session.recorder.log_text(report.model_dump_json(indent=2), "system.json")
+        session.run.decide("system", report.model_dump(mode="json"))
     notice_neighbours(session, report)
     if report.failed:
         raise SystemCheckError("; ".join(f"{c.name}: {c.message}; {c.fix}" for c in report.failed))
@@ -212,18 +223,20 @@ def plan_budget(
     if kept is not None:
         session.say(f"Keeping the plan: {kept.summary()}")
         return kept
+    timed = find_probe(session, shards)
     with session.stage("probe", "Timing shapes and planning"):
         planner = Planner(
             session.params,
             describe_text(shards, session.facts["hardness"]),
-            machine,
+            timed.machine if timed else machine,
             lambda: session.ledger.remaining_seconds,
             session.neighbours.stretch(ClosingTimes(session.home).estimate(session.ledger.budget_seconds)),
             CompiledShapes(session.home),
             History(session.home).correct(system.hardware_id, subset.validation_sha256),
             probed_seconds=session.ledger.entries.get("probe", 0.0),
         )
-        plan, probe = planner.plan(session.worker)
+        plan, probe = planner.plan(None if timed else session.worker, timed)
+        session.run.decide("timings", {"shards": shards.fingerprint, "probe": probe.model_dump(mode="json")})
     session.ledger.split("probe", {"compile": planner.timings.compile_seconds})
     session.draw_plan(plan)
     show_plan(session, plan)

@@ -14,22 +14,29 @@ from lightlm.budget.reserve import Closing
 NOTICED_CORES = 0.5
 """Cores in use by others from which they are noticed: less is the noise of a desktop."""
 
+CROWDED_FRACTION, OWN_LOAD = 0.5, 0.5
+"""Fraction of the cores in use by others from which the load is theirs, and what of it this run's start adds."""
+
 MOST_SLOWDOWN = 4.0
 """What is planned for at most: with more neighbours than that nothing is left to plan."""
 
 
 class Neighbours(NamedTuple):
-    """Other live runs of this home, and the cores that everything but this run keeps busy."""
+    """Other live runs of this home, the cores that everything but this run keeps busy, and the system's load."""
 
     num_runs: int = 0
     busy_cores: float = 0.0
     num_cores: int = 1
+    load: float = 0.0
+    """Processes that run or wait for a core, this run's among them, on average over a minute."""
 
     @property
     def slowdown(self) -> float:
         """By which factor this run's own work takes longer beside them; each run alone would use all cores."""
-        crowd = self.busy_cores / max(1, self.num_cores) if self.busy_cores >= NOTICED_CORES else 0.0
-        return min(MOST_SLOWDOWN, 1.0 + max(float(self.num_runs), crowd))
+        crowd = self.busy_cores if self.busy_cores >= NOTICED_CORES else 0.0
+        if crowd >= CROWDED_FRACTION * self.num_cores:  # busy cores say nothing of how many wait for them
+            crowd = max(crowd, self.load - OWN_LOAD)
+        return min(MOST_SLOWDOWN, 1.0 + max(float(self.num_runs), crowd / max(1, self.num_cores)))
 
     @property
     def num_threads(self) -> int:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from lightlm.errors import LightLMError, ModelVersionError, StoreError, TrackingError
 from lightlm.store.commit import MANIFEST, TEMPORARY, Commit, commit_folder, open_commit, publish_file, remove_folder
 from lightlm.store.home import find_home
+from lightlm.store.template import copy_template, keep_template
 from lightlm.store.use import use_store
 from lightlm.tracking.recorder import redact
 from lightlm.tracking.resolved import recall
@@ -107,6 +108,10 @@ def open_client(home: Path) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
 
 
+_PLACE_ARTIFACTS = "UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0"
+"""Of the experiment that MLflow makes by itself."""
+
+
 def create_database(home: Path) -> None:
     """Make MLflow's database under LIGHTLM_HOME if it is not there: as a whole, or not at all.
 
@@ -116,12 +121,15 @@ def create_database(home: Path) -> None:
     path = home / "mlflow.db"
     if not is_local(home) or path.exists():
         return
+    if copy_template("mlflow", path, {_PLACE_ARTIFACTS: ((home / "mlartifacts" / "0").as_uri(),)}):
+        return
     set_environment(home)
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     temporary = home / ".mlflow.db.new"
     temporary.unlink(missing_ok=True)
     SqlAlchemyStore(f"sqlite:///{temporary.as_posix()}", (home / "mlartifacts").as_uri()).engine.dispose()
+    keep_template("mlflow", temporary)
     publish_file(temporary, path)
 
 

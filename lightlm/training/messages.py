@@ -1,11 +1,17 @@
 """What is asked of the worker's training job, and what comes back. No torch: both sides read it."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from lightlm.errors import StoreError
 from lightlm.model.config import ModelConfig
+from lightlm.store.commit import open_commit
 from lightlm.training.config import TrainerConfig
+
+MODEL_FOLDER = "model"
+"""Of a run: its committed Hugging Face folder."""
 
 
 class TrainRequest(BaseModel):
@@ -49,3 +55,18 @@ class TrainResult(BaseModel):
     num_rollbacks: int = 0
     ended_at: float = 0.0
     """Of time.monotonic(), when the last step had ended."""
+
+
+def read_result(run_folder: Path) -> tuple[TrainResult, list[dict[str, Any]]] | None:
+    """Return the result and newest events of a run that trained to its end.
+
+    None where its model is missing, damaged or half-way.
+    """
+    try:
+        meta = open_commit(run_folder / MODEL_FOLDER, "model").meta
+    except StoreError:
+        return None
+    result = meta.get("result")
+    if result is None or result["is_stopped"]:
+        return None
+    return TrainResult.model_validate(result), meta.get("events", [])

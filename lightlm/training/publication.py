@@ -1,32 +1,15 @@
-"""What a run leaves: the committed Hugging Face folder with its result beside it, written and found again."""
+"""What a run leaves: the committed Hugging Face folder with its result beside it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightlm.errors import StoreError, TrainingError
+from lightlm.errors import TrainingError
 from lightlm.model.hugging_face import export_model
 from lightlm.model.transformer import Transformer
-from lightlm.store.commit import commit_folder, open_commit, remove_folder
+from lightlm.store.commit import commit_folder, remove_folder
 from lightlm.training.checkpoint import is_finite
 from lightlm.training.messages import TrainRequest, TrainResult
-
-MODEL_FOLDER = "model"
-
-
-def read_result(run_folder: Path) -> tuple[TrainResult, list[dict[str, Any]]] | None:
-    """Return the result and newest events of a run that trained to its end.
-
-    None where its model is missing, damaged or half-way.
-    """
-    try:
-        meta = open_commit(run_folder / MODEL_FOLDER, "model").meta
-    except StoreError:
-        return None
-    result = meta.get("result")
-    if result is None or result["is_stopped"]:
-        return None
-    return TrainResult.model_validate(result), meta.get("events", [])
 
 
 def publish(

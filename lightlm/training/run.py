@@ -27,10 +27,10 @@ from lightlm.training.checkpoint import (
 )
 from lightlm.training.device import build_model, reset_model
 from lightlm.training.events import CheckpointDamaged, Checkpointed, Event, RolledBack, Sampled, StepDone, Validated
-from lightlm.training.messages import TrainRequest, TrainResult
+from lightlm.training.messages import MODEL_FOLDER, TrainRequest, TrainResult, read_result
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.pace import CheckpointPace, Milestones, Pace, ScoringTime, StepPace, TimePace
-from lightlm.training.publication import MODEL_FOLDER, publish, read_result
+from lightlm.training.publication import publish
 from lightlm.training.ranks import ALONE, Ranks
 from lightlm.training.recollection import Recollection
 from lightlm.training.sharding import gather_model

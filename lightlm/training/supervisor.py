@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import lightlm.errors
 from lightlm.child_process import SAFE_PATH, python_command
@@ -28,6 +28,12 @@ MAX_RESTARTS = 5
 
 MAX_CALLS = 2
 """Times that a job beside training is tried; where the system kills it for its memory, it will again."""
+
+MAX_STANDBYS = 2
+"""Successors that are started at a death before anybody asks for one: a worker that cannot start costs no more."""
+
+STANDBY_SECONDS = 1.0
+"""What a process that says nothing more gets to end."""
 
 STOP_SECONDS = 10.0
 """What a worker gets to save and end before it is killed."""
@@ -77,13 +83,21 @@ class Worker:
         self.log = run_folder / "worker.log"
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._standby: subprocess.Popen[str] | None = None
+        self._num_standbys = 0
+        self._changing = threading.Lock()
 
     def start(self) -> None:
-        """Start the child process; does not wait for it."""
+        """Start the child process, unless a successor waits already; does not wait for it."""
+        with self._changing:
+            process, self._standby = self._standby or self._spawn(), None
+            self._process, self._answers = process, queue.Queue()
+        threading.Thread(target=self._read_answers, args=(process, self._answers), daemon=True).start()
+
+    def _spawn(self) -> "subprocess.Popen[str]":
         self.run_folder.mkdir(parents=True, exist_ok=True)
-        self._answers = queue.Queue()
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 python_command("lightlm.training.worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -93,8 +107,24 @@ class Worker:
                 encoding="utf-8",
                 start_new_session=True,
             )
-        assert self._process.stdout is not None
-        threading.Thread(target=_read_answers, args=(self._process.stdout, self._answers), daemon=True).start()
+
+    def _read_answers(self, process: "subprocess.Popen[str]", answers: "queue.Queue[dict[str, Any] | None]") -> None:
+        """Pass on what a process says; at its death start a successor at once, which imports while that is noticed."""
+        assert process.stdout is not None
+        for line in process.stdout:
+            try:
+                answers.put(json.loads(line))
+            except ValueError:  # torn by the death of the process
+                continue
+        exit_code = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            exit_code = process.wait(STANDBY_SECONDS)
+        with self._changing:
+            is_missed = self._process is process and self._standby is None
+            if exit_code and is_missed and self._num_standbys < MAX_STANDBYS:
+                self._num_standbys += 1
+                self._standby = self._spawn()
+        answers.put(None)
 
     def call(self, job: str, **arguments: Any) -> dict[str, Any]:
         """Return the result of a job, its events dropped; a worker that dies meanwhile is started anew.
@@ -179,9 +209,14 @@ class Worker:
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End the child process: its input ends, then it has `seconds`, then it is killed."""
-        process, self._process = self._process, None
-        if process is None:
-            return
+        with self._changing:
+            process, self._process = self._process, None
+            standby, self._standby = self._standby, None
+        for one in (process, standby):
+            if one is not None:
+                self._end(one, seconds)
+
+    def _end(self, process: "subprocess.Popen[str]", seconds: float) -> None:
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
@@ -195,7 +230,8 @@ class Worker:
 
     def _give_up(self, process: "subprocess.Popen[str]", why: str) -> WorkerHung:
         """Kill a worker that hangs, once its stacks are in the log; return the error to raise."""
-        self._process = None
+        with self._changing:
+            self._process = None
         dump_stacks(process.pid)
         kill_group(process)
         # One that the kernel itself holds, on a dead disk, ends later or never; its successor waits for its lock.
@@ -225,12 +261,3 @@ def kill_group(process: "subprocess.Popen[str]") -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
-
-
-def _read_answers(stream: TextIO, answers: "queue.Queue[dict[str, Any] | None]") -> None:
-    for line in stream:
-        try:
-            answers.put(json.loads(line))
-        except ValueError:  # torn by the death of the process
-            continue
-    answers.put(None)

@@ -25,6 +25,12 @@ def test_other_programs_count_by_the_cores_that_they_keep_busy() -> None:
     assert "LightLM" not in beside.describe()
 
 
+def test_where_the_cores_are_taken_the_load_says_how_many_wait_for_them() -> None:
+    assert Neighbours(busy_cores=1.2, num_cores=2, load=4.5).slowdown == 3.0
+    assert Neighbours(busy_cores=0.6, num_cores=4, load=4.5).slowdown == 1.15, "it may be an earlier run's"
+    assert Neighbours(busy_cores=0.0, num_cores=2, load=9.0).slowdown == 1.0
+
+
 def test_a_crowd_is_planned_for_up_to_a_bound() -> None:
     assert Neighbours(num_runs=50, num_cores=2).slowdown == MOST_SLOWDOWN
 

@@ -67,6 +67,29 @@ def follow(worker, request, at_first_checkpoint):
     return events[:-1], TrainResult.model_validate(events[-1]["result"])
 
 
+def test_a_worker_that_dies_before_it_is_asked_has_a_successor_at_once(tmp_path):
+    with Worker(tmp_path) as worker:
+        process = worker._process
+        assert process is not None
+        process.kill()
+        deadline = time.monotonic() + 30
+        while worker._standby is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        successor = worker._standby
+        assert successor is not None
+        assert worker.call("describe_devices")["devices"]
+        assert worker._process is successor
+    assert successor.poll() is not None, "and it ends with its owner"
+
+
+def test_a_worker_that_is_stopped_has_no_successor(tmp_path):
+    worker = Worker(tmp_path)
+    worker.start()
+    worker.stop(0)
+    time.sleep(0.2)
+    assert worker._standby is None
+
+
 def test_a_run_that_crashed_resumes_and_ends_with_the_weights_of_one_that_did_not(make_request):
     request = make_request(max_steps=300)
     with Worker(request.run_folder) as worker:
