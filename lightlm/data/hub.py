@@ -22,6 +22,10 @@ CONVERTED = "refs/convert/parquet"
 """The branch in which the Hub keeps a parquet copy of data sets in other formats."""
 
 
+_found: dict[tuple[str, str | None, str | None], "HubFiles"] = {}
+"""What the Hub answered in this process: a run asks when it begins and when it reads, and both are of one commit."""
+
+
 class HubUnreachable(Exception):
     """The Hub did not answer within the time given; `args[0]` says how."""
 
@@ -42,7 +46,10 @@ def find_hub_files(params: DatasetParams) -> HubFiles:
         HubUnreachable: no answer within `hub_timeout_seconds`, all tries together.
         DatasetError: the Hub answers, but has no such data set, configuration, or no readable files.
     """
-    return _within(params.hub_timeout_seconds, lambda: _ask_for_files(params))
+    key = (params.source, params.config, params.revision)
+    if key not in _found:
+        _found[key] = _within(params.hub_timeout_seconds, lambda: _ask_for_files(params))
+    return _found[key]
 
 
 def download_split(found: HubFiles, split: str) -> tuple[Path, ...]:

@@ -108,14 +108,31 @@ def open_source(params: DatasetParams, report: Callable[[str], None] = ignore) -
     try:
         return open_hub(params)
     except HubUnreachable as reason:
-        is_allowed = params.offline == "fallback" or (params.offline is None and is_default_dataset(params))
-        if not is_allowed:
+        if not _may_fall_back(params):
             raise DatasetError(explain_unreachable(params.source, str(reason))) from None
         notice = (
             f"the Hub is out of reach ({reason}): training on the built-in {PYTHON_DOCS} instead of {params.source}"
         )
         report(notice)
         return open_python_docs(notice)
+
+
+def check_hub(params: DatasetParams) -> None:
+    """Refuse a data set of the Hub that a person named and that is not there, or cannot be reached.
+
+    Raises:
+        DatasetError: with what to do.
+    """
+    if params.source == PYTHON_DOCS or _may_fall_back(params):
+        return
+    try:
+        find_hub_files(params)
+    except HubUnreachable as reason:
+        raise DatasetError(explain_unreachable(params.source, str(reason))) from None
+
+
+def _may_fall_back(params: DatasetParams) -> bool:
+    return params.offline == "fallback" or (params.offline is None and is_default_dataset(params))
 
 
 def explain_unreachable(source: str, reason: str) -> str:
@@ -167,7 +184,7 @@ def open_files(
     return Source(
         name=name,
         digest=digest or "+".join(f"{split}:{hash_files([f.input for f in files])}" for split, files in splits.items()),
-        splits={split: [*files] for split, files in splits.items()},
+        splits={split: list[Readable](files) for split, files in splits.items()},
         total_rows=_count_rows(train),
         num_bytes=None if any(file.input.is_table or file.input.is_packed for file in train) else about,
         about_bytes=about,

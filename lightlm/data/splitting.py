@@ -74,6 +74,11 @@ def place_of(digest: bytes) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
+def most_held_out(total: int, wanted: float) -> float:
+    """Return the fraction of `total` bytes that is held out at most, where a person wants the fraction `wanted`."""
+    return max(MOST_HELD_OUT_TINY if total < TINY_BYTES else MOST_HELD_OUT, wanted)
+
+
 def choose_held_out(source: Source, limits: Limits) -> HeldOut:
     """Return what is held out of a source without a split of its own.
 
@@ -92,7 +97,7 @@ def choose_held_out(source: Source, limits: Limits) -> HeldOut:
         sizes[digest] = len(piece.text)
         if total > longest:
             return HeldOut(wanted)
-    most = max(MOST_HELD_OUT_TINY if total < TINY_BYTES else MOST_HELD_OUT, wanted) * total
+    most = most_held_out(total, wanted) * total
     below = {digest for digest in sizes if place_of(digest) < wanted}
     share = sum(sizes[digest] for digest in below)
     if not 0.5 * wanted * total <= share <= most or len(below) == len(sizes):
@@ -138,6 +143,8 @@ def build_subset(folder: Path, params: DatasetParams, source: Source, limits: Li
             if limits.max_bytes is not None and train.num_bytes >= limits.max_bytes:
                 break
         copies.drop_near(folder, time.monotonic() - started)
+        if not own.files:
+            _return_surplus(held_out, train, limits)
         record = describe_reading(source, own, reading, train, held_out)
         copies.describe(record)
         _check_enough(params, source, record, train.num_pieces, held_out.num_pieces)
@@ -213,6 +220,21 @@ def glance(source: Source, params: DatasetParams, context_length: int | None) ->
             f"{params.source} has {num_bytes:,} bytes of text, fewer than model.context_length {context_length} "
             "tokens can be made of; give more text or a smaller context_length"
         )
+
+
+def _return_surplus(held_out: DocumentWriter, train: DocumentWriter, limits: Limits) -> None:
+    """Train on what is held out beyond the most: near copies left the training text, and so it became smaller.
+
+    No near copy of these documents is trained on by now, nor held out.
+    """
+    total = held_out.num_bytes + train.num_bytes
+    if held_out.num_bytes <= most_held_out(total, limits.validation_fraction) * total:
+        return
+    before = np.cumsum(held_out.lengths) - held_out.lengths
+    surplus = before > limits.validation_fraction * total
+    surplus[0] = False
+    for piece in held_out.take(surplus):
+        train.add(piece)
 
 
 def _write_own_split(own: Reading, copies: CopyFilter, limits: Limits) -> None:

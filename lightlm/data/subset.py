@@ -13,7 +13,7 @@ import numpy as np
 
 from lightlm.data.local_path import find_local_path
 from lightlm.data.record import DataRecord
-from lightlm.data.source import Source, open_source
+from lightlm.data.source import Source, check_hub, open_source
 from lightlm.data.splitting import Limits, Split, build_subset, glance
 from lightlm.params import DatasetParams
 from lightlm.store.commit import open_commit
@@ -100,6 +100,7 @@ def check_dataset(params: DatasetParams, context_length: int | None = None) -> N
         DatasetError: with what to do.
     """
     if find_local_path(params.source) is None:
+        check_hub(params)
         return
     source = open_source(params)
     if source.about_bytes is not None and source.about_bytes <= GLANCE_BYTES:

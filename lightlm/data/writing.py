@@ -78,6 +78,19 @@ class DocumentWriter:
             setattr(self, name, array(kept.typecode, np.frombuffer(kept, dtype=kept.typecode)[~gone].tobytes()))
         self._text = path.open("ab")
 
+    def take(self, gone: np.ndarray) -> list[Piece]:
+        """Drop the pieces that `gone` marks, and return them."""
+        self.flush()
+        starts = np.cumsum(self.lengths.astype(np.int64)) - self.lengths.astype(np.int64)
+        taken: list[Piece] = []
+        with (self._folder / f"{self._split}.text").open("rb") as text:
+            for index in np.flatnonzero(gone).tolist():
+                text.seek(int(starts[index]))
+                content = text.read(int(self.lengths[index]))
+                taken.append(Piece(content, int(self.documents[index]), int(self.files[index])))
+        self.drop(gone)
+        return taken
+
     def flush(self) -> None:
         """Bring text and lengths to the disk's files, where others read them."""
         self._text.flush()

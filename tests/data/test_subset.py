@@ -228,6 +228,7 @@ def test_no_near_copy_of_a_held_out_document_is_trained_on(tmp_path: Path, datas
 
     posts = [vary(make_document(index), copy) for copy in range(3) for index in range(200)]
     subset = materialize_subset(dataset(write_rows(tmp_path / "posts.jsonl", posts)))
+    assert subset.record.held_out_share <= 0.1
     core = [" ".join(text.partition("\nReply")[0].split()) for text in documents(subset, "validation")]
     trained = [" ".join(text.partition("\nReply")[0].split()) for text in documents(subset, "train")]
     assert core and not set(core) & set(trained)
