@@ -13,7 +13,7 @@ from typing import Protocol
 
 from lightlm.data.decoding import RowCounts, find_encoding, iterate_lines
 from lightlm.data.file_checks import explain_unreadable
-from lightlm.data.formats import extract_documents
+from lightlm.data.formats import extract_documents, find_document_encoding
 from lightlm.data.inputs import InputFile
 from lightlm.data.record import SourceRecord
 from lightlm.data.tables import TableShape, count_rows, inspect_table, read_rows
@@ -105,11 +105,7 @@ class SourceFile:
             if self.shape is not None:
                 yield from self._read_table(self.shape, tally)
             elif self.input.kind == "document":
-                for document in extract_documents(self.input.open, self.input.suffix, self.input.name):
-                    tally.counts.rows += 1
-                    tally.counts.empty += not document.strip()
-                    yield document
-                    yield None
+                yield from self._read_documents(tally)
             else:
                 yield from self._read_text(tally)
 
@@ -158,6 +154,17 @@ class SourceFile:
             if ends:
                 yield None
         yield None
+
+    def _read_documents(self, tally: Tally) -> Rows:
+        encoding = find_document_encoding(self.input.open, self.input.suffix, self.input.name, self.encoding)
+        tally.encoding, tally.is_guessed = encoding.name, encoding.found_by == "guess"
+        for document in extract_documents(
+            self.input.open, self.input.suffix, self.input.name, encoding=encoding, counts=tally.counts
+        ):
+            tally.counts.rows += 1
+            tally.counts.empty += not document.strip()
+            yield document
+            yield None
 
     def _read_text(self, tally: Tally) -> Rows:
         encoding = find_encoding(self.input.open, self.input.name, self.encoding)

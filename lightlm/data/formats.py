@@ -35,16 +35,6 @@ DOCUMENT_SUFFIXES = {
 }
 """Suffix -> the kind of document, all of which `extract_documents` reads."""
 
-PLAIN_SUFFIXES = (".rst", ".tex", ".org", ".adoc", ".asciidoc")
-"""Suffixes of texts with marks, read as they stand, as .txt and .md are."""
-
-CODE_SUFFIXES = tuple(
-    ".py .pyi .js .mjs .jsx .ts .tsx .c .h .cc .cpp .hpp .cxx .cs .java .kt .scala .go .rs .rb .php .pl .lua .r .jl "
-    ".swift .m .sh .bash .ps1 .sql .hs .ml .ex .exs .erl .clj .lisp .el .f90 .pas .vb .dart .zig .asm .s .v .vhd "
-    ".css .scss .toml .yaml .yml .ini .cfg .xml .svg .cmake .tf .proto .graphql".split()
-)
-"""Suffixes of source code, which is plain text; for a person who names it."""
-
 TEXT_KINDS = ("page", "subtitles")
 """Kinds that are bytes of text in some encoding; the others say their own."""
 

@@ -22,7 +22,7 @@ from lightlm.data.packing import (
     open_packed,
     split_suffix,
 )
-from lightlm.data.suffixes import CODE_SUFFIXES, DOCUMENT_SUFFIXES, SUFFIXES, TABLE_KINDS
+from lightlm.data.suffixes import CODE_SUFFIXES, DOCUMENT_SUFFIXES, SUFFIXES, TABLE_KINDS, UNREAD_SUFFIXES
 from lightlm.errors import DatasetError
 
 SPLIT_WORDS = {
@@ -88,9 +88,7 @@ class InputFile:
     @property
     def is_packed(self) -> bool:
         """Return whether its size is that of packed bytes."""
-        return self.suffix in (".parquet", ".feather") or (
-            self.member is None and bool(split_suffix(self.path.name)[1])
-        )
+        return self.suffix == ".parquet" or (self.member is None and bool(split_suffix(self.path.name)[1]))
 
     def open(self) -> BinaryIO:
         """Return a stream of the input's bytes, decompressed."""
@@ -239,10 +237,12 @@ def _add(found: Inputs, path: Path, name: str, *, is_wanted: bool) -> None:
     suffix = suffix.lower()
     if packing in ARCHIVE_SUFFIXES:
         _add_members(found, path, name)
+    elif suffix in UNREAD_SUFFIXES:
+        found.leave_out(name, _explain_suffix(suffix))
     elif path.name.lower().endswith(UNREAD_PACKED_SUFFIXES):
         found.leave_out(name, "an archive of a kind that is not read; unpack it")
     elif not is_wanted and suffix not in SUFFIXES and suffix not in CODE_SUFFIXES:
-        found.leave_out(name, f"no known format of text ({suffix or 'no suffix'})")
+        found.leave_out(name, _explain_suffix(suffix))
     else:
         split = split_of(name, is_table=suffix in TABLE_KINDS)
         found.files.append(InputFile(path, name, suffix, path.stat().st_size, split))
@@ -262,10 +262,16 @@ def _add_members(found: Inputs, path: Path, name: str) -> None:
         if member.left_out is not None:
             found.leave_out(shown, member.left_out)
         elif suffix not in SUFFIXES and suffix not in CODE_SUFFIXES:
-            found.leave_out(shown, f"no known format of text ({suffix or 'no suffix'})")
+            found.leave_out(shown, _explain_suffix(suffix))
         else:
             split = split_of(member.name, is_table=suffix in TABLE_KINDS)
             found.files.append(InputFile(path, shown, suffix, member.size, split, member))
+
+
+def _explain_suffix(suffix: str) -> str:
+    if suffix in UNREAD_SUFFIXES:
+        return f"a format that is not read ({suffix}): {UNREAD_SUFFIXES[suffix]}"
+    return f"no known format of text ({suffix or 'no suffix'})"
 
 
 def _leave_out_about(found: Inputs) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
+import numpy as np
+
 from lightlm.data.duplicates import DuplicateFinder, digest_of
 from lightlm.data.file_checks import EXPANDED_BYTES
 from lightlm.data.passages import SHORTEST_PASSAGE_BYTES, Piece
