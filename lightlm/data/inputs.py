@@ -107,8 +107,14 @@ class Inputs:
     is_named: bool = False
 
     def leave_out(self, path: str, reason: str) -> None:
-        """Note what is not read."""
-        self.left_out.append(LeftOut(path, reason))
+        """Note what is not read, and why; a reason that begins with the file's own name does without it."""
+        self.left_out.append(leave_out(path, reason))
+
+
+def leave_out(name: str, reason: str) -> LeftOut:
+    """Return what is not read, and why; a reason that begins with the file's own name, or its path, does without it."""
+    before, found, after = reason.partition(f"{name} ")
+    return LeftOut(name, after.removeprefix("is ") if found and " " not in before else reason)
 
 
 def find_inputs(path: Path) -> Inputs:

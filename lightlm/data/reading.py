@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lightlm.data.files import Readable, Tally
-from lightlm.data.inputs import LeftOut, shorten
+from lightlm.data.inputs import LeftOut, leave_out, shorten
 from lightlm.data.passages import Piece, cut_documents
 from lightlm.data.record import DataRecord, LeftOutRecord, add_up
 from lightlm.data.source import Source
@@ -60,12 +60,12 @@ def describe_reading(
             tally.documents, tally.num_bytes = number[index], num_bytes[index]
             row = file.describe(tally)
             if tally.error:
-                left_out.append(LeftOut(row.path, tally.error))
+                left_out.append(leave_out(row.path, tally.error))
             else:
                 record.sources.append(row)
         for file in one.files[len(one.tallies) :]:
             left_out.append(LeftOut(file.describe(Tally()).path, "enough text was read before it"))
-    _sum_up(record, source, left_out)
+    _sum_up(record, source, left_out, [*own.tallies, *reading.tallies])
     return record
 
 
@@ -79,7 +79,7 @@ def _count_by_file(writers: list[DocumentWriter], num_files: int) -> tuple[list[
     return np.bincount(files[firsts], minlength=num_files).tolist(), sizes.astype(np.int64).tolist()
 
 
-def _sum_up(record: DataRecord, source: Source, left_out: list[LeftOut]) -> None:
+def _sum_up(record: DataRecord, source: Source, left_out: list[LeftOut], tallies: list[Tally]) -> None:
     for row in record.sources:
         record.encodings[row.encoding] = record.encodings.get(row.encoding, 0) + 1
     record.replaced_bytes = sum(row.replaced_bytes for row in record.sources)
@@ -88,7 +88,7 @@ def _sum_up(record: DataRecord, source: Source, left_out: list[LeftOut]) -> None
     share = f"{record.held_out_share:.1%} of the bytes"
     how = "chosen by a hash of each document" if source.held_out_by == "hash" else f"the split {source.held_out_by}"
     record.split = f"{share}, {how}"
-    unread = sum("cannot be read" in one.reason or "encoding" in one.reason for one in left_out)
+    unread = sum(bool(tally.error) for tally in tallies)
     if unread > WARNED_LEFT_OUT * (unread + len(record.sources)):
         record.warnings.append(f"{unread:,} files could not be read; `lightlm look` lists them")
     if record.replaced_bytes:

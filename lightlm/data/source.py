@@ -220,7 +220,6 @@ def _choose_kind(params: DatasetParams, inputs: Inputs) -> list[SourceFile]:
         suffixes = ", ".join(sorted({file.input.suffix for file in kinds["code"]}))
         for file in kinds.pop("code"):
             inputs.leave_out(file.input.name, f"source code ({suffixes}); name it by a pattern: 'FOLDER/**/*.py'")
-    is_alone = len(kinds) == 1
     errors: list[DatasetError] = []
     for kind in list(kinds):
         if kind in ("text", "code"):
@@ -233,7 +232,7 @@ def _choose_kind(params: DatasetParams, inputs: Inputs) -> list[SourceFile]:
                 if inputs.is_named:
                     raise
                 errors.append(error)
-                inputs.leave_out(file.input.name, f"no text in this table: {error}" if not is_alone else str(error))
+                inputs.leave_out(file.input.name, str(error))
             else:
                 usable.append(file)
         kinds[kind] = usable
