@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightlm.errors import InputError, ParameterError
-from lightlm.params import Params, load_params
+from lightlm.params import Params, load_params, quote
 from lightlm.store.commit import write_file
 from lightlm.store.home import find_home
 
@@ -72,7 +72,7 @@ def load_configuration(path: Path) -> Loaded:
     schema = content.get("schema", 0)
     if not isinstance(schema, int) or schema > SCHEMA:
         raise InputError(
-            f"{path} was saved by a newer LightLM (schema {schema!r}, this one reads {SCHEMA}); "
+            f"{path} was saved by a newer LightLM (schema {quote(schema)}, this one reads {SCHEMA}); "
             "install that version, or save the configuration again"
         )
     notices = [] if schema == SCHEMA else [f"{path.name} has no schema {SCHEMA}: what this version knows is taken"]
@@ -81,7 +81,7 @@ def load_configuration(path: Path) -> Loaded:
         try:
             load_params(overrides={name: value})
         except ParameterError as error:
-            notices.append(f"left out {name}={value!r}: {error}")
+            notices.append(f"left out {quote(name)[1:-1]}={quote(value)}: {error}")
         else:
             choices[name] = value
     if not choices:

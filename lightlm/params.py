@@ -6,7 +6,7 @@ Values stand in params/*.yaml; the shape of a model and the plan are not params.
 
 import difflib
 import functools
-import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,11 +17,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 import lightlm_params
 from lightlm.errors import ParameterError
 from lightlm.hours import parse_hours
+from lightlm.safe_yaml import read_yaml
 
 PARAMS_FOLDER = Path(lightlm_params.__file__).resolve().parent
 
 LISTED = 12
 """Names that an error message lists at most."""
+
+LONGEST_REASON = 160
+"""Characters of a library's own reason in an error message."""
 
 MAX_HOURS = 8760.0
 """Hours; a year. A larger budget is a typing error."""
@@ -207,23 +211,6 @@ class Params(Section):
         return dict(_flatten(self.model_dump()))
 
 
-class _Yaml(yaml.SafeLoader):
-    """Safe YAML whose only booleans are true and false, as in YAML 1.2: `off` and `no` are words."""
-
-
-_Yaml.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-# As in YAML 1.2, too: 1e-3 is a number, where YAML 1.1 wants 1.0e-3.
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
 def list_presets() -> list[str]:
     """Return the names that `--preset` takes."""
     return sorted(path.stem for path in PARAMS_FOLDER.glob("*.yaml"))
@@ -286,9 +273,19 @@ def describe_validation(error: ValidationError) -> str:
         if detail["type"] == "value_error":
             lines.append(f"{name}: {wanted}")
         else:
-            got = repr(detail.get("input"))
-            lines.append(f"{name} is {got if len(got) < 80 else got[:77] + '...'}; {wanted[0].lower()}{wanted[1:]}")
+            lines.append(f"{name} is {quote(detail.get('input'))}; {wanted[0].lower()}{wanted[1:]}")
     return "; ".join(lines)
+
+
+def quote(value: Any, longest: int = 80) -> str:
+    """Return a value as an error message quotes it: on one line, cut before it is written out."""
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxlong, brief.maxother = 4, 2 * longest, longest, longest
+    try:
+        text = brief.repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) < longest else f"{text[: longest - 3]}..."
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:
@@ -301,22 +298,11 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name.strip():
-            raise ParameterError(f"--set wants section.key=value, got {assignment!r}; such as --set model.num_layers=4")
+            raise ParameterError(
+                f"--set wants section.key=value, got {quote(assignment)}; such as --set model.num_layers=4"
+            )
         parsed[name.strip()] = value
     return parsed
-
-
-def read_yaml(text: str) -> Any:
-    """Return what YAML text says; safe, with the booleans of YAML 1.2.
-
-    Raises:
-        yaml.YAMLError: it is no YAML.
-    """
-    loader = _Yaml(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
 
 
 @functools.cache  # reading takes fifty times as long as checking
@@ -335,7 +321,7 @@ def _read_yaml(preset: str) -> dict[str, Any]:
 def _merge(values: dict[str, Any], overlay: Mapping[str, Any], origin: str) -> None:
     for section, entries in overlay.items():
         if not isinstance(entries, Mapping):
-            raise ParameterError(f"{origin}: {section} must hold keys, got {entries!r}")
+            raise ParameterError(f"{origin}: {section} must hold keys, got {quote(entries)}")
         for key, value in entries.items():
             _set(values, f"{section}.{key}", value)
 
@@ -344,8 +330,9 @@ def _override(values: dict[str, Any], name: str, value: Any) -> None:
     if isinstance(value, str):
         try:
             value = read_yaml(value) if value.strip() else value
-        except yaml.YAMLError:
-            raise ParameterError(f"{name}={value!r} is not a value that YAML can read") from None
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())[:LONGEST_REASON]
+            raise ParameterError(f"{name}={quote(value)} is not a value that YAML can read: {reason}") from None
     if isinstance(value, Mapping):
         for key, entry in value.items():
             _override(values, f"{name}.{key}", entry)
@@ -357,7 +344,7 @@ def _set(values: dict[str, Any], name: str, value: Any) -> None:
     section, _, key = name.partition(".")
     if section not in values or key not in values[section]:
         known = [f"{outer}.{inner}" for outer in values for inner in values[outer]]
-        raise ParameterError(f"unknown parameter {name!r}{_suggest(name, known)}")
+        raise ParameterError(f"unknown parameter {quote(name)}{_suggest(name, known)}")
     values[section][key] = value
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lightlm.budget.shapes import check_shape
 from lightlm.errors import ParameterError
-from lightlm.params import Params, build_params, load_params, parse_assignments, read_yaml
+from lightlm.params import Params, build_params, load_params, parse_assignments
+from lightlm.safe_yaml import read_yaml
 
 BASE = load_params().model_dump()
 NAMES = sorted(load_params().flatten())

@@ -1,0 +1,73 @@
+"""YAML as params are written in: plain values alone, the booleans and numbers of YAML 1.2, no dates, no aliases."""
+
+import re
+from typing import Any
+
+import yaml
+
+LONGEST_CHARACTERS = 1_000_000
+"""Characters of a YAML text; params/base.yaml has 20,000."""
+
+DEEPEST = 32
+"""Brackets inside brackets; params have two."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML whose only booleans are true and false, as in YAML 1.2: `off` and `no` are words, a date is text."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        # Thousands of open brackets take PyYAML seconds before Python's own limit ends them.
+        if self.flow_level >= DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, "nested too deeply", self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        # Nine levels of ten aliases each are a billion values.
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken", event.start_mark)
+        return super().compose_node(parent, index)
+
+
+_NUMBERS = {
+    # 1:30 is no ninety, and 017 is seventeen.
+    "int": (r"[-+]?0b[01_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+", "-+0123456789"),
+    # 1e-3 is a number, where YAML 1.1 wants 1.0e-3.
+    "float": (
+        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "bool": ("true|True|TRUE|false|False|FALSE", "tTfF"),
+}
+"""What YAML 1.2 takes for a number or a boolean, and the characters that it begins with; all else is text or null."""
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _name, (_pattern, _first) in _NUMBERS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def read_yaml(text: str) -> Any:
+    """Return what YAML text says: mappings, lists, texts, numbers, booleans and null.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, or too long, too deep or too large a number to be read.
+    """
+    if len(text) > LONGEST_CHARACTERS:
+        raise yaml.YAMLError(f"longer than {LONGEST_CHARACTERS:,} characters")
+    loader = None
+    try:
+        loader = _Loader(text)
+        return loader.get_single_data()
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        # PyYAML lets through what Python's own constructors raise: `!!int x`, `!!timestamp x`, 6,000 digits.
+        is_explained = isinstance(error, ValueError) and str(error)
+        raise yaml.YAMLError(str(error) if is_explained else "it does not have the form of its tag") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
