@@ -3,6 +3,7 @@
 Owns training, loading and the checks that no text is lost. Special tokens that stand in text are text.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -10,29 +11,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from pydantic_core import from_json
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
 from lightlm.data.local_path import find_local_path
 from lightlm.data.subset import TextSubset
+from lightlm.data.token_bytes import TokenBytes
+from lightlm.data.tokenizer_adoption import END_OF_TEXT
+from lightlm.data.tokenizer_checks import parse_tokenizer, read_end_of_text, read_tokenizer_file
+from lightlm.data.tokenizer_trial import adopt, library_errors
 from lightlm.errors import DatasetError, TokenizerError
 from lightlm.params import TokenizerParams
 from lightlm.store.lock import ignore
 from lightlm.store.shared import Shareable
 from lightlm.store.stage import Stage, find_any, open_stage
 
-FORMAT = 1
+FORMAT = 2
 KIND = "tokenizers"
-END_OF_TEXT = "<|endoftext|>"
 
-SPLIT = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
-"""Where words end, as GPT-4's tokenizer has it, with at most two digits a token: better at small vocabularies.
-Source: nanochat, dev/LOG.md (.965 against .969 bits per byte at 32k entries)."""
-
-TRIAL = "".join(map(chr, range(1, 0x250))) + " \u00e9\u4e2d\u6587 \U0001f600 a\u0301  \r\n\tend"
-"""A text that a lossless tokenizer gives back: controls, Latin, Chinese, an emoji, a combining mark, white space."""
+SPLIT = (
+    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Where words end: Llama 3's rule, which llama.cpp has as llama-bpe, so that both cut every text alike. Two digits a
+token, as nanochat has them, are 0.2 % better and no rule of llama.cpp's; single digits are 0.4 % worse (docs/planner.md)."""
 
 FOLDER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+CONFIG_BYTES = 1 << 20
+"""Longest tokenizer_config.json that is read."""
 
 SHAREABLE = Shareable(re.compile("|".join(map(re.escape, FOLDER_FILES))))
 
@@ -47,14 +55,17 @@ class Tokenizer:
     vocab_size: int
     end_of_text_id: int
     engine: Engine = field(repr=False, compare=False)
+    token_bytes: TokenBytes = field(repr=False, compare=False)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text; lone surrogates, which UTF-8 cannot hold, become U+FFFD."""
-        return self.engine.encode(_mend(text), add_special_tokens=False).ids
+        with library_errors(f"{self.folder} cannot encode a text"):
+            return self.engine.encode(_mend(text), add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of several texts, computed on all cores."""
-        encoded = self.engine.encode_batch_fast([_mend(text) for text in texts], add_special_tokens=False)
+        with library_errors(f"{self.folder} cannot encode a text"):
+            encoded = self.engine.encode_batch_fast([_mend(text) for text in texts], add_special_tokens=False)
         return [one.ids for one in encoded]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -63,18 +74,17 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """Return the exact bytes of ids; of end-of-text none."""
-        pieces = (self.engine.id_to_token(index) for index in ids if index != self.end_of_text_id)
-        return b"".join(_token_bytes(piece) for piece in pieces if piece is not None)
+        return b"".join(self.token_bytes.of(index) for index in ids if index != self.end_of_text_id)
 
 
 def check_tokenizer_source(params: TokenizerParams) -> None:
-    """Refuse at once a tokenizer's path that is not there.
+    """Refuse at once a tokenizer that is not there, is malformed or loses text; one of the Hub when it is needed.
 
     Raises:
         TokenizerError: with what to do.
     """
-    if params.source != "train":
-        _find_local(params.source)
+    if params.source != "train" and _find_local(params.source) is not None:
+        _adopt(params.source, ignore)
 
 
 def prepare_tokenizer(
@@ -102,9 +112,9 @@ def prepare_tokenizer(
             report=report,
         )
     else:
-        content = _read_source(params.source)
-        key = {"format": FORMAT, "content": content.decode("utf-8", "replace")}
-        stage = open_stage(KIND, key, lambda folder: _adopt(folder, content, params.source, report), report=report)
+        stage = _adopt(params.source, report)
+        for note in stage.meta["notes"]:
+            report(f"{params.source}: {note}")
     return _open(stage)
 
 
@@ -129,24 +139,25 @@ def _training_key(params: TokenizerParams, subset: TextSubset, vocab_size: int) 
 def _open(stage: Stage) -> Tokenizer:
     path = stage.folder / "tokenizer.json"
     try:
-        engine = Engine.from_str(path.read_text(encoding="utf-8"))
+        content = read_tokenizer_file(path)
     except OSError:
         raise TokenizerError(f"{stage.folder} holds no tokenizer.json; give a folder that does") from None
-    except Exception as error:  # noqa: BLE001  (the library raises bare Exception for a file that it cannot parse)
-        raise TokenizerError(f"{path} is no tokenizer that can be read: {error}") from None
-    engine.encode_special_tokens = True
-    engine.no_padding()
-    engine.no_truncation()
-    config = _read_config(stage.folder)
-    end = engine.token_to_id(config.get("eos_token") or END_OF_TEXT)
+    values = parse_tokenizer(content, str(path))
+    with library_errors(f"{path} is no tokenizer that can be read"):
+        engine = Engine.from_str(content.decode("utf-8"))
+        engine.encode_special_tokens = True
+        engine.no_padding()
+        engine.no_truncation()
+    end = engine.token_to_id(read_end_of_text(_read_json(stage.folder / "tokenizer_config.json")) or END_OF_TEXT)
     if end is None:
         raise TokenizerError(f"{path} has no end-of-text token; name it as eos_token in tokenizer_config.json")
-    return Tokenizer(stage.folder, stage.fingerprint, stage.reused, _count_ids(engine), end, engine)
+    tokens = TokenBytes(values, engine)
+    return Tokenizer(stage.folder, stage.fingerprint, stage.reused, _count_ids(engine), end, engine, tokens)
 
 
 def _train(folder: Path, subset: TextSubset, vocab_size: int, max_bytes: int) -> dict[str, Any]:
     """Train a byte-level BPE on the first `max_bytes` of the training text."""
-    engine = Engine(models.BPE())
+    engine = Engine(models.BPE(ignore_merges=True))  # as llama.cpp has it; all entries are reached by merges anyway
     engine.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
         [
             pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
@@ -161,7 +172,7 @@ def _train(folder: Path, subset: TextSubset, vocab_size: int, max_bytes: int) ->
         show_progress=False,
     )
     engine.train_from_iterator(_take_bytes(subset, max_bytes), trainer)
-    _save(folder, engine, END_OF_TEXT)
+    _save(folder, engine.to_str(), END_OF_TEXT)
     return {"vocab_size": _count_ids(engine), "source": "train"}
 
 
@@ -174,54 +185,25 @@ def _take_bytes(subset: TextSubset, max_bytes: int) -> Iterator[str]:
             return
 
 
-def _adopt(folder: Path, content: bytes, source: str, report: Callable[[str], None]) -> dict[str, Any]:
-    """Write a loaded tokenizer, made lossless where bytes are missing.
+def _adopt(source: str, report: Callable[[str], None]) -> Stage:
+    """Return a stage with the tokenizer that a source names, rewritten so that it loses no text.
 
     Raises:
-        TokenizerError: it changes text, or is not byte-level.
+        TokenizerError: it cannot be read or is malformed, or it loses text.
     """
-    try:
-        values = json.loads(content)
-        model = values["model"]
-    except (ValueError, KeyError, TypeError):
-        raise TokenizerError(f"{source} is no tokenizer.json; give one written by the tokenizers library") from None
-    if model.get("type") != "BPE":
-        raise TokenizerError(f"{source} is a {model.get('type')} model; wanted a byte-level BPE, which loses no text")
-    values["post_processor"] = values["truncation"] = values["padding"] = None
-    end = _find_end(values)
-    missing = [symbol for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()) if symbol not in model["vocab"]]
-    for token in values.get("added_tokens") or []:
-        model["vocab"].setdefault(token["content"], token["id"])
-    first_free = max(model["vocab"].values()) + 1
-    model["vocab"].update({symbol: first_free + index for index, symbol in enumerate(missing)})
-    if missing:
-        report(f"{source} had no token for {len(missing)} of 256 bytes; they were added, so that no text is lost")
-    try:
-        engine = Engine.from_str(json.dumps(values))
-    except Exception as error:  # noqa: BLE001  (the library raises bare Exception for what it cannot parse)
-        raise TokenizerError(f"{source} cannot be read: {error}") from None
-    if engine.token_to_id(end) is None:
-        engine.add_special_tokens([AddedToken(end, special=True, normalized=False)])
-    engine.encode_special_tokens = True
-    trial = TRIAL + end
-    back = engine.decode(engine.encode(trial, add_special_tokens=False).ids, skip_special_tokens=False)
-    if back != trial:
-        raise TokenizerError(
-            f"{source} does not give a text back as it was (normalisation, or no byte-level decoder); "
-            "give one that does, or tokenizer.source=train"
-        )
-    _save(folder, engine, end)
-    return {"vocab_size": _count_ids(engine), "source": source}
+    content, named_end = _read_source(source)
+    key = {"format": FORMAT, "content": hashlib.sha256(content).hexdigest(), "end": named_end}
+
+    def write(folder: Path) -> dict[str, Any]:
+        adopted = adopt(content, source, named_end)
+        _save(folder, adopted.text, adopted.end)
+        return {"source": source, "notes": list(adopted.notes)}
+
+    return open_stage(KIND, key, write, report=report)
 
 
-def _find_end(values: dict[str, Any]) -> str:
-    special = [token["content"] for token in values.get("added_tokens") or [] if token.get("special")]
-    likely = [t for t in special if t in (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>")]
-    return (likely or [END_OF_TEXT])[0]
-
-
-def _save(folder: Path, engine: Engine, end: str) -> None:
-    (folder / "tokenizer.json").write_text(engine.to_str(), encoding="utf-8")
+def _save(folder: Path, tokenizer: str, end: str) -> None:
+    (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": end,
@@ -234,23 +216,32 @@ def _save(folder: Path, engine: Engine, end: str) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
-def _read_source(source: str) -> bytes:
+def _read_source(source: str) -> tuple[bytes, str | None]:
+    """Return the content of a tokenizer.json, and the end of text that the config beside it names."""
     path = _find_local(source)
     if path is not None:
         file = path / "tokenizer.json" if path.is_dir() else path
         try:
-            return file.read_bytes()
+            content = read_tokenizer_file(file)
         except OSError as error:
             raise TokenizerError(f"cannot read {file}: {error.strerror}; give a tokenizer.json or its folder") from None
+        return content, read_end_of_text(_read_json(file.parent / "tokenizer_config.json"))
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(hf_hub_download(source, "tokenizer.json")).read_bytes()
+        content = read_tokenizer_file(Path(hf_hub_download(source, "tokenizer.json")))
+        try:
+            config = _read_json(Path(hf_hub_download(source, "tokenizer_config.json")))
+        except EntryNotFoundError:
+            config = None
     except (RepositoryNotFoundError, EntryNotFoundError):
         raise TokenizerError(f"the Hub has no tokenizer.json for {source!r}; check the id, or give a folder") from None
+    except TokenizerError:
+        raise
     except Exception as error:  # noqa: BLE001  (connection errors of whichever HTTP library the Hub's client uses)
         raise TokenizerError(f"the Hub is out of reach ({error}); give a folder or tokenizer.source=train") from None
+    return content, read_end_of_text(config)
 
 
 def _find_local(source: str) -> Path | None:
@@ -262,12 +253,12 @@ def _find_local(source: str) -> Path | None:
         ) from None
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Any:
+    """Return the values of a small JSON file; None where there is none that can be read."""
     try:
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        return from_json(path.read_bytes()) if path.stat().st_size < CONFIG_BYTES else None
     except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
+        return None
 
 
 def _count_ids(engine: Engine) -> int:
@@ -282,19 +273,3 @@ def _mend(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     return text
-
-
-def _byte_symbols() -> dict[str, int]:
-    """Return the character that stands for each byte in a byte-level vocabulary, as GPT-2's encoder has it."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + index): b for index, b in enumerate(others)}
-
-
-BYTE_SYMBOLS = _byte_symbols()
-
-
-def _token_bytes(token: str) -> bytes:
-    if all(symbol in BYTE_SYMBOLS for symbol in token):
-        return bytes(BYTE_SYMBOLS[symbol] for symbol in token)
-    return token.encode("utf-8")

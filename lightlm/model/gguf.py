@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 
 from lightlm.errors import ModelVersionError
+from lightlm.model.llama_vocabulary import UNKNOWN, LlamaVocabulary, describe_vocabulary
 
 FILE = "model.gguf"
-
-PRE_TOKENIZER = "llama-bpe"
-"""llama.cpp's splitting rule that is nearest to ours: it takes three digits at once where ours takes two, so numbers
-from three digits on may be cut elsewhere. The text is the same either way."""
 
 PARTS = {
     "input_layernorm": "attn_norm",
@@ -42,10 +39,12 @@ def write_gguf(folder: Path, path: Path, name: str) -> None:
     """Write the Hugging Face folder as one GGUF file; `name` is what runtimes show.
 
     Raises:
-        ModelVersionError: the package gguf is missing.
+        ModelVersionError: the package gguf is missing, or llama.cpp cannot cut text as the tokenizer does.
     """
     gguf = _import_gguf()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    vocabulary = describe_vocabulary(tokenizer, config["vocab_size"])
     is_sparse = config["model_type"] == "qwen3_moe"
     writer = gguf.GGUFWriter(path, "qwen3moe" if is_sparse else "qwen3")
     writer.add_name(name)
@@ -64,7 +63,7 @@ def write_gguf(folder: Path, path: Path, name: str) -> None:
         writer.add_expert_count(config["num_experts"])
         writer.add_expert_used_count(config["num_experts_per_tok"])
         writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
-    _add_tokenizer(writer, gguf, folder, config)
+    _add_tokenizer(writer, vocabulary, config)
     for tensor_name, tensor in name_tensors(read_weights(folder)).items():
         writer.add_tensor(tensor_name, tensor)
     writer.write_header_to_file()
@@ -130,26 +129,35 @@ def unname_tensors(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return weights
 
 
-def _add_tokenizer(writer: Any, gguf: Any, folder: Path, config: dict[str, Any]) -> None:
-    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    vocab: dict[str, int] = dict(tokenizer["model"]["vocab"])
-    special = {added["content"]: added["id"] for added in tokenizer["added_tokens"]}
-    tokens = {index: token for token, index in (vocab | special).items()}
-    size = config["vocab_size"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(PRE_TOKENIZER)
-    writer.add_token_list([tokens.get(index, f"[PAD{index}]") for index in range(size)])
-    kinds = [
-        gguf.TokenType.UNUSED
-        if index not in tokens
-        else gguf.TokenType.CONTROL
-        if tokens[index] in special
-        else gguf.TokenType.NORMAL
-        for index in range(size)
-    ]
-    writer.add_token_types(kinds)
-    merges = tokenizer["model"]["merges"]
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+def read_vocabulary(path: Path) -> LlamaVocabulary:
+    """Return what a GGUF file says of its tokenizer.
+
+    Raises:
+        ModelVersionError: the package gguf is missing.
+    """
+    fields = _import_gguf().GGUFReader(path).fields
+
+    def read(name: str, default: Any = None) -> Any:
+        found = fields.get(f"tokenizer.ggml.{name}")
+        return default if found is None else found.contents()
+
+    return LlamaVocabulary(
+        read("model"), read("pre"), read("tokens"), read("token_type"), read("merges", []), read("scores", [])
+    )
+
+
+def _add_tokenizer(writer: Any, vocabulary: LlamaVocabulary, config: dict[str, Any]) -> None:
+    writer.add_tokenizer_model(vocabulary.model)
+    writer.add_tokenizer_pre(vocabulary.rule)
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.types)
+    if vocabulary.scores:
+        writer.add_token_scores(vocabulary.scores)
+        writer.add_add_space_prefix(False)
+    else:
+        writer.add_token_merges(vocabulary.merges)
+    if UNKNOWN in vocabulary.types:
+        writer.add_unk_token_id(vocabulary.types.index(UNKNOWN))
     writer.add_eos_token_id(config["eos_token_id"])
     writer.add_bos_token_id(config["bos_token_id"])
     writer.add_pad_token_id(config["pad_token_id"])

@@ -22,7 +22,8 @@ from lightlm.data.encoding import (
 )
 from lightlm.data.shards import tokenize_subset
 from lightlm.data.subset import TextSubset, materialize_subset
-from lightlm.data.tokenizer import TRIAL, Tokenizer, prepare_tokenizer
+from lightlm.data.hard_texts import TRIAL
+from lightlm.data.tokenizer import Tokenizer, prepare_tokenizer
 from lightlm.params import DatasetParams, load_params
 
 TEXTS = [
