@@ -2,17 +2,20 @@
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lightlm.errors import CorruptError, InputError
+from lightlm.errors import CorruptError, InputError, ModelVersionError
 from lightlm.store.commit import MANIFEST, commit_folder
 from lightlm.tracking.registry import ModelVersion, download
 from lightlm_flows.writing import open_version
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
 Format = Literal["hf", "gguf", "onnx"]
@@ -83,7 +86,8 @@ def fill(version: ModelVersion, kind: Format, folder: Path) -> Export:
                 shutil.copyfile(path, folder / path.name)
         reached, told = run_transformers(folder, tokens), "transformers.AutoModelForCausalLM"
     elif kind == "gguf":
-        reached, told = make_gguf(version, source, folder, tokens), "gguf read back, in transformers"
+        reached = make_gguf(version, source, folder, tokens)
+        told = f"gguf read back, in transformers; tokens by {check_tokens(source, folder)}"
     else:
         from lightlm.model.onnx import FILE, run_onnx, write_onnx
 
@@ -118,17 +122,18 @@ def make_gguf(version: ModelVersion, source: Path, folder: Path, tokens: "torch.
     import numpy as np
     from safetensors.numpy import save_file
 
-    from lightlm.model.gguf import FILE, read_gguf, unname_tensors, write_gguf
+    from lightlm.model.gguf import FILE, read_gguf, read_vocabulary, unname_tensors, write_gguf
 
     write_gguf(source, folder / FILE, f"{version.name}-{version.version}")
     config = json.loads((source / "generation_config.json").read_text(encoding="utf-8"))
+    end = read_vocabulary(folder / FILE).tokens[config["eos_token_id"]]
     (folder / "Modelfile").write_text(
         f"FROM ./{FILE}\n"
         'TEMPLATE "{{ .Prompt }}"\n'
         f"PARAMETER temperature {config.get('temperature', 0.8)}\n"
         f"PARAMETER top_k {config.get('top_k', 50)}\n"
         f"PARAMETER top_p {config.get('top_p', 0.95)}\n"
-        'PARAMETER stop "<|endoftext|>"\n',
+        f"PARAMETER stop {json.dumps(end, ensure_ascii=False)}\n",
         "utf-8",
     )
     again = folder / "read-back"
@@ -140,6 +145,44 @@ def make_gguf(version: ModelVersion, source: Path, folder: Path, tokens: "torch.
     reached = run_transformers(again, tokens)
     shutil.rmtree(again)
     return reached
+
+
+def check_tokens(source: Path, folder: Path) -> str:
+    """Compare the tokens of hard texts and of every entry with llama.cpp's for the GGUF file; say what computed those.
+
+    Raises:
+        ModelVersionError: a text has other tokens there.
+    """
+    from lightlm.data.hard_texts import HARD_TEXTS, surround
+    from lightlm.data.tokenizer import load_tokenizer
+    from lightlm.model.gguf import FILE, read_vocabulary
+    from lightlm.model.llama_vocabulary import REMEDY, SPACE_SYMBOL, LlamaTokenizer, overlap
+
+    tokenizer, vocabulary = load_tokenizer(source), read_vocabulary(folder / FILE)
+    added = vocabulary.added_tokens()
+    entries = [tokenizer.decode([index]) for index in range(tokenizer.vocab_size)]
+    texts = [*HARD_TEXTS, *surround(added), *overlap(added), *entries]
+    if vocabulary.scores:  # llama.cpp writes this symbol for spaces, and then cannot tell the two apart
+        texts = [text for text in texts if SPACE_SYMBOL not in text]
+    encode, told = LlamaTokenizer(vocabulary).encode, "llama.cpp's rules"
+    with suppress(ImportError):
+        encode, told = open_llama_cpp(folder / FILE), "llama-cpp-python"
+    for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        if encode(text) != ids:
+            raise ModelVersionError(f"llama.cpp would read {text[:60]!r} as other tokens than this model's; {REMEDY}")
+    return told
+
+
+def open_llama_cpp(path: Path) -> "Callable[[str], list[int]]":
+    """Return how llama.cpp itself encodes a text with the vocabulary of a GGUF file.
+
+    Raises:
+        ImportError: llama-cpp-python is not installed.
+    """
+    from llama_cpp import Llama  # pyright: ignore[reportMissingImports]
+
+    llama = Llama(str(path), vocab_only=True, verbose=False)
+    return lambda text: llama.tokenize(text.encode(), add_bos=False, special=False)
 
 
 def run_transformers(folder: Path, tokens: "torch.Tensor") -> "torch.Tensor":

@@ -34,8 +34,8 @@ SPLIT = (
     r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""Where words end: Llama 3's rule, which llama.cpp has as llama-bpe, so that both cut every text alike. Two digits a
-token, as nanochat has them, are 0.2 % better and no rule of llama.cpp's; single digits are 0.4 % worse (docs/planner.md)."""
+"""Where words end: Llama 3's rule, which llama.cpp has as llama-bpe, so that both cut every text alike. It has no rule
+with two digits a token, as nanochat cuts numbers; what that costs stands in docs/planner.md."""
 
 FOLDER_FILES = ("tokenizer.json", "tokenizer_config.json")
 

@@ -83,7 +83,7 @@ def _keep_bytes(adoption: Adoption) -> None:
 
 
 def _keep_text(adoption: Adoption) -> None:
-    """Rewrite a tokenizer of characters, as SentencePiece makes them: spaces stay spaces, what is unknown becomes bytes.
+    """Rewrite a tokenizer of characters, as SentencePiece makes them: spaces stay spaces, the unknown becomes bytes.
 
     Raises:
         TokenizerError: it is a Unigram model without byte fallback.
@@ -173,17 +173,15 @@ def _mend_added_tokens(adoption: Adoption) -> None:
         adoption.notes.append("added tokens no longer swallow the white space beside them (lstrip, rstrip)")
     for token in added:
         token.update(lstrip=False, rstrip=False, normalized=False)
-    vocab = adoption.values["model"]["vocab"]
-    known = vocab if isinstance(vocab, dict) else {entry[0] for entry in vocab}
     to_bytes = symbols_to_bytes if is_byte_level(adoption.values) else _text_to_bytes
     clashing = [
         token["content"]
         for token in added
-        if token["content"] in known and to_bytes(token["content"]) != token["content"].encode("utf-8", "replace")
+        if not token.get("special") and to_bytes(token["content"]) != token["content"].encode("utf-8", "replace")
     ]
     if clashing:
         names = ", ".join(map(repr, clashing[:5])) + (" ..." if len(clashing) > 5 else "")
-        adoption.notes.append(f"added tokens whose id stands for other bytes are no longer cut out of a text: {names}")
+        adoption.notes.append(f"added tokens that other programs decode as other bytes are text now: {names}")
         adoption.values["added_tokens"] = [token for token in added if token["content"] not in clashing]
 
 

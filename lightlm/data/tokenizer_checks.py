@@ -174,7 +174,9 @@ def _check_part(part: dict[str, Any] | None, name: str) -> None:
 
 def _check_pattern(pattern: str, name: str) -> None:
     if found := REFERENCE.search(pattern):
-        raise TokenizerError(f"{name} has the pattern {_shorten(pattern)} with {found[0]!r}, which may never end; {REMEDY}")
+        raise TokenizerError(
+            f"{name} has the pattern {_shorten(pattern)} with {found[0]!r}, which may never end; {REMEDY}"
+        )
     repeats = 1
     for low, high in INTERVAL.findall(pattern):
         repeats *= max(1, int((high or low or "1")[:9]))
@@ -182,7 +184,9 @@ def _check_pattern(pattern: str, name: str) -> None:
         raise TokenizerError(f"{name} has the pattern {_shorten(pattern)}, which repeats {repeats:,} times; {REMEDY}")
 
 
-def _walk(part: Any, name: str, depth: int = 0, holder: Mapping[str, Any] | None = None) -> Iterator[tuple[str, Any, Any]]:
+def _walk(
+    part: Any, name: str, depth: int = 0, holder: Mapping[str, Any] | None = None
+) -> Iterator[tuple[str, Any, Any]]:
     """Yield (key, value, the object that holds it) of everything in a part of a tokenizer.json."""
     if depth > MAX_DEPTH:
         raise TokenizerError(f"{name} is nested deeper than {MAX_DEPTH}; {REMEDY}")

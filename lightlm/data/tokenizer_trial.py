@@ -84,7 +84,9 @@ def serve(content: bytes, source: str, named_end: str | None) -> dict[str, Any]:
             try:
                 adoption = rewrite(values, named_end)
             except TokenizerError as error:
-                raise TokenizerError(f"{source} {error}; give a byte-level BPE, or --set tokenizer.source=train") from None
+                raise TokenizerError(
+                    f"{source} {error}; give a byte-level BPE, or --set tokenizer.source=train"
+                ) from None
             loss: tuple[str, str] | None = None
             for attempt in _vary(adoption):
                 engine = Engine.from_str(json.dumps(attempt.values))
@@ -104,7 +106,7 @@ def serve(content: bytes, source: str, named_end: str | None) -> dict[str, Any]:
 
 
 def find_loss(engine: Engine, adoption: Adoption, texts: Sequence[str]) -> tuple[str, str] | None:
-    """Return a text that does not come back through our own decoder, and what came back; None where all do."""
+    """Return a text that does not come back by our own decoder or the library's, and what did; None where all do."""
     tokens = TokenBytes(adoption.values, engine)
     end = engine.token_to_id(adoption.end)
     losses = []
@@ -112,6 +114,8 @@ def find_loss(engine: Engine, adoption: Adoption, texts: Sequence[str]) -> tuple
         back = b"".join(tokens.of(index) for index in encoding.ids if index != end)
         if back != text.encode("utf-8"):
             losses.append((text, back.decode("utf-8", "replace")))
+        elif (theirs := engine.decode(encoding.ids, skip_special_tokens=False)) != text:
+            losses.append((text, theirs))
     return min(losses, key=lambda loss: (len(loss[0]) < 4, len(loss[0])), default=None)
 
 

@@ -46,10 +46,7 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=60)[0]))
     "gguf": """```sh
 llama-cli -m model.gguf -p "The" -n 60 -no-cnv     # llama.cpp
 ollama create my-model -f Modelfile && ollama run my-model "The"
-```
-
-Numbers of three digits and more may be cut into other tokens than in training: llama.cpp has no splitting rule that
-takes two digits at a time. The text that is read and written is the same.""",
+```""",
     "onnx": """```python
 import numpy, onnxruntime
 from tokenizers import Tokenizer

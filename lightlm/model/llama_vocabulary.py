@@ -48,10 +48,27 @@ RULES = (
     Rule("qwen2", (_GPT_4 % (r"\p{L}", "", r"\p{L}"),)),
     Rule("qwen35", (_GPT_4 % (r"[\p{L}\p{M}]", "", r"\p{L}\p{M}"),)),
 )
-"""Source: llama.cpp, src/llama-vocab.cpp and unicode.cpp; each was compared with llama.cpp itself on every code point and
-on 60,000 random texts: equal but for characters that are newer than its tables (Unicode 15)."""
+"""Source: llama.cpp, src/llama-vocab.cpp and unicode.cpp; each was compared with llama.cpp itself on code points of
+every script and on 60,000 random texts: equal but for characters that are newer than its tables (Unicode 15)."""
 
-PROBED = ("a", "Z", "\u00e9", "\u4e2d", "1", "\u0663", ".", "'", "s", " ", "\n", "\r", "\t", "\u00a0", "\u0301", "\U0001f642")
+PROBED = (
+    "a",
+    "Z",
+    "\u00e9",
+    "\u4e2d",
+    "1",
+    "\u0663",
+    ".",
+    "'",
+    "s",
+    " ",
+    "\n",
+    "\r",
+    "\t",
+    "\u00a0",
+    "\u0301",
+    "\U0001f642",
+)
 """One character of each kind that a splitting rule tells from others; three in a row make a probe."""
 
 PROBES = (
@@ -72,6 +89,10 @@ class LlamaVocabulary:
     types: list[int]
     merges: list[str] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+
+    def added_tokens(self) -> list[str]:
+        """Return the tokens that are cut out of a text before it is split, special ones not among them."""
+        return [token for token, kind in zip(self.tokens, self.types, strict=True) if kind == USER_DEFINED]
 
 
 def describe_vocabulary(tokenizer_json: str, size: int) -> LlamaVocabulary:
@@ -120,7 +141,11 @@ def choose_rule(engine: Tokenizer, *, is_by_entry: bool) -> Rule:
 
 
 def _describe_sentencepiece(
-    vocab: Mapping[str, int], pairs: Sequence[tuple[str, ...]], ids: Mapping[int, str], types: list[int], unknown: str | None
+    vocab: Mapping[str, int],
+    pairs: Sequence[tuple[str, ...]],
+    ids: Mapping[int, str],
+    types: list[int],
+    unknown: str | None,
 ) -> LlamaVocabulary:
     """Return llama.cpp's SentencePiece model: entries with scores, which join any two that are an entry together.
 
