@@ -72,8 +72,9 @@ def _signal_of(error: BaseException) -> int | None:
 def end_process(exit_code: int) -> NoReturn:
     """End the process, within the run's allowance: a library that waits for a server that hangs does not hold it."""
     with suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed by whoever started the process
+                stream.flush()
     last_resort = threading.Timer(PATIENCE.exit_seconds(), os._exit, (exit_code,))
     last_resort.daemon = True
     last_resort.start()

@@ -111,6 +111,13 @@ def expand_ranges(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - (ends - counts), counts)
 
 
+def _is_of_one(train: Documents, document: int, held_out: Documents, owner: int) -> bool:
+    """Return whether two passages are of one whole document, which may repeat itself."""
+    if train.wholes is None or held_out.wholes is None:
+        return False
+    return bool(train.wholes[document] == held_out.wholes[owner])
+
+
 def settle_leaks(
     leaks: Sequence[tuple[np.ndarray, np.ndarray]], held_out: Documents, train: Documents, found: NearCopies
 ) -> None:
@@ -126,7 +133,11 @@ def settle_leaks(
     train_bytes = max(1, int(train.lengths.sum()))
     may_go = MOST_HELD_OUT_REMOVED * held_out_bytes
     for document in sorted(by_document, key=lambda number: (-int(train.lengths[number]), number)):
-        owners = [owner for owner in by_document[document] if not found.left_out["validation"][owner]]
+        owners = [
+            owner
+            for owner in by_document[document]
+            if not found.left_out["validation"][owner] and not _is_of_one(train, document, held_out, owner)
+        ]
         num_bytes = int(held_out.lengths[owners].sum())
         if not owners:
             continue

@@ -3,7 +3,8 @@
 Two questions, two measures. A training document *leaks* if it holds half of a held-out document's distinctive runs of
 five words: looked up exactly, in every training document. Two documents of one split are *near copies* if two thirds
 of all of their runs of three words stand in both (about 80 % of each): candidates by MinHash,
-verified where that leaves a doubt.
+verified where that leaves a doubt. Passages
+of one document are never near copies of each other: a text may repeat itself.
 """
 
 import os
@@ -156,6 +157,9 @@ class Sketches:
             for with_first in (True, False):
                 pairs = self._list_candidates(band, ~is_out[numbers], with_first=with_first)
                 pairs = pairs[~np.isin(pairs, refuted)]
+                if documents.wholes is not None:
+                    wholes = documents.wholes[numbers]
+                    pairs = pairs[wholes[pairs // self._size] != wholes[pairs % self._size]]
                 if not len(pairs):
                     break
                 if deadline is not None and time.monotonic() > deadline:

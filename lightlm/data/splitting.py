@@ -37,6 +37,9 @@ NEAR_SECONDS_SHARE = 1.0
 
 NEAR_SECONDS = 5.0
 
+OWN_DOCUMENTS = 1 << 40
+"""Number of the first document of a split by name."""
+
 
 class Limits(NamedTuple):
     """What ends the reading (documents, bytes of training and of held-out text), and whether copies are dropped."""
@@ -178,10 +181,11 @@ class CopyFilter:
         """Drop near copies from what was written to `folder`, in about the time that reading took: `seconds`."""
         if not self.drops_copies:
             return
-        for writer in self.writers.values():
-            writer.flush()
+        wholes = [writer.write_wholes() for writer in self.writers.values()]
         found = self._finder.find_near(folder, max_seconds=max(NEAR_SECONDS, NEAR_SECONDS_SHARE * seconds))
-        self.note = found.not_looked_at
+        for path in wholes:
+            path.unlink()
+        self.note = found.not_looked_at or ""
         for split, writer in self.writers.items():
             gone = found.left_out[split]
             self.near += int(gone.sum())
@@ -244,7 +248,8 @@ def _write_own_split(own: Reading, copies: CopyFilter, limits: Limits) -> None:
     for piece in own.pieces():
         if held_out.num_bytes + len(piece.text) > limits.max_validation_bytes and held_out.num_bytes:
             return
-        copies.add("validation", piece, digest_of(piece.text))
+        # Its documents are others than those of the training split with the same numbers.
+        copies.add("validation", piece._replace(document=piece.document + OWN_DOCUMENTS), digest_of(piece.text))
 
 
 def _check_decoded(params: DatasetParams, record: DataRecord) -> None:

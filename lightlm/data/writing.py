@@ -96,6 +96,13 @@ class DocumentWriter:
         self._text.flush()
         self.lengths.astype("<u8").tofile(self._folder / f"{self._split}.lengths")
 
+    def write_wholes(self) -> Path:
+        """Write what the search for near copies reads, and return the file that only it needs."""
+        self.flush()
+        path = self._folder / f"{self._split}.wholes"
+        self.documents.astype("<i8").tofile(path)
+        return path
+
     def sha256(self) -> str:
         """Return the SHA-256 of all bytes written."""
         self._text.flush()

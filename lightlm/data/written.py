@@ -11,12 +11,17 @@ BATCH_BYTES = 1 << 20
 
 
 class Documents:
-    """Documents of one split: `<split>.text` holds their UTF-8, `<split>.lengths` how long each is."""
+    """Documents of one split: `<split>.text` holds their UTF-8, `<split>.lengths` how long each is.
+
+    `wholes` says which whole document each is a passage of, (documents,) int64; without `<split>.wholes` of none.
+    """
 
     def __init__(self, folder: Path, split: str) -> None:
         lengths = np.fromfile(folder / f"{split}.lengths", dtype="<u8").astype(np.int64)
         self.lengths = lengths
         self.ends = np.cumsum(lengths)
+        wholes = folder / f"{split}.wholes"
+        self.wholes = np.fromfile(wholes, dtype="<i8") if wholes.exists() else None
         with (folder / f"{split}.text").open("rb") as file:
             self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(lengths) else b""
 

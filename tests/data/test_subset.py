@@ -237,6 +237,15 @@ def test_no_near_copy_of_a_held_out_document_is_trained_on(tmp_path: Path, datas
     assert kept.record.near_duplicates == 0
 
 
+def test_a_text_that_repeats_itself_stays_whole(tmp_path: Path, dataset: Choose) -> None:
+    lines = [f"The miller went over bridge number {index % 7}, for he wished to be early." for index in range(400)]
+    path = tmp_path / "refrains.txt"
+    path.write_text("\n\n".join(f"{line} ({index})" for index, line in enumerate(lines)))
+    record = materialize_subset(dataset(path)).record
+    assert record.train_bytes + record.validation_bytes == path.stat().st_size
+    assert record.held_out_share <= 0.1
+
+
 def test_rows_that_cannot_be_decoded_are_refused_with_the_option_that_takes_them(
     tmp_path: Path, dataset: Choose
 ) -> None:
