@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,17 @@ ROOT = Path(__file__).resolve().parent.parent
 LIGHTLM = [sys.executable, "-m", "lightlm_flows.cli"]
 
 
-def run_train(home: Path, hours: float, dataset: str, *settings: str, prefix: tuple[str, ...] = ()) -> dict[str, Any]:
+def run_train(
+    home: Path,
+    hours: float,
+    dataset: str,
+    *settings: str,
+    prefix: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Return the summary of one run, with `stopwatch_seconds` around the whole command.
 
-    `settings` are values of --set; `prefix` may pin the command to cores (taskset -c 0).
+    `settings` are values of --set; `prefix` may pin the command to cores (taskset -c 0); `environment` adds variables.
 
     Raises:
         RuntimeError: the command failed; with what it said.
@@ -24,9 +32,8 @@ def run_train(home: Path, hours: float, dataset: str, *settings: str, prefix: tu
     for setting in settings:
         command += ["--set", setting]
     started = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"LIGHTLM_HOME": str(home)}, capture_output=True, text=True, check=False
-    )
+    variables = os.environ | {"LIGHTLM_HOME": str(home)} | dict(environment or {})
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")

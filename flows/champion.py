@@ -77,7 +77,9 @@ def has_registry(session: Session) -> bool:
 @task(name="Score the champion on the new held-out text", cache_policy=NO_CACHE, persist_result=False)
 def score_champion(session: Session, subset: TextSubset, machine: MachineRate) -> Champion:
     """Return the champion with its score on this subset's held-out text, document by document."""
-    if not session.facts.get("asks") or session.run.is_registering:  # then the comparison was made before a death
+    if not session.facts.get("asks") or session.run.decided(
+        "registration"
+    ):  # then the comparison was made before a death
         return Champion(None)
     with session.stage("champion", "Scoring the champion on this held-out text"):
         patience = max(LEAST_ANSWER_SECONDS, ANSWER_FRACTION * session.ledger.budget_seconds)

@@ -44,7 +44,7 @@ def find_plan(session: Session, shards: TokenShards) -> Plan | None:
 
 def find_system(session: Session) -> SystemReport | None:
     """Return the check of this machine that an earlier process made, where only the registration is left."""
-    return read_decision(SystemReport, session.run.decided("system")) if session.run.is_registering else None
+    return read_decision(SystemReport, session.run.decided("system")) if session.run.is_scored else None
 
 
 def find_probe(session: Session, shards: TokenShards) -> Probe | None:

@@ -71,9 +71,9 @@ class Run:
         return saved or (self.folder / MODEL).exists()
 
     @property
-    def is_registering(self) -> bool:
-        """Whether all but the registration was done before a death: nothing is computed any more."""
-        return self.decided("registration") is not None and (self.folder / MODEL).exists()
+    def is_scored(self) -> bool:
+        """Whether model and score were there before a death: nothing but the registration is left to do."""
+        return self.decided("score") is not None and (self.folder / MODEL).exists()
 
     def decided(self, name: str) -> Any:
         """Return what the run decided under `name`; None where it has not."""

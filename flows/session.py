@@ -172,7 +172,7 @@ def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator
     home = find_home()
     run = launch.run or claim_run(home, name, params, started_at=launch.started_at, is_fresh=launch.is_fresh)
     with closing(run), ExitStack() as children:
-        worker = launch.worker or start_worker(run.folder, home, is_needed=not run.is_registering)
+        worker = launch.worker or start_worker(run.folder, home, is_needed=not run.is_scored)
         children.callback(worker.stop)
         session = Session(
             params=params,

@@ -113,7 +113,7 @@ def run_training(
         run = claim_run(home, name_run(params), params, started_at=launch.started_at, is_fresh=launch.is_fresh)
         stack.callback(run.close)
         with run.ledger.stage("start-up"):
-            worker = start_worker(run.folder, home, is_needed=not run.is_registering)
+            worker = start_worker(run.folder, home, is_needed=not run.is_scored)
             stack.callback(worker.stop)
             api = embedded.start_api()
             from lightlm_flows.learning import remember_the_end

@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from pathlib import Path
@@ -57,15 +58,17 @@ class Forked:
             become(command)
         os.close(their_in)
         os.close(their_out)
+        self.reaping = threading.Lock()
         self.stdin = io.open(our_in, "w", encoding="utf-8")  # noqa: SIM115, UP020
         self.stdout = io.open(our_out, encoding="utf-8")  # noqa: SIM115, UP020
 
     def poll(self) -> int | None:
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
+        with self.reaping:  # two threads may ask
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+            return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         deadline = time.monotonic() + (PATIENCE_SECONDS if timeout is None else timeout)

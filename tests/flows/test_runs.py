@@ -157,6 +157,20 @@ def test_what_is_forgotten_is_decided_anew_and_what_was_trained_on_it_is_gone(ho
     die(again)
 
 
+def test_a_run_whose_model_is_scored_has_nothing_left_to_compute(home: Path, params: Params) -> None:
+    run = claim_run(home, "train", params)
+    run.decide("score", {"bits_per_byte": 1.5})
+    assert not run.is_scored, "its model is not there"
+    (run.folder / "model").mkdir()
+    assert run.is_scored
+    die(run)
+    again = claim_run(home, "train", params)
+    assert again.is_scored
+    again.forget(("score",))
+    assert not again.is_scored
+    die(again)
+
+
 def test_the_last_steps_told_are_read_from_the_record(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     recorder.log_metrics({"train/loss": 2.0}, 5)
