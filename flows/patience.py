@@ -1,6 +1,5 @@
 """How long a request to Prefect's API may take: less near a run's deadline, and hardly anything after a time-out."""
 
-import math
 import time
 from collections.abc import Callable
 
@@ -13,8 +12,15 @@ REQUEST_SECONDS = 10.0
 REQUEST_FRACTION = 0.05
 """Of the budget, that one request may take at most while the run goes on."""
 
+SHORT_REQUEST_SECONDS = 3.0
+"""What it gets in a run so short that the fraction is less."""
+
+HEALTHY_REQUEST_SECONDS = 1.5
+"""What a request gets when the time is over, of an API that answered the one before: it takes 0.05 s on a quiet
+machine."""
+
 LEAST_REQUEST_SECONDS = 0.3
-"""What a request gets when the time is over, or when the one before was not answered: a local API takes 0.05 s."""
+"""What a request gets when the one before was not answered."""
 
 EXIT_SECONDS, LEAST_EXIT_SECONDS = 5.0, 0.5
 """What libraries get at the end of the process to send what they hold; a fraction of a second is usual."""
@@ -32,20 +38,22 @@ class Patience:
     def follow(self, ledger: Ledger) -> Allowance:
         """Bound requests by a run's clock from now on; return the allowance that all its waits share."""
         self._allowance = Allowance(ledger.deadline, ledger.budget_seconds, ledger.clock)
-        self._usual_seconds = min(REQUEST_SECONDS, max(1.0, REQUEST_FRACTION * ledger.budget_seconds))
+        self._usual_seconds = min(REQUEST_SECONDS, max(SHORT_REQUEST_SECONDS, REQUEST_FRACTION * ledger.budget_seconds))
         return self._allowance
 
     def request_seconds(self) -> float:
         """Return what the next request may take."""
         if not self._is_answered:
             return LEAST_REQUEST_SECONDS
-        left = math.inf if self._allowance is None else self._allowance.left(ORCHESTRATION)
-        return max(LEAST_REQUEST_SECONDS, min(self._usual_seconds, left))
+        if self._allowance is None:
+            return self._usual_seconds
+        return min(self._usual_seconds, self._allowance.left(ORCHESTRATION, least=HEALTHY_REQUEST_SECONDS))
 
     def exit_seconds(self) -> float:
         """Return what the end of the process may take."""
-        left = math.inf if self._allowance is None else self._allowance.left(EXIT)
-        return max(LEAST_EXIT_SECONDS, min(EXIT_SECONDS, left))
+        if self._allowance is None:
+            return EXIT_SECONDS
+        return min(EXIT_SECONDS, self._allowance.left(EXIT, least=LEAST_EXIT_SECONDS))
 
     def note(self, *, is_answered: bool) -> None:
         """Take note of whether the last request was answered in time."""

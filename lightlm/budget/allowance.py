@@ -48,13 +48,16 @@ class Allowance:
 
         The first wait opens the allowance: with time to spare, all of them together have MOST_SECONDS.
         """
-        now = self._clock()
-        # Who is late already runs on a slow machine, and so do its servers.
-        least = least and least * self.slowdown + LATE_FRACTION * max(0.0, now - self._deadline - self._lateness)
+        now, least = self._clock(), self._stretch(least)
         self._opened_at = now if self._opened_at is None else self._opened_at
         ends_at = min(self._deadline + fraction * self._lateness, self._opened_at + MOST_SECONDS)
         return min(most, max(least, ends_at - now))
 
-    def left(self, fraction: float) -> float:
-        """Return the seconds until `fraction` of the lateness, without opening the allowance; negative afterwards."""
-        return self._deadline + fraction * self._lateness - self._clock()
+    def left(self, fraction: float, *, least: float = 0.0) -> float:
+        """Return the same of a wait while the run goes on, which opens nothing."""
+        return max(self._stretch(least), self._deadline + fraction * self._lateness - self._clock())
+
+    def _stretch(self, least: float) -> float:
+        """Return `least` as it is on a slow machine: who is late already runs on one, and so do its servers."""
+        late = max(0.0, self._clock() - self._deadline - self._lateness)
+        return least * self.slowdown + LATE_FRACTION * late if least else 0.0

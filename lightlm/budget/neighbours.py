@@ -17,7 +17,7 @@ NOTICED_CORES = 0.5
 CROWDED_FRACTION, OWN_LOAD = 0.5, 0.5
 """Fraction of the cores in use by others from which the load is theirs, and what of it this run's start adds."""
 
-MOST_SLOWDOWN = 4.0
+MOST_SLOWDOWN = 3.0
 """What is planned for at most: with more neighbours than that nothing is left to plan."""
 
 
