@@ -1,9 +1,21 @@
+import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
 
-from lightlm.model.gguf import FILE, name_tensors, read_gguf, read_weights, unname_tensors, write_gguf
+from lightlm.errors import ModelVersionError
+from lightlm.model.gguf import (
+    FILE,
+    name_tensors,
+    read_gguf,
+    read_vocabulary,
+    read_weights,
+    unname_tensors,
+    write_gguf,
+)
+from lightlm_flows.exporting import check_tokens
 
 
 @pytest.fixture(params=["dense", "experts"])
@@ -43,3 +55,16 @@ def test_metadata_and_tokens_are_the_folders(folder, tmp_path):
     assert tokens[config["eos_token_id"]] == "<|endoftext|>"
     vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     assert all(tokens[index] == token for token, index in vocab.items())
+
+
+def test_tokens_are_compared_with_llama_cpps_and_a_wrong_rule_is_refused(hugging_face_folder, tmp_path, monkeypatch):
+    folder = hugging_face_folder()
+    write_gguf(folder, tmp_path / FILE, "a name")
+    assert read_vocabulary(tmp_path / FILE).rule == "llama-bpe"
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    assert check_tokens(folder, tmp_path) == "llama.cpp's rules"
+    wrong = dataclasses.replace(read_vocabulary(tmp_path / FILE), merges=[], rule="gpt-2")
+    monkeypatch.setattr("lightlm.model.gguf.describe_vocabulary", lambda *_: wrong)
+    write_gguf(folder, tmp_path / FILE, "a name")
+    with pytest.raises(ModelVersionError, match=r"as other tokens than this model's.*--to hf"):
+        check_tokens(folder, tmp_path)

@@ -1,4 +1,4 @@
-"""Tests that a text with borders between its documents costs the same here and in transformers, from the same folder."""
+"""Tests that a text with borders between its documents costs the same here and in transformers, from one folder."""
 
 import numpy as np
 import torch
