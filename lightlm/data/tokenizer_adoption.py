@@ -195,7 +195,8 @@ def _choose_end(adoption: Adoption, named_end: str | None) -> None:
     added = adoption.values["added_tokens"]
     special = [token["content"] for token in added if token.get("special")]
     known = {token["content"] for token in added}
-    end = named_end if named_end in known else next((one for one in LIKELY_ENDS if one in special), END_OF_TEXT)
+    likely = next((one for one in LIKELY_ENDS if one in special), END_OF_TEXT)
+    end = named_end if named_end is not None and named_end in known else likely
     flags = {"special": True, "normalized": False, "lstrip": False, "rstrip": False, "single_word": False}
     for token in added:
         if token["content"] == end:
