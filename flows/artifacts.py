@@ -60,6 +60,10 @@ class FlowPage:
             self._shown = fraction
             self._put(key="train-progress", type="progress", data=round(100 * min(fraction, 1.0), 1))
 
+    def rename(self, name: str) -> None:
+        """Give the flow run another name."""
+        self._put(key="name", type="name", data=name)
+
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Send what is left, for at most `seconds`."""
         self._requests.put(None)
@@ -82,6 +86,9 @@ class FlowPage:
         try:
             if fields["type"] == "progress" and self._progress_id is not None:
                 client.update_artifact(self._progress_id, ArtifactUpdate(data=fields["data"]))
+                return
+            if fields["type"] == "name" and self._flow_run_id is not None:
+                client.update_flow_run(self._flow_run_id, name=fields["data"])
                 return
             created = client.create_artifact(ArtifactCreate(flow_run_id=self._flow_run_id, **fields))
             if fields["type"] == "progress":

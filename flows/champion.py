@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from lightlm.budget.memory import MATMUL_CONTEXT
 from lightlm.budget.probe import MachineRate
+from lightlm.data.origin import describe_origin
 from lightlm.data.overlap import find_learnt
 from lightlm.data.subset import TextSubset
 from lightlm.errors import LightLMError
@@ -15,8 +16,11 @@ from lightlm.model.config import ModelConfig
 from lightlm.store.stage import find_stage, open_stage
 from lightlm.tracking.gate import Comparison, DocumentScores, compare
 from lightlm.tracking.outbox import ChampionAnswer
-from lightlm.tracking.registry import MANIFEST_TAG, ModelVersion, download, is_local
+from lightlm.tracking.registration import say_other_text
+from lightlm.tracking.registry import ModelVersion, download, is_local
+from lightlm.tracking.tags import LEARNT_TAG, MANIFEST_TAG, is_other_text
 from lightlm.training.config import TrainerConfig
+from lightlm_flows.naming import MODEL_NAME, describe_text, list_model_names, settle_model_name
 from lightlm_flows.session import Session
 
 ANSWER_FRACTION = 0.1
@@ -27,9 +31,6 @@ LEAST_ANSWER_SECONDS = 3.0
 
 SCORING_FRACTION = 0.05
 """Of the budget; a champion that was trained for longer is scored on as many documents as this allows."""
-
-LEARNT_TAG = "learnt_subsets"
-"""Of a version: the fingerprints of the subsets that it and those it was continued from have learnt."""
 
 KIND = "scores"
 FORMAT = 1
@@ -55,18 +56,27 @@ class Champion:
         return sum(self.scores.nats) / math.log(2) / sum(self.scores.num_bytes)
 
 
-def ask_for_champion(session: Session) -> None:
-    """Ask MLflow for the champion, early: naming it and fetching its files go on beside the first stages."""
-    tracking = session.params.tracking
-    session.facts["asks"] = tracking.promote == "better" and has_registry(session)
+def ask_for_champion(session: Session, learnt: str | None = None) -> None:
+    """Ask MLflow for the champion, early: naming it and fetching its files go on beside the first stages.
+
+    `learnt` is the text where it is another than the one that was asked for.
+    """
+    params = session.params
+    settled = session.run.decided(MODEL_NAME)
+    names = [settled] if settled else list_model_names(params, learnt)
+    matters = params.tracking.promote == "better" or len(names) > 1
+    session.facts["names"] = names
+    session.facts["asks"] = matters and has_registry(session)
     if session.facts["asks"]:
-        session.recorder.ask_champion(tracking.model_name)
+        session.recorder.ask_champion(names, describe_origin(params.dataset, learnt))
 
 
 def know_champion(session: Session, champion: ModelVersion | None) -> None:
-    """Take the champion that the caller has found in the registry already."""
+    """Take the champion that the caller has found in the registry already; the params name the model."""
+    names = list_model_names(session.params)
+    session.facts["names"] = names
     session.facts["asks"] = session.params.tracking.promote == "better"
-    session.facts["champion"] = ChampionAnswer(champion, None)
+    session.facts["champion"] = ChampionAnswer(champion, None, names[0])
 
 
 def has_registry(session: Session) -> bool:
@@ -77,15 +87,21 @@ def has_registry(session: Session) -> bool:
 @task(name="Score the champion on the new held-out text", cache_policy=NO_CACHE, persist_result=False)
 def score_champion(session: Session, subset: TextSubset, machine: MachineRate) -> Champion:
     """Return the champion with its score on this subset's held-out text, document by document."""
-    if not session.facts.get("asks") or session.run.decided(
-        "registration"
-    ):  # then the comparison was made before a death
+    was_compared = session.run.decided("registration") is not None  # before a death
+    if was_compared or not session.facts["asks"]:
+        settle_model_name(session, session.facts["names"][0])
         return Champion(None)
     with session.stage("champion", "Scoring the champion on this held-out text"):
         patience = max(LEAST_ANSWER_SECONDS, ANSWER_FRACTION * session.ledger.budget_seconds)
-        answer = session.facts.get("champion") or session.outbox.wait_for_champion(patience)
-        if answer.version is None or answer.error:
+        answer = session.facts.get("champion") or session.outbox.wait_for_champion(session.facts["names"], patience)
+        settle_model_name(session, answer.name)
+        text = describe_text(session, subset)
+        if session.params.tracking.promote != "better":
+            champion = Champion(None)
+        elif answer.version is None or answer.error:
             champion = Champion(answer.version, reason=answer.error or "")
+        elif is_other_text(answer.version.tags, text):
+            champion = Champion(answer.version, reason=say_other_text(answer.version, text))
         else:
             champion = read_scores(session, answer.version, subset, machine)
     if champion.scores is not None and champion.version is not None:

@@ -15,6 +15,7 @@ from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.training.events import from_json, to_json
 from lightlm.training.messages import read_result
 from lightlm.training.recollection import Recollection
+from lightlm_flows.naming import MODEL_NAME
 from lightlm_flows.recording import record_event
 from lightlm_flows.runs import last_recorded_steps
 from lightlm_flows.session import Session
@@ -27,7 +28,7 @@ def forget_another_text(session: Session, subset: TextSubset) -> None:
     before = session.run.decided("subset")
     if before not in (None, subset.fingerprint):
         session.say("The text has changed since this run began: training begins anew in what is left of the budget")
-        session.run.forget(("vocab_sizes", "score", "registration"))
+        session.run.forget(("vocab_sizes", "score", "registration", MODEL_NAME))
     if before != subset.fingerprint:
         session.run.decide("subset", subset.fingerprint)
 

@@ -31,9 +31,6 @@ ZOMBIES = "lightlm-crash-zombies"
 SILENCE_SECONDS = 90
 """Three heartbeats of prefect.yaml; a run that is silent for so long has no process any more."""
 
-OWN_SCHEDULE = "lightlm"
-"""The slug of the schedule that `lightlm schedule` sets."""
-
 SECONDS = 300
 """What a command of Prefect's gets; seconds are usual."""
 
@@ -81,6 +78,15 @@ def list_names(settings: Mapping[str, Any]) -> list[str]:
     return [f"{deployment['name']}/{deployment['name']}" for deployment in settings["deployments"]]
 
 
+def point_at_service() -> None:
+    """Point this process at the service of this home, where no other server is named; before Prefect is imported."""
+    from lightlm_flows.embedded import names_server
+    from lightlm_flows.service import find_environment
+
+    if not names_server():
+        os.environ.update(find_environment() or {})
+
+
 @contextmanager
 def open_server() -> Iterator["SyncPrefectClient"]:
     """Yield a client of the server that PREFECT_API_URL names.
@@ -90,6 +96,7 @@ def open_server() -> Iterator["SyncPrefectClient"]:
     """
     from lightlm_flows.embedded import names_server
 
+    point_at_service()
     if not names_server():
         raise LightLMError(
             "no Prefect server is named; start one with `lightlm up` and point this shell at it: "
@@ -208,54 +215,6 @@ def add_schedule(client: "SyncPrefectClient", deployment: "DeploymentResponse", 
         "POST", "/deployments/{id}/schedules", path_params={"id": deployment.id}, json=[created.model_dump(mode="json")]
     )
     answer.raise_for_status()
-
-
-def schedule_flow(flow: str, cron: str | None, timezone: str, parameters: Mapping[str, Any]) -> list[str]:
-    """Set, or with no `cron` remove, the schedule that is ours on a deployment; return all of its schedules in words.
-
-    Raises:
-        InputError: the deployment is not there, or `cron` is no schedule.
-    """
-    from prefect.client.schemas.objects import DeploymentSchedule
-    from prefect.client.schemas.schedules import CronSchedule
-    from prefect.exceptions import ObjectNotFound
-    from pydantic import ValidationError
-
-    name = f"{flow}/{flow}"
-    try:
-        wanted = None if cron is None else CronSchedule(cron=cron, timezone=timezone)
-    except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(
-            f"{message}; give five fields as --cron '0 3 * * *' and a --timezone as Europe/Berlin"
-        ) from None
-    with open_server() as client:
-        try:
-            deployment = client.read_deployment_by_name(name)
-        except ObjectNotFound:
-            raise InputError(f"no deployment {name} on this server; run `lightlm deploy` first") from None
-        for schedule in deployment.schedules:
-            if schedule.slug == OWN_SCHEDULE:
-                client.delete_deployment_schedule(deployment.id, schedule.id)
-        if wanted is not None:
-            given = DeploymentSchedule(
-                schedule=wanted,
-                active=True,
-                parameters=dict(parameters),
-                slug=OWN_SCHEDULE,
-                deployment_id=deployment.id,
-            )
-            add_schedule(client, deployment, given)
-        schedules = client.read_deployment_by_name(name).schedules
-    return [describe_schedule(schedule) for schedule in schedules]
-
-
-def describe_schedule(schedule: "DeploymentSchedule") -> str:
-    """Return "0 3 * * * UTC, on, hours=1.0 (nightly)"."""
-    when = getattr(schedule.schedule, "cron", None) or str(schedule.schedule)
-    values = ", ".join(f"{name}={value}" for name, value in schedule.parameters.items())
-    parts = [f"{when} {getattr(schedule.schedule, 'timezone', None) or ''}".strip(), "on" if schedule.active else "off"]
-    return ", ".join(filter(None, [*parts, values])) + (f" ({schedule.slug})" if schedule.slug else "")
 
 
 def ensure_zombie_automation(client: "SyncPrefectClient") -> None:

@@ -57,13 +57,14 @@ SETTINGS = {
 class TextGeneration:
     """One session. `sampling` are the values that were given; `compared` the versions side by side, or none."""
 
-    def __init__(self, dialogue: Dialogue, model: str, sampling: dict[str, Any], show: Callable[[str], str]) -> None:
+    def __init__(
+        self, dialogue: Dialogue, version: ModelVersion, sampling: dict[str, Any], show: Callable[[str], str]
+    ) -> None:
         self.dialogue = dialogue
-        self.model = model
         self.sampling = dict(sampling)
         self.show = show
         self.compared: list[ModelVersion] = []
-        self.version = open_version(model)
+        self.version = version
         self._generators: dict[str, Generator] = {}
 
     def run(self) -> None:
@@ -188,7 +189,12 @@ class TextGeneration:
         return self._generators[version.uri]
 
 
-def hold_dialogue(model: str, sampling: dict[str, Any], show: Callable[[str], str] = escape_for_terminal) -> None:
+def hold_dialogue(
+    model: str | None,
+    name: str | None,
+    sampling: dict[str, Any],
+    show: Callable[[str], str] = escape_for_terminal,
+) -> None:
     """Hold a session at the terminal, or with lines from a pipe.
 
     Raises:
@@ -205,7 +211,7 @@ def hold_dialogue(model: str, sampling: dict[str, Any], show: Callable[[str], st
         dialogue.reader = KeyReader(dialogue.console, FileHistory(str(find_home() / HISTORY)))
     elif not sys.stdin.isatty():
         dialogue.reader = PeekedLines(dialogue)
-    TextGeneration(dialogue, model, sampling, show).run()
+    TextGeneration(dialogue, open_version(model, name), sampling, show).run()
 
 
 class PeekedLines:

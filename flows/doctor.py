@@ -212,19 +212,21 @@ def check_service(home: Path) -> Check:
 
 def check_mlflow(home: Path) -> Check:
     """Return which MLflow is used, and whether it answers."""
-    from lightlm.tracking.registry import is_local, list_versions, tracking_uri
+    from lightlm.budget.plan import count
+    from lightlm.tracking.catalog import list_models
+    from lightlm.tracking.registry import is_local, tracking_uri
 
     where = redact(tracking_uri(home))
     if is_local(home) and not (home / "mlflow.db").exists():
         return passed("MLflow", f"{where}, which the first run makes")
     started = time.monotonic()
     try:
-        versions = list_versions()
+        models = list_models()
     except LightLMError as error:
         fix = "see MLFLOW_TRACKING_URI; runs go on without it, and `lightlm sync` tells it later"
         return fail("MLflow", str(error), fix)
     seconds = time.monotonic() - started
-    return passed("MLflow", f"{where} answers in {seconds:.1f} s; {len(versions)} versions of lightlm")
+    return passed("MLflow", f"{where} answers in {seconds:.1f} s; {count(len(models), 'model')}")
 
 
 def check_prefect(home: Path) -> Check:

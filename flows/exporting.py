@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict
 from lightlm.errors import CorruptError, InputError, ModelVersionError
 from lightlm.store.commit import MANIFEST, commit_folder
 from lightlm.tracking.registry import ModelVersion, download
-from lightlm_flows.writing import open_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,17 +42,15 @@ class Export(BaseModel):
     checked_with: str
 
 
-def export_version(model: str, kind: Format, folder: Path) -> Export:
+def export_version(version: ModelVersion, kind: Format, folder: Path) -> Export:
     """Write a registered version into a new folder as `kind`, compare it with ours, and say what came out.
 
     Raises:
         InputError: the folder is there already and is not empty.
-        ModelVersionError: no such version; a package for the format is missing; or the format cannot hold it.
+        ModelVersionError: a package for the format is missing; or the format cannot hold it.
         CorruptError: what was written does not compute what ours does; nothing is left under the folder.
     """
-    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
-        raise InputError(f"{folder} is there already and not empty; give a new folder")
-    version = open_version(model)
+    check_folder(folder)
     found: dict[str, Export] = {}
 
     def write(scratch: Path) -> dict[str, str]:
@@ -64,6 +61,16 @@ def export_version(model: str, kind: Format, folder: Path) -> Export:
         folder.rmdir()
     commit_folder(folder, f"export-{kind}", write)
     return found["export"]
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises:
+        InputError: it does, or is a file.
+    """
+    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
+        raise InputError(f"{folder} is there already and not empty; give a new folder")
 
 
 def fill(version: ModelVersion, kind: Format, folder: Path) -> Export:

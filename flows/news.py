@@ -4,9 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lightlm.params import Params
 from lightlm.tracking.registry import CHAMPION, ModelVersion, list_versions
-
-DIGEST_TAG = "source_digest"
-"""Of a version: the digest of the data set that it learnt, whatever part of it the time allowed to read."""
+from lightlm.tracking.tags import DIGEST_TAG
 
 
 class DatasetNews(BaseModel):
@@ -32,7 +30,7 @@ def read_news(params: Params) -> tuple[DatasetNews, ModelVersion | None]:
     from lightlm.data.source import open_source
 
     source = open_source(params.dataset)
-    versions = list_versions(params.tracking.model_name)
+    versions = list_versions(params.tracking.model_name or "")
     champion = next((version for version in versions if CHAMPION in version.aliases), None)
     return compare_digests(source.name, source.short_digest, versions[0] if versions else None), champion
 

@@ -2,11 +2,15 @@
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lightlm.params import Params, list_presets, load_params, parse_assignments
+from lightlm.yaml_values import quote_text
+
+if TYPE_CHECKING:
+    from lightlm.tracking.registry import ModelVersion
 
 Hours = Annotated[
     str | None,
@@ -54,18 +58,50 @@ Fresh = Annotated[
     bool, typer.Option("--fresh", help="Begin anew, although an unfinished run of the same options could go on.")
 ]
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="models:/NAME@ALIAS, models:/NAME/VERSION, an alias or a version.")
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="models:/NAME@ALIAS, models:/NAME/VERSION, or within --name an alias or a version; else the champion.",
+    ),
 ]
-CHAMPION = "models:/lightlm@champion"
+Name = Annotated[
+    str | None, typer.Option("--name", help="The registered model's name; else the newest model trained here.")
+]
+NewName = Annotated[
+    str | None, typer.Option("--name", help="The registered model's name; else one after the data set.")
+]
 
 
 def collect_overrides(
-    assignments: list[str] | None, dataset_config: str | None, text_column: str | None, offline: str | None
+    assignments: list[str] | None,
+    dataset_config: str | None,
+    text_column: str | None,
+    offline: str | None,
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Return dotted overrides of the options that stand for params."""
     named = {"dataset.config": dataset_config, "dataset.text_column": text_column, "dataset.offline": offline}
-    given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    named["tracking.model_name"] = name
+    given: dict[str, Any] = {name: quote_text(value) for name, value in named.items() if value is not None}
     return given | parse_assignments(assignments or [])
+
+
+def open_chosen(model: str | None, name: str | None, *, is_quiet: bool = False) -> "ModelVersion":
+    """Return the version that was chosen, its files here; say which it is where the person did not name it.
+
+    Raises:
+        ModelVersionError: there is none such.
+    """
+    from lightlm.tracking.catalog import parse_model
+    from lightlm_flows.naming import say_version
+    from lightlm_flows.writing import open_version
+
+    version = open_version(model, name)
+    is_named = name is not None or (model is not None and parse_model(model)[0] is not None)
+    if not (is_named or is_quiet):
+        typer.echo(say_version(version), err=True)
+    return version
 
 
 def check_sources(params: Params) -> None:

@@ -30,12 +30,13 @@ from lightlm_flows.session import start_worker
 
 
 class Planned(NamedTuple):
-    """A plan, the figures it was made of, what other budgets would reach (empty before three runs), and the text."""
+    """A plan, the figures it was made of, what other budgets would reach (empty before three runs), the text."""
 
     plan: Plan
     probe: Probe
     forecasts: list[Forecast]
     subset: str
+    text_name: str
 
 
 class Stopwatch:
@@ -88,7 +89,7 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
             forecasts = []
             if len([run for run in history.read() if run.hardware_id == system.hardware_id]) >= LEAST_RUNS:
                 forecasts = forecast(lambda hours: plan_for(hours, params, text, figures, closing, compiled))
-            return Planned(plan, figures, forecasts, subset.summary())
+            return Planned(plan, figures, forecasts, subset.summary(), subset.name)
     except KeyboardInterrupt:
         worker.stop(0)  # what it computes now is nobody's any more
         raise

@@ -16,10 +16,11 @@ from lightlm.store.commit import write_file
 from lightlm.system import SystemReport
 from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion
+from lightlm.tracking.tags import LEARNT_TAG
 from lightlm.training.messages import TrainResult
 from lightlm_flows.artifacts import page_of
-from lightlm_flows.champion import LEARNT_TAG, Champion, compare_with_champion
-from lightlm_flows.news import DIGEST_TAG
+from lightlm_flows.champion import Champion, compare_with_champion
+from lightlm_flows.naming import describe_text, find_model_name, name_text
 from lightlm_flows.session import LAUNCH, LOGGER, Session
 from lightlm_flows.story import describe_ledger, keep_sample, show_decision, show_samples
 from lightlm_flows.summary import RunSummary
@@ -151,7 +152,7 @@ def record_data(session: Session, subset: TextSubset) -> None:
         session.say(line)
     for warning in record.warnings:
         session.say(f"warning: {warning}")
-    recorder.log_dataset(describe_dataset(subset))
+    recorder.log_dataset(describe_dataset(subset) | {"name": name_text(session)})
     recorder.log_text(record.model_dump_json(indent=2), "data.json")
     recorder.log_metrics(
         {
@@ -172,7 +173,7 @@ def describe_version(session: Session, plan: Plan, score: dict[str, Any], subset
     """Return the model version's description, in Markdown."""
     part = "the whole" if score["is_whole"] else "a prefix of the"
     lines = [
-        f"**{score['bits_per_byte']:.4f} bits per byte** on {part} held-out text of {subset.name} "
+        f"{score['bits_per_byte']:.4f} bits per byte on {part} held-out text of {subset.name} "
         f"({score['num_bytes']:,} bytes, SHA-256 `{score['text_sha256'][:16]}...`).",
         f"{plan.summary()}; {plan.num_parameters:,} parameters, trained from {describe_origin(session)} in "
         f"{session.params.budget.hours:g} h on {plan.trainer.device} ({plan.trainer.dtype}).",
@@ -211,9 +212,8 @@ def version_tags(
         "bits_per_byte": f"{score['bits_per_byte']:.5f}",
         "text_sha256": score["text_sha256"],
         "score_is_whole": str(score["is_whole"]).lower(),
-        "dataset": subset.name,
+        **describe_text(session, subset),
         "dataset_digest": subset.fingerprint,
-        DIGEST_TAG: subset.source_digest,
         "seen_bytes": str(count_seen_bytes(session, plan, trained)),
         LEARNT_TAG: list_learnt_subsets(session, subset),
         "started_from": session.facts["start"].name if "start" in session.facts else "scratch",
@@ -257,7 +257,7 @@ def make_request(
     show_decision(session, comparison, not_compared)
     return RegistrationRequest(
         hf_folder=trained.folder,
-        model_name=params.tracking.model_name,
+        model_name=find_model_name(session),
         promote=params.tracking.promote,
         description=describe_version(session, plan, score, subset),
         tags=version_tags(session, plan, trained, score, subset, system),
@@ -280,7 +280,7 @@ def describe_unregistered(session: Session, trained: TrainResult, seconds: float
         f"not registered yet ({why}); the model is kept in {trained.folder}, and "
         "`lightlm sync` or the next run registers it"
     )
-    name = session.params.tracking.model_name
+    name = find_model_name(session)
     return ModelVersion(
         name=name, version="", run_id="", aliases=(), tags={PROMOTION_TAG: reason}, created_at=datetime.now(UTC)
     )

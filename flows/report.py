@@ -48,14 +48,20 @@ class RunRecord(BaseModel):
     documents: DocumentScores | None
 
 
-def find_run(name: str | None) -> Path:
+def find_run(name: str | None, model_name: str | None = None) -> Path:
     """Return the folder of a finished run: a folder, a name under LIGHTLM_HOME/runs or its beginning, or the latest.
+
+    `model_name` leaves the runs of that registered model alone.
 
     Raises:
         InputError: there is none such, or it has not finished.
     """
     runs = find_home() / "runs"
     finished = sorted(path.parent for path in runs.glob(f"*/{SUMMARY}"))
+    if model_name is not None:
+        finished = [folder for folder in finished if read_model_name(folder) == model_name]
+        if not finished:
+            raise InputError(f"no finished run of model {model_name} in {runs}; `lightlm runs` lists all")
     if name is None:
         if not finished:
             raise InputError(f"no finished run in {runs}; run `lightlm train` first")
@@ -67,6 +73,21 @@ def find_run(name: str | None) -> Path:
         count = f"{len(matching)} finished runs begin" if matching else "no finished run begins"
         raise InputError(f"{count} with {name!r} in {runs}; give a whole name, as `lightlm runs` lists them")
     return matching[0]
+
+
+def read_model_name(folder: Path) -> str:
+    """Return the registered model's name of a finished run; "" where its summary cannot be read."""
+    try:
+        return str(json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["model_name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def describe_run(folder: Path) -> str:
+    """Return "model notes, version 3, run 20260101-..." of a finished run."""
+    summary = read_run(folder).summary
+    version = f"version {summary['model_version']}" if summary["model_version"] else "not registered yet"
+    return f"model {summary['model_name']}, {version}, run {folder.name}"
 
 
 def read_run(folder: Path) -> RunRecord:

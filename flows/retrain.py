@@ -17,18 +17,18 @@ from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.vocabulary import bytes_a_token_at, choose_vocab_sizes
 from lightlm.data.subset import TextSubset
 from lightlm.model.config import ModelConfig
-from lightlm.params import Hours, Params, load_params
+from lightlm.params import Hours, Name, Params, load_params
 from lightlm.system import SystemReport
 from lightlm.tracking.page import Page
 from lightlm.tracking.registry import ModelVersion, download
-from lightlm_flows.artifacts import FlowPage, open_page, show_logs
+from lightlm_flows.artifacts import FlowPage, open_page, page_of, show_logs
 from lightlm_flows.champion import Champion, know_champion, score_champion
 from lightlm_flows.learning import measure_hardness
+from lightlm_flows.naming import add_name, name_run
 from lightlm_flows.news import DatasetNews, read_news
-from lightlm_flows.options import check_sources
 from lightlm_flows.outcome import summarize
 from lightlm_flows.recording import run_tags
-from lightlm_flows.runs import name_run
+from lightlm_flows.relearning import choose_text
 from lightlm_flows.session import LAUNCH, LOGGER, Session, open_session
 from lightlm_flows.summary import RetrainSummary
 from lightlm_flows.train import (
@@ -48,13 +48,14 @@ from lightlm_flows.train import (
 def name_flow_run() -> str:
     """Return "retrain-1h-wikitext": what Prefect's pages show."""
     values = flow_run.parameters
+    overrides = add_name(values.get("overrides"), values.get("name"))
     params = load_params(
-        values.get("preset", "retrain"),
-        values.get("overrides") or {},
-        dataset=values.get("dataset"),
-        hours=values.get("hours"),
+        values.get("preset", "retrain"), overrides, dataset=values.get("dataset"), hours=values.get("hours")
     )
-    return name_retraining(params)
+    if values.get("dataset") or "dataset.source" in overrides:
+        return name_retraining(params)
+    # The champion's data set, which the flow finds out; its name then completes this one.
+    return f"retrain-{params.budget.hours:g}h-{params.tracking.model_name or 'champion'}"
 
 
 def name_retraining(params: Params) -> str:
@@ -70,32 +71,29 @@ def retrain_flow(
     overrides: dict[str, Any] | None = None,
     force: bool = False,
     start: Literal["forecast", "scratch", "champion"] = "forecast",
+    name: Name | None = None,
 ) -> RetrainSummary:
     """Train a challenger if the data set has changed, and make it champion if it is shown to be better.
 
     Args:
         hours: Wall clock of the whole run, in hours; empty: the preset's.
-        dataset: Hub id, path, or python-docs; empty: the preset's.
+        dataset: Hub id, path, or python-docs; empty: what the champion learnt.
         preset: The file params/NAME.yaml, laid over params/base.yaml.
         overrides: Single values, as {"model.num_layers": 4}.
         force: Train although the data set is unchanged.
         start: Begin from scratch, from the champion's weights, or as the forecasts say.
+        name: The registered model's name; empty: the newest model's, or one after the data set where one is given.
     """
     started_at = time.monotonic()
-    params = load_params(preset, overrides, dataset=dataset, hours=hours)
-    check_sources(params)
+    params = find_text(preset, overrides, dataset, hours, name)
     show_logs()
     news, champion_version = look_for_changes(params)
     if not (news.is_changed or force):
-        page = FlowPage(flow_run.id)
-        reason = f"{news.reason}: nothing to do; force a retraining to train all the same"
-        LOGGER.info(reason)
-        page.markdown("champion-decision", Page("Nothing to do", [reason]).to_markdown(), "Why nothing was trained")
-        page.close()
-        return keep_outcome(RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=reason))
+        return leave_alone(params, news)
     with open_session(params, name_retraining(params), run_tags("lightlm retrain")) as session, open_page(session):
         if LAUNCH.get() is None:  # else the clock runs since the process began
             session.ledger.exclude(started_at - session.ledger.started_at)
+        page_of(session).rename(session.run.name)
         know_champion(session, champion_version)
         session.say(news.reason)
         system = check_system(session)
@@ -123,11 +121,32 @@ def retrain_flow(
         )
 
 
+def leave_alone(params: Params, news: DatasetNews) -> RetrainSummary:
+    """Return that nothing was trained, and show why."""
+    page = FlowPage(flow_run.id)
+    page.rename(name_retraining(params))
+    reason = f"{news.reason}: nothing to do; force a retraining to train all the same"
+    LOGGER.info(reason)
+    page.markdown("champion-decision", Page("Nothing to do", [reason]).to_markdown(), "Why nothing was trained")
+    page.close()
+    return keep_outcome(RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=reason))
+
+
 def keep_outcome(summary: RetrainSummary) -> RetrainSummary:
     """Return what the flow reached, kept with the command, too: no orchestrator can lose it there."""
     if (launch := LAUNCH.get()) is not None:
         launch.retraining = summary
     return summary
+
+
+@task(name="Find the data set to retrain on", **STORY)
+def find_text(
+    preset: str, overrides: dict[str, Any] | None, dataset: str | None, hours: float | None, name: str | None
+) -> Params:
+    """Return the params of the retraining: the data set that was given, else the champion's own."""
+    relearning = choose_text(preset, overrides, dataset=dataset, hours=hours, name=name)
+    relearning.check()
+    return relearning.params
 
 
 @task(name="Look for a changed data set", **STORY)
@@ -255,7 +274,12 @@ def confirm_start(session: Session, plan: Plan) -> Plan:
     if plan.model == session.facts["start_model"]:
         factor = chosen.continued_bits_per_byte / plan.predicted_bits_per_byte
         names = ("predicted_bits_per_byte", "predicted_low", "predicted_high")
-        return plan.model_copy(update={name: factor * getattr(plan, name) for name in names})
+        plan = plan.model_copy(update={name: factor * getattr(plan, name) for name in names})
+        session.say(
+            f"Expected from the weights of version {chosen.version}: {plan.predicted_bits_per_byte:.3f} "
+            f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f}) bits per byte"
+        )
+        return plan
     del session.facts["start_folder"], session.facts["started_from"]
     reason = f"the plan cannot have the shape of version {chosen.version}: {plan.summary()} instead"
     session.say(f"Starting from scratch: {reason}")

@@ -14,7 +14,6 @@ from typing import Any
 
 from lightlm.budget.ledger import KEPT_EVERY_SECONDS, Ledger, LedgerKeeper, Spent, read_spent
 from lightlm.budget.neighbours import CpuWatch
-from lightlm.data.subset import safe_name
 from lightlm.errors import BusyError
 from lightlm.params import Params
 from lightlm.store.commit import remove_folder
@@ -114,11 +113,6 @@ class Run:
     def close(self) -> None:
         """Stop the clock and let go of the lock; more than once does no harm."""
         self._stack.close()
-
-
-def name_run(params: Params) -> str:
-    """Return "train-0.1h-wikitext"."""
-    return f"train-{params.budget.hours:g}h-{safe_name(Path(params.dataset.source).stem)}"
 
 
 def name_run_folder(home: Path) -> Path:

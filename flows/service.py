@@ -99,6 +99,15 @@ def read_service(home: Path) -> Service | None:
         return None
 
 
+def find_environment() -> dict[str, str] | None:
+    """Return the variables that point a client at the service of this home; None where it does not run."""
+    home = find_home()
+    service = read_service(home)
+    if service is None or not service.runs(*SERVERS):
+        return None
+    return client_environment(open_secrets(home), service.prefect_port, service.mlflow_port)
+
+
 def start_service(prefect_port: int, mlflow_port: int, say: Callable[[str], None]) -> Service:
     """Return the running service; start what is needed for it, deploy the flows, and wait until all of it answers.
 

@@ -206,7 +206,7 @@ def open_session(params: Params, name: str, tags: Mapping[str, str]) -> Iterator
             raise launch.failure from None
         finally:
             children.close()
-            close_record(session, name, status, reason)
+            close_record(session, run.name, status, reason)
             end_run(run, status, sys.exc_info()[1])
 
 

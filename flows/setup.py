@@ -15,13 +15,16 @@ from typing import Any, Self
 from lightlm.budget.plan import count
 from lightlm.console.menus import Dialogue
 from lightlm.console.quantities import say_seconds
+from lightlm.data.origin import say_origin
 from lightlm.errors import Interrupted, LightLMError
 from lightlm.params import Params, load_params
 from lightlm.store.home import find_home
 from lightlm_flows.configuration import CONFIGURATION, find_configuration, list_differences
 from lightlm_flows.configuration import load_configuration as load_file
 from lightlm_flows.configuration import save_configuration as save_file
-from lightlm_flows.options import check_hours
+from lightlm_flows.hints import name_command
+from lightlm_flows.naming import say_model_name
+from lightlm_flows.options import check_hours, check_sources
 
 TITLE = "LightLM - Training Setup"
 MAIN = ("Start training", "Manage dataset/configuration", "Exit")
@@ -118,9 +121,19 @@ class Setup:
             self.show_choices()
             picked = self.dialogue.choose("Training Setup", MAIN)
             if picked == 1:
-                return self.params
-            if picked in (None, 3) or not self.manage():
+                if self._can_start():
+                    return self.params
+            elif picked in (None, 3) or not self.manage():
                 return None
+
+    def _can_start(self) -> bool:
+        """Return whether what was chosen is there to be trained on; say what is wrong."""
+        try:
+            check_sources(self.params)
+        except LightLMError as error:
+            self.dialogue.warn(str(error))
+            return False
+        return True
 
     def show_system(self) -> None:
         """Print the check of this machine."""
@@ -133,7 +146,8 @@ class Setup:
     def show_choices(self) -> None:
         """Print what would be trained now."""
         self.dialogue.say()
-        self.dialogue.say(f"Data set: {say_dataset(self.params)}", "dim")
+        self.dialogue.say(f"Data set: {say_origin(self.params.dataset.model_dump())}", "dim")
+        self.dialogue.say(say_model_name(self.params), "dim")
         self.dialogue.say(f"Model:    {say_shape(self.params)}, in {say_hours(self.params.budget.hours)}", "dim")
 
     def manage(self) -> bool:
@@ -176,7 +190,16 @@ class Setup:
             if config is None:
                 return
             found["dataset.config"] = None if config == "-" else config
-        self.choices |= found
+        self._take(self.choices | found)
+
+    def _take(self, choices: Mapping[str, Any]) -> None:
+        """Take choices that are valid together.
+
+        Raises:
+            ParameterError: they are not; the earlier ones stand.
+        """
+        load_params(overrides=choices)
+        self.choices = dict(choices)
 
     def load_configuration(self) -> None:
         """Take a saved configuration, last_config.json or another file."""
@@ -189,7 +212,7 @@ class Setup:
             return
         for notice in loaded.notices:
             self.dialogue.warn(notice)
-        self.choices = dict(loaded.choices)
+        self._take(loaded.choices)
         self.dialogue.say("Configuration loaded.", "green")
 
     def create_configuration(self) -> None:
@@ -198,7 +221,7 @@ class Setup:
 
         made = Editor(self.dialogue, self.choices, self.bench.measure).edit()
         if made is not None:
-            self.choices = made
+            self._take(made)
 
     def save_configuration(self) -> None:
         """Write last_config.json."""
@@ -222,7 +245,7 @@ class Setup:
         self.dialogue.draw(draw_hardware(report, planned.probe.machine, plan))
         self.dialogue.draw(draw_optimizations(plan, planned.subset.removeprefix("Using ")))
         if self.dialogue.confirm("Apply these optimizations? (y/n) "):
-            self.choices = wanted | {f"model.{part}": getattr(plan.model, part) for part in SHAPE}
+            self._take(wanted | {f"model.{part}": getattr(plan.model, part) for part in SHAPE})
             self.dialogue.say("Optimizations applied.", "green")
         else:
             self.dialogue.say("Nothing was changed.")
@@ -258,7 +281,6 @@ def run_setup(choices: Mapping[str, Any]) -> None:
 def train_choices(dialogue: Dialogue, params: Params) -> None:
     """Train with a session's params, within the hours from now on, and show what it reached."""
     from lightlm_flows.commands.training import run_training
-    from lightlm_flows.options import check_sources
     from lightlm_flows.session import Launch, confirm_stop
     from lightlm_flows.stopping import end_in_order
     from lightlm_flows.summary import show_summary
@@ -299,12 +321,6 @@ def is_on_hub(source: str) -> bool:
     return source.count("/") == 1 and not source.startswith((".", "~", "/")) and not Path(source).exists()
 
 
-def say_dataset(params: Params) -> str:
-    """Return the data set and its configuration."""
-    dataset = params.dataset
-    return f"{dataset.source} ({dataset.config})" if dataset.config else dataset.source
-
-
 def say_hours(hours: float) -> str:
     """Return "0.02 h (72 s)"."""
     return f"{hours:g} h ({say_seconds(hours * 3600)})"
@@ -324,7 +340,7 @@ def say_shape(params: Params) -> str:
 
 def say_command(overrides: Mapping[str, Any]) -> str:
     """Return the `lightlm train` line that trains the same, and goes on with the same run."""
-    words = ["lightlm", "train"]
+    words = [*shlex.split(name_command()), "train"]
     for name, value in overrides.items():
         if name == "budget.hours":
             words += ["--hours", f"{value:g}" if float(f"{value:g}") == value else repr(value)]

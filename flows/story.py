@@ -6,7 +6,7 @@ from typing import Any
 from lightlm.budget.plan import Plan
 from lightlm.system import SystemReport
 from lightlm.tracking.charts import draw_comparison
-from lightlm.tracking.gate import FEWEST_DOCUMENTS, Comparison
+from lightlm.tracking.gate import FEWEST_DOCUMENTS, Comparison, say_too_few
 from lightlm.tracking.page import Block, Page, Picture, Quote, Table
 from lightlm.tracking.registry import ModelVersion, is_local, tracking_uri
 from lightlm_flows.artifacts import page_of
@@ -127,7 +127,7 @@ def describe_decision(session: Session, comparison: Comparison | None, not_compa
     if comparison.is_better:
         verdict = "The whole interval is below zero: the challenger becomes champion, the former champion is previous."
     elif comparison.num_documents < FEWEST_DOCUMENTS:
-        verdict = f"{comparison.num_documents} documents are too few ({FEWEST_DOCUMENTS} at least): the champion stays."
+        verdict = f"{say_too_few(comparison.num_documents)} ({FEWEST_DOCUMENTS} at least): the champion stays."
     else:
         verdict = "The interval is not below zero, so the challenger is not shown to be better: the champion stays."
     caption = "2,000 resamples of the documents, paired; the shaded part is the 95 % interval"

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from lightlm_flows.hints import list_next_commands
+
 UNANNEALED = 0.02
 """Fraction of the peak learning rate above which training did not end annealed."""
 
@@ -74,11 +76,9 @@ def show_summary(summary: RunSummary) -> None:
 
 def report_values(summary: dict[str, Any]) -> dict[str, Any]:
     """Return what the report shows of a run's summary."""
-    chosen, score = summary["plan"], summary["score"]
+    chosen, score, start = summary["plan"], summary["score"], summary["started_from"]
     name, version = summary["model_name"], summary["model_version"]
     notices = [notice for notice in (summary["dataset"]["notice"],) if notice]
-    if summary["started_from"] != "scratch":
-        notices.append(f"training went on from the weights of {summary['started_from']}")
     factor, num_steps = summary["final_learning_rate_factor"], summary["tokens"] / chosen["trainer"]["batch_tokens"]
     if factor > max(UNANNEALED, LAST_STEPS / max(1.0, num_steps)):
         notices.append(
@@ -98,9 +98,9 @@ def report_values(summary: dict[str, Any]) -> dict[str, Any]:
         "training_seconds": summary["ledger"].get("training", 0.0),
         "elapsed_seconds": summary["elapsed_seconds"],
         "budget_seconds": summary["budget_seconds"],
-        "shape": summary["shape"],
+        "shape": summary["shape"] + ("" if start == "scratch" else f", from the weights of {start}"),
         "promotion": summary["promotion"],
         "ledger": summary["ledger"],
         "notices": notices,
-        "next_commands": ('lightlm generate "The"', "lightlm models", "lightlm ui") if version else ("lightlm sync",),
+        "next_commands": list_next_commands(name, version, summary.get("aliases", ())),
     }

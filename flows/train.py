@@ -25,7 +25,7 @@ from lightlm.data.subset import materialize_subset as materialize
 from lightlm.data.tokenizer import Tokenizer
 from lightlm.data.tokenizer import prepare_tokenizer as prepare
 from lightlm.errors import Interrupted, SystemCheckError
-from lightlm.params import Hours, load_params
+from lightlm.params import Hours, Name, load_params
 from lightlm.store.commit import open_commit
 from lightlm.system import Device, SystemReport
 from lightlm.system import check_system as check
@@ -50,6 +50,7 @@ from lightlm_flows.learning import (
     measure_hardness,
     notice_neighbours,
 )
+from lightlm_flows.naming import add_name, learn_origin, name_run
 from lightlm_flows.options import check_sources
 from lightlm_flows.outcome import summarize
 from lightlm_flows.planning import DATA_FRACTION
@@ -62,7 +63,6 @@ from lightlm_flows.recording import (
     record_ledger,
     run_tags,
 )
-from lightlm_flows.runs import name_run
 from lightlm_flows.session import Session, open_session
 from lightlm_flows.story import show_checks, show_plan
 from lightlm_flows.summary import RunSummary
@@ -74,7 +74,7 @@ STORY = {"cache_policy": NO_CACHE, "persist_result": False}
 def name_flow_run() -> str:
     """Return "train-0.1h-wikitext": what Prefect's pages show."""
     values = flow_run.parameters
-    overrides = values.get("overrides") or {}
+    overrides = add_name(values.get("overrides"), values.get("name"))
     params = load_params(
         values.get("preset", "base"), overrides, dataset=values.get("dataset"), hours=values.get("hours")
     )
@@ -87,6 +87,7 @@ def train_flow(
     dataset: str | None = None,
     preset: str = "base",
     overrides: dict[str, Any] | None = None,
+    name: Name | None = None,
 ) -> RunSummary:
     """Train the best language model that `hours` allow on `dataset`, and register it in MLflow.
 
@@ -95,8 +96,9 @@ def train_flow(
         dataset: Hub id, path on the worker's machine, or python-docs; empty: the preset's.
         preset: The file params/NAME.yaml, laid over params/base.yaml.
         overrides: Single values, as {"model.num_layers": 4}.
+        name: The registered model's name; empty: one after the data set.
     """
-    params = load_params(preset, overrides, dataset=dataset, hours=hours)
+    params = load_params(preset, add_name(overrides, name), dataset=dataset, hours=hours)
     check_sources(params)
     show_logs()
     with open_session(params, name_run(params), run_tags()) as session, open_page(session):
@@ -168,6 +170,7 @@ def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
         # A first download from the network is the one thing that the hours do not cover.
         session.ledger.exclude(subset.download_seconds)
         forget_another_text(session, subset)
+        learn_origin(session, subset)
         session.facts["hardness"] = measure_hardness(subset)
     session.say(subset.summary() + (" (from the store)" if subset.reused else ""))
     record_data(session, subset)

@@ -17,13 +17,13 @@ from lightlm.errors import PromptError, StoreError
 from lightlm.params import describe_validation, load_params
 from lightlm.store.commit import write_file
 from lightlm.store.home import find_home
-from lightlm.tracking.registry import DEFAULT_NAME, MANIFEST_TAG, ModelVersion, download, resolve
+from lightlm.tracking.catalog import resolve
+from lightlm.tracking.registry import ModelVersion, download
+from lightlm.tracking.tags import MANIFEST_TAG
 
 if TYPE_CHECKING:
     from lightlm.evaluation import Score
     from lightlm.generation.sampling import SamplingConfig
-
-CHAMPION = f"models:/{DEFAULT_NAME}@champion"
 
 KEPT_TEXTS = 1000
 """Texts kept of a version; the oldest give way."""
@@ -63,8 +63,10 @@ def check_request(prompt: str, sampling: dict[str, Any]) -> dict[str, Any]:
     return checked | {"stop": stop}
 
 
-def open_version(model: str) -> ModelVersion:
-    """Return the registered version that `model` names; torch is imported meanwhile, by another thread.
+def open_version(model: str | None = None, name: str | None = None) -> ModelVersion:
+    """Return the version that `model` names within `name`, else the newest model's champion.
+
+    torch is imported meanwhile, by another thread.
 
     Raises:
         ModelVersionError: there is no such version.
@@ -74,7 +76,7 @@ def open_version(model: str) -> ModelVersion:
     # Both imports take about two seconds; much of it is reading files, which lets the other thread run.
     thread = threading.Thread(target=_import_generation, daemon=True)
     thread.start()
-    version = resolve(model)
+    version = resolve(model, name)
     download(version)
     thread.join()
     return version

@@ -18,6 +18,7 @@ import lightlm_params
 from lightlm.errors import ParameterError
 from lightlm.hours import parse_hours
 from lightlm.safe_yaml import read_yaml
+from lightlm.yaml_values import holds_text, keep_text
 
 PARAMS_FOLDER = Path(lightlm_params.__file__).resolve().parent
 
@@ -47,6 +48,18 @@ class Section(BaseModel):
     """A frozen group of params: unknown keys and non-finite numbers are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def keep_texts(cls, values: Any) -> Any:
+        """Take a number or a boolean for the text that was typed where a text is wanted: `config: 2018`."""
+        if not isinstance(values, Mapping):
+            return values
+        fields = cls.model_fields
+        return {
+            name: keep_text(value, value) if name in fields and holds_text(fields[name].annotation) else value
+            for name, value in values.items()
+        }
 
 
 class BudgetParams(Section):
@@ -173,7 +186,7 @@ class TrackingParams(Section):
     """Where the run and its model are recorded in MLflow."""
 
     experiment: Name
-    model_name: Name
+    model_name: Name | None
     promote: Literal["better", "always", "never"]
     system_metrics: bool
 
@@ -225,7 +238,8 @@ def load_params(
 ) -> Params:
     """Return params/base.yaml under the preset's overlay, `dataset`, `hours` and dotted overrides.
 
-    `overrides` maps dotted names ("model.num_layers") to values; strings are read as YAML scalars.
+    `overrides` maps dotted names ("model.num_layers") to values; strings are read as YAML scalars, except where the
+    param is a text: `dataset.config=2018` is the text "2018".
     Naming a `dataset` clears `dataset.config`, which belongs to the data set that base.yaml names, and forbids to
     replace it by the built-in text.
 
@@ -327,17 +341,31 @@ def _merge(values: dict[str, Any], overlay: Mapping[str, Any], origin: str) -> N
 
 
 def _override(values: dict[str, Any], name: str, value: Any) -> None:
+    typed = value
     if isinstance(value, str):
         try:
             value = read_yaml(value) if value.strip() else value
         except yaml.YAMLError as error:
             reason = " ".join(str(error).split())[:LONGEST_REASON]
             raise ParameterError(f"{name}={quote(value)} is not a value that YAML can read: {reason}") from None
+    if is_text(name):
+        value = keep_text(typed, value)
     if isinstance(value, Mapping):
         for key, entry in value.items():
             _override(values, f"{name}.{key}", entry)
     else:
         _set(values, name, value)
+
+
+@functools.cache
+def is_text(name: str) -> bool:
+    """Return whether a param holds text and nothing else: what looks like a number there is text, too."""
+    section, _, key = name.partition(".")
+    try:
+        kind: Any = Params.model_fields[section].annotation
+        return holds_text(kind.model_fields[key].annotation)
+    except KeyError:
+        return False
 
 
 def _set(values: dict[str, Any], name: str, value: Any) -> None:

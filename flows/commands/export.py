@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from lightlm.errors import InputError
-from lightlm_flows.options import CHAMPION, AsJson, Model, print_json
+from lightlm_flows.options import AsJson, Model, Name, open_chosen, print_json
 
 
 def export(
     folder: Annotated[Path, typer.Argument(help="A new folder for the files.")],
     to: Annotated[str, typer.Option("--to", help="hf (transformers), gguf (llama.cpp, Ollama) or onnx.")] = "hf",
-    model: Model = CHAMPION,
+    model: Model = None,
+    name: Name = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a version as Hugging Face folder, GGUF or ONNX.
@@ -21,9 +22,10 @@ def export(
     """
     if to not in ("hf", "gguf", "onnx"):
         raise InputError(f"--to is {to!r}; give hf, gguf or onnx")
-    from lightlm_flows.exporting import export_version
+    from lightlm_flows.exporting import check_folder, export_version
 
-    done = export_version(model, to, folder)
+    check_folder(folder)
+    done = export_version(open_chosen(model, name, is_quiet=as_json), to, folder)
     if as_json:
         print_json(done.model_dump())
         return

@@ -8,6 +8,7 @@ import typer
 
 def report(
     run: Annotated[str | None, typer.Argument(help="A run's name or folder; without one, the latest.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The latest run of this registered model.")] = None,
     send: Annotated[bool, typer.Option(help="Put it beside the run's artifacts in MLflow, too.")] = True,
     into: Annotated[Path | None, typer.Option("--into", help="Where to write; without it, the run's folder.")] = None,
 ) -> None:
@@ -15,9 +16,11 @@ def report(
 
     report.html and two pictures in the run's folder; in MLflow, too.
     """
-    from lightlm_flows.report import find_run, make_report, send_report
+    from lightlm_flows.report import describe_run, find_run, make_report, send_report
 
-    folder = find_run(run)
+    folder = find_run(run, name)
+    if run is None:
+        typer.echo(describe_run(folder), err=True)
     page = make_report(folder, into)
     typer.echo(page)
     if send:

@@ -8,6 +8,7 @@ import typer
 
 from lightlm.params import load_params
 from lightlm_flows.commands.training import find_process_start, keep_result, run_flows
+from lightlm_flows.hints import name_command
 from lightlm_flows.options import (
     AsJson,
     Assignments,
@@ -15,6 +16,8 @@ from lightlm_flows.options import (
     DatasetConfig,
     Fresh,
     Hours,
+    Name,
+    Offline,
     Preset,
     Quiet,
     TextColumn,
@@ -26,15 +29,15 @@ from lightlm_flows.options import (
 if TYPE_CHECKING:
     from lightlm_flows.summary import RetrainSummary
 
-Name = Annotated[str, typer.Option(help="The registered model's name.")]
-
 
 def retrain(
     hours: Hours = None,
     dataset: Dataset = None,
+    name: Name = None,
     dataset_config: DatasetConfig = None,
     text_column: TextColumn = None,
     preset: Preset = "retrain",
+    offline: Offline = None,
     assignments: Assignments = None,
     force: Annotated[bool, typer.Option("--force", help="Train although the data set is unchanged.")] = False,
     start: Annotated[
@@ -45,14 +48,13 @@ def retrain(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a challenger if the data set has changed.
+    """Train a challenger if the champion's data set has changed.
 
-    It becomes champion if it is shown to be better.
+    It becomes champion if it is shown to be better. --dataset names another data set than what the champion learnt.
     """
     started_at = find_process_start()
-    overrides = collect_overrides(assignments, dataset_config, text_column, None)
-    params = load_params(preset, overrides, dataset=dataset, hours=hours)
-    check_sources(params)
+    overrides = collect_overrides(assignments, dataset_config, text_column, offline, name)
+    check_sources(load_params(preset, overrides, dataset=dataset, hours=hours))
     from lightlm.store.home import find_home
     from lightlm_flows import embedded
     from lightlm_flows.session import LAUNCH, Launch
@@ -61,14 +63,23 @@ def retrain(
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     embedded.apply_settings(find_home())
     api = embedded.start_api()
+    from lightlm_flows.relearning import choose_text
     from lightlm_flows.retrain import retrain_flow  # while the API starts
 
+    relearning = choose_text(preset, overrides, dataset=dataset, hours=hours)
+    relearning.check()
+    if not quiet:
+        typer.echo(relearning.describe(), err=True)
     launch = Launch(started_at, is_quiet=quiet, is_fresh=fresh)
     with end_in_order(), run_flows(api):
         LAUNCH.set(launch)
         summary = keep_result(
             lambda: retrain_flow(
-                hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides, force=force, start=start
+                hours=relearning.params.budget.hours,
+                preset=preset,
+                overrides=relearning.overrides,
+                force=force,
+                start=start,
             ),
             launch,
             lambda: launch.retraining,
@@ -93,38 +104,63 @@ def show_retraining(summary: "RetrainSummary") -> None:
 
 def promote(
     version: Annotated[str, typer.Argument(help="A version's number, an alias, or models:/NAME/VERSION.")],
+    name: Name = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a registered version champion by hand.
 
     The former champion is `previous` from then on.
     """
-    move_champion(version, as_json)
+    move_champion(version, name, as_json)
 
 
-def rollback(name: Name = "lightlm", as_json: AsJson = False) -> None:
+def rollback(name: Name = None, as_json: AsJson = False) -> None:
     """Make the previous champion champion again.
 
     A second rollback takes this one back.
     """
-    move_champion(f"models:/{name}@previous", as_json)
+    move_champion("previous", name, as_json)
 
 
-def move_champion(model: str, as_json: bool) -> None:
+def move_champion(model: str, name: str | None, as_json: bool) -> None:
     """Make what `model` names champion, and say what was champion before.
 
     Raises:
         ModelVersionError: there is no such version, it is champion already, or its files are damaged.
     """
     from lightlm.store.home import find_home
+    from lightlm.tracking.catalog import parse_model, resolve
     from lightlm.tracking.registration import choose_champion
-    from lightlm.tracking.registry import resolve
 
-    wanted = resolve(model)
+    if parse_model(model)[0] == model:
+        check_alias(model, name)
+    wanted = resolve(model, name)
     former = choose_champion(find_home(), wanted)
     previous = None if former is None else former.version
     if as_json:
         print_json({"model_name": wanted.name, "champion": wanted.version, "previous": previous})
         return
-    before = "" if previous is None else f"; version {previous} is previous, and `lightlm rollback` takes this back"
+    back = f"{name_command()} rollback --name {wanted.name}"
+    before = "" if previous is None else f"; version {previous} is previous, and `{back}` takes this back"
     typer.echo(f"version {wanted.version} of {wanted.name} is champion{before}")
+
+
+def check_alias(word: str, name: str | None) -> None:
+    """Refuse a bare word that is no version of a model: a model's own name does not say which version is meant.
+
+    Raises:
+        ModelVersionError: with the versions there are.
+    """
+    from lightlm.errors import ModelVersionError
+    from lightlm.tracking.registry import list_versions
+    from lightlm_flows.relearning import find_model
+
+    chosen, _ = find_model(name)
+    versions = list_versions(chosen) if chosen else []
+    if any(word in version.aliases for version in versions):
+        return
+    numbers = ", ".join(version.version for version in versions[:10]) or "none"
+    raise ModelVersionError(
+        f"{word} is no version; wanted a number, an alias (challenger, previous) or models:/NAME/VERSION"
+        + (f"; {chosen} has the versions {numbers}" if chosen else "; no model is registered yet")
+    )

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import typer
@@ -51,17 +52,31 @@ def print_environment() -> None:
         InputError: nothing runs.
     """
     from lightlm.errors import InputError
-    from lightlm.store.home import find_home
-    from lightlm_flows.servers import client_environment, open_secrets
-    from lightlm_flows.service import SERVERS, read_service
+    from lightlm_flows.service import find_environment
 
-    home = find_home()
-    service = read_service(home)
-    if service is None or not service.runs(*SERVERS):
-        raise InputError("the service does not run here; start it with `lightlm up`")
-    values = client_environment(open_secrets(home), service.prefect_port, service.mlflow_port)
+    values = find_environment()
+    if values is None:
+        raise InputError("the service does not run here; start it with `lightlm up`, or see `lightlm env`")
+    print_exports(values)
+
+
+def print_exports(values: Mapping[str, str]) -> None:
+    """Print variables as a shell reads them."""
     for name, value in values.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def env() -> None:
+    """Print what points a shell at these models, or at the service.
+
+    `eval "$(lightlm env)"`: MLflow's own commands and Python then find them.
+    """
+    from lightlm.store.home import find_home
+    from lightlm.tracking.registry import tracking_uri
+    from lightlm_flows.service import find_environment
+
+    own = {"MLFLOW_TRACKING_URI": tracking_uri(find_home()), "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    print_exports(find_environment() or own)
 
 
 def down() -> None:
@@ -143,7 +158,15 @@ def schedule(
         str | None,
         typer.Option("--hours", "-H", metavar="TIME", help="Of each run, as 0.5, 30m or 1h30; else the deployment's."),
     ] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="The data set; else the preset's.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", help="The data set; else what the champion learnt, or for train-flow WikiText."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The registered model's name; else the newest model trained here.")
+    ] = None,
     off: Annotated[bool, typer.Option("--off", help="Remove the schedule that --cron set.")] = False,
 ) -> None:
     """Run a flow again and again on the service.
@@ -152,21 +175,41 @@ def schedule(
     """
     from lightlm.errors import InputError
     from lightlm.params import load_params
-    from lightlm_flows.deployments import describe_schedule, open_server, read_schedules, schedule_flow
+    from lightlm_flows.schedules import list_schedules, schedule_flow
 
     if cron and off:
         raise InputError("give --cron or --off, not both")
     if cron or off:
-        given = None if hours is None else load_params(hours=hours).budget.hours
-        values = {name: value for name, value in (("hours", given), ("dataset", dataset)) if value is not None}
-        lines = schedule_flow(flow, cron, timezone, values)
+        if cron and flow == "retrain-flow" and dataset is None:
+            name = find_retrained_name(name)
+        wanted = None if hours is None else load_params(hours=hours).budget.hours
+        given = {"hours": wanted, "dataset": dataset, "name": name}
+        lines = schedule_flow(flow, cron, timezone, {key: value for key, value in given.items() if value is not None})
     else:
-        with open_server() as client:
-            lines = [describe_schedule(found) for found in read_schedules(client, f"{flow}/{flow}")]
+        lines = list_schedules(flow)
     for line in lines:
         typer.echo(line)
     if not lines:
         say(f"{flow} has no schedule.")
+
+
+def find_retrained_name(name: str | None) -> str:
+    """Return the model that is retrained on what its champion learnt: the one named, or the newest.
+
+    Raises:
+        InputError: there is none, or it does not say what it learnt.
+    """
+    from lightlm.errors import InputError
+    from lightlm_flows.relearning import find_learnt, find_model
+
+    chosen, version = find_model(name)
+    if version is None:
+        missing = f"there is no model {name} yet" if name else "no model is registered yet"
+        raise InputError(
+            f"{missing}; train one first, as with `lightlm train --dataset notes/`, or give --dataset here"
+        )
+    find_learnt(version)
+    return chosen
 
 
 def server(

@@ -23,6 +23,7 @@ from lightlm_flows.options import (
     DatasetConfig,
     Fresh,
     Hours,
+    NewName,
     Offline,
     Preset,
     Quiet,
@@ -63,6 +64,7 @@ def check(as_json: AsJson = False, assignments: Assignments = None) -> None:
 def train(
     hours: Hours = None,
     dataset: Dataset = None,
+    name: NewName = None,
     dataset_config: DatasetConfig = None,
     text_column: TextColumn = None,
     preset: Preset = "base",
@@ -80,7 +82,7 @@ def train(
         setup()
         return
     started_at = find_process_start()
-    overrides = collect_overrides(assignments, dataset_config, text_column, offline)
+    overrides = collect_overrides(assignments, dataset_config, text_column, offline, name)
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_sources(params)
     from lightlm_flows.session import Launch, confirm_stop
@@ -102,7 +104,8 @@ def run_training(
     """Return what the train-flow reached; clock, worker and Prefect's API start before the flow is imported."""
     from lightlm.store.home import find_home
     from lightlm_flows import embedded
-    from lightlm_flows.runs import claim_run, name_run
+    from lightlm_flows.naming import name_run
+    from lightlm_flows.runs import claim_run
     from lightlm_flows.session import LAUNCH, start_worker
 
     home = find_home()
@@ -137,6 +140,7 @@ def run_training(
 def plan(
     hours: Hours = None,
     dataset: Dataset = None,
+    name: NewName = None,
     dataset_config: DatasetConfig = None,
     text_column: TextColumn = None,
     preset: Preset = "base",
@@ -152,12 +156,13 @@ def plan(
 
     The choice, the runners-up, the reasons, and the forecast of other budgets.
     """
-    overrides = collect_overrides(assignments, dataset_config, text_column, offline)
+    overrides = collect_overrides(assignments, dataset_config, text_column, offline, name)
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_sources(params)
     from lightlm.budget.probe import read_probe
 
     probe = None if probe_file is None else read_probe(probe_file)
+    from lightlm_flows.naming import list_model_names, say_model_name
     from lightlm_flows.planning import make_plan
 
     planned = make_plan(params, probe, is_quiet=quiet)
@@ -167,6 +172,7 @@ def plan(
                 "plan": planned.plan.model_dump(mode="json"),
                 "probe": planned.probe.model_dump(mode="json"),
                 "forecast": [entry.model_dump(mode="json") for entry in planned.forecasts],
+                "model_name": list_model_names(params, planned.text_name)[0],
             }
         )
     else:
@@ -178,6 +184,7 @@ def plan(
         console.print(draw_plan(planned.plan, console))
         if planned.forecasts:
             console.print(draw_forecasts(planned.forecasts))
+        typer.echo(say_model_name(params, planned.text_name))
 
 
 def calibration(as_json: AsJson = False) -> None:

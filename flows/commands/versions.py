@@ -2,12 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lightlm.console.escape import escape_for_terminal
-from lightlm_flows.options import CHAMPION, AsJson, Model, TextColumn, print_json
+from lightlm_flows.options import AsJson, Model, Name, TextColumn, open_chosen, print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lightlm.tracking.registry import ModelVersion
 
 MOST_RUNS = 200
 """Of this machine, the newest, whose losses the table of versions shows."""
@@ -17,7 +22,8 @@ def generate(
     prompt: Annotated[
         str | None, typer.Argument(help="The text to continue; without one, a session asks for them.")
     ] = None,
-    model: Model = CHAMPION,
+    model: Model = None,
+    name: Name = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to write.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 = always the likeliest token.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Sample from the k likeliest tokens; 0 = all.")] = None,
@@ -45,13 +51,13 @@ def generate(
     if prompt is None and not as_json:
         from lightlm_flows.dialogue import hold_dialogue
 
-        hold_dialogue(model, sampling, str if raw else escape_for_terminal)
+        hold_dialogue(model, name, sampling, str if raw else escape_for_terminal)
         return
-    from lightlm_flows.writing import check_request, open_version, stream_text, write_text
+    from lightlm_flows.writing import check_request, stream_text, write_text
 
     prompt = prompt or ""
     sampling = check_request(prompt, sampling)
-    version = open_version(model)
+    version = open_chosen(model, name, is_quiet=as_json)
     if as_json:
         print_json(write_text(version, prompt, sampling).model_dump(exclude={"prompt"}))
         return
@@ -69,7 +75,8 @@ def evaluate(
     text: Annotated[
         Path, typer.Option("--text", "-t", help="The text to score: a file or a folder, read as by train.")
     ],
-    model: Model = CHAMPION,
+    model: Model = None,
+    name: Name = None,
     text_column: TextColumn = None,
     encoding: Annotated[str | None, typer.Option(help="The text's encoding; none: as it is recognized.")] = None,
     as_json: AsJson = False,
@@ -78,9 +85,9 @@ def evaluate(
     from lightlm.data.look import read_documents
 
     documents = read_documents(str(text), text_column, encoding)
-    from lightlm_flows.writing import open_version, score_text
+    from lightlm_flows.writing import score_text
 
-    version = open_version(model)
+    version = open_chosen(model, name, is_quiet=as_json)
     score = score_text(version, documents)
     result = {"model_name": version.name, "model_version": version.version} | score.model_dump()
     if as_json:
@@ -93,27 +100,56 @@ def evaluate(
 
 
 def models(
-    name: Annotated[str, typer.Option(help="The registered model's name.")] = "lightlm", as_json: AsJson = False
+    name: Annotated[str | None, typer.Option("--name", help="One model, with all of its versions.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List the registered versions with their scores."""
+    """List the registered models: versions, champion, score, text.
+
+    With --name the versions of one.
+    """
+    from lightlm.tracking.catalog import list_models
     from lightlm.tracking.registry import list_versions
 
-    versions = list_versions(name)
+    found = list_models() if name is None else []
+    only = name or (found[0].name if len(found) == 1 else None)
     if as_json:
-        print_json({"models": [version.model_dump(mode="json") for version in versions]})
+        versions = [version for one in ([name] if name else [m.name for m in found]) for version in list_versions(one)]
+        lines = [model.model_dump(mode="json") for model in found]
+        print_json({"models": [version.model_dump(mode="json") for version in versions], "names": lines})
         return
-    from lightlm.console.tables import draw_versions
-    from lightlm.console.terminal import can_show_blocks, open_console
+    from lightlm.console.tables import draw_models
+    from lightlm.console.terminal import open_console
 
-    if not versions:
-        typer.echo(f"no version of {name} yet; run `lightlm train` first", err=True)
+    if name is None and not found:
+        typer.echo("no model yet; run `lightlm train` first", err=True)
         return
+    console = open_console(sys.stdout)
+    if found:
+        console.print(draw_models(found))
+    if only is not None:
+        show_versions(only, list_versions(only), console)
+    else:
+        typer.echo("`lightlm models --name NAME` lists the versions of one")
+
+
+def show_versions(name: str, versions: "list[ModelVersion]", console: "Console") -> None:
+    """Print the versions of a model, with the runs that made them and their losses.
+
+    Raises:
+        ModelVersionError: it has none.
+    """
+    from lightlm.console.tables import draw_versions
+    from lightlm.console.terminal import can_show_blocks
+    from lightlm.errors import ModelVersionError
     from lightlm.store.home import find_home
     from lightlm.tracking.runs import list_runs
 
-    console = open_console(sys.stdout)
-    losses = {run.mlflow_run_id: run.losses for run in list_runs(find_home(), MOST_RUNS) if run.mlflow_run_id}
-    console.print(draw_versions(versions, losses, is_unicode=can_show_blocks(console)))
+    if not versions:
+        raise ModelVersionError(f"there is no model {name}; `lightlm models` lists those there are")
+    runs = [run for run in list_runs(find_home(), MOST_RUNS) if run.mlflow_run_id]
+    losses = {run.mlflow_run_id or "": run.losses for run in runs}
+    names = {run.mlflow_run_id or "": run.run.rpartition("-")[2] for run in runs}
+    console.print(draw_versions(versions, losses, names, is_unicode=can_show_blocks(console)))
 
 
 def ui(

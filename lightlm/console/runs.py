@@ -13,13 +13,13 @@ from lightlm.console.tables import open_table
 from lightlm.console.terminal import can_show_blocks, draw_text
 
 NARROW = 100
-"""Columns; below it the size is left out and a sparkline is short, so that all fits into 80."""
+"""Columns; below it size and loss are left out, and the version names the text, so that all fits into 80."""
 
-DATASET_WIDTH = 9
-"""Columns for a data set's name on a narrow terminal."""
+VERSION_WIDTH = 18
+"""Columns for a version, and for a data set."""
 
-SIZE = 6
-"""Which cell of a line is the model's size."""
+DATASET, SIZE = 2, 6
+"""Which cells of a line are the data set and the model's size."""
 
 RIGHT = ("hours", "bits per byte (plan)", "score (plan)", "size")
 
@@ -70,6 +70,11 @@ class RunLine(Protocol):
         ...
 
     @property
+    def version(self) -> str | None:
+        """models:/NAME/VERSION, where it was registered."""
+        ...
+
+    @property
     def losses(self) -> Sequence[float]:
         """The loss, step by step."""
         ...
@@ -78,15 +83,15 @@ class RunLine(Protocol):
 def draw_runs(runs: Sequence[RunLine], console: Console) -> RenderableType:
     """Return a line a run, in the order given."""
     is_narrow = console.width < NARROW
-    names = ("run", "started", "data set", "hours", "state", "bits per byte (plan)", "size", "loss")
+    names = ("run", "started", "data set", "hours", "state", "bits per byte (plan)", "size", "version", "loss")
     if is_narrow:
-        names = ("run", "started", "data set", "hours", "state", "score (plan)", "loss")
+        names = ("run", "started", "model", "hours", "state", "score (plan)")
     table = open_table(*names)
     for column, name in zip(table.columns, names, strict=True):
         column.justify = "right" if name in RIGHT else "left"
         column.no_wrap = True
         column.overflow = "ellipsis"
-        column.max_width = DATASET_WIDTH if is_narrow and name == "data set" else None
+        column.max_width = VERSION_WIDTH if name in ("model", "data set", "version") else None
     for run in runs:
         cells = [
             draw_text(run.run.rpartition("-")[2]),
@@ -96,12 +101,21 @@ def draw_runs(runs: Sequence[RunLine], console: Console) -> RenderableType:
             Text(run.state, STYLES.get(run.state, "")),
             say_scores(run.bits_per_byte, run.predicted_bits_per_byte),
             "" if run.num_parameters is None else say_count(run.num_parameters),
-            draw_sparkline(run.losses, 8 if is_narrow else 20, is_unicode=can_show_blocks(console)),
+            draw_text(say_version(run.version)),
+            draw_sparkline(run.losses, 20, is_unicode=can_show_blocks(console)),
         ]
         if is_narrow:
-            del cells[SIZE]
+            model = say_version(run.version) or run.dataset
+            cells = [*cells[:DATASET], draw_text(model), *cells[DATASET + 1 : SIZE]]
         table.add_row(*cells)
     return table
+
+
+def say_version(version: str | None) -> str:
+    """Return "notes 3" of models:/notes/3, the name shortened to fit VERSION_WIDTH columns."""
+    name, _, number = (version or "").removeprefix("models:/").rpartition("/")
+    room = VERSION_WIDTH - len(number) - 1
+    return f"{name if len(name) <= room else name[: room - 1] + '~'} {number}".strip()
 
 
 def say_scores(reached: float | None, foreseen: float | None) -> str:

@@ -17,6 +17,7 @@ from lightlm.budget.plan import Plan
 from lightlm.console.quantities import say_bytes, say_count, say_seconds
 from lightlm.console.sparkline import draw_sparkline
 from lightlm.console.terminal import Hanging, choose_marks, draw_text
+from lightlm.data.origin import list_names, read_origin
 from lightlm.system import Check
 
 MAX_ALTERNATIVES = 4
@@ -54,6 +55,30 @@ class VersionLine(Protocol):
     @property
     def created_at(self) -> datetime | int | float:
         """When it was registered: a time, or milliseconds since 1970 as MLflow keeps it."""
+        ...
+
+
+class ModelLine(Protocol):
+    """What a line of the models needs."""
+
+    @property
+    def name(self) -> str:
+        """The registered model's name."""
+        ...
+
+    @property
+    def num_versions(self) -> int:
+        """How many versions it has."""
+        ...
+
+    @property
+    def champion(self) -> VersionLine | None:
+        """Its champion; None where it has none."""
+        ...
+
+    @property
+    def shown(self) -> VersionLine:
+        """The version whose score stands for it."""
         ...
 
 
@@ -116,15 +141,39 @@ def draw_ledger(entries: Mapping[str, float], budget_seconds: float) -> Renderab
     return table
 
 
+def draw_models(models: Sequence[ModelLine]) -> RenderableType:
+    """Return a line a registered model, in the order given; scores of different texts do not compare."""
+    table = open_table("model", "versions", "champion", "bits per byte", "data set", "hours", "trained")
+    for index in (1, 2, 3, 5):
+        table.columns[index].justify = "right"
+    for model in models:
+        shown = model.shown
+        table.add_row(
+            draw_text(model.name, "bold"),
+            str(model.num_versions),
+            draw_text("none" if model.champion is None else model.champion.version),
+            _say_number(shown.tags.get("bits_per_byte"), "{:.3f}"),
+            draw_text(_name_text(shown.tags)),
+            _say_number(shown.tags.get("hours"), "{:g}"),
+            _say_time(shown.created_at),
+        )
+    return table
+
+
 def draw_versions(
-    versions: Sequence[VersionLine], losses: Mapping[str, Sequence[float]] | None = None, *, is_unicode: bool = True
+    versions: Sequence[VersionLine],
+    losses: Mapping[str, Sequence[float]] | None = None,
+    runs: Mapping[str, str] | None = None,
+    *,
+    is_unicode: bool = True,
 ) -> RenderableType:
     """Return the registered versions, newest first as they are given.
 
-    `losses` are those of the runs that this machine has a record of, by MLflow's id; without any there is no column.
+    `losses` and `runs` are the curves and names of the runs that this machine has a record of, by MLflow's id;
+    without any there is no such column.
     """
     names = ("version", "aliases", "bits per byte", "parameters", "data set", "hours", "registered")
-    table = open_table(*names, *(["loss"] if losses else []))
+    table = open_table(*names, *(["run"] if runs else []), *(["loss"] if losses else []))
     for index in (2, 3, 5):
         table.columns[index].justify = "right"
     for version in versions:
@@ -134,9 +183,10 @@ def draw_versions(
             draw_text(", ".join(version.aliases), "bold"),
             _say_number(tags.get("bits_per_byte"), "{:.3f}"),
             _say_number(tags.get("num_parameters"), "count"),
-            draw_text(tags.get("dataset", "")),
+            draw_text(_name_text(tags)),
             _say_number(tags.get("hours"), "{:g}"),
             _say_time(version.created_at),
+            *([draw_text(runs.get(version.run_id, ""))] if runs else []),
             *([draw_sparkline(losses.get(version.run_id, ()), SPARKS, is_unicode=is_unicode)] if losses else []),
         )
     return table
@@ -148,6 +198,11 @@ def open_table(*names: str) -> Table:
     for name in names:
         table.add_column(name)
     return table
+
+
+def _name_text(tags: Mapping[str, str]) -> str:
+    origin = read_origin(tags.get("lightlm.dataset"))
+    return tags.get("dataset", "") if origin is None else list_names(origin)[0]
 
 
 def _say_number(text: str | None, layout: str) -> Text:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from lightlm.budget.plan import count
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -72,14 +74,19 @@ class Comparison(BaseModel):
         )
         if self.num_documents < FEWEST_DOCUMENTS:
             return (
-                f"{scores}, but {self.num_documents} documents are too few to tell ({FEWEST_DOCUMENTS} at least); hold "
-                "out more text or give more hours"
+                f"{scores}, but {say_too_few(self.num_documents)} to tell ({FEWEST_DOCUMENTS} at least); hold out more "
+                "text with --set dataset.validation_fraction=0.2, or give more hours"
             )
         left_out = f" that the champion had not learnt, {self.num_left_out:,} left out" if self.num_left_out else ""
         return (
             f"{scores}, a difference of {self.difference:+.4f} ({CONFIDENCE:.0%} interval {self.low:+.4f} to "
             f"{self.high:+.4f}, paired bootstrap over {self.num_documents:,} documents{left_out})"
         )
+
+
+def say_too_few(num_documents: int) -> str:
+    """Return "1 document is too few"."""
+    return f"{count(num_documents, 'document')} {'is' if num_documents == 1 else 'are'} too few"
 
 
 def compare(

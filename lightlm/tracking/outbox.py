@@ -13,13 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.store.home import find_home
+from lightlm.tracking.recorder import name_answer
 from lightlm.tracking.registry import ModelVersion, is_local
 from lightlm.tracking.shipper import count_unsent
 
@@ -46,10 +47,14 @@ class Shipment:
 
 @dataclass(frozen=True)
 class ChampionAnswer:
-    """The champion that MLflow told of, its files in the cache; or why it cannot be used."""
+    """The champion that MLflow told of, its files in the cache; or why it cannot be used.
+
+    `name` is the model's, of those that were asked for.
+    """
 
     version: ModelVersion | None
     error: str | None
+    name: str
 
 
 class Outbox:
@@ -88,14 +93,16 @@ class Outbox:
         version = self._last.get("version")
         return None if version is None else ModelVersion.model_validate(version)
 
-    def wait_for_champion(self, timeout: float) -> ChampionAnswer:
-        """Return the champion that the record asked for (Recorder.ask_champion)."""
-        self._take_until("champion", timeout)
-        if "champion" not in self._last:
-            return ChampionAnswer(None, f"MLflow did not say within {timeout:.0f} s which version is champion")
+    def wait_for_champion(self, names: Sequence[str], timeout: float) -> ChampionAnswer:
+        """Return the champion that the record asked for by these names (Recorder.ask_champion)."""
+        answered = name_answer(names)
+        self._take_until(answered, timeout)
+        if answered not in self._last:
+            why = f"MLflow did not say within {timeout:.0f} s which version is champion"
+            return ChampionAnswer(None, why, names[0])
         champion = self._last["champion"]
         version = None if champion is None else ModelVersion.model_validate(champion)
-        return ChampionAnswer(version, self._last["champion_error"])
+        return ChampionAnswer(version, self._last["champion_error"], self._last["model_name"])
 
     def close(self, timeout: float) -> Shipment:
         """Let the process send the rest, for at most `timeout` seconds, and end it."""

@@ -6,7 +6,7 @@ out here, before anything is written.
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +91,11 @@ def clean(text: str) -> str:
     return redact(text.replace("\0", "\ufffd").encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
 
 
+def name_answer(names: Sequence[str]) -> str:
+    """Return under which key the outbox's process answers a question for the champion of these names."""
+    return f"champion of {', '.join(names)}"
+
+
 class Recorder:
     """Appends to the record of one run. `folder` is the run's; its name is the run's key.
 
@@ -131,6 +136,10 @@ class Recorder:
         """Record tags of the run."""
         self._append("tags", values=_clean_all(tags))
 
+    def rename(self, name: str) -> None:
+        """Record that the run has another name: what it learns turned out to be another text."""
+        self.set_tags({"mlflow.runName": name})
+
     def describe(self, description: str) -> None:
         """Record the run's description, in Markdown; it replaces the earlier one."""
         self._append("tags", values={"mlflow.note.content": clean(description)})
@@ -143,9 +152,12 @@ class Recorder:
         """Record the data set that the run learns from: `name`, `digest`, `source` and counts."""
         self._append("dataset", values={k: clean(v) if isinstance(v, str) else v for k, v in dataset.items()})
 
-    def ask_champion(self, model_name: str) -> None:
-        """Ask for the champion of a registered model and its files; the outbox's wait_for_champion has the answer."""
-        self._append("champion", model_name=model_name)
+    def ask_champion(self, names: Sequence[str], origin: Mapping[str, Any] | None = None) -> None:
+        """Ask for the champion of a registered model and its files; the outbox's wait_for_champion has the answer.
+
+        Of several names it is the first that is free, or whose champion learnt the text of `origin`.
+        """
+        self._append("champion", names=[clean(name) for name in names], origin=None if origin is None else dict(origin))
 
     def register(self, request: RegistrationRequest) -> None:
         """Record that the model is to be registered."""

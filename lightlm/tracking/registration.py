@@ -3,23 +3,26 @@
 Every step can be done again: a version that the run already has is found and finished.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightlm.data.origin import read_origin, say_origin
 from lightlm.errors import ModelVersionError
 from lightlm.store.commit import open_commit
 from lightlm.tracking import registry
+from lightlm.tracking.gate import FEWEST_DOCUMENTS
 from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.tracking.registry import (
     CHALLENGER,
     CHAMPION,
-    MANIFEST_TAG,
     MODEL_FOLDER,
     PREVIOUS,
     PROMOTION_TAG,
     ModelVersion,
     is_unknown,
 )
+from lightlm.tracking.tags import DATASET_TAG, MANIFEST_TAG, ORIGIN_TAG, is_other_text, pack_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,10 +51,10 @@ def register(
     numbers = [str(one.version) for one in earlier if one.name == name]
     number = numbers[0] if numbers else _log_model(client, run_id, request, requirements)
     client.update_model_version(name, number, request.description)
-    known = client.get_model_version(name, number).tags
+    known = registry.describe(client.get_model_version(name, number)).tags
     # A continued run asks again: its version is as old as the first time.
     first_asked = {REQUESTED_TAG: known[REQUESTED_TAG]} if REQUESTED_TAG in known else {}
-    for key, value in (request.tags | first_asked | {MANIFEST_TAG: commit.digest}).items():
+    for key, value in pack_tags(request.tags | first_asked | {MANIFEST_TAG: commit.digest}).items():
         client.set_model_version_tag(name, number, key, value)
     version = registry.describe(client.get_model_version(name, number))
     promote(client, version, request)
@@ -95,7 +98,7 @@ def promote(client: "MlflowClient", version: ModelVersion, request: Registration
             False,
             (
                 f"version {champion.version} stays champion: it is newer than version {version.version}, told "
-                f"late; `lightlm promote {version.version}` makes version {version.version} champion all the same"
+                f"late; {say_by_hand(name, version.version)}"
             ),
         )
     client.set_model_version_tag(name, version.version, PROMOTION_TAG, reason)
@@ -120,7 +123,9 @@ def judge(champion: ModelVersion | None, version: str, request: RegistrationRequ
     if policy == "always":
         return True, f"version {version} is champion instead of {champion.version}: tracking.promote is always"
     stays = f"version {champion.version} stays champion"
-    by_hand = f"`lightlm promote {version}` makes version {version} champion all the same"
+    by_hand = say_by_hand(request.model_name, version)
+    if is_other_text(champion.tags, request.tags):
+        return False, f"{stays}: {say_other_text(champion, request.tags)}; {by_hand}"
     if comparison is None:
         why = request.not_compared or "the two were not scored on the same text"
         return False, f"{stays}: {why}; {by_hand}"
@@ -131,7 +136,25 @@ def judge(champion: ModelVersion | None, version: str, request: RegistrationRequ
         )
     if comparison.is_better:
         return True, f"version {version} is champion instead of {champion.version}: {comparison.verdict}"
-    return False, f"{stays}: version {version} is not shown to be better, {comparison.verdict}"
+    hint = f"; {by_hand}" if comparison.num_documents < FEWEST_DOCUMENTS else ""
+    return False, f"{stays}: version {version} is not shown to be better, {comparison.verdict}{hint}"
+
+
+def say_by_hand(name: str, version: str) -> str:
+    """Return the command that makes a version champion whatever the gate says."""
+    return f"`lightlm promote {version} --name {name}` makes version {version} champion all the same"
+
+
+def say_other_text(champion: ModelVersion, tags: Mapping[str, str]) -> str:
+    """Return that the champion learnt another text than a version with these tags, and what to do."""
+    texts = champion.tags.get(DATASET_TAG) or "another text", tags.get(DATASET_TAG) or "this text"
+    if texts[0] == texts[1]:
+        origins = [read_origin(one.get(ORIGIN_TAG)) for one in (champion.tags, tags)]
+        texts = tuple(text if one is None else say_origin(one) for text, one in zip(texts, origins, strict=True))
+    return (
+        f"it learnt {texts[0]} and not {texts[1]}, and scores of different texts do not compare; "
+        "give this text a model of its own with --name OTHER"
+    )
 
 
 def choose_champion(home: Path, wanted: ModelVersion) -> ModelVersion | None:
@@ -202,7 +225,8 @@ def describe_family(client: "MlflowClient", name: str) -> None:
     if not client.get_registered_model(name).description:
         client.update_registered_model(
             name,
-            "Small language models, each the best that its hours allowed. **champion** is what `lightlm generate` "
-            "writes with; **challenger** is the newest; **previous** was champion before, and `lightlm rollback` "
-            "brings it back. Scores are bits per byte of held-out text: they compare on the same text only.",
+            "Small language models, each the best that its hours allowed. **champion** is what `lightlm generate "
+            f"--name {name}` writes with; **challenger** is the newest; **previous** was champion before, and "
+            f"`lightlm rollback --name {name}` brings it back. Scores are bits per byte of held-out text: they "
+            "compare on the same text only.",
         )

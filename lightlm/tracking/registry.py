@@ -21,21 +21,17 @@ from lightlm.store.home import find_home
 from lightlm.store.template import copy_template, keep_template
 from lightlm.store.use import use_store
 from lightlm.tracking.recorder import redact
-from lightlm.tracking.resolved import recall
+from lightlm.tracking.tags import MANIFEST_TAG, unpack_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-MANIFEST_TAG = "lightlm.manifest_sha256"
 PROMOTION_TAG = "lightlm.promotion"
 MODEL_FOLDER = "model"
 """The name of the Hugging Face folder inside a registered model's artifacts."""
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-_URI = re.compile(rf"models:/(?P<name>{NAME})(?:@(?P<alias>{NAME})|/(?P<version>[1-9]\d{{0,8}}|latest))")
-
-DEFAULT_NAME = "lightlm"
 
 
 class ModelVersion(BaseModel):
@@ -133,57 +129,16 @@ def create_database(home: Path) -> None:
     publish_file(temporary, path)
 
 
-def parse_model(model: str) -> tuple[str, str | None, str | None]:
-    """Return (name, alias, version) of what a person wrote: a models:/ URI, NAME, an alias, or a version's number.
+def check_name(name: str) -> None:
+    """Refuse what cannot be a model's name.
 
     Raises:
-        ModelVersionError: it is none of these.
+        ModelVersionError: with what can.
     """
-    found = _URI.fullmatch(model)
-    if found:
-        return found["name"], found["alias"], found["version"]
-    if re.fullmatch(r"[1-9]\d{0,8}", model):
-        return DEFAULT_NAME, None, model
-    if model in (CHAMPION, CHALLENGER, PREVIOUS):
-        return DEFAULT_NAME, model, None
-    if re.fullmatch(NAME, model):
-        return model, CHAMPION, None
-    raise ModelVersionError(
-        f"{model!r} names no registered model; wanted models:/NAME@ALIAS or models:/NAME/VERSION, "
-        "for example models:/lightlm@champion"
-    )
-
-
-def resolve(model: str) -> ModelVersion:
-    """Return the version that `model` names.
-
-    Raises:
-        ModelVersionError: there is none; says which there are.
-        TrackingError: MLflow's store cannot be used.
-    """
-    wanted, home = parse_model(model), find_home()
-    if not is_local(home) or "MLFLOW_REGISTRY_URI" in os.environ:
-        return _ask(home, model, *wanted)
-    if not (home / "mlflow.db").exists():
-        raise ModelVersionError(f"no model is registered under {home}; run `lightlm train` first")
-    return ModelVersion.model_validate(recall(home, model, lambda: _ask(home, model, *wanted).model_dump(mode="json")))
-
-
-def _ask(home: Path, model: str, name: str, alias: str | None, version: str | None) -> ModelVersion:
-    with explain_failures(home):
-        client = open_client(home)
-        try:
-            if alias is not None:
-                return describe(client.get_model_version_by_alias(name, alias))
-            if version is not None and version != "latest":
-                return describe(client.get_model_version(name, version))
-        except Exception as error:
-            if not is_unknown(error):
-                raise
-        versions = list_versions(name, client)
-        if version == "latest" and versions:
-            return versions[0]
-        raise ModelVersionError(f"there is no {model}; {_say_existing(client, name, versions)}")
+    if not re.fullmatch(NAME, name):
+        raise ModelVersionError(
+            f"{name!r} is no model's name; wanted letters, digits, dots, dashes and underscores, at most 100"
+        )
 
 
 def download(version: ModelVersion) -> Path:
@@ -242,15 +197,14 @@ def _verify(version: ModelVersion, fetched: Path, wanted: str | None) -> Commit:
     return commit
 
 
-def list_versions(name: str = DEFAULT_NAME, client: "MlflowClient | None" = None) -> list[ModelVersion]:
+def list_versions(name: str, client: "MlflowClient | None" = None) -> list[ModelVersion]:
     """Return all versions of a registered model, newest first.
 
     Raises:
         ModelVersionError: `name` cannot be a model's name.
         TrackingError: MLflow's store cannot be used.
     """
-    if not re.fullmatch(NAME, name):
-        raise ModelVersionError(f"{name!r} is no model's name; wanted letters, digits, dots, dashes")
+    check_name(name)
     home = find_home()
     if client is None and is_local(home) and not (home / "mlflow.db").exists():
         return []
@@ -269,7 +223,7 @@ def describe(version: Any) -> ModelVersion:
         version=str(version.version),
         run_id=version.run_id or "",
         aliases=tuple(sorted(version.aliases or ())),
-        tags=dict(version.tags),
+        tags=unpack_tags(dict(version.tags)),
         created_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
     )
 
@@ -320,12 +274,3 @@ def _aliases(client: "MlflowClient", name: str) -> dict[str, list[str]]:
     for alias, version in by_alias.items():
         versions.setdefault(str(version), []).append(alias)
     return versions
-
-
-def _say_existing(client: "MlflowClient", name: str, versions: list[ModelVersion]) -> str:
-    if not versions:
-        others = [one.name for one in client.search_registered_models(max_results=20)]
-        known = f"registered models: {', '.join(others)}" if others else "no model is registered"
-        return f"{known}; run `lightlm train` first"
-    said = [f"{v.version}{' (' + ', '.join(v.aliases) + ')' if v.aliases else ''}" for v in versions[:10]]
-    return f"{name} has the versions {', '.join(said)}"

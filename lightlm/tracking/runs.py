@@ -135,7 +135,9 @@ def _take(record: dict[str, Any], facts: dict[str, Any], losses: list[float], st
         return None  # a continued run begins again
     if kind == "finish":
         return str(record.get("status", "FAILED"))
-    if kind == "dataset":
+    if kind == "tags" and "mlflow.runName" in values:
+        facts["name"] = str(values["mlflow.runName"])
+    elif kind == "dataset":
         facts["dataset"] = str(values.get("name", ""))
     elif kind == "text" and record.get("path") == "plan.json":
         plan = json.loads(record.get("content", "{}"))

@@ -16,7 +16,7 @@ from lightlm.errors import LightLMError, StoreError
 from lightlm.store.commit import write_file
 from lightlm.store.journal import read_journal
 from lightlm.tracking.charts import Point, draw_loss
-from lightlm.tracking.recorder import JOURNAL, RegistrationRequest
+from lightlm.tracking.recorder import JOURNAL, RegistrationRequest, name_answer
 from lightlm.tracking.registry import download, first_line, is_local, is_unknown
 
 if TYPE_CHECKING:
@@ -217,18 +217,20 @@ class Shipper:
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
     def _send_champion(self, record: dict[str, Any]) -> None:
-        from lightlm.tracking.registration import find_champion
+        from lightlm.tracking.catalog import choose_name
 
         if self.tell is ignore:
             return
-        champion = find_champion(self.client, record["model_name"])
+        names = record["names"] if "names" in record else [record["model_name"]]
+        name, champion = choose_name(self.client, names, record.get("origin"))
         error = None
         try:
             if champion is not None:
                 download(champion)
         except LightLMError as refusal:
             error = first_line(refusal)
-        self.tell({"champion": None if champion is None else champion.model_dump(mode="json"), "champion_error": error})
+        found = None if champion is None else champion.model_dump(mode="json")
+        self.tell({"champion": found, "champion_error": error, "model_name": name, name_answer(names): True})
 
     def _send_register(self, record: dict[str, Any]) -> None:
         from lightlm.tracking.registration import REQUESTED_TAG, register

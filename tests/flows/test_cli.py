@@ -130,9 +130,11 @@ def test_a_message_shows_control_characters_instead_of_obeying_them(stranger: Co
 
 
 def test_an_unknown_version_is_refused_with_those_that_exist(trained: Trained) -> None:
-    ended = trained.lightlm("generate", "The", "--model", "models:/lightlm/999")
-    assert_refused(ended, "there is no models:/lightlm/999", "lightlm has the versions", "1")
-    assert_refused(trained.lightlm("generate", "The", "--model", "models:/poet@champion"), "no models:/poet@champion")
+    ended = trained.lightlm("generate", "The", "--model", "models:/stories/999")
+    assert_refused(ended, "stories has no version 999; it has", "1")
+    assert_refused(trained.lightlm("generate", "The", "--model", "999", "--name", "stories"), "no version 999")
+    ended = trained.lightlm("generate", "The", "--model", "models:/poet@champion")
+    assert_refused(ended, "there is no model poet; registered models:", "stories")
 
 
 def test_a_prompt_longer_than_the_context_is_refused(trained: Trained) -> None:
@@ -140,7 +142,7 @@ def test_a_prompt_longer_than_the_context_is_refused(trained: Trained) -> None:
 
 
 def test_generate_says_the_text_and_the_version_and_its_speed(trained: Trained) -> None:
-    options = ["--model", "models:/lightlm/1", "--seed", 5, "--max-new-tokens", 20, "--json"]
+    options = ["--model", "models:/stories/1", "--seed", 5, "--max-new-tokens", 20, "--json"]
     one, other = (trained.lightlm("generate", "The old", *options).json for _ in range(2))
     assert one.keys() >= {"text", "model_version", "num_new_tokens", "tokens_per_second"}
     assert one["model_version"] == "1"
@@ -151,7 +153,7 @@ def test_generate_says_the_text_and_the_version_and_its_speed(trained: Trained) 
 
 
 def test_temperature_zero_needs_no_seed_and_text_follows_its_prompt(trained: Trained) -> None:
-    options = ["--model", "1", "--temperature", 0, "--max-new-tokens", 16]
+    options = ["--name", "stories", "--model", "1", "--temperature", 0, "--max-new-tokens", 16]
     ended = trained.lightlm("generate", "The old", *options)
     assert ended.code == 0, ended.err
     assert ended.out == f"The old{trained.lightlm('generate', 'The old', *options, '--json').json['text']}\n"
@@ -160,7 +162,7 @@ def test_temperature_zero_needs_no_seed_and_text_follows_its_prompt(trained: Tra
 
 def test_control_characters_of_the_prompt_do_not_reach_the_terminal(trained: Trained) -> None:
     prompt = "\x1b[2J\x9b31m\u202ethe"
-    options = ["--model", "1", "--max-new-tokens", 1]
+    options = ["--name", "stories", "--model", "1", "--max-new-tokens", 1]
     shown = trained.lightlm("generate", prompt, *options)
     assert shown.out.startswith("\\x1b[2J\\x9b31m\\u202ethe")
     raw = trained.lightlm("generate", prompt, *options, "--raw")

@@ -14,7 +14,7 @@ import pytest
 
 from lightlm.errors import InputError
 from lightlm_flows.commands.service import read_variables
-from lightlm_flows.deployments import schedule_flow
+from lightlm_flows.schedules import schedule_flow
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = """

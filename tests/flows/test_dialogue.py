@@ -13,7 +13,7 @@ def talk(home: Path, *lines: str) -> Ended:
     """Run `lightlm generate` without a prompt, with lines from a pipe."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
     ended = subprocess.run(
-        [str(LIGHTLM), "generate"],
+        [str(LIGHTLM), "generate", "--name", "stories"],
         input="".join(f"{line}\n" for line in lines),
         env=kept | {"LIGHTLM_HOME": str(home)},
         capture_output=True,
@@ -33,7 +33,7 @@ def test_a_session_shows_the_version_and_answers_until_quit(trained: Trained) ->
     first, second = ended.out.split("The river")[1:]
     assert first == second, "the same seed writes the same text"
     for words in (
-        "lightlm version 1",
+        "stories version 1",
         "champion",
         "parameters",
         " entries",
@@ -43,7 +43,7 @@ def test_a_session_shows_the_version_and_answers_until_quit(trained: Trained) ->
         "temperature is 'hot'",
         "top_p is '2'",
         "did you mean /seed?",
-        "there is no models:/lightlm/99",
+        "stories has no version 99",
         "name the same version",
         "/top-k wants one value",
         "/compare 2 3",

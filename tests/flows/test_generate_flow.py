@@ -28,12 +28,12 @@ def refuse(expected, **arguments):
 with without_heartbeats():
     sampling = {"temperature": 0, "max_new_tokens": 10}
     said = {
-        "written": generate_flow("The old", model="models:/lightlm/1", sampling=sampling).model_dump(),
-        "again": generate_flow("The old", model="models:/lightlm/1", sampling=sampling).model_dump(),
-        "champion": generate_flow("The old", sampling=sampling).model_dump(),
+        "written": generate_flow("The old", model="models:/stories/1", sampling=sampling).model_dump(),
+        "again": generate_flow("The old", model="models:/stories/1", sampling=sampling).model_dump(),
+        "champion": generate_flow("The old", name="stories", sampling=sampling).model_dump(),
         "temperature": refuse(PromptError, prompt="The", sampling={"temperature": -1}),
         "unknown": refuse(PromptError, prompt="The", sampling={"warmth": 1}),
-        "version": refuse(ModelVersionError, prompt="The", model="models:/lightlm/999"),
+        "version": refuse(ModelVersionError, prompt="The", model="models:/stories/999"),
         "empty": refuse(ParameterTypeError, prompt=""),
     }
 with get_client(sync_client=True) as client:
@@ -59,18 +59,18 @@ def said(trained: Trained) -> dict[str, Any]:
 
 def test_the_flow_returns_the_text_and_the_version_that_wrote_it(said: dict[str, Any]) -> None:
     written = said["written"]
-    assert (written["model_name"], written["model_version"], written["prompt"]) == ("lightlm", "1", "The old")
+    assert (written["model_name"], written["model_version"], written["prompt"]) == ("stories", "1", "The old")
     assert 0 < written["num_new_tokens"] <= 10
     assert written["text"]
 
 
 def test_the_flow_and_the_command_write_the_same(said: dict[str, Any], trained: Trained) -> None:
-    options = ["--model", "1", "--temperature", 0, "--max-new-tokens", 10, "--json"]
+    options = ["--model", "models:/stories/1", "--temperature", 0, "--max-new-tokens", 10, "--json"]
     assert trained.lightlm("generate", "The old", *options).json["text"] == said["written"]["text"]
 
 
 def test_without_a_model_the_champion_writes(said: dict[str, Any], trained: Trained) -> None:
-    listed = trained.lightlm("models", "--json").json["models"]
+    listed = trained.lightlm("models", "--name", "stories", "--json").json["models"]
     (champion,) = [model["version"] for model in listed if "champion" in model["aliases"]]
     assert said["champion"]["model_version"] == champion
 
@@ -78,20 +78,20 @@ def test_without_a_model_the_champion_writes(said: dict[str, Any], trained: Trai
 def test_what_cannot_be_used_fails_the_flow_with_the_commands_words(said: dict[str, Any]) -> None:
     assert "temperature is -1" in said["temperature"]
     assert "warmth" in said["unknown"]
-    assert "there is no models:/lightlm/999" in said["version"]
+    assert "stories has no version 999" in said["version"]
     assert "prompt" in said["empty"]
 
 
 def test_prefect_keeps_the_runs_their_names_and_their_ends(said: dict[str, Any]) -> None:
-    assert ["generate-models:/lightlm/1", "Completed"] in said["runs"]
-    assert ["generate-models:/lightlm/999", "Failed"] in said["runs"]
+    assert ["generate-stories-1", "Completed"] in said["runs"]
+    assert ["generate-stories-999", "Failed"] in said["runs"]
     assert {"Find the registered version", "Write text"} <= set(said["tasks"])
 
 
 def test_a_greedy_text_is_written_once_and_kept_by_its_version(said: dict[str, Any], trained: Trained) -> None:
     assert not said["written"]["reused"]
     assert said["again"] == said["written"] | {"reused": True}
-    kept = list((trained.lightlm.home / "texts" / "lightlm" / "1").glob("*.json"))
+    kept = list((trained.lightlm.home / "texts" / "stories" / "1").glob("*.json"))
     assert said["written"]["text"] in {json.loads(path.read_text(encoding="utf-8"))["text"] for path in kept}
 
 

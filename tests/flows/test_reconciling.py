@@ -16,7 +16,8 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.states import Running
 from lightlm_flows.reconciling import note_flow_run, reconcile
-from lightlm_flows.runs import claim_run, name_run
+from lightlm_flows.naming import name_run
+from lightlm_flows.runs import claim_run
 from lightlm.params import load_params
 
 @flow

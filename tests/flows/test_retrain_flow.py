@@ -1,5 +1,6 @@
 """retrain-flow through the front door: a changed text is learnt, an unchanged one is not, and one command goes back."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lightlm.tracking.registry import describe
 from tests.flows.conftest import CommandLine, Ended, Trained, settings
 
 if TYPE_CHECKING:
@@ -24,12 +26,17 @@ class Retrained:
 
 @pytest.fixture(scope="module")
 def retrained(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Retrained:
-    """Return what is seen of `lightlm retrain` in a copy of the home, whose champion learnt the text."""
+    """Return what is seen of `lightlm retrain` in a copy of the home, whose champion learnt a copy of the text."""
+    from mlflow import MlflowClient
+
     folder = tmp_path_factory.mktemp("retrained")
     shutil.copytree(trained.copy, folder / "home")
     lightlm = CommandLine(folder / "home", folder)
     text = Path(shutil.copy(trained.text, folder / "stories.txt"))
-    command = ["retrain", "--hours", 0.004, "--dataset", text, *settings(training__compile='"off"'), "--json"]
+    client = MlflowClient(tracking_uri=f"sqlite:///{lightlm.home}/mlflow.db")
+    learnt = json.loads(client.get_model_version("stories", "1").tags["lightlm.dataset"])
+    client.set_model_version_tag("stories", "1", "lightlm.dataset", json.dumps(learnt | {"source": str(text)}))
+    command = ["retrain", "--hours", 0.004, *settings(training__compile='"off"'), "--json"]
     unchanged = lightlm(*command)
     with text.open("a", encoding="utf-8") as file:
         file.write("\n\nThe quiet river remembers the lantern of the captain, and answers.\n")
@@ -95,14 +102,14 @@ def test_mlflow_has_the_story_of_the_decision_with_a_picture(summary: dict[str, 
 
 
 def test_the_version_says_what_it_learnt_and_how_it_compared(summary: dict[str, Any], client: "MlflowClient") -> None:
-    first, version = (client.get_model_version("lightlm", number) for number in ("1", "2"))
+    first, version = (describe(client.get_model_version("stories", number)) for number in ("1", "2"))
     assert version.tags["source_digest"] == summary["news"]["digest"]
     learnt = version.tags["learnt_subsets"].split(",")
     assert learnt == [first.tags["dataset_digest"], summary["run"]["dataset"]["digest"]]
     assert int(version.tags["seen_bytes"]) > int(first.tags["seen_bytes"]) > 0
     assert version.tags["started_from"] == "version 1"
-    assert "Against version 1: " in version.description
-    assert client.get_registered_model("lightlm").description.startswith("Small language models")
+    assert "Against version 1: " in client.get_model_version("stories", "2").description
+    assert client.get_registered_model("stories").description.startswith("Small language models")
 
 
 def test_a_version_is_made_champion_by_hand(retrained: Retrained, summary: dict[str, Any]) -> None:

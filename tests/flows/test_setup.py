@@ -122,6 +122,15 @@ def test_wherever_the_lines_end_the_session_ends_without_a_traceback(
     assert "Traceback" not in ended.err
 
 
+def test_no_value_ends_a_session(newcomer: CommandLine, tmp_path: Path) -> None:
+    hub = ["2", "1", "owner/set", "2018"]
+    ended = answer(newcomer, "1", *hub, "6", "3", dataset=tmp_path / "gone.txt")
+    assert ended.code == 0, ended.err
+    for words in ("gone.txt does not exist", "owner/set (2018)", "Model set-2018, named after the data set"):
+        assert words in ended.err, words
+    assert "Nothing is trained" in ended.err
+
+
 def test_train_does_not_ask_where_nobody_sits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["lightlm", "train"])
     monkeypatch.setattr("sys.stdin", io.StringIO("1\n"))

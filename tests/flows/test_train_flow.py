@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lightlm.tracking.tags import unpack_tags
 from tests.flows.conftest import HOSTILE, SECONDS, CommandLine, Ended, Trained, settings
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def run(trained: Trained, client: "MlflowClient") -> "Run":
 @pytest.fixture(scope="module")
 def version(trained: Trained, client: "MlflowClient") -> "ModelVersion":
     """Return MLflow's record of the first run's model."""
-    return client.get_model_version("lightlm", trained.summary["model_version"])
+    return client.get_model_version("stories", trained.summary["model_version"])
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def wait_until_alone(lightlm: CommandLine) -> list[str]:
 def test_a_run_prints_one_json_object_with_all_that_a_script_asks_for(trained: Trained) -> None:
     summary = trained.summary
     assert summary.keys() >= KEYS
-    assert (summary["model_name"], summary["model_version"]) == ("lightlm", "1")
+    assert (summary["model_name"], summary["model_version"]) == ("stories", "1")
     assert summary["budget_seconds"] == pytest.approx(18)
     assert summary["tokens"] > 0
     assert summary["tokens_per_second"] > 0
@@ -174,7 +175,7 @@ def test_mlflow_has_the_reports_and_the_loss_plot(run: "Run", client: "MlflowCli
 
 
 def test_the_version_says_its_score_and_its_origin(trained: Trained, version: "ModelVersion") -> None:
-    tags = version.tags
+    tags = unpack_tags(version.tags)
     assert float(tags["bits_per_byte"]) == pytest.approx(trained.summary["bits_per_byte"], abs=1e-5)
     assert tags["text_sha256"] == trained.summary["score"]["text_sha256"]
     assert tags["dataset_digest"] == trained.summary["dataset"]["digest"]
@@ -183,9 +184,16 @@ def test_the_version_says_its_score_and_its_origin(trained: Trained, version: "M
     assert "bits per byte" in version.description
 
 
+def test_a_version_has_few_tags_for_a_person_to_read(version: "ModelVersion") -> None:
+    assert set(version.tags) == {
+        *("bits_per_byte", "dataset", "num_parameters", "hours", "started_from"),
+        *("lightlm.promotion", "lightlm.dataset", "lightlm.record"),
+    }
+
+
 def test_the_first_version_is_champion_and_models_lists_it(trained: Trained) -> None:
     (listed,) = trained.models.json["models"]
-    assert (listed["name"], listed["version"]) == ("lightlm", "1")
+    assert (listed["name"], listed["version"]) == ("stories", "1")
     assert set(listed["aliases"]) == {"champion", "challenger"}
     assert listed["run_id"] == trained.summary["run_id"]
 
@@ -198,10 +206,9 @@ def test_nothing_is_left_running_or_lying_about(trained: Trained) -> None:
 def test_transformers_alone_opens_the_downloaded_model_and_writes_the_same_text(
     trained: Trained, tmp_path: Path
 ) -> None:
-    ours = trained.lightlm(
-        *("generate", "The quiet river", "--model", "1", "--temperature", 0, "--max-new-tokens", 12, "--json")
-    ).json
-    folder = trained.lightlm.home / "models" / "lightlm" / "1"
+    options = ["--model", "models:/stories/1", "--temperature", 0, "--max-new-tokens", 12, "--json"]
+    ours = trained.lightlm("generate", "The quiet river", *options).json
+    folder = trained.lightlm.home / "models" / "stories" / "1"
     alone = subprocess.run(
         [sys.executable, "-c", OPEN_WITHOUT_US, str(folder)], capture_output=True, cwd=tmp_path, check=False
     )
@@ -220,9 +227,9 @@ def test_a_budget_below_the_floor_trains_the_ultra_fast_tier_says_so_and_registe
     second: Ended, trained: Trained, client: "MlflowClient"
 ) -> None:
     assert "the ultra-fast tier is trained" in second.err
-    assert "lightlm version 2" in second.err
+    assert "stories version 2" in second.err
     assert second.out == ""
-    assert client.get_model_version("lightlm", "2").run_id != trained.summary["run_id"]
+    assert client.get_model_version("stories", "2").run_id != trained.summary["run_id"]
 
 
 def test_a_reader_of_a_pipe_sees_no_control_characters(second: Ended) -> None:
@@ -326,7 +333,7 @@ def held_out_text(trained: Trained) -> bytes:
 def test_evaluate_gives_the_runs_own_score_on_the_same_text(trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "held-out.txt"
     path.write_bytes(held_out_text(trained))
-    score = trained.lightlm("evaluate", "--model", "models:/lightlm/1", "--text", path, "--json").json
+    score = trained.lightlm("evaluate", "--model", "models:/stories/1", "--text", path, "--json").json
     assert score.keys() >= {"bits_per_byte", "num_bytes", "num_tokens", "text_sha256", "model_version"}
     assert score["text_sha256"] == trained.summary["score"]["text_sha256"]
     assert score["num_bytes"] == trained.summary["score"]["num_bytes"]

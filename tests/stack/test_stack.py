@@ -127,9 +127,11 @@ def list_scheduled_retrainings(stack: Stack) -> list[dict[str, Any]]:
     return [run for run in ask_prefect(stack, "/flow_runs/filter", wanted) if run["auto_scheduled"]]
 
 
-def test_train_flow_by_its_bare_name_registers_a_version_and_says_why_it_is_or_is_not_champion(stack: Stack) -> None:
+def test_train_flow_by_its_bare_name_registers_a_version_and_says_why_it_is_or_is_not_champion(
+    stack: Stack, text: Path
+) -> None:
     started_at = time.monotonic()
-    run_id = run_deployment(stack, "train-flow", "--param", "hours=0.01")
+    run_id = run_deployment(stack, "train-flow", "--param", "hours=0.01", "--param", f"dataset={text}")
     run = wait_for_state(stack, run_id, set())
     assert run["state_type"] == "COMPLETED", ask_prefect(stack, f"/flow_runs/{run_id}")["state"]
     stack.say(f"{time.monotonic() - started_at:.1f} s from the command to the end of a run with a budget of 36 s")
@@ -140,12 +142,13 @@ def test_train_flow_by_its_bare_name_registers_a_version_and_says_why_it_is_or_i
 
 
 def test_retrain_flow_learns_a_changed_data_set_and_its_decision_is_the_alias(stack: Stack, text: Path) -> None:
-    run_id = run_deployment(stack, "retrain-flow", "--param", "hours=0.01", "--param", f"dataset={text}")
+    with text.open("a", encoding="utf-8") as file:
+        file.write("\n\nThe quiet river remembers the lantern of the captain, and answers.\n")
+    run_id = run_deployment(stack, "retrain-flow", "--param", "hours=0.01")
     wait_for_state(stack, run_id, {"RUNNING"})
     # Its runs wait until this one has ended, and then find the text unchanged; the last test looks at them.
-    stack.execute(
-        "lightlm", "schedule", "retrain-flow", "--cron", "* * * * *", "--hours", "0.01", "--dataset", str(text)
-    )
+    said = stack.execute("lightlm", "schedule", "retrain-flow", "--cron", "* * * * *", "--hours", "0.01")
+    assert f"data set {text}, 0.01 h (lightlm)" in said
     assert wait_for_state(stack, run_id, set())["state_type"] == "COMPLETED"
     challenger, first = list_versions(stack)
     reason = challenger["tags"]["lightlm.promotion"]

@@ -154,9 +154,9 @@ def test_the_champion_that_was_asked_for_is_told_with_its_files_in_the_cache(
     for key in ("run-1", "run-2"):
         folder = recorded(key, steps=2, is_finished=False)
         recorder = Recorder(folder)
-        recorder.ask_champion("lightlm")
+        recorder.ask_champion(["lightlm"])
         outbox = Outbox.start(folder)
-        answers.append(outbox.wait_for_champion(60))
+        answers.append(outbox.wait_for_champion(["lightlm"], 60))
         recorder.close()
         outbox.close(60)
         if key == "run-1":
@@ -174,9 +174,9 @@ def test_a_champion_whose_files_are_damaged_is_told_with_the_reason(home: Path, 
     weights.write_bytes(weights.read_bytes()[:-1] + bytes([weights.read_bytes()[-1] ^ 1]))
     folder = recorded("run-2", steps=2, is_finished=False)
     recorder = Recorder(folder)
-    recorder.ask_champion("lightlm")
+    recorder.ask_champion(["lightlm"])
     outbox = Outbox.start(folder)
-    answer = outbox.wait_for_champion(60)
+    answer = outbox.wait_for_champion(["lightlm"], 60)
     recorder.close()
     outbox.close(60)
     assert answer.version is not None

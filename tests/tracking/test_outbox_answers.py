@@ -26,6 +26,7 @@ VERSION = {
 }  # fmt: skip
 TOLD = ModelVersion.model_validate(VERSION)
 HOURS = 36_000.0
+ASKED = {"model_name": "lightlm", "champion of lightlm": True}
 
 UNTIL_CLOSED = "sys.stdin.read()"
 FOREVER = "time.sleep(36_000)"
@@ -73,7 +74,7 @@ def test_a_process_that_ended_is_not_waited_for(speak: Speak) -> None:
     outbox = speak(say({"run_id": "f00d"}))
     assert outbox.wait_for_version(HOURS) is None
     assert outbox.wait_for_version(HOURS) is None
-    assert outbox.wait_for_champion(HOURS).version is None
+    assert outbox.wait_for_champion(["lightlm"], HOURS).version is None
 
 
 def test_silence_is_waited_for_as_long_as_was_said(speak: Speak) -> None:
@@ -114,22 +115,22 @@ def test_a_line_that_death_tore_costs_itself_alone(speak: Speak) -> None:
 
 
 def test_the_champion_is_what_the_process_told(speak: Speak) -> None:
-    told = {"champion": VERSION, "champion_error": None}
+    told = {"champion": VERSION, "champion_error": None, **ASKED}
     outbox = speak(say({"run_id": "f00d"}), say(told), FOREVER)
-    assert outbox.wait_for_champion(HOURS) == ChampionAnswer(TOLD, None)
-    assert outbox.wait_for_champion(HOURS) == ChampionAnswer(TOLD, None)
+    assert outbox.wait_for_champion(["lightlm"], HOURS) == ChampionAnswer(TOLD, None, "lightlm")
+    assert outbox.wait_for_champion(["lightlm"], HOURS) == ChampionAnswer(TOLD, None, "lightlm")
 
 
 def test_there_may_be_no_champion_or_a_damaged_one(speak: Speak) -> None:
-    told = say({"champion": None, "champion_error": None})
-    assert speak(told, FOREVER).wait_for_champion(HOURS) == ChampionAnswer(None, None)
-    told = say({"champion": VERSION, "champion_error": "damaged"})
-    assert speak(told, FOREVER).wait_for_champion(HOURS) == ChampionAnswer(TOLD, "damaged")
+    told = say({"champion": None, "champion_error": None, **ASKED})
+    assert speak(told, FOREVER).wait_for_champion(["lightlm"], HOURS) == ChampionAnswer(None, None, "lightlm")
+    told = say({"champion": VERSION, "champion_error": "damaged", **ASKED})
+    assert speak(told, FOREVER).wait_for_champion(["lightlm"], HOURS) == ChampionAnswer(TOLD, "damaged", "lightlm")
 
 
 def test_a_champion_that_is_not_told_of_in_time_is_said(speak: Speak) -> None:
-    answer = speak(FOREVER).wait_for_champion(0.1)
-    assert answer == ChampionAnswer(None, "MLflow did not say within 0 s which version is champion")
+    answer = speak(FOREVER).wait_for_champion(["lightlm"], 0.1)
+    assert answer == ChampionAnswer(None, "MLflow did not say within 0 s which version is champion", "lightlm")
 
 
 def test_closing_hears_the_last_word(speak: Speak) -> None:

@@ -183,7 +183,7 @@ def test_every_record_is_told_word_for_word(tmp_path: Path, request_for: Callabl
     recorder.describe("*text*")
     recorder.log_text("content", "a/plan.json")
     recorder.log_dataset({"name": "stories", "num_documents": 60})
-    recorder.ask_champion("lightlm")
+    recorder.ask_champion(["lightlm", "other"], {"source": "/a/lightlm"})
     recorder.register(request_for())
     recorder.close()
     records = [record for record, _ in read_journal(tmp_path / "run-7" / JOURNAL)]
@@ -196,7 +196,7 @@ def test_every_record_is_told_word_for_word(tmp_path: Path, request_for: Callabl
         {"kind": "tags", "values": {"mlflow.note.content": "*text*"}},
         {"kind": "text", "path": "a/plan.json", "content": "content"},
         {"kind": "dataset", "values": {"name": "stories", "num_documents": 60}},
-        {"kind": "champion", "model_name": "lightlm"},
+        {"kind": "champion", "names": ["lightlm", "other"], "origin": {"source": "/a/lightlm"}},
     ]
     assert records[-1] == {"kind": "register", "request": request_for().model_dump(mode="json")}
 

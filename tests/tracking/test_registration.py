@@ -8,11 +8,13 @@ import pytest
 
 from lightlm.errors import ModelVersionError
 from lightlm.store.commit import open_commit
+from lightlm.tracking.catalog import resolve
 from lightlm.tracking.gate import Comparison
 from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.tracking.registration import choose_champion, describe_signature, judge, promote, register
-from lightlm.tracking.registry import MANIFEST_TAG, PROMOTION_TAG, ModelVersion, open_client, resolve
+from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion, open_client
 from lightlm.tracking.shipper import find_experiment, pin_requirements
+from lightlm.tracking.tags import MANIFEST_TAG, RECORD_TAG
 from tests.tracking.conftest import compared
 
 
@@ -84,7 +86,7 @@ def test_a_registration_that_was_cut_short_is_finished(
     version = register(client, run_id, request_for(), pin_requirements())
     for alias in ("champion", "challenger"):
         client.delete_registered_model_alias("lightlm", alias)
-    client.delete_model_version_tag("lightlm", "1", MANIFEST_TAG)
+    client.delete_model_version_tag("lightlm", "1", RECORD_TAG)
     assert register(client, run_id, request_for(), pin_requirements()) == version
 
 

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from lightlm.errors import ModelVersionError, TrackingError
+from lightlm.tracking.catalog import parse_model, resolve
 from lightlm.tracking.registry import (
     ModelVersion,
     create_database,
     download,
     list_versions,
     open_client,
-    parse_model,
-    resolve,
 )
 from lightlm.tracking.shipper import Shipper
+
+LISTED = r"it has 3 \(challenger, champion\), 2, 1 \(previous\)"
 
 
 @pytest.fixture
@@ -41,9 +42,10 @@ def register(home: Path, recorded: Callable[..., Path]) -> Callable[..., ModelVe
         ("models:/lightlm@champion", ("lightlm", "champion", None)),
         ("models:/my-model.2/17", ("my-model.2", None, "17")),
         ("models:/lightlm/latest", ("lightlm", None, "latest")),
-        ("3", ("lightlm", None, "3")),
-        ("previous", ("lightlm", "previous", None)),
-        ("other", ("other", "champion", None)),
+        ("3", (None, None, "3")),
+        ("previous", (None, "previous", None)),
+        ("latest", (None, None, "latest")),
+        ("other", ("other", None, None)),
     ],
 )
 def test_a_model_is_named_in_several_ways(written: str, meant: tuple) -> None:
@@ -82,7 +84,7 @@ def test_without_any_model_a_person_is_told_to_train(home: Path, database: Path)
     for model in ("models:/lightlm@champion", "3", "models:/lightlm/latest"):
         with pytest.raises(ModelVersionError, match="run `lightlm train` first"):
             resolve(model)
-    assert list_versions() == []
+    assert list_versions("lightlm") == []
     assert not database.exists(), "asking creates nothing"
 
 
@@ -92,7 +94,7 @@ def test_versions_are_found_by_number_alias_and_latest(register: Callable[..., M
     third = register("run-3", bits_per_byte=1.4, beats="1")
     assert first.aliases == ("challenger", "champion")
     assert second.aliases == ("challenger",)
-    assert [(v.version, v.aliases) for v in list_versions()] == [
+    assert [(v.version, v.aliases) for v in list_versions("lightlm")] == [
         ("3", ("challenger", "champion")),
         ("2", ()),
         ("1", ("previous",)),
@@ -104,8 +106,8 @@ def test_versions_are_found_by_number_alias_and_latest(register: Callable[..., M
     assert resolve("models:/lightlm/latest").version == "3"
     assert second.tags["lightlm.promotion"].startswith("version 1 stays champion")
     assert resolve("2").tags["bits_per_byte"] == "1.6"
-    for unknown in ("models:/lightlm/99", "models:/lightlm@nobody"):
-        with pytest.raises(ModelVersionError, match=r"has the versions 3 \(challenger, champion\), 2, 1 \(previous\)"):
+    for unknown, missing in (("models:/lightlm/99", "no version 99"), ("models:/lightlm@nobody", "alias nobody")):
+        with pytest.raises(ModelVersionError, match=f"{missing}; {LISTED}"):
             resolve(unknown)
     for unknown in ("models:/other@champion", "models:/other/latest", "models:/other/1"):
         with pytest.raises(ModelVersionError, match="registered models: lightlm; run `lightlm train` first"):
@@ -208,7 +210,8 @@ def test_a_server_that_is_away_is_said_without_its_password(monkeypatch: pytest.
         port = unused.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://alice:sesame42@127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    for ask in (lambda: resolve("models:/lightlm@champion"), lambda: resolve("latest"), list_versions):
+    asked = [lambda: resolve("models:/lightlm@champion"), lambda: resolve("latest"), lambda: list_versions("lightlm")]
+    for ask in asked:
         with pytest.raises(TrackingError, match=rf"http://\[hidden\]@127.0.0.1:{port} cannot be reached") as caught:
             ask()
         assert "sesame42" not in str(caught.value)
@@ -219,7 +222,7 @@ def test_a_database_that_is_none_is_said(database: Path) -> None:
     with pytest.raises(TrackingError, match=r"mlflow\.db did not answer as expected"):
         resolve("models:/lightlm@champion")
     with pytest.raises(TrackingError):
-        list_versions()
+        list_versions("lightlm")
 
 
 def test_a_half_made_database_is_made_anew(home: Path) -> None:

@@ -199,7 +199,7 @@ def test_who_ships_after_another_answers_what_that_one_was_asked_in_vain(
 ) -> None:
     ship(home, recorded("earlier", steps=1))
     recorder = begin(home, "killed")
-    recorder.ask_champion("lightlm")
+    recorder.ask_champion(["lightlm"])
     ship(home, recorder.folder)  # the killed one's process, to nobody
     told: list[dict[str, Any]] = []
     shipper = Shipper(recorder.folder, open_client(home), home, tell=told.append)
@@ -217,7 +217,7 @@ def test_who_ships_after_another_answers_what_that_one_was_asked_in_vain(
 
 def test_what_an_earlier_start_of_the_run_asked_is_not_answered_again(home: Path, database: Path) -> None:
     recorder = begin(home)
-    recorder.ask_champion("lightlm")
+    recorder.ask_champion(["lightlm"])
     recorder.start_run("run-1", "lightlm", {}, "", system_metrics=False)
     ship(home, recorder.folder)
     told: list[dict[str, Any]] = []

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lightlm.errors import TrackingError
+from lightlm.tracking.catalog import resolve
 from lightlm.tracking.recorder import Recorder
-from lightlm.tracking.registry import open_client, resolve
+from lightlm.tracking.registry import open_client
 from lightlm.tracking.shipper import END_TAG, read_state
 from lightlm.tracking.sync import list_pending, sync
 from lightlm_flows.commands.sync import sync as tell_all

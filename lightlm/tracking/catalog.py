@@ -1,0 +1,222 @@
+"""The catalog: registered models by name, which version a person means, and which name a run's model gets."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from lightlm.data.origin import Origin, read_logged_params, read_origin
+from lightlm.errors import ModelVersionError
+from lightlm.store.home import find_home
+from lightlm.tracking import registry
+from lightlm.tracking.registry import CHALLENGER, CHAMPION, NAME, PREVIOUS, ModelVersion
+from lightlm.tracking.resolved import recall
+from lightlm.tracking.runs import list_runs
+from lightlm.tracking.tags import DATASET_TAG, MANIFEST_TAG, ORIGIN_TAG, owns_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MOST_RUNS = 200
+"""Of this machine, the newest, that are looked through for a registered one."""
+
+MOST_NAMES = 1000
+"""Registered models that are listed; MLflow's own limit of a page."""
+
+_URI = re.compile(rf"models:/(?P<name>{NAME})(?:@(?P<alias>{NAME})|/(?P<version>[1-9]\d{{0,8}}|latest))")
+
+
+class RegisteredModel(BaseModel):
+    """A registered model: how many versions it has, its champion (None where there is none yet), its newest one."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    name: str
+    num_versions: int
+    champion: ModelVersion | None
+    newest: ModelVersion
+
+    @property
+    def shown(self) -> ModelVersion:
+        """The version whose score stands for the model."""
+        return self.champion or self.newest
+
+
+def parse_model(model: str) -> tuple[str | None, str | None, str | None]:
+    """Return (name, alias, version) of what a person wrote: a models:/ URI, NAME, an alias, or a version's number.
+
+    A number or an alias alone has no name: it is within the model that `--name` names, or the newest.
+
+    Raises:
+        ModelVersionError: it is none of these.
+    """
+    found = _URI.fullmatch(model)
+    if found:
+        return found["name"], found["alias"], found["version"]
+    if re.fullmatch(r"[1-9]\d{0,8}", model) or model == "latest":
+        return None, None, model
+    if model in (CHAMPION, CHALLENGER, PREVIOUS):
+        return None, model, None
+    if re.fullmatch(NAME, model):
+        return model, None, None
+    raise ModelVersionError(
+        f"{model!r} names no registered model; wanted models:/NAME@ALIAS or models:/NAME/VERSION, "
+        "for example models:/notes@champion"
+    )
+
+
+def resolve(model: str | None = None, name: str | None = None) -> ModelVersion:
+    """Return the version that `model` names, within `name`; without both, the newest model's champion.
+
+    Raises:
+        ModelVersionError: there is none; says which there are.
+        TrackingError: MLflow's store cannot be used.
+    """
+    home = find_home()
+    if name is not None:
+        registry.check_name(name)
+    own, alias, version = (None, None, None) if model is None else parse_model(model)
+    if own is not None and alias is None and version is None and name is not None:
+        own, alias = None, own  # a word beside --name is an alias of that model
+    if own is not None and name is not None and own != name:
+        raise ModelVersionError(f"--model {model} is no version of {name}; give one of the two")
+    wanted = own or name, alias, version
+    if not registry.is_local(home) or "MLFLOW_REGISTRY_URI" in os.environ:
+        return _ask(home, *wanted)
+    if not (home / "mlflow.db").exists():
+        raise ModelVersionError(f"no model is registered under {home}; run `lightlm train` first")
+    asked = json.dumps(wanted)
+    return ModelVersion.model_validate(recall(home, asked, lambda: _ask(home, *wanted).model_dump(mode="json")))
+
+
+def _ask(home: Path, name: str | None, alias: str | None, version: str | None) -> ModelVersion:
+    with registry.explain_failures(home):
+        client = registry.open_client(home)
+        found = name or find_newest_name(home, client)
+        if found is None:
+            raise ModelVersionError("no model is registered; run `lightlm train` first")
+        try:
+            if alias is not None:
+                return registry.describe(client.get_model_version_by_alias(found, alias))
+            if version is not None and version != "latest":
+                return registry.describe(client.get_model_version(found, version))
+        except Exception as error:
+            if not registry.is_unknown(error):
+                raise
+        versions = registry.list_versions(found, client)
+        if versions and alias is None and version in (None, "latest"):
+            champion = next((one for one in versions if CHAMPION in one.aliases), versions[0])
+            return versions[0] if version == "latest" else champion
+        if versions:
+            missing = f"no version {version}" if version else f"no version with the alias {alias}"
+            raise ModelVersionError(f"{found} has {missing}; {_say_existing(versions)}")
+        names = list_names(client)
+        known = f"registered models: {', '.join(names)}" if names else "no model is registered"
+        raise ModelVersionError(f"there is no model {found}; {known}; run `lightlm train` first")
+
+
+def _say_existing(versions: list[ModelVersion]) -> str:
+    said = [f"{v.version}{' (' + ', '.join(v.aliases) + ')' if v.aliases else ''}" for v in versions[:10]]
+    return f"it has {', '.join(said)}"
+
+
+def list_models() -> list[RegisteredModel]:
+    """Return every registered model of LightLM's, the one with the newest version first.
+
+    Raises:
+        TrackingError: MLflow's store cannot be used.
+    """
+    home = find_home()
+    if registry.is_local(home) and not (home / "mlflow.db").exists():
+        return []
+    with registry.explain_failures(home):
+        client = registry.open_client(home)
+        return _read_models(client)
+
+
+def _read_models(client: "MlflowClient") -> list[RegisteredModel]:
+    by_name: dict[str, list[ModelVersion]] = {}
+    for one in client.search_model_versions():
+        version = registry.describe(one)
+        if MANIFEST_TAG in version.tags:
+            by_name.setdefault(version.name, []).append(version)
+
+    aliases = {model.name: dict(model.aliases) for model in client.search_registered_models(max_results=MOST_NAMES)}
+    models = []
+    for name, versions in by_name.items():
+        told = [
+            _give_aliases(version, aliases.get(name, {}))
+            for version in sorted(versions, key=lambda one: int(one.version), reverse=True)
+        ]
+        champion = next((version for version in told if CHAMPION in version.aliases), None)
+        models.append(RegisteredModel(name=name, num_versions=len(told), champion=champion, newest=told[0]))
+    return sorted(models, key=lambda model: _asked_at(model.newest), reverse=True)
+
+
+def _give_aliases(version: ModelVersion, numbers: dict[str, str]) -> ModelVersion:
+    own = sorted(alias for alias, number in numbers.items() if str(number) == version.version)
+    return version.model_copy(update={"aliases": tuple(own)})
+
+
+def list_names(client: "MlflowClient") -> list[str]:
+    """Return the names of all registered models, sorted."""
+    return sorted(model.name for model in client.search_registered_models(max_results=MOST_NAMES))
+
+
+def find_newest_name(home: Path, client: "MlflowClient") -> str | None:
+    """Return the name of the model that was trained last; None where there is none.
+
+    On a server that others use, too, the last that was trained here.
+    """
+    if not registry.is_local(home) or "MLFLOW_REGISTRY_URI" in os.environ:
+        for run in list_runs(home, MOST_RUNS):
+            name = (run.version or "").removeprefix("models:/").rpartition("/")[0]
+            if name and registry.list_versions(name, client):
+                return name
+    return next((model.name for model in _read_models(client)), None)
+
+
+def choose_name(client: "MlflowClient", names: Sequence[str], origin: Origin | None) -> tuple[str, ModelVersion | None]:
+    """Return the first of `names` that is free or belongs to this text, and its champion; else the last."""
+    champion = None
+    for name in names:
+        versions = registry.list_versions(name, client)
+        champion = next((version for version in versions if CHAMPION in version.aliases), None)
+        owner = champion or (versions[0] if versions else None)
+        if owner is None or origin is None or owns_name(owner.tags, origin):
+            return name, champion
+    return names[-1], champion
+
+
+def find_origin(version: ModelVersion) -> Origin | None:
+    """Return what a version learnt from, as the same text is read again; None where nothing says so.
+
+    Raises:
+        TrackingError: MLflow's store cannot be used.
+    """
+    recorded = read_origin(version.tags.get(ORIGIN_TAG))
+    if recorded is not None:
+        return recorded
+    home = find_home()
+    with registry.explain_failures(home):
+        try:
+            params = registry.open_client(home).get_run(version.run_id).data.params
+        except Exception as error:
+            if not registry.is_unknown(error):
+                raise
+            return None
+    logged = read_logged_params(params)
+    if logged is not None and version.tags.get(DATASET_TAG) == "python-docs" != logged["source"]:
+        # The Hub was away then, and what was learnt is not what was asked for.
+        return logged | {"source": "python-docs", "config": None, "revision": None}
+    return logged
+
+
+def _asked_at(version: ModelVersion) -> float:
+    from lightlm.tracking.registration import asked_at
+
+    return asked_at(version)
