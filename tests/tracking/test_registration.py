@@ -35,7 +35,7 @@ OTHER = version("1", **{PROMOTION_TAG: "because"})
         (OTHER, "better", compared("1", 1.0, 1.0), False, "version 1 stays champion: version 2 is not shown"),
         (OTHER, "better", compared("1", 1.0, 0.9, 5), False, "5 documents are too few to tell"),
         (OTHER, "better", compared("7", 1.0, 0.9), False, "compared with version 7"),
-        (OTHER, "better", None, False, "the disk was away; `lightlm promote 2`"),
+        (OTHER, "better", None, False, "the disk was away; `lightlm promote 2 --name lightlm`"),
         (OTHER, "always", None, True, "always"),
         (OTHER, "never", compared("1", 1.0, 0.9), False, "never"),
         (version("2", **{PROMOTION_TAG: "because"}), "better", None, True, "because"),
