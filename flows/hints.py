@@ -3,16 +3,18 @@
 import os
 import shlex
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from lightlm.child_process import python_command
 
 
 def name_command() -> str:
     """Return how this command is started from here: `lightlm` if the PATH has it, else its path, or python -m."""
-    own = Path(sys.executable).with_name("lightlm.exe" if os.name == "nt" else "lightlm")
+    by_python = python_command("lightlm_flows.cli")
+    own = Path(by_python[0]).with_name("lightlm.exe" if os.name == "nt" else "lightlm")
     if not own.exists():
-        return shlex.join([sys.executable, "-m", "lightlm_flows.cli"])
+        return shlex.join(by_python)
     found = shutil.which("lightlm")
     if found is not None and Path(found).samefile(own):
         return "lightlm"

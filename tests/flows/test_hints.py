@@ -31,7 +31,7 @@ def test_another_installations_command_on_the_path_is_not_ours(monkeypatch: pyte
 
 def test_without_a_script_python_runs_the_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    assert name_command() == f"{tmp_path / 'python'} -m lightlm_flows.cli"
+    assert name_command() == f"{tmp_path / 'python'} -P -m lightlm_flows.cli"
 
 
 def test_the_next_commands_name_this_model_and_a_version_that_is_no_champion(monkeypatch: pytest.MonkeyPatch) -> None:
