@@ -144,5 +144,5 @@ def bound_requests() -> None:
     """Have Prefect make its clients of the bounded ones from now on."""
     from prefect.client import orchestration
 
-    vars(orchestration)["PrefectHttpxSyncClient"] = BoundSyncClient
-    vars(orchestration)["PrefectHttpxAsyncClient"] = BoundAsyncClient
+    orchestration.PrefectHttpxSyncClient = BoundSyncClient  # pyright: ignore[reportPrivateImportUsage]
+    orchestration.PrefectHttpxAsyncClient = BoundAsyncClient  # pyright: ignore[reportPrivateImportUsage]
