@@ -9,7 +9,7 @@ RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 
 WORKDIR /app
-COPY pyproject.toml requirements.lock README.md LICENSE ./
+COPY pyproject.toml setup.py requirements.lock README.md LICENSE ./
 # The dependencies in a layer of their own, so that a change of the code does not install them again. Each file has to
 # be the one that the lock names by its SHA-256; what is for development is left out.
 RUN sed '/^# For development/,$d' requirements.lock > /tmp/requirements.lock \

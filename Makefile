@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # In this order, whatever -j says: the last line of `make check` is the tests' closing line.
 .NOTPARALLEL:
-.PHONY: bench help setup train test test-faults mutants stack audit check lint types imports format clean
+.PHONY: bench help setup train test test-faults mutants stack wheel-test audit check lint types imports format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,10 @@ mutants: setup ## Change the code that keeps what matters, line by line: do the 
 # Three minutes on two idle cores. Wants PostgreSQL's programs: apt-get install postgresql. .ci/run runs it, too.
 stack: setup ## Run docker-compose.yml's commands on PostgreSQL: train, retrain, schedule, kill (3 to 6 minutes)
 	@$(PYTHON) -m pytest tests/stack -m stack -s $(ARGS)
+
+# .ci/run runs it, too. Nothing is downloaded: the new environment sees the packages of this one.
+wheel-test: setup ## Build sdist and wheel, install them elsewhere, train and deploy there (1 to 2 minutes)
+	@$(PYTHON) -m pytest tests/packaging -m wheel $(ARGS)
 
 # --strict: a pin that the advisories cannot be asked about is a failure, not a silent pass. Asks pypi.org.
 audit: setup ## Ask whether a pinned package has a known vulnerability (pip-audit; needs the network)

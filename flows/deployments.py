@@ -1,4 +1,4 @@
-"""The deployments on a Prefect server: the work pool, what prefect.yaml says, the end of zombies, and schedules.
+"""The deployments on a Prefect server: the work pool, the end of zombies, and schedules.
 
 Owns that a second deployment takes nothing away: schedules that somebody switched on or added stay as they are.
 A server must be named (PREFECT_API_URL); nothing here starts one.
@@ -14,10 +14,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import InputError, LightLMError
+from lightlm_flows.prefect_file import FOLDER, list_names, read_settings
 from lightlm_flows.work_pools import PoolVariables, ProcessVariables
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import DeploymentSchedule
     from prefect.client.schemas.responses import DeploymentResponse
 
-ROOT = Path(__file__).resolve().parent.parent
 POOL = "lightlm"
 ZOMBIES = "lightlm-crash-zombies"
 SILENCE_SECONDS = 90
@@ -56,6 +54,7 @@ def deploy_flows(pool: str = POOL, variables: PoolVariables | None = None) -> li
     return list(before)
 
 
+<<<<<<< HEAD
 def read_settings(pool: str, variables: PoolVariables) -> dict[str, Any]:
     """Return prefect.yaml with its deployments on `pool`.
 
@@ -87,6 +86,8 @@ def point_at_service() -> None:
         os.environ.update(find_environment() or {})
 
 
+=======
+>>>>>>> 0c92bb4 (Make the wheel whole: calibration, prefect.yaml with modules as entrypoints, presets of one's own, python -m lightlm, one version, and a test that builds, installs and uses it.)
 @contextmanager
 def open_server() -> Iterator["SyncPrefectClient"]:
     """Yield a client of the server that PREFECT_API_URL names.
@@ -141,22 +142,22 @@ def ensure_pool(client: "SyncPrefectClient", pool: str, pool_type: str) -> None:
 
 
 def run_deploy(settings: Mapping[str, Any]) -> None:
-    """Deploy all of `settings` from this checkout.
+    """Deploy all of `settings`.
 
     Raises:
         LightLMError: Prefect refuses; with its last words.
     """
     import tempfile
 
-    # Prefect reads a file; the checkout's own may lie on a read-only disk, and names another pool.
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-        file.write(json.dumps(settings))  # which is YAML too
-        file.flush()
-        run_prefect("deploy", "--all", "--prefect-file", file.name)
+    # Prefect reads a file; our own may lie on a read-only disk, and names another pool.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "prefect.yaml"
+        path.write_text(json.dumps(settings), encoding="utf-8")  # which is YAML too
+        run_prefect("deploy", "--all", "--prefect-file", str(path))
 
 
 def run_prefect(*arguments: str) -> str:
-    """Return what a command of Prefect's prints, run in this checkout.
+    """Return what a command of Prefect's prints, run in our own folder: a person's may hold settings of Prefect's.
 
     Raises:
         LightLMError: it fails; with its last words.
@@ -164,7 +165,7 @@ def run_prefect(*arguments: str) -> str:
     command = python_command("prefect", "--no-prompt", *arguments)
     done = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=FOLDER,
         env=os.environ | SAFE_PATH | {"COLUMNS": "200", "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -267,8 +268,7 @@ def serve_flows(limit: int) -> None:
 
     served = []
     for deployment in read_settings(POOL, ProcessVariables())["deployments"]:
-        path, _, function = deployment["entrypoint"].partition(":")
-        module = "lightlm_" + path.removesuffix(".py").replace("/", ".")
+        module, _, function = deployment["entrypoint"].rpartition(".")
         flow = getattr(importlib.import_module(module), function)
         limits = deployment.get("concurrency_limit")
         crons = [

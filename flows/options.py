@@ -39,7 +39,10 @@ def complete_assignment(typed: str) -> list[str]:
 Preset = Annotated[
     str,
     typer.Option(
-        "--preset", "-p", autocompletion=complete_preset, help="params/NAME.yaml, laid over params/base.yaml."
+        "--preset",
+        "-p",
+        autocompletion=complete_preset,
+        help="NAME of params/NAME.yaml, or a YAML FILE of yours; laid over params/base.yaml.",
     ),
 ]
 Assignments = Annotated[

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -230,14 +231,14 @@ def version_tags(
 
 
 def read_git_commit() -> str:
-    """Return the commit of the code that runs, or "" where it is no checkout."""
-    found = subprocess.run(
-        ["git", "rev-parse", "HEAD"],  # noqa: S607
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Return the commit of the code that runs, or "" where it is no checkout, or git is missing."""
+    checkout = Path(__file__).resolve().parent.parent
+    git = shutil.which("git")
+    # An installed package may lie inside of another project's repository. Windows looks for git where a person stands.
+    if not (checkout / ".git").exists() or git is None or Path(git).resolve().parent == Path.cwd():
+        return ""
+    found = subprocess.run([git, "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False)
+
     return found.stdout.strip()
 
 

@@ -94,7 +94,7 @@ def train_flow(
     Args:
         hours: Wall clock of the whole run, in hours; empty: the preset's.
         dataset: Hub id, path on the worker's machine, or python-docs; empty: the preset's.
-        preset: The file params/NAME.yaml, laid over params/base.yaml.
+        preset: NAME of params/NAME.yaml, or a path of a YAML file; laid over params/base.yaml.
         overrides: Single values, as {"model.num_layers": 4}.
         name: The registered model's name; empty: one after the data set.
     """

@@ -22,6 +22,9 @@ from lightlm.yaml_values import holds_text, keep_text
 
 PARAMS_FOLDER = Path(lightlm_params.__file__).resolve().parent
 
+MAX_PRESET_BYTES = 100_000
+"""params/base.yaml with all of its comments has a quarter of it."""
+
 LISTED = 12
 """Names that an error message lists at most."""
 
@@ -238,17 +241,23 @@ def load_params(
 ) -> Params:
     """Return params/base.yaml under the preset's overlay, `dataset`, `hours` and dotted overrides.
 
+<<<<<<< HEAD
     `overrides` maps dotted names ("model.num_layers") to values; strings are read as YAML scalars, except where the
     param is a text: `dataset.config=2018` is the text "2018".
+=======
+    `preset` names an overlay of params/, or is the path of a YAML file of one's own.
+
+    `overrides` maps dotted names ("model.num_layers") to values; strings are read as YAML scalars.
+>>>>>>> 0c92bb4 (Make the wheel whole: calibration, prefect.yaml with modules as entrypoints, presets of one's own, python -m lightlm, one version, and a test that builds, installs and uses it.)
     Naming a `dataset` clears `dataset.config`, which belongs to the data set that base.yaml names, and forbids to
     replace it by the built-in text.
 
     Raises:
         ParameterError: an unknown preset or key, a wrong type, a value out of bounds.
     """
-    values = {name: dict(section) for name, section in _read_yaml("base").items()}
+    values = {name: dict(section) for name, section in _read_base().items()}
     if preset != "base":
-        _merge(values, _read_yaml(preset), f"params/{preset}.yaml")
+        _merge(values, _read_preset(preset), _find_preset(preset)[1])
     if dataset is not None and dataset != values["dataset"]["source"]:
         values["dataset"] |= {"source": dataset, "config": None, "revision": None}
     if dataset is not None and values["dataset"]["offline"] is None:
@@ -262,7 +271,7 @@ def load_params(
 
 def is_default_dataset(params: DatasetParams) -> bool:
     """Return whether the data set is the one of params/base.yaml, which no person named."""
-    base = _read_yaml("base")["dataset"]
+    base = _read_base()["dataset"]
     return (params.source, params.config) == (base["source"], base["config"])
 
 
@@ -319,17 +328,42 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
     return parsed
 
 
-@functools.cache  # reading takes fifty times as long as checking
-def _read_yaml(preset: str) -> dict[str, Any]:
-    if preset not in list_presets():
-        raise ParameterError(f"unknown preset {preset!r}{_suggest(preset, list_presets())}")
+def _find_preset(preset: str) -> tuple[Path, str]:
+    """Return a preset's file, and how messages name it: `mine.yaml` and `folder/mine.yaml` are a person's own file."""
+    if preset in list_presets():
+        return PARAMS_FOLDER / f"{preset}.yaml", f"params/{preset}.yaml"
+    path = Path(preset).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        return path, preset
+    own = next((path.with_suffix(ending) for ending in (".yaml", ".yml") if path.with_suffix(ending).is_file()), None)
+    advice = f"; for the file here give --preset {own}" if own else _suggest(preset, list_presets())
+    raise ParameterError(f"unknown preset {preset!r}{advice}; or give a YAML file of your own: --preset ./mine.yaml")
+
+
+def _read_preset(preset: str) -> dict[str, Any]:
+    path, name = _find_preset(preset)
     try:
-        values = read_yaml((PARAMS_FOLDER / f"{preset}.yaml").read_text(encoding="utf-8"))
+        if path.is_file() and path.stat().st_size > MAX_PRESET_BYTES:
+            raise ParameterError(f"--preset {name} is larger than {MAX_PRESET_BYTES:,} bytes: it is no file of params")
+        values = read_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        known = ", ".join(list_presets())
+        raise ParameterError(
+            f"--preset {name} cannot be read ({error.strerror}); wanted a YAML file, or one of {known}"
+        ) from None
+    except UnicodeDecodeError:
+        raise ParameterError(f"--preset {name} is no UTF-8; save it as UTF-8") from None
     except yaml.YAMLError as error:
-        raise ParameterError(f"params/{preset}.yaml is not valid YAML: {error}") from None
+        raise ParameterError(f"{name} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise ParameterError(f"params/{preset}.yaml holds no sections; compare params/base.yaml")
+        raise ParameterError(f"{name} holds no sections; compare params/base.yaml, such as model: {{num_layers: 4}}")
+
     return values
+
+
+@functools.cache  # reading takes fifty times as long as checking
+def _read_base() -> dict[str, Any]:
+    return _read_preset("base")
 
 
 def _merge(values: dict[str, Any], overlay: Mapping[str, Any], origin: str) -> None:
@@ -337,7 +371,10 @@ def _merge(values: dict[str, Any], overlay: Mapping[str, Any], origin: str) -> N
         if not isinstance(entries, Mapping):
             raise ParameterError(f"{origin}: {section} must hold keys, got {quote(entries)}")
         for key, value in entries.items():
-            _set(values, f"{section}.{key}", value)
+            try:
+                _set(values, f"{section}.{key}", value)
+            except ParameterError as error:
+                raise ParameterError(f"{origin}: {error}") from None
 
 
 def _override(values: dict[str, Any], name: str, value: Any) -> None:

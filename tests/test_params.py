@@ -98,6 +98,37 @@ def test_hours_and_overrides_go_over_the_preset() -> None:
     assert (params.budget.hours, params.budget.planner, params.training.seed) == (0.5, "tiers", 7)
 
 
+def test_a_preset_is_also_a_file_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("model: {num_layers: 3}\n")
+    assert load_params(str(tmp_path / "mine.yaml")).model.num_layers == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"model: {num_layer: 3}", "mine.yaml: unknown parameter 'model.num_layer'; did you mean model.num_layers"),
+        (b"model: 3", "mine.yaml: model must hold keys, got 3"),
+        (b"- 3", "mine.yaml holds no sections; compare params/base.yaml"),
+        (b"model: {", "mine.yaml is not valid YAML"),
+        (b"model: {num_layers: '\xff'}", "mine.yaml is no UTF-8"),
+        (b"#" * 200_000, "mine.yaml is larger than 100,000 bytes"),
+        (None, "mine.yaml cannot be read .No such file or directory.; wanted a YAML file, or one of base, "),
+    ],
+)
+def test_a_wrong_file_of_ones_own_is_refused_by_its_name(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(ParameterError, match=message):
+        load_params(str(tmp_path / "mine.yaml"))
+
+
+def test_a_file_that_is_named_without_its_ending_is_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").touch()
+    with pytest.raises(ParameterError, match=r"unknown preset 'mine'; for the file here give --preset mine\.yaml"):
+        load_params("mine")
+
+
 def test_an_unknown_preset_is_refused_with_a_suggestion() -> None:
     with pytest.raises(ParameterError, match="unknown preset 'smok'; did you mean smoke"):
         load_params("smok")

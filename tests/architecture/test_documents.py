@@ -75,7 +75,8 @@ def check_lightlm_command(words: list[str]) -> str | None:
     parts = [word.split("=", 1) if word.startswith("--") else [word] for word in words]
     given = list(pairwise(part for word in parts for part in word))
     settings = [value for option, value in given if option in ("--set", "-s") and value != "SECTION.KEY=VALUE"]
-    presets = [value for option, value in given if option in ("--preset", "-p")]
+    # A path names a person's own file, which is not here.
+    presets = [value for option, value in given if option in ("--preset", "-p") and not value.startswith("./")]
     try:
         load_params(*(presets or ["base"]), parse_assignments(settings))
     except ParameterError as error:
