@@ -54,29 +54,6 @@ def deploy_flows(pool: str = POOL, variables: PoolVariables | None = None) -> li
     return list(before)
 
 
-<<<<<<< HEAD
-def read_settings(pool: str, variables: PoolVariables) -> dict[str, Any]:
-    """Return prefect.yaml with its deployments on `pool`.
-
-    Raises:
-        LightLMError: this is no checkout: a package that was installed without its folder has no prefect.yaml.
-    """
-    try:
-        settings = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
-    except OSError:
-        raise LightLMError(f"no prefect.yaml in {ROOT}; run `lightlm` of a checkout, or of the image") from None
-    for deployment in settings["deployments"]:
-        own = deployment["work_pool"].get("job_variables", {})
-        deployment["work_pool"] = {"name": pool, "job_variables": variables.merge(own)}
-    settings.pop("definitions", None)
-    return settings
-
-
-def list_names(settings: Mapping[str, Any]) -> list[str]:
-    """Return FLOW/DEPLOYMENT of each; both have one name here."""
-    return [f"{deployment['name']}/{deployment['name']}" for deployment in settings["deployments"]]
-
-
 def point_at_service() -> None:
     """Point this process at the service of this home, where no other server is named; before Prefect is imported."""
     from lightlm_flows.embedded import names_server
@@ -86,8 +63,6 @@ def point_at_service() -> None:
         os.environ.update(find_environment() or {})
 
 
-=======
->>>>>>> 0c92bb4 (Make the wheel whole: calibration, prefect.yaml with modules as entrypoints, presets of one's own, python -m lightlm, one version, and a test that builds, installs and uses it.)
 @contextmanager
 def open_server() -> Iterator["SyncPrefectClient"]:
     """Yield a client of the server that PREFECT_API_URL names.

@@ -77,13 +77,8 @@ def retrain_flow(
 
     Args:
         hours: Wall clock of the whole run, in hours; empty: the preset's.
-<<<<<<< HEAD
         dataset: Hub id, path, or python-docs; empty: what the champion learnt.
-        preset: The file params/NAME.yaml, laid over params/base.yaml.
-=======
-        dataset: Hub id, path, or python-docs; empty: the preset's.
         preset: NAME of params/NAME.yaml, or a path of a YAML file; laid over params/base.yaml.
->>>>>>> 0c92bb4 (Make the wheel whole: calibration, prefect.yaml with modules as entrypoints, presets of one's own, python -m lightlm, one version, and a test that builds, installs and uses it.)
         overrides: Single values, as {"model.num_layers": 4}.
         force: Train although the data set is unchanged.
         start: Begin from scratch, from the champion's weights, or as the forecasts say.

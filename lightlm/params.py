@@ -241,14 +241,10 @@ def load_params(
 ) -> Params:
     """Return params/base.yaml under the preset's overlay, `dataset`, `hours` and dotted overrides.
 
-<<<<<<< HEAD
-    `overrides` maps dotted names ("model.num_layers") to values; strings are read as YAML scalars, except where the
-    param is a text: `dataset.config=2018` is the text "2018".
-=======
     `preset` names an overlay of params/, or is the path of a YAML file of one's own.
 
-    `overrides` maps dotted names ("model.num_layers") to values; strings are read as YAML scalars.
->>>>>>> 0c92bb4 (Make the wheel whole: calibration, prefect.yaml with modules as entrypoints, presets of one's own, python -m lightlm, one version, and a test that builds, installs and uses it.)
+    `overrides` maps dotted names ("model.num_layers") to values; strings are read as YAML scalars, except where the
+    param is a text: `dataset.config=2018` is the text "2018".
     Naming a `dataset` clears `dataset.config`, which belongs to the data set that base.yaml names, and forbids to
     replace it by the built-in text.
 

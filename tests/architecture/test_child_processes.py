@@ -10,7 +10,10 @@ from lightlm.child_process import SAFE_PATH, python_command
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "lightlm" / "child_process.py"
-ELSEWHERE = sorted(path for room in ("flows", "lightlm") for path in (ROOT / room).rglob("*.py") if path != STARTER)
+HINTS = ROOT / "flows" / "hints.py"  # shows a person what to type
+ELSEWHERE = sorted(
+    path for room in ("flows", "lightlm") for path in (ROOT / room).rglob("*.py") if path not in (STARTER, HINTS)
+)
 SUSPECTS = {"sys.executable", "sys._base_executable", "runpy", "multiprocessing", "ProcessPoolExecutor"}
 
 
