@@ -107,7 +107,9 @@ def summary(installed: Installed) -> dict[str, Any]:
     (work / "text.txt").write_text("\n\n".join(write_paragraph(choose) for _ in range(800)), encoding="utf-8")
     (work / "mine.yaml").write_text("training: {compile: 'off'}\ntokenizer: {vocab_size: 512}\n", encoding="utf-8")
     words = ["train", "--hours", 0.004, "--dataset", "text.txt", "--preset", "./mine.yaml", "--json"]
-    return json.loads(installed.run("lightlm", *words))
+    summary = json.loads(installed.run("lightlm", *words))
+    installed.run("lightlm", "sync")  # a busy machine registers the version after the budget
+    return summary
 
 
 def test_a_wheel_holds_packages_of_ours_alone_and_every_file_that_they_read(wheel: Path) -> None:
@@ -135,7 +137,8 @@ def test_the_machine_is_checked(installed: Installed) -> None:
 
 
 def test_a_model_is_trained_by_a_preset_of_ones_own(installed: Installed, summary: dict[str, Any]) -> None:
-    assert summary["model_version"] == "1"
+    (version,) = json.loads(installed.run("lightlm", "models", "--json"))["versions"]
+    assert version["version"] == "1"
     params = json.loads((installed.folder / "home" / "runs" / summary["run_key"] / "params.json").read_text())
     assert params["tokenizer"]["vocab_size"] == 512
 
