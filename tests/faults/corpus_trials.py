@@ -46,9 +46,9 @@ def train_on(request: dict[str, Any], answer: dict[str, Any]) -> None:
         "documents": subset.num_documents,
         "bytes": subset.num_bytes,
         "held_out": subset.num_validation_documents,
-        "duplicates": subset.num_duplicates_removed,
-        "empty": subset.num_empty_rows,
-        "invalid": subset.num_invalid_rows,
+        "duplicates": subset.record.exact_duplicates,
+        "empty": subset.record.empty_rows,
+        "replaced": subset.record.replaced_bytes,
     }
     tokenizer = prepare_tokenizer(params.tokenizer, subset, [300])
     shards = tokenize_subset(subset, tokenizer)
