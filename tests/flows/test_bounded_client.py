@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+from prefect.settings import temporary_settings
 
 from lightlm_flows import patience as patience_module
 from lightlm_flows.bounded_client import BoundAsyncClient, BoundSyncClient
@@ -77,10 +78,11 @@ def ask(url: str, patience: Patience, *, is_async: bool) -> httpx.Response:
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(patience_module, "REQUEST_SECONDS", 0.3)
     monkeypatch.setattr(patience_module, "LEAST_REQUEST_SECONDS", 0.1)
+    with temporary_settings({"client.max_retries": 0}):  # pyright: ignore[reportArgumentType]
+        yield
 
 
 @pytest.mark.parametrize("is_async", [False, True])
