@@ -39,5 +39,6 @@ COPY --from=build /app /app
 WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/data LIGHTLM_HOME=/data \
     DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true PREFECT_SERVER_ANALYTICS_ENABLED=false
-USER lightlm
+# By number: Kubernetes' runAsNonRoot takes no name.
+USER 10001:10001
 CMD ["lightlm", "--help"]

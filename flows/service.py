@@ -4,8 +4,6 @@ Owns the record of what it started (LIGHTLM_HOME/service/service.json); only tha
 on loopback; beyond that there is docker-compose.yml, or `lightlm server` behind a proxy that speaks TLS.
 """
 
-import base64
-import http.client
 import os
 import platform
 import socket
@@ -22,6 +20,7 @@ from lightlm.errors import InputError, LightLMError
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
 from lightlm_flows.deployments import POOL
+from lightlm_flows.health import PROBES, answers
 from lightlm_flows.private import make_private_folder, private_mask, write_private_file
 from lightlm_flows.servers import (
     LOOPBACK,
@@ -39,9 +38,6 @@ START_SECONDS = 180
 
 STOP_SECONDS = 60
 """The worker's training process saves a checkpoint first; what still runs then is killed."""
-
-PROBES = {"prefect": "/api/admin/version", "mlflow": "/api/2.0/mlflow/experiments/search?max_results=1"}
-"""Real calls, with the password: MLflow's /health answers 200 even where every call is refused."""
 
 
 class RunningProcess(BaseModel):
@@ -247,19 +243,6 @@ def wait_until_healthy(home: Path, service: Service, secrets: ServiceSecrets) ->
         while not answers(ports[process.name], PROBES[process.name], passwords[process.name]):
             check_alive(home, process, deadline)
             time.sleep(0.2)
-
-
-def answers(port: int, path: str, password: str) -> bool:
-    """Return whether a server on loopback answers 200, past any proxy."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=10)
-    try:
-        credentials = base64.b64encode(password.encode()).decode()
-        connection.request("GET", path, headers={"Authorization": f"Basic {credentials}"})
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def wait_for_worker(home: Path, service: Service) -> None:

@@ -24,7 +24,7 @@ FILE = ROOT / "docker-compose.yml"
 SECONDS = 240
 """Only bounds a failure."""
 
-PORTS = {"postgres": 5432, "prefect-server": 4200, "mlflow": 5000}
+PORTS = {"postgres": 5432, "prefect-server": 4200, "mlflow": 5000, "worker": 8080}
 
 
 def interpolate(text: str, variables: dict[str, str]) -> str:
@@ -204,7 +204,8 @@ class Stack:
         if kind == "CMD-SHELL":
             words = ["sh", "-c", *words]
         programs = find_postgres()
-        more = {"PGHOST": "127.0.0.1", "PGPORT": str(self.ports["postgres"])}
+        # The image trusts whoever is inside of its container; this server does not.
+        more = {"PGPORT": str(self.ports["postgres"]), "PGPASSWORD": self.secret["POSTGRES_PASSWORD"]}
         environment = self.environment(service) | more
         environment["PATH"] += f":{programs}"
         self.wait_for_command(words, environment, service)

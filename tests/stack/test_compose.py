@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from .compose import FILE, ROOT, read_compose
 from .pins import list_development, list_image, read_lock, read_pins
@@ -67,13 +68,37 @@ def test_every_port_is_published_on_loopback_alone(services: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_a_service_of_ours_writes_only_to_volumes_and_has_no_capabilities(services: dict[str, Any], name: str) -> None:
+def test_a_service_of_ours_is_of_our_image(services: dict[str, Any], name: str) -> None:
+    service = services[name]
+    assert service["image"] in ("lightlm:cpu", "lightlm:gpu")
+    assert service["build"]["context"] == "."
+
+
+@pytest.mark.parametrize("name", [*OWN, "postgres"])
+def test_a_service_writes_only_to_volumes_has_no_capabilities_and_is_bounded(
+    services: dict[str, Any], name: str
+) -> None:
     service = services[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["image"] in ("lightlm:cpu", "lightlm:gpu")
-    assert service["build"]["context"] == "."
+    assert service["pids_limit"] <= 4096
+    assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
+    assert [mount for mount in service["tmpfs"] if "size=" not in mount] == []
+    assert service["mem_limit"]
+
+
+def test_only_the_servers_reach_the_database(services: dict[str, Any]) -> None:
+    reaching = {name for name, service in services.items() if "database" in service["networks"]}
+    assert reaching == {"postgres", "prefect-server", "mlflow"}
+    assert services["postgres"]["networks"] == ["database"]
+    networks = yaml.safe_load(FILE.read_text("utf-8"))["networks"]
+    assert networks == {"front": {}, "database": {"internal": True}}
+
+
+def test_a_workers_memory_is_limited_by_one_variable(services: dict[str, Any]) -> None:
+    assert services["worker"]["mem_limit"] == "0"
+    assert read_compose(GIVEN | {"WORKER_MEMORY": "12g"})["worker"]["mem_limit"] == "12g"
 
 
 def test_the_database_is_pinned_and_publishes_no_port(services: dict[str, Any]) -> None:
@@ -82,7 +107,7 @@ def test_the_database_is_pinned_and_publishes_no_port(services: dict[str, Any]) 
 
 
 def test_services_that_stay_are_checked_and_restarted(services: dict[str, Any]) -> None:
-    for name in ("postgres", "prefect-server", "mlflow"):
+    for name in ("postgres", "prefect-server", "mlflow", "worker", "worker-gpu"):
         assert services[name]["healthcheck"]["test"]
         assert services[name]["restart"] == "unless-stopped"
 
@@ -95,7 +120,7 @@ def test_one_variable_puts_artifacts_into_a_bucket() -> None:
 def test_the_image_runs_as_a_user_who_is_not_root_and_keeps_bytecode() -> None:
     text = (ROOT / "Dockerfile").read_text("utf-8")
     last = text.rsplit("\nFROM ", 1)[1]
-    assert re.search(r"^USER lightlm$", last, re.M)
+    assert re.search(r"^USER 10001:10001$", last, re.M)
     assert "--uid 10001" in last
     assert "compileall" in text
     assert "latest" not in text
