@@ -11,13 +11,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from lightlm.errors import Interrupted, LightLMError
+from lightlm_flows.commands.backup import backup, restore
 from lightlm_flows.commands.doctor import doctor
 from lightlm_flows.commands.export import export
 from lightlm_flows.commands.look import look
 from lightlm_flows.commands.report import report
 from lightlm_flows.commands.retrain import promote, retrain, rollback
 from lightlm_flows.commands.runs import runs
-from lightlm_flows.commands.service import deploy, down, env, schedule, serve_flows, server, up
+from lightlm_flows.commands.service import deploy, down, env, schedule, serve_flows, server, status, up
 from lightlm_flows.commands.setup import setup
 from lightlm_flows.commands.store import store
 from lightlm_flows.commands.sync import sync
@@ -39,7 +40,7 @@ for command in (setup, check, doctor, look, plan, train, watch, runs, report, re
     app.command()(command)
 for command in (generate, sync, evaluate, models, promote, rollback, export, ui):
     app.command()(command)
-for command in (up, down, env, deploy, schedule, serve_flows, server):
+for command in (up, down, status, env, deploy, schedule, serve_flows, server, backup, restore):
     app.command()(command)
 app.add_typer(store, name="store")
 

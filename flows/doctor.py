@@ -20,7 +20,7 @@ from lightlm.system import Check, Device, check_system
 from lightlm.tracking.recorder import redact
 from lightlm_flows import embedded
 from lightlm_flows.servers import name_service_folder
-from lightlm_flows.service import PARTS, read_service
+from lightlm_flows.service_record import PARTS, read_service
 
 REASONS = {
     "fastapi": "Prefect's API does not start with others, and `pip check` is content with them",

@@ -1,7 +1,7 @@
 """The service on one machine: Prefect's server, MLflow's server and a worker, started together and stopped together.
 
-Owns the record of what it started (LIGHTLM_HOME/service/service.json); only that is ever stopped. All of it listens
-on loopback; beyond that there is docker-compose.yml, or `lightlm server` behind a proxy that speaks TLS.
+Only what it started is ever stopped (flows/service_record.py). All of it listens on loopback; beyond that there is
+docker-compose.yml, or `lightlm server` behind a proxy that speaks TLS.
 """
 
 import os
@@ -9,11 +9,11 @@ import platform
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import InputError, LightLMError
@@ -21,15 +21,27 @@ from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
 from lightlm_flows.deployments import POOL
 from lightlm_flows.health import PROBES, answers
-from lightlm_flows.private import make_private_folder, private_mask, write_private_file
+from lightlm_flows.private import make_private_folder, private_mask
 from lightlm_flows.servers import (
     LOOPBACK,
+    USER,
     ServerStart,
     ServiceSecrets,
     client_environment,
     name_service_folder,
     open_secrets,
     start_of,
+)
+from lightlm_flows.service_record import (
+    KEEPER,
+    PARTS,
+    SERVERS,
+    RunningProcess,
+    Service,
+    describe_process,
+    forget_service,
+    read_service,
+    record_service,
 )
 
 HOST = LOOPBACK
@@ -38,61 +50,6 @@ START_SECONDS = 180
 
 STOP_SECONDS = 60
 """The worker's training process saves a checkpoint first; what still runs then is killed."""
-
-
-class RunningProcess(BaseModel):
-    """A process that was started here. Its start time tells it from a later one with the same number."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    pid: int
-    created_at: float
-
-    def find(self) -> psutil.Process | None:
-        """Return the process if it still runs."""
-        try:
-            process = psutil.Process(self.pid)
-            is_ours = abs(process.create_time() - self.created_at) < 1 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return None
-        return process if is_ours else None
-
-
-class Service(BaseModel):
-    """What was started, and where it answers."""
-
-    model_config = ConfigDict(frozen=True)
-
-    prefect_port: int
-    mlflow_port: int
-    processes: tuple[RunningProcess, ...] = ()
-
-    @property
-    def prefect_url(self) -> str:
-        """Prefect's pages."""
-        return f"http://{HOST}:{self.prefect_port}"
-
-    @property
-    def mlflow_url(self) -> str:
-        """MLflow's pages."""
-        return f"http://{HOST}:{self.mlflow_port}"
-
-    def runs(self, *names: str) -> bool:
-        """Return whether all parts of these names run."""
-        return all(any(part.name == name and part.find() for part in self.processes) for name in names)
-
-
-SERVERS = ("prefect", "mlflow")
-PARTS = (*SERVERS, "worker")
-
-
-def read_service(home: Path) -> Service | None:
-    """Return what was started here; None if nothing was, or it was stopped."""
-    try:
-        return Service.model_validate_json((name_service_folder(home) / "service.json").read_bytes())
-    except (OSError, ValidationError):
-        return None
 
 
 def find_environment() -> dict[str, str] | None:
@@ -104,44 +61,75 @@ def find_environment() -> dict[str, str] | None:
     return client_environment(open_secrets(home), service.prefect_port, service.mlflow_port)
 
 
-def start_service(prefect_port: int, mlflow_port: int, say: Callable[[str], None]) -> Service:
-    """Return the running service; start what is needed for it, deploy the flows, and wait until all of it answers.
+def start_service(
+    prefect_port: int, mlflow_port: int, say: Callable[[str], None], *, is_keeper: bool = False
+) -> Service:
+    """Return the running service; start what is missing of it, deploy the flows, and wait until all of it answers.
+
+    Parts that run are left alone. `is_keeper`: this process keeps it running (flows/keeping.py), so none is started.
 
     Raises:
-        InputError: a port is taken by somebody else.
-        LightLMError: a part did not start; with its last words. Nothing is left running then.
+        InputError: a port is taken by something else.
+        LightLMError: a part did not start; with its last words. Nothing that was started here is left running then.
     """
     home = find_home()
     folder = name_service_folder(home)
     make_private_folder(folder)
     with hold_lock(folder / "service.lock", report=say):
         found = read_service(home)
-        if found is not None and found.runs(*PARTS):
-            return found
-        if found is not None:
-            stop_processes(found.processes, say)
-        check_ports({"--prefect-port": prefect_port, "--mlflow-port": mlflow_port})
-        secrets = open_secrets(home)
+        kept = found.list_alive() if found else ()
         service = Service(prefect_port=prefect_port, mlflow_port=mlflow_port)
+        if found is not None and kept:
+            service = found.model_copy(update={"processes": kept})
+        missing = [name for name in (*PARTS, KEEPER) if not service.runs(name)]
+        ports = {f"--{name}-port": port for name, port in service.ports.items() if name in missing}
+        check_ports(ports)
         try:
-            for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port)):
-                say(f"Starting {'Prefect' if name == 'prefect' else 'MLflow'}'s server")
-                start = start_of(name, home, HOST, port, (), os.environ)  # pyright: ignore[reportArgumentType]
-                service = add_process(home, service, name, start)
-            wait_until_healthy(home, service, secrets)
-            os.environ.update(worker_environment(home, service, secrets))
-            from lightlm_flows.deployments import deploy_flows
-
-            say("Deploying the flows")
-            deploy_flows()
-            say("Starting a worker")
-            service = add_process(home, service, "worker", start_of_worker(home, service, secrets))
-            wait_for_worker(home, service)
+            return start_missing(home, service, missing, say, is_keeper=is_keeper)
         except BaseException:
-            stop_processes(service.processes, say)
-            forget_service(home)
+            now = read_service(home)
+            stop_processes([process for process in now.processes if process not in kept] if now else [], say)
+            if kept:
+                record_service(home, service)
+            else:
+                forget_service(home)
             raise
+
+
+def start_missing(
+    home: Path, service: Service, missing: Sequence[str], say: Callable[[str], None], *, is_keeper: bool
+) -> Service:
+    """Start the missing parts in their order: servers, worker, and what keeps them running."""
+    secrets = open_secrets(home)
+    for name in SERVERS:
+        if name in missing:
+            say(f"Starting {'Prefect' if name == 'prefect' else 'MLflow'}'s server")
+            service = add_process(home, service, name, start_of_part(home, service, name))
+    wait_until_healthy(home, service, secrets)
+    os.environ.update(worker_environment(home, service, secrets))
+    if "worker" in missing:
+        from lightlm_flows.deployments import deploy_flows
+
+        say("Deploying the flows")
+        deploy_flows()
+        say("Starting a worker")
+        service = add_process(home, service, "worker", start_of_part(home, service, "worker"))
+        wait_for_worker(home, service)
+    if is_keeper:
+        service = service.including(describe_process(KEEPER, os.getpid()))
+        record_service(home, service)
+    elif KEEPER in missing:
+        # With all variables of this shell: it starts the servers again as they were started.
+        start = ServerStart(python_command("lightlm_flows.keeping"), dict(os.environ))
+        service = add_process(home, service, KEEPER, start)
     return service
+
+
+def start_of_part(home: Path, service: Service, name: str) -> ServerStart:
+    """Return how a server or the worker is started."""
+    if name == "worker":
+        return start_of_worker(home, service, open_secrets(home))
+    return start_of(name, home, HOST, service.ports[name], (), os.environ)  # pyright: ignore[reportArgumentType]
 
 
 def stop_service(say: Callable[[str], None]) -> bool:
@@ -150,25 +138,33 @@ def stop_service(say: Callable[[str], None]) -> bool:
     Runs that the worker leaves behind are told to the server as crashed, before it goes too.
     """
     home = find_home()
-    found = read_service(home)
-    if found is None:
+    if read_service(home) is None:
         return False
     with hold_lock(name_service_folder(home) / "service.lock", report=say):
-        worker = [process for process in found.processes if process.name == "worker"]
-        servers = [process for process in found.processes if process.name != "worker"]
-        stop_processes(worker, say)
+        found = read_service(home)
+        if found is None:
+            return False
+        keepers = [process.find() for process in found.processes if process.name == KEEPER]
+        stop_processes([process for process in found.processes if process.name == "worker"], say)
         if found.runs(*SERVERS):
             os.environ.update(worker_environment(home, found, open_secrets(home)))
             end_left_runs(say)
-        stop_processes(servers, say)
+        stop_processes([process for process in found.processes if process.name in SERVERS], say)
         forget_service(home)
+    # It starts nothing without the lock, nor without a record. One in the foreground waits for the lock.
+    others = [keeper for keeper in keepers if keeper is not None and keeper.pid != os.getpid()]
+    for keeper in others:
+        with suppress(psutil.NoSuchProcess):
+            keeper.terminate()
+    psutil.wait_procs(others, timeout=STOP_SECONDS)
     return True
 
 
-def add_process(home: Path, service: Service, name: str, start: ServerStart) -> Service:
+def add_process(home: Path, service: Service, name: str, start: ServerStart, num_restarts: int = 0) -> Service:
     """Start a part of the service in a session of its own; return the service with it, as recorded."""
     folder = name_service_folder(home)
-    with private_mask(), (folder / f"{name}.log").open("wb") as log:
+    # What a part said before it died stays in its log.
+    with private_mask(), (folder / f"{name}.log").open("ab" if num_restarts else "wb") as log:
         process = subprocess.Popen(
             start.command,
             # Not the checkout: Prefect would take settings from its pyproject.toml.
@@ -179,9 +175,8 @@ def add_process(home: Path, service: Service, name: str, start: ServerStart) -> 
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    started = RunningProcess(name=name, pid=process.pid, created_at=psutil.Process(process.pid).create_time())
-    service = service.model_copy(update={"processes": (*service.processes, started)})
-    write_private_file(folder / "service.json", service.model_dump_json().encode())
+    service = service.including(describe_process(name, process.pid, num_restarts))
+    record_service(home, service)
     return service
 
 
@@ -211,7 +206,7 @@ def start_of_worker(home: Path, service: Service, secrets: ServiceSecrets) -> Se
 
     return ServerStart(
         python_command("prefect", *words, "--name", name, "--install-policy", "never"),
-        SAFE_PATH | worker_environment(home, service, secrets),
+        dict(SAFE_PATH) | worker_environment(home, service, secrets),
     )
 
 
@@ -236,13 +231,17 @@ def wait_until_healthy(home: Path, service: Service, secrets: ServiceSecrets) ->
     Raises:
         LightLMError: one ended, or is too slow; with its last words.
     """
-    passwords = {"prefect": secrets.prefect_auth_string, "mlflow": f"lightlm:{secrets.mlflow_password}"}
-    ports = {"prefect": service.prefect_port, "mlflow": service.mlflow_port}
     deadline = time.monotonic() + START_SECONDS
-    for process in service.processes:
-        while not answers(ports[process.name], PROBES[process.name], passwords[process.name]):
+    for process in [part for part in service.processes if part.name in SERVERS]:
+        while not is_answering(service, process.name, secrets):
             check_alive(home, process, deadline)
             time.sleep(0.2)
+
+
+def is_answering(service: Service, server: str, secrets: ServiceSecrets) -> bool:
+    """Return whether a server answers a real call."""
+    passwords = {"prefect": secrets.prefect_auth_string, "mlflow": f"{USER}:{secrets.mlflow_password}"}
+    return answers(service.ports[server], PROBES[server], passwords[server])
 
 
 def wait_for_worker(home: Path, service: Service) -> None:
@@ -319,8 +318,3 @@ def end_left_runs(say: Callable[[str], None]) -> None:
         for run in runs:
             say(f"Run {run.name} had not ended; it is marked crashed, and its checkpoints are kept")
             client.set_flow_run_state(run.id, Crashed(message="`lightlm down` stopped its worker."), force=True)
-
-
-def forget_service(home: Path) -> None:
-    """Remove the record: nothing of it runs any more."""
-    (name_service_folder(home) / "service.json").unlink(missing_ok=True)

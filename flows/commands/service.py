@@ -1,4 +1,4 @@
-"""The commands of the service: up, down, deploy, serve-flows, schedule, server."""
+"""The commands of the service: up, down, status, deploy, serve-flows, schedule, server."""
 
 import os
 import shlex
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import typer
+
+from lightlm_flows.options import AsJson, print_json
 
 
 def say(message: str) -> None:
@@ -20,22 +22,37 @@ def up(
         bool, typer.Option("--print-env", help="Print what points a shell at the running service; start nothing.")
     ] = False,
     is_opened: Annotated[bool, typer.Option("--open", help="Open both servers' pages in a browser.")] = False,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, for systemd and containers; the service ends with this.")
+    ] = False,
+    systemd: Annotated[
+        bool,
+        typer.Option("--systemd", help="Write a unit that starts it with the machine (macOS: launchd); start nothing."),
+    ] = False,
 ) -> None:
     """Start Prefect, MLflow and a worker on this machine.
 
     With the flows deployed, on loopback, behind passwords.
     """
     from lightlm.store.home import find_home
+    from lightlm_flows.keeping import keep_in_foreground
     from lightlm_flows.pages import open_page, say_logins
-    from lightlm_flows.service import SERVERS, start_service
+    from lightlm_flows.service import start_service
+    from lightlm_flows.service_record import SERVERS
 
     if print_env:
         print_environment()
         return
-    service = start_service(prefect_port, mlflow_port, say)
+    if systemd:
+        install_unit(prefect_port, mlflow_port)
+        return
+    service = start_service(prefect_port, mlflow_port, say, is_keeper=foreground)
     typer.echo(f"Prefect {service.prefect_url}")
     typer.echo(f"MLflow  {service.mlflow_url}")
     say_logins(find_home(), say, *SERVERS)
+    if foreground:
+        keep_in_foreground(say)
+        return
     if is_opened:
         for url in (service.prefect_url, service.mlflow_url):
             open_page(url, say)
@@ -43,6 +60,37 @@ def up(
     say('  eval "$(lightlm up --print-env)"')
     say("  prefect deployment run train-flow --param hours=0.1")
     say("`lightlm down` stops all of it.")
+
+
+def install_unit(prefect_port: int, mlflow_port: int) -> None:
+    """Write the unit that starts the service with the machine, and say how it is put into use."""
+    from lightlm.store.home import find_home
+    from lightlm_flows.units import describe_unit, write_unit
+
+    unit = describe_unit(find_home(), prefect_port, mlflow_port, os.environ)
+    write_unit(unit)
+    typer.echo(unit.path)
+    say("To put it into use (`lightlm down` first, if the service runs):")
+    for command in unit.enable:
+        say(f"  {command}")
+    say("And out of it:")
+    for command in unit.disable:
+        say(f"  {command}")
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show what runs: the service's parts, since when, whether they answer, the next schedule, and trainings."""
+    from datetime import UTC, datetime
+
+    from lightlm.store.home import find_home
+    from lightlm_flows.status import describe_status, read_status
+
+    found = read_status(find_home())
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    for line in describe_status(found, datetime.now(UTC)):
+        typer.echo(line)
 
 
 def print_environment() -> None:

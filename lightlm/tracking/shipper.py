@@ -237,6 +237,8 @@ class Shipper:
 
         request = RegistrationRequest.model_validate(record["request"])
         request.tags.setdefault(REQUESTED_TAG, str(record["time_ms"]))
+        if not request.hf_folder.exists():  # a home that moved, or was restored elsewhere
+            request = request.model_copy(update={"hf_folder": self.folder / request.hf_folder.name})
         try:
             version = register(self.client, self.run_id, request, pin_requirements())
         except StoreError as error:

@@ -22,7 +22,7 @@ class Server(BaseHTTPRequestHandler):
         self.send_response(200 if self.path == "/health" or is_let_in else 401)
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 

@@ -218,6 +218,24 @@ def talk(url: str, words: list[str]) -> list[str]:
     return kinds
 
 
+def test_a_part_that_is_killed_comes_back_and_status_says_so(service: Up) -> None:
+    killed = next(part for part in service.record()["processes"] if part["name"] == "mlflow")
+    os.kill(killed["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + 240
+    while True:
+        told = service.lightlm("status", "--json").json
+        parts = {part["name"]: part for part in told["parts"]}
+        if parts["mlflow"]["num_restarts"] == 1 and parts["mlflow"]["answers"]:
+            break
+        assert time.monotonic() < deadline, (service.lightlm.home / "service" / "keeper.log").read_text()
+        time.sleep(1)
+    assert parts["mlflow"]["pid"] != killed["pid"]
+    assert {name: part["is_running"] for name, part in parts.items()} == dict.fromkeys(parts, True)
+    assert parts["worker"]["answers"]
+    log = (service.lightlm.home / "service" / "keeper.log").read_text()
+    assert f"mlflow (process {killed['pid']}) has died; it is started again in 1 s" in log
+
+
 def test_up_on_a_port_that_is_taken_is_one_line_and_leaves_nothing(
     service: Up, make_command_line: Callable[[], CommandLine]
 ) -> None:
