@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from lightlm.budget.memory import MATMUL_CONTEXT
 from lightlm.budget.probe import MachineRate
+from lightlm.counting import count
 from lightlm.data.origin import describe_origin
 from lightlm.data.overlap import find_learnt
 from lightlm.data.subset import TextSubset
@@ -107,7 +108,7 @@ def score_champion(session: Session, subset: TextSubset, machine: MachineRate) -
     if champion.scores is not None and champion.version is not None:
         session.say(
             f"Champion: version {champion.version.version}, {champion.bits_per_byte:.4f} bits per byte on "
-            f"{len(champion.scores.nats):,} held-out documents"
+            f"{count(len(champion.scores.nats), 'held-out document')}"
         )
     elif champion.reason:
         session.say(f"The champion is not compared: {champion.reason}")

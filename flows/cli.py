@@ -36,12 +36,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (setup, check, doctor, look, plan, train, watch, runs, report, retrain, calibration):
+for command in (setup, check, doctor, look, plan, train, watch, report, retrain, calibration):
     app.command()(command)
-for command in (generate, sync, evaluate, models, promote, rollback, export, ui):
+for command in (generate, sync, evaluate, promote, rollback, export, ui):
     app.command()(command)
 for command in (up, down, status, env, deploy, schedule, serve_flows, server, backup, restore):
     app.command()(command)
+app.add_typer(runs, name="runs")
+app.add_typer(models, name="models")
 app.add_typer(store, name="store")
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lightlm.budget.plan import count
 from lightlm.console.escape import escape_for_terminal
 from lightlm.console.hardware import draw_facts
 from lightlm.console.menus import Dialogue, has_keys
 from lightlm.console.quantities import say_count
 from lightlm.console.side_by_side import draw_side_by_side
+from lightlm.counting import count
 from lightlm.errors import InputError, LightLMError, PromptError
 from lightlm.store.home import find_home
 from lightlm.tracking.registry import ModelVersion, download
@@ -224,7 +224,7 @@ class PeekedLines:
         self.dialogue = dialogue
         self.rest = dialogue.reader
 
-    def read(self, question: str, describe: object = None) -> str | None:
+    def read(self, question: str, describe: object = None, *, is_path: bool = False) -> str | None:
         """Return the next line; None at the end."""
         first, self.first = self.first, None
         if first is None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+from lightlm.counting import count
 from lightlm.errors import LightLMError
 from lightlm.params import load_params
 from lightlm.store.home import find_home
@@ -195,8 +196,10 @@ def check_store(home: Path) -> Check:
         return passed("Store", "nothing is stored yet")
     how = "every file as it was written" if is_read else "manifests intact; `lightlm store verify` reads every byte"
     if set_aside:
-        return warn("Store", f"{set_aside} damaged things were set aside before", "lightlm store prune removes them")
-    return passed("Store", f"{len(items)} things, {how}")
+        return warn(
+            "Store", f"{count(set_aside, 'damaged thing')} set aside before", "lightlm store prune removes them"
+        )
+    return passed("Store", f"{count(len(items), 'thing')}, {how}")
 
 
 def check_service(home: Path) -> Check:
@@ -212,7 +215,6 @@ def check_service(home: Path) -> Check:
 
 def check_mlflow(home: Path) -> Check:
     """Return which MLflow is used, and whether it answers."""
-    from lightlm.budget.plan import count
     from lightlm.tracking.catalog import list_models
     from lightlm.tracking.registry import is_local, tracking_uri
 

@@ -76,10 +76,15 @@ class Editor:
         dialogue = self.dialogue
         dialogue.say("Measuring this machine ...", "dim")
         self.measure()
-        dialogue.say("Enter keeps what stands in brackets, ? explains, Esc goes back.", "dim")
+        dialogue.say("Enter keeps what stands in brackets, ? explains, Esc goes one question back.", "dim")
         while True:
-            for question in QUESTIONS:
-                if not self._ask(question):
+            index = 0
+            while index < len(QUESTIONS):
+                if self._ask(QUESTIONS[index]):
+                    index += 1
+                elif index:
+                    index -= 1  # Esc takes back one answer, not all of them
+                else:
                     return None
             dialogue.say()
             dialogue.say(self.describe(self.values), "bold")

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.history import FinishedRun, History
+from lightlm.budget.lead import LeadTimes
 from lightlm.budget.neighbours import Neighbours
 from lightlm.budget.plan import Plan
 from lightlm.budget.reserve import ClosingTimes, FixedTimes
@@ -68,6 +69,7 @@ def remember_the_end(summary: RunSummary, home: Path, elapsed_seconds: float) ->
     closing = ClosingTimes(home)
     if closing.read():  # a home's first run also makes its databases
         FixedTimes(home).record_ledger(summary.ledger)
+        LeadTimes(home).record_ledger(summary.ledger)
     closing.record(elapsed_seconds - summary.trained_until_seconds - scoring)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,38 @@ from lightlm.yaml_values import quote_text
 
 if TYPE_CHECKING:
     from lightlm.tracking.registry import ModelVersion
+
+
+def complete_from(*values: str) -> Callable[[str], list[str]]:
+    """Return a completion of these values."""
+
+    def complete(typed: str) -> list[str]:
+        return [value for value in values if value.startswith(typed)]
+
+    return complete
+
+
+def complete_run(typed: str) -> list[str]:
+    """Return the runs of this machine that begin with what was typed, the newest first."""
+    from lightlm.store.home import name_home
+
+    return sorted((path.name for path in (name_home() / "runs").glob(f"{typed}*")), reverse=True)[:MOST_COMPLETED]
+
+
+def complete_version(typed: str) -> list[str]:
+    """Return aliases and version URIs of the models under LIGHTLM_HOME that begin with what was typed."""
+    from lightlm.store.home import name_home
+    from lightlm.tracking.local_registry import LocalRegistry
+
+    found = LocalRegistry.load(name_home() / "mlflow.db")
+    known = [] if found is None else found.search_model_versions()
+    uris = [f"models:/{one.name}/{one.version}" for one in known]
+    uris += [f"models:/{one.name}@{alias}" for one in known for alias in one.aliases]
+    return [word for word in ("champion", "challenger", "previous", *uris) if word.startswith(typed)]
+
+
+MOST_COMPLETED = 50
+"""Runs that the Tab key offers, the newest."""
 
 Hours = Annotated[
     str | None,
@@ -22,7 +55,22 @@ Dataset = Annotated[
 DatasetConfig = Annotated[str | None, typer.Option(help="The Hub data set's configuration.")]
 TextColumn = Annotated[str | None, typer.Option(help="The column that holds the text.")]
 Offline = Annotated[
-    str | None, typer.Option(help="If the Hub is out of reach: fallback (python-docs) or no-fallback (an error).")
+    str | None,
+    typer.Option(
+        autocompletion=complete_from("fallback", "no-fallback"),
+        help="If the Hub is out of reach: fallback (python-docs) or no-fallback (an error).",
+    ),
+]
+
+
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        "--notify", metavar="COMMAND", help="A command to start at the end, with a sentence as last argument."
+    ),
+]
+SamplePrompt = Annotated[
+    str | None, typer.Option("--sample-prompt", metavar="TEXT", help="The text that samples on the way continue.")
 ]
 
 
@@ -65,6 +113,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
+        autocompletion=complete_version,
         help="models:/NAME@ALIAS, models:/NAME/VERSION, or within --name an alias or a version; else the champion.",
     ),
 ]

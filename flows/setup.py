@@ -8,17 +8,19 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from lightlm.budget.plan import count
+from lightlm.budget.shapes import DEFAULT_SHAPE
 from lightlm.console.menus import Dialogue
 from lightlm.console.quantities import say_seconds
+from lightlm.counting import count
 from lightlm.data.origin import say_origin
 from lightlm.errors import Interrupted, LightLMError
-from lightlm.params import Params, load_params
+from lightlm.params import Params, is_default_dataset, load_params
 from lightlm.store.home import find_home
+from lightlm_flows.approval import FIXED, fix_plan, free_plan, take_text
+from lightlm_flows.bench import Bench
 from lightlm_flows.configuration import CONFIGURATION, find_configuration, list_differences
 from lightlm_flows.configuration import load_configuration as load_file
 from lightlm_flows.configuration import save_configuration as save_file
@@ -38,76 +40,20 @@ MANAGEMENT = (
     "Exit",
 )
 
-SHAPE = ("num_layers", "model_dim", "num_heads", "context_length")
-"""What an optimized configuration fixes, so that what was shown is what is trained."""
 
-
-class Bench:
-    """The machine: devices and rate, from a worker process that starts while the person reads; a context manager."""
-
-    def __init__(self) -> None:
-        self.folder: Path | None = None
-        self.report: Any = None
-        self._worker: Any = None
-        self._rate: Any = None
-        self._is_tried = False
-
-    def __enter__(self) -> Self:
-        """Return it; nothing starts before it is needed."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the process."""
-        self.stop()
-
-    def check(self, params: Params) -> Any:
-        """Return the SystemReport of this machine for `params`."""
-        from lightlm.system import Device, check_system
-
-        if self.report is None:
-            devices = [Device.model_validate(d) for d in self._start().call("describe_devices")["devices"]]
-        else:
-            devices = self.report.devices
-        self.report = check_system(params, find_home(), devices)
-        return self.report
-
-    def measure(self) -> Any:
-        """Return the MachineRate, measured once; None where that fails, which no menu is to end at."""
-        from lightlm.budget.probe import measure_machine
-
-        if not self._is_tried:
-            self._is_tried = True
-            with suppress(LightLMError):
-                params = load_params()
-                self._rate = measure_machine(params.training, self.report or self.check(params), self._start())
-        return self._rate
-
-    def stop(self) -> None:
-        """End the process: its memory and cores belong to planning and training now."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            from lightlm.store.commit import remove_folder
-
-            worker.stop()
-            remove_folder(worker.run_folder)
-
-    def _start(self) -> Any:
-        if self._worker is None:
-            from lightlm_flows.runs import name_run_folder
-            from lightlm_flows.session import start_worker
-
-            home = find_home()
-            self._worker = start_worker(name_run_folder(home), home)
-        return self._worker
+SHAPE = frozenset(f"model.{name}" for name in DEFAULT_SHAPE)
+"""Dotted names of the shape, which optimizing is there to choose."""
 
 
 class Setup:
-    """One session. `choices` are dotted overrides; each screen leaves them valid."""
+    """One session. `choices` are dotted overrides; each screen leaves them valid. `approved`: those of a plan."""
 
     def __init__(self, dialogue: Dialogue, bench: Bench, choices: Mapping[str, Any]) -> None:
         self.dialogue = dialogue
         self.bench = bench
         self.choices: dict[str, Any] = dict(choices)
+        self.given = frozenset(name for name in choices if name not in SHAPE)
+        self.approved: dict[str, Any] = {}
 
     @property
     def params(self) -> Params:
@@ -146,7 +92,10 @@ class Setup:
     def show_choices(self) -> None:
         """Print what would be trained now."""
         self.dialogue.say()
-        self.dialogue.say(f"Data set: {say_origin(self.params.dataset.model_dump())}", "dim")
+        dataset = self.params.dataset
+        otherwise = " from the Hub; where that is out of reach, the built-in python-docs"
+        told = say_origin(dataset.model_dump()) + (otherwise if is_default_dataset(dataset) else "")
+        self.dialogue.say(f"Data set: {told}", "dim")
         self.dialogue.say(say_model_name(self.params), "dim")
         self.dialogue.say(f"Model:    {say_shape(self.params)}, in {say_hours(self.params.budget.hours)}", "dim")
 
@@ -180,8 +129,8 @@ class Setup:
     def change_dataset(self) -> None:
         """Ask for another data set: a path, a Hub id, python-docs."""
         current = self.params.dataset.source
-        self.dialogue.say("A file or folder of text (txt, md, csv, jsonl, parquet), a Hub id, or python-docs.", "dim")
-        chosen = self.dialogue.ask("Data set", self._read_dataset, default=current)
+        self.dialogue.say("A file or folder (txt, md, csv, pdf, ...), a Hub id, or python-docs.", "dim")
+        chosen = self.dialogue.ask("Data set", self._read_dataset, default=current, is_path=True)
         if chosen is None or chosen == current:
             return
         found = {"dataset.source": chosen, "dataset.config": None, "dataset.revision": None}
@@ -190,7 +139,21 @@ class Setup:
             if config is None:
                 return
             found["dataset.config"] = None if config == "-" else config
-        self._take(self.choices | found)
+        self._take(free_plan(self.choices, self.approved) | found)
+        if self.approved:
+            self.approved = {}
+            self.dialogue.say("What was optimized for the other text is left to the planner again.", "dim")
+        self.show_text(chosen)
+
+    def show_text(self, source: str) -> None:
+        """Print what a data set holds and what of it is left out; of a large one, how to see it."""
+        from lightlm.console.look import tell_briefly
+        from lightlm.data.look import glance_at
+
+        found = glance_at(self.params.dataset)
+        for line, style in [] if found is None else tell_briefly(found):
+            self.dialogue.say(line, style)
+        self.dialogue.say(f"`{name_command()} look {shlex.quote(source)}` shows more of it.", "dim")
 
     def _take(self, choices: Mapping[str, Any]) -> None:
         """Take choices that are valid together.
@@ -207,6 +170,7 @@ class Setup:
             "Configuration file",
             lambda typed: load_file(Path(typed).expanduser()),
             default=str(find_configuration()),
+            is_path=True,
         )
         if loaded is None:
             return
@@ -234,7 +198,8 @@ class Setup:
         hours = self.dialogue.ask("Enter desired training time in hours (e.g., 24.0): ", read_hours)
         if hours is None:
             return
-        kept = {n: v for n, v in self.choices.items() if n not in {f"model.{part}" for part in SHAPE}}
+        # What an earlier plan or configuration fixed does not bind this one; what the command line fixed does.
+        kept = {name: value for name, value in self.choices.items() if name not in FIXED or name in self.given}
         wanted = kept | {"budget.hours": hours, "budget.planner": "measured"}
         from lightlm.console.hardware import draw_hardware, draw_optimizations
         from lightlm_flows.planning import make_plan
@@ -242,11 +207,18 @@ class Setup:
         self.bench.stop()
         planned = make_plan(load_params(overrides=wanted), None, is_quiet=False)
         plan, report = planned.plan, self.bench.report
+        if planned.notice:
+            self.dialogue.warn(planned.notice)
         self.dialogue.draw(draw_hardware(report, planned.probe.machine, plan))
-        self.dialogue.draw(draw_optimizations(plan, planned.subset.removeprefix("Using ")))
-        if self.dialogue.confirm("Apply these optimizations? (y/n) "):
-            self._take(wanted | {f"model.{part}": getattr(plan.model, part) for part in SHAPE})
+        data = f"{planned.text_name}: {planned.subset.removeprefix('Using ')}"
+        self.dialogue.draw(draw_optimizations(plan, data, planned.probe.lead_seconds))
+        if self.dialogue.confirm("Apply these optimizations? (y/n): "):
+            approved = fix_plan(plan)
+            wanted = take_text(wanted, planned.text_name, is_replaced=planned.notice is not None)
+            self._take(wanted | approved)
+            self.approved = approved
             self.dialogue.say("Optimizations applied.", "green")
+            self.show_choices()
         else:
             self.dialogue.say("Nothing was changed.")
 
@@ -334,6 +306,8 @@ def say_shape(params: Params) -> str:
     told = f"{count(model.num_layers, 'layer')} x {model.model_dim} dims"
     told += f", {count(model.num_heads, 'head')}" if model.num_heads else ""
     told += f", context {model.context_length:,}" if model.context_length else ""
+    told += f", vocabulary {params.tokenizer.vocab_size:,}" if params.tokenizer.vocab_size else ""
+    told += f", {params.training.batch_tokens:,} tokens a step" if params.training.batch_tokens else ""
     told += ", flash attention" if model.flash_attention else ""
     return told + (f", {model.num_experts} experts" if model.mixture_of_experts else "")
 

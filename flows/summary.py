@@ -1,5 +1,6 @@
 """What a finished train-flow returns, and the report that a person sees of it."""
 
+import sys
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -66,11 +67,11 @@ class RetrainSummary(BaseModel):
 
 
 def show_summary(summary: RunSummary) -> None:
-    """Print the report of a finished run on standard error."""
+    """Print the report of a finished run, a result, on standard output."""
     from lightlm.console.report import RunReport, draw_report
     from lightlm.console.terminal import open_console
 
-    console = open_console()
+    console = open_console(sys.stdout)
     console.print(draw_report(RunReport(**report_values(summary.model_dump())), console))
 
 

@@ -19,6 +19,12 @@ from lightlm.params import Params
 CGROUP = Path("/sys/fs/cgroup")
 CPU_INFO = Path("/proc/cpuinfo")
 
+FAST_BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+"""CPU flags of x86 and Arm with bfloat16 products in hardware."""
+
+ACCELERATOR_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
+"""Device files of NVIDIA's driver, of Windows' in WSL, and of AMD's."""
+
 OLDEST_PYTHON = (3, 11)
 
 
@@ -93,6 +99,26 @@ def check_system(params: Params, home: Path, devices: list[Device]) -> SystemRep
         hardware_id=name_hardware(devices, num_cores),
         checks=checks,
     )
+
+
+def describe_cpu() -> Device:
+    """Return the CPU as a device to train on."""
+    flags = read_cpu_flags()
+    return Device(
+        kind="cpu",
+        name=read_cpu_name(),
+        memory_bytes=read_memory_limit(),
+        supports_bfloat16=any(flag in flags for flag in FAST_BFLOAT16_FLAGS),
+        supports_flash_attention=True,
+    )
+
+
+def may_have_accelerator() -> bool:
+    """Return whether torch may find more than a CPU here, which only its slow import tells for sure.
+
+    On Linux without a driver's device file there is none.
+    """
+    return sys.platform != "linux" or any(Path(path).exists() for path in ACCELERATOR_FILES)
 
 
 def count_cores() -> int:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lightlm import system
 from lightlm.params import load_params
 from lightlm.system import (
     Device,
@@ -104,3 +105,14 @@ def test_too_little_disk_and_memory_fail_with_what_to_do(home: Path) -> None:
 def test_equal_machines_have_one_name_and_others_another() -> None:
     assert name_hardware([CPU], 2) == name_hardware([CPU], 2)
     assert len({name_hardware([CPU], 2), name_hardware([CPU], 4), name_hardware([CPU, GPU], 2)}) == 3
+
+
+def test_without_a_drivers_file_the_cpu_is_all_that_there_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(system.sys, "platform", "linux")
+    monkeypatch.setattr(system, "ACCELERATOR_FILES", (str(tmp_path / "nvidiactl"),))
+    assert not system.may_have_accelerator()
+    (tmp_path / "nvidiactl").touch()
+    assert system.may_have_accelerator()
+    monkeypatch.setattr(system.sys, "platform", "darwin")
+    (tmp_path / "nvidiactl").unlink()
+    assert system.may_have_accelerator()

@@ -6,12 +6,19 @@ from typing import Annotated
 import typer
 
 from lightlm.errors import InputError
-from lightlm_flows.options import AsJson, Model, Name, open_chosen, print_json
+from lightlm_flows.options import AsJson, Model, Name, complete_from, open_chosen, print_json
 
 
 def export(
     folder: Annotated[Path, typer.Argument(help="A new folder for the files.")],
-    to: Annotated[str, typer.Option("--to", help="hf (transformers), gguf (llama.cpp, Ollama) or onnx.")] = "hf",
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            autocompletion=complete_from("hf", "gguf", "onnx"),
+            help="hf (transformers), gguf (llama.cpp, Ollama) or onnx.",
+        ),
+    ] = "hf",
     model: Model = None,
     name: Name = None,
     as_json: AsJson = False,

@@ -23,6 +23,7 @@ from lightlm_flows.options import (
     TextColumn,
     check_sources,
     collect_overrides,
+    complete_version,
     print_json,
 )
 
@@ -93,17 +94,20 @@ def retrain(
 
 
 def show_retraining(summary: "RetrainSummary") -> None:
-    """Print what a retraining did on standard error: why nothing was done, or the run's report."""
+    """Print what a retraining did: why nothing was done, or the run's report."""
     from lightlm_flows.summary import show_summary
 
     if summary.run is None:
-        typer.echo(f"{summary.reason} (--force)", err=True)
+        typer.echo(f"{summary.reason} (--force)")
         return
     show_summary(summary.run)
 
 
 def promote(
-    version: Annotated[str, typer.Argument(help="A version's number, an alias, or models:/NAME/VERSION.")],
+    version: Annotated[
+        str,
+        typer.Argument(autocompletion=complete_version, help="A version's number, an alias, or models:/NAME/VERSION."),
+    ],
     name: Name = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,14 +1,18 @@
-"""The command that lists the runs: runs."""
+"""The command `runs`: this machine's runs, listed, or one of them removed."""
 
 import sys
 from typing import Annotated
 
 import typer
 
-from lightlm_flows.options import AsJson, print_json
+from lightlm_flows.options import AsJson, complete_run, print_json
+
+runs = typer.Typer(help="List the runs of this machine, or remove one.", invoke_without_command=True)
 
 
-def runs(
+@runs.callback()
+def show(
+    context: typer.Context,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, the newest.")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -16,6 +20,8 @@ def runs(
 
     State, score against the plan, size, loss; MLflow is not asked.
     """
+    if context.invoked_subcommand is not None:
+        return
     from lightlm.store.home import find_home
     from lightlm.tracking.runs import list_runs
 
@@ -33,3 +39,18 @@ def runs(
     console.print(draw_runs(found, console))
     if any(run.state in ("stopped", "died") for run in found):
         typer.echo("stopped or died: the same command goes on with it; `lightlm watch RUN` follows a running one")
+
+
+@runs.command()
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="RUN", autocompletion=complete_run, help="Runs, by name.")],
+    is_forced: Annotated[bool, typer.Option("--force", help="Also what MLflow does not have yet.")] = False,
+) -> None:
+    """Remove runs' folders: records, checkpoints, their own copies of the model.
+
+    Registered versions and what MLflow has of a run stay.
+    """
+    from lightlm_flows.removing import remove_run
+
+    for name in names:
+        typer.echo(remove_run(name, is_forced=is_forced))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lightlm.counting import count
 from lightlm.errors import CorruptError, LightLMError
 from lightlm_flows.options import AsJson, print_json
 
@@ -46,7 +47,7 @@ def verify(as_json: AsJson = False) -> None:
     if problems:
         raise CorruptError("; ".join(problems))
     if not as_json:
-        typer.echo(f"{len(items)} things under {home}: every stored file is as it was written")
+        typer.echo(f"{count(len(items), 'thing')} under {home}: every stored file is as it was written")
 
 
 @store.command()
@@ -160,5 +161,6 @@ def draw_items(home: Path, items: "list[Item]", users: "Callable[[Item], str]") 
     if items:
         console.print(table)
     console.print(
-        f"{say_bytes(sum(item.num_bytes for item in items))} in {len(items)} things under {home}", soft_wrap=True
+        f"{say_bytes(sum(item.num_bytes for item in items))} in {count(len(items), 'thing')} under {home}",
+        soft_wrap=True,
     )

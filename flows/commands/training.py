@@ -24,9 +24,11 @@ from lightlm_flows.options import (
     Fresh,
     Hours,
     NewName,
+    Notify,
     Offline,
     Preset,
     Quiet,
+    SamplePrompt,
     TextColumn,
     check_sources,
     collect_overrides,
@@ -44,11 +46,15 @@ Result = TypeVar("Result")
 def check(as_json: AsJson = False, assignments: Assignments = None) -> None:
     """Check this machine: Python, GPU, cores, memory, disk."""
     from lightlm.store.home import find_home
-    from lightlm.system import check_system
-    from lightlm.training.device import describe_devices
+    from lightlm.system import check_system, describe_cpu, may_have_accelerator
 
     params = load_params(overrides=parse_assignments(assignments or []))
-    report = check_system(params, find_home(), describe_devices())
+    devices = [describe_cpu()]
+    if may_have_accelerator():  # importing torch takes seconds
+        from lightlm.training.device import describe_devices
+
+        devices = describe_devices()
+    report = check_system(params, find_home(), devices)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
@@ -71,6 +77,8 @@ def train(
     offline: Offline = None,
     assignments: Assignments = None,
     fresh: Fresh = False,
+    sample_prompt: SamplePrompt = None,
+    notify: Notify = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -83,13 +91,18 @@ def train(
         return
     started_at = find_process_start()
     overrides = collect_overrides(assignments, dataset_config, text_column, offline, name)
+    if sample_prompt is not None:
+        overrides["training.sample_prompt"] = sample_prompt
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_sources(params)
+    from lightlm_flows.notifying import Notifier
     from lightlm_flows.session import Launch, confirm_stop
     from lightlm_flows.stopping import end_in_order
 
-    with end_in_order(confirm_stop):
+    notifier = Notifier(notify)
+    with notifier.around(), end_in_order(confirm_stop):
         summary = run_training(params, dataset, preset, overrides, Launch(started_at, is_quiet=quiet, is_fresh=fresh))
+    notifier.finish(summary)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     elif not quiet:

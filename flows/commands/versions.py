@@ -1,18 +1,26 @@
 """The commands that use registered versions: generate, evaluate, models, ui."""
 
+import secrets
+import shutil
 import sys
-from pathlib import Path
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lightlm.console.escape import escape_for_terminal
-from lightlm_flows.options import AsJson, Model, Name, TextColumn, open_chosen, print_json
+from lightlm.errors import InputError
+from lightlm_flows.options import AsJson, Model, Name, TextColumn, complete_version, open_chosen, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from lightlm.tracking.registry import ModelVersion
+
+MOST_SEEDS = 1 << 31
+"""Seeds from which one is drawn where a text should be had again and no seed was given."""
 
 MOST_RUNS = 200
 """Of this machine, the newest, whose losses the table of versions shows."""
@@ -48,6 +56,8 @@ def generate(
         "stop": tuple(stop) if stop else None,
     }
     sampling = {name: value for name, value in given.items() if value is not None}
+    if prompt is None and as_json and not sys.stdin.isatty():
+        prompt = sys.stdin.read().removesuffix("\n")
     if prompt is None and not as_json:
         from lightlm_flows.dialogue import hold_dialogue
 
@@ -59,7 +69,9 @@ def generate(
     sampling = check_request(prompt, sampling)
     version = open_chosen(model, name, is_quiet=as_json)
     if as_json:
-        print_json(write_text(version, prompt, sampling).model_dump(exclude={"prompt"}))
+        if sampling["seed"] is None:
+            sampling["seed"] = secrets.randbelow(MOST_SEEDS)  # what it wrote can be had again
+        print_json(write_text(version, prompt, sampling).model_dump() | {"seed": sampling["seed"]})
         return
     show = str if raw else escape_for_terminal
     pieces = stream_text(version, prompt, sampling)
@@ -72,9 +84,10 @@ def generate(
 
 
 def evaluate(
-    text: Annotated[
-        Path, typer.Option("--text", "-t", help="The text to score: a file or a folder, read as by train.")
-    ],
+    path: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="A file or folder, read as by train; - = standard input.")
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", "-t", help="The same, as an option.")] = None,
     model: Model = None,
     name: Name = None,
     text_column: TextColumn = None,
@@ -84,7 +97,10 @@ def evaluate(
     """Score a registered version on a text, in bits per byte."""
     from lightlm.data.look import read_documents
 
-    documents = read_documents(str(text), text_column, encoding)
+    if (path is None) == (text is None):
+        raise InputError("wanted one text to score: a file, a folder, or - for standard input, as in `evaluate a.txt`")
+    with find_text(path or text or "") as found:
+        documents = read_documents(str(found), text_column, encoding)
     from lightlm_flows.writing import score_text
 
     version = open_chosen(model, name, is_quiet=as_json)
@@ -99,7 +115,41 @@ def evaluate(
         )
 
 
-def models(
+@contextmanager
+def find_text(text: str) -> Iterator[str]:
+    """Give the path of a text: of standard input's, in a temporary file, where it is -.
+
+    Raises:
+        InputError: standard input is a terminal.
+    """
+    if text != "-":
+        yield text
+        return
+    if sys.stdin.isatty():
+        raise InputError("- reads standard input, which is a terminal here; pipe a text in, or name a file")
+    with tempfile.NamedTemporaryFile(prefix="standard-input-", suffix=".txt") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        yield file.name
+
+
+models = typer.Typer(help="List the registered models, or remove a version.", invoke_without_command=True)
+
+
+@models.command()
+def rm(
+    version: Annotated[str, typer.Argument(autocompletion=complete_version, help="models:/NAME/VERSION, or a number.")],
+    name: Name = None,
+) -> None:
+    """Remove a version from the registry; a champion is refused."""
+    from lightlm_flows.removing import remove_version
+
+    typer.echo(remove_version(version, name))
+
+
+@models.callback()
+def show(
+    context: typer.Context,
     name: Annotated[str | None, typer.Option("--name", help="One model, with all of its versions.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -107,6 +157,8 @@ def models(
 
     With --name the versions of one.
     """
+    if context.invoked_subcommand is not None:
+        return
     from lightlm.tracking.catalog import list_models
     from lightlm.tracking.registry import list_versions
 

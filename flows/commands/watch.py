@@ -5,12 +5,16 @@ from typing import Annotated
 import typer
 
 from lightlm.errors import LightLMError
-from lightlm_flows.options import Quiet
+from lightlm_flows.options import Quiet, complete_run
 
 
 def watch(
     run: Annotated[
-        str | None, typer.Argument(help="A run's folder, its name or the beginning of it; without one, the newest.")
+        str | None,
+        typer.Argument(
+            autocompletion=complete_run,
+            help="A run's folder, its name or the beginning of it; without one, the newest.",
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:

@@ -33,6 +33,11 @@ class TextFacts:
             num_validation_tokens=int(self.num_validation_tokens / change),
         )
 
+    def extended(self, num_bytes: int) -> "TextFacts":
+        """Return the facts of more, or less, of the same text: `num_bytes` to train on."""
+        share = num_bytes / max(1, self.num_train_bytes)
+        return replace(self, num_train_bytes=num_bytes, num_train_tokens=max(1, round(self.num_train_tokens * share)))
+
     @property
     def bytes_a_token(self) -> float:
         """Bytes of raw text that a token stands for."""

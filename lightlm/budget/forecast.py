@@ -10,7 +10,7 @@ from lightlm.budget.plan import Plan
 LEAST_RUNS = 3
 """Finished runs on this hardware before a forecast is shown: without them it is the law's guess alone."""
 
-HORIZONS = (("5 min", 300.0), ("1 h", 3600.0), ("overnight", 8 * 3600.0))
+HORIZONS = (("5 min", 300.0), ("1 h", 3600.0), ("overnight, 8 h", 8 * 3600.0))
 """What people ask about, and its seconds."""
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lightlm.budget.plan import count
 from lightlm.budget.scaling import predict_loss
+from lightlm.counting import count
 from lightlm.errors import StoreError
 from lightlm.store.commit import write_file
 from lightlm.store.journal import Journal, read_journal

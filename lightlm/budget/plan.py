@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lightlm.counting import count
 from lightlm.model.config import ModelConfig
 from lightlm.training.config import TrainerConfig
 
@@ -54,11 +55,6 @@ class Plan(BaseModel):
     def summary(self) -> str:
         """Return the shape in a line."""
         return summarize_shape(self.model)
-
-
-def count(number: int, noun: str) -> str:
-    """Return "1 layer" or "2 layers"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def summarize_shape(model: ModelConfig) -> str:

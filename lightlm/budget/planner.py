@@ -9,7 +9,7 @@ from lightlm.budget.candidate import Candidate, TextFacts, list_runners_up
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import NO_CORRECTION, Correction
 from lightlm.budget.memory import RECOMPUTED_SPEED, choose_fit, fits, plan_memory_bytes
-from lightlm.budget.plan import Plan, count
+from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MATRIX_RATE_SECONDS, Computer, MachineRate, Probe
 from lightlm.budget.recipe import choose_trainer
 from lightlm.budget.reserve import Closing
@@ -25,6 +25,7 @@ from lightlm.budget.shapes import DEFAULT_SHAPE, WIDTHS, build_shape, choose_hea
 from lightlm.budget.switches import explain_switches
 from lightlm.budget.tiers import Tier, tier_of
 from lightlm.budget.timings import Timings
+from lightlm.counting import count
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import count_matrix_parameters, count_parameters
 from lightlm.model.config import ModelConfig

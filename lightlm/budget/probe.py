@@ -115,6 +115,8 @@ class Probe(BaseModel):
     machine: MachineRate
     shapes: list[TimedShape]
     correction: Correction = NO_CORRECTION
+    lead_seconds: float = 0.0
+    """From the start of a run to its training, as it was expected of the machine then."""
 
     def speed_of(self, model: ModelConfig, *, is_compiled: bool) -> float:
         """Return the expected training tokens a second of a shape, read between the timed widths."""

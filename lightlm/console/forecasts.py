@@ -18,10 +18,11 @@ MAX_RUNS = 30
 
 def draw_forecasts(forecasts: Sequence[Forecast]) -> RenderableType:
     """Return what other budgets would reach on this text with this machine."""
-    table = open_table("in", "expected bits per byte", "with")
+    table = open_table("in", "hours", "expected bits per byte", "with")
     for entry in forecasts:
         table.add_row(
             draw_text(entry.name),
+            f"{entry.hours:.2g}",
             Text(f"{entry.bits_per_byte:.3f} ({entry.low:.3f} to {entry.high:.3f})"),
             draw_text(entry.shape),
         )

@@ -33,10 +33,10 @@ def draw_hardware(report: SystemReport, machine: MachineRate, plan: Plan) -> Ren
     )
 
 
-def draw_optimizations(plan: Plan, subset: str) -> RenderableType:
-    """Return the subset, the model and the time that the planner chose, and why."""
+def draw_optimizations(plan: Plan, subset: str, lead_seconds: float) -> RenderableType:
+    """Return the subset, the model and the time that the planner chose, and why; training begins after the lead."""
     model = plan.model
-    seconds = plan.training_seconds + plan.reserve_seconds
+    seconds = lead_seconds + plan.training_seconds + plan.reserve_seconds
     table = draw_facts(
         "Chosen for this time",
         {
@@ -48,8 +48,10 @@ def draw_optimizations(plan: Plan, subset: str) -> RenderableType:
             "Context length": f"{model.context_length:,} tokens",
             "Vocabulary": f"{model.vocab_size:,} entries",
             "Parameters": f"{say_count(plan.num_parameters)}, {say_bytes(plan.memory_bytes)} of memory in training",
-            "Expected time": f"{say_seconds(seconds)}: {say_seconds(plan.training_seconds)} of training, "
-            f"{say_seconds(plan.reserve_seconds)} for score and registration",
+            "Batch": f"{plan.trainer.batch_tokens:,} tokens a step",
+            "Expected time": f"{say_seconds(seconds)}: {say_seconds(lead_seconds)} to start, check and measure, "
+            f"{say_seconds(plan.training_seconds)} of training, {say_seconds(plan.reserve_seconds)} for score and "
+            "registration",
             "Expected score": f"{plan.predicted_bits_per_byte:.3f} bits per byte "
             f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f})",
         },

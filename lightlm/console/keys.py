@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import TextIO, cast
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import Completer, PathCompleter
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
+from prompt_toolkit.shortcuts import CompleteStyle
 from rich.console import Console
 
 from lightlm.console.escape import escape_for_terminal
@@ -26,9 +28,9 @@ class KeyReader:
         self._mark = choose_marks(console).chosen
         self._output = create_output(stdout=cast(TextIO, console.file))
 
-    def read(self, question: str, describe: Describe | None = None) -> str | None:
-        """Return the line; None after Esc, Ctrl-C or Ctrl-D."""
-        session = self._open(KeyBindings(), self.history)
+    def read(self, question: str, describe: Describe | None = None, *, is_path: bool = False) -> str | None:
+        """Return the line; None after Esc, Ctrl-C or Ctrl-D. With `is_path` Tab completes names of files."""
+        session = self._open(KeyBindings(), self.history, PathCompleter(expanduser=True) if is_path else None)
         width = max(20, self.console.width - 1)
 
         def draw() -> StyleAndTextTuples:
@@ -50,10 +52,19 @@ class KeyReader:
         keys.add("down", filter=is_menu, eager=True)(lambda event: menu.move(event, 1))
         return self._ask(session, menu.draw)
 
-    def _open(self, keys: KeyBindings, history: History | None) -> "PromptSession[str]":
+    def _open(
+        self, keys: KeyBindings, history: History | None, completer: Completer | None = None
+    ) -> "PromptSession[str]":
         # Not eager: an arrow key begins with Esc, too.
         keys.add("escape")(lambda event: event.app.exit(exception=EOFError))
-        session: PromptSession[str] = PromptSession(key_bindings=keys, history=history, output=self._output)
+        session: PromptSession[str] = PromptSession(
+            key_bindings=keys,
+            history=history,
+            output=self._output,
+            completer=completer,
+            complete_while_typing=False,
+            complete_style=CompleteStyle.READLINE_LIKE,
+        )
         session.app.ttimeoutlen = session.app.timeoutlen = ESCAPE_SECONDS
         return session
 

@@ -8,12 +8,16 @@ from rich.text import Text
 from lightlm.console.quantities import say_bytes
 from lightlm.console.tables import open_table
 from lightlm.console.terminal import Hanging, draw_text
+from lightlm.counting import count
 from lightlm.data.look import Look
 from lightlm.data.record import DataRecord, LeftOutRecord
 
 SHOWN_FILES = 20
 SHOWN_LEFT_OUT = 12
 """Rows of each table; `--json` gives all."""
+
+BRIEFLY_LEFT_OUT = 3
+"""Files left out that a short look names."""
 
 
 def draw_look(found: Look, console: Console) -> RenderableType:
@@ -34,11 +38,25 @@ def draw_look(found: Look, console: Console) -> RenderableType:
     return Group(*blocks)
 
 
+def tell_briefly(found: Look) -> Iterator[tuple[str, str]]:
+    """Yield (line, style): the sizes, what is left out and why, what is odd, and how the text begins."""
+    record = found.record
+    yield _say_sizes(record), ""
+    yield from ((line, "dim") for line in record.summary_lines())
+    for path, reason in list(_first_of_each(record.left_out))[:BRIEFLY_LEFT_OUT]:
+        yield f"  not read: {path}: {reason}", "dim"
+    yield from ((f"  {warning}", "yellow") for warning in record.warnings)
+    for example in found.examples[:1]:
+        yield f"It begins: {' '.join(example.text.split())}", "dim"
+
+
 def _draw_sizes(record: DataRecord) -> RenderableType:
-    return draw_text(
-        f"{record.documents:,} {'document' if record.documents == 1 else 'documents'}: "
-        f"{say_bytes(record.train_bytes)} to train on, {say_bytes(record.validation_bytes)} held out ({record.split})"
-    )
+    return draw_text(_say_sizes(record))
+
+
+def _say_sizes(record: DataRecord) -> str:
+    sizes = f"{say_bytes(record.train_bytes)} to train on, {say_bytes(record.validation_bytes)} held out"
+    return f"{count(record.documents, 'document')}: {sizes} ({record.split})"
 
 
 def _draw_files(record: DataRecord) -> RenderableType:

@@ -36,8 +36,11 @@ Describe = Callable[[str], str]
 class LineReader(Protocol):
     """Where lines come from: a terminal with keys, or a stream of lines."""
 
-    def read(self, question: str, describe: Describe | None = None) -> str | None:
-        """Return the next line without its end; None where the person left. `describe` is shown while they type."""
+    def read(self, question: str, describe: Describe | None = None, *, is_path: bool = False) -> str | None:
+        """Return the next line without its end; None where the person left. `describe` is shown while they type.
+
+        With `is_path` the Tab key completes names of files.
+        """
         ...
 
     def read_choice(self, lines: Sequence[str], question: str, num_entries: int) -> str | None:
@@ -52,7 +55,7 @@ class StreamReader:
         self.stream = stream
         self.console = console
 
-    def read(self, question: str, describe: Describe | None = None) -> str | None:
+    def read(self, question: str, describe: Describe | None = None, *, is_path: bool = False) -> str | None:
         """Return the next line; None at the end."""
         self.console.print(draw_text(question), end="", soft_wrap=True)
         try:
@@ -91,21 +94,28 @@ class Dialogue:
             number = read_number(typed, default, len(entries))
             if number is not None:
                 return number
-            self.warn(f"{escape_for_terminal(typed)!r} is none of 1 to {len(entries)}; type a number or use the arrows")
+            how = "type a number or use the arrows" if has_keys(self.console) else "type a number"
+            self.warn(f"{escape_for_terminal(typed)!r} is none of 1 to {len(entries)}; {how}")
             lines = []
 
     def ask(
-        self, question: str, read: Read = str, *, default: str | None = None, describe: Describe | None = None
+        self,
+        question: str,
+        read: Read = str,
+        *,
+        default: str | None = None,
+        describe: Describe | None = None,
+        is_path: bool = False,
     ) -> Any:
         """Return what `read` makes of the answer, of `default` where it is empty; None where the person leaves."""
         shown = question if default is None else f"{question.rstrip().rstrip(':')} [{default}]: "
         while True:
-            typed = self.reader.read(shown, describe)
+            typed = self.reader.read(shown, describe, is_path=is_path)
             if typed is None:
                 return None
             typed = typed or default or ""
             if not typed:
-                self.warn("an answer is needed; Esc goes back")
+                self.warn("an answer is needed" + ("; Esc goes back" if has_keys(self.console) else ""))
                 continue
             try:
                 return read(typed)

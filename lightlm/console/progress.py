@@ -62,13 +62,16 @@ class Progress:
         self.is_quiet = quiet
         self._live: Live | None = None
         if not quiet and is_live(self.console):
-            self._live = Live(
-                console=self.console,
-                get_renderable=self.draw,
-                refresh_per_second=DRAWINGS_A_SECOND,
-                transient=True,
-                redirect_stdout=False,
-            )
+            self._live = self._open_live()
+
+    def _open_live(self) -> Live:
+        return Live(
+            console=self.console,
+            get_renderable=self.draw,
+            refresh_per_second=DRAWINGS_A_SECOND,
+            transient=True,
+            redirect_stdout=False,
+        )
 
     def __enter__(self) -> Self:
         """Start drawing."""
@@ -152,6 +155,8 @@ class Progress:
             return sys.stdin.readline().strip().lower() in ("y", "yes")
         finally:
             self._stack.enter_context(without_echo())
+            # A panel that was stopped remembers its height, and would wipe as many lines of what stands above.
+            self._live = self._open_live()
             self._live.start()
 
     def _print(self, kind: str, message: str) -> None:

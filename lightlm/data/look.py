@@ -24,6 +24,9 @@ from lightlm.store.lock import ignore
 LOOKED_AT_BYTES = 1 << 26
 """Bytes of training text that a look reads, unless dataset.max_bytes says otherwise."""
 
+GLANCED_AT_BYTES = 8_000_000
+"""Bytes up to which a data set is looked at when it is chosen; it takes a second or two."""
+
 EXCERPT_CHARACTERS = 240
 SAMPLED = 2000
 """Documents among which the oddest are looked for."""
@@ -75,6 +78,18 @@ def look_at(params: DatasetParams, report: Callable[[str], None] = ignore) -> Lo
     if is_partial:
         record.notes.append(f"reading ended after {subset.num_bytes / 1e6:,.0f} MB; a run reads what its hours need")
     return Look(name=source.name, source=subset.source, is_partial=is_partial, record=record, examples=examples)
+
+
+def glance_at(params: DatasetParams) -> Look | None:
+    """Return a look at a small local data set; None where looking would take more than a moment.
+
+    Raises:
+        DatasetError: as a run would.
+    """
+    if find_local_path(params.source) is None:
+        return None
+    about = open_source(params).about_bytes
+    return look_at(params) if about is not None and about <= GLANCED_AT_BYTES else None
 
 
 def read_documents(source: str, column: str | None, encoding: str | None) -> list[bytes]:

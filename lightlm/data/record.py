@@ -9,6 +9,8 @@ from textwrap import shorten
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lightlm.counting import count
+
 LISTED_SOURCES = 500
 """Files that the record lists; of a folder with more, the rest is added up in one row."""
 
@@ -78,21 +80,20 @@ class DataRecord(BaseModel):
         """Yield what a person should know of the data before training, a sentence a line; warnings come apart."""
         used = [source for source in self.sources if source.used]
         kinds = ", ".join(sorted({source.kind for source in used}))
-        files = f"{len(used):,} {'file' if len(used) == 1 else 'files'} ({kinds})" if used else "the built-in text"
+        files = f"{count(len(used), 'file')} ({kinds})" if used else "the built-in text"
         column = f", column {self.column}" if self.column else ""
         others = [f"{name} {number:,}" for name, number in self.encodings.items() if name != "utf-8"]
         encodings = f", encodings: {', '.join(others)}" if others else ""
         yield f"Text from {files}{column}{encodings}; held out: {self.split}"
         gone = {
-            "bytes replaced by U+FFFD": self.replaced_bytes,
-            "empty rows": self.empty_rows,
-            "exact copies left out": self.exact_duplicates,
-            "near copies left out": self.near_duplicates,
+            ("byte", "bytes", " replaced by U+FFFD"): self.replaced_bytes,
+            ("empty row", "empty rows", ""): self.empty_rows,
+            ("exact copy", "exact copies", " left out"): self.exact_duplicates,
+            ("near copy", "near copies", " left out"): self.near_duplicates,
         }
-        told = [f"{number:,} {what}" for what, number in gone.items() if number]
+        told = [f"{count(number, one, many)}{what}" for (one, many, what), number in gone.items() if number]
         if self.left_out:
-            files = "file" if self.num_left_out == 1 else "files"
-            told.append(f"{self.num_left_out:,} {files} not read ({_main_reasons(self.left_out)})")
+            told.append(f"{count(self.num_left_out, 'file')} not read ({_main_reasons(self.left_out)})")
         if told:
             yield "; ".join(told)
         yield from dict.fromkeys([*self.notes, *(note for source in used for note in source.notes)])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lightlm.counting import count
 from lightlm.data.files import Readable, Rows, SourceFile, Tally, hash_files
 from lightlm.data.hub import HubUnreachable, describe_hub_files, download_split, find_hub_files
 from lightlm.data.inputs import InputFile, Inputs, LeftOut, find_inputs
@@ -271,9 +272,7 @@ def _assign_splits(
     held_out = wanted or next((split for split in ("validation", "test") if split in found), None)
     unused = [split for split in found if split not in (wanted_train, held_out)]
     for split in unused:
-        inputs.notes.append(
-            f"the split {split} is not used ({len(found[split]):,} {'file' if len(found[split]) == 1 else 'files'})"
-        )
+        inputs.notes.append(f"the split {split} is not used ({count(len(found[split]), 'file')})")
         for file in found[split]:
             inputs.leave_out(file.input.name, f"the split {split}, which is not used")
     if held_out is None:

@@ -5,12 +5,13 @@ Owns how much of a source is taken and under which key it is kept; the sides of 
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lightlm.counting import count
 from lightlm.data.local_path import find_local_path
 from lightlm.data.record import DataRecord
 from lightlm.data.source import Source, check_hub, open_source
@@ -28,6 +29,9 @@ GLANCE_BYTES = 1_000_000
 
 LEAST_BYTES = 1 << 21
 """Bytes that are read of a slow source however short the time is."""
+
+SAMPLE_SECONDS = 8.0
+"""Seconds that reading a sample of a slow source takes at most."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,28 @@ class TextSubset:
     record: DataRecord
     notice: str | None
     download_seconds: float = 0.0
+    is_cut: bool = False
+    """Whether reading ended before the source did."""
+    source_bytes: int | None = None
+    """Bytes of the whole source's training text, as far as its files' sizes tell."""
+    bytes_per_second: float | None = None
+    """How fast a slow source gives text; None where reading is no cost worth a thought."""
+
+    @property
+    def whole_bytes(self) -> int:
+        """Bytes of training text that the whole source has: exact where all was read, else by its documents."""
+        if not self.is_cut:
+            return self.num_bytes
+        if self.total_documents:
+            return round(self.num_bytes * self.total_documents / max(1, self.num_documents))
+        return max(self.num_bytes, self.source_bytes or 0)
+
+    def readable_bytes(self, needed_bytes: int, max_seconds: float) -> int:
+        """Return the bytes of training text that a run takes which needs so many, and has so long for a slow source."""
+        found = min(needed_bytes, self.whole_bytes)
+        if self.bytes_per_second is None:
+            return found
+        return min(found, _affordable_bytes(max_seconds, self.bytes_per_second))
 
     def text_path(self, split: Split) -> Path:
         """Return the file of a split's documents."""
@@ -78,7 +104,7 @@ class TextSubset:
         """Return "Using subset: 20 of 36,718 documents" and the like, for people."""
         record = self.record
         sizes = f"{_say_bytes(record.train_bytes)} to train on, {_say_bytes(record.validation_bytes)} held out"
-        number = f"{self.num_documents:,} {'document' if self.num_documents == 1 else 'documents'}"
+        number = count(self.num_documents, "document")
         if self.total_documents is None:
             return f"Using {number} ({sizes})"
         if self.num_documents >= self.total_documents:
@@ -113,13 +139,15 @@ def materialize_subset(
     needed_bytes: Sequence[int] = (),
     max_seconds: float | None = None,
     fraction: float | None = None,
+    sample_bytes: int | None = None,
     report: Callable[[str], None] = ignore,
 ) -> TextSubset:
     """Return the documents that `params` name, made or found in the store.
 
     Reading ends after `max_documents` rows, or `max_bytes` or `needed_bytes` of training text, whichever is first.
     Any of `needed_bytes` will do if it is in the store; else the first is made. `fraction` is of all documents, or of
-    a plain text's bytes. `max_seconds` is what reading a slow source may take.
+    a plain text's bytes. `max_seconds` is what reading a slow source may take. With `sample_bytes`, so much is made
+    where none of what is needed is in the store: enough for a forecast.
 
     Raises:
         DatasetError: no such data, no text in it, or too little to hold any out.
@@ -127,9 +155,13 @@ def materialize_subset(
     source = open_source(params, report)
     if fraction is not None:
         params = _limit_to_fraction(params, source, fraction)
-    needed_bytes = _limit_to_seconds(source, needed_bytes, max_seconds)
-    choices = [_limits(params, source, needed) for needed in needed_bytes or (None,)]
+    wanted = _limit_to_seconds(source, needed_bytes, max_seconds)
+    choices = [_limits(params, source, needed) for needed in wanted or (None,)]
     key, limits = choices[0]
+    sample = _limit_to_seconds(source, [] if sample_bytes is None else [sample_bytes], SAMPLE_SECONDS)
+    if sample and (limits.max_bytes is None or sample[0] < limits.max_bytes):
+        key, limits = _limits(params, source, sample[0])
+        choices.append((key, limits))
     shareable = Shareable(re.compile(r"(train|validation)\.(text|lengths|ends)"), TextSubset)
     found = find_any(KIND, [k for k, _ in choices], shareable, report=report)
     num_bytes = min(source.num_bytes or 0, limits.max_bytes or source.num_bytes or 0)
@@ -141,7 +173,8 @@ def materialize_subset(
         shareable=shareable,
         report=report,
     )
-    return _describe(stage, notice=source.notice, download_seconds=source.download_seconds)
+    subset = _describe(stage, notice=source.notice, download_seconds=source.download_seconds)
+    return replace(subset, bytes_per_second=source.bytes_per_second)
 
 
 def _limit_to_fraction(params: DatasetParams, source: Source, fraction: float) -> DatasetParams:
@@ -161,8 +194,13 @@ def _limit_to_seconds(source: Source, needed_bytes: Sequence[int], max_seconds: 
     needed_bytes = [n for n in needed_bytes if source.num_bytes is None or n < source.num_bytes]
     if source.bytes_per_second is None or max_seconds is None or not needed_bytes:
         return needed_bytes
-    affordable = max(LEAST_BYTES, 1 << int(max_seconds * source.bytes_per_second).bit_length() - 1)
+    affordable = _affordable_bytes(max_seconds, source.bytes_per_second)
     return needed_bytes if needed_bytes[0] <= affordable else [affordable]
+
+
+def _affordable_bytes(seconds: float, bytes_per_second: float) -> int:
+    """Return what can be read of a slow source: a power of two."""
+    return max(LEAST_BYTES, 1 << int(seconds * bytes_per_second).bit_length() - 1)
 
 
 def _limits(params: DatasetParams, source: Source, needed_bytes: int | None) -> tuple[dict[str, Any], Limits]:
@@ -221,6 +259,9 @@ def _build(folder: Path, params: DatasetParams, source: Source, limits: Limits) 
         "is_running_text": built.is_running_text,
         "record": built.record.model_dump(mode="json"),
         "notice": source.notice,
+        "is_cut": limits.max_bytes is not None
+        and built.record.train_bytes + built.record.duplicate_bytes >= limits.max_bytes,
+        "source_bytes": source.num_bytes or source.about_bytes,
     }
 
 

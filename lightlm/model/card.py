@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from lightlm.counting import count
 from lightlm.model.config import ModelConfig
 
 LIMITS = """It learnt from this text alone, in the time above: it writes in the manner of the text, and what it says may
@@ -12,7 +13,7 @@ itself holds that is offensive or private. Do not use it where a wrong sentence 
 def write_card(name: str, version: str, config: ModelConfig, tags: Mapping[str, str], kind: str) -> str:
     """Return the card in the Hub's Markdown; `tags` are the registered version's, `kind` is hf, gguf or onnx."""
     data, bits = tags.get("dataset", "unknown"), tags.get("bits_per_byte", "unknown")
-    layers, heads = _say(config.num_layers, "layer"), _say(config.num_heads, "head")
+    layers, heads = count(config.num_layers, "layer"), count(config.num_heads, "head")
     rows = {
         "trained on": f"{data} (digest `{tags.get('dataset_digest', 'unknown')}`)",
         "budget": f"{tags.get('hours', '?')} h of wall clock, all included",
@@ -66,7 +67,3 @@ def _count(text: str | None) -> str:
         return f"{int(float(text or '')):,}"
     except ValueError:
         return "unknown"
-
-
-def _say(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -21,6 +21,8 @@ from lightlm.tracking.tags import DATASET_TAG, MANIFEST_TAG, ORIGIN_TAG, owns_na
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from lightlm.tracking.local_registry import LocalRegistry
+
 MOST_RUNS = 200
 """Of this machine, the newest, that are looked through for a registered one."""
 
@@ -95,7 +97,7 @@ def resolve(model: str | None = None, name: str | None = None) -> ModelVersion:
 
 def _ask(home: Path, name: str | None, alias: str | None, version: str | None) -> ModelVersion:
     with registry.explain_failures(home):
-        client = registry.open_client(home)
+        client = registry.open_reader(home)
         found = name or find_newest_name(home, client)
         if found is None:
             raise ModelVersionError("no model is registered; run `lightlm train` first")
@@ -134,11 +136,11 @@ def list_models() -> list[RegisteredModel]:
     if registry.is_local(home) and not (home / "mlflow.db").exists():
         return []
     with registry.explain_failures(home):
-        client = registry.open_client(home)
+        client = registry.open_reader(home)
         return _read_models(client)
 
 
-def _read_models(client: "MlflowClient") -> list[RegisteredModel]:
+def _read_models(client: "MlflowClient | LocalRegistry") -> list[RegisteredModel]:
     by_name: dict[str, list[ModelVersion]] = {}
     for one in client.search_model_versions():
         version = registry.describe(one)
@@ -162,12 +164,12 @@ def _give_aliases(version: ModelVersion, numbers: dict[str, str]) -> ModelVersio
     return version.model_copy(update={"aliases": tuple(own)})
 
 
-def list_names(client: "MlflowClient") -> list[str]:
+def list_names(client: "MlflowClient | LocalRegistry") -> list[str]:
     """Return the names of all registered models, sorted."""
     return sorted(model.name for model in client.search_registered_models(max_results=MOST_NAMES))
 
 
-def find_newest_name(home: Path, client: "MlflowClient") -> str | None:
+def find_newest_name(home: Path, client: "MlflowClient | LocalRegistry") -> str | None:
     """Return the name of the model that was trained last; None where there is none.
 
     On a server that others use, too, the last that was trained here.
@@ -180,7 +182,9 @@ def find_newest_name(home: Path, client: "MlflowClient") -> str | None:
     return next((model.name for model in _read_models(client)), None)
 
 
-def choose_name(client: "MlflowClient", names: Sequence[str], origin: Origin | None) -> tuple[str, ModelVersion | None]:
+def choose_name(
+    client: "MlflowClient | LocalRegistry", names: Sequence[str], origin: Origin | None
+) -> tuple[str, ModelVersion | None]:
     """Return the first of `names` that is free or belongs to this text, and its champion; else the last."""
     champion = None
     for name in names:

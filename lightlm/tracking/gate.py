@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from lightlm.budget.plan import count
+from lightlm.counting import count
 
 if TYPE_CHECKING:
     import numpy as np

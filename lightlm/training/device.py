@@ -5,31 +5,19 @@ import torch
 from lightlm.errors import ParameterError
 from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
-from lightlm.system import Device, read_cpu_flags, read_cpu_name, read_memory_limit
+from lightlm.system import Device, describe_cpu, read_memory_limit
 from lightlm.training.config import TrainerConfig
 from lightlm.training.sharding import put, shard_model
 
 FLASH_CAPABILITY = (8, 0)
 """Compute capability from which PyTorch's flash kernel and fast bfloat16 exist (Ampere)."""
 
-FAST_BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
-"""CPU flags of x86 and Arm with bfloat16 products in hardware."""
-
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def describe_devices() -> list[Device]:
     """Return the CPU and then every accelerator that torch sees."""
-    flags = read_cpu_flags()
-    devices = [
-        Device(
-            kind="cpu",
-            name=read_cpu_name(),
-            memory_bytes=read_memory_limit(),
-            supports_bfloat16=any(flag in flags for flag in FAST_BFLOAT16_FLAGS),
-            supports_flash_attention=True,
-        )
-    ]
+    devices = [describe_cpu()]
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)

@@ -72,7 +72,7 @@ def test_the_maximum_batch_is_the_last_that_fits() -> None:
 
 
 def test_what_was_chosen_is_shown_with_subset_shape_time_and_reasons() -> None:
-    shown = render(draw_optimizations(PLAN, "Using 20 of 300 documents"))
+    shown = render(draw_optimizations(PLAN, "Using 20 of 300 documents", 6.0))
     for words in (
         "Using 20 of 300 documents",
         "Layers",

@@ -286,3 +286,25 @@ def test_the_larger_kind_of_a_folder_wins_and_the_other_is_named(tmp_path: Path,
 def test_a_path_that_is_not_there_is_refused_and_not_asked_of_the_hub(dataset: Choose, name: str) -> None:
     with pytest.raises(DatasetError, match="does not exist; give a file or folder"):
         check_dataset(dataset(name))
+
+
+def test_a_forecast_reads_a_sample_and_tells_the_whole_from_it(tmp_path: Path, dataset: Choose) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [make_document(index) for index in range(2000)])
+    whole = materialize_subset(dataset(rows))
+    assert (whole.is_cut, whole.whole_bytes) == (False, whole.num_bytes)
+
+    write_rows(tmp_path / "more.jsonl", [make_document(index) for index in range(2000)] + ["One row more. " * 9])
+    sample = materialize_subset(dataset(tmp_path / "more.jsonl"), sample_bytes=whole.num_bytes // 4)
+    assert sample.is_cut
+    assert sample.num_bytes < whole.num_bytes / 3
+    assert sample.whole_bytes == pytest.approx(whole.num_bytes, rel=0.1)
+    assert sample.readable_bytes(10_000, 1.0) == 10_000
+    assert sample.readable_bytes(10**9, 1.0) == sample.whole_bytes
+
+
+def test_a_subset_that_a_run_left_is_taken_rather_than_a_sample(tmp_path: Path, dataset: Choose) -> None:
+    chosen = dataset(write_rows(tmp_path / "rows.jsonl", [make_document(index) for index in range(2000)]))
+    whole = materialize_subset(chosen)
+    again = materialize_subset(chosen, sample_bytes=whole.num_bytes // 4)
+    assert again.reused
+    assert again.fingerprint == whole.fingerprint

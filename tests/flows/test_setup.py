@@ -17,6 +17,7 @@ from lightlm.console.terminal import open_console
 from lightlm.params import load_params, parse_assignments
 from lightlm_flows.commands.setup import is_asked_for
 from lightlm_flows.editor import MANUAL, Editor
+from lightlm_flows.runs import read_decisions
 from lightlm_flows.setup import say_command
 from tests.flows.conftest import LIGHTLM, SECONDS, CommandLine, Ended
 
@@ -62,23 +63,26 @@ def test_the_documented_sequence_runs_through_at_a_terminal_while_another_proces
         timeout=SECONDS,
     )
     terminal.expect("Training Setup")
+    shown_plan = ""
     for shown, typed in (
         ("Choose 1-3", "2"),
         ("Choose 1-7", "5"),
         (r"Enter desired training time in hours \(e.g., 24.0\):", "9s"),
-        (r"Apply these optimizations\? \(y/n\)", "y"),
+        (r"Apply these optimizations\? \(y/n\):", "y"),
         ("Choose 1-7", "4"),
         ("Choose 1-7", "6"),
         ("Choose 1-3", "1"),
     ):
         terminal.expect(shown)
+        if shown.startswith("Apply"):
+            shown_plan = terminal.before or ""
         terminal.sendline(typed)
     deadline = time.monotonic() + SECONDS
     while not list(lightlm.home.glob("runs/*/record.journal")):
         assert time.monotonic() < deadline, "no run begins"
         time.sleep(0.1)
     watching = lightlm.start("watch")
-    terminal.expect("Training completed: lightlm version 1")
+    terminal.expect("Training completed: stories")
     terminal.expect(pexpect.EOF)
     assert terminal.wait() == 0
     _, told = watching.communicate(timeout=SECONDS)
@@ -88,6 +92,13 @@ def test_the_documented_sequence_runs_through_at_a_terminal_while_another_proces
     saved = json.loads((lightlm.home / "last_config.json").read_text(encoding="utf-8"))
     assert saved["params"]["budget"]["hours"] == 0.0025
     assert saved["params"]["model"]["num_layers"] == 1
+    # What stood on the screen, and was agreed to, is what was trained.
+    (journal,) = lightlm.home.glob("runs/*/run-*.journal")
+    trained = read_decisions(journal)["plan"]["plan"]
+    assert saved["params"]["model"].items() <= trained["model"].items()
+    assert saved["params"]["tokenizer"]["vocab_size"] == trained["model"]["vocab_size"]
+    assert saved["params"]["training"]["batch_tokens"] == trained["trainer"]["batch_tokens"]
+    assert f"{trained['num_parameters']:,}, " in shown_plan
 
 
 def test_a_session_in_a_pipe_makes_saves_and_loads_a_configuration(newcomer: CommandLine, text: Path) -> None:
