@@ -43,6 +43,9 @@ FIRST_FIXED_SECONDS = 4.0
 """In a home without history: half of what these stages took in the quickest run that was measured (two cores, a home
 in use), so that only what no machine keeps is refused."""
 
+MOST_FIXED_SECONDS = 8.0
+"""What is refused at most: runs beside busy neighbours took 28 s, which says nothing of the machine alone."""
+
 LEAST_RUNS = 3
 """Runs that have to be known before their figures replace the first ones: one alone may have been disturbed."""
 
@@ -109,7 +112,7 @@ class FixedTimes(RememberedSeconds):
     def find_least(self) -> float:
         """Return the seconds that a run takes here at least, whatever it trains."""
         known = self.read()
-        return min(known) if len(known) >= LEAST_RUNS else FIRST_FIXED_SECONDS
+        return min([*known, MOST_FIXED_SECONDS]) if len(known) >= LEAST_RUNS else FIRST_FIXED_SECONDS
 
     def check(self, hours: float) -> None:
         """Refuse a budget that no run on this machine can keep.
