@@ -50,7 +50,7 @@ def choose_text(
     overrides: Mapping[str, Any] | None = None,
     *,
     dataset: str | None = None,
-    hours: float | None = None,
+    hours: float | str | None = None,
     name: str | None = None,
 ) -> Relearning:
     """Return what is to be retrained, and under which name.
