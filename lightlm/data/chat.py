@@ -18,6 +18,10 @@ PAIRS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 NAMES = {"human": "User", "user": "User", "prompter": "User", "gpt": "Assistant", "bot": "Assistant",
          "assistant": "Assistant", "model": "Assistant", "chatgpt": "Assistant", "system": "System"}  # fmt: skip
 
+LEAST_BLANKS = 3
+MAX_PROSE_DEPTH = 8
+"""Blanks of a text that is more than a name, and levels in which such texts are looked for."""
+
 MAX_DEPTH = 3
 """Levels of objects in which texts are offered by a dotted name."""
 
@@ -50,6 +54,14 @@ def list_nested(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         visit(row, "", 0)
     return list(names)
+
+
+def count_prose(value: Any, depth: int = 0) -> int:
+    """Return the characters of the texts of several words inside of lists of objects."""
+    if isinstance(value, str):
+        return len(value) if depth > 1 and value.count(" ") >= LEAST_BLANKS else 0
+    inside = value if isinstance(value, list) else value.values() if isinstance(value, Mapping) else ()
+    return sum(count_prose(item, depth + 1) for item in inside) if depth < MAX_PROSE_DEPTH else 0
 
 
 def flatten_chat(value: Any) -> str | None:

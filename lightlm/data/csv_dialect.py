@@ -247,7 +247,7 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
     if not looks_like_names(first):
         return False
     if any(name.casefold() in COMMON_NAMES for name in names):
-        return not any(_stands_below(name, index, below) for index, name in enumerate(names))
+        return not any(_stands_below(name, index, below) for index, name in enumerate(names) if name)
     for index, name in enumerate(names):
         values = [row[index] for row in below if len(row) > index]
         kind = rate_column(values, len(values)).kind if values else "empty"

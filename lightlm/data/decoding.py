@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
+from lightlm.data.code_pages import find_escaped, find_latin, find_wide
 from lightlm.data.file_checks import explain_unreadable, name_other_format
 from lightlm.errors import DatasetError
 
@@ -42,9 +43,9 @@ WESTERN = frozenset("àâäáãåæçéèêëíìîïñóòôöõøúùûüÿß�
 """Signs of western European text beyond ASCII: where cp1252 gives no others, it decides between equally likely ones."""
 
 CODECS = (
-    "cp1252", "cp1251", "cp1250", "koi8_r", "cp866", "iso8859_5", "mac_cyrillic", "iso8859_2", "iso8859_15", "cp1253",
-    "cp1254", "cp1255", "cp1256", "cp1257", "shift_jis", "euc_jp", "gb18030", "big5", "euc_kr", "cp437", "cp850",
-    "mac_roman",
+    "cp1252", "cp1251", "cp1250", "koi8_r", "koi8_u", "cp866", "iso8859_5", "mac_cyrillic", "iso8859_2",
+    "iso8859_15", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874", "tis_620", "shift_jis", "euc_jp",
+    "gb18030", "big5", "euc_kr", "cp437", "cp850", "mac_roman",
 )  # fmt: skip
 """Encodings of text files in use, the likelier of two that give the same text first. Source: WHATWG Encoding Standard,
 and the code pages of DOS and of classic Mac OS."""
@@ -57,9 +58,6 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 """Byte order marks; those of UTF-32 begin with those of UTF-16, so they stand before them."""
-
-WIDE_SHARE = 0.3
-"""Fraction of NUL among the bytes at even, or at odd, places from which a text is UTF-16 without its mark."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +92,13 @@ def find_encoding(open_input: Opener, name: str, named: str | None = None) -> En
     found = find_mark(head)
     if found is None and named is not None:
         found = Encoding(check_encoding_name(named), "named")
-    if found is None:
-        found = _find_wide(head, name)
+    if found is None and b"\0" in head and (wide := find_wide(head)):
+        found = Encoding(wide, "guess")
     if found is not None:
         return found
     refuse_binary(head, name)
+    if escaped := find_escaped(head):
+        return Encoding(escaped, "guess")
     bad, whole = _count_sequences(head)
     if bad == 0:
         return UTF_8
@@ -227,24 +227,6 @@ def _is_ended(line: str, *, only_newline: bool) -> bool:
     return line.endswith("\n") if only_newline else bool(line) and len(line.splitlines()[0]) < len(line)
 
 
-def _find_wide(head: bytes, name: str) -> Encoding | None:
-    """Return UTF-16 where NULs at every other byte show it although no mark does; None for other text."""
-    if not head or len(head) < 2:
-        return None
-    sample = head[:4096]
-    even, odd = sample[0::2].count(0), sample[1::2].count(0)
-    fewer, more = sorted((even, odd))
-    if more < WIDE_SHARE * len(sample) / 2 or fewer > 0.1 * more:
-        return None
-    codec = "utf-16-le" if odd > even else "utf-16-be"
-    try:
-        text = head[: len(head) // 2 * 2].decode(codec)
-    except UnicodeDecodeError:
-        return None
-    is_text = sum(character.isprintable() or character.isspace() for character in text[:4096]) > 0.95 * len(text[:4096])
-    return Encoding(codec, "guess") if is_text else None
-
-
 def _count_sequences(head: bytes) -> tuple[int, int]:
     """Return how many bytes are no UTF-8, and how many characters of several bytes are whole.
 
@@ -273,6 +255,8 @@ def _guess(head: bytes, name: str) -> Encoding:
             f"{name} is partly UTF-8 ({valid:,} lines) and partly not ({len(lines) - valid:,} lines); {advice}"
         )
     sample = b"".join(lines)[:GUESSED_BYTES]
+    if latin := find_latin(sample):
+        return Encoding(_shown_name(latin), "guess")
     matches = list(from_bytes(sample, cp_isolation=list(CODECS)))
     if not matches:
         raise DatasetError(f"{name} is not UTF-8, and its encoding cannot be told; {advice}")
@@ -285,7 +269,8 @@ def _guess(head: bytes, name: str) -> Encoding:
             return Encoding("cp1252", "guess")
         if len(western) != 1:
             likely = ", ".join(_shown_name(match.encoding) for match in (best, *rivals[:3]))
-            raise DatasetError(f"{name} is not UTF-8 and may be {likely}; {advice}")
+            option = f"--set dataset.encoding={_shown_name(best.encoding)}"
+            raise DatasetError(f"{name} is not UTF-8 and may be {likely}; name it: {option} (or another)")
         best = western[0]
     same = [codec for codec in CODECS if codec in (best.encoding, *best.could_be_from_charset)]
     return Encoding(_shown_name(same[0] if same else best.encoding), "guess")

@@ -20,7 +20,7 @@ from lightlm.data.tables import TableShape, count_rows, inspect_table, read_rows
 from lightlm.errors import DatasetError
 
 END_OF_TEXT_LINE = "<|endoftext|>"
-"""A line that ends a document in TinyStories and in GPT-2's corpora."""
+"""A line that ends a document in TinyStories and in GPT-2's corpora; blanks around it are allowed."""
 
 LINE_PART = 1 << 20
 """Characters of a plain text's line that are read at once: a text without line ends is as long as its file."""
@@ -171,7 +171,7 @@ class SourceFile:
         tally.encoding, tally.is_guessed = encoding.name, encoding.found_by == "guess"
         with self.input.open() as stream:
             for line in iterate_lines(stream, encoding, tally.counts, longest=LINE_PART):
-                if line.startswith(END_OF_TEXT_LINE) and line.strip() == END_OF_TEXT_LINE:
+                if END_OF_TEXT_LINE in line and line.strip() == END_OF_TEXT_LINE:
                     tally.borders += 1
                     yield None
                 else:

@@ -19,6 +19,9 @@ PART_CHARACTERS = 1 << 20
 """Longest part of a line that is read at once."""
 
 LINES_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines")
+LEAST_TEXTS = 20
+"""Members of an object that are texts, from which they are rows by their ids, not columns of one row."""
+
 WALKED_CHARACTERS = 1 << 26
 """Text of an object's members that is looked through for the rows; those that lie behind are not found."""
 
@@ -112,7 +115,7 @@ def _are_lines(parts: Iterator[str], suffix: str) -> bool | None:
         # "[" or "{" alone begins a value of several lines; values between carriage returns follow one another.
         return "\r" not in first and suffix in LINES_SUFFIXES and first not in ("[", "{") and not first.startswith("[{")
     # One value alone: the rows may be its elements or members.
-    return next(parts, None) is not None and not _is_table(value)
+    return next(parts, None) is not None and (not _is_table(value) or flatten_chat(value) is not None)
 
 
 def _is_table(value: Any) -> bool:
@@ -142,6 +145,7 @@ class Members:
         self.texts: dict[str, float] = {}
         self.own_text = 0.0
         self.num_objects = 0
+        self.num_texts = 0
         self.num_members = 0
         self.is_chat = False
 
@@ -172,6 +176,7 @@ class Members:
     def _add_value(self, key: str, value: Any) -> None:
         if isinstance(value, str):
             self.own_text += len(value)
+            self.num_texts += 1
         elif isinstance(value, Mapping) and value:
             self.num_objects += any(isinstance(inside, str | list | Mapping) for inside in value.values())
             if all(name.isdigit() for name in value):
@@ -183,6 +188,7 @@ class Members:
         if not self.is_chat and best is not None and self.texts[best] > self.own_text:
             return "key", best
         are_rows = self.num_objects >= 2 and self.num_objects >= self.num_members - 1
+        are_rows = are_rows or (self.num_texts >= LEAST_TEXTS and self.num_texts >= self.num_members - 1)
         return ("members", None) if are_rows else ("values", None)
 
 
@@ -226,7 +232,9 @@ def iterate_values(
 
 def _iterate_stream(stream: JsonStream, kind: str, key: str | None) -> Iterator[Any]:
     if kind == "array":
-        yield from stream.elements()
+        # Pages of an export stand one after the other, an array each.
+        while stream.peek() == "[":
+            yield from stream.elements()
     elif kind == "values":
         while stream.peek():
             yield stream.decode()

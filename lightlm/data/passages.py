@@ -14,6 +14,10 @@ PASSAGE_BYTES = 4096
 """Least bytes of a passage of running text; it ends at the next blank line."""
 
 SHORTEST_PASSAGE_BYTES = 256
+TINY_PASSAGE_BYTES = 64
+TINY_PASSAGES = 32
+"""Least bytes of any passage, and passages wanted of a text too small for that many of the bytes above."""
+
 PASSAGES_WANTED = 256
 """Passages of a small running text: they are shorter, so that what is held out comes from several places."""
 
@@ -25,10 +29,17 @@ DOCUMENTS_WANTED = 64
 out, or all of it."""
 
 LINE_FACTOR, LONGEST_FACTOR = 2, 16
-"""Multiples of a passage's least bytes from which any line's end will do, and any character."""
+"""Multiples of a passage's least bytes from which any line's end will do, and any blank or character."""
+
+LONGEST_SHARE = 16
+"""No line stays whole that is more than one part in so many of the whole text, for it may be held out."""
+
+LINE_ENDS = tuple(end.encode() for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
+"""Ends of lines, as str.splitlines knows them."""
 
 
-LINE_ENDS = (b"\n", b"\r", "\u2028".encode(), "\u2029".encode())
+LARGE_BYTES = 1 << 40
+"""A text whose bytes are unknown is cut as one of so many."""
 
 
 class Piece(NamedTuple):
@@ -40,10 +51,11 @@ class Piece(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Bytes: the longest document that is not cut (0: all are cut), and the least of a passage."""
+    """Bytes: the longest document that is not cut (0: all are cut), the least of a passage, the longest line's."""
 
     whole: int
     passage: int
+    longest: int
 
 
 def choose_sizes(num_bytes: int | None, *, is_running_text: bool) -> Sizes:
@@ -51,12 +63,18 @@ def choose_sizes(num_bytes: int | None, *, is_running_text: bool) -> Sizes:
 
     Powers of two: a text that grows keeps its passages, and so what is held out, until it has doubled.
     """
+    num_bytes = LARGE_BYTES if num_bytes is None else num_bytes
+    shortest = min(SHORTEST_PASSAGE_BYTES, max(TINY_PASSAGE_BYTES, _round_down(num_bytes // TINY_PASSAGES)))
     if is_running_text:
-        about = PASSAGE_BYTES if num_bytes is None else _round_down(num_bytes // PASSAGES_WANTED)
-        return Sizes(0, min(PASSAGE_BYTES, max(SHORTEST_PASSAGE_BYTES, about)))
-    about = LONGEST_DOCUMENT_BYTES if num_bytes is None else _round_down(num_bytes // DOCUMENTS_WANTED)
-    about = min(LONGEST_DOCUMENT_BYTES // 2, max(SHORTEST_PASSAGE_BYTES, about))
-    return Sizes(2 * about, min(about, LONGEST_DOCUMENT_BYTES // LONGEST_FACTOR))
+        whole = 0
+        passage = min(PASSAGE_BYTES, max(shortest, _round_down(num_bytes // PASSAGES_WANTED)))
+    else:
+        about = max(shortest, _round_down(num_bytes // DOCUMENTS_WANTED))
+        about = min(LONGEST_DOCUMENT_BYTES // 2, about)
+        whole = 2 * about
+        passage = min(about, LONGEST_DOCUMENT_BYTES // LONGEST_FACTOR)
+    longest = min(LONGEST_FACTOR * passage, max(LINE_FACTOR * passage, _round_down(num_bytes // LONGEST_SHARE)))
+    return Sizes(whole, passage, longest)
 
 
 def cut_documents(
@@ -89,7 +107,6 @@ def _cut_file(file: Readable, tally: Tally, sizes: Sizes) -> Iterator[tuple[byte
     lines: list[bytes] = []
     size = 0
     held: bytes | None = None
-    longest = LONGEST_FACTOR * sizes.passage
     for row in file.rows(tally):
         if row is None:
             rest = b"".join(lines)
@@ -103,11 +120,11 @@ def _cut_file(file: Readable, tally: Tally, sizes: Sizes) -> Iterator[tuple[byte
         elif len(encoded := row.encode()) <= sizes.whole:
             lines.append(encoded)
         else:
-            for line in _cut_lines(encoded, longest, is_line=sizes.whole == 0):
+            for line in _cut_lines(encoded, sizes.longest, is_line=sizes.whole == 0):
                 lines.append(line)
                 size += len(line)
                 is_blank, is_line = not line.strip(), line.endswith(LINE_ENDS)
-                least = sizes.passage if is_blank else LINE_FACTOR * sizes.passage if is_line else longest
+                least = sizes.passage if is_blank else LINE_FACTOR * sizes.passage if is_line else sizes.longest // 2
                 if size >= least:
                     if held is not None:
                         yield held, False
@@ -115,11 +132,11 @@ def _cut_file(file: Readable, tally: Tally, sizes: Sizes) -> Iterator[tuple[byte
 
 
 def _cut_lines(text: bytes, longest: int, *, is_line: bool) -> Iterator[bytes]:
-    """Yield the lines of a text, each in parts of at most `longest` bytes that end with a character."""
+    """Yield the lines of a text, each in parts of at most `longest` bytes that end with a blank, or a character."""
     for line in (text,) if is_line else text.splitlines(keepends=True):
         start = 0
         while len(line) - start > longest:
-            end = start + longest
+            end = line.rfind(b" ", start + longest // 2, start + longest) + 1 or start + longest
             while line[end] & 0xC0 == 0x80:
                 end -= 1
             yield line[start:end]

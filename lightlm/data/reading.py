@@ -91,6 +91,9 @@ def _sum_up(record: DataRecord, source: Source, left_out: list[LeftOut], tallies
     unread = sum(bool(tally.error) for tally in tallies)
     if unread > WARNED_LEFT_OUT * (unread + len(record.sources)):
         record.warnings.append(f"{unread:,} files could not be read; `lightlm look` lists them")
+    broken = sum(row.bad_rows for row in record.sources if not row.replaced_bytes)
+    if broken:
+        record.warnings.append(f"{broken:,} broken or torn {'row was' if broken == 1 else 'rows were'} left out")
     if record.replaced_bytes:
         record.warnings.append(f"{record.replaced_bytes:,} bytes could not be decoded and became U+FFFD")
     record.left_out = [LeftOutRecord(path=one.path, reason=one.reason) for one in shorten(left_out)]

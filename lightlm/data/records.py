@@ -5,6 +5,7 @@ from typing import Any
 
 from lightlm.data.chat import (
     CHAT_COLUMNS,
+    count_prose,
     find_template,
     flatten_chat,
     flatten_pair,
@@ -13,6 +14,7 @@ from lightlm.data.chat import (
     look_up,
 )
 from lightlm.data.columns import (
+    MINOR_SHARE,
     OTHER_USUAL_COLUMNS,
     USUAL_COLUMNS,
     BadRows,
@@ -55,6 +57,8 @@ def choose_text(
     else:
         template = None
         chosen = choose_column(ratings, name, column, nested)
+        if column is None:
+            _refuse_minor(objects, ratings, chosen, name)
         also = [] if column is not None else _find_others(objects, ratings, chosen)
         details["also"] = also
         if also:
@@ -91,8 +95,24 @@ def _choose_plain(
         raise DatasetError(
             f"{name} holds strings, not objects, so it has no column {column!r}: leave --text-column out"
         )
-    note = "The rows are strings: each is one document."
+    is_chat = all(flatten_chat(row) is not None for row in rows)
+    note = NOTES["chat"] if is_chat else "The rows are strings: each is one document."
     return TableShape(kind, ("text",), "text", None, encoding, details, (note,), name)
+
+
+def _refuse_minor(rows: Sequence[Mapping[str, Any]], ratings: Mapping[str, Rating], column: str, name: str) -> None:
+    """Refuse to take titles where the text stands inside of lists of objects, which no name reaches.
+
+    Raises:
+        DatasetError: with the option that takes the titles all the same.
+    """
+    for other in ratings:
+        inside = sum(count_prose(row.get(other)) for row in rows if isinstance(row.get(other), list))
+        if ratings[column].characters * len(rows) < MINOR_SHARE * inside:
+            raise DatasetError(
+                f"{name}: most of the text stands in {shorten(other)}, inside of lists of objects; write it as a text "
+                f"of its own, or take the column {shorten(column)} alone: {list_options([column])}"
+            )
 
 
 def _find_others(rows: Sequence[Mapping[str, Any]], ratings: Mapping[str, Rating], chosen: str) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lightlm.data.duplicates import DuplicateFinder, digest_of
 from lightlm.data.file_checks import EXPANDED_BYTES
-from lightlm.data.passages import SHORTEST_PASSAGE_BYTES, Piece
+from lightlm.data.passages import TINY_PASSAGE_BYTES, Piece
 from lightlm.data.reading import Reading, describe_reading, raise_if_nothing_read
 from lightlm.data.record import DataRecord
 from lightlm.data.source import Source
@@ -261,7 +261,7 @@ def _check_decoded(params: DatasetParams, record: DataRecord) -> None:
     for row in record.sources:
         size = max(1, row.bytes + row.replaced_bytes)
         share = max(row.bad_rows / max(1, row.rows), row.replaced_bytes / size)
-        if share > MOST_BAD_SHARE and params.encoding is None:
+        if row.replaced_bytes and share > MOST_BAD_SHARE and params.encoding is None:
             raise DatasetError(
                 f"{row.path}: {share:.0%} of the rows hold bytes that are not {row.encoding} "
                 f"({row.replaced_bytes:,} bytes in {row.bad_rows:,} rows); name its encoding, as "
@@ -279,7 +279,7 @@ def _refuse_too_little(params: DatasetParams, source: Source, empty: int, number
     if not number:
         raise DatasetError(f"{params.source} holds no text ({found}); give a data set with text in it")
     unit = (
-        f"passages of {SHORTEST_PASSAGE_BYTES:,} bytes, each ended by a blank line,"
+        f"passages of {TINY_PASSAGE_BYTES:,} bytes, each ended by a line's end,"
         if source.is_plain_text
         else "different documents"
     )

@@ -22,7 +22,7 @@ from lightlm.store.lock import ignore
 from lightlm.store.shared import Shareable
 from lightlm.store.stage import Stage, find_any, open_stage
 
-FORMAT = 2
+FORMAT = 3
 KIND = "subsets"
 GLANCE_BYTES = 1_000_000
 """Files up to this size are looked through before anything starts; it takes some milliseconds."""

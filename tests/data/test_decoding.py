@@ -18,6 +18,12 @@ PORTUGUESE = "Olá, não sei o que é isto, mas a canção é bonita e o pão ta
 TURKISH = "Bir gün yaşlı adam ağacın altında oturmuş, çocukların oyunlarını izliyordu.\n" * 20
 CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy, a pak šel domů na oběd.\n" * 5
 HEBREW = "על כן יעזב איש את אביו ואת אמו ודבק באשתו\n" * 5
+HUNGARIAN = "Őrült tűző nap volt, és az öreg ház előtt fűszálak nőttek a kőúton.\n" * 5
+LITHUANIAN = "Senas namas stovėjo gatvės gale, o sodas buvo pilnas piktžolių, kurių niekas nešienavo.\n" * 5
+UKRAINIAN = "Її старий будинок стояв у кінці вулиці, і ґанок його заріс бур'янами.\n" * 5
+KOREAN = "오래된 집은 길의 끝에 서 있었다. 아무도 살지 않았다.\n" * 5
+THAI = "บ้านเก่าตั้งอยู่ที่ปลายถนน ไม่มีใครอาศัยอยู่ที่นั่น\n" * 5
+QUOTED = "He said “I don’t know” — and that was all…\n" * 5
 JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 20
 
 
@@ -51,6 +57,22 @@ def read(data: bytes, encoding: Encoding = UTF_8, *, longest: int = 1 << 20) -> 
         (HEBREW, "cp1255", "cp1255"),
         (JAPANESE, "shift_jis", "shift_jis"),
         (JAPANESE, "euc-jp", "euc_jp"),
+        (JAPANESE, "iso2022-jp", "iso2022_jp"),
+        (KOREAN, "iso2022-kr", "iso2022_kr"),
+        (CZECH, "cp1250", "cp1250"),
+        (CZECH, "iso8859-2", "iso8859-2"),
+        (HUNGARIAN, "cp1250", "cp1250"),
+        (HUNGARIAN, "cp852", "cp852"),
+        (LITHUANIAN, "cp1257", "cp1257"),
+        (UKRAINIAN, "koi8-u", "koi8-u"),
+        (THAI, "cp874", "cp874"),
+        (QUOTED, "cp1252", "cp1252"),
+        (QUOTED, "mac_roman", "mac-roman"),
+        *(
+            (text, codec, codec)
+            for text in (RUSSIAN, JAPANESE, KOREAN, THAI)
+            for codec in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+        ),
     ],
 )
 def test_a_text_is_read_in_the_encoding_that_it_was_written_in(text: str, codec: str, found: str) -> None:
@@ -82,10 +104,10 @@ def test_a_text_of_two_encodings_is_refused_with_both_numbers() -> None:
 
 
 def test_an_encoding_that_cannot_be_told_is_refused_with_the_option_that_settles_it() -> None:
-    czech = CZECH.encode("iso8859_2")
-    with pytest.raises(DatasetError, match=r"may be .*iso8859-2.*--set dataset\.encoding="):
-        find(czech)
-    assert find(czech, "iso8859_2") == Encoding("iso8859-2", "named")
+    arabic = ("كان البيت القديم يقف في نهاية الطريق.\n" * 9).encode("iso8859_6")
+    with pytest.raises(DatasetError, match=r"may be .*--set dataset\.encoding="):
+        find(arabic)
+    assert find(arabic, "iso8859_6") == Encoding("iso8859-6", "named")
 
 
 def test_an_unknown_encoding_is_refused_by_name() -> None:
