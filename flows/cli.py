@@ -63,6 +63,9 @@ def begin(
     ] = False,
 ) -> None:
     """Trains the best small language model that a given time allows, and registers it."""
+    from lightlm.store.home import provide_temporary_folder
+
+    provide_temporary_folder()
 
 
 USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # pyright: ignore[reportAssignmentType]

@@ -58,7 +58,8 @@ def examine() -> Iterator[Check]:
     else:
         # Python and the devices, the memory and the disk: what every run begins with.
         yield from check_system(load_params(), home, devices).checks if devices else []
-        for check in (check_home, check_secrets, check_store, check_service, check_mlflow, check_prefect):
+        checks = (check_home, check_secrets, check_store, check_service, check_mlflow, check_versions, check_prefect)
+        for check in checks:
             yield check(home)
     hub, offset_seconds = check_hub()
     yield hub
@@ -229,6 +230,29 @@ def check_mlflow(home: Path) -> Check:
         return fail("MLflow", str(error), fix)
     seconds = time.monotonic() - started
     return passed("MLflow", f"{where} answers in {seconds:.1f} s; {count(len(models), 'model')}")
+
+
+def check_versions(home: Path) -> Check:
+    """Return whether the files of registered versions are those that were registered."""
+    from lightlm.tracking.verification import find_damage, list_version_files
+
+    try:
+        versions = list_version_files(home)
+        here = [files for files in versions if files.folder is not None]
+        is_read = sum(files.num_bytes for files in here) <= QUICK_BYTES
+        damaged = [found for files in here if (found := find_damage(home, files, is_quick=not is_read))]
+    except LightLMError as error:
+        return warn("Versions", f"not checked: {error}", "lightlm store verify checks them when MLflow answers")
+    if damaged:
+        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        return fail("Versions", f"{damaged[0].describe()}{more}", "lightlm store verify --repair")
+    if not versions:
+        return passed("Versions", "none is registered yet")
+    if len(here) < len(versions):
+        message = f"{len(versions) - len(here)} of {len(versions)} lie on a server"
+        return passed("Versions", f"{message}; `lightlm store verify` fetches and checks them")
+    how = "as they were registered" if is_read else "with intact manifests; `lightlm store verify` reads every byte"
+    return passed("Versions", f"{len(versions)} {how}")
 
 
 def check_prefect(home: Path) -> Check:

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.history import FinishedRun, History
 from lightlm.budget.lead import LeadTimes
@@ -78,27 +80,31 @@ def leave_to_later_runs(
 ) -> None:
     """Remember what was foreseen and what was reached: under LIGHTLM_HOME, and in MLflow for other machines."""
     seconds = max(trained.training_seconds, 1e-9)
-    run = FinishedRun(
-        run=session.folder.name,
-        ended_at=time.time(),
-        hardware_id=system.hardware_id,
-        hours=session.params.budget.hours,
-        dataset=subset.name,
-        text_sha256=score["text_sha256"],
-        shape=plan.summary(),
-        matrix_parameters=count_matrix_parameters(plan.model),
-        seen_bytes=trained.total_tokens * plan.bytes_a_token,
-        unique_bytes=subset.num_bytes,
-        hardness=plan.hardness,
-        training_seconds=seconds,
-        planned_tokens_per_second=plan.tokens_per_second / plan.speed_correction,
-        tokens_per_second=trained.total_tokens / seconds,
-        predicted_bits_per_byte=plan.predicted_bits_per_byte,
-        predicted_low=plan.predicted_low,
-        predicted_high=plan.predicted_high,
-        bits_per_byte=score["bits_per_byte"],
-        is_whole=score["is_whole"],
-    )
+    values = {
+        "run": session.folder.name,
+        "ended_at": time.time(),
+        "hardware_id": system.hardware_id,
+        "hours": session.params.budget.hours,
+        "dataset": subset.name,
+        "text_sha256": score["text_sha256"],
+        "shape": plan.summary(),
+        "matrix_parameters": count_matrix_parameters(plan.model),
+        "seen_bytes": trained.total_tokens * plan.bytes_a_token,
+        "unique_bytes": subset.num_bytes,
+        "hardness": plan.hardness,
+        "training_seconds": seconds,
+        "planned_tokens_per_second": plan.tokens_per_second / plan.speed_correction,
+        "tokens_per_second": trained.total_tokens / seconds,
+        "predicted_bits_per_byte": plan.predicted_bits_per_byte,
+        "predicted_low": plan.predicted_low,
+        "predicted_high": plan.predicted_high,
+        "bits_per_byte": score["bits_per_byte"],
+        "is_whole": score["is_whole"],
+    }
+    try:
+        run = FinishedRun.model_validate(values)
+    except ValidationError:  # a text learnt to the last bit, say: nothing that a plan could be corrected by
+        return
     History(session.home).record(run)
     session.recorder.set_tags({HARDWARE_TAG: run.hardware_id, FINISHED_RUN_TAG: run.model_dump_json()})
     session.recorder.log_metrics(

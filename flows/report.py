@@ -1,11 +1,10 @@
 """What `lightlm report` does: one page that tells a finished run, and two pictures, from the run's own folder."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from lightlm.baselines import score_baselines
 from lightlm.budget.plan import Plan
@@ -16,14 +15,17 @@ from lightlm.data.subset import KIND as SUBSETS
 from lightlm.data.subset import TextSubset, open_subset
 from lightlm.errors import InputError, StoreError, TrackingError
 from lightlm.model.accounting import count_matrix_parameters
+from lightlm.params import describe_validation
 from lightlm.store.commit import write_file
 from lightlm.store.home import find_home
 from lightlm.store.journal import read_journal
+from lightlm.store.remembered import read_checked, read_json
 from lightlm.tracking.drawing import Line, Points, draw_bars, draw_lines
 from lightlm.tracking.gate import DocumentScores
 from lightlm.tracking.page import Block, Heading, Page, Picture, Quote, Table
 from lightlm.tracking.recorder import JOURNAL
 from lightlm_flows.runs import read_decisions
+from lightlm_flows.summary import RunSummary
 
 SUMMARY = "summary.json"
 SHOWN_FRACTIONS = (0.01, 0.1, 0.5, 1.0)
@@ -77,10 +79,8 @@ def find_run(name: str | None, model_name: str | None = None) -> Path:
 
 def read_model_name(folder: Path) -> str:
     """Return the registered model's name of a finished run; "" where its summary cannot be read."""
-    try:
-        return str(json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["model_name"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    summary = read_json(folder / SUMMARY)
+    return str(summary.get("model_name", "")) if isinstance(summary, dict) else ""
 
 
 def describe_run(folder: Path) -> str:
@@ -96,11 +96,14 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         InputError: the summary is not there or broken.
     """
+    found = read_checked(folder / SUMMARY, TypeAdapter(RunSummary))
+    if found is None:
+        raise InputError(f"{folder} holds no finished run ({SUMMARY} is missing or damaged); give another")
+    summary = found.model_dump()
     try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         plan = Plan.model_validate(summary["plan"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder} holds no finished run ({error}); give another") from None
+    except ValidationError as error:
+        raise InputError(f"{folder / SUMMARY}: {describe_validation(error)}; give another run") from None
     losses, scores, samples, progress = [], [], [], {0: 0.0}
     for record, _ in read_journal(folder / JOURNAL):
         values = record.get("values", {})

@@ -50,7 +50,11 @@ class StoreError(LightLMError):
 
 
 class CorruptError(StoreError):
-    """A stored file does not have the digest that its manifest gives."""
+    """A stored file does not have the digest that its manifest gives. `damage` is the message without its remedy."""
+
+    def __init__(self, damage: str, remedy: str = "") -> None:
+        super().__init__(f"{damage}; {remedy}" if remedy else damage)
+        self.damage = damage
 
 
 class BusyError(LightLMError):

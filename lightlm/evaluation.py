@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from lightlm.data.shards import TokenArray, TokenShards
 from lightlm.data.tokenizer import Tokenizer
 from lightlm.errors import DatasetError
+from lightlm.model.memory import is_out_of_memory
 from lightlm.model.transformer import Transformer
 
 BATCH_TOKENS = 8192
@@ -198,6 +199,12 @@ def _score_windows(
         span = count * length if count else total - 1 - position
         ids = torch.from_numpy(tokens[position : position + span + 1].astype(np.int64)).to(device)
         shape = (count, length) if count else (1, span)
-        nats = model(ids[:-1].view(shape), ids[1:].view(shape))
+        try:
+            nats = model(ids[:-1].view(shape), ids[1:].view(shape))
+        except (RuntimeError, MemoryError) as error:
+            if count <= 1 or not is_out_of_memory(error):
+                raise
+            windows = (count + 1) // 2
+            continue
         yield nats.flatten().float().cpu().numpy()
         position += span

@@ -4,6 +4,8 @@ import re
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.scanner import ScannerError
 
 LONGEST_CHARACTERS = 1_000_000
 """Characters of a YAML text; params/base.yaml has 20,000."""
@@ -18,14 +20,14 @@ class _Loader(yaml.SafeLoader):
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:
         # Thousands of open brackets take PyYAML seconds before Python's own limit ends them.
         if self.flow_level >= DEEPEST:
-            raise yaml.scanner.ScannerError(None, None, "nested too deeply", self.get_mark())
+            raise ScannerError(None, None, "nested too deeply", self.get_mark())
         super().fetch_flow_collection_start(TokenClass)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         # Nine levels of ten aliases each are a billion values.
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken", event.start_mark)
+            raise ComposerError(None, None, "aliases (*name) are not taken", event.start_mark)
         return super().compose_node(parent, index)
 
 

@@ -243,3 +243,30 @@ def test_texts_are_scored_as_far_as_time_allows(model, held_out):
         model, tokenizer, documents, ends=np.ones(len(documents), np.bool_), batch_tokens=64, should_stop=stop_after(3)
     )
     assert 1 <= len(nats) == len(num_bytes) < len(documents)
+
+
+def test_a_score_for_which_memory_is_short_reads_fewer_windows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig(
+        vocab_size=300, num_layers=1, model_dim=16, num_heads=2, num_kv_heads=2, head_dim=8, ffn_dim=32,
+        context_length=8,
+    )  # fmt: skip
+    model = Transformer(config)
+    model.initialize(0)
+    tokens = np.arange(1, 260, dtype=np.int64)
+    whole = score_tokens(model, tokens)
+    forward, sizes = model.forward, []
+
+    def short_of_memory(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(ids))
+        if len(ids) > most:
+            raise RuntimeError("could not create a primitive")
+        return forward(ids, targets)
+
+    monkeypatch.setattr(model, "forward", short_of_memory)
+    most = 3
+    np.testing.assert_allclose(score_tokens(model, tokens), whole, rtol=1e-5)
+    assert sizes[:5] == [32, 16, 8, 4, 2]
+    assert set(sizes[5:-1]) == {2}
+    most = 0
+    with pytest.raises(RuntimeError, match="primitive"):
+        score_tokens(model, tokens)

@@ -34,20 +34,53 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @store.command()
-def verify(as_json: AsJson = False) -> None:
-    """Check every stored file against the digest that its manifest gives."""
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Put intact copies back for damaged versions.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check every stored file and every registered version against its digest."""
     from lightlm.store.home import find_home
     from lightlm.store.inventory import list_items, verify_item
 
     home = find_home()
     items = list_items(home)
     problems = [problem for item in items for problem in verify_item(item)]
+    num_versions, damaged, repaired = verify_versions(home, is_repair=repair)
+    problems += damaged
     if as_json:
-        print_json({"home": str(home), "num_items": len(items), "problems": problems})
+        counts = {"num_items": len(items), "num_versions": num_versions}
+        print_json({"home": str(home), **counts, "repaired": repaired, "problems": problems})
+    else:
+        for line in repaired:
+            typer.echo(line)
     if problems:
         raise CorruptError("; ".join(problems))
     if not as_json:
-        typer.echo(f"{count(len(items), 'thing')} under {home}: every stored file is as it was written")
+        things = f"{count(len(items), 'thing')} and {count(num_versions, 'registered version')}"
+        typer.echo(f"{things} under {home}: every stored file is as it was written")
+
+
+def verify_versions(home: Path, *, is_repair: bool) -> tuple[int, list[str], list[str]]:
+    """Return the number of registered versions, what is wrong with them, and which were repaired.
+
+    Raises:
+        TrackingError: MLflow's store cannot be used.
+    """
+    from lightlm.tracking import verification
+
+    versions = verification.list_version_files(home)
+    problems, repaired = [], []
+    for files in versions:
+        damaged = verification.find_damage(home, files)
+        if damaged is None:
+            continue
+        if not is_repair or damaged.intact is None:
+            problems.append(damaged.describe())
+            continue
+        aside = verification.repair(home, damaged)
+        kept = f"; the damaged files are in {aside}" if aside else ""
+        repaired.append(f"{files.version.uri} has its files again, from {damaged.intact}{kept}")
+    return len(versions), problems, repaired
 
 
 @store.command()

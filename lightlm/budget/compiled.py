@@ -3,13 +3,17 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Annotated
 
-from lightlm.errors import StoreError
+from pydantic import StringConstraints, TypeAdapter
+
 from lightlm.model.config import ModelConfig
-from lightlm.store.commit import write_file
+from lightlm.store.remembered import Remembered
 from lightlm.training.config import TrainerConfig
 
 REMEMBERED = 200
+
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 
 class CompiledShapes:
@@ -17,25 +21,15 @@ class CompiledShapes:
 
     def __init__(self, home: Path) -> None:
         self.path = home / "cache" / "compiled.json"
+        self._names = Remembered(self.path, TypeAdapter(Fingerprint), REMEMBERED, is_set=True)
 
     def knows(self, model: ModelConfig, trainer: TrainerConfig) -> bool:
         """Return whether a layer of this shape, batch and precision was compiled here."""
-        return _name(model, trainer) in self._read()
+        return _name(model, trainer) in self._names.read()
 
     def record(self, model: ModelConfig, trainer: TrainerConfig) -> None:
         """Remember that it was; a disk that refuses costs a wrong guess later, no more."""
-        names = [name for name in self._read() if name != _name(model, trainer)]
-        try:
-            write_file(self.path, json.dumps([*names, _name(model, trainer)][-REMEMBERED:]).encode())
-        except StoreError:
-            return
-
-    def _read(self) -> list[str]:
-        try:
-            names = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return []
-        return names if isinstance(names, list) else []
+        self._names.record(_name(model, trainer))
 
 
 def _name(model: ModelConfig, trainer: TrainerConfig) -> str:

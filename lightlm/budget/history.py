@@ -4,21 +4,20 @@ Owns the list of finished runs under LIGHTLM_HOME, those that MLflow knows of in
 of this machine and the loss on a text that was learnt before.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lightlm.budget.scaling import predict_loss
 from lightlm.counting import count
 from lightlm.errors import StoreError
-from lightlm.store.commit import write_file
 from lightlm.store.journal import Journal, read_journal
+from lightlm.store.remembered import Remembered
 
 REMEMBERED = 200
 """Runs that are looked at; the newest."""
@@ -36,29 +35,41 @@ LEAST_ERROR = 0.015
 """Relative; two runs of the same plan differ by as much on a shared machine."""
 
 
+LARGEST = 1e15
+"""Bytes, tokens or seconds of a run; more is no run but a damaged record, or another hand's."""
+
+Text = Annotated[str, Field(max_length=4096)]
+Quantity = Annotated[float, Field(ge=0, le=LARGEST)]
+Bits = Annotated[float, Field(gt=1e-9, le=1e3)]
+Bound = Annotated[float, Field(ge=-1e3, le=1e3)]
+
+
 class FinishedRun(BaseModel):
-    """One run: what it was planned to do and what it did. Seconds, bytes, bits per byte."""
+    """One run: what it was planned to do and what it did. Seconds, bytes, bits per byte.
+
+    MLflow's records are anybody's who can write there: the bounds keep the arithmetic of a plan defined.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    run: str
-    ended_at: float
-    hardware_id: str
-    hours: float
-    dataset: str
-    text_sha256: str
-    shape: str
-    matrix_parameters: int
-    seen_bytes: float
-    unique_bytes: int
-    hardness: float
-    training_seconds: float
-    planned_tokens_per_second: float
-    tokens_per_second: float
-    predicted_bits_per_byte: float
-    predicted_low: float
-    predicted_high: float
-    bits_per_byte: float
+    run: Text
+    ended_at: Annotated[float, Field(ge=0, le=1e11)]
+    hardware_id: Text
+    hours: Quantity
+    dataset: Text
+    text_sha256: Text
+    shape: Text
+    matrix_parameters: Annotated[int, Field(ge=1, le=10**15)]
+    seen_bytes: Quantity
+    unique_bytes: Annotated[int, Field(ge=1, le=10**15)]
+    hardness: Annotated[float, Field(ge=0.01, le=100)]
+    training_seconds: Quantity
+    planned_tokens_per_second: Quantity
+    tokens_per_second: Quantity
+    predicted_bits_per_byte: Bits
+    predicted_low: Bound
+    predicted_high: Bound
+    bits_per_byte: Bits
     is_whole: bool
 
     @property
@@ -107,16 +118,14 @@ class History:
     def __init__(self, home: Path) -> None:
         self.own = home / "finished_runs.journal"
         self.told = home / "finished_runs_mlflow.json"
+        self._told = Remembered(self.told, TypeAdapter(FinishedRun), REMEMBERED)
 
     def read(self) -> list[FinishedRun]:
         """Return every run once, by its end; what cannot be read is left out."""
-        records: list[Mapping[str, Any]] = []
-        with suppress(OSError, ValueError):
-            told = json.loads(self.told.read_text(encoding="utf-8"))
-            records += [record for record in told if isinstance(record, dict)] if isinstance(told, list) else []
+        own: list[Mapping[str, Any]] = []
         with suppress(OSError):
-            records += [record for record, _ in read_journal(self.own)]
-        runs = {run.run: run for run in _parse(records)}
+            own += [record for record, _ in read_journal(self.own)]
+        runs = {run.run: run for run in (*self._told.read(), *_parse(own))}
         return sorted(runs.values(), key=lambda run: run.ended_at)[-REMEMBERED:]
 
     def record(self, run: FinishedRun) -> None:
@@ -130,10 +139,7 @@ class History:
 
     def take_told(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Remember the runs that MLflow knows of, in place of those it told before."""
-        try:
-            write_file(self.told, json.dumps([run.model_dump() for run in _parse(records)]).encode())
-        except StoreError:
-            return
+        self._told.replace(records)
 
     def correct(self, hardware_id: str, text_sha256: str, seen_bytes: float = 0.0) -> Correction:
         """Return what earlier runs on this hardware and this held-out text correct.

@@ -268,7 +268,7 @@ def read_probe(path: Path) -> Probe:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ParameterError(f"cannot read the probe file {path}: {error}") from None
     if isinstance(values, Mapping) and "probe" in values:
         values = values["probe"]

@@ -3,15 +3,16 @@
 Owns a short history under LIGHTLM_HOME of how long the end of a run took beyond the scoring that its plan expected.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from lightlm.errors import ParameterError, StoreError
-from lightlm.store.commit import write_file
+from pydantic import Field, TypeAdapter
+
+from lightlm.errors import ParameterError
+from lightlm.store.remembered import Remembered
 
 FIRST_CLOSING_SECONDS = 1.2
 """Kept on a machine without history: a last validation, the model's folder, registration and the end of the process
@@ -33,6 +34,8 @@ REMEMBERED = 20
 
 MOST_REMEMBERED_SECONDS = 1e6
 """What a damaged file may hold beyond it is no time that a run took."""
+
+Seconds = Annotated[float, Field(strict=True, ge=0, lt=MOST_REMEMBERED_SECONDS, allow_inf_nan=False)]
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -63,26 +66,15 @@ class Closing(NamedTuple):
     scoring_margin: float = 1.0
 
 
-class RememberedSeconds:
-    """Seconds of the last runs, in a small file under LIGHTLM_HOME that may be deleted at any time."""
+class RememberedSeconds(Remembered[float]):
+    """Seconds of the last runs, in a small file under LIGHTLM_HOME."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path, TypeAdapter(Seconds), REMEMBERED)
 
-    def read(self) -> list[float]:
-        """Return the remembered seconds, oldest first; empty when there is none or the file is broken."""
-        try:
-            values = [float(value) for value in json.loads(self.path.read_text(encoding="utf-8"))]
-        except (OSError, ValueError, TypeError, RecursionError):
-            return []
-        return [value for value in values if 0 <= value < MOST_REMEMBERED_SECONDS][-REMEMBERED:]
-
-    def record(self, seconds: float) -> None:
-        """Remember one more run; a disk that refuses is no reason to fail a finished run."""
-        try:
-            write_file(self.path, json.dumps([*self.read(), round(seconds, 3)][-REMEMBERED:]).encode())
-        except StoreError:
-            return
+    def record(self, value: float) -> None:
+        """Remember the seconds of one more run."""
+        super().record(round(value, 3))
 
 
 class ClosingTimes(RememberedSeconds):

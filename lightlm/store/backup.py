@@ -233,7 +233,7 @@ def _extract(archive: tarfile.TarFile, folder: Path) -> Iterator[tuple[str, tupl
 
 
 def _read_contents(file: Path, path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         contents = json.loads(path.read_bytes())
         if contents["format"] == FORMAT and isinstance(contents["home"], str):
             contents["files"] = {name: (int(size), str(digest)) for name, (size, digest) in contents["files"].items()}

@@ -8,6 +8,7 @@ tests/faults/test_store_power_loss.py goes through.
 import errno
 import hashlib
 import json
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +19,8 @@ from typing import Any
 from lightlm.errors import CorruptError, StoreError
 from lightlm.store.disk import (
     DAMAGED,
+    EXHAUSTED,
+    describe_exhaustion,
     explain_refusals,
     explain_writer,
     hash_file,
@@ -104,6 +107,22 @@ def open_commit(folder: Path, kind: str | None = None, *, verify: bool = True) -
         with _explain_damage(folder, folder):
             _refuse_strangers(folder, files)
     return Commit(folder, found, meta, _digest(files))
+
+
+def copy_commit(source: Path, folder: Path, kind: str) -> Commit:
+    """Commit the verified files of `source` under the name `folder`; return it.
+
+    Raises:
+        StoreError: the disk refused.
+        CorruptError: `source` is damaged.
+    """
+
+    def copy(scratch: Path) -> Mapping[str, Any]:
+        meta = open_commit(source, kind).meta
+        shutil.copytree(source, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", MANIFEST))
+        return meta
+
+    return commit_folder(folder, kind, copy)
 
 
 def find_commit(folder: Path, kind: str) -> Commit | None:
@@ -214,21 +233,21 @@ def parse_manifest(content: bytes, folder: Path) -> dict[str, Any]:
         schema, kind, meta, files = (manifest[key] for key in ("schema", "kind", "meta", "files"))
         wanted = manifest.pop("sha256", None)
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise CorruptError(f"{path} is no manifest ({error}); {_remedy(folder)}") from None
+        raise CorruptError(f"{path} is no manifest ({error})", _remedy(folder)) from None
     if wanted is None and schema != SCHEMA:
         raise CorruptError(f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})")
     if content != _render(manifest | {"sha256": wanted}):
-        raise CorruptError(f"{path} is not as it was written; {_remedy(folder)}")
+        raise CorruptError(f"{path} is not as it was written", _remedy(folder))
     actual = _seal_digest(manifest)
     if actual != wanted:
-        raise CorruptError(f"{path} has SHA-256 {actual[:16]}..., it says {str(wanted)[:16]}...; {_remedy(folder)}")
+        raise CorruptError(f"{path} has SHA-256 {actual[:16]}..., it says {str(wanted)[:16]}...", _remedy(folder))
     if schema != SCHEMA:
         raise CorruptError(f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})")
     if not (isinstance(kind, str) and isinstance(meta, dict) and isinstance(files, dict)):
-        raise CorruptError(f"{path} has other types than a manifest; {_remedy(folder)}")
+        raise CorruptError(f"{path} has other types than a manifest", _remedy(folder))
     for name, described in files.items():
         if not (isinstance(described, dict) and {"bytes", "sha256"} <= described.keys()):
-            raise CorruptError(f"{path} does not say the size and SHA-256 of {name!r}; {_remedy(folder)}")
+            raise CorruptError(f"{path} does not say the size and SHA-256 of {name!r}", _remedy(folder))
     return manifest
 
 
@@ -236,16 +255,16 @@ def _verify(folder: Path, path: Path, described: Mapping[str, Any]) -> None:
     with _explain_damage(folder, path):
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise CorruptError(f"{path} is no file; {_remedy(folder)}")
+            raise CorruptError(f"{path} is no file", _remedy(folder))
         if found.st_size != described["bytes"]:
             raise CorruptError(
-                f"{path} has {found.st_size} bytes, its manifest says {described['bytes']}; {_remedy(folder)}"
+                f"{path} has {found.st_size} bytes, its manifest says {described['bytes']}", _remedy(folder)
             )
         actual = hash_file(path)
     if actual != described["sha256"]:
         raise CorruptError(
-            f"{path} has SHA-256 {actual[:16]}..., its manifest says {str(described['sha256'])[:16]}...; "
-            f"{_remedy(folder)}"
+            f"{path} has SHA-256 {actual[:16]}..., its manifest says {str(described['sha256'])[:16]}...",
+            _remedy(folder),
         )
 
 
@@ -255,10 +274,12 @@ def _explain_damage(folder: Path, path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise CorruptError(f"{path} is missing; {_remedy(folder)}") from None
+        raise CorruptError(f"{path} is missing", _remedy(folder)) from None
     except OSError as error:
         if error.errno in DAMAGED:
-            raise CorruptError(f"{path} cannot be read any more ({error.strerror}); {_remedy(folder)}") from None
+            raise CorruptError(f"{path} cannot be read any more ({error.strerror})", _remedy(folder)) from None
+        if error.errno in EXHAUSTED:
+            raise describe_exhaustion(path) from None
         raise StoreError(f"{path} cannot be read ({error.strerror}); make it readable and try again") from None
 
 
@@ -271,13 +292,13 @@ def _refuse_strangers(folder: Path, files: Mapping[str, Any]) -> None:
         name = path.relative_to(folder).as_posix()
         if path.name.startswith(".") or name == MANIFEST or name in files or (path.is_dir() and not path.is_symlink()):
             continue
-        raise CorruptError(f"{path} is not in its manifest: it was put there by something else; {_remedy(folder)}")
+        raise CorruptError(f"{path} is not in its manifest: it was put there by something else", _remedy(folder))
 
 
 def _confine(folder: Path, name: str) -> Path:
     path = folder / name
     if "\0" in name or path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
-        raise CorruptError(f"{folder / MANIFEST} names a file outside its folder: {name!r}; remove {folder}")
+        raise CorruptError(f"{folder / MANIFEST} names a file outside its folder: {name!r}", f"remove {folder}")
     return path
 
 

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lightlm.errors import LightLMError, StoreError
@@ -17,6 +17,7 @@ from lightlm.errors import LightLMError, StoreError
 BLOCK_BYTES = 1 << 20
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
 CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 DAMAGED = frozenset({errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)})
 """What reading a file answers that is no longer what was written. Too many open files, say, is no damage."""
@@ -147,9 +148,25 @@ def describe_refusal(error: OSError, path: Path) -> StoreError:
         )
     if error.errno in CLOSED:
         return StoreError(f"{path} cannot be written ({reason}); make it writable or give another LIGHTLM_HOME")
+    if error.errno in EXHAUSTED:
+        return describe_exhaustion(path)
     return StoreError(
         f"{path} could not be written ({reason}); look after that disk or give a LIGHTLM_HOME on another, "
         "and run the same command again"
+    )
+
+
+def describe_exhaustion(path: Path) -> StoreError:
+    """Return the error of a process that may open no more files."""
+    limit = 0
+    with suppress(ImportError, OSError, ValueError):  # Windows has no such limit to ask for
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    may_open = f"the {limit:,} files that this process may open" if limit > 0 else "all files that may be open"
+    return StoreError(
+        f"{path} could not be opened: too many open files, {may_open} (ulimit -n) are in use; "
+        f"allow more with `ulimit -n {max(4096, 2 * limit)}` and run the same command again"
     )
 
 

@@ -1,6 +1,8 @@
 """LIGHTLM_HOME: the one folder that holds all state, outside any checkout."""
 
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_data_path
@@ -37,3 +39,19 @@ def find_home() -> Path:
     if not os.access(home, os.W_OK | os.X_OK):
         raise StoreError(f"{home} is not writable; give a folder that you can write to: LIGHTLM_HOME=/path")
     return home
+
+
+def provide_temporary_folder() -> None:
+    """Let this process and its children use a folder of LIGHTLM_HOME for temporary files where no other is writable.
+
+    Python's last choice is the current folder, which is a person's own.
+    """
+    named = [os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
+    with suppress(OSError):
+        found = tempfile.gettempdir()
+        if found != str(Path.cwd()) or found in named:
+            return
+    with suppress(OSError, StoreError):  # what needs the home says itself what is wrong with it
+        folder = find_home() / "tmp"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder)

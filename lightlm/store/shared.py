@@ -119,7 +119,7 @@ class SharedStore:
             except CorruptError as error:
                 self._missing.add(name)
                 self._damaged.add(name)
-                self._report(f"{str(error).partition('; remove')[0]}: not taken, made anew here")
+                self._report(f"{error.damage}: not taken, made anew here")
                 return None
             self._report(f"Fetched {kind} {name}: {_say(num_bytes, began)} from {self.url}")
             return commit

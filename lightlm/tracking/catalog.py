@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from lightlm.data.origin import Origin, read_logged_params, read_origin
 from lightlm.errors import ModelVersionError
@@ -92,7 +92,7 @@ def resolve(model: str | None = None, name: str | None = None) -> ModelVersion:
     if not (home / "mlflow.db").exists():
         raise ModelVersionError(f"no model is registered under {home}; run `lightlm train` first")
     asked = json.dumps(wanted)
-    return ModelVersion.model_validate(recall(home, asked, lambda: _ask(home, *wanted).model_dump(mode="json")))
+    return recall(home, asked, TypeAdapter(ModelVersion), lambda: _ask(home, *wanted))
 
 
 def _ask(home: Path, name: str | None, alias: str | None, version: str | None) -> ModelVersion:

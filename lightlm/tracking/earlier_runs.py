@@ -1,10 +1,10 @@
 """What MLflow knows of earlier runs, this machine's and others': what was foreseen and what was reached."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightlm.budget.history import REMEMBERED, History
+from lightlm.store.remembered import parse_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,10 +28,7 @@ def fetch_finished_runs(client: "MlflowClient", limit: int = REMEMBERED) -> list
     )
     found = []
     for run in runs:
-        try:
-            record = json.loads(run.data.tags.get(FINISHED_RUN_TAG, ""))
-        except ValueError:
-            continue
+        record = parse_json(run.data.tags.get(FINISHED_RUN_TAG, ""))
         if isinstance(record, dict):
             found.append(record)
     return found

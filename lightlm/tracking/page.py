@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,9 @@ class Heading:
     text: str
 
 
+_DRAWS = re.compile(r"[\\`*_\[\]<>#~|&@!]|^[-+=]|(?<=\d)[.)](?=\s|$)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+"""What Markdown draws: emphasis, links, code, tables, HTML; rules, lists and headings; addresses that become links."""
+
 Block = str | Table | Picture | Quote | Heading
 
 
@@ -90,7 +94,7 @@ def _to_markdown(block: Block) -> str:
     if isinstance(block, Picture):
         data = base64.b64encode(block.svg.encode()).decode()
         return f"![{_escape(block.caption)}](data:image/svg+xml;base64,{data})"
-    rows = [[_escape(str(cell)).replace("|", r"\|") for cell in row] for row in (block.columns, *block.rows)]
+    rows = [[_escape(str(cell)) for cell in row] for row in (block.columns, *block.rows)]
     lines = [rows[0], [":--"] * len(block.columns), *rows[1:]]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -116,6 +120,7 @@ def _to_cell(value: str | float | int) -> str:
 
 def _escape(text: str) -> str:
     """Return text as Markdown shows it literally: what a data set or a model wrote draws nothing."""
-    for sign in "\\`*_[]<>#":
-        text = text.replace(sign, f"\\{sign}")
-    return text.replace("\n", " ")
+    line = text.replace("\n", " ")
+    start = len(line) - len(line.lstrip())
+    # Four spaces would begin a block of code, in which the signs below stand as they are written.
+    return "\u00a0" * start + _DRAWS.sub(r"\\\g<0>", line[start:])

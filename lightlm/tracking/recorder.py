@@ -5,6 +5,7 @@ out here, before anything is written.
 """
 
 import re
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lightlm.store.journal import Journal
+from lightlm.store.journal import Journal, read_journal
 from lightlm.store.lock import hold_lock
 from lightlm.tracking.gate import Comparison
 
@@ -21,6 +22,9 @@ JOURNAL = "record.journal"
 
 LOCK = ".recorder.lock"
 """Held as long as somebody records: who can take it knows that the run is over, however it ended."""
+
+MOST_AHEAD_MS = 86_400_000.0
+"""Milliseconds by which an earlier process's last record may lie in the future; a clock further ahead was wrong."""
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -96,6 +100,27 @@ def name_answer(names: Sequence[str]) -> str:
     return f"champion of {', '.join(names)}"
 
 
+class RecordClock:
+    """Milliseconds since 1970 that never go backward, however the machine's clock is set; one record at a time."""
+
+    def __init__(self, last_ms: float = 0) -> None:
+        is_possible = isinstance(last_ms, int) and last_ms < 1000 * time.time() + MOST_AHEAD_MS
+        self._now_ms = float(last_ms) if is_possible else 0.0
+        self._read_at = time.monotonic()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> int:
+        self._lock.acquire()
+        now = time.monotonic()
+        # Where the clock was set back, time goes on from the last record.
+        self._now_ms = max(1000 * time.time(), self._now_ms + 1000 * (now - self._read_at))
+        self._read_at = now
+        return int(self._now_ms)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class Recorder:
     """Appends to the record of one run. `folder` is the run's; its name is the run's key.
 
@@ -107,6 +132,7 @@ class Recorder:
         self.folder = folder
         self._lock = ExitStack()
         self._lock.enter_context(hold_lock(folder / LOCK, wait=False))
+        self._clock = RecordClock(max((r.get("time_ms", 0) for r, _ in read_journal(folder / JOURNAL)), default=0))
         self._journal = Journal(folder / JOURNAL)
 
     def start_run(
@@ -173,7 +199,8 @@ class Recorder:
         self._lock.close()
 
     def _append(self, kind: str, *, durable: bool = False, **fields: Any) -> None:
-        self._journal.append({"kind": kind, "time_ms": int(time.time() * 1000), **fields}, durable=durable)
+        with self._clock as time_ms:
+            self._journal.append({"kind": kind, "time_ms": time_ms, **fields}, durable=durable)
 
 
 def _clean_all(values: Mapping[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from lightlm.errors import LightLMError, ModelVersionError, StoreError, TrackingError
+from lightlm.errors import CorruptError, LightLMError, ModelVersionError, StoreError, TrackingError
 from lightlm.store.commit import MANIFEST, TEMPORARY, Commit, commit_folder, open_commit, publish_file, remove_folder
 from lightlm.store.home import find_home
 from lightlm.store.template import copy_template, keep_template
@@ -33,6 +33,8 @@ MODEL_FOLDER = "model"
 """The name of the Hugging Face folder inside a registered model's artifacts."""
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+
+REPAIR = "`lightlm store verify --repair` puts an intact copy back where this machine has one"
 
 
 class ModelVersion(BaseModel):
@@ -200,12 +202,13 @@ def _verify(version: ModelVersion, fetched: Path, wanted: str | None) -> Commit:
     refused = f"{version.uri} is not as it was registered and is not opened"
     try:
         commit = open_commit(fetched, "model")
+    except CorruptError as error:
+        raise ModelVersionError(f"{refused}: {error.damage.replace(f'{fetched}/', '')}; {REPAIR}") from None
     except StoreError as error:
         raise ModelVersionError(f"{refused}: {error}") from None
     if commit.digest != wanted:
         raise ModelVersionError(
-            f"{refused}: its manifest is {commit.digest[:16]}..., the registry says {str(wanted)[:16]}...; train or "
-            "register it again"
+            f"{refused}: its manifest is {commit.digest[:16]}..., the registry says {str(wanted)[:16]}...; {REPAIR}"
         )
     return commit
 

@@ -8,35 +8,40 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from lightlm.errors import StoreError
 from lightlm.store.commit import write_file
+from lightlm.store.remembered import read_json
 
 FILE = "resolved.json"
 
 SETTLED_SECONDS = 2.0
 """A database that was written a moment ago may be written again within the same tick of its file's time."""
 
+Value = TypeVar("Value")
+
 COUNTER = slice(24, 28)
 """Of SQLite's header: how often the file was changed. Source: sqlite.org/fileformat2.html, 1.3.7."""
 
 
-def recall(home: Path, model: str, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def recall(home: Path, model: str, kind: TypeAdapter[Value], ask: Callable[[], Value]) -> Value:
     """Return what `ask` said of `model` when the database under `home` was as it is now, or says now."""
     state = read_state(home)
-    remembered: dict[str, Any] = {}
-    if state is not None:
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            content = json.loads((home / FILE).read_bytes())
-            if content["database"] == state:
-                remembered = dict(content["versions"])
-    if isinstance(known := remembered.get(model), dict):
-        return known
+    if state is None:
+        return ask()
+    content = read_json(home / FILE)
+    is_current = isinstance(content, dict) and content.get("database") == state
+    versions = content.get("versions") if is_current else None
+    remembered = versions if isinstance(versions, dict) else {}
+    with contextlib.suppress(ValidationError, RecursionError):
+        return kind.validate_python(remembered.get(model))
     found = ask()
-    if state is not None:
-        with contextlib.suppress(OSError, StoreError):
-            write_file(home / FILE, json.dumps({"database": state, "versions": remembered | {model: found}}).encode())
+    remembered |= {model: kind.dump_python(found, mode="json")}
+    with contextlib.suppress(StoreError):
+        write_file(home / FILE, json.dumps({"database": state, "versions": remembered}).encode())
     return found
 
 

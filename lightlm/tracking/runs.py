@@ -4,10 +4,8 @@ Owns what a record says at a glance: when, on what, how it ended, what was fores
 it takes no lock, so it can neither hold up a run nor keep it from being continued.
 """
 
-import json
 import math
 import re
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +14,9 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from lightlm.store.journal import read_journal
+from lightlm.store.remembered import parse_json
 from lightlm.tracking.recorder import JOURNAL, LOCK
-from lightlm.tracking.shipper import STATE as SHIPPED
+from lightlm.tracking.shipped import read_state
 
 State = Literal["running", "finished", "failed", "stopped", "died"]
 
@@ -101,14 +100,11 @@ def is_alive(folder: Path) -> bool:
 
 def read_shipped(folder: Path) -> dict[str, str]:
     """Return the ids that MLflow gave a run, as far as it was told."""
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        shipped = json.loads((folder / SHIPPED).read_text(encoding="utf-8"))
-        found = {"mlflow_run_id": str(shipped["run_id"])} if shipped.get("run_id") else {}
-        version = shipped.get("version")
-        if version:
-            found["version"] = f"models:/{version['name']}/{version['version']}"
-        return found
-    return {}
+    state = read_state(folder)
+    found = {"mlflow_run_id": state["run_id"]} if state["run_id"] else {}
+    if version := state["version"]:
+        found["version"] = f"models:/{version['name']}/{version['version']}"
+    return found
 
 
 def find_hours(name: str) -> float | None:
@@ -140,8 +136,10 @@ def _take(record: dict[str, Any], facts: dict[str, Any], losses: list[float], st
     elif kind == "dataset":
         facts["dataset"] = str(values.get("name", ""))
     elif kind == "text" and record.get("path") == "plan.json":
-        plan = json.loads(record.get("content", "{}"))
-        model = plan.get("model", {})
+        plan = parse_json(record.get("content", "{}"))
+        plan = plan if isinstance(plan, dict) else {}
+        model = plan.get("model")
+        model = model if isinstance(model, dict) else {}
         facts["predicted_bits_per_byte"] = plan.get("predicted_bits_per_byte")
         facts["num_parameters"] = plan.get("num_parameters")
         facts["shape"] = f"{model.get('num_layers')} x {model.get('model_dim')}"

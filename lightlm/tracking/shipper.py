@@ -18,11 +18,11 @@ from lightlm.store.journal import read_journal
 from lightlm.tracking.charts import Point, draw_loss
 from lightlm.tracking.recorder import JOURNAL, RegistrationRequest, name_answer
 from lightlm.tracking.registry import download, first_line, is_local, is_unknown
+from lightlm.tracking.shipped import STATE, read_state
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-STATE = "shipped.json"
 RUN_KEY_TAG = "lightlm.run_key"
 REFUSED_TAG = "lightlm.refused"
 END_TAG = "lightlm.end"
@@ -36,15 +36,6 @@ REQUIREMENTS = ("torch", "transformers", "safetensors", "tokenizers", "mlflow")
 
 def ignore(record: dict[str, Any]) -> None:
     """Tell nobody: the run is long over."""
-
-
-def read_state(folder: Path) -> dict[str, Any]:
-    """Return how far the shipping of a run has come; what cannot be read is the start: all is told again, once."""
-    state: dict[str, Any] = {"cursor": 0, "run_id": None, "version": None, "is_finished": False, "refused": None}
-    try:
-        return state | json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return state
 
 
 def count_unsent(folder: Path) -> int:

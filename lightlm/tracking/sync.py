@@ -14,7 +14,8 @@ from lightlm.store.lock import hold_lock, ignore
 from lightlm.tracking.recorder import JOURNAL
 from lightlm.tracking.recorder import LOCK as RECORDER_LOCK
 from lightlm.tracking.registry import create_database, explain_failures, first_line, is_local, open_client
-from lightlm.tracking.shipper import Shipper, count_unsent, read_state
+from lightlm.tracking.shipped import read_state
+from lightlm.tracking.shipper import Shipper, count_unsent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 from lightlm.data.origin import Origin, is_same_text, read_origin
+from lightlm.store.remembered import parse_json
 
 RECORD_TAG = "lightlm.record"
 """One JSON object: digests, counts, ids. Versions before it had a tag for each; both are read alike."""
@@ -45,10 +46,7 @@ def pack_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 def unpack_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Return all tags of a version under their own names, of old versions and new ones alike."""
-    try:
-        record = json.loads(tags.get(RECORD_TAG, "{}"))
-    except ValueError:
-        record = {}
+    record = parse_json(tags.get(RECORD_TAG, "{}"))
     kept = record.items() if isinstance(record, dict) else ()
     own = {name: value for name, value in tags.items() if name != RECORD_TAG}
     return {str(name): value for name, value in kept if isinstance(value, str)} | own

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightlm.data.loader import Batch
 from lightlm.errors import TrainingError
+from lightlm.model.memory import is_out_of_memory
 from lightlm.model.transformer import Transformer
 from lightlm.training.config import TrainerConfig
 from lightlm.training.events import MicroBatchReduced, StepDone, StepSkipped
@@ -195,11 +196,6 @@ def clip_gradients(parameters: Sequence[Tensor], norm: float, limit: float) -> N
     """Scale all gradients down to a total norm of `limit`."""
     if norm > limit:
         torch._foreach_mul_(list_gradients(parameters), limit / norm)  # pyright: ignore[reportPrivateImportUsage]
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether a GPU's memory or the system's ran out; PyTorch has a class of error for the former only."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def halve_micro_batch(micro_batch_size: int) -> int:

@@ -227,7 +227,9 @@ def describe_error(error: Exception) -> dict[str, str]:
         # The class that the parent knows: some rooms have finer ones of their own.
         known = next(kind for kind in type(error).__mro__ if kind.__module__ == LightLMError.__module__)
         return {"kind": known.__name__, "message": str(error)}
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "DefaultCPUAllocator" in str(error):
+    from lightlm.model.memory import is_out_of_memory
+
+    if is_out_of_memory(error):
         text = f"memory does not hold the model ({error}); give a smaller model.model_dim or model.context_length"
         return {"kind": "WorkerError", "message": text}
     traceback.print_exception(error)

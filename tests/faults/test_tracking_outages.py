@@ -21,7 +21,7 @@ from lightlm.store.journal import read_journal
 from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.recorder import JOURNAL, Recorder
 from lightlm.tracking.registry import open_client
-from lightlm.tracking.shipper import read_state
+from lightlm.tracking.shipped import read_state
 from lightlm.tracking.sync import sync
 from tests.tracking.conftest import database, model_folder, new_database, recorded, request_for
 from tests.tracking.test_server import Server, remote, server

@@ -28,7 +28,8 @@ def test_where_a_model_was_trained_nothing_fails(trained: Trained) -> None:
     found = {check["name"]: check for check in ended.json["checks"]}
     assert ended.json["num_failed"] == 0
     names = (
-        "LightLM Packages Export torch Bytecode Python Memory Disk Home Secrets Store Service MLflow Prefect Hub Clock"
+        "LightLM Packages Export torch Bytecode Python Memory Disk Home Secrets Store Service MLflow Versions "
+        "Prefect Hub Clock"
     )
     assert found.keys() >= set(names.split())
     assert "versions of lightlm" in found["MLflow"]["message"]

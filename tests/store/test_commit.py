@@ -236,7 +236,7 @@ def test_a_folder_that_cannot_be_read_at_present_is_not_called_corrupt(
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr("lightlm.store.commit.hash_file", refuse)
-    with pytest.raises(StoreError, match="Too many open files") as caught:
+    with pytest.raises(StoreError, match="too many open files") as caught:
         open_commit(folder, "sample")
     assert not isinstance(caught.value, CorruptError)
 

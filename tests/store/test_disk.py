@@ -190,3 +190,11 @@ def test_a_file_is_hashed_a_block_at_a_time(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Path, "open", lambda self, mode: Reader(content))
     assert hash_file(path) == hashlib.sha256(content).hexdigest()
     assert sizes == [1000] * 4
+
+
+def test_too_many_open_files_are_no_fault_of_the_disk(tmp_path: Path) -> None:
+    for code in (errno.EMFILE, errno.ENFILE):
+        said = refusal(OSError(code, "Too many open files"), tmp_path / "x")
+        assert "too many open files, the " in said
+        assert "files that this process may open (ulimit -n) are in use; allow more with `ulimit -n " in said
+        assert "disk" not in said

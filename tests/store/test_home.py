@@ -1,12 +1,13 @@
 """Tests of LIGHTLM_HOME."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from lightlm.errors import StoreError
-from lightlm.store.home import find_home, name_home
+from lightlm.store.home import find_home, name_home, provide_temporary_folder
 
 
 def test_home_is_the_folder_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +53,24 @@ def test_a_home_of_a_user_who_is_not_there_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setenv("LIGHTLM_HOME", "~nobody-of-this-name/models")
     with pytest.raises(StoreError, match=r"LIGHTLM_HOME=~nobody-of-this-name/models names no folder .*=/path"):
         name_home()
+
+
+def test_without_a_writable_temporary_folder_the_home_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTLM_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing"), str(Path.cwd())])
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
+    provide_temporary_folder()
+    assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(tmp_path / "home" / "tmp")
+    with tempfile.TemporaryFile() as file:
+        file.write(b"x")
+
+
+def test_a_temporary_folder_that_is_there_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTLM_HOME", str(tmp_path / "not made"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    provide_temporary_folder()
+    assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(tmp_path)
+    assert not (tmp_path / "not made").exists()

@@ -15,7 +15,8 @@ from lightlm.store.journal import read_journal
 from lightlm.tracking.outbox import Outbox, Shipment
 from lightlm.tracking.recorder import JOURNAL, Recorder, RegistrationRequest
 from lightlm.tracking.registry import open_client
-from lightlm.tracking.shipper import RUN_KEY_TAG, STATE, read_state
+from lightlm.tracking.shipped import STATE, read_state
+from lightlm.tracking.shipper import RUN_KEY_TAG
 
 
 def ship(folder: Path) -> Shipment:

@@ -219,3 +219,18 @@ def test_a_runs_start_registration_and_end_wait_for_the_disk_and_nothing_else_do
     assert count(lambda: recorder.log_metrics({"train/loss": 1.0}, 1)) == 0
     assert count(lambda: recorder.log_params({"a": 1})) == 0
     recorder.close()
+
+
+def test_a_records_time_never_goes_backward(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+    folder = home / "runs" / "run-1"
+    for offset in (0, 3600, -7200, 0, -60):
+        recorder = Recorder(folder)
+        for shift in (0, -7200, 600):
+            monkeypatch.setattr(time, "time", lambda by=offset + shift: real() + by)
+            recorder.log_metrics({"a": 1.0}, 1)
+        recorder.close()
+    times = [record["time_ms"] for record, _ in read_journal(folder / JOURNAL)]
+    assert len(times) == 15
+    assert times == sorted(times)
+    assert times[-1] < 1000 * (real() + 3600 + 600 + 60)

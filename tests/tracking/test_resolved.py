@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from lightlm.tracking.resolved import FILE, read_state, recall
 
@@ -30,7 +31,7 @@ def ask(home: Path, model: str, asked: list[str]) -> dict[str, str]:
         asked.append(model)
         return {"version": str(len(asked))}
 
-    return recall(home, model, answer)
+    return recall(home, model, TypeAdapter(dict[str, str]), answer)
 
 
 def test_an_unchanged_database_is_asked_once_for_each_name(database: sqlite3.Connection, tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_a_database_changed_this_moment_is_not_remembered(database: sqlite3.Conn
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{}", b'{"database": 1}', b"\xff", b'{"database": null, "versions": 3}']
+    "content", [b"", b"[]", b"{}", b'{"database": 1}', b"\xff", b'{"database": null, "versions": 3}', b"[" * 100_000]
 )
 def test_a_broken_memory_is_none(database: sqlite3.Connection, tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)

@@ -23,7 +23,7 @@ from lightlm.tracking.mlflow_routes import REFUSED
 from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.recorder import JOURNAL, Recorder, RegistrationRequest
 from lightlm.tracking.registry import download, open_client
-from lightlm.tracking.shipper import read_state
+from lightlm.tracking.shipped import read_state
 from lightlm_flows.servers import USER, open_secrets, start_of_pages
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from lightlm.store.commit import write_file
 from lightlm.store.journal import read_journal
 from lightlm.tracking.recorder import JOURNAL, Recorder
 from lightlm.tracking.registry import open_client
-from lightlm.tracking.shipper import REFUSED_TAG, STATE, Shipper, count_unsent
+from lightlm.tracking.shipped import STATE
+from lightlm.tracking.shipper import REFUSED_TAG, Shipper, count_unsent
+from lightlm.tracking.sync import list_pending
 
 
 def ship(home: Path, folder: Path) -> Shipper:
@@ -66,13 +67,28 @@ def test_a_replay_from_the_start_doubles_nothing(home: Path, recorded: Callable[
     assert shipper.is_over()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null"])
-def test_a_damaged_cursor_means_from_the_start(home: Path, recorded: Callable[..., Path], content: bytes) -> None:
-    folder = recorded(steps=3, is_finished=False)
-    ship(home, folder)
-    write_file(folder / STATE, content)
-    shipper = ship(home, folder)
+def test_a_damaged_state_means_from_the_start_exactly_once(home: Path, recorded: Callable[..., Path]) -> None:
+    folder = recorded(steps=3)
+    run_id = ship(home, folder).run_id
+    intact = json.loads((folder / STATE).read_text())
+    size = (folder / JOURNAL).stat().st_size
+    assert intact["cursor"] == size
+    damaged = [intact | {name: value} for name, value in (
+        ("cursor", size + 1), ("cursor", 10**30), ("cursor", size - 1), ("cursor", -1), ("cursor", "7"),
+        ("cursor", 1.5), ("cursor", None), ("run_id", 7), ("version", []), ("version", {"name": 1}),
+        ("is_finished", "yes"), ("refused", {}),
+    )]  # fmt: skip
+    for content in (*damaged, [1], None, float("nan")):
+        (folder / STATE).write_text(json.dumps(content))
+        assert count_unsent(folder) == len(list(read_journal(folder / JOURNAL))), "it does not count as sent"
+        assert list(list_pending(home)) == [folder]
+    for content in (b"", b"{", b"\xff", b"[" * 100_000, json.dumps(damaged[0]).encode()):
+        (folder / STATE).write_bytes(content)
+        shipper = ship(home, folder)
+        assert shipper.run_id == run_id
     assert len(read_metrics(shipper, "train/loss")) == 3
+    assert len(shipper.client.search_model_versions("name='lightlm'")) == 1
+    assert list(list_pending(home)) == []
 
 
 def test_more_metrics_than_one_request_takes(home: Path, database: Path) -> None:

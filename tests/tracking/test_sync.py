@@ -10,7 +10,8 @@ from lightlm.errors import TrackingError
 from lightlm.tracking.catalog import resolve
 from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import open_client
-from lightlm.tracking.shipper import END_TAG, read_state
+from lightlm.tracking.shipped import read_state
+from lightlm.tracking.shipper import END_TAG
 from lightlm.tracking.sync import list_pending, sync
 from lightlm_flows.commands.sync import sync as tell_all
 

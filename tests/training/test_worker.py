@@ -9,6 +9,7 @@ from lightlm.model.hugging_face import load_model
 from lightlm.system import Device
 from lightlm.training.supervisor import Worker
 from lightlm.training.timing import StepTiming
+from lightlm.training.worker import describe_error
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,17 @@ def test_an_error_arrives_as_the_class_that_was_raised_and_the_worker_lives_on(w
     with pytest.raises(TrainingError, match=r"loss on held-out text is .*give a smaller training.learning_rate_scale"):
         train(max_steps=100, embedding_learning_rate=1e38, gain_learning_rate=1e38)
     assert worker.call("describe_devices")["devices"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("could not create a primitive"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: not enough memory"),
+        MemoryError(),
+    ],
+)
+def test_memory_that_ran_out_is_no_bug_and_is_said_so(error: Exception) -> None:
+    said = describe_error(error)
+    assert said["kind"] == "WorkerError"
+    assert said["message"].startswith("memory does not hold the model")
