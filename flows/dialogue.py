@@ -136,6 +136,7 @@ class TextGeneration:
             self.show_version()
         elif command == "/compare" and words == ["off"]:
             self.compared = []
+            self.dialogue.say(f"The next prompts go to version {self.version.version} alone.", "dim")
         elif command == "/compare" and 2 <= len(words) <= MOST_COMPARED:
             compared = [open_version(self._name(word)) for word in words]
             if len({version.version for version in compared}) < len(compared):
@@ -148,9 +149,9 @@ class TextGeneration:
 
             self.dialogue.draw(draw_versions(list_versions(self.version.name)))
         elif command == "/settings":
-            self.dialogue.draw(
-                draw_facts("Settings", {n: str(v) for n, v in check_request("x", self.sampling).items()})
-            )
+            values = check_request("x", self.sampling)
+            told = {command: values[name] for command, name in SETTINGS.items()}
+            self.dialogue.draw(draw_facts("Settings", {n: "none" if v is None else str(v) for n, v in told.items()}))
         elif command == "/help":
             self.dialogue.draw(draw_facts("Commands", HELP))
         else:
@@ -166,7 +167,10 @@ class TextGeneration:
         wanted = self.sampling | {name: value}
         checked = check_request("x", wanted)
         self.sampling = wanted | {name: checked[name]}
-        self.dialogue.say(f"{name} is {checked[name]}", "dim")
+        self.dialogue.say(f"{command} is {'none' if checked[name] is None else checked[name]}", "dim")
+        context = self._generator(self.version).model.config.context_length
+        if name == "max_new_tokens" and checked[name] > context:
+            self.dialogue.say(f"The model sees its last {context:,} tokens; what is longer loses the thread.", "dim")
 
     def _name(self, word: str) -> str:
         """Return models:/NAME/... of what was typed: a number or an alias of the same model, or a whole name."""

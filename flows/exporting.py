@@ -133,10 +133,12 @@ def make_gguf(version: ModelVersion, source: Path, folder: Path, tokens: "torch.
 
     write_gguf(source, folder / FILE, f"{version.name}-{version.version}")
     config = json.loads((source / "generation_config.json").read_text(encoding="utf-8"))
+    context = json.loads((source / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
     end = read_vocabulary(folder / FILE).tokens[config["eos_token_id"]]
     (folder / "Modelfile").write_text(
         f"FROM ./{FILE}\n"
         'TEMPLATE "{{ .Prompt }}"\n'
+        f"PARAMETER num_ctx {context}\n"
         f"PARAMETER temperature {config.get('temperature', 0.8)}\n"
         f"PARAMETER top_k {config.get('top_k', 50)}\n"
         f"PARAMETER top_p {config.get('top_p', 0.95)}\n"

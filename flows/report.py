@@ -1,6 +1,8 @@
 """What `lightlm report` does: one page that tells a finished run, and two pictures, from the run's own folder."""
 
+import platform
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +267,8 @@ def provenance(run: RunRecord) -> dict[str, Any]:
         "registered version": f"{summary['model_name']} {summary['model_version']} ({', '.join(summary['aliases'])})",
         "MLflow run": summary["run_id"],
         "run folder": run.folder.name,
+        "ended": f"{datetime.fromtimestamp((run.folder / SUMMARY).stat().st_mtime).astimezone():%Y-%m-%d %H:%M %z}",
+        "machine": platform.node(),
         "data set": f"{data['name']} from {data['source']}",
         "subset's digest": data["digest"],
         "held-out text's SHA-256": data["validation_sha256"],

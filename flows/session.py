@@ -242,7 +242,8 @@ def tell_continuation(session: Session) -> None:
     session.recorder.set_tags({"lightlm.continued": str(number)})
     session.say(
         f"Continuing the unfinished run {run.folder.name} ({run.spent.seconds:.0f} s of "
-        f"{ledger.budget_seconds:.0f} s were used, {max(0.0, ledger.remaining_seconds):.0f} s are left); "
+        f"{ledger.budget_seconds:.0f} s were used, {max(0.0, ledger.elapsed_seconds - run.spent.seconds):.0f} s went "
+        f"into starting again, {max(0.0, ledger.remaining_seconds):.0f} s are left); "
         "--fresh begins anew"
     )
 

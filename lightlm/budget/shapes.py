@@ -1,5 +1,7 @@
 """The shapes that are considered: widths, depths, heads, and the model config of one. Arithmetic, no torch."""
 
+import math
+
 from lightlm.errors import ParameterError
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
@@ -23,11 +25,9 @@ def depths_for(dim: int) -> list[int]:
 
 
 def choose_heads(dim: int) -> int:
-    """Return the number of heads of a width: 64 dimensions a head, fewer where that does not divide."""
-    for head_dim in (HEAD_DIM, 128, 32, 16, 8, 4, 2):
-        if dim % head_dim == 0:
-            return dim // head_dim
-    return 1
+    """Return the number of heads of a width: 64 dimensions a head, else the nearest even number that divides it."""
+    fitting = [size for size in range(2, 2 * HEAD_DIM + 1, 2) if dim % size == 0]
+    return dim // min(fitting, key=lambda size: abs(math.log(size / HEAD_DIM))) if fitting else 1
 
 
 def fits_heads(dim: int, num_heads: int, num_kv_heads: int | None) -> bool:

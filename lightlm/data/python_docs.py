@@ -38,11 +38,10 @@ def list_modules() -> tuple[tuple[str, Path], ...]:
 
 
 def read_python_docs() -> Iterator[str]:
-    """Yield the prose of one module after the other."""
+    """Yield the prose of one module after the other; "" for one with too little, so that progress can be told."""
     for name, path in list_modules():
         text = extract_prose(name, path)
-        if len(text) >= MIN_DOCUMENT_CHARACTERS:
-            yield text
+        yield text if len(text) >= MIN_DOCUMENT_CHARACTERS else ""
 
 
 def extract_prose(name: str, path: Path) -> str:

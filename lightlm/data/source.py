@@ -78,8 +78,9 @@ class PythonDocs:
 
         for text in read_python_docs():
             tally.counts.rows += 1
-            yield text
-            yield None
+            if text:
+                yield text
+                yield None
 
     def describe(self, tally: Tally) -> SourceRecord:
         """Return the record of one reading."""

@@ -33,6 +33,11 @@ def test_every_width_has_depths_and_heads_of_64_dimensions(dim):
     assert dim // choose_heads(dim) == 64
 
 
+@pytest.mark.parametrize(("dim", "heads"), [(100, 2), (96, 2), (160, 2), (32, 1), (768, 12)])
+def test_other_widths_have_heads_near_64_dimensions(dim, heads):
+    assert choose_heads(dim) == heads
+
+
 def test_any_even_width_has_a_depth_and_heads_that_divide_it_evenly():
     for dim in range(8, 20_000, 2):
         assert depths_for(dim)

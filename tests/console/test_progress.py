@@ -146,6 +146,37 @@ def test_a_terminal_gets_a_panel_that_is_taken_away_and_lines_that_stay(
     assert shown.rstrip().endswith(("\x1b[2K", "\x1b[?25h", "\x1b[1A\x1b[2K")), "the panel is erased"
 
 
+def test_a_question_at_the_panels_place_leaves_what_stands_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    leader, follower = pty.openpty()
+    received = bytearray()
+
+    def read() -> None:
+        has_answered = False
+        try:
+            while content := os.read(leader, 65_536):
+                received.extend(content)
+                if b"(y/n)" in received and not has_answered:
+                    has_answered = True
+                    os.write(leader, b"n\n")
+        except OSError:
+            pass  # Linux answers so when the other end is closed
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(os.dup(follower)) as typed, os.fdopen(follower, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr("sys.stdin", typed)
+        ledger = Ledger(0.02, started_at=0.0, clock=Clock())
+        with Progress(ledger, console=open_console(stream)) as progress:
+            progress.enter_stage("training")
+            assert not progress.confirm_stop()
+    reader.join(60)
+    os.close(leader)
+    after = received.decode().partition("(y/n)")[2]
+    # Up to the next panel's frame nothing moves up: that would wipe the question, and the plan above it.
+    assert "\x1b[1A" not in after.partition("lightlm")[0]
+
+
 def test_the_loss_shown_is_the_mean_of_the_last_steps() -> None:
     numbers = TrainingNumbers()
     assert numbers.loss is None
