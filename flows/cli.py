@@ -4,6 +4,8 @@ Results go to standard output (with --json exactly one object), all else to stan
 before a command needs it: --help answers within half a second.
 """
 
+import errno
+import io
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -74,6 +76,9 @@ USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # pyright
 
 def main() -> None:
     """Run a command; an error that LightLM understands is one line on standard error and its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal of another encoding shows what it lacks as \u2014.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = app(prog_name="lightlm", standalone_mode=not sys.argv[1:])
     except LightLMError as error:
@@ -86,6 +91,10 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        fail(f"cannot write what was asked for ({error.strerror}); make room, or write it elsewhere", 1)
     else:
         if code == Interrupted.exit_code:  # Typer makes this of Ctrl-C
             fail("stopped", code)

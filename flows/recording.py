@@ -17,7 +17,7 @@ from lightlm.store.commit import write_file
 from lightlm.system import SystemReport
 from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion
-from lightlm.tracking.tags import LEARNT_TAG
+from lightlm.tracking.tags import DATA_TAG, LEARNT_TAG
 from lightlm.training.messages import TrainResult
 from lightlm_flows.artifacts import page_of
 from lightlm_flows.champion import Champion, compare_with_champion
@@ -25,6 +25,9 @@ from lightlm_flows.naming import describe_text, find_model_name, name_text
 from lightlm_flows.session import LAUNCH, LOGGER, Session
 from lightlm_flows.story import describe_ledger, keep_sample, show_decision, show_samples
 from lightlm_flows.summary import RunSummary
+
+MOST_DATA_CHARACTERS = 2000
+"""Characters of a version's tag of its data."""
 
 MOST_SUBSETS = 200
 """Fingerprints that a version's tag lists: MLflow takes 5,000 characters on every database."""
@@ -192,6 +195,13 @@ def describe_origin(session: Session) -> str:
     return "scratch" if start is None or start.version is None else f"the weights of version {start.version}"
 
 
+def tell_data(subset: TextSubset) -> str:
+    """Return what the data stage took, a sentence a line, as the model card tells it."""
+    record = subset.record
+    lines = [*record.summary_lines(), *(f"Warning: {warning}" for warning in record.warnings)]
+    return "\n".join(" ".join(line.split()) for line in lines)[:MOST_DATA_CHARACTERS]
+
+
 def count_seen_bytes(session: Session, plan: Plan, trained: TrainResult) -> int:
     """Return the bytes of text that the model has read, those of the version it was continued from included."""
     before = session.facts["started_from"].tags.get("seen_bytes", "0") if "started_from" in session.facts else "0"
@@ -215,6 +225,7 @@ def version_tags(
         "score_is_whole": str(score["is_whole"]).lower(),
         **describe_text(session, subset),
         "dataset_digest": subset.fingerprint,
+        DATA_TAG: tell_data(subset),
         "seen_bytes": str(count_seen_bytes(session, plan, trained)),
         LEARNT_TAG: list_learnt_subsets(session, subset),
         "started_from": session.facts["start"].name if "start" in session.facts else "scratch",

@@ -22,7 +22,7 @@ LEAST_BLANKS = 3
 MAX_PROSE_DEPTH = 8
 """Blanks of a text that is more than a name, and levels in which such texts are looked for."""
 
-MAX_DEPTH = 3
+MAX_DEPTH = 8
 """Levels of objects in which texts are offered by a dotted name."""
 
 

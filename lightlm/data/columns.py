@@ -3,7 +3,7 @@
 import difflib
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,10 +179,17 @@ def rate_rows(rows: Sequence[Mapping[str, Any]], named: str | None = None) -> di
     return {name: rate_column([row.get(name) for row in rows], len(rows)) for name in names}
 
 
-def choose_column(ratings: Mapping[str, Rating], name: str, named: str | None, nested: Sequence[str] = ()) -> str:
+def choose_column(
+    ratings: Mapping[str, Rating],
+    name: str,
+    named: str | None,
+    nested: Sequence[str] = (),
+    unreadable: Collection[str] = (),
+) -> str:
     """Return the column of text: the one that is named, or the one that holds by far the most text.
 
-    `nested` are dotted names of texts inside of objects, which may be named but are not chosen unasked.
+    `nested` are dotted names of texts inside of objects, which may be named but are not chosen unasked;
+    `unreadable` are columns that give no text even if they are named.
 
     Raises:
         DatasetError: no such column, no column of text, or several that could be meant; with the command to give.
@@ -191,7 +198,7 @@ def choose_column(ratings: Mapping[str, Rating], name: str, named: str | None, n
         return _find_named(ratings, name, named, nested)
     texts = {column: rating for column, rating in ratings.items() if rating.kind == "text"}
     if not texts:
-        return _choose_least(ratings, name, nested)
+        return _choose_least(ratings, name, nested, unreadable)
     most = max(rating.characters for rating in texts.values())
     texts = {column: rating for column, rating in texts.items() if rating.characters >= MINOR_SHARE * most}
     if len(texts) == 1:
@@ -214,7 +221,7 @@ def _find_named(ratings: Mapping[str, Rating], name: str, named: str, nested: Se
     raise DatasetError(f"{name} has no column {named!r}; its columns are {list_names(columns)}: {hint}")
 
 
-def _choose_least(ratings: Mapping[str, Rating], name: str, nested: Sequence[str]) -> str:
+def _choose_least(ratings: Mapping[str, Rating], name: str, nested: Sequence[str], unreadable: Collection[str]) -> str:
     """Return the column of a table whose rows hold single words or labels, where just one can be meant."""
     kinds = ("label", "id") if len(ratings) == 1 else ("id",)
     wordy = {column: rating for column, rating in ratings.items() if rating.kind in kinds or _is_usual(column, rating)}
@@ -228,9 +235,15 @@ def _choose_least(ratings: Mapping[str, Rating], name: str, nested: Sequence[str
     named_so = [column for column in empty if column.strip().casefold() in USUAL_COLUMNS]
     if not wordy and (named_so or len(ratings) == len(empty) == 1):
         return (named_so or empty)[0]
-    offered = list(wordy) or list(nested) or [column for column, rating in ratings.items() if rating.kind != "empty"]
-    if not offered:
+    filled = [column for column, rating in ratings.items() if rating.kind != "empty"]
+    offered = list(wordy) or list(nested) or [column for column in filled if column not in unreadable]
+    if not filled:
         raise DatasetError(f"{name} holds no text: its rows are empty; give a data set with text in it")
+    if not offered:
+        raise DatasetError(
+            f"{name} has no column of text (columns: {list_examples(ratings)}); write the text of each row as a string "
+            "under a name of its own, such as text"
+        )
     raise DatasetError(
         f"{name} has no column of text (columns: {list_examples(ratings)}); "
         f"if one of them is meant all the same, name it: {list_options(offered)}"
@@ -291,4 +304,5 @@ def list_examples(ratings: Mapping[str, Rating], most: int = 8) -> str:
 def list_options(columns: Iterable[str]) -> str:
     """Return the options that name columns, for a shell; names that no person would type are left out."""
     names = [column for column in columns if column.isprintable() and 0 < len(column) <= MOST_NAME_CHARACTERS]
-    return " or ".join(f"--text-column {shlex.quote(name)}" for name in names[:4]) or "--text-column NAME"
+    options = (f"--text-column{'=' if name.startswith('-') else ' '}{shlex.quote(name)}" for name in names[:4])
+    return " or ".join(options) or "--text-column NAME"

@@ -4,11 +4,12 @@ Only regular files below the folder count: hidden ones, links, pipes and what ma
 reason. The rule of splits is strict for texts, whose names are anybody's, and the Hub's for tables.
 """
 
+import fnmatch
 import glob
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -171,10 +172,11 @@ def _find_matches(pattern: str) -> Inputs:
     found = Inputs()
     base = Path(pattern[: re.search(r"[*?\[]", pattern).start()])  # pyright: ignore[reportOptionalMemberAccess]
     root = (base if pattern[: len(str(base)) + 1].endswith(os.sep) else base.parent).resolve()
-    for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207  (Path.glob takes no absolute pattern)
-        path = Path(match)
+    # Path.glob takes no absolute pattern.
+    below = _match_below(pattern, root) if "**" in pattern else map(Path, sorted(glob.glob(pattern)))  # noqa: PTH207
+    for path in below:
         name = os.path.relpath(path.absolute(), root)
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if not path.resolve().is_relative_to(root):
             found.leave_out(name, f"a link out of {root.name}/")
         elif path.is_file():
             _add(found, path.resolve(), name, is_wanted=True)
@@ -182,6 +184,24 @@ def _find_matches(pattern: str) -> Inputs:
     if not found.files:
         raise DatasetError(f"no file matches {pattern}; put the pattern in quotes, as --dataset 'src/**/*.py'")
     return found
+
+
+def _match_below(pattern: str, root: Path) -> Iterator[Path]:
+    """Yield the files that a pattern with ** matches; links to folders, which may lead in circles, are not followed."""
+    parts = Path(pattern).parts
+    first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    for path in _walk(root, Inputs()):
+        if _fits(path.relative_to(root).parts, parts[first:]):
+            yield path
+
+
+def _fits(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return whether the parts of a path match those of a pattern; ** stands for any number of folders."""
+    if not names or not pattern:
+        return not names and all(part == "**" for part in pattern)
+    if pattern[0] == "**":
+        return _fits(names, pattern[1:]) or _fits(names[1:], pattern)
+    return fnmatch.fnmatchcase(names[0], pattern[0]) and _fits(names[1:], pattern[1:])
 
 
 def _walk(root: Path, found: Inputs) -> Iterator[Path]:

@@ -56,7 +56,7 @@ def choose_text(
         notes.append(NOTES[template].format(column=shorten(chosen, 100)))
     else:
         template = None
-        chosen = choose_column(ratings, name, column, nested)
+        chosen = choose_column(ratings, name, column, nested, _find_unreadable(objects, ratings))
         if column is None:
             _refuse_minor(objects, ratings, chosen, name)
         also = [] if column is not None else _find_others(objects, ratings, chosen)
@@ -98,6 +98,15 @@ def _choose_plain(
     is_chat = all(flatten_chat(row) is not None for row in rows)
     note = NOTES["chat"] if is_chat else "The rows are strings: each is one document."
     return TableShape(kind, ("text",), "text", None, encoding, details, (note,), name)
+
+
+def _find_unreadable(rows: Sequence[Mapping[str, Any]], ratings: Mapping[str, Rating]) -> list[str]:
+    """Return the columns that hold nothing but objects, bytes and lists without a text of their own."""
+    return [
+        column
+        for column, rating in ratings.items()
+        if rating.kind == "nested" and all(flatten_value(row.get(column)) in (None, "") for row in rows)
+    ]
 
 
 def _refuse_minor(rows: Sequence[Mapping[str, Any]], ratings: Mapping[str, Rating], column: str, name: str) -> None:

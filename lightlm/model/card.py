@@ -27,12 +27,14 @@ def write_card(name: str, version: str, config: ModelConfig, tags: Mapping[str, 
         "code": tags.get("git_commit", "unknown"),
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    taken = "".join(f"{line}\n" for line in tags.get("data", "").splitlines()).replace("`", "'")
+    section = f"## Data\n\n```text\n{taken}```\n\n" if taken else ""
     header = (
         f"---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- lightlm\ndatasets:\n- {data}\n---\n"
     )
     return (
         f"{header}\n# {name}, version {version}\n\nA small language model, trained from scratch by LightLM.\n\n"
-        f"| | |\n|---|---|\n{table}\n\n## Use\n\n{USES[kind]}\n\n## Limits\n\n{LIMITS}\n"
+        f"| | |\n|---|---|\n{table}\n\n{section}## Use\n\n{USES[kind]}\n\n## Limits\n\n{LIMITS}\n"
     )
 
 

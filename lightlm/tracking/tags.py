@@ -15,6 +15,9 @@ ORIGIN_TAG = "lightlm.dataset"
 DATASET_TAG = "dataset"
 """The text's name, for people."""
 
+DATA_TAG = "data"
+"""What the data stage took, a sentence a line; the model card tells it."""
+
 DIGEST_TAG = "source_digest"
 """The digest of the data set that the version learnt, whatever part of it the time allowed to read."""
 
@@ -25,7 +28,8 @@ LEARNT_TAG = "learnt_subsets"
 """The fingerprints of the subsets that a version and those it was continued from have learnt."""
 
 SHOWN = frozenset((
-    "bits_per_byte", DATASET_TAG, "num_parameters", "hours", "started_from", "lightlm.promotion", ORIGIN_TAG, RECORD_TAG
+    "bits_per_byte", DATASET_TAG, DATA_TAG, "num_parameters", "hours", "started_from", "lightlm.promotion", ORIGIN_TAG,
+    RECORD_TAG,
 ))  # fmt: skip
 """Tags that stay tags of their own."""
 

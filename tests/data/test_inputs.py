@@ -158,3 +158,19 @@ def test_many_files_left_out_for_one_reason_are_a_number() -> None:
     short = shorten([LeftOut(f"{index}.png", "hidden") for index in range(LISTED + 5)])
     assert len(short) == LISTED + 1
     assert short[-1] == LeftOut("... and 5 more", "hidden")
+
+
+def test_a_pattern_follows_no_link_out_of_its_folder_and_none_in_circles(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    folder = tmp_path / "src" / "deep"
+    for place in (outside, folder):
+        place.mkdir(parents=True)
+        (place / "a.py").write_text("x = 1\n")
+    (tmp_path / "src" / "out").symlink_to(outside)
+    for number in range(5):
+        (tmp_path / "src" / f"loop{number}").symlink_to(tmp_path / "src")
+    assert names(tmp_path / "src/**/*.py") == ["deep/a.py"]
+    assert names(tmp_path / "src/**") == ["deep/a.py"]
+    found = find_inputs(tmp_path / "src/*/*.py")
+    assert [file.path for file in found.files] == [folder / "a.py"]
+    assert ("out/a.py", "a link out of src/") in found.left_out

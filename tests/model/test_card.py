@@ -30,5 +30,12 @@ def test_a_card_tells_data_budget_score_and_limits(kind):
         assert told in card, told
 
 
+def test_a_card_tells_what_the_data_stage_took():
+    taken = "Text from 2 files (csv), column body; held out: 5.0% of the bytes\n3 exact copies left out"
+    card = write_card("lightlm", "7", CONFIG, {"data": taken}, "hf")
+    assert f"## Data\n\n```text\n{taken}\n```\n\n## Use" in card
+    assert "## Data" not in write_card("lightlm", "7", CONFIG, {}, "hf")
+
+
 def test_a_version_without_tags_has_a_card_that_says_unknown():
     assert "unknown" in write_card("lightlm", "1", CONFIG, {}, "hf")
