@@ -23,6 +23,7 @@ from typing import IO, Any
 from lightlm.errors import CorruptError, InputError
 from lightlm.store.commit import MANIFEST
 from lightlm.store.disk import BLOCK_BYTES, explain_refusals, make_folder, sync_folder, sync_written
+from lightlm.store.home import TEMPORARY_FILES
 from lightlm.store.scratch import TEMPORARY, TRASH, scratch_folder
 from lightlm.store.use import use_store
 
@@ -130,8 +131,9 @@ class _Archive:
     def is_kept(self, path: Path) -> bool:
         inside = path.relative_to(self.home)
         is_scratch = any(part.startswith((TEMPORARY, TRASH)) for part in inside.parts)
+        is_passing = inside in NOT_LASTING or inside.parts[0] == TEMPORARY_FILES
         is_file = path.is_file() and not path.is_symlink()
-        return is_file and not is_scratch and inside not in NOT_LASTING and not path.name.endswith(LEFT_OUT)
+        return is_file and not is_scratch and not is_passing and not path.name.endswith(LEFT_OUT)
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.home).as_posix()

@@ -9,6 +9,9 @@ from platformdirs import user_data_path
 
 from lightlm.errors import StoreError
 
+TEMPORARY_FILES = "tmp"
+"""The folder of the home for temporary files, used where no other folder is writable."""
+
 
 def name_home() -> Path:
     """Return the absolute path of LIGHTLM_HOME, or of the platform's user data folder; it may not be there yet.
@@ -52,6 +55,6 @@ def provide_temporary_folder() -> None:
         if found != str(Path.cwd()) or found in named:
             return
     with suppress(OSError, StoreError):  # what needs the home says itself what is wrong with it
-        folder = find_home() / "tmp"
+        folder = find_home() / TEMPORARY_FILES
         folder.mkdir(mode=0o700, exist_ok=True)
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder)

@@ -181,7 +181,9 @@ def test_a_model_whose_files_are_gone_is_not_registered_but_the_run_ends(
     assert shipper.client.search_model_versions("name='lightlm'") == []
     run = shipper.client.get_run(shipper.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.tags[REFUSED_TAG].startswith(f"the model is not registered: there is no {elsewhere}")
+    assert run.data.tags[REFUSED_TAG].startswith(
+        f"the model is not registered: there is no {moved.folder / elsewhere.name}"
+    )
 
 
 def test_a_run_that_died_ends_when_its_last_record_was_written(home: Path, recorded: Callable[..., Path]) -> None:
