@@ -225,7 +225,10 @@ class Setup:
     def _read_dataset(self, typed: str) -> str:
         from lightlm.data.subset import check_dataset
 
-        params = load_params(overrides=self.choices, dataset=typed)
+        if is_on_hub(typed):  # its configuration is asked for first; the Hub itself when training starts
+            return typed
+        other = {"dataset.source": typed, "dataset.config": None, "dataset.revision": None}
+        params = load_params(overrides=self.choices | other)
         check_dataset(params.dataset, params.model.context_length)
         return typed
 

@@ -17,6 +17,7 @@ from lightlm.console.terminal import open_console
 from lightlm.params import load_params, parse_assignments
 from lightlm_flows.commands.setup import is_asked_for
 from lightlm_flows.editor import MANUAL, Editor
+from lightlm_flows.hints import name_command
 from lightlm_flows.runs import read_decisions
 from lightlm_flows.setup import say_command
 from tests.flows.conftest import LIGHTLM, SECONDS, CommandLine, Ended
@@ -196,8 +197,10 @@ def test_leaving_the_editor_changes_nothing() -> None:
 
 def test_the_command_that_is_shown_trains_the_same() -> None:
     choices = {"budget.hours": 0.001, "dataset.source": "my notes/", "dataset.config": None, "model.num_layers": 2}
-    program, command, *words = shlex.split(say_command(choices | {"model.tie_embeddings": True}))
-    assert (program, command) == ("lightlm", "train")
+    started = [*shlex.split(name_command()), "train"]
+    words = shlex.split(say_command(choices | {"model.tie_embeddings": True}))
+    assert words[: len(started)] == started
+    words = words[len(started) :]
     options = list(zip(words[::2], words[1::2], strict=True))
     hours = next(float(value) for name, value in options if name == "--hours")
     overrides = parse_assignments([value for name, value in options if name == "--set"])
