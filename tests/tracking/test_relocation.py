@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lightlm.store.backup import restore_backup, write_backup
-from lightlm.tracking.registry import download, open_client, resolve
+from lightlm.tracking.catalog import resolve
+from lightlm.tracking.registry import download, open_client
 from lightlm.tracking.relocation import relocate_artifacts
 from lightlm.tracking.sync import sync
 
