@@ -17,8 +17,9 @@ from lightlm.console.quantities import say_seconds
 from lightlm.errors import InputError
 from lightlm.store.home import find_home
 from lightlm.store.journal import read_journal
+from lightlm.tracking.recorder import JOURNAL as RECORD
 from lightlm.training.events import Event, Sampled, StepDone, Validated
-from lightlm_flows.runs import LEDGER, RECORD
+from lightlm_flows.runs import LEDGER
 
 POLL_SECONDS = 0.25
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Protocol
 
 from lightlm.data.decoding import RowCounts, find_encoding, iterate_lines
 from lightlm.data.file_checks import explain_unreadable
 from lightlm.data.formats import extract_documents, find_document_encoding
 from lightlm.data.inputs import InputFile
+from lightlm.data.local_path import PYTHON_DOCS
 from lightlm.data.record import SourceRecord
 from lightlm.data.tables import TableShape, count_rows, inspect_table, read_rows
 from lightlm.errors import DatasetError
@@ -45,23 +45,6 @@ class Tally:
     num_bytes: int = 0
     borders: int = 0
     error: str = ""
-
-
-class Readable(Protocol):
-    """What gives rows: a file, or the built-in corpus."""
-
-    @property
-    def is_running_text(self) -> bool:
-        """Whether the rows are lines of one text, to be joined as they stand."""
-        ...
-
-    def rows(self, tally: Tally) -> Rows:
-        """Yield the rows, None after the last of each document."""
-        ...
-
-    def describe(self, tally: Tally) -> SourceRecord:
-        """Return the record of one reading."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -177,6 +160,39 @@ class SourceFile:
                 else:
                     yield line
         yield None
+
+
+class PythonDocs:
+    """The built-in corpus as one input."""
+
+    is_running_text = False
+
+    def rows(self, tally: Tally) -> Rows:
+        """Yield the prose of each module as a document."""
+        from lightlm.data.python_docs import read_python_docs
+
+        for text in read_python_docs():
+            tally.counts.rows += 1
+            if text:
+                yield text
+                yield None
+
+    def describe(self, tally: Tally) -> SourceRecord:
+        """Return the record of one reading."""
+        return SourceRecord(
+            path=PYTHON_DOCS,
+            kind="built-in",
+            split="train",
+            encoding="utf-8",
+            documents=tally.documents,
+            bytes=tally.num_bytes,
+            used=True,
+            rows=tally.counts.rows,
+        )
+
+
+Readable = SourceFile | PythonDocs
+"""What gives rows: a file, or the built-in corpus."""
 
 
 def is_line(row: str) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lightlm.data.file_checks import EXPANDED_BYTES
 from lightlm.data.files import Readable, Tally
 from lightlm.data.inputs import LeftOut, leave_out, shorten
 from lightlm.data.passages import Piece, cut_documents
@@ -12,6 +13,9 @@ from lightlm.data.record import DataRecord, LeftOutRecord, add_up
 from lightlm.data.source import Source
 from lightlm.data.writing import DocumentWriter
 from lightlm.errors import DatasetError
+
+MOST_EXPANDED = 50
+"""Bytes of text for each byte of its files from which reading ends."""
 
 WARNED_LEFT_OUT = 0.1
 """Fraction of the files, left out because they cannot be read, from which a person is warned."""
@@ -25,11 +29,17 @@ class Reading:
     source: Source
     max_documents: int | None = None
     tallies: list[Tally] = field(default_factory=list)
+    num_bytes: int = 0
 
     @property
     def num_rows(self) -> int:
         """Return how many rows were read."""
         return sum(tally.counts.rows for tally in self.tallies)
+
+    @property
+    def is_overlong(self) -> bool:
+        """Return whether much more text was read than files of this size hold: they expand, or hold copies."""
+        return self.num_bytes > max(EXPANDED_BYTES, MOST_EXPANDED * (self.source.about_bytes or EXPANDED_BYTES))
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the pieces, of at most `max_documents` documents."""
@@ -38,6 +48,7 @@ class Reading:
             if self.max_documents is not None and piece.document >= self.max_documents:
                 self.tallies[-1].counts.rows -= 1
                 return
+            self.num_bytes += len(piece.text)
             yield piece
 
 

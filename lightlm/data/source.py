@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightlm.counting import count
-from lightlm.data.files import Readable, Rows, SourceFile, Tally, hash_files
+from lightlm.data.files import PythonDocs, Readable, SourceFile, hash_files
 from lightlm.data.hub import HubUnreachable, describe_hub_files, download_split, find_hub_files
 from lightlm.data.inputs import InputFile, Inputs, LeftOut, find_inputs
 from lightlm.data.local_path import PYTHON_DOCS, find_local_path, is_pattern, suggest_names
-from lightlm.data.record import SourceRecord
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams, is_default_dataset
 from lightlm.store.lock import ignore
@@ -65,35 +64,6 @@ class Source:
     def short_digest(self) -> str:
         """Return 16 hex digits that name the exact content, whatever part of it a subset takes."""
         return hashlib.sha256(self.digest.encode()).hexdigest()[:16]
-
-
-class PythonDocs:
-    """The built-in corpus as one input."""
-
-    is_running_text = False
-
-    def rows(self, tally: Tally) -> Rows:
-        """Yield the prose of each module as a document."""
-        from lightlm.data.python_docs import read_python_docs
-
-        for text in read_python_docs():
-            tally.counts.rows += 1
-            if text:
-                yield text
-                yield None
-
-    def describe(self, tally: Tally) -> SourceRecord:
-        """Return the record of one reading."""
-        return SourceRecord(
-            path=PYTHON_DOCS,
-            kind="built-in",
-            split="train",
-            encoding="utf-8",
-            documents=tally.documents,
-            bytes=tally.num_bytes,
-            used=True,
-            rows=tally.counts.rows,
-        )
 
 
 def open_source(params: DatasetParams, report: Callable[[str], None] = ignore) -> Source:

@@ -29,6 +29,9 @@ SCANNED_BYTES, SLOW_SCANNED_BYTES = 1 << 24, 1 << 18
 MOST_HELD_OUT, MOST_HELD_OUT_TINY, TINY_BYTES = 0.1, 0.25, 20_000
 """Fraction of the bytes that is held out at most, and that of a text of less than TINY_BYTES."""
 
+MOST_COPIES = 8
+"""Times as much text is read to choose what is held out, where most of it are copies."""
+
 MOST_BAD_SHARE = 0.01
 """Fraction of rows with undecodable bytes, or of such bytes, from which a text is refused."""
 
@@ -96,12 +99,15 @@ def choose_held_out(source: Source, limits: Limits) -> HeldOut:
         longest = min(longest, 2 * limits.max_bytes)
     sizes: dict[bytes, int] = {}
     total = 0
-    for piece in Reading(source.splits["train"], source, limits.max_documents).pieces():
+    reading = Reading(source.splits["train"], source, limits.max_documents)
+    for piece in reading.pieces():
         digest = digest_of(piece.text)
         total += len(piece.text) if digest not in sizes else 0
         sizes[digest] = len(piece.text)
         if total > longest:
             return HeldOut(wanted)
+        if reading.num_bytes > MOST_COPIES * longest:
+            break
     most = most_held_out(total, wanted) * total
     below = {digest for digest in sizes if place_of(digest) < wanted}
     share = sum(sizes[digest] for digest in below)
@@ -147,6 +153,9 @@ def build_subset(folder: Path, params: DatasetParams, source: Source, limits: Li
                 copies.add("validation", piece, digest)
             if limits.max_bytes is not None and train.num_bytes >= limits.max_bytes:
                 break
+            if reading.is_overlong:
+                copies.note = f"reading ended after {reading.num_bytes / 1e6:,.0f} MB, of which most were copies"
+                break
         copies.drop_near(folder, time.monotonic() - started)
         if not own.files:
             _return_surplus(held_out, train, limits)
@@ -185,7 +194,7 @@ class CopyFilter:
         found = self._finder.find_near(folder, max_seconds=max(NEAR_SECONDS, NEAR_SECONDS_SHARE * seconds))
         for path in wholes:
             path.unlink()
-        self.note = found.not_looked_at or ""
+        self.note = self.note or found.not_looked_at or ""
         for split, writer in self.writers.items():
             gone = found.left_out[split]
             self.near += int(gone.sum())
