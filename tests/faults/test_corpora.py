@@ -141,7 +141,7 @@ CORPORA = (
     Corpus("numbers.jsonl", content(rows(range(100))), refused="no column of text"),
     Corpus("lists.jsonl", content(rows([[1, 2]] * 100)), "text", overrides={"dataset.text_column": "text"}),
     Corpus("lists.parquet", table([["a"]] * 9), "too small", overrides={"dataset.text_column": "text"}),
-    Corpus("mixed.jsonl", content(rows([*SENTENCES, 7, None, True, ["a"], {"b": 1}])), refused="--text-column text"),
+    Corpus("mixed.jsonl", content(rows([*SENTENCES, 7, None, True, ["a"], {"b": 1}]))),
     Corpus("no column.jsonl", content(rows(SENTENCES)), "no column 'body'", overrides={"dataset.text_column": "body"}),
     Corpus("arrays.jsonl", content(b"[1]\n" * 100), refused="holds no rows of text"),
     Corpus("deep.jsonl", content(b"[" * 200_000 + b"\n"), refused="not JSON"),
