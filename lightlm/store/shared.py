@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lightlm.errors import CorruptError, ParameterError
 from lightlm.params import StoreParams, describe_validation
@@ -40,6 +40,17 @@ Answer = TypeVar("Answer")
 
 class _LateError(Exception):
     """The time for the shared store is over."""
+
+
+def _is_of(value: Any, wanted: Any) -> bool:
+    """Return whether a value of a manifest is of a field's type; of a model's if its values are the model's."""
+    if isinstance(wanted, type) and issubclass(wanted, BaseModel):
+        try:
+            wanted.model_validate(value)
+        except ValidationError:
+            return False
+        return True
+    return isinstance(value, wanted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +79,7 @@ class Shareable:
             return
         told = {field.name: field for field in dataclasses.fields(self.described)}
         for name, value in manifest["meta"].items():
-            if name not in told or not isinstance(value, told[name].type):  # type: ignore[arg-type]
+            if name not in told or not _is_of(value, told[name].type):
                 raise CorruptError(f"{where} says {name}={value!r}, which {kind} do not say")
         local = {"folder", "fingerprint", "reused"}
         needed = {name for name, field in told.items() if field.default is dataclasses.MISSING} - local
