@@ -105,6 +105,7 @@ class Inputs:
     files: list[InputFile] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     is_named: bool = False
 
     def leave_out(self, path: str, reason: str) -> None:

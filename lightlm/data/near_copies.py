@@ -19,6 +19,7 @@ from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  (comp
 
 from lightlm.data.leaks import LeakIndex, NearCopies, expand_ranges, settle_leaks
 from lightlm.data.shingles import LEAST_WORDS, hash_words
+from lightlm.data.short_texts import ShortTexts
 from lightlm.data.written import BATCH_BYTES, Documents
 
 COPY_WORDS = 3
@@ -66,20 +67,27 @@ def find_near_copies(folder: Path, *, max_seconds: float | None = None) -> NearC
 def _find(held_out: Documents, train: Documents, deadline: float | None) -> NearCopies:
     found = NearCopies({"validation": np.zeros(len(held_out), dtype=bool), "train": np.zeros(len(train), dtype=bool)})
     sketches = Sketches(len(held_out))
-    for start, _, rows, bands, _ in _read(held_out, None):
+    short = ShortTexts(held_out.wholes)
+    for start, _, rows, bands, _, (shorts, keys) in _read(held_out, None):
         sketches.add(start + rows, bands)
+        short.add(start + shorts, keys)
     sketches.mark_copies(held_out, found.left_out["validation"], None)
+    short.mark_copies(found.left_out["validation"])
     found.num_copies["validation"] = int(found.left_out["validation"].sum())
 
     index = LeakIndex(held_out, found.left_out["validation"])
     sketches = Sketches(len(train))
     leaks: list[tuple[np.ndarray, np.ndarray]] = []
-    for start, _, rows, bands, (documents, owners) in _read(train, index):
+    ours = ShortTexts(train.wholes)
+    for start, _, rows, bands, (documents, owners), (shorts, keys) in _read(train, index):
         sketches.add(start + rows, bands)
         leaks.append((start + documents, owners))
+        found.num_leaks += short.mark_leaks(start + shorts, keys, train.wholes, found.left_out["train"])
+        ours.add(start + shorts, keys)
     settle_leaks(leaks, held_out, train, found)
 
     before = int(found.left_out["train"].sum())
+    ours.mark_copies(found.left_out["train"])
     finished = sketches.mark_copies(train, found.left_out["train"], deadline)
     found.num_copies["train"] = int(found.left_out["train"].sum()) - before
     if not finished:
@@ -92,18 +100,19 @@ def _find(held_out: Documents, train: Documents, deadline: float | None) -> Near
     return found
 
 
-_Batch = tuple[int, int, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]
+_Pair = tuple[np.ndarray, np.ndarray]
+_Batch = tuple[int, int, np.ndarray, np.ndarray, _Pair, _Pair]
 
 
 def _read(documents: Documents, index: LeakIndex | None) -> Iterator[_Batch]:
-    """Yield (first, end, rows with a sketch, their bands, leaks) of each batch, in order, made by a thread a core."""
+    """Yield (first, end, rows with a sketch, bands, leaks, short texts) of each batch, in order, by a thread a core."""
 
     def work(start: int, stop: int) -> _Batch:
         words = hash_words(documents.read_range(start, stop))
         rows = np.flatnonzero(np.diff(words.starts) >= LEAST_WORDS)
         bands = _sketch(*words.shingles(COPY_WORDS), rows)
         leaks = (rows[:0], rows[:0]) if index is None else index.find(words)
-        return start, stop, rows, bands, leaks
+        return start, stop, rows, bands, leaks, words.hash_short()
 
     workers = _count_workers()
     with ThreadPoolExecutor(workers) as pool:

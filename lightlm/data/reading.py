@@ -61,7 +61,12 @@ def describe_reading(
         DatasetError: no file could be read; with the first one's reason.
     """
     raise_if_nothing_read(reading)
-    record = DataRecord(notes=list(source.notes), train_bytes=train.num_bytes, validation_bytes=held_out.num_bytes)
+    record = DataRecord(
+        notes=list(source.notes),
+        warnings=list(source.warnings),
+        train_bytes=train.num_bytes,
+        validation_bytes=held_out.num_bytes,
+    )
     left_out = list(source.left_out)
     sides = [(own, [held_out]), (reading, [train])] if own.files else [(reading, [train, held_out])]
     for one, writers in sides:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 LEAST_WORDS = 20
-"""Of a document that is compared word by word; a shorter one ("Thanks!") counts as a copy if it is equal."""
+"""Of a document that is compared word by word; a shorter one counts as a copy if all its words are equal."""
+
+SHORT_WORDS = 5
+"""Of the shortest document that is compared by its words; one of fewer ("Thanks a lot!") is a copy if it is equal."""
 
 BLOCK_BYTES = 1 << 18
 """Of text whose letters are hashed at once; some ten arrays of it have to fit into a core's cache."""
@@ -60,6 +63,17 @@ class WordHashes:
             borders = self.starts[1:-1] - place
             is_inside[borders[(borders >= 0) & (borders < len(runs))]] = False
         return _mix(runs[is_inside]), starts
+
+    def hash_short(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the documents of at least SHORT_WORDS, fewer than LEAST_WORDS words, and a hash of each one's."""
+        counts = np.diff(self.starts)
+        rows = np.flatnonzero((counts >= SHORT_WORDS) & (counts < LEAST_WORDS))
+        starts, counts = self.starts[rows], counts[rows]
+        keys = np.zeros(len(rows), dtype=np.uint64)
+        for place in range(LEAST_WORDS - 1):
+            goes_on = np.flatnonzero(counts > place)
+            keys[goes_on] = keys[goes_on] * np.uint64(_BASE) + self.hashes[starts[goes_on] + place]
+        return rows, _mix(keys)
 
 
 def hash_words(documents: Sequence[bytes]) -> WordHashes:

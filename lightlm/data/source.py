@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightlm.counting import count
+from lightlm.data.columns import shorten
 from lightlm.data.files import PythonDocs, Readable, SourceFile, hash_files
 from lightlm.data.hub import HubUnreachable, describe_hub_files, download_split, find_hub_files
 from lightlm.data.inputs import InputFile, Inputs, LeftOut, find_inputs
@@ -53,6 +54,7 @@ class Source:
     bytes_per_second: float | None = None
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     is_named: bool = False
 
     @property
@@ -164,6 +166,7 @@ def open_files(
         download_seconds=download_seconds,
         left_out=inputs.left_out,
         notes=inputs.notes,
+        warnings=inputs.warnings,
         is_named=inputs.is_named,
     )
 
@@ -212,10 +215,22 @@ def _choose_kind(params: DatasetParams, inputs: Inputs) -> list[SourceFile]:
     if not sizes:
         raise errors[0]
     winner = max(sizes, key=lambda kind: sizes[kind])
+    _warn_of_tables(inputs, winner, len(kinds[winner]))
     for kind, files in kinds.items():
         for file in files if kind != winner else []:
             inputs.leave_out(file.input.name, f"{kind} file beside more {winner}; give it by its own path")
     return kinds[winner]
+
+
+def _warn_of_tables(inputs: Inputs, kind: str, num_read: int) -> None:
+    """Warn of tables of the kind that is read whose text cannot be told: a person may miss them."""
+    left_out = {one.path: one.reason for one in inputs.left_out}
+    unread = [file.name for file in inputs.files if file.kind == kind and file.is_table and file.name in left_out]
+    if unread:
+        inputs.warnings.append(
+            f"{len(unread):,} of {num_read + len(unread):,} {kind} files are left out, as {unread[0]}: "
+            f"{shorten(left_out[unread[0]], 160)}"
+        )
 
 
 def _assign_splits(

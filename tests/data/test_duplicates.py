@@ -282,3 +282,16 @@ def test_the_search_for_near_copies_can_be_switched_off(tmp_path: Path) -> None:
     found = DuplicateFinder(near=False).find_near(tmp_path)
     assert not found.left_out["train"].any() and len(found.left_out["train"]) == 2
     assert DuplicateFinder().find_near(tmp_path).left_out["train"].all()
+
+
+def test_short_posts_that_differ_in_case_and_punctuation_stand_on_one_side_once(tmp_path: Path) -> None:
+    posts = [f"number {number} is what I like best" for number in range(300)]
+    train = (
+        [f"Number {number}: is what I like BEST!" for number in range(300)] + ["what I like"] + ["Thanks!", "thanks"]
+    )
+    found = find_near_copies(write(tmp_path, validation=posts[:20], train=train))
+    assert found.left_out["validation"].sum() == 0
+    assert found.left_out["train"].tolist() == [True] * 20 + [False] * (len(train) - 20)
+    assert found.num_leaks == 20
+    found = find_near_copies(write(tmp_path, validation=["a held out text of its own"], train=[*train, *posts]))
+    assert found.left_out["train"].tolist() == [False] * len(train) + [True] * len(posts)

@@ -114,3 +114,11 @@ def test_the_held_out_share_is_bounded_and_words_stay_whole(
     assert total == len(text.encode())
     assert 0 < record.held_out_share <= (0.25 if total < 20_000 else 0.1)
     assert {word for piece in documents(subset) for word in piece.split()} == set(text.split())
+
+
+def test_a_second_table_whose_text_cannot_be_told_is_warned_of(tmp_path: Path, dataset: Choose) -> None:
+    write(tmp_path / "a.jsonl", lines_of([{"text": text} for text in TEXTS]))
+    write(tmp_path / "b.jsonl", lines_of([{"left": text, "right": text[::-1]} for text in TEXTS]))
+    record = record_of(dataset(tmp_path))
+    assert [row.path for row in record.sources] == ["a.jsonl"]
+    assert record.warnings[0].startswith("1 of 2 json files are left out, as b.jsonl: has 2 columns of text (left: ")

@@ -216,3 +216,31 @@ def test_a_plan_can_be_made_again_from_its_own_figures_without_measuring(trained
 def test_a_probe_file_that_is_none_is_refused(stranger: CommandLine) -> None:
     for name in ("nowhere.json", "page.txt"):
         assert_refused(stranger("plan", "--dataset", "page.txt", "--probe-file", name), name)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "target", "code", "told"),
+    [("ascii", None, 0, ""), ("utf-8", "/dev/full", 1, "No space left on device")],
+)
+def test_a_stream_that_cannot_hold_the_answer_gives_no_traceback(
+    tmp_path: Path, encoding: str, target: str | None, code: int, told: str
+) -> None:
+    if target is not None and not Path(target).exists():
+        pytest.skip("needs a full device")
+    text = "\n\n".join(f"Passage {number} — of the “odd” text, with some more words in it." for number in range(40))
+    (tmp_path / "notes 😀.txt").write_text(text, "utf-8")
+    with Path(target or tmp_path / "out").open("w") as out:
+        ended = subprocess.run(
+            [str(LIGHTLM), "look", str(tmp_path / "notes 😀.txt")],
+            env=os.environ | {"PYTHONIOENCODING": encoding, "LIGHTLM_HOME": str(tmp_path / "home")},
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == code, ended.stderr
+    assert told in ended.stderr
+    if target is None:
+        assert "\\U0001f600" in (tmp_path / "out").read_text()
