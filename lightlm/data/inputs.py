@@ -115,8 +115,8 @@ class Inputs:
 
 def leave_out(name: str, reason: str) -> LeftOut:
     """Return what is not read, and why; a reason that begins with the file's own name, or its path, does without it."""
-    before, found, after = reason.partition(f"{name} ")
-    return LeftOut(name, after.removeprefix("is ") if found and " " not in before else reason)
+    before, found, after = reason.removeprefix(f"{name}: ").partition(f"{name} ")
+    return LeftOut(name, after.removeprefix("is ") if found and " " not in before else reason.removeprefix(f"{name}: "))
 
 
 def find_inputs(path: Path) -> Inputs:
