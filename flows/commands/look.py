@@ -29,7 +29,7 @@ def look(
     assignments: Assignments = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what would be trained on and what would be held out, with examples; nothing is trained.
+    """Show what would be trained on and held out; nothing is trained.
 
     Which files are read in which encoding and column, what is left out and why, copies, and the oddest documents.
     """

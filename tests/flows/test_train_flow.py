@@ -186,7 +186,7 @@ def test_the_version_says_its_score_and_its_origin(trained: Trained, version: "M
 
 def test_a_version_has_few_tags_for_a_person_to_read(version: "ModelVersion") -> None:
     assert set(version.tags) == {
-        *("bits_per_byte", "dataset", "num_parameters", "hours", "started_from"),
+        *("bits_per_byte", "dataset", "data", "num_parameters", "hours", "started_from"),
         *("lightlm.promotion", "lightlm.dataset", "lightlm.record"),
     }
 
