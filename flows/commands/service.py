@@ -79,7 +79,10 @@ def install_unit(prefect_port: int, mlflow_port: int) -> None:
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show what runs: the service's parts, since when, whether they answer, the next schedule, and trainings."""
+    """Show what runs of the service, and what trains.
+
+    Its parts, since when, whether they answer, and the next schedule.
+    """
     from datetime import UTC, datetime
 
     from lightlm.store.home import find_home

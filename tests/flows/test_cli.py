@@ -60,11 +60,11 @@ def test_every_command_explains_itself(command: list[str], stranger: CommandLine
         ("train --hours nan", "budget.hours is nan"),
         ("train --hours inf", "budget.hours is inf"),
         ("train --hours 1e9", "budget.hours is 1000000000"),
-        ("train --hours soon", "--hours"),
+        ("train --hours soon", "hours are a number or a time with units"),
         ("plan --hours 0", "budget.hours is 0"),
         ("train --dataset empty.txt", "empty.txt holds no text"),
         ("train --dataset blank.txt", "blank.txt holds no text"),
-        ("train --dataset nothing", "holds no file"),
+        ("train --dataset nothing", "is an empty folder"),
         ("train --dataset nowhere.txt", "nowhere.txt does not exist"),
         ("train --dataset tiny.txt", "tiny.txt is too small"),
         ("train --dataset rows.jsonl --text-column text", "no column 'text'; its columns are prose"),
@@ -85,9 +85,9 @@ def test_every_command_explains_itself(command: list[str], stranger: CommandLine
         ("generate x --temperature nan", "temperature is nan"),
         ("generate x --max-new-tokens 0", "max_new_tokens is 0"),
         ("generate x --model models:/lightlm/champion/x", "models:/NAME@ALIAS"),
-        ("evaluate --text nowhere.txt", "cannot read nowhere.txt"),
-        ("evaluate --text empty.txt", "empty.txt is empty"),
-        ("evaluate --text latin.txt", "not UTF-8"),
+        ("evaluate --text nowhere.txt", "nowhere.txt does not exist"),
+        ("evaluate --text empty.txt", "empty.txt holds no text"),
+        ("evaluate --text latin.txt", "run `lightlm train` first"),
     ],
 )
 def test_what_cannot_be_used_gets_one_line_and_leaves_nothing(command: str, words: str, stranger: CommandLine) -> None:
@@ -138,7 +138,7 @@ def test_an_unknown_version_is_refused_with_those_that_exist(trained: Trained) -
 
 
 def test_a_prompt_longer_than_the_context_is_refused(trained: Trained) -> None:
-    assert_refused(trained.lightlm("generate", "garden " * 3000), "tokens")
+    assert_refused(trained.lightlm("generate", "garden " * 3000, "--name", "stories", "--model", "1"), "tokens")
 
 
 def test_generate_says_the_text_and_the_version_and_its_speed(trained: Trained) -> None:
@@ -178,7 +178,7 @@ def test_models_are_listed_for_a_person_and_for_a_script(trained: Trained) -> No
 
 
 def test_no_models_is_an_answer_and_no_error(stranger: CommandLine) -> None:
-    assert stranger("models", "--json").json == {"models": []}
+    assert stranger("models", "--json").json == {"models": [], "names": []}
     assert "run `lightlm train` first" in stranger("models").err
 
 

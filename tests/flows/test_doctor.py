@@ -32,7 +32,7 @@ def test_where_a_model_was_trained_nothing_fails(trained: Trained) -> None:
         "Prefect Hub Clock"
     )
     assert found.keys() >= set(names.split())
-    assert "versions of lightlm" in found["MLflow"]["message"]
+    assert "1 model" in found["MLflow"]["message"]
     assert "answers in" in found["Prefect"]["message"]
     assert "every file as it was written" in found["Store"]["message"]
     assert all(check["fix"] for check in found.values() if check["status"] != "pass")
