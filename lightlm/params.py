@@ -36,8 +36,9 @@ MAX_HOURS = 8760.0
 
 Hours = Annotated[
     float,
-    BeforeValidator(lambda value: parse_hours(value) if isinstance(value, str) else value),
+    # Before the validator: then Prefect's schema of the flows' parameters has the bounds.
     Field(gt=0, le=MAX_HOURS, description="Wall clock of the whole run, in hours."),
+    BeforeValidator(lambda value: parse_hours(value) if isinstance(value, str) else value),
 ]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
