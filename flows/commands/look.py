@@ -31,7 +31,8 @@ def look(
 ) -> None:
     """Show what would be trained on and what would be held out.
 
-    Nothing is trained. Which files are read in which encoding and column, what is left out and why, copies, and the oddest documents.
+    Nothing is trained. Which files are read in which encoding and column, what is left out and why, copies, and the
+    oddest documents.
     """
     overrides = collect_overrides(assignments, dataset_config, text_column, offline)
     params = load_params(preset, overrides, dataset=dataset)
