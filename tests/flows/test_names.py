@@ -145,7 +145,7 @@ def test_the_environment_that_is_printed_leads_mlflow_to_the_models(other: Other
     assert f"export MLFLOW_TRACKING_URI=sqlite:///{other.lightlm.home}/mlflow.db\n" in printed
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
     done = subprocess.run(
-        [sys.executable, "-c", README_EXAMPLE], env=kept | {"LIGHTLM_HOME": str(other.lightlm.home)},
+        [sys.executable, "-P", "-c", README_EXAMPLE], env=kept | {"LIGHTLM_HOME": str(other.lightlm.home)},
         cwd=other.lightlm.folder, capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
