@@ -201,7 +201,7 @@ def test_a_plan_can_be_made_again_from_its_own_figures_without_measuring(trained
     options = ["--hours", 0.01, "--dataset", trained.text, *settings(tokenizer__vocab_size=512), "--json"]
     runs = set((trained.lightlm.home / "runs").iterdir())
     first = trained.lightlm("plan", *options)
-    assert first.json.keys() == {"plan", "probe", "forecast"}
+    assert first.json.keys() == {"model_name", "plan", "probe", "forecast"}
     assert first.json["plan"]["planner"] == "measured"
     path = tmp_path / "probe.json"
     path.write_text(json.dumps(first.json), encoding="utf-8")
