@@ -55,7 +55,9 @@ def retrain(
     """
     started_at = find_process_start()
     overrides = collect_overrides(assignments, dataset_config, text_column, offline, name)
-    check_sources(load_params(preset, overrides, dataset=dataset, hours=hours))
+    params = load_params(preset, overrides, dataset=dataset, hours=hours)
+    if dataset is not None or "dataset.source" in overrides:
+        check_sources(params)  # else the champion's own text, which is known below
     from lightlm.store.home import find_home
     from lightlm_flows import embedded
     from lightlm_flows.session import LAUNCH, Launch
