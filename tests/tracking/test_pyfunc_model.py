@@ -49,7 +49,7 @@ print("fine")
 def test_the_version_is_loaded_and_asked_without_lightlm(home: Path, recorded: Callable[..., Path]) -> None:
     outbox = Outbox.start(recorded("run-1", steps=2))
     assert outbox.wait_for_version(60) is not None
-    outbox.close()
+    outbox.close(60.0)
     done = subprocess.run(
         [sys.executable, "-c", PREDICT, tracking_uri(home), str(Path(__file__).resolve().parents[2])],
         env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},

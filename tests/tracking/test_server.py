@@ -295,4 +295,4 @@ def test_a_server_that_hangs_holds_nobody_up_and_what_is_unsent_is_counted(
     finally:
         remote.signal(signal.SIGCONT)
     assert shipment.num_unsent == len(list(read_journal(folder / JOURNAL)))
-    assert "did not take them within 6 s" in str(shipment.error)
+    assert "MLflow did not answer in the 6.0 s that were left" in str(shipment.error)
