@@ -75,7 +75,7 @@ def test_an_origin_is_an_absolute_path_a_hub_id_or_the_text_that_was_learnt_inst
     assert say_origin(describe_origin(load_params().dataset, "python-docs")) == "python-docs"
     assert describe_origin(load_params(dataset="*.md").dataset)["source"] == str(tmp_path / "*.md")
     assert load_params(overrides=list_overrides(origin)).dataset == chosen.model_copy(
-        update={"source": origin["source"]}
+        update={"source": origin["source"], "offline": None}
     )
 
 

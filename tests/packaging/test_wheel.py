@@ -77,7 +77,7 @@ class Installed:
             [program, *map(str, words[1:])], env=kept | own | variables, cwd=self.folder / "work",
             stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8", timeout=SECONDS, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, f"{words}: {done.stderr}"
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout
 
 
@@ -107,7 +107,18 @@ def summary(installed: Installed) -> dict[str, Any]:
     work = installed.folder / "work"
     (work / "text.txt").write_text("\n\n".join(write_paragraph(choose) for _ in range(800)), encoding="utf-8")
     (work / "mine.yaml").write_text("training: {compile: 'off'}\ntokenizer: {vocab_size: 512}\n", encoding="utf-8")
-    words = ["train", "--hours", 0.004, "--dataset", "text.txt", "--preset", "./mine.yaml", "--json"]
+    words = [
+        "train",
+        "--hours",
+        0.004,
+        "--dataset",
+        "text.txt",
+        "--name",
+        "lightlm",
+        "--preset",
+        "./mine.yaml",
+        "--json",
+    ]
     summary = json.loads(installed.run("lightlm", *words))
     installed.run("lightlm", "sync")  # a busy machine registers the version after the budget
     return summary
