@@ -77,7 +77,7 @@ class DataRecord(BaseModel):
         return sum(int(words[2].replace(",", "")) if words[:2] == ["...", "and"] else 1 for words in rows)
 
     def summary_lines(self) -> Iterator[str]:
-        """Yield what a person should know of the data before training, a sentence a line; warnings come apart."""
+        """Yield what a person should know of the data before training, one sentence a line, without the warnings."""
         used = [source for source in self.sources if source.used]
         kinds = ", ".join(sorted({source.kind for source in used}))
         files = f"{count(len(used), 'file')} ({kinds})" if used else "the built-in text"

@@ -218,7 +218,7 @@ def _choose_kind(params: DatasetParams, inputs: Inputs) -> list[SourceFile]:
     _warn_of_tables(inputs, winner, len(kinds[winner]))
     for kind, files in kinds.items():
         for file in files if kind != winner else []:
-            inputs.leave_out(file.input.name, f"{kind} file beside more {winner}; give it by its own path")
+            inputs.leave_out(file.input.name, f"a {kind} file in a folder with more {winner}; give it by its own path")
     return kinds[winner]
 
 
