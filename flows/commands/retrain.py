@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,7 +28,18 @@ from lightlm_flows.options import (
 )
 
 if TYPE_CHECKING:
+    from lightlm.params import Params
     from lightlm_flows.summary import RetrainSummary
+
+
+def check_given(params: "Params", dataset: str | None, overrides: dict[str, Any]) -> None:
+    """Refuse a data set that was given and cannot be used; without one, the champion's is looked at once it is known.
+
+    Raises:
+        InputError: with what to do.
+    """
+    if dataset is not None or "dataset.source" in overrides:
+        check_sources(params)
 
 
 def retrain(
@@ -55,9 +66,7 @@ def retrain(
     """
     started_at = find_process_start()
     overrides = collect_overrides(assignments, dataset_config, text_column, offline, name)
-    params = load_params(preset, overrides, dataset=dataset, hours=hours)
-    if dataset is not None or "dataset.source" in overrides:
-        check_sources(params)  # else the champion's own text, which is known below
+    check_given(load_params(preset, overrides, dataset=dataset, hours=hours), dataset, overrides)
     from lightlm.store.home import find_home
     from lightlm_flows import embedded
     from lightlm_flows.session import LAUNCH, Launch
