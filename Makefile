@@ -33,7 +33,7 @@ test: setup ## Run the tests (5 minutes on two cores)
 
 # The seed is printed, FAULTS_SEED=... draws the same faults again.
 test-faults: setup ## Kill, fill, corrupt and cut off: everything that must not lose a run (up to 20 minutes)
-	@$(PYTHON) -m pytest tests/faults -m faults --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest tests/faults tests/tracking -m faults --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 # Changes the store, ledger, recorder and outbox in some 1,500 ways, for an hour; what survives, no test would have
 # noticed. Fails where less than 85 % of a module's changes were noticed; done before is not done again.
