@@ -1,4 +1,4 @@
-"""What a file must be to be read as text: of no other format, of UTF-8, with rows that memory holds.
+"""What a file must be to be read as text: of no other format, with rows that memory holds.
 
 Owns the limits against files that are made to do harm, and the words for files that their readers give up on.
 """
@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from lightlm.errors import DatasetError
 
@@ -51,10 +50,6 @@ MAGIC = {
 }
 """What the first bytes of a file say that is no text, whatever its name says."""
 
-WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
-WIDE_SHARE = 0.3
-"""Of NUL among the bytes at even, or at odd, places from which a text is UTF-16 without its mark."""
-
 
 def name_other_format(head: bytes) -> str | None:
     """Return what a file is by its first bytes where that is no text; None where they may be text."""
@@ -81,44 +76,6 @@ def _list_errors() -> tuple[type[Exception], ...]:
     return (OSError, csv.Error, RecursionError, *((arrow.ArrowException,) if arrow else ()))
 
 
-def choose_rows(path: Path, file: Any, column: str | None) -> int:
-    """Return how many rows of a parquet file to read at once, so that memory holds what they expand to.
-
-    Raises:
-        DatasetError: it has no such column, or rows that memory may not hold.
-    """
-    if column not in file.schema_arrow.names:
-        raise DatasetError(f"{path} has no column {column!r}, as the first file has; leave it out or add the column")
-    rows = ROWS_A_READ
-    for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
-        for chunk in map(group.column, range(group.num_columns)):
-            if chunk.path_in_schema.partition(".")[0] != column:
-                continue
-            if chunk.total_uncompressed_size > LONGEST_ROW_BYTES * max(1, chunk.num_values):
-                raise DatasetError(f"{path} has rows of {say_long(chunk.total_uncompressed_size // chunk.num_values)}")
-            if chunk.total_uncompressed_size > TIGHT_RATIO * chunk.total_compressed_size:
-                rows = min(rows, max(1, EXPANDED_BYTES // chunk.total_uncompressed_size))
-    return rows
-
-
 def say_long(num_bytes: int) -> str:
     """Return what is wrong with a row of so many bytes, and what to do."""
     return f"{num_bytes / 1e6:,.0f} MB; the longest may have {LONGEST_ROW_BYTES / 1e6:,.0f} MB: divide it into several"
-
-
-def refuse_no_text(path: Path) -> None:
-    """Refuse a file whose first bytes are those of another format than its name says.
-
-    Raises:
-        DatasetError: with how to make text of it.
-    """
-    if path.suffix.lower() == ".parquet":
-        return
-    with explain_unreadable(path), path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    packed = name_other_format(head)
-    if packed is not None:
-        raise DatasetError(f"{path} is {packed}, not text; unpack or convert it and give what comes out")
-    fewer, more = sorted((head[0::2].count(0), head[1::2].count(0)))
-    if head.startswith(WIDE_MARKS) or (fewer < WIDE_SHARE * len(head) / 2 <= more and head):
-        raise DatasetError(f"{path} is UTF-16, wanted UTF-8; convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW")

@@ -17,7 +17,6 @@ from lightlm.data.inputs import InputFile
 from lightlm.data.local_path import PYTHON_DOCS
 from lightlm.data.record import SourceRecord
 from lightlm.data.tables import TableShape, count_rows, inspect_table, read_rows
-from lightlm.errors import DatasetError
 
 END_OF_TEXT_LINE = "<|endoftext|>"
 """A line that ends a document in TinyStories and in GPT-2's corpora; blanks around it are allowed."""
@@ -207,20 +206,3 @@ def hash_files(files: Sequence[InputFile]) -> str:
         with explain_unreadable(path), path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
-
-
-def first_usable(files: Sequence[SourceFile]) -> SourceFile:
-    """Return the first file that can be read as its suffix says.
-
-    Raises:
-        DatasetError: none can; the first one's reason.
-    """
-    reasons: list[DatasetError] = []
-    for file in files:
-        try:
-            file.shape  # noqa: B018  (raises where the table has no text)
-        except DatasetError as error:
-            reasons.append(error)
-        else:
-            return file
-    raise reasons[0]
