@@ -238,7 +238,7 @@ def main(folder: Path) -> None:
         if client is None:
             answers.tell({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})
             return
-        shipper = Shipper(folder, client, home, tell=answers.tell)
+        shipper = Shipper(folder, client, home, answers.tell, patience.succeed)
         # Its parent lives: whoever gave up a continued run was too early. What the run said itself is its end, though.
         shipper.state["is_finished"] &= has_said_its_end(folder)
         follow(shipper, patience, list_pending(home, folder))

@@ -50,15 +50,24 @@ def has_said_its_end(folder: Path) -> bool:
 
 
 class Shipper:
-    """Ships one run's journal. `tell` takes what the run's parent waits for."""
+    """Ships one run's journal. `tell` takes what the run's parent waits for; `accepted` is called at MLflow's every yes.
+
+    It is called before the parent is told: a parent that still believes MLflow away gives the rest no time.
+    """
 
     def __init__(
-        self, folder: Path, client: "MlflowClient", home: Path, tell: Callable[[dict[str, Any]], None] = ignore
+        self,
+        folder: Path,
+        client: "MlflowClient",
+        home: Path,
+        tell: Callable[[dict[str, Any]], None] = ignore,
+        accepted: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder
         self.client = client
         self.home = home
         self.tell = tell
+        self.accepted = accepted
         self.state = read_state(folder)
         self._owes_answers = tell is not ignore
 
@@ -78,6 +87,7 @@ class Shipper:
             self._answer_for_another()
             for records, cursor in _group(self._read_new()):
                 self._send(records)
+                self.accepted()
                 self.state["cursor"] = cursor
                 moved = True
         except Exception as error:
@@ -221,6 +231,7 @@ class Shipper:
         except LightLMError as refusal:
             error = first_line(refusal)
         found = None if champion is None else champion.model_dump(mode="json")
+        self.accepted()
         self.tell({"champion": found, "champion_error": error, "model_name": name, name_answer(names): True})
 
     def _send_register(self, record: dict[str, Any]) -> None:
@@ -239,6 +250,7 @@ class Shipper:
             return
         self.state["version"] = version.model_dump(mode="json")
         self._save()
+        self.accepted()
         self.tell({"version": self.state["version"]})
 
     def _send_finish(self, record: dict[str, Any]) -> None:

@@ -252,7 +252,6 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.faults
 def test_a_server_that_dies_in_a_run_and_comes_back_has_everything_once(
     remote: Server, home: Path, recorded: Callable[..., Path], request_for: Callable[..., RegistrationRequest]
 ) -> None:

@@ -186,6 +186,23 @@ def test_a_model_whose_files_are_gone_is_not_registered_but_the_run_ends(
     )
 
 
+def test_that_mlflow_is_back_is_known_before_the_parent_has_its_version(
+    home: Path, recorded: Callable[..., Path]
+) -> None:
+    heard: list[str] = []
+    shipper = Shipper(
+        recorded(steps=2),
+        open_client(home),
+        home,
+        tell=lambda record: heard.extend(record),
+        accepted=lambda: heard.append("accepted"),
+    )
+    shipper.ship()
+    told = heard.index("version")
+    assert heard[told - 1] == "accepted"
+    assert "accepted" in heard[: told - 1]
+
+
 def test_a_run_that_died_ends_when_its_last_record_was_written(home: Path, recorded: Callable[..., Path]) -> None:
     folder = recorded(steps=4, is_finished=False)
     shipper = ship(home, folder)
