@@ -19,7 +19,7 @@ from lightlm.budget.memory import plan_memory_bytes
 from lightlm.budget.shapes import choose_ffn_dim, choose_heads
 from lightlm.data.shards import TokenShards, tokenize_subset
 from lightlm.data.subset import materialize_subset
-from lightlm.data.tokenizer import Tokenizer, prepare_tokenizer
+from lightlm.data.tokenization.tokenizer import Tokenizer, prepare_tokenizer
 from lightlm.model.accounting import count_parameters
 from lightlm.model.config import ModelConfig
 from lightlm.params import load_params

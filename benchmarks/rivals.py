@@ -21,7 +21,7 @@ from commands import ROOT, append, read, run_train
 sys.path.insert(0, str(ROOT))
 
 from lightlm.data.subset import materialize_subset
-from lightlm.data.tokenizer import prepare_tokenizer
+from lightlm.data.tokenization.tokenizer import prepare_tokenizer
 from lightlm.params import load_params
 
 RESULTS = ROOT / "bench-results" / "rivals.jsonl"

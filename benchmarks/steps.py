@@ -19,7 +19,7 @@ from results import Figure, parse_folder, report
 
 CACHE = Path(os.environ.get("LIGHTLM_HOME", Path.home() / ".cache" / "lightlm")) / "cache" / "inductor"
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE))
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as the worker has it, flows/session.py
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as the worker has it, lightlm/runs/session.py
 
 import torch  # noqa: E402  (after the place of the compiler's cache is known)
 

@@ -26,7 +26,7 @@ RIVAL_CONTEXT = 1024
 
 def make_text(path: Path, num_bytes: int, given: Path | None) -> None:
     """Write a text of `num_bytes`: that of `given`, or of documentation, again and again."""
-    from lightlm.data.python_docs import read_python_docs
+    from lightlm.data.files.python_docs import read_python_docs
 
     seed = given.read_bytes() if given else "\n\n".join(take_bytes(read_python_docs(), 8_000_000)).encode()
     with path.open("wb") as file:
@@ -50,7 +50,7 @@ def ours(text: Path, folder: Path) -> dict[str, Any]:
     os.environ["LIGHTLM_HOME"] = str(folder)
     from lightlm.data.shards import tokenize_subset
     from lightlm.data.subset import materialize_subset
-    from lightlm.data.tokenizer import prepare_tokenizer
+    from lightlm.data.tokenization.tokenizer import prepare_tokenizer
     from lightlm.params import load_params
 
     params = load_params(dataset=str(text), overrides={"dataset.max_validation_bytes": 1000})

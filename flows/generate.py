@@ -2,17 +2,15 @@
 
 from typing import Annotated, Any
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
 from lightlm.data.origin import safe_word
 from lightlm.params import Name
-from lightlm.tracking.registry import ModelVersion
-from lightlm_flows.artifacts import FlowPage
-from lightlm_flows.writing import GeneratedText, check_request, reuse_text
-from lightlm_flows.writing import open_version as open_registered
+from lightlm.versions.text import GeneratedText, check_request
+from lightlm_flows.prefect_api.artifacts import FlowPage
+from lightlm_flows.tasks import find_version, write_text
 
 Prompt = Annotated[str, Field(min_length=1)]
 
@@ -42,26 +40,3 @@ def generate_flow(
     page.rename(f"generate-{version.name}-{version.version}")
     page.close()
     return write_text(version, prompt, values)
-
-
-@task(name="Find the registered version", cache_policy=NO_CACHE, persist_result=False)
-def find_version(model: str | None, name: str | None) -> ModelVersion:
-    """Return the version that `model` names within `name`."""
-    return open_registered(model, name)
-
-
-@task(name="Write text", cache_policy=NO_CACHE, persist_result=False)
-def write_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> GeneratedText:
-    """Return the continuation of `prompt` by `version`; MLflow keeps a trace of it."""
-    from lightlm.params import load_params
-    from lightlm.store.home import find_home
-    from lightlm.tracking.traces import trace_generation
-
-    return trace_generation(
-        find_home(),
-        load_params().tracking.experiment,
-        version,
-        {"prompt": prompt, **sampling},
-        lambda: reuse_text(version, prompt, sampling),
-        lambda written: written.model_dump(exclude={"prompt"}),
-    )

@@ -57,8 +57,8 @@ class Model:
         Raises:
             DatasetError: it is empty.
         """
-        from lightlm.data.tokenizer import load_tokenizer
-        from lightlm.evaluation import evaluate_text
+        from lightlm.data.tokenization.tokenizer import load_tokenizer
+        from lightlm.evaluation.score import evaluate_text
         from lightlm.model.hugging_face import load_model
 
         documents = [text] if isinstance(text, str) else text

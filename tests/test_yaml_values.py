@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lightlm.params import is_text, load_params
-from lightlm_flows.options import collect_overrides
+from lightlm_flows.cli.options import collect_overrides
 
 
 @pytest.mark.parametrize(

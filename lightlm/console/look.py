@@ -9,8 +9,8 @@ from lightlm.console.quantities import say_bytes
 from lightlm.console.tables import open_table
 from lightlm.console.terminal import Hanging, draw_text
 from lightlm.counting import count
+from lightlm.data.files.record import DataRecord, LeftOutRecord
 from lightlm.data.look import Look
-from lightlm.data.record import DataRecord, LeftOutRecord
 
 SHOWN_FILES = 20
 SHOWN_LEFT_OUT = 12

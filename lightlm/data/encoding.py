@@ -21,10 +21,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from lightlm.child_process import SAFE_PATH, python_command
-from lightlm.data.hard_texts import HARD_TEXTS
 from lightlm.data.subset import Split, TextSubset
-from lightlm.data.tokenizer import Tokenizer, load_tokenizer
-from lightlm.data.tokenizer_trial import library_errors
+from lightlm.data.tokenization.hard_texts import HARD_TEXTS
+from lightlm.data.tokenization.tokenizer import Tokenizer, load_tokenizer
+from lightlm.data.tokenization.trial import library_errors
 from lightlm.errors import TokenizerError
 
 CHUNK_BYTES = 1 << 22

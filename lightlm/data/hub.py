@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightlm.data.inputs import SPLIT_WORDS, split_of
-from lightlm.data.packing import split_suffix
-from lightlm.data.suffixes import SUFFIXES
+from lightlm.data.files.inputs import SPLIT_WORDS, split_of
+from lightlm.data.files.suffixes import SUFFIXES
+from lightlm.data.formats.packing import split_suffix
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from lightlm.data.files import SourceFile, Tally
-from lightlm.data.inputs import find_inputs
-from lightlm.data.local_path import find_local_path
-from lightlm.data.record import DataRecord
+from lightlm.data.files.inputs import find_inputs
+from lightlm.data.files.local_path import find_local_path
+from lightlm.data.files.record import DataRecord
+from lightlm.data.files.rows import SourceFile, Tally
 from lightlm.data.source import open_source
 from lightlm.data.subset import TextSubset, describe_folder
 from lightlm.errors import DatasetError

@@ -7,7 +7,7 @@ no single piece outweighs the rest.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from lightlm.data.files import Readable, Tally
+from lightlm.data.files.rows import Readable, Tally
 from lightlm.errors import DatasetError
 
 PASSAGE_BYTES = 4096

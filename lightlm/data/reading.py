@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lightlm.data.file_checks import EXPANDED_BYTES
-from lightlm.data.files import Readable, Tally
-from lightlm.data.inputs import LeftOut, leave_out, shorten
+from lightlm.data.characters.file_checks import EXPANDED_BYTES
+from lightlm.data.files.inputs import LeftOut, leave_out, shorten
+from lightlm.data.files.record import DataRecord, LeftOutRecord, add_up
+from lightlm.data.files.rows import Readable, Tally
 from lightlm.data.passages import Piece, cut_documents
-from lightlm.data.record import DataRecord, LeftOutRecord, add_up
 from lightlm.data.source import Source
 from lightlm.data.writing import DocumentWriter
 from lightlm.errors import DatasetError

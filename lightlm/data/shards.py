@@ -16,7 +16,7 @@ import numpy as np
 
 from lightlm.data.encoding import EnginesDiffer, encode_documents
 from lightlm.data.subset import Split, TextSubset
-from lightlm.data.tokenizer import Tokenizer
+from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
 from lightlm.store.shared import Shareable

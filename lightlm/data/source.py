@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightlm.counting import count
-from lightlm.data.columns import shorten
-from lightlm.data.files import PythonDocs, Readable, SourceFile, hash_files
+from lightlm.data.files.inputs import InputFile, Inputs, LeftOut, find_inputs
+from lightlm.data.files.local_path import PYTHON_DOCS, find_local_path, is_pattern, suggest_names
+from lightlm.data.files.rows import PythonDocs, Readable, SourceFile, hash_files
 from lightlm.data.hub import HubUnreachable, describe_hub_files, download_split, find_hub_files
-from lightlm.data.inputs import InputFile, Inputs, LeftOut, find_inputs
-from lightlm.data.local_path import PYTHON_DOCS, find_local_path, is_pattern, suggest_names
+from lightlm.data.tables.columns import shorten
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams, is_default_dataset
 from lightlm.store.lock import ignore
@@ -173,7 +173,7 @@ def open_files(
 
 def open_python_docs(notice: str | None) -> Source:
     """Return the built-in corpus."""
-    from lightlm.data.python_docs import digest_python_docs, list_modules
+    from lightlm.data.files.python_docs import digest_python_docs, list_modules
 
     return Source(
         name=PYTHON_DOCS,

@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 
-from lightlm.data.duplicates import DuplicateFinder, digest_of
-from lightlm.data.file_checks import EXPANDED_BYTES
+from lightlm.data.characters.file_checks import EXPANDED_BYTES
+from lightlm.data.copies.duplicates import DuplicateFinder, digest_of
+from lightlm.data.files.record import DataRecord
 from lightlm.data.passages import TINY_PASSAGE_BYTES, Piece
 from lightlm.data.reading import Reading, describe_reading, raise_if_nothing_read
-from lightlm.data.record import DataRecord
 from lightlm.data.source import Source
 from lightlm.data.writing import DocumentWriter
 from lightlm.errors import DatasetError

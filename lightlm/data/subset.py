@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from lightlm.counting import count
-from lightlm.data.local_path import find_local_path
-from lightlm.data.record import DataRecord
+from lightlm.data.files.local_path import find_local_path
+from lightlm.data.files.record import DataRecord
 from lightlm.data.source import Source, check_hub, open_source
 from lightlm.data.splitting import Limits, Split, build_subset, glance
 from lightlm.params import DatasetParams

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lightlm.data.tokenizer import Tokenizer
+from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.generation.drafting import GreedyDrafter
 from lightlm.generation.sampling import SamplingConfig, choose_tokens
 from lightlm.model.attention import KVCache

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from lightlm.data.tokenizer import Tokenizer, load_tokenizer
+from lightlm.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from lightlm.errors import PromptError
 from lightlm.generation.decoder import Decoder
 from lightlm.generation.drafting import GreedyDrafter

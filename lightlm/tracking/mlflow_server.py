@@ -1,7 +1,7 @@
 """MLflow's server as LightLM runs it: its application with passwords, behind the list of allowed calls.
 
 In place of `mlflow server`, which serves all that MLflow brings, and starts a second process to do it. What the server
-is to be stands in the environment, set by flows/servers.py: no password stands on a command line.
+is to be stands in the environment, set by flows/service/servers.py: no password stands on a command line.
 """
 
 import argparse

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lightlm.evaluation.comparison import Comparison
 from lightlm.store.journal import Journal, read_journal
 from lightlm.store.lock import hold_lock
-from lightlm.tracking.gate import Comparison
 
 JOURNAL = "record.journal"
 

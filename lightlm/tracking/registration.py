@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from lightlm.data.origin import read_origin, say_origin
 from lightlm.errors import ModelVersionError
+from lightlm.evaluation.comparison import FEWEST_DOCUMENTS
 from lightlm.store.commit import open_commit
 from lightlm.tracking import registry
-from lightlm.tracking.gate import FEWEST_DOCUMENTS
 from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.tracking.registry import (
     CHALLENGER,

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightlm.errors import LightLMError, StoreError
+from lightlm.rendering.plots import Point, draw_loss
 from lightlm.store.commit import write_file
 from lightlm.store.journal import read_journal
-from lightlm.tracking.charts import Point, draw_loss
 from lightlm.tracking.recorder import JOURNAL, RegistrationRequest, name_answer
 from lightlm.tracking.registry import download, first_line, is_local, is_unknown
 from lightlm.tracking.shipped import STATE, read_state

@@ -116,7 +116,7 @@ def train(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
 def evaluate(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
     """Return the Score of a Hugging Face folder on the held-out text of shards, until `deadline`; and by document."""
     from lightlm.data.shards import open_shards
-    from lightlm.evaluation import score_documents, summarize_documents
+    from lightlm.evaluation.score import score_documents, summarize_documents
     from lightlm.model.hugging_face import load_model
     from lightlm.store.commit import open_commit
     from lightlm.training.config import TrainerConfig
@@ -144,8 +144,8 @@ def score_version(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str
     Within `max_seconds`, or as many of the first documents as that allows.
     """
     from lightlm.data.subset import open_subset
-    from lightlm.data.tokenizer import load_tokenizer
-    from lightlm.evaluation import score_texts
+    from lightlm.data.tokenization.tokenizer import load_tokenizer
+    from lightlm.evaluation.score import score_texts
     from lightlm.model.hugging_face import load_model, read_config
     from lightlm.store.commit import open_commit
     from lightlm.training.config import TrainerConfig

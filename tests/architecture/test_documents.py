@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lightlm.errors import ParameterError
 from lightlm.params import load_params, parse_assignments
-from lightlm_flows.cli import app
+from lightlm_flows.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

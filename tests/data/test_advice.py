@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from lightlm_flows.cli import app
-
-from .conftest import make_document
+from lightlm_flows.cli.main import app
+from tests.command_line import make_document
 
 TEXTS = [make_document(seed) for seed in range(40)]
 LONG = "\n\n".join(TEXTS)

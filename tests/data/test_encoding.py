@@ -20,10 +20,10 @@ from lightlm.data.encoding import (
     encode_documents,
     open_fast_engine,
 )
-from lightlm.data.hard_texts import TRIAL
 from lightlm.data.shards import tokenize_subset
 from lightlm.data.subset import TextSubset, materialize_subset
-from lightlm.data.tokenizer import Tokenizer, prepare_tokenizer
+from lightlm.data.tokenization.hard_texts import TRIAL
+from lightlm.data.tokenization.tokenizer import Tokenizer, prepare_tokenizer
 from lightlm.params import DatasetParams, load_params
 
 TEXTS = [

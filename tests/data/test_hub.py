@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightlm.data.hub import group_splits, list_configs
+from tests.command_line import make_document
 
-from .conftest import make_document
 from .hub_server import COMMIT, serve_hub
 
 # huggingface_hub reads its endpoint when it is imported, so each conversation is a process of its own.

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from lightlm.data.files.record import DataRecord
 from lightlm.data.look import look_at
-from lightlm.data.record import DataRecord
 from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
-
-from .conftest import make_document
+from tests.command_line import make_document
 
 Choose = Callable[..., DatasetParams]
 TEXTS = [make_document(seed) for seed in range(40)]

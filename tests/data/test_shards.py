@@ -9,11 +9,10 @@ import pytest
 from lightlm.data import shards as shards_module
 from lightlm.data.shards import TokenArray, open_shards, tokenize_subset
 from lightlm.data.subset import TextSubset, materialize_subset
-from lightlm.data.tokenizer import Tokenizer, prepare_tokenizer
+from lightlm.data.tokenization.tokenizer import Tokenizer, prepare_tokenizer
 from lightlm.errors import CorruptError
 from lightlm.params import DatasetParams, load_params
-
-from .conftest import make_document
+from tests.command_line import make_document
 
 
 @pytest.fixture

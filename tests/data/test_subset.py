@@ -12,8 +12,7 @@ import pytest
 from lightlm.data.subset import TextSubset, check_dataset, materialize_subset, open_subset
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
-
-from .conftest import make_document
+from tests.command_line import make_document
 
 Choose = Callable[..., DatasetParams]
 

@@ -73,7 +73,7 @@ def train_tokenizer(path: Path, text: str, vocab_size: int = 400) -> Engine:
     """Return an engine with the splitting rule of LightLM's own tokenizer, trained on a text and saved at a path."""
     from tokenizers import Regex, decoders, models, trainers
 
-    from lightlm.data.tokenizer import SPLIT
+    from lightlm.data.tokenization.tokenizer import SPLIT
 
     engine = Engine(models.BPE(ignore_merges=True))
     splits = [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]

@@ -27,7 +27,7 @@ def train_on(request: dict[str, Any], answer: dict[str, Any]) -> None:
     from lightlm.data.loader import ThreadedDataLoader
     from lightlm.data.shards import tokenize_subset
     from lightlm.data.subset import check_dataset, materialize_subset
-    from lightlm.data.tokenizer import prepare_tokenizer
+    from lightlm.data.tokenization.tokenizer import prepare_tokenizer
     from lightlm.model.config import ModelConfig
     from lightlm.params import load_params
     from lightlm.training.config import TrainerConfig

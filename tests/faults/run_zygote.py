@@ -1,6 +1,6 @@
 """A fork server for whole runs: imports torch, MLflow and Prefect once, then forks a command a line of standard input.
 
-A forked command is the command itself: `lightlm train` as lightlm_flows.commands.training runs it, with its worker and
+A forked command is the command itself: `lightlm train` as lightlm_flows.cli.commands.training runs it, with its worker and
 its outbox as processes of their own, forked as well where the command would start a fresh Python. It answers, a line of
 JSON each, with the exit code and who was killed when.
 """
@@ -125,10 +125,10 @@ def run_command(home: str, text: str, overrides: dict[str, Any], log: str) -> No
     try:
         from lightlm.errors import LightLMError
         from lightlm.params import load_params
-        from lightlm_flows import embedded
-        from lightlm_flows.commands.training import run_training
-        from lightlm_flows.session import Launch
-        from lightlm_flows.stopping import end_in_order
+        from lightlm.runs.session import Launch
+        from lightlm_flows.cli.commands.training import run_training
+        from lightlm_flows.cli.signals import end_in_order
+        from lightlm_flows.prefect_api import embedded
 
         params = load_params("base", overrides, dataset=text, hours=1.0)
         try:
@@ -218,7 +218,7 @@ def main() -> None:
     home = Path(sys.argv[1])
     os.environ["LIGHTLM_HOME"] = str(home)
     os.environ["OMP_NUM_THREADS"] = "1"
-    from lightlm_flows import embedded
+    from lightlm_flows.prefect_api import embedded
 
     embedded.apply_settings(home)
     api = embedded.start_api()

@@ -38,7 +38,7 @@ SECRETS = {
 CRASH = """
 import sys
 import lightlm.data.subset
-from lightlm_flows.cli import main
+from lightlm_flows.cli.main import main
 def fail(*_, **__):
     raise RuntimeError("cannot reach postgresql://u:CANARY-db-sesame@host/db with token=CANARY-token-sesame")
 lightlm.data.subset.materialize_subset = fail

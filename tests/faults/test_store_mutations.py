@@ -16,7 +16,7 @@ import torch
 
 from lightlm.data.shards import open_shards, tokenize_subset
 from lightlm.data.subset import materialize_subset, open_subset
-from lightlm.data.tokenizer import prepare_tokenizer
+from lightlm.data.tokenization.tokenizer import prepare_tokenizer
 from lightlm.errors import ModelVersionError, StoreError
 from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import export_model, load_model

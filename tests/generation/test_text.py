@@ -7,7 +7,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lightlm.data.tokenizer import Tokenizer, load_tokenizer
+from lightlm.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from lightlm.errors import PromptError
 from lightlm.generation.drafting import GreedyDrafter
 from lightlm.generation.sampling import SamplingConfig, check_sampling, choose_tokens

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightlm.data.subset import materialize_subset
-from lightlm.data.tokenizer import prepare_tokenizer
+from lightlm.data.tokenization.tokenizer import prepare_tokenizer
 from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import export_model
 from lightlm.model.transformer import Transformer

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from lightlm.data.hard_texts import HARD_TEXTS, surround
-from lightlm.data.tokenizer import load_tokenizer
-from lightlm.data.tokenizer_trial import adopt
+from lightlm.data.tokenization.hard_texts import HARD_TEXTS, surround
+from lightlm.data.tokenization.tokenizer import load_tokenizer
+from lightlm.data.tokenization.trial import adopt
 from lightlm.errors import ModelVersionError
 from lightlm.model.llama_vocabulary import (
     BYTE,

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from lightlm.data.tokenizer import load_tokenizer
-from lightlm.evaluation import score_texts
+from lightlm.data.tokenization.tokenizer import load_tokenizer
+from lightlm.evaluation.score import score_texts
 from lightlm.model.hugging_face import load_model
 
 DOCUMENTS = ("the old river 7", "walks  under\n", "stone 21", "caf\u00e9 1914")

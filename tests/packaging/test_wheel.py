@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.conftest import write_hostile_modules, write_paragraph
+from tests.command_line import write_hostile_modules, write_paragraph
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.flows.conftest import write_paragraph
+from tests.command_line import write_paragraph
 
 from .compose import SECONDS, Stack, find_postgres
 

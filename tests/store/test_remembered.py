@@ -16,6 +16,7 @@ from lightlm.budget.history import History
 from lightlm.budget.reserve import ClosingTimes, FixedTimes
 from lightlm.errors import InputError
 from lightlm.model.config import ModelConfig
+from lightlm.runs.report import read_run
 from lightlm.store.remembered import Remembered, parse_json, read_json
 from lightlm.tracking.recorder import JOURNAL
 from lightlm.tracking.registry import ModelVersion
@@ -24,9 +25,8 @@ from lightlm.tracking.runs import read_shipped
 from lightlm.tracking.shipped import STATE
 from lightlm.tracking.shipped import read_state as read_shipped_state
 from lightlm.training.config import TrainerConfig
-from lightlm_flows.configuration import load_configuration
-from lightlm_flows.report import read_run
-from lightlm_flows.service import read_service
+from lightlm_flows.cli.saved_configuration import load_configuration
+from lightlm_flows.service.lifecycle import read_service
 
 MODEL = ModelConfig(
     vocab_size=300, num_layers=2, model_dim=64, num_heads=1, num_kv_heads=1, head_dim=64, ffn_dim=128, context_length=32

@@ -69,7 +69,7 @@ import json, sys
 from pathlib import Path
 from lightlm.data.shards import tokenize_subset
 from lightlm.data.subset import materialize_subset
-from lightlm.data.tokenizer import prepare_tokenizer
+from lightlm.data.tokenization.tokenizer import prepare_tokenizer
 from lightlm.params import load_params
 from lightlm.store.shared import share_stages
 params = load_params(dataset=sys.argv[1], overrides={"store.shared": sys.argv[2]})

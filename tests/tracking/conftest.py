@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from lightlm.data.subset import materialize_subset
-from lightlm.data.tokenizer import prepare_tokenizer
+from lightlm.data.tokenization.tokenizer import prepare_tokenizer
+from lightlm.evaluation.comparison import Comparison, DocumentScores, compare
 from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import export_model
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
 from lightlm.store.commit import commit_folder
-from lightlm.tracking.gate import Comparison, DocumentScores, compare
 from lightlm.tracking.recorder import Recorder, RegistrationRequest
 from lightlm.tracking.registry import create_database
 

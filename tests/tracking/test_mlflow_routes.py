@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from lightlm.tracking.mlflow_routes import ALLOWED, AllowedCalls, is_allowed, list_origins
-from lightlm_flows.private import make_private_folder
-from lightlm_flows.servers import ServerStart, name_service_folder, start_of, start_of_pages
+from lightlm_flows.service.private_files import make_private_folder
+from lightlm_flows.service.servers import ServerStart, name_service_folder, start_of, start_of_pages
 from tests.stack.compose import read_compose
 
 PROFILES = ("ui", "up", "compose")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lightlm.errors import ModelVersionError
+from lightlm.evaluation.comparison import Comparison
 from lightlm.store.commit import open_commit
 from lightlm.tracking.catalog import resolve
-from lightlm.tracking.gate import Comparison
 from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.tracking.registration import choose_champion, describe_signature, judge, promote, register
 from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion, open_client

@@ -24,7 +24,7 @@ from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.recorder import JOURNAL, Recorder, RegistrationRequest
 from lightlm.tracking.registry import download, open_client
 from lightlm.tracking.shipped import read_state
-from lightlm_flows.servers import USER, open_secrets, start_of_pages
+from lightlm_flows.service.servers import USER, open_secrets, start_of_pages
 
 
 def echo(model_input: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from lightlm.tracking.registry import open_client
 from lightlm.tracking.shipped import read_state
 from lightlm.tracking.shipper import END_TAG
 from lightlm.tracking.sync import list_pending, sync
-from lightlm_flows.commands.sync import sync as tell_all
+from lightlm_flows.cli.commands.sync import sync as tell_all
 
 
 def test_all_that_is_pending_is_told_once_and_the_dead_get_an_end_with_a_reason(

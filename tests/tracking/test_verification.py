@@ -12,7 +12,7 @@ from lightlm.errors import ModelVersionError, StoreError
 from lightlm.tracking.registry import ModelVersion, download, open_client
 from lightlm.tracking.shipper import Shipper
 from lightlm.tracking.verification import find_damage, list_version_files, repair
-from lightlm_flows import doctor
+from lightlm_flows.cli import doctor
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def flip(path: Path) -> None:
 
 
 def lightlm(*words: str) -> "subprocess.CompletedProcess[str]":
-    code = "import sys; from lightlm_flows.cli import main; sys.argv[0] = 'lightlm'; main()"
+    code = "import sys; from lightlm_flows.cli.main import main; sys.argv[0] = 'lightlm'; main()"
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
 
 

@@ -10,7 +10,7 @@ import torch
 from lightlm.data.loader import Batch
 from lightlm.data.shards import TokenShards, tokenize_subset
 from lightlm.data.subset import materialize_subset
-from lightlm.data.tokenizer import Tokenizer, prepare_tokenizer
+from lightlm.data.tokenization.tokenizer import Tokenizer, prepare_tokenizer
 from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params

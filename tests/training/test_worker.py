@@ -4,7 +4,7 @@ import pytest
 
 from lightlm.data.shards import TokenShards
 from lightlm.errors import DatasetError, ParameterError, StoreError, TrainingError
-from lightlm.evaluation import Score, evaluate_shards
+from lightlm.evaluation.score import Score, evaluate_shards
 from lightlm.model.hugging_face import load_model
 from lightlm.system import Device
 from lightlm.training.supervisor import Worker

@@ -1,0 +1,37 @@
+"""The command that says what keeps LightLM from working: doctor."""
+
+import sys
+
+import typer
+
+from lightlm.errors import LightLMError
+from lightlm_flows.cli.options import AsJson, print_json
+
+NAME_COLUMNS = 12
+"""Of the longest name."""
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Say what keeps LightLM from working, and what to do about it.
+
+    Looks at the installation, this machine, what is stored, MLflow, Prefect, the Hub, the clock.
+
+    The exit code is 0 without a failure, else 1.
+    """
+    from lightlm.console.tables import draw_checks
+    from lightlm.console.terminal import open_console
+    from lightlm_flows.cli.doctor import examine
+
+    console = open_console(sys.stdout)
+    checks = []
+    for check in examine():
+        checks.append(check)
+        if not as_json:
+            console.print(draw_checks([check], console, NAME_COLUMNS))
+    failed = [check.name for check in checks if check.status == "fail"]
+    if as_json:
+        print_json({"checks": [check.model_dump() for check in checks], "num_failed": len(failed)})
+    elif failed:
+        typer.echo(f"\nfailed: {', '.join(dict.fromkeys(failed))}; below each line stands what to do", err=True)
+    if failed:
+        raise typer.Exit(LightLMError.exit_code)

@@ -1,0 +1,181 @@
+"""The commands of the champion: retrain, promote, rollback."""
+
+import os
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from lightlm.console.next_commands import name_command
+from lightlm.params import load_params
+from lightlm.runs.input_checks import check_sources
+from lightlm_flows.cli.commands.training import find_process_start, keep_result, run_flows
+from lightlm_flows.cli.options import (
+    AsJson,
+    Assignments,
+    Dataset,
+    DatasetConfig,
+    Fresh,
+    Hours,
+    Name,
+    Offline,
+    Preset,
+    Quiet,
+    TextColumn,
+    collect_overrides,
+    complete_version,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from lightlm.params import Params
+    from lightlm.runs.summary import RetrainSummary
+
+
+def check_given(params: "Params", dataset: str | None, overrides: dict[str, Any]) -> None:
+    """Refuse a data set that was given and cannot be used; without one, the champion's is looked at once it is known.
+
+    Raises:
+        InputError: with what to do.
+    """
+    if dataset is not None or "dataset.source" in overrides:
+        check_sources(params)
+
+
+def retrain(
+    hours: Hours = None,
+    dataset: Dataset = None,
+    name: Name = None,
+    dataset_config: DatasetConfig = None,
+    text_column: TextColumn = None,
+    preset: Preset = "retrain",
+    offline: Offline = None,
+    assignments: Assignments = None,
+    force: Annotated[bool, typer.Option("--force", help="Train although the data set is unchanged.")] = False,
+    start: Annotated[
+        Literal["forecast", "scratch", "champion"],
+        typer.Option(help="Begin from scratch, from the champion's weights, or as the forecasts say."),
+    ] = "forecast",
+    fresh: Fresh = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a challenger if the champion's data set has changed.
+
+    It becomes champion if it is shown to be better. --dataset names another data set than what the champion learnt.
+    """
+    started_at = find_process_start()
+    overrides = collect_overrides(assignments, dataset_config, text_column, offline, name)
+    check_given(load_params(preset, overrides, dataset=dataset, hours=hours), dataset, overrides)
+    from lightlm.runs.session import LAUNCH, Launch
+    from lightlm.store.home import find_home
+    from lightlm_flows.cli.signals import end_in_order
+    from lightlm_flows.prefect_api import embedded
+
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    embedded.apply_settings(find_home())
+    api = embedded.start_api()
+    from lightlm.runs.retraining import choose_text
+    from lightlm_flows.retrain import retrain_flow  # while the API starts
+
+    relearning = choose_text(preset, overrides, dataset=dataset, hours=hours)
+    relearning.check()
+    if not quiet:
+        typer.echo(relearning.describe(), err=True)
+    launch = Launch(started_at, is_quiet=quiet, is_fresh=fresh)
+    with end_in_order(), run_flows(api):
+        LAUNCH.set(launch)
+        summary = keep_result(
+            lambda: retrain_flow(
+                hours=relearning.params.budget.hours,
+                preset=preset,
+                overrides=relearning.overrides,
+                force=force,
+                start=start,
+            ),
+            launch,
+            lambda: launch.retraining,
+        )
+    if summary.run is not None:
+        summary = summary.model_copy(update={"run": summary.run.closed(time.monotonic() - started_at)})
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    elif not quiet:
+        show_retraining(summary)
+
+
+def show_retraining(summary: "RetrainSummary") -> None:
+    """Print what a retraining did: why nothing was done, or the run's report."""
+    from lightlm.runs.summary import show_summary
+
+    if summary.run is None:
+        typer.echo(f"{summary.reason} (--force)")
+        return
+    show_summary(summary.run)
+
+
+def promote(
+    version: Annotated[
+        str,
+        typer.Argument(autocompletion=complete_version, help="A version's number, an alias, or models:/NAME/VERSION."),
+    ],
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a registered version champion by hand.
+
+    The former champion is `previous` from then on.
+    """
+    move_champion(version, name, as_json)
+
+
+def rollback(name: Name = None, as_json: AsJson = False) -> None:
+    """Make the previous champion champion again.
+
+    A second rollback takes this one back.
+    """
+    move_champion("previous", name, as_json)
+
+
+def move_champion(model: str, name: str | None, as_json: bool) -> None:
+    """Make what `model` names champion, and say what was champion before.
+
+    Raises:
+        ModelVersionError: there is no such version, it is champion already, or its files are damaged.
+    """
+    from lightlm.store.home import find_home
+    from lightlm.tracking.catalog import parse_model, resolve
+    from lightlm.tracking.registration import choose_champion
+
+    if parse_model(model)[0] == model:
+        check_alias(model, name)
+    wanted = resolve(model, name)
+    former = choose_champion(find_home(), wanted)
+    previous = None if former is None else former.version
+    if as_json:
+        print_json({"model_name": wanted.name, "champion": wanted.version, "previous": previous})
+        return
+    back = f"{name_command()} rollback --name {wanted.name}"
+    before = "" if previous is None else f"; version {previous} is previous, and `{back}` takes this back"
+    typer.echo(f"version {wanted.version} of {wanted.name} is champion{before}")
+
+
+def check_alias(word: str, name: str | None) -> None:
+    """Refuse a bare word that is no version of a model: a model's own name does not say which version is meant.
+
+    Raises:
+        ModelVersionError: with the versions there are.
+    """
+    from lightlm.errors import ModelVersionError
+    from lightlm.runs.retraining import find_model
+    from lightlm.tracking.registry import list_versions
+
+    chosen, _ = find_model(name)
+    versions = list_versions(chosen) if chosen else []
+    if any(word in version.aliases for version in versions):
+        return
+    numbers = ", ".join(version.version for version in versions[:10]) or "none"
+    raise ModelVersionError(
+        f"{word} is no version; wanted a number, an alias (challenger, previous) or models:/NAME/VERSION"
+        + (f"; {chosen} has the versions {numbers}" if chosen else "; no model is registered yet")
+    )

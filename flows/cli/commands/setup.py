@@ -1,0 +1,34 @@
+"""The command that asks: setup, which `train` without options on a terminal is, too."""
+
+import sys
+
+from lightlm_flows.cli.options import Assignments, Dataset, DatasetConfig, Hours, TextColumn, collect_overrides
+
+
+def setup(
+    hours: Hours = None,
+    dataset: Dataset = None,
+    dataset_config: DatasetConfig = None,
+    text_column: TextColumn = None,
+    assignments: Assignments = None,
+) -> None:
+    """Choose what to train by menus, and train it.
+
+    `train` alone on a terminal does the same.
+    """
+    choices = collect_overrides(assignments, dataset_config, text_column, None)
+    if dataset is not None:
+        choices = {"dataset.source": dataset, "dataset.config": None, "dataset.revision": None} | choices
+    if hours is not None:
+        choices["budget.hours"] = hours
+    from lightlm_flows.cli.setup_session import run_setup
+
+    run_setup(choices)
+
+
+def is_asked_for() -> bool:
+    """Return whether `lightlm train` is to open the menus: no option was given, and a person sits there.
+
+    Only then: a script's `lightlm train` must neither wait for an answer nor eat the script's own input.
+    """
+    return sys.argv[2:] == [] and sys.stdin.isatty() and sys.stderr.isatty()

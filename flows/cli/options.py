@@ -1,0 +1,161 @@
+"""What the commands share: their options, the overrides that options stand for, and results as JSON."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lightlm.params import list_presets, load_params, parse_assignments
+from lightlm.yaml_values import quote_text
+
+if TYPE_CHECKING:
+    from lightlm.tracking.registry import ModelVersion
+
+
+def complete_from(*values: str) -> Callable[[str], list[str]]:
+    """Return a completion of these values."""
+
+    def complete(typed: str) -> list[str]:
+        return [value for value in values if value.startswith(typed)]
+
+    return complete
+
+
+def complete_run(typed: str) -> list[str]:
+    """Return the runs of this machine that begin with what was typed, the newest first."""
+    from lightlm.store.home import name_home
+
+    return sorted((path.name for path in (name_home() / "runs").glob(f"{typed}*")), reverse=True)[:MOST_COMPLETED]
+
+
+def complete_version(typed: str) -> list[str]:
+    """Return aliases and version URIs of the models under LIGHTLM_HOME that begin with what was typed."""
+    from lightlm.store.home import name_home
+    from lightlm.tracking.local_registry import LocalRegistry
+
+    found = LocalRegistry.load(name_home() / "mlflow.db")
+    known = [] if found is None else found.search_model_versions()
+    uris = [f"models:/{one.name}/{one.version}" for one in known]
+    uris += [f"models:/{one.name}@{alias}" for one in known for alias in one.aliases]
+    return [word for word in ("champion", "challenger", "previous", *uris) if word.startswith(typed)]
+
+
+MOST_COMPLETED = 50
+"""Runs that the Tab key offers, the newest."""
+
+Hours = Annotated[
+    str | None,
+    typer.Option("--hours", "-H", metavar="TIME", help="Wall clock of the whole run: hours as 0.5, or 30m, 1h30, 90s."),
+]
+Dataset = Annotated[
+    str | None, typer.Option("--dataset", "-d", help="A Hub id, a file or folder of text, or python-docs.")
+]
+DatasetConfig = Annotated[str | None, typer.Option(help="The Hub data set's configuration.")]
+TextColumn = Annotated[str | None, typer.Option(help="The column that holds the text.")]
+Offline = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=complete_from("fallback", "no-fallback"),
+        help="If the Hub is out of reach: fallback (python-docs) or no-fallback (an error).",
+    ),
+]
+
+
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        "--notify", metavar="COMMAND", help="A command to start at the end, with a sentence as last argument."
+    ),
+]
+SamplePrompt = Annotated[
+    str | None, typer.Option("--sample-prompt", metavar="TEXT", help="The text that samples on the way continue.")
+]
+
+
+def complete_preset(typed: str) -> list[str]:
+    """Return the presets that begin with what was typed."""
+    return [name for name in list_presets() if name.startswith(typed)]
+
+
+def complete_assignment(typed: str) -> list[str]:
+    """Return the params whose names begin with what was typed, ready for their value."""
+    return [f"{name}=" for name in load_params().flatten() if name.startswith(typed)]
+
+
+Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        "-p",
+        autocompletion=complete_preset,
+        help="NAME of params/NAME.yaml, or a YAML FILE of yours; laid over params/base.yaml.",
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="SECTION.KEY=VALUE",
+        autocompletion=complete_assignment,
+        help="One value; may be repeated.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Begin anew, although an unfinished run of the same options could go on.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        autocompletion=complete_version,
+        help="models:/NAME@ALIAS, models:/NAME/VERSION, or within --name an alias or a version; else the champion.",
+    ),
+]
+Name = Annotated[
+    str | None, typer.Option("--name", help="The registered model's name; else the newest model trained here.")
+]
+NewName = Annotated[
+    str | None, typer.Option("--name", help="The registered model's name; else one after the data set.")
+]
+
+
+def collect_overrides(
+    assignments: list[str] | None,
+    dataset_config: str | None,
+    text_column: str | None,
+    offline: str | None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Return dotted overrides of the options that stand for params."""
+    named = {"dataset.config": dataset_config, "dataset.text_column": text_column, "dataset.offline": offline}
+    named["tracking.model_name"] = name
+    given: dict[str, Any] = {name: quote_text(value) for name, value in named.items() if value is not None}
+    return given | parse_assignments(assignments or [])
+
+
+def open_chosen(model: str | None, name: str | None, *, is_quiet: bool = False) -> "ModelVersion":
+    """Return the version that was chosen, its files here; say which it is where the person did not name it.
+
+    Raises:
+        ModelVersionError: there is none such.
+    """
+    from lightlm.runs.naming import say_version
+    from lightlm.tracking.catalog import parse_model
+    from lightlm.versions.text import open_version
+
+    version = open_version(model, name)
+    is_named = name is not None or (model is not None and parse_model(model)[0] is not None)
+    if not (is_named or is_quiet):
+        typer.echo(say_version(version), err=True)
+    return version
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    sys.stdout.write(json.dumps(value) + "\n")

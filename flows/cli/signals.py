@@ -1,0 +1,81 @@
+"""How a command ends on a signal: once in order, with what was reached on disk; a second time at once."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+from lightlm.budget.patience import PATIENCE
+from lightlm.errors import Interrupted, Terminated
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@contextmanager
+def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Turn the first of SIGINT, SIGTERM and SIGHUP into an exception in this thread; the second ends the process.
+
+    Only in the main thread. Children whose pipe closes then end by themselves. A Ctrl-C counts once `confirm` says so;
+    another one while it asks is a yes.
+
+    Raises:
+        Interrupted: Ctrl-C.
+        Terminated: another signal.
+    """
+    received: list[int] = []
+    asking: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if received:
+            if terminal := sys.modules.get("lightlm.console.terminal"):
+                terminal.restore_echo()
+            os._exit(128 + number)
+        if number == signal.SIGINT and not asking:
+            asking.append(number)
+            try:
+                if not confirm():
+                    return
+            finally:
+                asking.clear()
+        if received:  # a signal that came while it asked is on its way
+            return
+        received.append(number)
+        # No Exception: libraries that are asked to go on after an error must not swallow it.
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    former = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    except BaseException as error:
+        number = received[0] if received else _signal_of(error)
+        if number is None:
+            raise
+        message = str(error) or "stopped; run the same command again to go on"
+        raise (Interrupted if number == signal.SIGINT else Terminated)(message) from None
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _signal_of(error: BaseException) -> int | None:
+    """Return the signal that ended the flow: inside one, SIGTERM is Prefect's, who raises what it calls by name."""
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    return signal.SIGTERM if type(error).__name__ == "TerminationSignal" else None
+
+
+def end_process(exit_code: int) -> NoReturn:
+    """End the process, within the run's allowance: a library that waits for a server that hangs does not hold it."""
+    with suppress(OSError, ValueError):
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed by whoever started the process
+                stream.flush()
+    last_resort = threading.Timer(PATIENCE.exit_seconds(), os._exit, (exit_code,))
+    last_resort.daemon = True
+    last_resort.start()
+    sys.exit(exit_code)

@@ -1,0 +1,1 @@
+"""What connects a flow with Prefect: an API of our own, outages, artifacts."""

@@ -1,0 +1,124 @@
+"""Prefect's record after a death or an outage: flow runs that ended without Prefect hearing of it get their state.
+
+Owns what a run folder knows of its flow runs. A run folder's lock, which the kernel frees, tells the living from the
+dead; so nothing here guesses from silence.
+"""
+
+import logging
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from lightlm.errors import BusyError, LightLMError
+from lightlm.runs.folder import LOCK, OVER, Run, read_decisions
+from lightlm.store.journal import Journal
+from lightlm.store.lock import hold_lock
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+FLOW_RUNS = "flow_runs"
+"""The decision under which a run keeps the ids of its flow runs, until Prefect has an end state of each."""
+
+MOST_RUNS = 50
+"""Newest run folders that are looked at; each costs a request of some 10 ms, once."""
+
+SETTLED, UNKNOWN, MENDED = "settled", "unknown", "mended"
+
+
+def note_flow_run(run: Run, flow_run_id: str | None) -> None:
+    """Keep a flow run's id with its run; what the run's dead processes left running in Prefect is ended beside it."""
+    if flow_run_id is None:
+        return
+    earlier: list[str] = run.decided(FLOW_RUNS) or []
+    if flow_run_id in earlier:
+        return
+    run.decide(FLOW_RUNS, [*earlier, flow_run_id])
+    if earlier:
+        threading.Thread(target=_end_quietly, args=(earlier,), name="reconcile", daemon=True).start()
+
+
+def reconcile(home: Path) -> list[str]:
+    """Return one line for each flow run that Prefect thought alive and is not; it has its end state now.
+
+    Raises:
+        httpx.HTTPError: Prefect's API does not answer.
+    """
+    from prefect.client.orchestration import get_client
+
+    lines: list[str] = []
+    journals = sorted((home / "runs").glob("*/run-*.journal"), reverse=True)[:MOST_RUNS]
+    with get_client(sync_client=True) as client:
+        for journal in journals:
+            if not read_decisions(journal).get(FLOW_RUNS):
+                continue
+            try:
+                with hold_lock(journal.parent / LOCK, wait=False):
+                    lines += _reconcile_run(client, journal)
+            except BusyError:
+                continue  # It lives.
+    return lines
+
+
+def start_reconciling(home: Path) -> None:
+    """Reconcile beside what comes next; an API that does not answer costs nothing."""
+    threading.Thread(target=_reconcile_quietly, args=(home,), name="reconcile", daemon=True).start()
+
+
+def _reconcile_run(client: "SyncPrefectClient", path: Path) -> list[str]:
+    decisions = read_decisions(path)
+    ids: list[str] = decisions.get(FLOW_RUNS) or []
+    how = decisions.get(OVER)
+    lines, outcomes = [], []
+    for one in ids:
+        finished = how == "FINISHED" and one == ids[-1]
+        outcome = end_flow_run(client, one, is_finished=finished)
+        outcomes.append(outcome)
+        if outcome == MENDED:
+            lines.append(f"flow run {one} of {path.parent.name}: {'completed' if finished else 'crashed'}")
+    if UNKNOWN not in outcomes:
+        journal = Journal(path)
+        journal.append({"name": FLOW_RUNS, "value": None})
+        journal.close()
+    return lines
+
+
+def end_flow_run(client: "SyncPrefectClient", flow_run_id: str, *, is_finished: bool) -> str:
+    """Return "mended" if the flow run had no end and got it, "settled" if it had, "unknown" to this API."""
+    from prefect.exceptions import ObjectNotFound
+    from prefect.states import Completed, Crashed
+
+    try:
+        state = client.read_flow_run(UUID(flow_run_id)).state
+    except ObjectNotFound:
+        return UNKNOWN
+    if state is not None and state.is_final():
+        return SETTLED
+    end: Any = (
+        Completed(message="Finished while Prefect's API was away; told afterwards.")
+        if is_finished
+        else Crashed(message="Its process died; nobody holds the lock of its run folder.")
+    )
+    client.set_flow_run_state(UUID(flow_run_id), end, force=True)
+    return MENDED
+
+
+def _end_quietly(ids: list[str]) -> None:
+    from prefect.client.orchestration import get_client
+
+    try:
+        with get_client(sync_client=True) as client:
+            for one in ids:
+                end_flow_run(client, one, is_finished=False)
+    except Exception as error:  # noqa: BLE001  (the next start tries again)
+        logging.getLogger(__name__).debug("not reconciled: %s", error)
+
+
+def _reconcile_quietly(home: Path) -> None:
+    try:
+        reconcile(home)
+    except LightLMError as error:
+        logging.getLogger(__name__).debug("not reconciled: %s", error)
+    except Exception as error:  # noqa: BLE001  (httpx, Prefect and pydantic each raise their own; the next start tries)
+        logging.getLogger(__name__).debug("not reconciled: %s", error)

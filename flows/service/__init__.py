@@ -1,0 +1,1 @@
+"""What `lightlm up` runs: servers, worker, deployments, schedules."""

@@ -1,0 +1,1 @@
+"""From bytes to characters: encodings, and checks of what is no text."""

@@ -1,0 +1,1 @@
+"""Copies, near copies and leaks among the documents of a subset."""

@@ -1,0 +1,208 @@
+"""Rows of text from files: each file by its own format, encoding and column, with a record of what was met.
+
+A row is a string; None ends a document. The rows of a plain text are its lines, and a document ends where the file
+does, or at a line that is exactly <|endoftext|>. The rows of a table are documents.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+
+from lightlm.data.characters.decoding import RowCounts, find_encoding, iterate_lines
+from lightlm.data.characters.file_checks import explain_unreadable
+from lightlm.data.files.inputs import InputFile
+from lightlm.data.files.local_path import PYTHON_DOCS
+from lightlm.data.files.record import SourceRecord
+from lightlm.data.formats.documents import extract_documents, find_document_encoding
+from lightlm.data.tables.tables import TableShape, count_rows, inspect_table, read_rows
+
+END_OF_TEXT_LINE = "<|endoftext|>"
+"""A line that ends a document in TinyStories and in GPT-2's corpora; blanks around it are allowed."""
+
+LINE_PART = 1 << 20
+"""Characters of a plain text's line that are read at once: a text without line ends is as long as its file."""
+
+LINE_SAMPLE = 1000
+"""Rows of a table that are looked at to tell lines of a running text from documents."""
+
+LINE_SHARE = 0.9
+"""Fraction of those that must end in a line end: then rows are lines (WikiText's are, stories' are not)."""
+
+Rows = Iterator[str | None]
+
+
+@dataclass
+class Tally:
+    """What one reading of a file met; `error` is why its rows ended before they began."""
+
+    counts: RowCounts = field(default_factory=RowCounts)
+    encoding: str = "utf-8"
+    is_guessed: bool = False
+    documents: int = 0
+    num_bytes: int = 0
+    borders: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that is read: `column` and `encoding` as a person named them, None where they are to be found."""
+
+    input: InputFile
+    column: str | None = None
+    encoding: str | None = None
+
+    @cached_property
+    def shape(self) -> TableShape | None:
+        """Return how a table is laid out and which column is read; None for what is no table.
+
+        Raises:
+            DatasetError: no column of text, or several that could be meant.
+        """
+        if not self.input.is_table:
+            return None
+        with explain_unreadable(self.input.name):
+            return inspect_table(
+                self.input.open, self.input.suffix, self.input.name, column=self.column, encoding=self.encoding
+            )
+
+    @cached_property
+    def is_running_text(self) -> bool:
+        """Return whether the rows are lines of one text, to be joined as they stand."""
+        if self.shape is None:
+            return self.input.kind != "document"
+        looked = islice(filter(str.strip, read_rows(self.input.open, self.shape, RowCounts())), LINE_SAMPLE)
+        looks = [is_line(row) for row in looked]
+        return bool(looks) and sum(looks) >= LINE_SHARE * len(looks)
+
+    def rows(self, tally: Tally) -> Rows:
+        """Yield the rows, None after the last of each document.
+
+        Raises:
+            DatasetError: the file cannot be read as what it is.
+        """
+        with explain_unreadable(self.input.name):
+            if self.shape is not None:
+                yield from self._read_table(self.shape, tally)
+            elif self.input.kind == "document":
+                yield from self._read_documents(tally)
+            else:
+                yield from self._read_text(tally)
+
+    def count_rows(self) -> int | None:
+        """Return how many rows a table has, where it says so without being read."""
+        return None if self.shape is None else count_rows(self.input.open, self.shape)
+
+    def describe(self, tally: Tally) -> SourceRecord:
+        """Return the record of one reading."""
+        shape = self.shape if not tally.error and self.input.is_table else None
+        notes = list(shape.notes) if shape is not None else []
+        if tally.borders:
+            notes.append(f"{tally.borders:,} lines that are exactly {END_OF_TEXT_LINE} end documents")
+        if tally.is_guessed:
+            notes.append(f"{self.input.name} is read as {tally.encoding}")
+        return SourceRecord(
+            path=self.input.name,
+            kind=self._name_kind(shape),
+            split=self.input.split,
+            encoding=tally.encoding,
+            column=shape.column if shape is not None else None,
+            documents=tally.documents,
+            bytes=tally.num_bytes,
+            used=tally.documents > 0,
+            rows=tally.counts.rows,
+            empty_rows=0 if self._has_lines(shape) else tally.counts.empty,
+            bad_rows=tally.counts.bad_rows,
+            replaced_bytes=tally.counts.replaced_bytes,
+            notes=notes,
+        )
+
+    def _has_lines(self, shape: TableShape | None) -> bool:
+        """Return whether the rows are lines, whose empty ones are part of the text."""
+        return shape is not None and self.is_running_text
+
+    def _name_kind(self, shape: TableShape | None) -> str:
+        if shape is not None:
+            return shape.kind
+        return self.input.suffix.lstrip(".") if self.input.is_table or self.input.kind == "document" else "text"
+
+    def _read_table(self, shape: TableShape, tally: Tally) -> Rows:
+        tally.encoding, tally.is_guessed = shape.encoding.name, shape.encoding.found_by == "guess"
+        ends = not self.is_running_text
+        for row in read_rows(self.input.open, shape, tally.counts):
+            yield row
+            if ends:
+                yield None
+        yield None
+
+    def _read_documents(self, tally: Tally) -> Rows:
+        encoding = find_document_encoding(self.input.open, self.input.suffix, self.input.name, self.encoding)
+        tally.encoding, tally.is_guessed = encoding.name, encoding.found_by == "guess"
+        for document in extract_documents(
+            self.input.open, self.input.suffix, self.input.name, encoding=encoding, counts=tally.counts
+        ):
+            tally.counts.rows += 1
+            tally.counts.empty += not document.strip()
+            yield document
+            yield None
+
+    def _read_text(self, tally: Tally) -> Rows:
+        encoding = find_encoding(self.input.open, self.input.name, self.encoding)
+        tally.encoding, tally.is_guessed = encoding.name, encoding.found_by == "guess"
+        with self.input.open() as stream:
+            for line in iterate_lines(stream, encoding, tally.counts, longest=LINE_PART):
+                if END_OF_TEXT_LINE in line and line.strip() == END_OF_TEXT_LINE:
+                    tally.borders += 1
+                    yield None
+                else:
+                    yield line
+        yield None
+
+
+class PythonDocs:
+    """The built-in corpus as one input."""
+
+    is_running_text = False
+
+    def rows(self, tally: Tally) -> Rows:
+        """Yield the prose of each module as a document."""
+        from lightlm.data.files.python_docs import read_python_docs
+
+        for text in read_python_docs():
+            tally.counts.rows += 1
+            if text:
+                yield text
+                yield None
+
+    def describe(self, tally: Tally) -> SourceRecord:
+        """Return the record of one reading."""
+        return SourceRecord(
+            path=PYTHON_DOCS,
+            kind="built-in",
+            split="train",
+            encoding="utf-8",
+            documents=tally.documents,
+            bytes=tally.num_bytes,
+            used=True,
+            rows=tally.counts.rows,
+        )
+
+
+Readable = SourceFile | PythonDocs
+"""What gives rows: a file, or the built-in corpus."""
+
+
+def is_line(row: str) -> bool:
+    """Return whether a row is one line with its line end."""
+    return row.endswith("\n") and "\n" not in row[:-1]
+
+
+def hash_files(files: Sequence[InputFile]) -> str:
+    """Return the SHA-256 of the contents of files on disk, in order; of an archive once."""
+    digest = hashlib.sha256()
+    for path in dict.fromkeys(file.path for file in files):
+        with explain_unreadable(path), path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Texts of archives and of documents: web pages, notebooks, books, office files, PDFs, mail."""

@@ -1,0 +1,1 @@
+"""Texts of tables: csv, JSON, parquet."""

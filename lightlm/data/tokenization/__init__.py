@@ -1,0 +1,1 @@
+"""The tokenizer: trained here, or adopted and checked."""

@@ -1,0 +1,1 @@
+"""Pages and plots of a run, as Markdown, HTML, SVG and PNG."""

@@ -1,0 +1,119 @@
+"""What a train-flow learns from earlier runs, and what it leaves to later ones."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lightlm.budget.candidate import TextFacts
+from lightlm.budget.history import FinishedRun, History
+from lightlm.budget.lead import LeadTimes
+from lightlm.budget.neighbours import Neighbours
+from lightlm.budget.plan import Plan
+from lightlm.budget.reserve import ClosingTimes, FixedTimes
+from lightlm.budget.scaling import hardness_of
+from lightlm.data.ngram import measure_ngram_bits
+from lightlm.data.shards import TokenShards
+from lightlm.data.subset import TextSubset
+from lightlm.model.accounting import count_matrix_parameters
+from lightlm.params import Params
+from lightlm.runs.folder import count_live_runs
+from lightlm.runs.session import Session
+from lightlm.runs.summary import RunSummary
+from lightlm.system import SystemReport
+from lightlm.tracking.earlier_runs import FINISHED_RUN_TAG, HARDWARE_TAG
+from lightlm.training.messages import TrainResult
+
+
+def describe_text(shards: TokenShards, hardness: float) -> TextFacts:
+    """Return what a plan needs to know of the tokenized text."""
+    return TextFacts(
+        vocab_size=shards.vocab_size,
+        num_train_tokens=shards.num_train_tokens,
+        num_train_bytes=shards.num_train_bytes,
+        num_validation_tokens=shards.num_validation_tokens,
+        num_validation_bytes=shards.num_validation_bytes,
+        text_sha256=shards.validation_sha256,
+        hardness=hardness,
+    )
+
+
+def notice_neighbours(session: Session, system: SystemReport) -> None:
+    """Look who else uses this machine, say it, and keep it for the plan and for the waits at the end."""
+    num_runs = count_live_runs(session.home, session.folder)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    session.neighbours = Neighbours(num_runs, session.run.cpu.busy_cores(), system.num_cores, load)
+    session.allowance.slowdown = session.neighbours.slowdown
+    if said := session.neighbours.describe():
+        session.say(said)
+
+
+def measure_hardness(subset: TextSubset) -> float:
+    """Return how hard the text is for a model, against WikiText-2; 1 = as hard. Takes 0.1 s."""
+    return hardness_of(*measure_ngram_bits(subset))
+
+
+def count_scored_tokens(params: Params, shards: TokenShards) -> int:
+    """Return the held-out tokens that the final score reads."""
+    limit = params.evaluation.max_bytes or shards.num_validation_bytes
+    return int(shards.num_validation_tokens * min(1.0, limit / max(1, shards.num_validation_bytes)))
+
+
+END_SECONDS = 0.7
+"""From a flow's return to the end of the process: Prefect's last states, exit handlers."""
+
+
+def remember_the_end(summary: RunSummary, home: Path, elapsed_seconds: float) -> None:
+    """Remember how long the end of a run took, without the score; later plans keep as much."""
+    scoring = summary.ledger.get("final evaluation", 0.0)
+    closing = ClosingTimes(home)
+    if closing.read():  # a home's first run also makes its databases
+        FixedTimes(home).record_ledger(summary.ledger)
+        LeadTimes(home).record_ledger(summary.ledger)
+    closing.record(elapsed_seconds - summary.trained_until_seconds - scoring)
+
+
+def leave_to_later_runs(
+    session: Session, plan: Plan, trained: TrainResult, score: dict[str, Any], subset: TextSubset, system: SystemReport
+) -> None:
+    """Remember what was foreseen and what was reached: under LIGHTLM_HOME, and in MLflow for other machines."""
+    seconds = max(trained.training_seconds, 1e-9)
+    values = {
+        "run": session.folder.name,
+        "ended_at": time.time(),
+        "hardware_id": system.hardware_id,
+        "hours": session.params.budget.hours,
+        "dataset": subset.name,
+        "text_sha256": score["text_sha256"],
+        "shape": plan.summary(),
+        "matrix_parameters": count_matrix_parameters(plan.model),
+        "seen_bytes": trained.total_tokens * plan.bytes_a_token,
+        "unique_bytes": subset.num_bytes,
+        "hardness": plan.hardness,
+        "training_seconds": seconds,
+        "planned_tokens_per_second": plan.tokens_per_second / plan.speed_correction,
+        "tokens_per_second": trained.total_tokens / seconds,
+        "predicted_bits_per_byte": plan.predicted_bits_per_byte,
+        "predicted_low": plan.predicted_low,
+        "predicted_high": plan.predicted_high,
+        "bits_per_byte": score["bits_per_byte"],
+        "is_whole": score["is_whole"],
+    }
+    try:
+        run = FinishedRun.model_validate(values)
+    except ValidationError:  # a text learnt to the last bit, say: nothing that a plan could be corrected by
+        return
+    History(session.home).record(run)
+    session.recorder.set_tags({HARDWARE_TAG: run.hardware_id, FINISHED_RUN_TAG: run.model_dump_json()})
+    session.recorder.log_metrics(
+        {
+            "plan/predicted_low": run.predicted_low,
+            "plan/predicted_high": run.predicted_high,
+            "plan/error": run.bits_per_byte / run.predicted_bits_per_byte - 1,
+            "plan/hardness": run.hardness,
+            "plan/tokens_per_second": plan.tokens_per_second,
+        },
+        trained.step,
+    )

@@ -1,0 +1,53 @@
+"""The orchestrator of a run, as far as a run knows one: its page and its identity. By default there is none."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+
+class FlowRun(NamedTuple):
+    """The orchestrator's run that this run is part of; both empty where there is none."""
+
+    id: str = ""
+    url: str = ""
+
+
+NO_FLOW_RUN = FlowRun()
+"""The flow run of a run that no orchestrator started."""
+
+
+class RunPage(Protocol):
+    """Where a run shows itself while it goes on. No method waits for the orchestrator, and none raises."""
+
+    def table(self, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
+        """Show rows, their names as columns."""
+
+    def markdown(self, key: str, text: str, description: str) -> None:
+        """Show a text in Markdown."""
+
+    def link(self, key: str, url: str, text: str, description: str) -> None:
+        """Show a link."""
+
+    def progress(self, fraction: float) -> None:
+        """Show how much of the training is done."""
+
+    def rename(self, name: str) -> None:
+        """Give the run another name."""
+
+
+class SilentPage:
+    """The page of a run that no orchestrator started: it shows nothing."""
+
+    def table(self, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
+        """Show no rows."""
+
+    def markdown(self, key: str, text: str, description: str) -> None:
+        """Show no text."""
+
+    def link(self, key: str, url: str, text: str, description: str) -> None:
+        """Show no link."""
+
+    def progress(self, fraction: float) -> None:
+        """Show no progress."""
+
+    def rename(self, name: str) -> None:
+        """Keep no name."""

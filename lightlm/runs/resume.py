@@ -1,0 +1,117 @@
+"""What a train-flow keeps of the process that died before it, and training followed to its end."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from lightlm.budget.plan import Plan
+from lightlm.budget.probe import MachineRate, Probe
+from lightlm.data.shards import TokenShards
+from lightlm.data.subset import TextSubset
+from lightlm.errors import Interrupted
+from lightlm.runs.folder import last_recorded_steps
+from lightlm.runs.naming import MODEL_NAME
+from lightlm.runs.recording import record_event
+from lightlm.runs.session import Session
+from lightlm.system import SystemReport
+from lightlm.tracking.recorder import RegistrationRequest
+from lightlm.training.events import from_json, to_json
+from lightlm.training.messages import read_result
+from lightlm.training.recollection import Recollection
+
+Decided = TypeVar("Decided", bound=BaseModel)
+
+
+def forget_another_text(session: Session, subset: TextSubset) -> None:
+    """Begin a continued run's training anew where its text has changed since."""
+    before = session.run.decided("subset")
+    if before not in (None, subset.fingerprint):
+        session.say("The text has changed since this run began: training begins anew in what is left of the budget")
+        session.run.forget(("vocab_sizes", "score", "registration", MODEL_NAME))
+    if before != subset.fingerprint:
+        session.run.decide("subset", subset.fingerprint)
+
+
+def find_plan(session: Session, shards: TokenShards) -> Plan | None:
+    """Return the plan that a continued run trains by; None where nothing was trained by it that could go on."""
+    kept = session.run.decided("plan")
+    if kept is None or kept["shards"] != shards.fingerprint:
+        return None
+    # Before the first checkpoint another plan suits the time that is left better.
+    is_needed = session.run.has_checkpoint or session.params.budget.max_steps is not None
+    return read_decision(Plan, kept["plan"]) if is_needed else None
+
+
+def find_system(session: Session) -> SystemReport | None:
+    """Return the check of this machine that an earlier process made, where only the registration is left."""
+    return read_decision(SystemReport, session.run.decided("system")) if session.run.is_scored else None
+
+
+def find_probe(session: Session, shards: TokenShards) -> Probe | None:
+    """Return the timings that a continued run made for these shards: the machine is the same, the time is less."""
+    kept = session.run.decided("timings")
+    if kept is None or kept["shards"] != shards.fingerprint:
+        return None
+    probe = read_decision(Probe, kept["probe"])
+    return probe if probe is not None and probe.shapes else None
+
+
+def find_machine(session: Session, system: SystemReport) -> MachineRate | None:
+    """Return what a continued run measured, where the device is still there."""
+    kept = read_decision(MachineRate, session.run.decided("machine"))
+    kinds = {device.kind for device in system.devices}
+    return None if kept is None or kept.device.partition(":")[0] not in kinds else kept
+
+
+def find_request(session: Session, score: dict[str, Any]) -> RegistrationRequest | None:
+    """Return what was asked of the registry before a death: asked again so, MLflow makes no second version."""
+    kept = read_decision(RegistrationRequest, session.run.decided("registration"))
+    if kept is None or kept.bits_per_byte != score["bits_per_byte"]:
+        return None
+    session.facts["comparison"] = kept.comparison
+    return kept
+
+
+def read_decision(kind: type[Decided], values: Any) -> Decided | None:
+    """Return what was decided, as its class; None where it was not, or by a version with other fields."""
+    try:
+        return None if values is None else kind.model_validate(values)
+    except ValidationError:
+        return None
+
+
+def replay_training(folder: Path) -> list[dict[str, Any]] | None:
+    """Return what a training that came to its end before a death told last, and its result; None where it did not."""
+    found = read_result(folder)
+    if found is None:
+        return None
+    result, events = found
+    records: list[dict[str, Any]] = []
+    Recollection(events).tell(lambda event: records.append(to_json(event)))
+    return [*records, {"result": result.model_dump(mode="json")}]
+
+
+def follow_training(session: Session, plan: Plan, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the worker's result; pass its events to the recorder and the display."""
+    seconds = {"validation": 0.0, "checkpoint": 0.0}
+    session.facts["seconds"] = seconds
+    told = last_recorded_steps(session.folder) if session.run.is_continued else {}
+    published = replay_training(session.folder) if session.run.is_continued else None
+    try:
+        for record in published or session.worker.train(request):
+            if "result" in record:
+                return record["result"]
+            session.progress.show(from_json(record))
+            seconds["validation"] += record["seconds"] if record["event"] == "Validated" else 0.0
+            seconds["checkpoint"] += record["seconds"] if record["event"] == "Checkpointed" else 0.0
+            # Steps that are done again, after a death, are told already.
+            if record["step"] > told.get(record["event"], -1):
+                told[record["event"]] = record["step"]
+                record_event(session, plan, record)
+    except KeyboardInterrupt:
+        session.worker.interrupt()
+        raise Interrupted(
+            f"stopped; run the same command again to go on (what was reached is in {session.folder})"
+        ) from None
+    raise AssertionError("a job ends with its result")

@@ -1,0 +1,307 @@
+"""What the tasks of one train-flow share: params, clock, run folder, recorder, and the two child processes.
+
+Owns their lives: whatever happens inside, the worker and the outbox are stopped and the run gets its end state.
+"""
+
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import RenderableType
+
+from lightlm.budget.allowance import MOST_SECONDS, RECORD, Allowance
+from lightlm.budget.ledger import Ledger
+from lightlm.budget.neighbours import Neighbours
+from lightlm.budget.patience import PATIENCE
+from lightlm.budget.plan import Plan
+from lightlm.console.progress import Progress
+from lightlm.console.tables import draw_checks, draw_plan
+from lightlm.errors import (
+    BusyError,
+    InputError,
+    Interrupted,
+    LightLMError,
+    StoreError,
+    TrainingError,
+    UnexpectedError,
+    WorkerBug,
+)
+from lightlm.params import Params
+from lightlm.runs.folder import CONTINUED, Run, claim_run
+from lightlm.runs.orchestrator import NO_FLOW_RUN, FlowRun, RunPage, SilentPage
+from lightlm.runs.summary import RetrainSummary, RunSummary
+from lightlm.store.commit import write_file
+from lightlm.store.home import find_home
+from lightlm.store.shared import SharedStore, share_stages
+from lightlm.system import Check
+from lightlm.tracking.outbox import Outbox
+from lightlm.tracking.recorder import Recorder, redact
+from lightlm.training.supervisor import Worker
+
+
+@dataclass
+class Launch:
+    """What a command starts before the flow, so that slow imports overlap: clock, worker, display."""
+
+    started_at: float | None = None
+    run: Run | None = None
+    worker: Worker | None = None
+    is_quiet: bool = False
+    is_fresh: bool = False
+    progress: Progress | None = None
+    summary: RunSummary | None = None
+    """What the flow reached, as soon as it is known: kept here whatever becomes of Prefect's API."""
+    retraining: RetrainSummary | None = None
+    """The same of a retrain-flow."""
+    failure: BaseException | None = None
+    """Why the flow failed, kept likewise: where Prefect cannot be told, its own error takes the place of this one."""
+
+
+def confirm_stop() -> bool:
+    """Return whether a Ctrl-C is meant, as the person at the panel says; True where there is no panel."""
+    launch = LAUNCH.get()
+    return launch is None or launch.progress is None or launch.progress.confirm_stop()
+
+
+LAUNCH: ContextVar[Launch | None] = ContextVar("launch", default=None)
+"""Set by the command line; a deployment's flow finds None and starts everything itself."""
+
+LOGGER = logging.getLogger("lightlm")
+"""What Prefect shows beside a flow run; the terminal has the progress panel instead."""
+
+
+@dataclass
+class Session:
+    """One train-flow's shared parts."""
+
+    params: Params
+    home: Path
+    folder: Path
+    ledger: Ledger
+    recorder: Recorder
+    worker: Worker
+    outbox: Outbox
+    progress: Progress
+    run: Run
+    allowance: Allowance
+    neighbours: Neighbours = field(default_factory=Neighbours)
+    page: RunPage = field(default_factory=SilentPage)
+    flow_run: FlowRun = NO_FLOW_RUN
+    shared: SharedStore | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, message: str) -> Iterator[None]:
+        """Charge the time inside to a stage of the ledger and show its message.
+
+        Raises:
+            UnexpectedError: a bug; before Prefect keeps its message and traceback as they are.
+        """
+        LOGGER.info(message)
+        self.progress.enter_stage(message)
+        with self.ledger.stage(name):
+            try:
+                yield
+            except LightLMError:
+                raise
+            except Exception as error:  # noqa: BLE001
+                raise keep_traceback(error, self.folder) from None
+        if self.shared is not None:
+            self.ledger.split(name, {"shared store": self.shared.take_seconds()})
+
+    def say(self, message: str) -> None:
+        """Tell whoever watches, at the terminal and on Prefect's page."""
+        message = redact(message)
+        LOGGER.info(message)
+        self.progress.say(message)
+
+    def draw(self, table: RenderableType) -> None:
+        """Print a table above the panel."""
+        if not self.progress.is_quiet:
+            self.progress.console.print(table)
+
+    def draw_checks(self, checks: Sequence[Check]) -> None:
+        """Print the lines of the system check."""
+        self.draw(draw_checks(checks, self.progress.console))
+
+    def draw_plan(self, plan: Plan) -> None:
+        """Print the plan, its runners-up and its reasons."""
+        self.draw(draw_plan(plan, self.progress.console))
+        self.progress.follow(plan)
+
+
+def worker_environment(home: Path) -> dict[str, str]:
+    """Return what the worker's environment adds: a compile cache that outlives the run."""
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(home / "cache" / "inductor")),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+        # Threads that wait for each other give their core away soon: beside two busy neighbours training then keeps
+        # its share of two cores (13,000 tokens/s instead of 7,500), and loses nothing alone.
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "5000"),
+        # Freed memory stays with the process, of blocks up to 32 MB, glibc's largest: asking the system for it again
+        # page by page cost 15 to 25 % of a step and two thirds of scoring (1 x 128, vocabulary 4,096 and 8,192).
+        "MALLOC_MMAP_THRESHOLD_": os.environ.get("MALLOC_MMAP_THRESHOLD_", str(32 * 2**20)),
+        "MALLOC_TRIM_THRESHOLD_": os.environ.get("MALLOC_TRIM_THRESHOLD_", str(2**30)),
+    }
+
+
+def start_worker(folder: Path, home: Path, *, is_needed: bool = True) -> Worker:
+    """Start the process that computes; it imports torch while the caller goes on. Else it starts when it is asked."""
+    worker = Worker(folder, worker_environment(home))
+    if is_needed:
+        worker.start()
+    return worker
+
+
+@contextmanager
+def open_session(
+    params: Params, name: str, tags: Mapping[str, str], page: RunPage, flow_run: FlowRun
+) -> Iterator[Session]:
+    """Start what a train-flow needs, or go on with the unfinished run; at the end stop it and give it its end state.
+
+    `name` and `tags` are the run's in MLflow, `page` and `flow_run` its orchestrator's.
+
+    Raises:
+        UnexpectedError: a bug; its traceback is in the run's folder.
+    """
+    launch = LAUNCH.get() or Launch()
+    home = find_home()
+    run = launch.run or claim_run(home, name, params, started_at=launch.started_at, is_fresh=launch.is_fresh)
+    with closing(run), ExitStack() as children:
+        worker = launch.worker or start_worker(run.folder, home, is_needed=not run.is_scored)
+        children.callback(worker.stop)
+        session = Session(
+            params=params,
+            home=home,
+            folder=run.folder,
+            ledger=run.ledger,
+            recorder=open_recorder(run, name, params, tags),
+            worker=worker,
+            outbox=Outbox.start(run.folder),
+            progress=Progress(run.ledger, quiet=launch.is_quiet),
+            run=run,
+            allowance=PATIENCE.follow(run.ledger),
+            page=page,
+            flow_run=flow_run,
+        )
+        launch.progress = session.progress
+        session.shared = children.enter_context(share_stages(params.store, run.ledger.budget_seconds, session.say))
+        status, reason = "FAILED", ""
+        try:
+            with session.progress:
+                tell_continuation(session)
+                yield session
+            status = "FINISHED"
+        except BaseException as error:
+            # Prefect cancels by an exception of its own that is no Exception.
+            is_stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
+            status, reason = "KILLED" if is_stopped else "FAILED", str(error)
+            launch.failure = error
+            if is_stopped or isinstance(error, LightLMError) or not isinstance(error, Exception):
+                raise
+            # Prefect keeps what it is given, causes and all.
+            launch.failure = keep_traceback(error, run.folder)
+            raise launch.failure from None
+        finally:
+            children.close()
+            close_record(session, run.name, status, reason)
+            end_run(run, status, sys.exc_info()[1])
+
+
+def open_recorder(run: Run, name: str, params: Params, tags: Mapping[str, str]) -> Recorder:
+    """Return the run's recorder, its start recorded; a continued run's record goes on."""
+    deadline = time.monotonic() + RECORDER_SECONDS
+    while True:
+        try:
+            recorder = Recorder(run.folder)
+            break
+        except BusyError:
+            # Another run's outbox looks whether this one is over, for a moment.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
+    description = f"{name}: still running; folder `{run.folder.name}`"
+    recorder.start_run(
+        name, params.tracking.experiment, tags, description, system_metrics=params.tracking.system_metrics
+    )
+    if run.is_continued:
+        recorder.set_tags(tags)
+        recorder.describe(description)
+    return recorder
+
+
+def tell_continuation(session: Session) -> None:
+    """Say that the run is continued and how much of its budget is left."""
+    run, ledger = session.run, session.ledger
+    if not run.is_continued:
+        return
+    number = (run.decided(CONTINUED) or 0) + 1
+    run.decide(CONTINUED, number)
+    session.recorder.set_tags({"lightlm.continued": str(number)})
+    session.say(
+        f"Continuing the unfinished run {run.folder.name} ({run.spent.seconds:.0f} s of "
+        f"{ledger.budget_seconds:.0f} s were used, {max(0.0, ledger.elapsed_seconds - run.spent.seconds):.0f} s went "
+        f"into starting again, {max(0.0, ledger.remaining_seconds):.0f} s are left); "
+        "--fresh begins anew"
+    )
+
+
+def keep_traceback(error: Exception, folder: Path) -> UnexpectedError:
+    """Keep the traceback of a bug in the run's folder; return the one line that says so."""
+    path = folder / "traceback.txt"
+    text = redact("".join(traceback.format_exception(error)))
+    with suppress(StoreError):
+        write_file(path, text.encode("utf-8", "replace"))
+    LOGGER.error(text)
+    why = redact(f"{type(error).__name__}: {error}")
+    return UnexpectedError(f"a bug ended the run: {why}; the traceback is in {path}")
+
+
+def close_record(session: Session, name: str, status: Literal["FINISHED", "FAILED", "KILLED"], reason: str) -> None:
+    """Give the run its end state in its record, and let the outbox send the rest."""
+    recorder, folder = session.recorder, session.folder
+    if status != "FINISHED":
+        recorder.describe(f"{name}: {status.lower()}; folder `{folder.name}`. {reason}")
+        recorder.finish(status)
+    is_healthy = session.outbox.is_answering
+    seconds = session.allowance.seconds(
+        RECORD,
+        least=LEAST_RECORD_SECONDS if is_healthy else HOPELESS_SECONDS,
+        most=MOST_SECONDS if status == "FINISHED" else STOPPED_SECONDS,
+    )
+    shipment = session.outbox.close(seconds)
+    recorder.close()
+    if shipment.error and not shipment.num_unsent:
+        session.say(f"MLflow took the run, but not all of it: {shipment.error}")
+    elif shipment.num_unsent:
+        session.say(
+            f"MLflow did not take {shipment.num_unsent} records ({shipment.error}); they are kept in {folder} "
+            "and sent by the next run, or by `lightlm sync`"
+        )
+
+
+def end_run(run: Run, status: str, error: BaseException | None) -> None:
+    """Note whether the run is over. What the same input would end the same way is; what a death ended is not."""
+    is_hopeless = isinstance(error, InputError | TrainingError)
+    is_bug = isinstance(error, UnexpectedError | WorkerBug) and not run.has_checkpoint
+    if status == "FINISHED" or is_hopeless or is_bug:
+        run.end(status)
+
+
+LEAST_RECORD_SECONDS, HOPELESS_SECONDS = 1.5, 0.2
+"""What the rest of a record gets however late the run is, where MLflow answers and where it does not."""
+
+STOPPED_SECONDS = 5.0
+"""What it gets at most where somebody waits for a run to stop."""
+
+RECORDER_SECONDS, RETRY_SECONDS = 5.0, 0.1
+"""How long and how often the record is tried to be opened."""

@@ -1,0 +1,236 @@
+"""A run that another process makes, followed by what it writes into its folder: its record and its ledger.
+
+Reads and nothing else: it takes no lock, so it can neither hold up the run nor keep it from being continued.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lightlm.budget.plan import Plan
+from lightlm.console.progress import Progress
+from lightlm.console.quantities import say_seconds
+from lightlm.errors import InputError
+from lightlm.runs.folder import LEDGER
+from lightlm.store.home import find_home
+from lightlm.store.journal import read_journal
+from lightlm.tracking.recorder import JOURNAL as RECORD
+from lightlm.training.events import Event, Sampled, StepDone, Validated
+
+POLL_SECONDS = 0.25
+
+SILENT_SECONDS = 15.0
+"""A living run writes its ledger twice a second; after this long without, its process is gone or halted."""
+
+STAGES = {
+    "check": "Checking the system",
+    "probe": "Measuring this machine and planning",
+    "compile": "Measuring this machine and planning",
+    "data": "Reading the data set",
+    "tokenizer": "Preparing the tokenizer",
+    "shards": "Tokenizing to shards",
+    "champion": "Scoring the champion",
+    "training": "Training",
+    "final evaluation": "Scoring the held-out text",
+    "registration": "Registering the model version",
+}
+
+SHOWN = 8
+"""Runs that an error message names."""
+
+
+class FollowedClock:
+    """A run's budget as its ledger tells it: between two of its records the time goes on here. Seconds."""
+
+    def __init__(self) -> None:
+        self.budget_seconds = 0.0
+        self.is_running = False
+        self._known, self._known_at = 0.0, time.monotonic()
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Seconds since the run's start."""
+        return self._known + (time.monotonic() - self._known_at if self.is_running else 0.0)
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Seconds until its deadline."""
+        return self.budget_seconds - self.elapsed_seconds
+
+    def set(self, elapsed_seconds: float) -> None:
+        """Know how much the run has spent."""
+        self._known, self._known_at = elapsed_seconds, time.monotonic()
+
+
+class Tail:
+    """The records that a journal has got since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield the new records."""
+        for record, offset in read_journal(self.path, self._offset):
+            self._offset = offset
+            yield record
+
+
+class FollowedRun:
+    """One run's folder, turned into what the progress panel shows."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = FollowedClock()
+        self.status: str | None = None
+        self.name = folder.name
+        self._record, self._ledger = Tail(folder / RECORD), Tail(folder / LEDGER)
+        self._entries: dict[str, float] = {}
+        self._plan: Plan | None = None
+        self._progress = 0.0
+        self._heard_at = time.monotonic()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was heard of its process for too long."""
+        return time.monotonic() - self._heard_at > SILENT_SECONDS
+
+    def look(self, display: Progress) -> None:
+        """Take in what was written since the last look, and show it."""
+        for record in self._record.read():
+            self._heard_at = time.monotonic()
+            self._take(record, display)
+        spent = list(self._ledger.read())
+        if spent:
+            self._heard_at = time.monotonic()
+            self.clock.set(float(spent[-1].get("seconds", 0.0)))
+            self.clock.is_running = self.status is None
+            self._enter_stage(spent[-1].get("entries", {}), display)
+
+    def _take(self, record: dict[str, Any], display: Progress) -> None:
+        kind, values = record.get("kind"), record.get("values", {})
+        if kind == "start":
+            self.name, self.status = str(record.get("name", self.folder.name)), None
+            self.clock.budget_seconds = hours_of(self.name) * 3600
+        elif kind == "params" and "budget.hours" in values:
+            self.clock.budget_seconds = float(values["budget.hours"]) * 3600
+        elif kind == "text" and record.get("path") == "plan.json":
+            self._take_plan(str(record.get("content", "")), display)
+        elif kind == "metrics":
+            if "budget/elapsed_seconds" in values:
+                self.clock.is_running = False
+                self.clock.set(float(values["budget/elapsed_seconds"]))
+            for event in self._events(int(record.get("step", 0)), values):
+                display.show(event)
+            if "evaluation/bits_per_byte" in values:
+                display.say(f"{values['evaluation/bits_per_byte']:.4f} bits per byte on the held-out text")
+        elif kind == "text" and str(record.get("path", "")).startswith("samples/step-"):
+            step = int(re.sub(r"\D", "", str(record["path"])) or 0)
+            display.show(Sampled(step, self._progress, "", str(record.get("content", ""))))
+        elif kind == "finish":
+            self.status = str(record.get("status", ""))
+
+    def _take_plan(self, content: str, display: Progress) -> None:
+        try:
+            self._plan = Plan.model_validate_json(content)
+        except ValidationError:  # of another version: the numbers are shown without a forecast
+            return
+        display.follow(self._plan)
+        display.say(
+            f"Plan: {self._plan.summary()}; {self._plan.predicted_bits_per_byte:.3f} bits per byte foreseen "
+            f"({self._plan.predicted_low:.3f} to {self._plan.predicted_high:.3f})"
+        )
+
+    def _events(self, step: int, values: dict[str, float]) -> Iterator[Event]:
+        if "train/loss" in values:
+            self._progress = values.get("budget/progress", self._progress)
+            speed = max(values.get("throughput/tokens_per_second", 0.0), 1e-9)
+            batch = self._plan.trainer.batch_tokens if self._plan else 1
+            seconds = batch / speed
+            yield StepDone(
+                step=step,
+                progress=self._progress,
+                loss=values["train/loss"],
+                learning_rate_factor=values.get("train/learning_rate_factor", 0.0),
+                gradient_norm=values.get("train/gradient_norm", 0.0),
+                batch_tokens=batch,
+                total_tokens=int(values.get("train/tokens", 0)),
+                seconds=seconds,
+                waited_seconds=seconds * values.get("throughput/waited_fraction", 0.0),
+            )
+        if "validation/bits_per_byte" in values:
+            yield Validated(step, self._progress, values["validation/bits_per_byte"], 0.0)
+
+    def _enter_stage(self, entries: dict[str, float], display: Progress) -> None:
+        """Name the stage whose seconds have grown since the last look."""
+        grown = [name for name in entries if entries[name] > self._entries.get(name, 0.0) and name in STAGES]
+        self._entries = dict(entries)
+        if not grown:
+            return
+        stage = STAGES[grown[-1]]
+        if stage == "Training" and self._plan is not None:
+            stage = f"Training {self._plan.summary()}"
+        if stage != display.stage:
+            display.enter_stage(stage)
+
+
+def watch_run(run: str | None, *, is_quiet: bool = False) -> str:
+    """Follow a run until it ends; return how: FINISHED, FAILED, KILLED, or SILENT where its process is gone.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    followed = FollowedRun(find_run(run))
+    with Progress(followed.clock, quiet=is_quiet, is_here=False) as display:
+        display.say(f"Watching {followed.folder}")
+        while True:
+            followed.look(display)
+            if followed.status is not None or followed.is_silent:
+                break
+            time.sleep(POLL_SECONDS)
+        display.say(say_end(followed))
+    return followed.status or "SILENT"
+
+
+def say_end(run: FollowedRun) -> str:
+    """Return how a run ended, in a sentence."""
+    used = f"{say_seconds(run.clock.elapsed_seconds)} of {say_seconds(run.clock.budget_seconds)}"
+    if run.status is None:
+        return f"{run.name}: nothing heard for {SILENT_SECONDS:.0f} s; its process is gone or halted ({used} used)"
+    endings = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "was stopped; the same command goes on with it"}
+    return f"{run.name}: {endings.get(run.status, run.status.lower())} ({used} used)"
+
+
+def find_run(named: str | None) -> Path:
+    """Return a run's folder: a path, a name under LIGHTLM_HOME/runs, its beginning or its end; None is the newest.
+
+    Raises:
+        InputError: there is none, or several begin so.
+    """
+    if named is not None and (Path(named).expanduser() / RECORD).is_file():
+        return Path(named).expanduser()
+    runs = find_home() / "runs"
+    known = sorted(path.parent for path in runs.glob(f"*/{RECORD}"))
+    if not known:
+        raise InputError(f"no run has written a record under {runs}; start one with `lightlm train`")
+    if named is None:
+        return known[-1]
+    found = [path for path in known if path.name.startswith(named) or path.name.endswith(f"-{named}")]
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(path.name for path in (found or known)[-SHOWN:])
+    trouble = f"{len(found)} runs begin or end with {named!r}" if found else f"there is no run {named!r}"
+    raise InputError(f"{trouble} under {runs}; give one of {listed}")
+
+
+def hours_of(name: str) -> float:
+    """Return the hours in a run's name, "train-0.1h-wikitext"; 0 where it has none."""
+    found = re.search(r"-(\d[\d.e+-]*)h-", name)
+    try:
+        return float(found[1]) if found else 0.0
+    except ValueError:
+        return 0.0

@@ -1,0 +1,1 @@
+"""What is done with a registered version: text, scores, exports."""

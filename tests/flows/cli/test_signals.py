@@ -1,0 +1,151 @@
+"""Signals: the first ends a command in order, the second at once."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lightlm.errors import Interrupted, Terminated
+from lightlm_flows.cli.signals import end_in_order
+
+pexpect = pytest.importorskip("pexpect")
+
+TWICE = """
+import os, signal, sys
+from lightlm_flows.cli.signals import end_in_order
+with end_in_order():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        print("in order", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("never", flush=True)
+"""
+
+PANEL = """
+import sys, termios, time
+from lightlm_flows.cli.signals import end_in_order
+from lightlm.budget.ledger import Ledger
+from lightlm.console.progress import Progress
+from lightlm.errors import Interrupted
+try:
+    with Progress(Ledger(1.0, clock=time.monotonic)) as progress, end_in_order(progress.confirm_stop):
+        try:
+            progress.enter_stage("at work")
+            time.sleep(120)
+        except KeyboardInterrupt:
+            progress.say("stopping")
+            time.sleep(float(sys.argv[1]))
+            raise
+except Interrupted:
+    print("echo", bool(termios.tcgetattr(0)[3] & termios.ECHO))
+"""
+
+
+def open_panel(stopping_seconds: int) -> "pexpect.spawn[str]":
+    """Return a shell at a terminal in which a panel is drawn, and which tells the terminal's settings after it."""
+    words = f"trap : INT; {sys.executable} -c '{PANEL}' {stopping_seconds}; stty -a"
+    environment = os.environ | {"TERM": "xterm-256color"}
+    terminal = pexpect.spawn("sh", ["-c", words], env=environment, encoding="utf-8", dimensions=(24, 80), timeout=60)
+    terminal.expect("at work")
+    assert terminal.waitnoecho(60), "what is typed would break the panel"
+    return terminal
+
+
+def test_at_a_panel_ctrl_c_asks_and_what_was_typed_before_is_no_answer() -> None:
+    terminal = open_panel(0)
+    terminal.sendline("y")
+    for answer in ("n", "y"):
+        for _ in range(2):  # drawn again, the panel has its answer: a Ctrl-C before that would count as a yes
+            terminal.expect("at work")
+        assert terminal.waitnoecho(60)
+        terminal.sendintr()
+        terminal.expect("the same command goes on")
+        terminal.sendline(answer)
+    terminal.expect("echo True")
+    terminal.expect(pexpect.EOF)
+
+
+def test_a_second_signal_at_a_panel_leaves_the_terminal_as_it_was() -> None:
+    terminal = open_panel(120)
+    terminal.sendintr()
+    terminal.expect("the same command goes on")
+    terminal.sendline("y")
+    terminal.expect("stopping")
+    terminal.sendintr()
+    terminal.expect(r"(?<!-)\becho\b")
+    terminal.expect(pexpect.EOF)
+
+
+HELD = """
+import atexit, threading, time
+from lightlm.budget import patience
+from lightlm_flows.cli import signals as stopping
+patience.EXIT_SECONDS = patience.LEAST_EXIT_SECONDS = 0.2
+atexit.register(lambda: time.sleep(600))
+threading._register_atexit(lambda: time.sleep(600))
+print("done")
+stopping.end_process(75)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "code"), [(signal.SIGINT, Interrupted, 130), (signal.SIGTERM, Terminated, 143)]
+)
+def test_a_signal_becomes_the_error_with_its_exit_code(number: int, kind: type[Interrupted], code: int) -> None:
+    handler = signal.getsignal(number)
+    with pytest.raises(kind, match="run the same command again to go on") as caught, end_in_order():
+        os.kill(os.getpid(), number)
+    assert type(caught.value) is kind
+    assert caught.value.exit_code == code
+    assert signal.getsignal(number) is handler
+
+
+def test_what_training_says_of_its_end_is_kept() -> None:
+    with pytest.raises(Terminated, match="stopped at step 5"), end_in_order():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise Interrupted("stopped at step 5") from None
+
+
+def test_another_error_goes_through() -> None:
+    with pytest.raises(ZeroDivisionError), end_in_order():
+        raise ZeroDivisionError
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    ended = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (128 + signal.SIGTERM, "in order\n")
+
+
+def test_a_ctrl_c_that_is_not_meant_changes_nothing() -> None:
+    with end_in_order(lambda: False):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_ctrl_c_that_is_meant_ends_in_order() -> None:
+    with pytest.raises(Interrupted, match="run the same command again"), end_in_order(lambda: True):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_another_ctrl_c_while_it_asks_is_a_yes() -> None:
+    def ask() -> bool:
+        signal.raise_signal(signal.SIGINT)
+        return False
+
+    with pytest.raises(Interrupted), end_in_order(ask):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_another_signal_asks_nobody() -> None:
+    with pytest.raises(Terminated), end_in_order(lambda: False):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_library_that_waits_for_a_server_does_not_hold_the_process_up() -> None:
+    ended = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=False, timeout=120)
+    assert (ended.returncode, ended.stdout) == (75, "done\n")

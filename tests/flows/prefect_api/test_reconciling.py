@@ -1,0 +1,68 @@
+"""Flow runs of dead processes get their end state in a real Prefect API; those of the living are left alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from lightlm_flows.prefect_api.embedded import apply_settings, start_api
+home = Path(sys.argv[1])
+apply_settings(home)
+api = start_api()
+api.wait()
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.states import Running
+from lightlm_flows.prefect_api.reconciling import note_flow_run, reconcile
+from lightlm.runs.naming import name_run
+from lightlm.runs.folder import claim_run
+from lightlm.params import load_params
+
+@flow
+def empty():
+    pass
+
+states = {}
+with get_client(sync_client=True) as client:
+    def begin(hours, how):
+        params = load_params(hours=hours)
+        run = claim_run(home, name_run(params), params)
+        flow_run = client.create_flow_run(empty, state=Running())
+        note_flow_run(run, str(flow_run.id))
+        if how == "finished":
+            run.end("FINISHED")
+        if how != "alive":
+            run.close()
+        return run, flow_run.id
+    kept = {how: begin(hours, how) for hours, how in ((0.1, "died"), (0.2, "finished"), (0.3, "alive"))}
+    lines = reconcile(home)
+    again = reconcile(home)
+    for how, (_, flow_run_id) in kept.items():
+        states[how] = client.read_flow_run(flow_run_id).state.name
+print(json.dumps({"states": states, "lines": len(lines), "again": again}))
+"""
+
+
+def test_the_dead_crash_the_finished_complete_and_the_living_run_on(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    root = Path(__file__).resolve().parents[3]
+    ended = subprocess.run(
+        [sys.executable, script, tmp_path / "home"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(root),
+            "HOME": str(tmp_path),
+            "LIGHTLM_HOME": str(tmp_path / "home"),
+        },
+        timeout=240,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    expected = '{"states": {"died": "Crashed", "finished": "Completed", "alive": "Running"}, "lines": 2, "again": []}'
+    assert ended.stdout.strip() == expected
