@@ -1,4 +1,6 @@
-"""The variants that ablations.py trains: what each changes in our model, its recipe or its batches."""
+"""The variants that ablations.py trains: what each changes in our model, its recipe or
+its batches.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -21,12 +23,15 @@ from lightlm.training.optimizer import Optimizer
 
 
 class ReluSquared(nn.Module):
-    """relu(x W)^2 projected down, with as many parameters as the gated feed-forward that it stands for."""
+    """relu(x W)^2 projected down, with as many parameters as the gated feed-forward that it stands
+    for.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         hidden = 3 * config.ffn_dim // 2
-        self.output = nn.Parameter(torch.empty(hidden, config.model_dim))  # the name: a matrix of one slice for Muon
+        # the name: a matrix of one slice for Muon
+        self.output = nn.Parameter(torch.empty(hidden, config.model_dim))
         self.down = nn.Parameter(torch.empty(config.model_dim, hidden))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,7 +41,9 @@ class ReluSquared(nn.Module):
 
 
 class ExtendedLayer(transformer.Layer):
-    """A layer with two more inputs: the embeddings, for residual scalars, and its own value embeddings."""
+    """A layer with two more inputs: the embeddings, for residual scalars, and its own value
+    embeddings.
+    """
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None = None,
@@ -49,23 +56,44 @@ class ExtendedLayer(transformer.Layer):
         normed = functional.rms_norm(x, x.shape[-1:], self.attention_norm.to(x.dtype), self.epsilon)
         of_attention, of_feedforward = (None, None) if kept is None else kept
         x = self._add(x, attend(self.attention, normed, cosine, sine, extra_value), of_attention)
-        normed = functional.rms_norm(x, x.shape[-1:], self.feedforward_norm.to(x.dtype), self.epsilon)
+        normed = functional.rms_norm(
+            x, x.shape[-1:], self.feedforward_norm.to(x.dtype), self.epsilon
+        )
         return self._add(x, self.feedforward(normed), of_feedforward), None
 
 
-def attend(attention: Any, x: Tensor, cosine: Tensor, sine: Tensor, extra_value: Tensor | None) -> Tensor:
-    """Return the attention of a layer, `extra_value` (B, T, kv heads x head_dim) added to its values."""
+def attend(
+    attention: Any, x: Tensor, cosine: Tensor, sine: Tensor, extra_value: Tensor | None
+) -> Tensor:
+    """Return the attention of a layer, `extra_value` (B, T, kv heads x head_dim) added to its
+    values.
+    """
     config = attention.config
     batch, length, _ = x.shape
     groups = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
-    stacked = functional.linear(x, attention.query_key_value.to(x.dtype)).view(batch, length, sum(groups), -1)
+    stacked = functional.linear(x, attention.query_key_value.to(x.dtype)).view(
+        batch, length, sum(groups), -1
+    )
+
     query, key, value = stacked.split(groups, dim=2)
     if extra_value is not None:
         value = value + extra_value.view_as(value)
-    query = functional.rms_norm(query, (config.head_dim,), attention.query_norm.to(x.dtype), config.norm_epsilon)
-    key = functional.rms_norm(key, (config.head_dim,), attention.key_norm.to(x.dtype), config.norm_epsilon)
-    query, key = rotate(query.transpose(1, 2), cosine, sine), rotate(key.transpose(1, 2), cosine, sine)
-    gathered = attention.attend(query, key, value.transpose(1, 2)).transpose(1, 2).reshape(batch, length, -1)
+
+    query = functional.rms_norm(
+        query, (config.head_dim,), attention.query_norm.to(x.dtype), config.norm_epsilon
+    )
+    key = functional.rms_norm(
+        key, (config.head_dim,), attention.key_norm.to(x.dtype), config.norm_epsilon
+    )
+
+    query = rotate(query.transpose(1, 2), cosine, sine)
+    key = rotate(key.transpose(1, 2), cosine, sine)
+    gathered = (
+        attention.attend(query, key, value.transpose(1, 2))
+        .transpose(1, 2)
+        .reshape(batch, length, -1)
+    )
+
     return functional.linear(gathered, attention.output.to(x.dtype))
 
 
@@ -78,10 +106,16 @@ class ExtendedTransformer(transformer.Transformer):
     def __init__(self, config: ModelConfig, *, kernel: str = "sdpa", dropout: float = 0.0) -> None:
         super().__init__(config, kernel=kernel, dropout=dropout)
         dim = config.model_dim
-        self.layers = nn.ModuleList(ExtendedLayer(config, i, kernel, dropout) for i in range(config.num_layers))
+        self.layers = nn.ModuleList(
+            ExtendedLayer(config, i, kernel, dropout) for i in range(config.num_layers)
+        )
+
         if "value-embeddings" in self.additions:
             width = config.num_kv_heads * config.head_dim
-            self.value_embeddings = nn.Parameter(torch.empty(config.num_layers, config.vocab_size, width))
+            self.value_embeddings = nn.Parameter(
+                torch.empty(config.num_layers, config.vocab_size, width)
+            )
+
         if "residual-scalars" in self.additions:
             self.scalars = nn.ParameterList(torch.ones(2) for _ in range(config.num_layers))
         if "bigrams" in self.additions:
@@ -97,10 +131,12 @@ class ExtendedTransformer(transformer.Transformer):
             before = functional.pad(tokens[:, :-1], (1, 0))
             pairs = (before * 36313 ^ tokens * 27191) % self.num_bigrams
             x = x + functional.embedding(pairs, self.bigram_embeddings).to(x.dtype)
+
         if "smear" in self.additions:
             x = x + 0.1 * self.smear.to(x.dtype) * functional.pad(x[:, :-1], (0, 0, 1, 0))
         if "embedding-norm" in self.additions:
             x = functional.rms_norm(x, x.shape[-1:])
+
         first = x
         for i, layer in enumerate(self.layers):
             extra = scalars = None
@@ -109,15 +145,22 @@ class ExtendedTransformer(transformer.Transformer):
             if "residual-scalars" in self.additions:
                 scalars = self.scalars[i].to(x.dtype)
             is_dropping = self.training and self.dropout > 0
-            kept = transformer.draw_kept((2, *x.shape), self.dropout, x.device) if is_dropping else None
+            kept = (
+                transformer.render_kept((2, *x.shape), self.dropout, x.device)
+                if is_dropping
+                else None
+            )
             call = layer if torch.is_grad_enabled() else layer.forward
             x, _ = call(x, cosine, sine, None, kept, first, extra, scalars)
+
         return x, None
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from our model; `is_exportable`: whether a standard Hugging Face layout has a place for it."""
+    """What differs from our model; `is_exportable`: whether a standard Hugging Face layout has a
+    place for it.
+    """
 
     is_exportable: bool = True
     model: dict[str, Any] = field(default_factory=dict)
@@ -153,6 +196,7 @@ def install(variant: Variant) -> None:
         transformer.FeedForward = variant.feedforward  # pyright: ignore[reportAttributeAccessIssue]
     if not variant.additions:
         return
+
     ExtendedTransformer.additions = variant.additions
     device.Transformer = ExtendedTransformer  # pyright: ignore[reportPrivateImportUsage]
     usual = Optimizer._adamw_rate

@@ -1,14 +1,16 @@
-"""What the layout costs: additions that speedruns found worth it, each against our model in the same CPU time.
+"""What the layout costs: additions that speedruns found worth it, each against our model in the
+same CPU time.
 
-    .venv/bin/python benchmarks/ablations.py run --dataset FOLDER --steps 1000 [--variant relu-squared ...]
-    .venv/bin/python benchmarks/ablations.py show
+    .venv/bin/python benchmarks/ablations.py run --dataset FOLDER --steps 1000 [--variant
+    relu-squared ...] .venv/bin/python benchmarks/ablations.py show
 
-Every variant gets the CPU time that ours takes for `--steps`: first a step of each is timed, ours and the variant's by
-turns in one process, so that neighbours on the machine slow both; then the variant trains for as many steps as that
-ratio allows (compilation is not charged), annealed over them, and is scored on all held-out text. One thread each, as
-many at once as there are cores. 1,000 steps of 2 layers x 192 take 120 CPU seconds, a core's 0.0333 hours,
-and 3,000 take 360, its 0.1 hours. A line a run is kept in bench-results/ablations.jsonl; runs that are there are
-not done again.
+Every variant gets the CPU time that ours takes for `--steps`: first a step of each is timed, ours
+and the variant's by turns in one process, so that neighbours on the machine slow both; then the
+variant trains for as many steps as that ratio allows (compilation is not charged), annealed over
+them, and is scored on all held-out text. One thread each, as many at once as there are cores. 1,000
+steps of 2 layers x 192 take 120 CPU seconds, a core's 0.0333 hours, and 3,000 take 360, its 0.1
+hours. A line a run is kept in bench-results/ablations.jsonl; runs that are there are not done
+again.
 """
 
 import argparse
@@ -43,21 +45,25 @@ from lightlm.params import load_params  # noqa: E402
 from lightlm.training import device  # noqa: E402
 from lightlm.training.config import TrainerConfig  # noqa: E402
 from lightlm.training.optimizer import Optimizer  # noqa: E402
-from lightlm.training.pace import StepPace  # noqa: E402
+from lightlm.training.stop_criterion import StepCriterion  # noqa: E402
 from lightlm.training.timing import random_batch  # noqa: E402
 from lightlm.training.trainer import train  # noqa: E402
 
 RESULTS = ROOT / "bench-results" / "ablations.jsonl"
-BATCH_TOKENS, CONTEXT = 2048, 128
+BATCH_TOKENS = 2048
+CONTEXT = 128
 WARM_STEPS = 2
 COMPARED_STEPS = 31
 """Timed by turns for the ratio of two steps."""
 
-AVERAGED_SHARE, AVERAGED_EVERY = 0.2, 5
+AVERAGED_SHARE = 0.2
+AVERAGED_EVERY = 5
 """Weight averaging: over the last part of the budget, a copy every so many steps."""
 
 
-def configure(shards: TokenShards, layers: int, dim: int, variant: Variant) -> tuple[ModelConfig, TrainerConfig]:
+def configure(
+    shards: TokenShards, layers: int, dim: int, variant: Variant
+) -> tuple[ModelConfig, TrainerConfig]:
     """Return shape and recipe as the planner would set them, with what the variant changes."""
     heads = choose_heads(dim)
     model = ModelConfig(
@@ -65,9 +71,9 @@ def configure(shards: TokenShards, layers: int, dim: int, variant: Variant) -> t
         head_dim=dim // heads, ffn_dim=choose_ffn_dim(dim), context_length=CONTEXT, **variant.model,
     )  # fmt: skip
     rates = choose_learning_rates(BATCH_TOKENS, dim)
-    parameters_a_token = count_matrix_parameters(model) / shards.num_train_tokens
+    parameters_per_token = count_matrix_parameters(model) / shards.num_train_tokens
     epochs = 1.0 if shards.num_train_tokens > 1_500_000 else 4.0
-    regularization = choose_regularization(epochs, parameters_a_token)
+    regularization = choose_regularization(epochs, parameters_per_token)
     values: dict[str, Any] = {
         "matrix_learning_rate": rates.matrix,
         "embedding_learning_rate": rates.embedding,
@@ -76,10 +82,12 @@ def configure(shards: TokenShards, layers: int, dim: int, variant: Variant) -> t
         "weight_decay": regularization.weight_decay,
         "dropout": regularization.dropout,
     }
+
     trainer = TrainerConfig(
         batch_tokens=BATCH_TOKENS, micro_batch_size=BATCH_TOKENS // CONTEXT, dtype="bfloat16", attention="matmul",
         compile=True, num_threads=1, **(values | variant.trainer),
     )  # fmt: skip
+
     return model, trainer
 
 
@@ -97,18 +105,28 @@ class Trial:
         self.step(WARM_STEPS)
 
     def step(self, count: int = 1) -> float:
-        """Return the CPU seconds that `count` steps take; of a ramp, as often of each shape as it has them."""
+        """Return the CPU seconds that `count` steps take; of a ramp, as often of each shape as it
+        has them.
+        """
         seconds = []
         for batch in self.batches:
             started = time.process_time()
-            for _ in train(self.model, self.optimizer, iter([batch] * count), self.trainer, StepPace(count)):
+            for _ in train(
+                self.model,
+                self.optimizer,
+                iter([batch] * count),
+                self.trainer,
+                StepCriterion(count),
+            ):
                 pass
             seconds.append(time.process_time() - started)
         return seconds[0] + RAMP_SHARE * (seconds[-1] - seconds[0])
 
 
 def compare_cost(ours: Trial, variant: Trial) -> float:
-    """Return what a step of the variant takes, ours = 1: the median ratio of steps that were timed by turns."""
+    """Return what a step of the variant takes, ours = 1: the median ratio of steps that were timed
+    by turns.
+    """
     ratios = sorted(variant.step() / ours.step() for _ in range(COMPARED_STEPS))
     return ratios[len(ratios) // 2]
 
@@ -120,26 +138,44 @@ def measure(shards: TokenShards, layers: int, dim: int, name: str, steps: int) -
     install(variant)
     trial = Trial(shards, layers, dim, variant)
     cost = compare_cost(ours, trial)
-    built, trainer = trial.model, trial.trainer
+    built = trial.model
+    trainer = trial.trainer
     device.reset_model(built, trainer)
     max_steps = round(steps / cost)
     done = tokens = num_averaged = 0
     sums: dict[str, Tensor] = {}
+
     with ThreadedDataLoader(
-        shards.tokens("train"), context_length=CONTEXT, batch_size=BATCH_TOKENS // CONTEXT, seed=trainer.seed
+        shards.tokens("train"),
+        context_length=CONTEXT,
+        batch_size=BATCH_TOKENS // CONTEXT,
+        seed=trainer.seed,
     ) as loader:
         batches: Iterator[Batch] = iter(loader)
         if variant.ramp:
             batches = RAMPS[variant.ramp](batches, lambda: done / max_steps)
-        for event in train(built, Optimizer(built, trainer), batches, trainer, StepPace(max_steps)):
-            done, tokens = event.step, getattr(event, "total_tokens", tokens)
-            if variant.is_averaged and event.progress >= 1 - AVERAGED_SHARE and done % AVERAGED_EVERY == 0:
+        for event in train(
+            built, Optimizer(built, trainer), batches, trainer, StepCriterion(max_steps)
+        ):
+            done = event.step
+            tokens = getattr(event, "total_tokens", tokens)
+            if (
+                variant.is_averaged
+                and event.progress >= 1 - AVERAGED_SHARE
+                and done % AVERAGED_EVERY == 0
+            ):
                 num_averaged += 1
                 for key, weight in built.named_parameters():
-                    sums[key] = weight.detach().clone() if key not in sums else sums[key].add_(weight.detach())
+                    sums[key] = (
+                        weight.detach().clone()
+                        if key not in sums
+                        else sums[key].add_(weight.detach())
+                    )
+
     for key, weight in built.named_parameters():
         if num_averaged:
             weight.data.copy_(sums[key] / num_averaged)
+
     return {
         "layers": layers, "dim": dim, "vocab_size": shards.vocab_size, "steps": done, "tokens": tokens,
         "parameters": sum(p.numel() for p in built.parameters()), "cost_of_a_step": round(cost, 4),
@@ -155,15 +191,24 @@ def run(given: argparse.Namespace) -> None:
         "layers": given.layers,
         "dim": given.dim,
     }
+
     done = {r["variant"] for r in read(RESULTS) if all(r[k] == v for k, v in key.items())}
     waiting = [name for name in given.variant or VARIANTS if name not in done]
     prepare(given.dataset, given.vocab_size)
     cores = sorted(os.sched_getaffinity(0))
     running: dict[int, subprocess.Popen[bytes]] = {}
+
     while waiting or running:
         for core in cores:
             if waiting and core not in running:
-                one = [sys.executable, __file__, "one", *rebuild(given), "--variant", waiting.pop(0)]
+                one = [
+                    sys.executable,
+                    __file__,
+                    "one",
+                    *rebuild(given),
+                    "--variant",
+                    waiting.pop(0),
+                ]
                 running[core] = subprocess.Popen(["taskset", "-c", str(core), *one])
         time.sleep(1.0)
         running = {core: process for core, process in running.items() if process.poll() is None}
@@ -172,7 +217,11 @@ def run(given: argparse.Namespace) -> None:
 def rebuild(given: argparse.Namespace) -> list[str]:
     """Return the options of the command line again."""
     names = ("dataset", "steps", "vocab_size", "layers", "dim")
-    return [word for name in names for word in (f"--{name.replace('_', '-')}", str(getattr(given, name)))]
+    return [
+        word
+        for name in names
+        for word in (f"--{name.replace('_', '-')}", str(getattr(given, name)))
+    ]
 
 
 def prepare(dataset: str, vocab_size: int) -> TokenShards:
@@ -186,7 +235,10 @@ def show() -> None:
     """Print every variant against ours, of the same text, shape and time."""
     groups: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for r in read(RESULTS):
-        groups.setdefault((r["dataset"], r["our_steps"], r["layers"], r["dim"]), {})[r["variant"]] = r
+        groups.setdefault((r["dataset"], r["our_steps"], r["layers"], r["dim"]), {})[
+            r["variant"]
+        ] = r
+
     for (dataset, steps, layers, dim), runs in groups.items():
         print(f"{dataset}, {layers} x {dim}, the CPU time of {steps:,} steps of ours")
         ours = runs["ours"]["bits_per_byte"] if "ours" in runs else math.nan
@@ -194,16 +246,20 @@ def show() -> None:
             change = f"{r['bits_per_byte'] / ours - 1:+.2%}"
             kept = "" if VARIANTS[name].is_exportable else "  breaks the export"
             print(
-                f"  {name:24} {r['bits_per_byte']:.4f}  {change:>7}  a step costs {r['cost_of_a_step']:.2f}, "
+                f"  {name:24} {r['bits_per_byte']:.4f}  {change:>7}  a step costs "
+                f"{r['cost_of_a_step']:.2f}, "
                 f"{r['tokens'] / 1e6:5.2f} M tokens{kept}"
             )
 
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("show")
+
     for name in ("run", "one"):
         command = commands.add_parser(name)
         command.add_argument("--dataset", required=True)
@@ -212,6 +268,7 @@ def main() -> None:
         command.add_argument("--vocab-size", type=int, default=4096)
         command.add_argument("--layers", type=int, default=2)
         command.add_argument("--dim", type=int, default=192)
+
     given = parser.parse_args()
     if given.command == "show":
         show()
@@ -221,7 +278,11 @@ def main() -> None:
     else:
         shards = prepare(given.dataset, given.vocab_size)
         result = measure(shards, given.layers, given.dim, given.variant[0], given.steps)
-        record = {"dataset": Path(given.dataset).name, "variant": given.variant[0], "our_steps": given.steps}
+        record = {
+            "dataset": Path(given.dataset).name,
+            "variant": given.variant[0],
+            "our_steps": given.steps,
+        }
         append(RESULTS, record | result)
         print(json.dumps(record | result), flush=True)
 

@@ -1,13 +1,15 @@
-"""Measures the loss law that the planner predicts with, and writes it to lightlm/budget/calibration.json.
+"""Measures the loss law that the planner predicts with, and writes it to
+lightlm/budget/calibration.json.
 
     .venv/bin/python benchmarks/calibrate.py run --dataset FOLDER [--dataset FILE ...]    # hours; resumable
     .venv/bin/python benchmarks/calibrate.py fit [--write]                                # seconds
 
-`run` trains the grid for fixed numbers of steps, each annealed, so that losses do not depend on the speed of the
-machine or on who else uses it, and appends a line a run to benchmarks/calibration_runs.jsonl; runs that are there are
-not done again. `fit` finds hardness * (floor + A N^-a + B D^-b) in bits per byte (N parameters that a token is
-multiplied by, D bytes read, repeats counted by their worth, hardness of the text by an n-gram model against
-WikiText-2's) by least squares of the relative error, and prints prediction against measurement for every run.
+`run` trains the grid for fixed numbers of steps, each annealed, so that losses do not depend on the
+speed of the machine or on who else uses it, and appends a line a run to
+benchmarks/calibration_runs.jsonl; runs that are there are not done again. `fit` finds difficulty *
+(floor + A N^-a + B D^-b) in bits per byte (N parameters that a token is multiplied by, D bytes
+read, repeats counted by their worth, difficulty of the text by an n-gram model against WikiText-2's)
+by least squares of the relative error, and prints prediction against measurement for every run.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from lightlm.budget.scaling import (  # noqa: E402
     CALIBRATION,
     choose_learning_rates,
     choose_regularization,
-    hardness_of,
+    difficulty_of,
 )
 from lightlm.budget.shapes import choose_ffn_dim, choose_heads  # noqa: E402
 from lightlm.data.loader import ThreadedDataLoader  # noqa: E402
@@ -43,7 +45,7 @@ from lightlm.params import load_params  # noqa: E402
 from lightlm.training.config import TrainerConfig  # noqa: E402
 from lightlm.training.device import build_model  # noqa: E402
 from lightlm.training.optimizer import Optimizer  # noqa: E402
-from lightlm.training.pace import StepPace  # noqa: E402
+from lightlm.training.stop_criterion import StepCriterion  # noqa: E402
 from lightlm.training.trainer import train  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "calibration_runs.jsonl"
@@ -72,10 +74,12 @@ GRID = {
         (2048, 2, 128, 2600),
     ],
 }
-"""Vocabulary, layers, width, steps; for texts of 5 to 20 MB (the law's own), of more (another text), and of less (read
-many times)."""
+"""Vocabulary, layers, width, steps; for texts of 5 to 20 MB (the law's own), of more (another
+text), and of less (read many times).
+"""
 
-CONTEXT, BATCH_TOKENS = 128, 2048
+CONTEXT = 128
+BATCH_TOKENS = 2048
 
 
 def grid_for(num_bytes: int) -> list[tuple[int, int, int, int]]:
@@ -98,9 +102,11 @@ def measure(shards: TokenShards, layers: int, dim: int, steps: int, threads: int
         ffn_dim=choose_ffn_dim(dim),
         context_length=CONTEXT,
     )
+
     rates = choose_learning_rates(BATCH_TOKENS, dim)
     regularization = choose_regularization(
-        steps * BATCH_TOKENS / shards.num_train_tokens, count_matrix_parameters(model) / shards.num_train_tokens
+        steps * BATCH_TOKENS / shards.num_train_tokens,
+        count_matrix_parameters(model) / shards.num_train_tokens,
     )
     trainer = TrainerConfig(
         batch_tokens=BATCH_TOKENS,
@@ -115,25 +121,28 @@ def measure(shards: TokenShards, layers: int, dim: int, steps: int, threads: int
         attention="matmul",
         num_threads=threads,
     )
+
     built = build_model(model, trainer)
     optimizer = Optimizer(built, trainer)
     started = time.process_time()
+
     with ThreadedDataLoader(
         shards.tokens("train"), context_length=CONTEXT, batch_size=BATCH_TOKENS // CONTEXT, seed=0
     ) as loader:
-        for _ in train(built, optimizer, loader, trainer, StepPace(steps)):
+        for _ in train(built, optimizer, loader, trainer, StepCriterion(steps)):
             pass
+
     seconds = time.process_time() - started
     score = evaluate_shards(built, shards)
-    bytes_a_token = shards.num_train_bytes / shards.num_train_tokens
+    bytes_per_token = shards.num_train_bytes / shards.num_train_tokens
     return {
         "vocab_size": shards.vocab_size,
         "layers": layers,
         "dim": dim,
         "steps": steps,
         "matrix_parameters": count_matrix_parameters(model),
-        "bytes_a_token": round(bytes_a_token, 4),
-        "seen_bytes": round(steps * BATCH_TOKENS * bytes_a_token),
+        "bytes_a_token": round(bytes_per_token, 4),
+        "seen_bytes": round(steps * BATCH_TOKENS * bytes_per_token),
         "unique_bytes": shards.num_train_bytes,
         "bits_per_byte": round(score.bits_per_byte, 5),
         "cpu_seconds": round(seconds, 1),
@@ -147,13 +156,21 @@ def run(datasets: list[str], threads: int) -> None:
         subset = materialize_subset(params.dataset)
         ngram_bits, sample_bytes = measure_ngram_bits(subset)
         done = {
-            (r["vocab_size"], r["layers"], r["dim"], r["steps"]) for r in read_results() if r["dataset"] == subset.name
+            (r["vocab_size"], r["layers"], r["dim"], r["steps"])
+            for r in read_results()
+            if r["dataset"] == subset.name
         }
         for vocab_size, layers, dim, steps in grid_for(subset.num_bytes):
             if (vocab_size, layers, dim, steps) in done:
                 continue
-            shards = tokenize_subset(subset, prepare_tokenizer(params.tokenizer, subset, [vocab_size]))
-            text = {"dataset": subset.name, "ngram_bits_per_byte": ngram_bits, "sample_bytes": sample_bytes}
+            shards = tokenize_subset(
+                subset, prepare_tokenizer(params.tokenizer, subset, [vocab_size])
+            )
+            text = {
+                "dataset": subset.name,
+                "ngram_bits_per_byte": ngram_bits,
+                "sample_bytes": sample_bytes,
+            }
             result = text | measure(shards, layers, dim, steps, threads)
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(result) + "\n")
@@ -163,8 +180,10 @@ def run(datasets: list[str], threads: int) -> None:
 def describe(result: dict[str, Any]) -> str:
     """Return a run in a line."""
     return (
-        f"{result['dataset']}: {result['vocab_size']:5d} entries, {result['layers']} x {result['dim']}, "
-        f"{result['seen_bytes'] / 1e6:5.1f} MB: {result['bits_per_byte']:.4f} ({result['cpu_seconds']:.0f} CPU s)"
+        f"{result['dataset']}: {result['vocab_size']:5d} entries, {result['layers']} x "
+        f"{result['dim']}, "
+        f"{result['seen_bytes'] / 1e6:5.1f} MB: {result['bits_per_byte']:.4f} "
+        f"({result['cpu_seconds']:.0f} CPU s)"
     )
 
 
@@ -178,10 +197,11 @@ def read_results() -> list[dict[str, Any]]:
 def fit(results: list[dict[str, Any]]) -> tuple[dict[str, float], float]:
     """Return the law's constants and its root mean square error, relative."""
     size = np.array([r["matrix_parameters"] for r in results], dtype=float)
-    hard = np.array([hardness_of(r["ngram_bits_per_byte"], r["sample_bytes"]) for r in results])
+    hard = np.array([difficulty_of(r["ngram_bits_per_byte"], r["sample_bytes"]) for r in results])
     bits = np.array([r["bits_per_byte"] for r in results]) / hard
     laws: list[tuple[float, dict[str, float]]] = []
     exponents = np.arange(0.20, 0.62, 0.05)
+
     for a, b, horizon in itertools.product(exponents, exponents, (1.0, 1.5, 2.0, 3.0, 4.0, 8.0)):
         data = np.array([worth(r["seen_bytes"], r["unique_bytes"], horizon) for r in results])
         columns = np.stack([np.ones_like(size), size**-a, data**-b], axis=1)
@@ -191,12 +211,17 @@ def fit(results: list[dict[str, Any]]) -> tuple[dict[str, float], float]:
             continue
         error = float(np.sqrt(np.mean(((columns @ solution - bits) / bits) ** 2)))
         law = dict(
-            zip(("floor", "size_scale", "data_scale"), (round(float(x), 4) for x in solution), strict=True),
+            zip(
+                ("floor", "size_scale", "data_scale"),
+                (round(float(x), 4) for x in solution),
+                strict=True,
+            ),
             size_exponent=round(float(a), 2),
             data_exponent=round(float(b), 2),
             repeats_worth=horizon,
         )
         laws.append((error, law))
+
     best = min(error for error, _ in laws)
     as_good = [(error, law) for error, law in laws if error <= 1.1 * best]
     error, law = min(as_good, key=lambda entry: distance_to_published(entry[1]))
@@ -204,15 +229,19 @@ def fit(results: list[dict[str, Any]]) -> tuple[dict[str, float], float]:
 
 
 def distance_to_published(law: dict[str, float]) -> float:
-    """Return how far exponents are from those of Besiroglu et al. (arXiv 2404.10102), fitted over five decades.
+    """Return how far exponents are from those of Besiroglu et al. (arXiv 2404.10102), fitted over
+    five decades.
 
-    Our runs span one and do not tell exponents apart; a law is asked about budgets far from them, too.
+    Our runs span one and do not tell exponents apart; a law is asked about budgets far from them,
+    too.
     """
     return abs(law["size_exponent"] - 0.348) + abs(law["data_exponent"] - 0.366)
 
 
 def worth(seen: float, unique: float, horizon: float) -> float:
-    """Return the fresh bytes that `seen` bytes are worth; as scaling.worth_of_repeats, with a horizon to try."""
+    """Return the fresh bytes that `seen` bytes are worth; as scaling.worth_of_repeats, with a
+    horizon to try.
+    """
     if seen <= unique:
         return seen
     return unique * (1 + horizon * (1 - math.exp(-(seen / unique - 1) / horizon)))
@@ -221,19 +250,23 @@ def worth(seen: float, unique: float, horizon: float) -> float:
 def report(results: list[dict[str, Any]], law: dict[str, float]) -> None:
     """Print measured against predicted."""
     for r in results:
-        hard = hardness_of(r["ngram_bits_per_byte"], r["sample_bytes"])
+        hard = difficulty_of(r["ngram_bits_per_byte"], r["sample_bytes"])
         data = worth(r["seen_bytes"], r["unique_bytes"], law["repeats_worth"])
         predicted = hard * (
             law["floor"]
             + law["size_scale"] * r["matrix_parameters"] ** -law["size_exponent"]
             + law["data_scale"] * data ** -law["data_exponent"]
         )
-        print(f"{describe(r)}  predicted {predicted:.4f}  ratio {predicted / r['bits_per_byte']:.3f}")
+        print(
+            f"{describe(r)}  predicted {predicted:.4f}  ratio {predicted / r['bits_per_byte']:.3f}"
+        )
 
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     runner = commands.add_parser("run")
     runner.add_argument("--dataset", required=True, action="append")
@@ -244,16 +277,24 @@ def main() -> None:
     if given.command == "run":
         run(given.dataset, given.threads)
         return
+
     results = read_results()
     if len(results) < 6:
-        sys.exit(f"{RESULTS} holds {len(results)} runs; at least 6 are needed: run `calibrate.py run` first")
+        sys.exit(
+            f"{RESULTS} holds {len(results)} runs; at least 6 are needed: run `calibrate.py run` "
+            "first"
+        )
+
     law, error = fit(results)
     report(results, law)
     print(f"relative error {error:.4f}: {law}")
+
     if given.write:
         values = json.loads(CALIBRATION.read_text(encoding="utf-8"))
         values["loss"] = values["loss"] | law
-        sections = (f"  {json.dumps(name)}: {json.dumps(section)}" for name, section in values.items())
+        sections = (
+            f"  {json.dumps(name)}: {json.dumps(section)}" for name, section in values.items()
+        )
         CALIBRATION.write_text("{\n" + ",\n".join(sections) + "\n}\n", encoding="utf-8")
 
 

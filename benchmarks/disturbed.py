@@ -1,12 +1,15 @@
 """By how much is a run late when something goes wrong? A table of overrun by fault, whole commands.
 
-    .venv/bin/python benchmarks/disturbed.py --dataset FILE [--hours 0.005 --hours 0.01 --hours 0.02] [--only stall ...]
+    .venv/bin/python benchmarks/disturbed.py --dataset FILE [--hours 0.005 --hours 0.01 --hours
+    0.02] [--only stall ...]
 
-Faults: MLflow that hangs, drips, never ends, asks for patience, fails, or is not there; Prefect that hangs from the
-middle of the run on; a disk that takes 150 ms longer for each fsync; the training process stopped (SIGSTOP, as a
-suspended machine is) for a tenth of the budget; as many spinning processes as there are cores, from a third of the
-budget or all the time; three runs at once. Printed for each: seconds late by the ledger and by a stopwatch, whether the
-promise is kept (max(2 s, 1 %) and max(4 s, 2 %)), the last learning rate's factor, and the share of the budget used.
+Faults: MLflow that hangs, drips, never ends, asks for patience, fails, or is not there; Prefect
+that hangs from the middle of the run on; a disk that takes 150 ms longer for each fsync; the
+training process stopped (SIGSTOP, as a suspended machine is) for a tenth of the budget; as many
+spinning processes as there are cores, from a third of the budget or all the time; three runs at
+once. Printed for each: seconds late by the ledger and by a stopwatch, whether the promise is kept
+(max(2 s, 1 %) and max(4 s, 2 %)), the last learning rate's factor, and the share of the budget
+used.
 """
 
 import argparse
@@ -62,7 +65,9 @@ def stop_training(delay: float, seconds: float, over: threading.Event) -> None:
     """Stop the training process from `delay` on for `seconds`."""
     over.wait(delay)
     children = psutil.Process().children(recursive=True)
-    trainers = [child for child in children if "lightlm.training.worker" in " ".join(child.cmdline())]
+    trainers = [
+        child for child in children if "lightlm.training.worker" in " ".join(child.cmdline())
+    ]
     for trainer in trainers:
         trainer.send_signal(signal.SIGSTOP)
     over.wait(seconds)
@@ -89,7 +94,10 @@ def without_mlflow(run: Run, budget: float) -> dict[str, Any]:
 
 def with_prefect(fraction: float, run: Run, budget: float) -> dict[str, Any]:
     """Run with a Prefect server that hangs from a fraction of the budget on."""
-    with prefect_server() as port, serve(pass_on(port, time.monotonic() + fraction * budget)) as url:
+    with (
+        prefect_server() as port,
+        serve(pass_on(port, time.monotonic() + fraction * budget)) as url,
+    ):
         return run(environment={"PREFECT_API_URL": f"{url}/api"})
 
 
@@ -130,30 +138,38 @@ def list_faults(folder: Path) -> dict[str, Callable[[Run, float], dict[str, Any]
         "neighbours all the time": partial(beside_hogs, 0.0),
         "three runs at once": three_at_once,
     }
+
     if (library := build_slow_disk(folder)) is not None:
         faults["disk: 150 ms more a sync"] = partial(on_slow_disk, library)
+
     return faults
 
 
 def describe(run: dict[str, Any], budget: float) -> str:
     """Return one run's figures."""
-    ledger, stopwatch = run["elapsed_seconds"] - budget, run["stopwatch_seconds"] - budget
+    ledger = run["elapsed_seconds"] - budget
+    stopwatch = run["stopwatch_seconds"] - budget
     is_kept = ledger <= max(2.0, 0.01 * budget) and stopwatch <= max(4.0, 0.02 * budget)
     return (
-        f"ledger {ledger:+5.1f} s, stopwatch {stopwatch:+5.1f} s ({'kept' if is_kept else 'LATE'}), rate ends at "
+        f"ledger {ledger:+5.1f} s, stopwatch {stopwatch:+5.1f} s "
+        f"({'kept' if is_kept else 'LATE'}), rate ends at "
         f"{run['final_learning_rate_factor']:.3f}, {run['elapsed_seconds'] / budget:.0%} used, "
-        f"{run['bits_per_byte']:.3f} bits per byte{'' if run['model_version'] else ', to be registered later'}"
+        f"{run['bits_per_byte']:.3f} bits per "
+        f"byte{'' if run['model_version'] else ', to be registered later'}"
     )
 
 
 def main() -> None:
     """Run each fault at each budget in a home that is in use; print a line each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--hours", action="append", type=float)
     parser.add_argument("--only", action="append", help="words of the faults to try")
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="lightlm-disturbed-"))
+
     try:
         run_train(home, 0.005, given.dataset)
         for name, disturb in list_faults(home).items():
@@ -161,7 +177,10 @@ def main() -> None:
                 continue
             for hours in given.hours or HOURS:
                 run = partial(run_train, home, hours, given.dataset, "tracking.promote=never")
-                print(f"{name:30} {hours:6g} h  {describe(disturb(run, 3600 * hours), 3600 * hours)}", flush=True)
+                print(
+                    f"{name:30} {hours:6g} h  {describe(disturb(run, 3600 * hours), 3600 * hours)}",
+                    flush=True,
+                )
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

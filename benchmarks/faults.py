@@ -1,4 +1,6 @@
-"""Servers that do not do what they should, for benchmarks/disturbed.py: on loopback, a thread a connection."""
+"""Servers that do not do what they should, for benchmarks/disturbed.py: on loopback, a thread a
+connection.
+"""
 
 import contextlib
 import shutil
@@ -85,7 +87,9 @@ def answer_each(answer: Answer) -> Answer:
 
 
 def pass_on(port: int, hangs_at: float) -> Answer:
-    """Return what passes bytes to and from `port`, and none any more from `hangs_at` (time.monotonic()) on."""
+    """Return what passes bytes to and from `port`, and none any more from `hangs_at`
+    (time.monotonic()) on.
+    """
 
     def copy(source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -108,13 +112,22 @@ def prefect_server() -> Iterator[int]:
     home = tempfile.mkdtemp(prefix="lightlm-prefect-")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    words = f"--factory prefect.server.api.server:create_app --host 127.0.0.1 --log-level error --port {port}"
+    words = (
+        "--factory prefect.server.api.server:create_app --host 127.0.0.1 --log-level error "
+        f"--port {port}"
+    )
+
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "uvicorn", *words.split()],
-        env={"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PATH": "/usr/bin:/bin"},
+        env={
+            "PREFECT_HOME": home,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PATH": "/usr/bin:/bin",
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
     try:
         for _ in range(600):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
@@ -138,11 +151,14 @@ int fdatasync(int fd) { slow(); return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasyn
 
 
 def build_slow_disk(folder: Path) -> Path | None:
-    """Return a library that makes each fsync 150 ms slower where it is preloaded; None without a C compiler."""
+    """Return a library that makes each fsync 150 ms slower where it is preloaded; None without a C
+    compiler.
+    """
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         return None
-    source, library = folder / "slow.c", folder / "slow.so"
+    source = folder / "slow.c"
+    library = folder / "slow.so"
     source.write_text(SLOW_SYNC)
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     return library

@@ -1,11 +1,13 @@
-"""Tokens a second at batch 1 and one thread: ours against transformers' generate, and against memory's speed.
+"""Tokens a second at batch 1 and one thread: ours against transformers' generate, and against
+memory's speed.
 
     .venv/bin/python benchmarks/generation.py [--new-tokens 96] [--small-only]
 
-Weights are random and fp32, as a registered version's are. Sampled as by default (temperature 0.8, top_k 50, top_p
-0.95), and greedy, where the ids are compared; of transformers' fp32 and bfloat16 the faster counts. CPU seconds of the
-process are charged, so a busy machine does not favour either. The limit: bytes of the weights a token against what a
-large copy moves (read and written) in this run; a model of more than 100 million parameters is set against it.
+Weights are random and fp32, as a registered version's are. Sampled as by default (temperature 0.8,
+top_k 50, top_p 0.95), and greedy, where the ids are compared; of transformers' fp32 and bfloat16
+the faster counts. CPU seconds of the process are charged, so a busy machine does not favour either.
+The limit: bytes of the weights a token against what a large copy moves (read and written) in this
+run; a model of more than 100 million parameters is set against it.
 """
 
 import tempfile
@@ -40,12 +42,18 @@ class Ids(NamedTuple):
 def build(shape: dict[str, int], dtype: torch.dtype) -> Transformer:
     """Return a model with random weights."""
     heads = shape["num_heads"]
-    config = ModelConfig(**shape, num_kv_heads=heads, head_dim=64, context_length=1024, tie_embeddings=False)
+    config = ModelConfig(
+        **shape, num_kv_heads=heads, head_dim=64, context_length=1024, tie_embeddings=False
+    )
     model = Transformer(config)
     draw = torch.Generator().manual_seed(0)
+
     with torch.no_grad():
         for weight in model.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=draw) * 0.05 if weight.dim() > 1 else weight)
+            weight.copy_(
+                torch.randn(weight.shape, generator=draw) * 0.05 if weight.dim() > 1 else weight
+            )
+
     model.compute_dtype = dtype
     return model.eval()
 
@@ -68,7 +76,9 @@ def copy_rate() -> float:
     return 2 * COPY_BYTES / charge(lambda: target.copy_(source))
 
 
-GREEDY = SamplingConfig(max_new_tokens=96, temperature=0, top_k=0, top_p=1.0, repetition_penalty=1.0, seed=None)
+GREEDY = SamplingConfig(
+    max_new_tokens=96, temperature=0, top_k=0, top_p=1.0, repetition_penalty=1.0, seed=None
+)
 SAMPLED = GREEDY.model_copy(update={"temperature": 0.8, "top_k": 50, "top_p": 0.95, "seed": 1})
 
 
@@ -104,13 +114,17 @@ def theirs(rival: Any, sampling: SamplingConfig) -> tuple[float, list[int]]:
     if sampling.temperature:
         how = {"do_sample": True, "temperature": sampling.temperature, "top_k": sampling.top_k}
         how["top_p"] = sampling.top_p
+
     rival.generation_config.eos_token_id = None
     ids: list[int] = []
 
     def write() -> None:
         with torch.inference_mode():
             written = rival.generate(
-                prompt, max_new_tokens=sampling.max_new_tokens, attention_mask=torch.ones_like(prompt), **how
+                prompt,
+                max_new_tokens=sampling.max_new_tokens,
+                attention_mask=torch.ones_like(prompt),
+                **how,
             )
         ids[:] = written[0, len(PROMPT) :].tolist()
 
@@ -124,23 +138,29 @@ def count_read(model: Transformer) -> int:
 
 def main() -> None:
     """Measure, compare, report."""
-    options = parse_folder(__doc__ or "", new_tokens={"type": int, "default": 96}, small_only={"action": "store_true"})
+    options = parse_folder(
+        __doc__ or "", new_tokens={"type": int, "default": 96}, small_only={"action": "store_true"}
+    )
     torch.set_num_threads(1)
     moved = copy_rate()
     kinds = {
         name: sampling.model_copy(update={"max_new_tokens": options.new_tokens})
         for name, sampling in (("sampled", SAMPLED), ("greedy", GREEDY))
     }
-    model, rival = build(SMALL, torch.float32), open_rival(SMALL)
+
+    model = build(SMALL, torch.float32)
+    rival = open_rival(SMALL)
     size = sum(weight.numel() for weight in model.parameters()) / 1e6
     # Ours and theirs in turns, so that a change of the machine meets both.
     mine: dict[str, tuple[float, list[int]]] = {}
     other: dict[str, dict[str, tuple[float, list[int]]]] = {"fp32": {}, "bf16": {}}
+
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         rival = rival.to(dtype)
         for kind, sampling in kinds.items():
             mine[kind] = max(mine.get(kind, (0.0, [])), ours(model, sampling))
             other[precision][kind] = theirs(rival, sampling)
+
     figures = []
     for kind, weight_bytes in (("sampled", 2), ("greedy", 4)):
         best = max(other[precision][kind][0] for precision in other)
@@ -157,19 +177,27 @@ def main() -> None:
                 limit_name=COPY,
             )
         )
+
     same = mine["greedy"][1] == other["fp32"]["greedy"][1]
     print(f"the greedy fp32 ids are {'the same' if same else 'NOT the same'}")
     details: dict[str, Any] = {
         "ours": {kind: rate for kind, (rate, _) in mine.items()},
-        "transformers": {name: {kind: rate for kind, (rate, _) in found.items()} for name, found in other.items()},
+        "transformers": {
+            name: {kind: rate for kind, (rate, _) in found.items()} for name, found in other.items()
+        },
         "same_ids": same,
         "copy_bytes_per_second": moved,
     }
-    for name, dtype in {} if options.small_only else {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
+
+    for name, dtype in (
+        {} if options.small_only else {"fp32": torch.float32, "bf16": torch.bfloat16}.items()
+    ):
         large = build(LARGE, dtype)
         size = sum(weight.numel() for weight in large.parameters()) / 1e6
         moved = copy_rate()  # as near as can be to what it is compared to
-        rate, _ = ours(large, kinds["greedy"].model_copy(update={"max_new_tokens": options.new_tokens // 2}))
+        rate, _ = ours(
+            large, kinds["greedy"].model_copy(update={"max_new_tokens": options.new_tokens // 2})
+        )
         used = rate * count_read(large) * dtype.itemsize
         details[f"large {name}"] = {"tokens_per_second": rate, "bytes_per_second": used}
         figures.append(
@@ -184,6 +212,7 @@ def main() -> None:
             )
         )
         del large
+
     report("generation", figures, options.out, details)
 
 

@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/memory.py [--dataset FILE] [--all]
 
-Each row is a worker of its own that trains a few real steps, validates, saves checkpoints and writes the model's
-folder, and then says its peak (VmHWM). The plan's figure is arithmetic: lightlm/model/accounting.py.
+Each row is a worker of its own that trains a few real steps, validates, saves checkpoints and
+writes the model's folder, and then says its peak (VmHWM). The plan's figure is arithmetic:
+lightlm/model/accounting.py.
 """
 
 import itertools
@@ -37,7 +38,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "6 x 512": {"num_layers": 6, "model_dim": 512},
     "6 x 512, context 1024": {"num_layers": 6, "model_dim": 512, "context_length": 1024},
     "8 x 768": {"num_layers": 8, "model_dim": 768},
-    "4 x 256, experts": {"num_layers": 4, "model_dim": 256, "num_experts": 8, "num_active_experts": 2},
+    "4 x 256, experts": {
+        "num_layers": 4,
+        "model_dim": 256,
+        "num_experts": 8,
+        "num_active_experts": 2,
+    },
 }
 WAYS: dict[str, dict[str, Any]] = {
     "bf16": {"dtype": "bfloat16"},
@@ -63,28 +69,46 @@ BATCH_TOKENS = 2048
 def describe_shape(**change: Any) -> ModelConfig:
     """Return a shape as the planner would lay it out."""
     dim = change["model_dim"]
-    heads, ffn_dim = choose_heads(dim), choose_ffn_dim(dim)
-    values = {"num_heads": heads, "num_kv_heads": heads, "head_dim": dim // heads, "ffn_dim": ffn_dim}
+    heads = choose_heads(dim)
+    ffn_dim = choose_ffn_dim(dim)
+    values = {
+        "num_heads": heads,
+        "num_kv_heads": heads,
+        "head_dim": dim // heads,
+        "ffn_dim": ffn_dim,
+    }
+
     values |= {"vocab_size": VOCAB_SIZE, "context_length": 256}
     if "num_experts" in change:
         values["expert_ffn_dim"] = ffn_dim // change["num_active_experts"]
+
     return ModelConfig.model_validate(values | change)
 
 
 def prepare_text(source: str) -> tuple[TokenShards, Tokenizer]:
     """Return shards and tokenizer of a text, in the store that LIGHTLM_HOME names."""
-    params = load_params(overrides={"tokenizer.vocab_size": VOCAB_SIZE, "dataset.max_bytes": 5_000_000}, dataset=source)
+    params = load_params(
+        overrides={"tokenizer.vocab_size": VOCAB_SIZE, "dataset.max_bytes": 5_000_000},
+        dataset=source,
+    )
     subset = materialize_subset(params.dataset)
     tokenizer = prepare_tokenizer(params.tokenizer, subset, [VOCAB_SIZE])
     return tokenize_subset(subset, tokenizer), tokenizer
 
 
-def measure(shape: str, way: str, text: tuple[TokenShards, Tokenizer], folder: Path) -> tuple[Figure, dict[str, Any]]:
+def measure(
+    shape: str, way: str, text: tuple[TokenShards, Tokenizer], folder: Path
+) -> tuple[Figure, dict[str, Any]]:
     """Return the plan's bytes over the worker's peak, and both."""
     model = describe_shape(**SHAPES[shape])
     options = dict(WAYS[way])
     keep_best = options.pop("keep_best", False)
-    values = {"batch_tokens": BATCH_TOKENS, "micro_batch_size": BATCH_TOKENS // model.context_length, "max_steps": 4}
+    values = {
+        "batch_tokens": BATCH_TOKENS,
+        "micro_batch_size": BATCH_TOKENS // model.context_length,
+        "max_steps": 4,
+    }
+
     values |= {"attention": "matmul", "num_validations": 2, "num_checkpoints": 2}
     trainer = TrainerConfig.model_validate(values | options)
     request = TrainRequest(
@@ -98,31 +122,47 @@ def measure(shape: str, way: str, text: tuple[TokenShards, Tokenizer], folder: P
         sample_tokens=0,
         keep_best=keep_best,
     )
+
     with Worker(folder) as worker:
         peak = list(worker.train(request.model_dump(mode="json")))[-1]["result"]["memory_bytes"]
     planned = plan_memory_bytes(model, trainer, keep_best=keep_best)
     print(
-        f"  {shape}, {way}: {count_parameters(model) / 1e6:.1f}M parameters, planned {planned / 1e6:.0f} MB, "
+        f"  {shape}, {way}: {count_parameters(model) / 1e6:.1f}M parameters, planned "
+        f"{planned / 1e6:.0f} MB, "
         f"measured {peak / 1e6:.0f} MB ({planned / peak - 1:+.1%})",
         flush=True,
     )
+
     error = abs(planned / peak - 1)
-    figure = Figure(f"memory off, {shape}, {way}", 100 * error, "%", 100 * GOAL, "value", is_lower_better=True)
-    return figure, {"planned_bytes": planned, "peak_bytes": peak, "parameters": count_parameters(model)}
+    figure = Figure(
+        f"memory off, {shape}, {way}", 100 * error, "%", 100 * GOAL, "value", is_lower_better=True
+    )
+
+    return figure, {
+        "planned_bytes": planned,
+        "peak_bytes": peak,
+        "parameters": count_parameters(model),
+    }
 
 
 def main() -> None:
     """Measure each shape and way, report."""
-    options = parse_folder(__doc__ or "", all={"action": "store_true"}, dataset={"default": "python-docs"})
+    options = parse_folder(
+        __doc__ or "", all={"action": "store_true"}, dataset={"default": "python-docs"}
+    )
     cases = tuple(itertools.product(SHAPES, WAYS)) if options.all else SHORT
     figures: list[Figure] = []
     details: dict[str, Any] = {}
+
     with tempfile.TemporaryDirectory() as home:
         os.environ["LIGHTLM_HOME"] = home
         text = prepare_text(options.dataset)
         for index, (shape, way) in enumerate(cases):
-            figure, details[f"{shape}, {way}"] = measure(shape, way, text, Path(home) / f"run-{index}")
+            figure, details[f"{shape}, {way}"] = measure(
+                shape, way, text, Path(home) / f"run-{index}"
+            )
             figures.append(figure)
+
     report("memory", figures, options.out, details)
 
 

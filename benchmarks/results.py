@@ -1,4 +1,5 @@
-"""What every benchmark writes: figures as JSON and a bar chart of goals reached, in a folder; and a table of them all.
+"""What every benchmark writes: figures as JSON and a bar chart of goals reached, in a folder; and a
+table of them all.
 
 .venv/bin/python benchmarks/results.py [--out bench-results]      # the one table of what was measured last
 """
@@ -20,7 +21,9 @@ STARTED = time.perf_counter()
 
 
 class Figure(NamedTuple):
-    """One measured figure, beside a rival's and beside the machine's limit, and the goal that it is `judged_by`."""
+    """One measured figure, beside a rival's and beside the machine's limit, and the goal that it is
+    `judged_by`.
+    """
 
     name: str
     ours: float
@@ -51,7 +54,9 @@ class Figure(NamedTuple):
         if self.goal is None:
             return None
         if self.judged_by == "value":
-            return self.goal / max(self.ours, 1e-9) if self.is_lower_better else self.ours / self.goal
+            return (
+                self.goal / max(self.ours, 1e-9) if self.is_lower_better else self.ours / self.goal
+            )
         return ((self.ratio if self.judged_by == "ratio" else self.share) or 0.0) / self.goal
 
     def cells(self) -> tuple[str, ...]:
@@ -63,6 +68,7 @@ class Figure(NamedTuple):
             goal = f">= {self.goal:g} x"
         elif self.goal is not None:
             goal = f"{'<=' if self.is_lower_better else '>='} {self.goal:g} {self.unit}".rstrip()
+
         return (
             self.name,
             f"{_short(self.ours)} {self.unit}".rstrip(),
@@ -77,14 +83,20 @@ class Figure(NamedTuple):
 
 def parse_folder(description: str, **options: dict[str, Any]) -> argparse.Namespace:
     """Return the command line: `--out FOLDER`, and `options` as add_argument takes them."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder for JSON and plot")
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("bench-results"), help="folder for JSON and plot"
+    )
     for name, option in options.items():
         parser.add_argument(f"--{name.replace('_', '-')}", **option)
     return parser.parse_args()
 
 
-def report(name: str, figures: list[Figure], out: Path, details: dict[str, Any] | None = None) -> None:
+def report(
+    name: str, figures: list[Figure], out: Path, details: dict[str, Any] | None = None
+) -> None:
     """Print the table of figures, and write NAME.json and NAME.png into `out`."""
     spent = os.times()
     cpu_seconds = spent.user + spent.system + spent.children_user + spent.children_system
@@ -92,7 +104,10 @@ def report(name: str, figures: list[Figure], out: Path, details: dict[str, Any] 
     print(f"\n{name} ({wall_seconds:.0f} s, {cpu_seconds:.0f} CPU s)")
     print_table([figure.cells() for figure in figures])
     out.mkdir(parents=True, exist_ok=True)
-    values = [figure._asdict() | {"ratio": figure.ratio, "share": figure.share} for figure in figures]
+    values = [
+        figure._asdict() | {"ratio": figure.ratio, "share": figure.share} for figure in figures
+    ]
+
     text = json.dumps(
         {
             "benchmark": name,
@@ -105,6 +120,7 @@ def report(name: str, figures: list[Figure], out: Path, details: dict[str, Any] 
         },
         indent=2,
     )
+
     (out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     plot(name, figures, out / f"{name}.png")
 
@@ -118,11 +134,16 @@ def read_figures(path: Path) -> list[Figure]:
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under HEADINGS, columns as wide as they must be; a column without any entry is left out."""
+    """Print rows under HEADINGS, columns as wide as they must be; a column without any entry is
+    left out.
+    """
     used = [i for i in range(len(HEADINGS)) if any(row[i] for row in rows)]
     table = [[row[i] for i in used] for row in (HEADINGS, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
     print("\n".join([lines[0], "-" * len(lines[0]), *lines[1:]]))
 
 

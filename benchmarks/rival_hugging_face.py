@@ -1,7 +1,8 @@
 """Rival (a): the Hugging Face Trainer on a Llama from scratch, of a size and rates picked by hand.
 
-Four layers x 128, context 256, AdamW at 5e-3 with weight decay 0.1, linear to zero over the time (its own schedules
-count steps; here it is given our clock), bfloat16: the best of five hand-tuned settings at two minutes on two cores.
+Four layers x 128, context 256, AdamW at 5e-3 with weight decay 0.1, linear to zero over the time
+(its own schedules count steps; here it is given our clock), bfloat16: the best of five hand-tuned
+settings at two minutes on two cores.
 """
 
 import tempfile
@@ -12,7 +13,8 @@ import torch
 from rival_text import Contest
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-CONTEXT, BATCH = 256, 4
+CONTEXT = 256
+BATCH = 4
 
 
 class Windows(torch.utils.data.IterableDataset):
@@ -63,7 +65,9 @@ def main() -> None:
     def nats_of(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(input_ids=inputs).logits
-        return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum")
+        return torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), targets.flatten(), reduction="sum"
+        )
 
     contest.time_scoring(nats_of, CONTEXT)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.95), weight_decay=0.1)
@@ -71,6 +75,7 @@ def main() -> None:
         optimizer, lambda _: min(1.0, contest.progress() / 0.05 + 0.01) * (1.0 - contest.progress())
     )
     clock = Clock(contest)
+
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
@@ -93,6 +98,7 @@ def main() -> None:
             optimizers=(optimizer, schedule),
         )
         trainer.train()
+
     model.eval()
     contest.finish(nats_of, CONTEXT, clock.steps * BATCH * CONTEXT)
 

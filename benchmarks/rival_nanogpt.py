@@ -1,7 +1,8 @@
-"""Rival (b): a plain GPT training loop as nanoGPT's readers write it: GPT-2's layout, AdamW, warm-up and cosine.
+"""Rival (b): a plain GPT training loop as nanoGPT's readers write it: GPT-2's layout, AdamW,
+warm-up and cosine.
 
-Four layers x 128, context 256, 8 sequences a step, 3e-3, bfloat16 autocast (nanoGPT itself computes in float32 on a
-CPU and would be slower); the cosine ends with the time.
+Four layers x 128, context 256, 8 sequences a step, 3e-3, bfloat16 autocast (nanoGPT itself computes
+in float32 on a CPU and would be slower); the cosine ends with the time.
 """
 
 import math
@@ -11,7 +12,12 @@ from rival_text import Contest
 from torch import Tensor, nn
 from torch.nn import functional
 
-LAYERS, WIDTH, HEADS, CONTEXT, BATCH, RATE = 4, 128, 2, 256, 8, 3e-3
+LAYERS = 4
+WIDTH = 128
+HEADS = 2
+CONTEXT = 256
+BATCH = 8
+RATE = 3e-3
 
 
 class Block(nn.Module):
@@ -21,13 +27,19 @@ class Block(nn.Module):
         super().__init__()
         self.first, self.second = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
         self.attention, self.projection = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.feedforward = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH))
+        self.feedforward = nn.Sequential(
+            nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, WIDTH)."""
         batch, length, _ = x.shape
-        heads = self.attention(self.first(x)).view(batch, length, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-        gathered = functional.scaled_dot_product_attention(heads[0], heads[1], heads[2], is_causal=True)
+        heads = (
+            self.attention(self.first(x)).view(batch, length, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+        )
+        gathered = functional.scaled_dot_product_attention(
+            heads[0], heads[1], heads[2], is_causal=True
+        )
         x = x + self.projection(gathered.transpose(1, 2).reshape(batch, length, WIDTH))
         return x + self.feedforward(self.second(x))
 
@@ -49,7 +61,9 @@ class GPT(nn.Module):
         """Return the nats of targets (B, T)."""
         x = self.tokens(inputs) + self.positions(torch.arange(inputs.shape[1]))
         logits = self.norm(self.blocks(x)) @ self.tokens.weight.T
-        return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction=reduction)
+        return functional.cross_entropy(
+            logits.float().flatten(0, 1), targets.flatten(), reduction=reduction
+        )
 
 
 def main() -> None:
@@ -71,7 +85,9 @@ def main() -> None:
         betas=(0.9, 0.95),
         fused=True,
     )
-    generator, tokens = torch.Generator().manual_seed(0), 0
+
+    generator = torch.Generator().manual_seed(0)
+    tokens = 0
     while (progress := contest.progress()) < 1.0:
         rate = RATE * min(1.0, progress / 0.05 + 0.01) * (0.5 + 0.5 * math.cos(math.pi * progress))
         for group in optimizer.param_groups:
@@ -84,6 +100,7 @@ def main() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         tokens += inputs.numel()
+
     model.eval()
     contest.finish(nats_of, CONTEXT, tokens)
 

@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/rivals.py --dataset FOLDER [--dataset FILE ...] [--hours 0.0333]
 
-The rivals are given, uncharged, what LightLM makes in its time: the split text and a tokenizer of 4,096 entries. Their
-sizes and rates were picked by hand (see their files). LightLM is the plain command with a warm store; no flags.
-Every run is a line of bench-results/rivals.jsonl. Printed: bits per byte on the whole held-out text, and the ratio.
+The rivals are given, uncharged, what LightLM makes in its time: the split text and a tokenizer of
+4,096 entries. Their sizes and rates were picked by hand (see their files). LightLM is the plain
+command with a warm store; no flags. Every run is a line of bench-results/rivals.jsonl. Printed:
+bits per byte on the whole held-out text, and the ratio.
 """
 
 import argparse
@@ -25,7 +26,10 @@ from lightlm.data.tokenization.tokenizer import prepare_tokenizer
 from lightlm.params import load_params
 
 RESULTS = ROOT / "bench-results" / "rivals.jsonl"
-RIVALS = {"HF Trainer, Llama 4 x 128": "rival_hugging_face.py", "plain GPT loop, 4 x 128": "rival_nanogpt.py"}
+RIVALS = {
+    "HF Trainer, Llama 4 x 128": "rival_hugging_face.py",
+    "plain GPT loop, 4 x 128": "rival_nanogpt.py",
+}
 VOCAB_SIZE = 4096
 
 
@@ -50,6 +54,7 @@ def measure(home: Path, dataset: str, hours: float) -> None:
         run_train(home, 0.005, dataset)
         summary = run_train(home, hours, dataset)
         keep(name, hours, "LightLM", summary, summary["stopwatch_seconds"])
+
     text, tokenizer = prepare(home, dataset)
     for system, script in RIVALS.items():
         if (name, hours, system) in done:
@@ -61,7 +66,13 @@ def measure(home: Path, dataset: str, hours: float) -> None:
         done_ = subprocess.run(command, capture_output=True, text=True, check=False)
         if done_.returncode:
             sys.exit(f"{script} failed: {done_.stderr[-2000:]}")
-        keep(name, hours, system, json.loads(done_.stdout.splitlines()[-1]), time.perf_counter() - started)
+        keep(
+            name,
+            hours,
+            system,
+            json.loads(done_.stdout.splitlines()[-1]),
+            time.perf_counter() - started,
+        )
 
 
 def keep(dataset: str, hours: float, system: str, result: dict[str, Any], seconds: float) -> None:
@@ -81,18 +92,23 @@ def keep(dataset: str, hours: float, system: str, result: dict[str, Any], second
 def report() -> None:
     """Print every run against LightLM's on the same text in the same time."""
     runs = read(RESULTS)
-    ours = {(r["dataset"], r["hours"]): r["bits_per_byte"] for r in runs if r["system"] == "LightLM"}
+    ours = {
+        (r["dataset"], r["hours"]): r["bits_per_byte"] for r in runs if r["system"] == "LightLM"
+    }
     for r in runs:
         ratio = r["bits_per_byte"] / ours[r["dataset"], r["hours"]]
         print(
-            f"{r['dataset']:18} {r['hours']:7g} h  {r['system']:28} {r['bits_per_byte']:.4f} bits per byte  "
+            f"{r['dataset']:18} {r['hours']:7g} h  {r['system']:28} {r['bits_per_byte']:.4f} bits "
+            "per byte  "
             f"x {ratio:.3f}  {r['tokens'] / 1e6:5.2f} M tokens  {r['stopwatch_seconds']:.1f} s"
         )
 
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", action="append", required=True)
     parser.add_argument("--hours", type=float, default=0.0333)
     parser.add_argument("--home", type=Path, default=ROOT / "bench-results" / "rivals-home")

@@ -1,12 +1,14 @@
-"""Optimizer steps by shape: ours, compiled, against a plain transformers Llama step and the machine's matrix rate.
+"""Optimizer steps by shape: ours, compiled, against a plain transformers Llama step and the
+machine's matrix rate.
 
     .venv/bin/python benchmarks/steps.py [--all] [--seconds 3] [--threads 1] [--profile]
 
-One process, one run: the rate of bf16 and fp32 matrix products on as many threads, before and after each shape; our
-trainer's whole step (loss, gradients, clipping, Muon); and transformers' Llama of the same width, depth, vocabulary,
-context and batch in bf16 autocast with fused AdamW: what the Hugging Face Trainer runs, without the Trainer's own work.
-Random tokens. The operations of a step are those of its matrix products (lightlm/model/accounting.py), for both.
-The short set is three widths; --all adds 192 and 384; --profile prints where our step's CPU time goes.
+One process, one run: the rate of bf16 and fp32 matrix products on as many threads, before and after
+each shape; our trainer's whole step (loss, gradients, clipping, Muon); and transformers' Llama of
+the same width, depth, vocabulary, context and batch in bf16 autocast with fused AdamW: what the
+Hugging Face Trainer runs, without the Trainer's own work. Random tokens. The operations of a step
+are those of its matrix products (lightlm/model/accounting.py), for both. The short set is three
+widths; --all adds 192 and 384; --profile prints where our step's CPU time goes.
 """
 
 import os
@@ -17,7 +19,9 @@ from typing import Any
 
 from results import Figure, parse_folder, report
 
-CACHE = Path(os.environ.get("LIGHTLM_HOME", Path.home() / ".cache" / "lightlm")) / "cache" / "inductor"
+CACHE = (
+    Path(os.environ.get("LIGHTLM_HOME", Path.home() / ".cache" / "lightlm")) / "cache" / "inductor"
+)
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE))
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as the worker has it, lightlm/runs/session.py
 
@@ -30,7 +34,7 @@ from lightlm.model.config import ModelConfig  # noqa: E402
 from lightlm.training.config import TrainerConfig  # noqa: E402
 from lightlm.training.device import build_model  # noqa: E402
 from lightlm.training.optimizer import Optimizer  # noqa: E402
-from lightlm.training.pace import StepPace  # noqa: E402
+from lightlm.training.stop_criterion import StepCriterion  # noqa: E402
 from lightlm.training.timing import measure_matrix_rate, random_batch  # noqa: E402
 from lightlm.training.trainer import train  # noqa: E402
 
@@ -39,16 +43,29 @@ OTHERS = {192: 3, 384: 6}
 VOCAB_SIZE = 4096
 CONTEXT = 256
 BATCH_TOKENS = 4096
-GOAL, GOAL_FROM = 0.4, 256
+GOAL = 0.4
+GOAL_FROM = 256
 """Of the bf16 rate, from this width on."""
 
 
 def describe_shape(width: int, depth: int) -> ModelConfig:
     """Return a shape as the planner would lay it out."""
     heads = choose_heads(width)
-    values = {"num_heads": heads, "num_kv_heads": heads, "head_dim": width // heads, "ffn_dim": choose_ffn_dim(width)}
+    values = {
+        "num_heads": heads,
+        "num_kv_heads": heads,
+        "head_dim": width // heads,
+        "ffn_dim": choose_ffn_dim(width),
+    }
+
     return ModelConfig.model_validate(
-        {"vocab_size": VOCAB_SIZE, "num_layers": depth, "model_dim": width, "context_length": CONTEXT} | values
+        {
+            "vocab_size": VOCAB_SIZE,
+            "num_layers": depth,
+            "model_dim": width,
+            "context_length": CONTEXT,
+        }
+        | values
     )
 
 
@@ -75,7 +92,9 @@ def time_ours(model: ModelConfig, trainer: TrainerConfig, seconds: float) -> dic
     """Return wall and CPU seconds of one of our steps, and of the first, which compiles."""
     built = build_model(model, trainer)
     batch = random_batch(model, trainer)
-    events = train(built, Optimizer(built, trainer), iter(lambda: batch, None), trainer, StepPace(10_000))
+    events = train(
+        built, Optimizer(built, trainer), iter(lambda: batch, None), trainer, StepCriterion(10_000)
+    )
     return time_steps(lambda: next(events), seconds)
 
 
@@ -95,6 +114,7 @@ def time_theirs(model: ModelConfig, trainer: TrainerConfig, seconds: float) -> d
             tie_word_embeddings=False,
         )
     )
+
     rival.train()
     optimizer = torch.optim.AdamW(rival.parameters(), lr=1e-3, fused=True)
     batch: Batch = random_batch(model, trainer)
@@ -112,7 +132,9 @@ def time_theirs(model: ModelConfig, trainer: TrainerConfig, seconds: float) -> d
 
 
 def time_steps(step: Callable[[], object], max_seconds: float) -> dict[str, float]:
-    """Return the seconds of the first step, and of the later ones the lower quartile of wall and CPU seconds."""
+    """Return the seconds of the first step, and of the later ones the lower quartile of wall and
+    CPU seconds.
+    """
     started = time.perf_counter()
     step()
     first = time.perf_counter() - started
@@ -120,14 +142,22 @@ def time_steps(step: Callable[[], object], max_seconds: float) -> dict[str, floa
     walls: list[float] = []
     cpus: list[float] = []
     deadline = time.perf_counter() + max_seconds
+
     while len(walls) < 4 or time.perf_counter() < deadline:
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall = time.perf_counter()
+        cpu = time.process_time()
         step()
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
+
     # A neighbour makes some steps slow and none fast.
     quarter = len(walls) // 4
-    return {"first": first, "wall": sorted(walls)[quarter], "cpu": sorted(cpus)[quarter], "num_steps": len(walls)}
+    return {
+        "first": first,
+        "wall": sorted(walls)[quarter],
+        "cpu": sorted(cpus)[quarter],
+        "num_steps": len(walls),
+    }
 
 
 def profile_step(model: ModelConfig, trainer: TrainerConfig) -> str:
@@ -136,16 +166,24 @@ def profile_step(model: ModelConfig, trainer: TrainerConfig) -> str:
 
     built = build_model(model, trainer)
     batch = random_batch(model, trainer)
-    events = train(built, Optimizer(built, trainer), iter(lambda: batch, None), trainer, StepPace(10_000))
+    events = train(
+        built, Optimizer(built, trainer), iter(lambda: batch, None), trainer, StepCriterion(10_000)
+    )
     for _ in range(3):
         next(events)
+
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         for _ in range(5):
             next(events)
-    return profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=24, max_name_column_width=48)
+
+    return profiled.key_averages().table(
+        sort_by="self_cpu_time_total", row_limit=24, max_name_column_width=48
+    )
 
 
-def measure(width: int, depth: int, seconds: float, num_threads: int) -> tuple[list[Figure], dict[str, Any]]:
+def measure(
+    width: int, depth: int, seconds: float, num_threads: int
+) -> tuple[list[Figure], dict[str, Any]]:
     """Return the figures of one shape, and what they come from."""
     model = describe_shape(width, depth)
     trainers = {dtype: describe_trainer(dtype, num_threads) for dtype in ("bfloat16", "float32")}
@@ -167,12 +205,16 @@ def measure(width: int, depth: int, seconds: float, num_threads: int) -> tuple[l
         limit=rates["bfloat16"] / 1e9,
         limit_name="bf16 products",
     )
+
     print(
-        f"  {depth} x {width}: ours {mine['wall'] * 1e3:.0f} ms ({mine['cpu'] * 1e3:.0f} ms of CPU, first "
-        f"{mine['first']:.0f} s), theirs {theirs['wall'] * 1e3:.0f} ms ({theirs['cpu'] * 1e3:.0f}); fp32 products "
+        f"  {depth} x {width}: ours {mine['wall'] * 1e3:.0f} ms ({mine['cpu'] * 1e3:.0f} ms of "
+        "CPU, first "
+        f"{mine['first']:.0f} s), theirs {theirs['wall'] * 1e3:.0f} ms "
+        f"({theirs['cpu'] * 1e3:.0f}); fp32 products "
         f"{rates['float32'] / 1e9:.0f} GFLOP/s",
         flush=True,
     )
+
     details = {
         "ours": mine,
         "transformers": theirs,
@@ -181,6 +223,7 @@ def measure(width: int, depth: int, seconds: float, num_threads: int) -> tuple[l
         "tokens_per_second": BATCH_TOKENS / mine["wall"],
         "share_of_fp32": work / mine["wall"] / rates["float32"],
     }
+
     return [figure], details
 
 
@@ -193,17 +236,31 @@ def main() -> None:
         threads={"type": int, "default": count_cores()},
         profile={"action": "store_true"},
     )
+
     shapes = dict(sorted((SHORT | OTHERS if options.all else SHORT).items()))
     if options.profile:
         for width, depth in shapes.items():
-            print(profile_step(describe_shape(width, depth), describe_trainer("bfloat16", options.threads)))
+            print(
+                profile_step(
+                    describe_shape(width, depth), describe_trainer("bfloat16", options.threads)
+                )
+            )
         return
+
     figures: list[Figure] = []
-    details: dict[str, Any] = {"vocab_size": VOCAB_SIZE, "context_length": CONTEXT, "batch_tokens": BATCH_TOKENS}
+    details: dict[str, Any] = {
+        "vocab_size": VOCAB_SIZE,
+        "context_length": CONTEXT,
+        "batch_tokens": BATCH_TOKENS,
+    }
+
     details["num_threads"] = options.threads
     for width, depth in shapes.items():
-        found, details[f"{depth} x {width}"] = measure(width, depth, options.seconds, options.threads)
+        found, details[f"{depth} x {width}"] = measure(
+            width, depth, options.seconds, options.threads
+        )
         figures += found
+
     report("steps", figures, options.out, details)
 
 

@@ -1,10 +1,13 @@
-"""Text to shards on disk against `datasets.map` and group_texts: same text, same tokenizer.json, all cores for both.
+"""Text to shards on disk against `datasets.map` and group_texts: same text, same tokenizer.json,
+all cores for both.
 
-    .venv/bin/python benchmarks/tokenization.py [--text FILE] [--megabytes 24] [--memory-megabytes 1000]
+    .venv/bin/python benchmarks/tokenization.py [--text FILE] [--megabytes 24] [--memory-megabytes
+    1000]
 
-Without --text, the prose of the installed packages' documentation, repeated to the size. Both pipelines begin at a
-text file and end at token files on disk; ids are compared. With --memory-megabytes, a text of that size goes through
-ours alone and the peak of all its processes' memory is watched.
+Without --text, the prose of the installed packages' documentation, repeated to the size. Both
+pipelines begin at a text file and end at token files on disk; ids are compared. With
+--memory-megabytes, a text of that size goes through ours alone and the peak of all its processes'
+memory is watched.
 """
 
 import os
@@ -28,7 +31,11 @@ def make_text(path: Path, num_bytes: int, given: Path | None) -> None:
     """Write a text of `num_bytes`: that of `given`, or of documentation, again and again."""
     from lightlm.data.files.python_docs import read_python_docs
 
-    seed = given.read_bytes() if given else "\n\n".join(take_bytes(read_python_docs(), 8_000_000)).encode()
+    seed = (
+        given.read_bytes()
+        if given
+        else "\n\n".join(take_bytes(read_python_docs(), 8_000_000)).encode()
+    )
     with path.open("wb") as file:
         written = 0
         while written < num_bytes:
@@ -61,6 +68,7 @@ def ours(text: Path, folder: Path) -> dict[str, Any]:
     trained = time.perf_counter()
     shards = tokenize_subset(subset, tokenizer)
     done = time.perf_counter()
+
     return {
         "subset_seconds": read - started,
         "shards_seconds": done - trained,
@@ -73,26 +81,40 @@ def ours(text: Path, folder: Path) -> dict[str, Any]:
 
 
 def theirs(text: Path, tokenizer: str, folder: Path) -> dict[str, Any]:
-    """Return seconds and tokens of load_dataset, map(tokenize), map(group_texts), written to disk."""
+    """Return seconds and tokens of load_dataset, map(tokenize), map(group_texts),
+    written to disk.
+    """
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "TOKENIZERS_PARALLELISM": "false"}
     import datasets
     from transformers import PreTrainedTokenizerFast
 
     datasets.disable_progress_bars()
     engine = PreTrainedTokenizerFast(tokenizer_file=f"{tokenizer}/tokenizer.json")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
 
     def group_texts(rows: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:
         joined = {key: [index for row in value for index in row] for key, value in rows.items()}
         end = len(joined["input_ids"]) // RIVAL_CONTEXT * RIVAL_CONTEXT
-        cut = {key: [v[i : i + RIVAL_CONTEXT] for i in range(0, end, RIVAL_CONTEXT)] for key, v in joined.items()}
+        cut = {
+            key: [v[i : i + RIVAL_CONTEXT] for i in range(0, end, RIVAL_CONTEXT)]
+            for key, v in joined.items()
+        }
         return cut | {"labels": cut["input_ids"].copy()}
 
     started = time.perf_counter()
     rows = datasets.load_dataset("text", data_files=str(text), split="train", keep_linebreaks=True)
-    encoded = rows.map(lambda batch: engine(batch["text"]), batched=True, num_proc=cores, remove_columns=["text"])
+    encoded = rows.map(
+        lambda batch: engine(batch["text"]), batched=True, num_proc=cores, remove_columns=["text"]
+    )
     grouped = encoded.map(group_texts, batched=True, num_proc=cores)
-    return {"seconds": time.perf_counter() - started, "num_tokens": len(grouped) * RIVAL_CONTEXT, "cores": cores}
+
+    return {
+        "seconds": time.perf_counter() - started,
+        "num_tokens": len(grouped) * RIVAL_CONTEXT,
+        "cores": cores,
+    }
 
 
 def agrees(result: dict[str, Any]) -> bool:
@@ -106,7 +128,9 @@ def agrees(result: dict[str, Any]) -> bool:
         start = file.read(100_000).decode("utf-8", "ignore")
     wanted = engine.encode(start, add_special_tokens=False).ids
     found = np.fromfile(result["ids"], dtype="<u2", count=len(wanted) + 1)[1:].tolist()
-    # Documents end at passages of running text, where a word may be cut; so the common start is compared.
+
+    # Documents end at passages of running text, where a word may be cut; so the common start is
+    # compared.
     return found[:1000] == wanted[:1000]
 
 
@@ -125,6 +149,7 @@ def watch_memory(action: Callable[[], object]) -> int:
     action()
     is_done.set()
     thread.join()
+
     return peak
 
 
@@ -141,7 +166,11 @@ def measure_memory(text: Path, folder: Path) -> dict[str, float]:
     started = time.perf_counter()
     command = [sys.executable, __file__, "--only-ours", str(text), "--out", str(folder)]
     peak = watch_memory(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
-    return {"peak_bytes": peak, "seconds": time.perf_counter() - started, "num_bytes": text.stat().st_size}
+    return {
+        "peak_bytes": peak,
+        "seconds": time.perf_counter() - started,
+        "num_bytes": text.stat().st_size,
+    }
 
 
 def main() -> None:
@@ -153,9 +182,11 @@ def main() -> None:
         memory_megabytes={"type": int, "default": 0},
         only_ours={"type": Path},
     )
+
     if options.only_ours:
         ours(options.only_ours, options.out)
         return
+
     folder = Path(tempfile.mkdtemp(prefix="lightlm-tokenization-"))
     try:
         text = folder / "text.txt"
@@ -175,14 +206,19 @@ def main() -> None:
             )
         ]
         details = {"ours": mine, "rival": rival, "same_ids": agrees(mine)}
-        print(f"subset {mine['subset_seconds']:.2f} s, shards {mine['shards_seconds']:.2f} s; details: {details}")
+        print(
+            f"subset {mine['subset_seconds']:.2f} s, shards {mine['shards_seconds']:.2f} s; "
+            f"details: {details}"
+        )
         if options.memory_megabytes:
             text.unlink()
             make_text(text, options.memory_megabytes * 1_000_000, options.text)
             memory = measure_memory(text, folder / "memory")
             details["memory"] = memory
             name = f"peak memory, {options.memory_megabytes:,} MB of text"
-            figures.append(Figure(name, memory["peak_bytes"] / 1e9, "GB", 1, "value", is_lower_better=True))
+            figures.append(
+                Figure(name, memory["peak_bytes"] / 1e9, "GB", 1, "value", is_lower_better=True)
+            )
         report("tokenization", figures, options.out, details)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

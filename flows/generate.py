@@ -16,7 +16,9 @@ Prompt = Annotated[str, Field(min_length=1)]
 
 
 def name_flow_run() -> str:
-    """Return "generate-notes-3", as far as the parameters tell; the version that is found completes it."""
+    """Return "generate-notes-3", as far as the parameters tell; the version that is found completes
+    it.
+    """
     values = flow_run.parameters
     wanted = [values.get("name"), (values.get("model") or "").removeprefix("models:/")]
     return "-".join(["generate", *(safe_word(word) for word in wanted if word)])
@@ -24,7 +26,10 @@ def name_flow_run() -> str:
 
 @flow(name="generate-flow", flow_run_name=name_flow_run, persist_result=False)
 def generate_flow(
-    prompt: Prompt, model: str | None = None, sampling: dict[str, Any] | None = None, name: Name | None = None
+    prompt: Prompt,
+    model: str | None = None,
+    sampling: dict[str, Any] | None = None,
+    name: Name | None = None,
 ) -> GeneratedText:
     """Continue `prompt` with a registered model version.
 

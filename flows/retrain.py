@@ -1,4 +1,6 @@
-"""retrain-flow: a changed data set is learnt by a challenger, which becomes champion if it is shown to be better."""
+"""retrain-flow: a changed data set is learnt by a challenger, which becomes champion if it is shown
+to be better.
+"""
 
 import time
 from typing import Any, Literal
@@ -9,7 +11,7 @@ from prefect.runtime import flow_run
 from lightlm.params import Hours, Name, Params, load_params
 from lightlm.rendering.page import Page
 from lightlm.runs.champion import know_champion
-from lightlm.runs.dataset_change import DatasetNews
+from lightlm.runs.dataset_change import DatasetChange
 from lightlm.runs.naming import add_name, name_run
 from lightlm.runs.results import summarize
 from lightlm.runs.session import LAUNCH, LOGGER
@@ -25,10 +27,15 @@ def name_flow_run() -> str:
     values = flow_run.parameters
     overrides = add_name(values.get("overrides"), values.get("name"))
     params = load_params(
-        values.get("preset", "retrain"), overrides, dataset=values.get("dataset"), hours=values.get("hours")
+        values.get("preset", "retrain"),
+        overrides,
+        dataset=values.get("dataset"),
+        hours=values.get("hours"),
     )
+
     if values.get("dataset") or "dataset.source" in overrides:
         return name_retraining(params)
+
     # The champion's data set, which the flow finds out; its name then completes this one.
     return f"retrain-{params.budget.hours:g}h-{params.tracking.model_name or 'champion'}"
 
@@ -48,7 +55,8 @@ def retrain_flow(
     start: Literal["forecast", "scratch", "champion"] = "forecast",
     name: Name | None = None,
 ) -> RetrainSummary:
-    """Train a challenger if the data set has changed, and make it champion if it is shown to be better.
+    """Train a challenger if the data set has changed, and make it champion if it is shown to be
+    better.
 
     Args:
         hours: Wall clock of the whole run, in hours; empty: the preset's.
@@ -57,7 +65,8 @@ def retrain_flow(
         overrides: Single values, as {"model.num_layers": 4}.
         force: Train although the data set is unchanged.
         start: Begin from scratch, from the champion's weights, or as the forecasts say.
-        name: The registered model's name; empty: the newest model's, or one after the data set where one is given.
+        name: The registered model's name; empty: the newest model's, or one after the data set
+            where one is given.
     """
     started_at = time.monotonic()
     params = tasks.find_text(preset, overrides, dataset, hours, name)
@@ -65,12 +74,13 @@ def retrain_flow(
     news, champion_version = tasks.look_for_changes(params)
     if not (news.is_changed or force):
         return leave_alone(params, news)
+
     with open_flow_session(params, name_retraining(params), "lightlm retrain") as session:
         if LAUNCH.get() is None:  # else the clock runs since the process began
             session.ledger.exclude(started_at - session.ledger.started_at)
         session.page.rename(session.run.name)
         know_champion(session, champion_version)
-        session.say(news.reason)
+        session.log(news.reason)
         system = tasks.check_system(session)
         machine = tasks.measure_matrix_rate(session, system)
         subset = tasks.materialize_subset(session, machine)
@@ -90,25 +100,36 @@ def retrain_flow(
                 news=news.model_dump(mode="json"),
                 reason=run.promotion,
                 start=session.facts["start"].model_dump(mode="json"),
-                comparison=None if session.facts["comparison"] is None else session.facts["comparison"].model_dump(),
+                comparison=None
+                if session.facts["comparison"] is None
+                else session.facts["comparison"].model_dump(),
                 run=run,
             )
         )
 
 
-def leave_alone(params: Params, news: DatasetNews) -> RetrainSummary:
+def leave_alone(params: Params, news: DatasetChange) -> RetrainSummary:
     """Return that nothing was trained, and show why."""
     page = FlowPage(flow_run.id)
     page.rename(name_retraining(params))
     reason = f"{news.reason}: nothing to do; force a retraining to train all the same"
     LOGGER.info(reason)
-    page.markdown("champion-decision", Page("Nothing to do", [reason]).to_markdown(), "Why nothing was trained")
+    page.markdown(
+        "champion-decision",
+        Page("Nothing to do", [reason]).to_markdown(),
+        "Why nothing was trained",
+    )
+
     page.close()
-    return keep_outcome(RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=reason))
+    return keep_outcome(
+        RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=reason)
+    )
 
 
 def keep_outcome(summary: RetrainSummary) -> RetrainSummary:
-    """Return what the flow reached, kept with the command, too: no orchestrator can lose it there."""
+    """Return what the flow reached, kept with the command, too: no orchestrator can lose
+    it there.
+    """
     if (launch := LAUNCH.get()) is not None:
         launch.retraining = summary
     return summary

@@ -1,4 +1,6 @@
-"""The stages of a run as Prefect tasks. What each one does is in lightlm.runs and lightlm.versions."""
+"""The stages of a run as Prefect tasks. What each one does is in lightlm.runs and
+lightlm.versions.
+"""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -14,7 +16,9 @@ Result = TypeVar("Result")
 
 
 def as_task(stage: Callable[Arguments, Result], name: str) -> Task[Arguments, Result]:
-    """Return a stage as a task. What is worth keeping is in the store, under digests; Prefect keeps no copy."""
+    """Return a stage as a task. What is worth keeping is in the store, under digests; Prefect keeps
+    no copy.
+    """
     return Task(stage, name=name, cache_policy=NO_CACHE, persist_result=False)
 
 
@@ -31,7 +35,7 @@ evaluate_model = as_task(stages.evaluate_model, "Score the held-out text")
 register_model = as_task(stages.register_model, "Register the model version")
 
 find_text = as_task(retraining.find_text, "Find the data set to retrain on")
-look_for_changes = as_task(dataset_change.read_news, "Look for a changed data set")
+look_for_changes = as_task(dataset_change.read_change, "Look for a changed data set")
 choose_where_to_start = as_task(start.choose_where_to_start, "Choose where to start")
 
 find_version = as_task(text.open_version, "Find the registered version")

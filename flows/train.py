@@ -21,7 +21,10 @@ def name_flow_run() -> str:
     values = flow_run.parameters
     overrides = add_name(values.get("overrides"), values.get("name"))
     params = load_params(
-        values.get("preset", "base"), overrides, dataset=values.get("dataset"), hours=values.get("hours")
+        values.get("preset", "base"),
+        overrides,
+        dataset=values.get("dataset"),
+        hours=values.get("hours"),
     )
     return name_run(params)
 
@@ -46,6 +49,7 @@ def train_flow(
     params = load_params(preset, add_name(overrides, name), dataset=dataset, hours=hours)
     check_sources(params)
     show_logs()
+
     with open_flow_session(params, name_run(params)) as session:
         ask_for_champion(session)
         system = tasks.check_system(session)

@@ -1,6 +1,7 @@
 """LightLM: the best small language model that a given amount of wall-clock time allows.
 
-From Python: `lightlm.load("notes").generate("The")`, `lightlm.train("notes/", "30m")` (docs/python.md).
+From Python: `lightlm.load("notes").generate("The")`, `lightlm.train("notes/", "30m")`
+(docs/python.md).
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,7 @@
 """LightLM from Python: load a registered model, write and score text with it, train one. Quiet.
 
-Everything stands under LIGHTLM_HOME, as for the command line; nothing heavy is imported before it is needed.
+Everything stands under LIGHTLM_HOME, as for the command line; nothing heavy is imported before it
+is needed.
 """
 
 import json
@@ -22,14 +23,18 @@ if TYPE_CHECKING:
     from lightlm.generation.text import Generator
 
 COMMAND_LINE = "lightlm"
-"""The module of the command `lightlm`. Training runs in a process of its own, as it does for everybody."""
+"""The module of the command `lightlm`. Training runs in a process of its own, as it does for
+everybody.
+"""
 
 STOP_SECONDS = 30.0
 """That a run gets to end in order when the person interrupts."""
 
 
 class Model:
-    """A registered version whose files are here and verified; its weights are read at the first text."""
+    """A registered version whose files are here and verified; its weights are read at the first
+    text.
+    """
 
     def __init__(self, version: ModelVersion, folder: Path) -> None:
         self.version = version
@@ -40,10 +45,12 @@ class Model:
         return f"lightlm.Model({self.version.uri})"
 
     def generate(self, prompt: str, **sampling: Any) -> str:
-        """Return the continuation of `prompt`, without it; `sampling` as the options of `lightlm generate`.
+        """Return the continuation of `prompt`, without it; `sampling` as the options of `lightlm
+        generate`.
 
         Raises:
-            PromptError: the prompt is empty or too long, or a sampling value is unknown or out of bounds.
+            PromptError: the prompt is empty or too long, or a sampling value is unknown or out of
+                bounds.
         """
         return self._generator.generate([prompt], choose_sampling(sampling))[0].text
 
@@ -63,7 +70,9 @@ class Model:
 
         documents = [text] if isinstance(text, str) else text
         encoded = [document.encode() for document in documents]
-        return evaluate_text(load_model(self.folder), load_tokenizer(self.folder), encoded).bits_per_byte
+        return evaluate_text(
+            load_model(self.folder), load_tokenizer(self.folder), encoded
+        ).bits_per_byte
 
     @cached_property
     def _generator(self) -> "Generator":
@@ -90,7 +99,8 @@ class Trained(NamedTuple):
 
 
 def load(model: str | None = None, *, name: str | None = None) -> Model:
-    """Return a registered version: models:/NAME@ALIAS, models:/NAME/VERSION, a name; else the newest one's champion.
+    """Return a registered version: models:/NAME@ALIAS, models:/NAME/VERSION, a name; else the
+    newest one's champion.
 
     Raises:
         ModelVersionError: there is none such, or its files are not as they were registered.
@@ -108,10 +118,11 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Trained:
-    """Train a model on a text within `hours` ("30m" and the like, too), register it, and return what it reached.
+    """Train a model on a text within `hours` ("30m" and the like, too), register it, and return
+    what it reached.
 
-    The clock and the options are those of `lightlm train`; `overrides` are its `--set`. `report` gets each line of
-    progress, such as `print` in a notebook.
+    The clock and the options are those of `lightlm train`; `overrides` are its `--set`. `report`
+    gets each line of progress, such as `print` in a notebook.
 
     Raises:
         InputError: a value or a data set that cannot be used.
@@ -119,14 +130,26 @@ def train(
         TrainingError: whatever else ended it.
     """
     given = {"--dataset": dataset, "--hours": hours, "--name": name}
-    words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    words = [
+        word
+        for option, value in given.items()
+        if value is not None
+        for word in (option, str(value))
+    ]
+
     for key, value in (overrides or {}).items():
         words += ["--set", f"{key}={'null' if value is None else json.dumps(value)}"]
     command = python_command(COMMAND_LINE, "train", "--json", *words)
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     last = ""
+
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=environment,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -141,10 +164,16 @@ def train(
             process.terminate()
             process.wait(STOP_SECONDS)
             raise Interrupted("stopped; the same call goes on") from None
+
     if code:
-        raise _find_error(code)(last.removeprefix("lightlm: ") or f"training ended with exit code {code}")
+        raise _find_error(code)(
+            last.removeprefix("lightlm: ") or f"training ended with exit code {code}"
+        )
+
     summary = json.loads(out)
-    return Trained(summary["model_name"], summary["model_version"], summary["bits_per_byte"], summary)
+    return Trained(
+        summary["model_name"], summary["model_version"], summary["bits_per_byte"], summary
+    )
 
 
 def choose_sampling(given: Mapping[str, Any]) -> "SamplingConfig":

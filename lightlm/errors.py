@@ -1,7 +1,7 @@
 """Every error that LightLM shows to a person: what was wanted, what was got, what to do.
 
-Owns the tree of exceptions and their exit codes. A `LightLMError` reaching the command line becomes one
-line and its exit code; anything else that reaches it is a bug.
+Owns the tree of exceptions and their exit codes. A `LightLMError` reaching the command line becomes
+one line and its exit code; anything else that reaches it is a bug.
 """
 
 from typing import ClassVar
@@ -50,7 +50,9 @@ class StoreError(LightLMError):
 
 
 class CorruptError(StoreError):
-    """A stored file does not have the digest that its manifest gives. `damage` is the message without its remedy."""
+    """A stored file does not have the digest that its manifest gives. `damage` is the message
+    without its remedy.
+    """
 
     def __init__(self, damage: str, remedy: str = "") -> None:
         super().__init__(f"{damage}; {remedy}" if remedy else damage)
@@ -64,7 +66,9 @@ class BusyError(LightLMError):
 
 
 class TrainingError(LightLMError):
-    """Training could not go on: the loss stayed non-finite, or memory does not hold one sequence."""
+    """Training could not go on: the loss stayed non-finite, or memory does not hold one
+    sequence.
+    """
 
 
 class WorkerError(LightLMError):

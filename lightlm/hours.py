@@ -20,15 +20,20 @@ def parse_hours(text: str) -> float:
     """
     typed = text.strip()
     try:
-        return float(typed.replace(",", ".") if typed.count(",") == 1 and "." not in typed else typed)
+        return float(
+            typed.replace(",", ".") if typed.count(",") == 1 and "." not in typed else typed
+        )
     except ValueError:
         pass
 
     if found := _HOURS_AND_MINUTES.fullmatch(typed):
         return int(found[1]) + int(found[2]) / 60
+
     found = _UNITS.fullmatch(typed)
     if typed and found is not None:
         parts = zip(found.groups(), _HOURS_EACH, strict=True)
         return sum(float(number.replace(",", ".")) * hours for number, hours in parts if number)
 
-    raise ValueError(f"hours are a number or a time with units, as 0.5, 30m, 1h30 or 90s; got {text!r}")
+    raise ValueError(
+        f"hours are a number or a time with units, as 0.5, 30m, 1h30 or 90s; got {text!r}"
+    )

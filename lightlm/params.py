@@ -1,7 +1,8 @@
-"""What a person may choose, with types, bounds and meaning: params/base.yaml, overlays, single overrides.
+"""What a person may choose, with types, bounds and meaning: params/base.yaml, overlays, single
+overrides.
 
-Owns the one model that the command line, YAML, Python and Prefect share, so that all give the same message.
-Values stand in params/*.yaml; the shape of a model and the plan are not params.
+Owns the one model that the command line, YAML, Python and Prefect share, so that all give the same
+message. Values stand in params/*.yaml; the shape of a model and the plan are not params.
 """
 
 import difflib
@@ -44,24 +45,32 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Temperature = Annotated[float, Field(ge=0, le=100)]
-SharedUrl = Annotated[str, Field(pattern=r"^(file:///([A-Z]:)?|(memory|s3|gs|az|abfs)://)[\w.~@+=%/-]+$")]
+SharedUrl = Annotated[
+    str, Field(pattern=r"^(file:///([A-Z]:)?|(memory|s3|gs|az|abfs)://)[\w.~@+=%/-]+$")
+]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Section(BaseModel):
     """A frozen group of params: unknown keys and non-finite numbers are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
     @model_validator(mode="before")
     @classmethod
     def keep_texts(cls, values: Any) -> Any:
-        """Take a number or a boolean for the text that was typed where a text is wanted: `config: 2018`."""
+        """Take a number or a boolean for the text that was typed where a text is wanted: `config:
+        2018`.
+        """
         if not isinstance(values, Mapping):
             return values
         fields = cls.model_fields
         return {
-            name: keep_text(value, value) if name in fields and holds_text(fields[name].annotation) else value
+            name: keep_text(value, value)
+            if name in fields and holds_text(fields[name].annotation)
+            else value
             for name, value in values.items()
         }
 
@@ -119,26 +128,34 @@ class ModelParams(Section):
     @model_validator(mode="after")
     def check_shape(self) -> Self:
         """Refuse heads that do not divide, before anything is built."""
-        dim, heads, kv_heads = self.model_dim, self.num_heads, self.num_kv_heads
+        dim = self.model_dim
+        heads = self.num_heads
+        kv_heads = self.num_kv_heads
+
         if dim is not None and heads is not None and dim % heads:
             raise ValueError(
-                f"model_dim {dim} is not a multiple of num_heads {heads}; give num_heads a divisor of {dim}"
+                f"model_dim {dim} is not a multiple of num_heads {heads}; give num_heads a "
+                f"divisor of {dim}"
             )
+
         if dim is not None and heads is not None and (dim // heads) % 2:
             raise ValueError(
                 f"model_dim {dim} / num_heads {heads} = {dim // heads} is odd; rotary positions "
                 "turn pairs of dimensions, so give an even number of dimensions a head"
             )
+
         if heads is not None and kv_heads is not None and heads % kv_heads:
             raise ValueError(
                 f"num_heads {heads} is not a multiple of num_kv_heads {kv_heads}; "
                 f"give num_kv_heads a divisor of {heads}"
             )
+
         if self.num_active_experts > self.num_experts:
             raise ValueError(
                 f"num_active_experts {self.num_active_experts} is more than num_experts "
                 f"{self.num_experts}; give at most as many"
             )
+
         return self
 
 
@@ -244,9 +261,9 @@ def load_params(
 
     `preset` names an overlay of params/, or is the path of a YAML file of one's own.
 
-    `overrides` maps dotted names ("model.num_layers") to values; strings are read as YAML scalars, except where the
-    param is a text: `dataset.config=2018` is the text "2018".
-    Naming a `dataset` clears `dataset.config`, which belongs to the data set that base.yaml names, and forbids to
+    `overrides` maps dotted names ("model.num_layers") to values; strings are read as YAML scalars,
+    except where the param is a text: `dataset.config=2018` is the text "2018". Naming a `dataset`
+    clears `dataset.config`, which belongs to the data set that base.yaml names, and forbids to
     replace it by the built-in text.
 
     Raises:
@@ -259,8 +276,10 @@ def load_params(
         values["dataset"] |= {"source": dataset, "config": None, "revision": None}
     if dataset is not None and values["dataset"]["offline"] is None:
         values["dataset"]["offline"] = "no-fallback"
+
     if hours is not None:
         values["budget"]["hours"] = hours
+
     for name, value in (overrides or {}).items():
         _override(values, name, value)
     return build_params(values)
@@ -300,7 +319,10 @@ def describe_validation(error: ValidationError) -> str:
 def quote(value: Any, longest: int = 80) -> str:
     """Return a value as an error message quotes it: on one line, cut before it is written out."""
     brief = reprlib.Repr()
-    brief.maxlevel, brief.maxstring, brief.maxlong, brief.maxother = 4, 2 * longest, longest, longest
+    brief.maxlevel = 4
+    brief.maxstring = 2 * longest
+    brief.maxlong = longest
+    brief.maxother = longest
     try:
         text = brief.repr(value)
     except ValueError:  # Python writes no integer of more than 4,300 digits
@@ -319,41 +341,63 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
         name, equals, value = assignment.partition("=")
         if not equals or not name.strip():
             raise ParameterError(
-                f"--set wants section.key=value, got {quote(assignment)}; such as --set model.num_layers=4"
+                f"--set wants section.key=value, got {quote(assignment)}; such as --set "
+                "model.num_layers=4"
             )
         parsed[name.strip()] = value
     return parsed
 
 
 def _find_preset(preset: str) -> tuple[Path, str]:
-    """Return a preset's file, and how messages name it: `mine.yaml` and `folder/mine.yaml` are a person's own file."""
+    """Return a preset's file, and how messages name it: `mine.yaml` and `folder/mine.yaml` are a
+    person's own file.
+    """
     if preset in list_presets():
         return PARAMS_FOLDER / f"{preset}.yaml", f"params/{preset}.yaml"
+
     path = Path(preset).expanduser()
     if path.suffix in (".yaml", ".yml"):
         return path, preset
-    own = next((path.with_suffix(ending) for ending in (".yaml", ".yml") if path.with_suffix(ending).is_file()), None)
+
+    own = next(
+        (
+            path.with_suffix(ending)
+            for ending in (".yaml", ".yml")
+            if path.with_suffix(ending).is_file()
+        ),
+        None,
+    )
+
     advice = f"; for the file here give --preset {own}" if own else _suggest(preset, list_presets())
-    raise ParameterError(f"unknown preset {preset!r}{advice}; or give a YAML file of your own: --preset ./mine.yaml")
+    raise ParameterError(
+        f"unknown preset {preset!r}{advice}; or give a YAML file of your own: --preset ./mine.yaml"
+    )
 
 
 def _read_preset(preset: str) -> dict[str, Any]:
     path, name = _find_preset(preset)
     try:
         if path.is_file() and path.stat().st_size > MAX_PRESET_BYTES:
-            raise ParameterError(f"--preset {name} is larger than {MAX_PRESET_BYTES:,} bytes: it is no file of params")
+            raise ParameterError(
+                f"--preset {name} is larger than {MAX_PRESET_BYTES:,} bytes: it is no file of "
+                "params"
+            )
         values = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         known = ", ".join(list_presets())
         raise ParameterError(
-            f"--preset {name} cannot be read ({error.strerror}); wanted a YAML file, or one of {known}"
+            f"--preset {name} cannot be read ({error.strerror}); wanted a YAML file, or one of "
+            f"{known}"
         ) from None
     except UnicodeDecodeError:
         raise ParameterError(f"--preset {name} is no UTF-8; save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise ParameterError(f"{name} is not valid YAML: {error}") from None
+
     if not isinstance(values, dict):
-        raise ParameterError(f"{name} holds no sections; compare params/base.yaml, such as model: {{num_layers: 4}}")
+        raise ParameterError(
+            f"{name} holds no sections; compare params/base.yaml, such as model: {{num_layers: 4}}"
+        )
 
     return values
 
@@ -381,7 +425,10 @@ def _override(values: dict[str, Any], name: str, value: Any) -> None:
             value = read_yaml(value) if value.strip() else value
         except yaml.YAMLError as error:
             reason = " ".join(str(error).split())[:LONGEST_REASON]
-            raise ParameterError(f"{name}={quote(value)} is not a value that YAML can read: {reason}") from None
+            raise ParameterError(
+                f"{name}={quote(value)} is not a value that YAML can read: {reason}"
+            ) from None
+
     if is_text(name):
         value = keep_text(typed, value)
     if isinstance(value, Mapping):
@@ -393,7 +440,9 @@ def _override(values: dict[str, Any], name: str, value: Any) -> None:
 
 @functools.cache
 def is_text(name: str) -> bool:
-    """Return whether a param holds text and nothing else: what looks like a number there is text, too."""
+    """Return whether a param holds text and nothing else: what looks like a number there is text,
+    too.
+    """
     section, _, key = name.partition(".")
     try:
         kind: Any = Params.model_fields[section].annotation

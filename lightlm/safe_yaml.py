@@ -1,4 +1,6 @@
-"""YAML as params are written in: plain values alone, the booleans and numbers of YAML 1.2, no dates, no aliases."""
+"""YAML as params are written in: plain values alone, the booleans and numbers of YAML 1.2, no
+dates, no aliases.
+"""
 
 import re
 from typing import Any
@@ -15,7 +17,9 @@ DEEPEST = 32
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML whose only booleans are true and false, as in YAML 1.2: `off` and `no` are words, a date is text."""
+    """Safe YAML whose only booleans are true and false, as in YAML 1.2: `off` and `no` are words, a
+    date is text.
+    """
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:
         # Thousands of open brackets take PyYAML seconds before Python's own limit ends them.
@@ -42,14 +46,18 @@ _NUMBERS = {
     ),
     "bool": ("true|True|TRUE|false|False|FALSE", "tTfF"),
 }
-"""What YAML 1.2 takes for a number or a boolean, and the characters that it begins with; all else is text or null."""
+"""What YAML 1.2 takes for a number or a boolean, and the characters that it begins with; all else
+is text or null.
+"""
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 for _name, (_pattern, _first) in _NUMBERS.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), list(_first))
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), list(_first)
+    )
 
 
 def read_yaml(text: str) -> Any:
@@ -60,6 +68,7 @@ def read_yaml(text: str) -> Any:
     """
     if len(text) > LONGEST_CHARACTERS:
         raise yaml.YAMLError(f"longer than {LONGEST_CHARACTERS:,} characters")
+
     loader = None
     try:
         loader = _Loader(text)
@@ -67,9 +76,12 @@ def read_yaml(text: str) -> Any:
     except RecursionError:
         raise yaml.YAMLError("nested too deeply") from None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        # PyYAML lets through what Python's own constructors raise: `!!int x`, `!!timestamp x`, 6,000 digits.
+        # PyYAML lets through what Python's own constructors raise: `!!int x`, `!!timestamp x`,
+        # 6,000 digits.
         is_explained = isinstance(error, ValueError) and str(error)
-        raise yaml.YAMLError(str(error) if is_explained else "it does not have the form of its tag") from None
+        raise yaml.YAMLError(
+            str(error) if is_explained else "it does not have the form of its tag"
+        ) from None
     finally:
         if loader is not None:
             loader.dispose()

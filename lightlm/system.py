@@ -1,6 +1,8 @@
-"""What this machine has, and whether it can do the job: Python, accelerators, precision, cores, memory, disk.
+"""What this machine has, and whether it can do the job: Python, accelerators, precision, cores,
+memory, disk.
 
-Owns the measuring of limits that containers set (affinity, cgroups) and one line with a remedy for each check.
+Owns the measuring of limits that containers set (affinity, cgroups) and one line with a remedy for
+each check.
 """
 
 import hashlib
@@ -29,7 +31,9 @@ OLDEST_PYTHON = (3, 11)
 
 
 class Device(BaseModel):
-    """Something that can train. `memory_bytes` in all; `compute_capability` of CUDA devices, as "9.0"."""
+    """Something that can train. `memory_bytes` in all; `compute_capability` of CUDA devices, as
+    "9.0".
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -76,8 +80,10 @@ class SystemReport(BaseModel):
 
 def check_system(params: Params, home: Path, devices: list[Device]) -> SystemReport:
     """Return the report of this machine for a run with `params` and its state under `home`."""
-    num_cores, memory = count_cores(), read_memory_limit()
-    available, disk = read_available_memory(), shutil.disk_usage(home).free
+    num_cores = count_cores()
+    memory = read_memory_limit()
+    available = read_available_memory()
+    disk = shutil.disk_usage(home).free
     checks = [
         _check_python(),
         _check_gpu(devices),
@@ -87,6 +93,7 @@ def check_system(params: Params, home: Path, devices: list[Device]) -> SystemRep
         _check_disk(disk, params.system.min_free_disk_bytes, home),
         _check_tokenizer(params.tokenizer.source),
     ]
+
     return SystemReport(
         python_version=platform.python_version(),
         platform=platform.platform(),
@@ -114,7 +121,8 @@ def describe_cpu() -> Device:
 
 
 def may_have_accelerator() -> bool:
-    """Return whether torch may find more than a CPU here, which only its slow import tells for sure.
+    """Return whether torch may find more than a CPU here, which only its slow import tells for
+    sure.
 
     On Linux without a driver's device file there is none.
     """
@@ -122,8 +130,12 @@ def may_have_accelerator() -> bool:
 
 
 def count_cores() -> int:
-    """Return the cores that this process may use: its affinity, within its cgroup's quota; at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the cores that this process may use: its affinity, within its cgroup's quota; at least
+    1.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     quota = read_cpu_quota(CGROUP)
     return max(1, cores if quota is None else min(cores, int(quota)))
 
@@ -144,7 +156,9 @@ def read_cpu_quota(cgroup: Path) -> float | None:
 
 
 def read_cgroup_memory(cgroup: Path) -> tuple[int | None, int]:
-    """Return the memory limit of cgroup v2 or v1 (None without one) and what is in use of it, in bytes."""
+    """Return the memory limit of cgroup v2 or v1 (None without one) and what is in use of it, in
+    bytes.
+    """
     for limit_file, usage_file in (
         (cgroup / "memory.max", cgroup / "memory.current"),
         (cgroup / "memory" / "memory.limit_in_bytes", cgroup / "memory" / "memory.usage_in_bytes"),
@@ -158,6 +172,7 @@ def read_cgroup_memory(cgroup: Path) -> tuple[int | None, int]:
         if limit.isdigit() and int(limit) < 1 << 60:
             return int(limit), int(usage)
         return None, 0
+
     return None, 0
 
 
@@ -194,7 +209,9 @@ def read_cpu_name(cpu_info: Path = CPU_INFO) -> str:
 
 
 def name_hardware(devices: list[Device], num_cores: int) -> str:
-    """Return a short name of the machine's kind: the same for equal machines, another where speed will differ."""
+    """Return a short name of the machine's kind: the same for equal machines, another where speed
+    will differ.
+    """
     parts = [f"{device.kind}:{device.name}:{device.memory_bytes >> 30}" for device in devices]
     text = "|".join([*parts, str(num_cores), platform.machine()])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -203,7 +220,9 @@ def name_hardware(devices: list[Device], num_cores: int) -> str:
 def _check_python() -> Check:
     version = platform.python_version()
     if sys.version_info[:2] < OLDEST_PYTHON:
-        return Check(name="Python", status="fail", message=version, fix="install Python 3.11 or newer")
+        return Check(
+            name="Python", status="fail", message=version, fix="install Python 3.11 or newer"
+        )
     return Check(name="Python", status="pass", message=version)
 
 
@@ -214,12 +233,17 @@ def _check_gpu(devices: list[Device]) -> Check:
             name="GPU",
             status="warn",
             message="none; training runs on the CPU",
-            fix="nothing to do: the plan suits the CPU; with an NVIDIA card, check its driver with nvidia-smi",
+            fix="nothing to do: the plan suits the CPU; with an NVIDIA card, check its driver "
+            "with nvidia-smi",
         )
+
     described = []
     for device in accelerators:
-        capability = f", compute capability {device.compute_capability}" if device.compute_capability else ""
+        capability = (
+            f", compute capability {device.compute_capability}" if device.compute_capability else ""
+        )
         described.append(f"{device.name} ({device.memory_bytes / 1e9:.0f} GB{capability})")
+
     return Check(name="GPU", status="pass", message="; ".join(described))
 
 
@@ -241,7 +265,8 @@ def _check_cores(num_cores: int) -> Check:
             name="CPU cores",
             status="warn",
             message="1; loading data and training share it",
-            fix="give the process more cores, if there are any (taskset, the container's cpu limit)",
+            fix="give the process more cores, if there are any (taskset, the container's cpu "
+            "limit)",
         )
     return Check(name="CPU cores", status="pass", message=str(num_cores))
 

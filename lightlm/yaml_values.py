@@ -1,4 +1,6 @@
-"""Text where a param is a text: what YAML would read as a number or a boolean stays as it was typed."""
+"""Text where a param is a text: what YAML would read as a number or a boolean stays as it was
+typed.
+"""
 
 import json
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -9,7 +11,9 @@ from lightlm.safe_yaml import read_yaml
 
 
 def keep_text(typed: Any, read: Any) -> Any:
-    """Return a text param's value: what YAML `read`, but what was `typed` where that is a number or a boolean."""
+    """Return a text param's value: what YAML `read`, but what was `typed` where that is a number or
+    a boolean.
+    """
     if not isinstance(read, bool | int | float):
         return read
     if isinstance(typed, str):

@@ -19,13 +19,36 @@ SECONDS = 240
 """Only bounds a failure."""
 
 HOSTILE = (
-    *("sitecustomize", "usercustomize", "typing", "json", "queue", "random", "logging", "socket", "secrets"),
-    *("numpy", "torch", "yaml", "pydantic", "mlflow", "prefect", "uvicorn", "psutil", "tokenizers", "transformers"),
+    *(
+        "sitecustomize",
+        "usercustomize",
+        "typing",
+        "json",
+        "queue",
+        "random",
+        "logging",
+        "socket",
+        "secrets",
+    ),
+    *(
+        "numpy",
+        "torch",
+        "yaml",
+        "pydantic",
+        "mlflow",
+        "prefect",
+        "uvicorn",
+        "psutil",
+        "tokenizers",
+        "transformers",
+    ),
     *("lightlm", "lightlm_flows", "lightlm_params", "flows", "params"),
 )
 """Modules that lie in the folder of every command that is tested here; none of them may run."""
 
-NOUNS = "river lantern teacher mountain engine garden letter winter captain window harbour story".split()
+NOUNS = (
+    "river lantern teacher mountain engine garden letter winter captain window harbour story"
+).split()
 VERBS = "crosses remembers paints follows repairs forgets answers measures carries opens".split()
 ADJECTIVES = "quiet old yellow patient narrow distant careful broken".split()
 
@@ -70,8 +93,16 @@ class CommandLine:
         return self._start(sys.executable, "-P", *arguments)
 
     def _start(self, *command: object) -> "subprocess.Popen[str]":
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
-        own = {"LIGHTLM_HOME": str(self.home), "PREFECT_PROFILES_PATH": str(self.home / "no-profiles.toml")}
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))
+        }
+        own = {
+            "LIGHTLM_HOME": str(self.home),
+            "PREFECT_PROFILES_PATH": str(self.home / "no-profiles.toml"),
+        }
+
         return subprocess.Popen(
             [str(word) for word in command],
             env=kept | own,
@@ -107,7 +138,9 @@ class Trained:
     run: Ended
     models: Ended
     copy: Path
-    """The home as the run left it, for tests that count versions: other tests train in the home itself."""
+    """The home as the run left it, for tests that count versions: other tests train in the home
+    itself.
+    """
     shared: Path
     """The run's shared store."""
 
@@ -129,20 +162,31 @@ def write_paragraph(choose: random.Random) -> str:
 
 def settings(**values: object) -> list[str]:
     """Return `--set section.key=value` for section__key=value."""
-    return [part for name, value in values.items() for part in ("--set", f"{name.replace('__', '.')}={value}")]
+    return [
+        part
+        for name, value in values.items()
+        for part in ("--set", f"{name.replace('__', '.')}={value}")
+    ]
 
 
 def write_hostile_modules(folder: Path) -> None:
-    """Fill a folder with files that a Python which looks for modules there runs: each leaves a mark, and fails."""
+    """Fill a folder with files that a Python which looks for modules there runs: each leaves a
+    mark, and fails.
+    """
     for name in HOSTILE:
         (folder / f"{name}.py").write_text(
-            f"open({str(folder / 'RAN')!r}, 'a').write({name + ' '!r})\nraise ImportError('foreign code: {name}')\n"
+            f"open({str(folder / 'RAN')!r}, 'a').write({name + ' '!r})\nraise "
+            f"ImportError('foreign code: {name}')\n"
         )
 
 
 @pytest.fixture(scope="session")
-def make_command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], CommandLine]]:
-    """Yield what makes a command line with a home that is not there yet, in a folder of hostile modules."""
+def make_command_line(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[], CommandLine]]:
+    """Yield what makes a command line with a home that is not there yet, in a folder of hostile
+    modules.
+    """
     folders: list[Path] = []
 
     def make() -> CommandLine:
@@ -155,7 +199,9 @@ def make_command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
     yield make
 
     marks = [folder / "RAN" for folder in folders if (folder / "RAN").exists()]
-    assert {str(mark): mark.read_text() for mark in marks} == {}, "a command ran code of the current folder"
+    assert {str(mark): mark.read_text() for mark in marks} == {}, (
+        "a command ran code of the current folder"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +229,9 @@ def trained(make_command_line: Callable[[], CommandLine], text: Path) -> Trained
     """Return a home in which `lightlm train` has registered a model within 18 seconds."""
     lightlm = make_command_line()
     shared = lightlm.folder.parent / "shared"
-    options = settings(training__compile='"off"', tokenizer__vocab_size=512, store__shared=shared.as_uri())
+    options = settings(
+        training__compile='"off"', tokenizer__vocab_size=512, store__shared=shared.as_uri()
+    )
     run = lightlm("train", "--hours", 0.005, "--dataset", text, *options, "--json")
     assert run.code == 0, run.err
     models = lightlm("models", "--json")

@@ -1,6 +1,7 @@
 """What every test has: a LIGHTLM_HOME of its own, and no way to a server or a Hub by accident.
 
-Owns the order, too: side by side, files that take minutes are begun first, or one core would wait for the other.
+Owns the order, too: side by side, files that take minutes are begun first, or one core would wait
+for the other.
 """
 
 from pathlib import Path
@@ -10,20 +11,36 @@ import pytest
 pytest_plugins = ["tests.command_line"]
 
 FIRST = ("stack", "flows", "runs", "tracking", "training")
-"""Folders that take longest, in seconds: 130, 330, 100, 100, 40 of the whole's 650 (two cores, November 2026)."""
+"""Folders that take longest, in seconds: 130, 330, 100, 100, 40 of the whole's 650 (two cores,
+November 2026).
+"""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the long files first; the rest keeps its order."""
     ranks = {name: rank for rank, name in enumerate(FIRST)}
-    items.sort(key=lambda item: min((ranks[part] for part in item.path.parts if part in ranks), default=len(FIRST)))
+    items.sort(
+        key=lambda item: min(
+            (ranks[part] for part in item.path.parts if part in ranks), default=len(FIRST)
+        )
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the stack test's transcript: processes that test side by side cannot show it as it is written."""
-    passed = [report for report in terminalreporter.getreports("passed") if "/stack/" in report.nodeid]
-    told = [text for report in passed for name, text in report.sections if name.startswith("Captured stderr")]
+    """Print the stack test's transcript: processes that test side by side cannot show it as it is
+    written.
+    """
+    passed = [
+        report for report in terminalreporter.getreports("passed") if "/stack/" in report.nodeid
+    ]
+    told = [
+        text
+        for report in passed
+        for name, text in report.sections
+        if name.startswith("Captured stderr")
+    ]
+
     if told:
         terminalreporter.section("docker-compose.yml's commands on PostgreSQL")
         terminalreporter.write("".join(told))

@@ -1,6 +1,8 @@
-"""What `make mutants` ends with: how many changes of each module the tests noticed; fails below 85 % in any of them.
+"""What `make mutants` ends with: how many changes of each module the tests noticed; fails below 85
+% in any of them.
 
-Reads what mutmut wrote under mutants/. A change that made the tests hang was noticed, one without a test was not.
+Reads what mutmut wrote under mutants/. A change that made the tests hang was noticed, one without a
+test was not.
 """
 
 import json
@@ -53,18 +55,28 @@ def read_scores(folder: Path = FOLDER) -> list[Score]:
 
 
 def describe(scores: list[Score]) -> list[str]:
-    """Return the changes that nobody noticed, a line each, and then a line a module and one for all."""
+    """Return the changes that nobody noticed, a line each, and then a line a module and one for
+    all.
+    """
     lines = [
         f"{name}: {outcome}"
         for score in scores
         for name, outcome in score.outcomes.items()
         if outcome not in (*NOTICED, *PENDING)
     ]
-    everything = Score("all", {name: outcome for score in scores for name, outcome in score.outcomes.items()})
+
+    everything = Score(
+        "all", {name: outcome for score in scores for name, outcome in score.outcomes.items()}
+    )
+
     for score in (*scores, everything):
         counts = Counter(outcome for outcome in score.outcomes.values() if outcome != "killed")
         rest = ", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.items()))
-        lines.append(f"{score.module:32} {score.num_noticed:4} of {len(score.outcomes):4} {score.share:7.1%}  {rest}")
+        lines.append(
+            f"{score.module:32} {score.num_noticed:4} of {len(score.outcomes):4} "
+            f"{score.share:7.1%}  {rest}"
+        )
+
     return lines
 
 

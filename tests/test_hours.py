@@ -29,7 +29,9 @@ def test_a_time_is_read_as_people_write_it(text: str, hours: float) -> None:
     assert parse_hours(text) == pytest.approx(hours)
 
 
-@pytest.mark.parametrize("text", ["", " ", "abc", "1:30", "m30", "30x", "1h30x", "1,000.5,2", "h", "--"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "abc", "1:30", "m30", "30x", "1h30x", "1,000.5,2", "h", "--"]
+)
 def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match="30m, 1h30 or 90s"):
         parse_hours(text)

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightlm.errors import ParameterError
-from lightlm.params import PARAMS_FOLDER, Params, build_params, list_presets, load_params, parse_assignments
+from lightlm.params import (
+    PARAMS_FOLDER,
+    Params,
+    build_params,
+    list_presets,
+    load_params,
+    parse_assignments,
+)
 
 ABSURD = st.one_of(
     st.none(),
@@ -19,14 +26,32 @@ ABSURD = st.one_of(
     st.floats(),
     st.text(max_size=20),
     st.lists(st.integers(), max_size=2),
-    st.sampled_from(["nan", "inf", "-1", "0", "1e9", "\u0661", "!!python/object:os.system", "{a: 1}", "[", "\x00", ""]),
+    st.sampled_from(
+        [
+            "nan",
+            "inf",
+            "-1",
+            "0",
+            "1e9",
+            "\u0661",
+            "!!python/object:os.system",
+            "{a: 1}",
+            "[",
+            "\x00",
+            "",
+        ]
+    ),
 )
-NAMES = st.sampled_from([*load_params().flatten(), "model", "budget", "", ".", "a.b", "model.", "model.layers"])
+NAMES = st.sampled_from(
+    [*load_params().flatten(), "model", "budget", "", ".", "a.b", "model.", "model.layers"]
+)
 
 
 def test_base_holds_every_value() -> None:
     assert load_params().budget.hours == 0.02
-    assert set(yaml.safe_load((PARAMS_FOLDER / "base.yaml").read_text())) == set(Params.model_fields)
+    assert set(yaml.safe_load((PARAMS_FOLDER / "base.yaml").read_text())) == set(
+        Params.model_fields
+    )
 
 
 @pytest.mark.parametrize("preset", list_presets())
@@ -41,14 +66,42 @@ def test_every_preset_is_valid(preset: str) -> None:
         ("budget.hours", "-1", "budget.hours is -1; input should be greater than 0"),
         ("budget.hours", ".nan", "budget.hours is nan; input should be a finite number"),
         ("budget.hours", math.inf, "budget.hours is inf; input should be a finite number"),
-        ("budget.hours", 1e9, "budget.hours is 1000000000.0; input should be less than or equal to 8760"),
-        ("budget.hours", "soon", "budget.hours: hours are a number or a time with units, as 0.5, 30m, 1h30 or 90s"),
-        ("model.num_layers", 0, "model.num_layers is 0; input should be greater than or equal to 1"),
-        ("tokenizer.vocab_size", 0, "tokenizer.vocab_size is 0; input should be greater than or equal to 257"),
-        ("training.optimizer", "sgd", "training.optimizer is 'sgd'; input should be 'muon' or 'adamw'"),
-        ("generation.temperature", -0.1, "generation.temperature is -0.1; input should be greater than or equal to 0"),
+        (
+            "budget.hours",
+            1e9,
+            "budget.hours is 1000000000.0; input should be less than or equal to 8760",
+        ),
+        (
+            "budget.hours",
+            "soon",
+            "budget.hours: hours are a number or a time with units, as 0.5, 30m, 1h30 or 90s",
+        ),
+        (
+            "model.num_layers",
+            0,
+            "model.num_layers is 0; input should be greater than or equal to 1",
+        ),
+        (
+            "tokenizer.vocab_size",
+            0,
+            "tokenizer.vocab_size is 0; input should be greater than or equal to 257",
+        ),
+        (
+            "training.optimizer",
+            "sgd",
+            "training.optimizer is 'sgd'; input should be 'muon' or 'adamw'",
+        ),
+        (
+            "generation.temperature",
+            -0.1,
+            "generation.temperature is -0.1; input should be greater than or equal to 0",
+        ),
         ("tracking.model_name", "../x", "tracking.model_name is '../x'; string should match"),
-        ("model.num_layer", 3, "unknown parameter 'model.num_layer'; did you mean model.num_layers"),
+        (
+            "model.num_layer",
+            3,
+            "unknown parameter 'model.num_layer'; did you mean model.num_layers",
+        ),
         ("hours", 3, "unknown parameter 'hours'; did you mean budget.hours"),
     ],
 )
@@ -64,10 +117,15 @@ def test_a_wrong_value_is_named_with_what_was_wanted(name: str, value: Any, mess
         ({"model_dim": 100, "num_heads": 3}, "model_dim 100 is not a multiple of num_heads 3"),
         ({"model_dim": 10, "num_heads": 2}, "= 5 is odd"),
         ({"num_heads": 6, "num_kv_heads": 4}, "num_heads 6 is not a multiple of num_kv_heads 4"),
-        ({"num_experts": 4, "num_active_experts": 5}, "num_active_experts 5 is more than num_experts 4"),
+        (
+            {"num_experts": 4, "num_active_experts": 5},
+            "num_active_experts 5 is more than num_experts 4",
+        ),
     ],
 )
-def test_dimensions_that_do_not_fit_together_are_refused(shape: dict[str, int], message: str) -> None:
+def test_dimensions_that_do_not_fit_together_are_refused(
+    shape: dict[str, int], message: str
+) -> None:
     with pytest.raises(ParameterError, match=message):
         load_params(overrides={f"model.{name}": value for name, value in shape.items()})
 
@@ -106,26 +164,39 @@ def test_a_preset_is_also_a_file_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"model: {num_layer: 3}", "mine.yaml: unknown parameter 'model.num_layer'; did you mean model.num_layers"),
+        (
+            b"model: {num_layer: 3}",
+            "mine.yaml: unknown parameter 'model.num_layer'; did you mean model.num_layers",
+        ),
         (b"model: 3", "mine.yaml: model must hold keys, got 3"),
         (b"- 3", "mine.yaml holds no sections; compare params/base.yaml"),
         (b"model: {", "mine.yaml is not valid YAML"),
         (b"model: {num_layers: '\xff'}", "mine.yaml is no UTF-8"),
         (b"#" * 200_000, "mine.yaml is larger than 100,000 bytes"),
-        (None, "mine.yaml cannot be read .No such file or directory.; wanted a YAML file, or one of base, "),
+        (
+            None,
+            "mine.yaml cannot be read .No such file or directory.; wanted a YAML file, or one of "
+            "base, ",
+        ),
     ],
 )
-def test_a_wrong_file_of_ones_own_is_refused_by_its_name(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_wrong_file_of_ones_own_is_refused_by_its_name(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
     if content is not None:
         (tmp_path / "mine.yaml").write_bytes(content)
     with pytest.raises(ParameterError, match=message):
         load_params(str(tmp_path / "mine.yaml"))
 
 
-def test_a_file_that_is_named_without_its_ending_is_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_named_without_its_ending_is_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").touch()
-    with pytest.raises(ParameterError, match=r"unknown preset 'mine'; for the file here give --preset mine\.yaml"):
+    with pytest.raises(
+        ParameterError, match=r"unknown preset 'mine'; for the file here give --preset mine\.yaml"
+    ):
         load_params("mine")
 
 
@@ -159,5 +230,7 @@ def test_on_and_off_are_words(written: str, read: str) -> None:
 def test_python_objects_in_yaml_are_refused(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     with pytest.raises(ParameterError):
-        load_params(overrides={"dataset.source": f"!!python/object/apply:os.system ['touch {canary}']"})
+        load_params(
+            overrides={"dataset.source": f"!!python/object/apply:os.system ['touch {canary}']"}
+        )
     assert not canary.exists()

@@ -1,4 +1,6 @@
-"""Tests of YAML: what it reads, and that nothing malformed is more than one short error, at once."""
+"""Tests of YAML: what it reads, and that nothing malformed is more than one short error,
+at once.
+"""
 
 import time
 
@@ -15,7 +17,8 @@ NINES = ", ".join(f"&b{level} [{', '.join(['*b' + str(level - 1)] * 9)}]" for le
 BOMB = f"[&b0 [x, x, x, x, x, x, x, x, x], {NINES}]"
 
 MALFORMED = [
-    "!!timestamp x", "!!int x", "!!int ''", "!!float x", "!!bool x", "!!binary x", "!!omap [a]", "!!pairs [1]",
+    "!!timestamp "
+    "x", "!!int x", "!!int ''", "!!float x", "!!bool x", "!!binary x", "!!omap [a]", "!!pairs [1]",
     "!!python/object/apply:os.getcwd []", "*a", "'", "[", "{[a]: b}", "\x00", "\ud800", "0x_",
     "[" * 20_000, "[" * 20_000 + "]" * 20_000, "{a: " * 5_000, "- " * 20_000, "? " * 20_000, "9" * 6_000, BOMB,
     "x" * 2_000_000,
@@ -56,7 +59,9 @@ def test_a_malformed_value_is_one_short_line_within_a_second(text: str) -> None:
     began = time.perf_counter()
     with pytest.raises(yaml.YAMLError):
         read_yaml(text)
-    with pytest.raises(ParameterError, match=r"^tracking\.experiment=.* is not a value that YAML can read: ") as caught:
+    with pytest.raises(
+        ParameterError, match=r"^tracking\.experiment=.* is not a value that YAML can read: "
+    ) as caught:
         load_params(overrides={"tracking.experiment": text})
     assert time.perf_counter() - began < 1.0
     assert "\n" not in str(caught.value)

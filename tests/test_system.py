@@ -19,7 +19,13 @@ from lightlm.system import (
     read_memory_limit,
 )
 
-CPU = Device(kind="cpu", name="Test CPU", memory_bytes=8 << 30, supports_bfloat16=False, supports_flash_attention=True)
+CPU = Device(
+    kind="cpu",
+    name="Test CPU",
+    memory_bytes=8 << 30,
+    supports_bfloat16=False,
+    supports_flash_attention=True,
+)
 GPU = Device(
     kind="cuda",
     name="Test GPU",
@@ -36,7 +42,8 @@ def write(path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "cores"), [("max 100000\n", None), ("150000 100000\n", 1.5), ("50000 100000\n", 0.5), ("odd\n", None)]
+    ("content", "cores"),
+    [("max 100000\n", None), ("150000 100000\n", 1.5), ("50000 100000\n", 0.5), ("odd\n", None)],
 )
 def test_the_quota_of_cgroup_v2_is_read(tmp_path: Path, content: str, cores: float | None) -> None:
     write(tmp_path / "cpu.max", content)
@@ -96,7 +103,12 @@ def test_a_gpu_is_named_with_memory_and_capability(home: Path) -> None:
 
 
 def test_too_little_disk_and_memory_fail_with_what_to_do(home: Path) -> None:
-    params = load_params(overrides={"system.min_free_disk_bytes": 10**18, "system.min_available_memory_bytes": 10**18})
+    params = load_params(
+        overrides={
+            "system.min_free_disk_bytes": 10**18,
+            "system.min_available_memory_bytes": 10**18,
+        }
+    )
     failed = check_system(params, home, [CPU]).failed
     assert [check.name for check in failed] == ["Memory", "Disk"]
     assert all(check.fix for check in failed)
@@ -104,7 +116,9 @@ def test_too_little_disk_and_memory_fail_with_what_to_do(home: Path) -> None:
 
 def test_equal_machines_have_one_name_and_others_another() -> None:
     assert name_hardware([CPU], 2) == name_hardware([CPU], 2)
-    assert len({name_hardware([CPU], 2), name_hardware([CPU], 4), name_hardware([CPU, GPU], 2)}) == 3
+    assert (
+        len({name_hardware([CPU], 2), name_hardware([CPU], 4), name_hardware([CPU, GPU], 2)}) == 3
+    )
 
 
 def test_without_a_drivers_file_the_cpu_is_all_that_there_is(monkeypatch, tmp_path):

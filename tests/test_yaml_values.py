@@ -29,11 +29,15 @@ from lightlm_flows.cli.options import collect_overrides
         ("training.devices", "auto", "auto"),
     ],
 )
-def test_what_looks_like_a_number_is_text_where_a_text_is_wanted(name: str, typed: Any, value: Any) -> None:
+def test_what_looks_like_a_number_is_text_where_a_text_is_wanted(
+    name: str, typed: Any, value: Any
+) -> None:
     assert load_params(overrides={name: typed}).flatten()[name] == value
 
 
-@pytest.mark.parametrize("typed", ["2018", "a: b", "#1", "[x", "null", "'x", "plain", "caf\u00e9", "!!int x", ""])
+@pytest.mark.parametrize(
+    "typed", ["2018", "a: b", "#1", "[x", "null", "'x", "plain", "caf\u00e9", "!!int x", ""]
+)
 def test_an_option_of_text_is_taken_as_it_was_typed(typed: str) -> None:
     overrides = collect_overrides(None, typed, None, None)
     assert load_params(overrides=overrides).dataset.config == typed

@@ -1,6 +1,8 @@
-"""What `lightlm doctor` looks at: the installation, this machine, what is stored, the servers, the network.
+"""What `lightlm doctor` looks at: the installation, this machine, what is stored, the servers, the
+network.
 
-Looks and changes nothing that lasts; each line says what to do where it does not pass. No check ends another.
+Looks and changes nothing that lasts; each line says what to do where it does not pass. No check
+ends another.
 """
 
 import importlib.metadata
@@ -31,19 +33,25 @@ REASONS = {
 
 HUB_SECONDS = 5.0
 CLOCK_SECONDS = 60.0
-"""Between this machine's clock and the Hub's, above which records of several machines are out of order."""
+"""Between this machine's clock and the Hub's, above which records of several machines are out of
+order.
+"""
 
 EARLIEST = 1_735_689_600.0
 """Seconds since 1970, the beginning of 2025: before it, a clock was never set."""
 
 QUICK_BYTES = 500_000_000
-"""What is stored is read and compared with its digests up to here, a second or two; above, only its manifests."""
+"""What is stored is read and compared with its digests up to here, a second or two; above, only its
+manifests.
+"""
 
 INSTALL = "install what is pinned: make setup, or pip install -c constraints.txt -e ."
 
 
 def examine() -> Iterator[Check]:
-    """Yield the checks in the order of a run: what is installed, the machine, the folder, the servers, the network."""
+    """Yield the checks in the order of a run: what is installed, the machine, the folder, the
+    servers, the network.
+    """
     yield check_installation()
     yield from check_packages()
     yield check_exports()
@@ -51,6 +59,7 @@ def examine() -> Iterator[Check]:
     yield checked
     yield check_compiler()
     yield check_bytecode()
+
     try:
         home = find_home()
     except LightLMError as error:
@@ -58,9 +67,18 @@ def examine() -> Iterator[Check]:
     else:
         # Python and the devices, the memory and the disk: what every run begins with.
         yield from check_system(load_params(), home, devices).checks if devices else []
-        checks = (check_home, check_secrets, check_store, check_service, check_mlflow, check_versions, check_prefect)
+        checks = (
+            check_home,
+            check_secrets,
+            check_store,
+            check_service,
+            check_mlflow,
+            check_versions,
+            check_prefect,
+        )
         for check in checks:
             yield check(home)
+
     hub, offset_seconds = check_hub()
     yield hub
     yield check_clock(offset_seconds)
@@ -69,32 +87,48 @@ def examine() -> Iterator[Check]:
 def check_installation() -> Check:
     """Return which LightLM this is, and where."""
     place = Path(__file__).resolve().parents[2]
-    return passed("LightLM", f"{importlib.metadata.version('lightlm')} in {place}, Python in {sys.prefix}")
+    return passed(
+        "LightLM", f"{importlib.metadata.version('lightlm')} in {place}, Python in {sys.prefix}"
+    )
 
 
 def check_packages() -> Iterator[Check]:
-    """Yield a line on every package that is missing or out of its bounds; else one line on all of them."""
+    """Yield a line on every package that is missing or out of its bounds; else one line on all of
+    them.
+    """
     from packaging.requirements import Requirement
 
     wanted = [Requirement(line) for line in importlib.metadata.requires("lightlm") or []]
-    wanted = [requirement for requirement in wanted if not requirement.marker or requirement.marker.evaluate()]
+    wanted = [
+        requirement
+        for requirement in wanted
+        if not requirement.marker or requirement.marker.evaluate()
+    ]
+
     is_content = True
     for requirement in wanted:
-        name, bounds = requirement.name, str(requirement.specifier)
+        name = requirement.name
+        bounds = str(requirement.specifier)
         found = find_version(name)
         if found is None or not requirement.specifier.contains(found, prereleases=True):
             is_content = False
             reason = f"; {REASONS[name]}" if name in REASONS else ""
             message = f"{name} is {found or 'missing'}, wanted {bounds}{reason}"
             yield fail("Packages", message, f"pip install '{name}{bounds}', or {INSTALL}")
+
     if is_content:
-        told = ", ".join(f"{name} {find_version(name)}" for name in ("prefect", "mlflow", "fastapi", "sqlalchemy"))
+        told = ", ".join(
+            f"{name} {find_version(name)}"
+            for name in ("prefect", "mlflow", "fastapi", "sqlalchemy")
+        )
         yield passed("Packages", f"all {len(wanted)} within their bounds; {told}")
 
 
 def check_exports() -> Check:
     """Return which formats `lightlm export` can write."""
-    missing = [name for name in ("gguf", "onnx", "onnxscript", "onnxruntime") if find_version(name) is None]
+    missing = [
+        name for name in ("gguf", "onnx", "onnxscript", "onnxruntime") if find_version(name) is None
+    ]
     if missing:
         message = f"hf; for gguf and onnx {', '.join(missing)} missing"
         return warn("Export", message, "if you want them: pip install 'lightlm[export]'")
@@ -111,14 +145,24 @@ def check_torch() -> tuple[list[Device], Check]:
         devices = describe_devices()
     except (ImportError, OSError, RuntimeError) as error:
         return [], fail("torch", f"does not load: {first_line(error)}", INSTALL)
+
     cuda = torch.version.cuda
-    build = f"CUDA {cuda}" if cuda else f"ROCm {torch.version.hip}" if torch.version.hip else "no CUDA"
-    message = (
-        f"{torch.__version__} ({build}), {torch.get_num_threads()} threads, sees {', '.join(d.kind for d in devices)}"
+    build = (
+        f"CUDA {cuda}" if cuda else f"ROCm {torch.version.hip}" if torch.version.hip else "no CUDA"
     )
+    message = (
+        f"{torch.__version__} ({build}), {torch.get_num_threads()} threads, sees "
+        f"{', '.join(d.kind for d in devices)}"
+    )
+
     if len(devices) == 1 and shutil.which("nvidia-smi"):
-        fix = "look at nvidia-smi" if cuda else "install a CUDA build: pip install --force-reinstall torch"
+        fix = (
+            "look at nvidia-smi"
+            if cuda
+            else "install a CUDA build: pip install --force-reinstall torch"
+        )
         return devices, warn("torch", f"{message}, and nvidia-smi is here", fix)
+
     return devices, passed("torch", message)
 
 
@@ -126,15 +170,24 @@ def check_compiler() -> Check:
     """Return whether torch.compile finds a C++ compiler and Python's headers."""
     import sysconfig
 
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["cl"] if os.name == "nt" else ["g++", "clang++", "c++"]
+    names = (
+        [os.environ["CXX"]]
+        if os.environ.get("CXX")
+        else ["cl"]
+        if os.name == "nt"
+        else ["g++", "clang++", "c++"]
+    )
+
     found = next((path for path in map(shutil.which, names) if path), None)
     headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
     if found and headers.is_file():
         return passed("C++ compiler", f"{found}, for torch.compile")
+
     missing = f"no {' or '.join(names)}" if not found else f"no {headers}"
     return warn(
         "C++ compiler",
-        f"{missing}: layers are not compiled, which costs a tenth to a third of the speed in long runs",
+        f"{missing}: layers are not compiled, which costs a tenth to a third of the speed in long "
+        "runs",
         "on Debian: apt-get install g++ python3-dev; on macOS: xcode-select --install",
     )
 
@@ -142,7 +195,9 @@ def check_compiler() -> Check:
 def check_bytecode() -> Check:
     """Return whether Python keeps the bytecode of what it imports."""
     if sys.dont_write_bytecode:
-        message = "is not kept: every start compiles torch and Prefect anew, several seconds of each run"
+        message = (
+            "is not kept: every start compiles torch and Prefect anew, several seconds of each run"
+        )
         return warn("Bytecode", message, "unset PYTHONDONTWRITEBYTECODE")
     return passed("Bytecode", "is kept")
 
@@ -152,17 +207,28 @@ def check_home(home: Path) -> Check:
     from lightlm.store.commit import write_file
     from lightlm.store.scratch import scratch_folder
 
-    origin = "LIGHTLM_HOME" if os.environ.get("LIGHTLM_HOME", "").strip() else "the user's data folder"
+    origin = (
+        "LIGHTLM_HOME" if os.environ.get("LIGHTLM_HOME", "").strip() else "the user's data folder"
+    )
+
     try:
         with scratch_folder(home) as folder:
             started = time.monotonic()
             write_file(folder / "probe", b"written by lightlm doctor")
             seconds = time.monotonic() - started
     except LightLMError as error:
-        return fail("Home", str(error), f"give yourself rights on {home}, or set LIGHTLM_HOME to another folder")
+        return fail(
+            "Home",
+            str(error),
+            f"give yourself rights on {home}, or set LIGHTLM_HOME to another folder",
+        )
+
     message = f"{home} ({origin}), a durable write in {1000 * seconds:.0f} ms"
     if os.name == "posix" and home.stat().st_mode & 0o077:
-        return warn("Home", f"{message}; others on this machine can look into it", f"chmod 700 {home}")
+        return warn(
+            "Home", f"{message}; others on this machine can look into it", f"chmod 700 {home}"
+        )
+
     return passed("Home", message)
 
 
@@ -170,13 +236,23 @@ def check_secrets(home: Path) -> Check:
     """Return whether passwords lie in files that others can read."""
     if os.name != "posix":
         return passed("Secrets", "modes of files are not checked on this system")
+
     folder = name_service_folder(home)
-    kept = [path for path in (folder / "secrets.json", *sorted(folder.glob("*.ini")), Path(".env")) if path.is_file()]
+    kept = [
+        path
+        for path in (folder / "secrets.json", *sorted(folder.glob("*.ini")), Path(".env"))
+        if path.is_file()
+    ]
+
     open_ones = [path for path in kept if stat.S_IMODE(path.stat().st_mode) & 0o077]
     if open_ones:
         names = " ".join(str(path) for path in open_ones)
         return fail("Secrets", f"others can read {names}", f"chmod 600 {names}")
-    return passed("Secrets", f"{len(kept)} files with passwords, all for you alone" if kept else "none are kept")
+
+    return passed(
+        "Secrets",
+        f"{len(kept)} files with passwords, all for you alone" if kept else "none are kept",
+    )
 
 
 def check_store(home: Path) -> Check:
@@ -186,20 +262,35 @@ def check_store(home: Path) -> Check:
     try:
         items = [item for item in list_items(home) if item.kind != OTHER]
         is_read = sum(item.num_bytes for item in items) <= QUICK_BYTES
-        problems = [problem for item in items for problem in verify_item(item, is_quick=not is_read)]
+        problems = [
+            problem for item in items for problem in verify_item(item, is_quick=not is_read)
+        ]
     except LightLMError as error:
         return fail("Store", str(error), "look at the disk")
+
     set_aside = sum(item.kind == DAMAGED for item in items)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        return fail("Store", f"{problems[0]}{more}", "lightlm store verify names all; runs make stages anew")
+        return fail(
+            "Store", f"{problems[0]}{more}", "lightlm store verify names all; runs make stages anew"
+        )
+
     if not items:
         return passed("Store", "nothing is stored yet")
-    how = "every file as it was written" if is_read else "manifests intact; `lightlm store verify` reads every byte"
+
+    how = (
+        "every file as it was written"
+        if is_read
+        else "manifests intact; `lightlm store verify` reads every byte"
+    )
+
     if set_aside:
         return warn(
-            "Store", f"{count(set_aside, 'damaged thing')} set aside before", "lightlm store prune removes them"
+            "Store",
+            f"{count(set_aside, 'damaged thing')} set aside before",
+            "lightlm store prune removes them",
         )
+
     return passed("Store", f"{count(len(items), 'thing')}, {how}")
 
 
@@ -208,10 +299,18 @@ def check_service(home: Path) -> Check:
     service = read_service(home)
     if service is None:
         return passed("Service", "not started (`lightlm up`); none is needed")
+
     missing = [name for name in PARTS if not service.runs(name)]
     if missing:
-        return warn("Service", f"of `lightlm up`, {' and '.join(missing)} no longer runs", "lightlm up starts it again")
-    return passed("Service", f"runs: Prefect on {service.prefect_url}, MLflow on {service.mlflow_url}")
+        return warn(
+            "Service",
+            f"of `lightlm up`, {' and '.join(missing)} no longer runs",
+            "lightlm up starts it again",
+        )
+
+    return passed(
+        "Service", f"runs: Prefect on {service.prefect_url}, MLflow on {service.mlflow_url}"
+    )
 
 
 def check_mlflow(home: Path) -> Check:
@@ -222,12 +321,14 @@ def check_mlflow(home: Path) -> Check:
     where = redact(tracking_uri(home))
     if is_local(home) and not (home / "mlflow.db").exists():
         return passed("MLflow", f"{where}, which the first run makes")
+
     started = time.monotonic()
     try:
         models = list_models()
     except LightLMError as error:
         fix = "see MLFLOW_TRACKING_URI; runs go on without it, and `lightlm sync` tells it later"
         return fail("MLflow", str(error), fix)
+
     seconds = time.monotonic() - started
     return passed("MLflow", f"{where} answers in {seconds:.1f} s; {count(len(models), 'model')}")
 
@@ -240,54 +341,81 @@ def check_versions(home: Path) -> Check:
         versions = list_version_files(home)
         here = [files for files in versions if files.folder is not None]
         is_read = sum(files.num_bytes for files in here) <= QUICK_BYTES
-        damaged = [found for files in here if (found := find_damage(home, files, is_quick=not is_read))]
+        damaged = [
+            found for files in here if (found := find_damage(home, files, is_quick=not is_read))
+        ]
     except LightLMError as error:
-        return warn("Versions", f"not checked: {error}", "lightlm store verify checks them when MLflow answers")
+        return warn(
+            "Versions",
+            f"not checked: {error}",
+            "lightlm store verify checks them when MLflow answers",
+        )
+
     if damaged:
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         return fail("Versions", f"{damaged[0].describe()}{more}", "lightlm store verify --repair")
+
     if not versions:
         return passed("Versions", "none is registered yet")
     if len(here) < len(versions):
         message = f"{len(versions) - len(here)} of {len(versions)} lie on a server"
         return passed("Versions", f"{message}; `lightlm store verify` fetches and checks them")
-    how = "as they were registered" if is_read else "with intact manifests; `lightlm store verify` reads every byte"
+
+    how = (
+        "as they were registered"
+        if is_read
+        else "with intact manifests; `lightlm store verify` reads every byte"
+    )
+
     return passed("Versions", f"{len(versions)} {how}")
 
 
 def check_prefect(home: Path) -> Check:
-    """Return which Prefect API runs use, and whether it answers; that without a server is started for it."""
+    """Return which Prefect API runs use, and whether it answers; that without a server is started
+    for it.
+    """
     embedded.apply_settings(home)
     started = time.monotonic()
     try:
         api = embedded.start_api()
         if api is None:
-            where, trouble = (
-                redact(os.environ.get("PREFECT_API_URL") or "the profile's server"),
-                embedded.find_trouble(),
-            )
+            where = redact(os.environ.get("PREFECT_API_URL") or "the profile's server")
+            trouble = embedded.find_trouble()
         else:
             try:
                 api.wait()
             finally:
                 api.stop()
-            where, trouble = "no server named; the API that each run starts for itself", None
+            where = "no server named; the API that each run starts for itself"
+            trouble = None
     except LightLMError as error:
-        where, trouble = "the API that each run starts for itself", str(error)
+        where = "the API that each run starts for itself"
+        trouble = str(error)
+
     seconds = time.monotonic() - started
     if trouble:
-        fix = "see PREFECT_API_URL and `prefect config view`; runs go on without it, and `lightlm sync` tells it later"
+        fix = (
+            "see PREFECT_API_URL and `prefect config view`; runs go on without it, and `lightlm "
+            "sync` tells it later"
+        )
         return fail("Prefect", f"{where}: {redact(trouble)}", fix)
+
     return passed("Prefect", f"{where} answers in {seconds:.1f} s")
 
 
 def check_hub() -> tuple[Check, float | None]:
-    """Return whether the Hub answers, and the seconds by which its clock is ahead; None where it does not say."""
+    """Return whether the Hub answers, and the seconds by which its clock is ahead; None where it
+    does not say.
+    """
     from huggingface_hub import constants
 
-    fix = "nothing, with text of your own or python-docs; else see HTTPS_PROXY, or HF_ENDPOINT for a mirror"
+    fix = (
+        "nothing, with text of your own or python-docs; else see HTTPS_PROXY, or HF_ENDPOINT "
+        "for a mirror"
+    )
     if constants.HF_HUB_OFFLINE:
         return warn("Hub", "HF_HUB_OFFLINE is set; only what is in its cache is found", fix), None
+
     import http.client
     import urllib.error
     import urllib.request
@@ -301,15 +429,19 @@ def check_hub() -> tuple[Check, float | None]:
         date = error.headers.get("Date")
     except (OSError, ValueError, http.client.HTTPException) as error:
         return warn("Hub", f"{where} does not answer ({first_line(error)})", fix), None
+
     try:
         offset = parsedate_to_datetime(date).timestamp() - time.time() if date else None
     except ValueError:
         offset = None
+
     return passed("Hub", f"{where} answers"), offset
 
 
 def check_clock(offset_seconds: float | None) -> Check:
-    """Return whether this machine's clock can be right; `offset_seconds` is by how much the Hub's is ahead."""
+    """Return whether this machine's clock can be right; `offset_seconds` is by how much the Hub's
+    is ahead.
+    """
     now = time.strftime("%Y-%m-%d %H:%M:%S %Z")
     fix = "set the clock, or let it be set: timedatectl set-ntp true"
     if time.time() < EARLIEST:

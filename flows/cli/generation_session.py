@@ -1,7 +1,7 @@
 """The Text Generation interface: prompts in, text out, with a registered version, until `quit`.
 
-Owns the commands that begin with a slash. Text goes to standard output, all else to standard error, so that the texts
-of a session in a pipe can be kept. A version is loaded once.
+Owns the commands that begin with a slash. Text goes to standard output, all else to standard error,
+so that the texts of a session in a pipe can be kept. A version is loaded once.
 """
 
 import difflib
@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lightlm.console.escape import escape_for_terminal
-from lightlm.console.hardware import draw_facts
+from lightlm.console.hardware import render_facts
 from lightlm.console.menus import Dialogue, has_keys
-from lightlm.console.quantities import say_count
-from lightlm.console.side_by_side import draw_side_by_side
+from lightlm.console.quantities import format_count
+from lightlm.console.side_by_side import render_side_by_side
 from lightlm.counting import count
 from lightlm.errors import InputError, LightLMError, PromptError
 from lightlm.store.home import find_home
@@ -55,10 +55,16 @@ SETTINGS = {
 
 
 class TextGeneration:
-    """One session. `sampling` are the values that were given; `compared` the versions side by side, or none."""
+    """One session. `sampling` are the values that were given; `compared` the versions side by side,
+    or none.
+    """
 
     def __init__(
-        self, dialogue: Dialogue, version: ModelVersion, sampling: dict[str, Any], show: Callable[[str], str]
+        self,
+        dialogue: Dialogue,
+        version: ModelVersion,
+        sampling: dict[str, Any],
+        show: Callable[[str], str],
     ) -> None:
         self.dialogue = dialogue
         self.sampling = dict(sampling)
@@ -69,10 +75,11 @@ class TextGeneration:
 
     def run(self) -> None:
         """Show the version, then answer prompts until the person leaves."""
-        self.dialogue.say(TITLE, "bold")
+        self.dialogue.log(TITLE, "bold")
         self.show_version()
-        self.dialogue.say()
-        self.dialogue.say("Type a text to continue; /help lists the commands, quit ends.", "dim")
+        self.dialogue.log()
+        self.dialogue.log("Type a text to continue; /help lists the commands, quit ends.", "dim")
+
         while True:
             line = self.dialogue.reader.read("> ")
             if line is None or line.lower() in LEAVING:
@@ -84,14 +91,22 @@ class TextGeneration:
             except LightLMError as error:
                 self.dialogue.warn(str(error))
             except KeyboardInterrupt:
-                self.dialogue.say(" (stopped)")
+                self.dialogue.log(" (stopped)")
 
     def answer(self, prompt: str) -> None:
-        """Write the continuation of a prompt, as it comes; or those of the compared versions, side by side."""
+        """Write the continuation of a prompt, as it comes; or those of the compared versions, side
+        by side.
+        """
         if self.compared:
-            texts = {version.version: prompt + "".join(self._stream(version, prompt)) for version in self.compared}
-            self.dialogue.draw(draw_side_by_side({f"version {name}": text for name, text in texts.items()}))
+            texts = {
+                version.version: prompt + "".join(self._stream(version, prompt))
+                for version in self.compared
+            }
+            self.dialogue.show(
+                render_side_by_side({f"version {name}": text for name, text in texts.items()})
+            )
             return
+
         pieces = self._stream(self.version, prompt)
         first = next(pieces, "")  # a prompt that is too long is refused here, before it is shown
         try:
@@ -105,24 +120,36 @@ class TextGeneration:
             sys.stdout.flush()
 
     def show_version(self) -> None:
-        """Print what the version is: size, vocabulary, context, dims, layers, score, when and on what."""
-        self.dialogue.draw(draw_facts(f"Model {self.version.name} version {self.version.version}", self.facts()))
+        """Print what the version is: size, vocabulary, context, dims, layers, score, when and on
+        what.
+        """
+        self.dialogue.show(
+            render_facts(f"Model {self.version.name} version {self.version.version}", self.facts())
+        )
 
     def facts(self) -> dict[str, str]:
         """Return what is known of the version, by name."""
-        config, tags = self._generator(self.version).model.config, self.version.tags
+        config = self._generator(self.version).model.config
+        tags = self.version.tags
         aliases = f" ({', '.join(self.version.aliases)})" if self.version.aliases else ""
-        experts = f", {config.num_active_experts} of {config.num_experts} experts" if config.num_experts else ""
+        experts = (
+            f", {config.num_active_experts} of {config.num_experts} experts"
+            if config.num_experts
+            else ""
+        )
+
         trained_at = self.version.created_at.astimezone()
         return {
             "Version": f"{self.version.version}{aliases}",
-            "Size": f"{say_count(float(tags.get('num_parameters', 0)))} parameters",
+            "Size": f"{format_count(float(tags.get('num_parameters', 0)))} parameters",
             "Vocabulary": f"{config.vocab_size:,} entries",
             "Context": f"{config.context_length:,} tokens",
             "Dimensions": str(config.model_dim),
             "Layers": f"{config.num_layers}, {count(config.num_heads, 'head')}{experts}",
-            "Score": say_score(tags),
-            "Trained": f"{say_when(tags.get('trained_at'), trained_at)}, {tags.get('hours', '?')} h on "
+            "Score": format_score(tags),
+            "Trained": f"{format_when(tags.get('trained_at'), trained_at)}, "
+            f"{tags.get('hours', '?')} "
+            "h on "
             f"{tags.get('dataset', 'unknown data')}",
         }
 
@@ -136,48 +163,77 @@ class TextGeneration:
             self.show_version()
         elif command == "/compare" and words == ["off"]:
             self.compared = []
-            self.dialogue.say(f"The next prompts go to version {self.version.version} alone.", "dim")
+            self.dialogue.log(
+                f"The next prompts go to version {self.version.version} alone.", "dim"
+            )
         elif command == "/compare" and 2 <= len(words) <= MOST_COMPARED:
             compared = [open_version(self._name(word)) for word in words]
             if len({version.version for version in compared}) < len(compared):
-                raise InputError(f"{' and '.join(words)} name the same version; /versions lists them all")
+                raise InputError(
+                    f"{' and '.join(words)} name the same version; /versions lists them all"
+                )
             self.compared = compared
-            self.dialogue.say(f"The next prompts go to the versions {', '.join(words)}; /compare off ends that.")
+            self.dialogue.log(
+                f"The next prompts go to the versions {', '.join(words)}; /compare off ends that."
+            )
         elif command == "/versions":
-            from lightlm.console.tables import draw_versions
+            from lightlm.console.tables import render_versions
             from lightlm.tracking.registry import list_versions
 
-            self.dialogue.draw(draw_versions(list_versions(self.version.name)))
+            self.dialogue.show(render_versions(list_versions(self.version.name)))
         elif command == "/settings":
             values = check_request("x", self.sampling)
             told = {command: values[name] for command, name in SETTINGS.items()}
-            self.dialogue.draw(draw_facts("Settings", {n: "none" if v is None else str(v) for n, v in told.items()}))
+            self.dialogue.show(
+                render_facts(
+                    "Settings", {n: "none" if v is None else str(v) for n, v in told.items()}
+                )
+            )
         elif command == "/help":
-            self.dialogue.draw(draw_facts("Commands", HELP))
+            self.dialogue.show(render_facts("Commands", HELP))
         else:
-            close = difflib.get_close_matches(command, [name.split()[0] for name in HELP], n=1, cutoff=0.5)
+            close = difflib.get_close_matches(
+                command, [name.split()[0] for name in HELP], n=1, cutoff=0.5
+            )
             hint = f"did you mean {close[0]}? " if close else ""
-            raise InputError(f"cannot use {line!r}; {hint}/help lists the commands and how they are written")
+            raise InputError(
+                f"cannot use {line!r}; {hint}/help lists the commands and how they are written"
+            )
 
     def _set(self, command: str, words: list[str]) -> None:
         name = SETTINGS[command]
         if len(words) != 1:
-            raise InputError(f"{command} wants one value, as in {next(x for x in HELP if x.startswith(command))}")
+            raise InputError(
+                f"{command} wants one value, as in {next(x for x in HELP if x.startswith(command))}"
+            )
+
         value: Any = None if name == "seed" and words[0] in ("none", "off") else words[0]
         wanted = self.sampling | {name: value}
         checked = check_request("x", wanted)
         self.sampling = wanted | {name: checked[name]}
-        self.dialogue.say(f"{command} is {'none' if checked[name] is None else checked[name]}", "dim")
+        self.dialogue.log(
+            f"{command} is {'none' if checked[name] is None else checked[name]}", "dim"
+        )
+
         context = self._generator(self.version).model.config.context_length
         if name == "max_new_tokens" and checked[name] > context:
-            self.dialogue.say(f"The model sees its last {context:,} tokens; what is longer loses the thread.", "dim")
+            self.dialogue.log(
+                f"The model sees its last {context:,} tokens; what is longer loses the thread.",
+                "dim",
+            )
 
     def _name(self, word: str) -> str:
-        """Return models:/NAME/... of what was typed: a number or an alias of the same model, or a whole name."""
+        """Return models:/NAME/... of what was typed: a number or an alias of the same model, or a
+        whole name.
+        """
         if word.startswith("models:/"):
             return word
         name = self.version.name
-        return f"models:/{name}/{word}" if word.isdigit() or word == "latest" else f"models:/{name}@{word}"
+        return (
+            f"models:/{name}/{word}"
+            if word.isdigit() or word == "latest"
+            else f"models:/{name}@{word}"
+        )
 
     def _stream(self, version: ModelVersion, prompt: str) -> Iterator[str]:
         from lightlm.generation.sampling import check_sampling
@@ -219,21 +275,26 @@ def hold_dialogue(
 
 
 class PeekedLines:
-    """Lines of standard input in a pipe, the first of them read already: without any there is no prompt."""
+    """Lines of standard input in a pipe, the first of them read already: without any there is no
+    prompt.
+    """
 
     def __init__(self, dialogue: Dialogue) -> None:
         self.first: str | None = sys.stdin.readline()
         if not self.first:
-            raise PromptError('there is no prompt; give one, as in `lightlm generate "The"`, or lines of them')
+            raise PromptError(
+                'there is no prompt; give one, as in `lightlm generate "The"`, or lines of them'
+            )
         self.dialogue = dialogue
         self.rest = dialogue.reader
 
     def read(self, question: str, describe: object = None, *, is_path: bool = False) -> str | None:
         """Return the next line; None at the end."""
-        first, self.first = self.first, None
+        first = self.first
+        self.first = None
         if first is None:
             return self.rest.read(question)
-        self.dialogue.say(f"{question}{first.strip()}")
+        self.dialogue.log(f"{question}{first.strip()}")
         return first.strip()
 
     def read_choice(self, lines: object, question: str, num_entries: int) -> str | None:
@@ -241,13 +302,13 @@ class PeekedLines:
         return self.read(question)
 
 
-def say_score(tags: dict[str, str]) -> str:
+def format_score(tags: dict[str, str]) -> str:
     """Return the score of a version's tags."""
     bits = tags.get("bits_per_byte")
     return f"{float(bits):.3f} bits per byte of held-out text" if bits else "none"
 
 
-def say_when(stamp: str | None, otherwise: datetime) -> str:
+def format_when(stamp: str | None, otherwise: datetime) -> str:
     """Return the local date and time of an ISO stamp."""
     try:
         when = datetime.fromisoformat(stamp) if stamp else otherwise

@@ -1,4 +1,6 @@
-"""The machine in a session of menus: its devices and its rate, from a process that is started when it is needed."""
+"""The machine in a session of menus: its devices and its rate, from a process that is started when
+it is needed.
+"""
 
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +12,9 @@ from lightlm.store.home import find_home
 
 
 class Bench:
-    """The machine: devices and rate, from a worker process that starts while the person reads; a context manager."""
+    """The machine: devices and rate, from a worker process that starts while the person reads; a
+    context manager.
+    """
 
     def __init__(self) -> None:
         self.folder: Path | None = None
@@ -34,26 +38,34 @@ class Bench:
         if self.report is None and not may_have_accelerator():
             devices = [describe_cpu()]
         elif self.report is None:
-            devices = [Device.model_validate(d) for d in self._start().call("describe_devices")["devices"]]
+            devices = [
+                Device.model_validate(d) for d in self._start().call("describe_devices")["devices"]
+            ]
         else:
             devices = self.report.devices
+
         self.report = check_system(params, find_home(), devices)
         return self.report
 
     def measure(self) -> Any:
-        """Return the MachineRate, measured once; None where that fails, which no menu is to end at."""
+        """Return the MachineRate, measured once; None where that fails, which no menu is
+        to end at.
+        """
         from lightlm.budget.probe import measure_machine
 
         if not self._is_tried:
             self._is_tried = True
             with suppress(LightLMError):
                 params = load_params()
-                self._rate = measure_machine(params.training, self.report or self.check(params), self._start())
+                self._rate = measure_machine(
+                    params.training, self.report or self.check(params), self._start()
+                )
         return self._rate
 
     def stop(self) -> None:
         """End the process: its memory and cores belong to planning and training now."""
-        worker, self._worker = self._worker, None
+        worker = self._worker
+        self._worker = None
         if worker is not None:
             from lightlm.store.commit import remove_folder
 

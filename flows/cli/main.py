@@ -1,7 +1,8 @@
-"""The command line `lightlm`: its commands stand in flows/cli/commands; here are exit codes and the two streams.
+"""The command line `lightlm`: its commands stand in flows/cli/commands; here are exit codes and the
+two streams.
 
-Results go to standard output (with --json exactly one object), all else to standard error. Nothing heavy is imported
-before a command needs it: --help answers within half a second.
+Results go to standard output (with --json exactly one object), all else to standard error. Nothing
+heavy is imported before a command needs it: --help answers within half a second.
 """
 
 import errno
@@ -20,7 +21,16 @@ from lightlm_flows.cli.commands.look import look
 from lightlm_flows.cli.commands.report import report
 from lightlm_flows.cli.commands.retrain import promote, retrain, rollback
 from lightlm_flows.cli.commands.runs import runs
-from lightlm_flows.cli.commands.service import deploy, down, env, schedule, serve_flows, server, status, up
+from lightlm_flows.cli.commands.service import (
+    deploy,
+    down,
+    env,
+    schedule,
+    serve_flows,
+    server,
+    status,
+    up,
+)
 from lightlm_flows.cli.commands.setup import setup
 from lightlm_flows.cli.commands.store import store
 from lightlm_flows.cli.commands.sync import sync
@@ -61,7 +71,10 @@ def show_version(is_asked: bool) -> None:
 @app.callback()
 def begin(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=show_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=show_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Trains the best small language model that a given time allows, and registers it."""
@@ -71,14 +84,19 @@ def begin(
 
 
 USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # pyright: ignore[reportAssignmentType]
-"""Of an option or command that is not there: click's, or of the copy of click inside newer Typers."""
+"""Of an option or command that is not there: click's, or of the copy of click inside
+newer Typers.
+"""
 
 
 def main() -> None:
-    """Run a command; an error that LightLM understands is one line on standard error and its exit code."""
+    """Run a command; an error that LightLM understands is one line on standard error and its exit
+    code.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal of another encoding shows what it lacks as \u2014.
         sys.stdout.reconfigure(errors="backslashreplace")
+
     try:
         code = app(prog_name="lightlm", standalone_mode=not sys.argv[1:])
     except LightLMError as error:
@@ -94,7 +112,10 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        fail(f"cannot write what was asked for ({error.strerror}); make room, or write it elsewhere", 1)
+        fail(
+            f"cannot write what was asked for ({error.strerror}); make room, or write it elsewhere",
+            1,
+        )
     else:
         if code == Interrupted.exit_code:  # Typer makes this of Ctrl-C
             fail("stopped", code)
@@ -102,7 +123,9 @@ def main() -> None:
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
-    """End the process with one line on standard error; what it quotes may come from anywhere, a URL with a password."""
+    """End the process with one line on standard error; what it quotes may come from anywhere, a URL
+    with a password.
+    """
     from lightlm.console.escape import escape_for_terminal
     from lightlm.tracking.recorder import redact
 

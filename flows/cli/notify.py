@@ -1,4 +1,6 @@
-"""A word at the end of a long run: a command of the person's own is started with one sentence, within a limit."""
+"""A word at the end of a long run: a command of the person's own is started with one sentence,
+within a limit.
+"""
 
 import json
 import shlex
@@ -8,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lightlm.console.quantities import say_seconds
+from lightlm.console.quantities import format_seconds
 from lightlm.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ LIMIT_SECONDS = 30.0
 
 
 class Notifier:
-    """Runs a command when a run ends: the sentence is its last argument, the result as JSON its standard input.
+    """Runs a command when a run ends: the sentence is its last argument, the result as JSON its
+    standard input.
 
     No shell reads it, so that nothing in a data set's name can be a command.
     """
@@ -36,9 +39,11 @@ class Notifier:
             raise ParameterError(
                 f"--notify {command!r} cannot be read as a command: {error}; close its quotes"
             ) from None
+
         if command is not None and (not self.words or shutil.which(self.words[0]) is None):
             raise ParameterError(
-                f"--notify {command!r} names no command here; give a program, as in --notify 'notify-send LightLM', or "
+                f"--notify {command!r} names no command here; give a program, as in --notify "
+                "'notify-send LightLM', or "
                 "a script of yours; it gets one sentence as its last argument"
             )
 
@@ -53,17 +58,20 @@ class Notifier:
 
     def finish(self, summary: "RunSummary") -> None:
         """Tell what a run reached."""
-        version = f"version {summary.model_version}" if summary.model_version else "not registered yet"
+        version = (
+            f"version {summary.model_version}" if summary.model_version else "not registered yet"
+        )
         told = f"{summary.model_name} {version}: {summary.bits_per_byte:.3f} bits per byte"
         result = {"status": "finished"} | summary.model_dump(mode="json", exclude={"plan"})
-        self.tell(f"{told} after {say_seconds(summary.elapsed_seconds)}", result)
+        self.tell(f"{told} after {format_seconds(summary.elapsed_seconds)}", result)
 
     def tell(self, sentence: str, result: dict[str, Any]) -> None:
         """Start the command and wait for it; whatever becomes of it changes nothing of the run."""
-        from lightlm_flows.cli.commands.training import say_aside
+        from lightlm_flows.cli.commands.training import log_aside
 
         if not self.words:
             return
+
         try:
             ended = subprocess.run(
                 [*self.words, sentence.replace("\0", " ")],
@@ -73,9 +81,11 @@ class Notifier:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            say_aside(f"--notify {self.words[0]} took more than {LIMIT_SECONDS:.0f} s and was ended")
+            log_aside(
+                f"--notify {self.words[0]} took more than {LIMIT_SECONDS:.0f} s and was ended"
+            )
         except OSError as error:
-            say_aside(f"--notify {self.words[0]} could not be started: {error.strerror}")
+            log_aside(f"--notify {self.words[0]} could not be started: {error.strerror}")
         else:
             if ended.returncode:
-                say_aside(f"--notify {self.words[0]} ended with exit code {ended.returncode}")
+                log_aside(f"--notify {self.words[0]} ended with exit code {ended.returncode}")

@@ -1,4 +1,6 @@
-"""What the commands share: their options, the overrides that options stand for, and results as JSON."""
+"""What the commands share: their options, the overrides that options stand for, and results as
+JSON.
+"""
 
 import json
 import sys
@@ -27,11 +29,15 @@ def complete_run(typed: str) -> list[str]:
     """Return the runs of this machine that begin with what was typed, the newest first."""
     from lightlm.store.home import name_home
 
-    return sorted((path.name for path in (name_home() / "runs").glob(f"{typed}*")), reverse=True)[:MOST_COMPLETED]
+    return sorted((path.name for path in (name_home() / "runs").glob(f"{typed}*")), reverse=True)[
+        :MOST_COMPLETED
+    ]
 
 
 def complete_version(typed: str) -> list[str]:
-    """Return aliases and version URIs of the models under LIGHTLM_HOME that begin with what was typed."""
+    """Return aliases and version URIs of the models under LIGHTLM_HOME that begin with what was
+    typed.
+    """
     from lightlm.store.home import name_home
     from lightlm.tracking.local_registry import LocalRegistry
 
@@ -39,7 +45,9 @@ def complete_version(typed: str) -> list[str]:
     known = [] if found is None else found.search_model_versions()
     uris = [f"models:/{one.name}/{one.version}" for one in known]
     uris += [f"models:/{one.name}@{alias}" for one in known for alias in one.aliases]
-    return [word for word in ("champion", "challenger", "previous", *uris) if word.startswith(typed)]
+    return [
+        word for word in ("champion", "challenger", "previous", *uris) if word.startswith(typed)
+    ]
 
 
 MOST_COMPLETED = 50
@@ -47,10 +55,16 @@ MOST_COMPLETED = 50
 
 Hours = Annotated[
     str | None,
-    typer.Option("--hours", "-H", metavar="TIME", help="Wall clock of the whole run: hours as 0.5, or 30m, 1h30, 90s."),
+    typer.Option(
+        "--hours",
+        "-H",
+        metavar="TIME",
+        help="Wall clock of the whole run: hours as 0.5, or 30m, 1h30, 90s.",
+    ),
 ]
 Dataset = Annotated[
-    str | None, typer.Option("--dataset", "-d", help="A Hub id, a file or folder of text, or python-docs.")
+    str | None,
+    typer.Option("--dataset", "-d", help="A Hub id, a file or folder of text, or python-docs."),
 ]
 DatasetConfig = Annotated[str | None, typer.Option(help="The Hub data set's configuration.")]
 TextColumn = Annotated[str | None, typer.Option(help="The column that holds the text.")]
@@ -66,11 +80,16 @@ Offline = Annotated[
 Notify = Annotated[
     str | None,
     typer.Option(
-        "--notify", metavar="COMMAND", help="A command to start at the end, with a sentence as last argument."
+        "--notify",
+        metavar="COMMAND",
+        help="A command to start at the end, with a sentence as last argument.",
     ),
 ]
 SamplePrompt = Annotated[
-    str | None, typer.Option("--sample-prompt", metavar="TEXT", help="The text that samples on the way continue.")
+    str | None,
+    typer.Option(
+        "--sample-prompt", metavar="TEXT", help="The text that samples on the way continue."
+    ),
 ]
 
 
@@ -103,10 +122,15 @@ Assignments = Annotated[
         help="One value; may be repeated.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Fresh = Annotated[
-    bool, typer.Option("--fresh", help="Begin anew, although an unfinished run of the same options could go on.")
+    bool,
+    typer.Option(
+        "--fresh", help="Begin anew, although an unfinished run of the same options could go on."
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -114,14 +138,17 @@ Model = Annotated[
         "--model",
         "-m",
         autocompletion=complete_version,
-        help="models:/NAME@ALIAS, models:/NAME/VERSION, or within --name an alias or a version; else the champion.",
+        help="models:/NAME@ALIAS, models:/NAME/VERSION, or within --name an alias or a version; "
+        "else the champion.",
     ),
 ]
 Name = Annotated[
-    str | None, typer.Option("--name", help="The registered model's name; else the newest model trained here.")
+    str | None,
+    typer.Option("--name", help="The registered model's name; else the newest model trained here."),
 ]
 NewName = Annotated[
-    str | None, typer.Option("--name", help="The registered model's name; else one after the data set.")
+    str | None,
+    typer.Option("--name", help="The registered model's name; else one after the data set."),
 ]
 
 
@@ -133,26 +160,33 @@ def collect_overrides(
     name: str | None = None,
 ) -> dict[str, Any]:
     """Return dotted overrides of the options that stand for params."""
-    named = {"dataset.config": dataset_config, "dataset.text_column": text_column, "dataset.offline": offline}
+    named = {
+        "dataset.config": dataset_config,
+        "dataset.text_column": text_column,
+        "dataset.offline": offline,
+    }
     named["tracking.model_name"] = name
-    given: dict[str, Any] = {name: quote_text(value) for name, value in named.items() if value is not None}
+    given: dict[str, Any] = {
+        name: quote_text(value) for name, value in named.items() if value is not None
+    }
     return given | parse_assignments(assignments or [])
 
 
 def open_chosen(model: str | None, name: str | None, *, is_quiet: bool = False) -> "ModelVersion":
-    """Return the version that was chosen, its files here; say which it is where the person did not name it.
+    """Return the version that was chosen, its files here; say which it is where the person did not
+    name it.
 
     Raises:
         ModelVersionError: there is none such.
     """
-    from lightlm.runs.naming import say_version
+    from lightlm.runs.naming import format_version
     from lightlm.tracking.catalog import parse_model
     from lightlm.versions.text import open_version
 
     version = open_version(model, name)
     is_named = name is not None or (model is not None and parse_model(model)[0] is not None)
     if not (is_named or is_quiet):
-        typer.echo(say_version(version), err=True)
+        typer.echo(format_version(version), err=True)
     return version
 
 

@@ -1,7 +1,8 @@
 """The saved configuration, last_config.json: what a person chose over params/base.yaml.
 
-Read generously: what an older file or another hand put there is told and left out, and nothing of it ends a session.
-Written durably, under LIGHTLM_HOME, so that it is found again whatever folder one starts from.
+Read generously: what an older file or another hand put there is told and left out, and nothing of
+it ends a session. Written durably, under LIGHTLM_HOME, so that it is found again whatever folder
+one starts from.
 """
 
 import json
@@ -18,22 +19,29 @@ from lightlm.store.home import find_home
 CONFIGURATION = "last_config.json"
 
 SCHEMA = 1
-"""Of the file. It holds only what differs from params/base.yaml, so that new params need no new schema."""
+"""Of the file. It holds only what differs from params/base.yaml, so that new params need no new
+schema.
+"""
 
 MAX_BYTES = 1_000_000
 """A larger file is something else."""
 
 
 class Loaded(NamedTuple):
-    """What a file holds: dotted overrides that are valid together, and what was left out of it and why."""
+    """What a file holds: dotted overrides that are valid together, and what was left out of it and
+    why.
+    """
 
     choices: dict[str, Any]
     notices: list[str]
 
 
 def find_configuration() -> Path:
-    """Return where the configuration is kept: LIGHTLM_HOME; or this folder, where only it has one."""
-    kept, here = find_home() / CONFIGURATION, Path(CONFIGURATION)
+    """Return where the configuration is kept: LIGHTLM_HOME; or this folder, where only
+    it has one.
+    """
+    kept = find_home() / CONFIGURATION
+    here = Path(CONFIGURATION)
     return here.absolute() if here.is_file() and not kept.exists() else kept
 
 
@@ -47,8 +55,15 @@ def save_configuration(path: Path, choices: Mapping[str, Any], shape: str) -> No
     for name, value in list_differences(load_params(overrides=choices)):
         section, _, key = name.partition(".")
         sections.setdefault(section, {})[key] = value
+
     saved_at = datetime.now(UTC).isoformat(timespec="seconds")
-    content = {"kind": "lightlm configuration", "schema": SCHEMA, "saved_at": saved_at, "shape": shape}
+    content = {
+        "kind": "lightlm configuration",
+        "schema": SCHEMA,
+        "saved_at": saved_at,
+        "shape": shape,
+    }
+
     text = json.dumps(content | {"params": sections}, indent=2, ensure_ascii=False)
     write_file(path, f"{text}\n".encode())
 
@@ -62,21 +77,29 @@ def list_differences(params: Params) -> Iterator[tuple[str, Any]]:
 
 
 def load_configuration(path: Path) -> Loaded:
-    """Return the choices of a saved configuration; single ones that this version cannot use are left out and told.
+    """Return the choices of a saved configuration; single ones that this version cannot use are
+    left out and told.
 
     Raises:
-        InputError: there is no such file, it is none of ours, it is newer than this version, or its values exclude
-            each other.
+        InputError: there is no such file, it is none of ours, it is newer than this version, or its
+            values exclude each other.
     """
     content = _read_json(path)
     schema = content.get("schema", 0)
     if not isinstance(schema, int) or schema > SCHEMA:
         raise InputError(
-            f"{path} was saved by a newer LightLM (schema {quote(schema)}, this one reads {SCHEMA}); "
+            f"{path} was saved by a newer LightLM (schema {quote(schema)}, this one reads "
+            f"{SCHEMA}); "
             "install that version, or save the configuration again"
         )
-    notices = [] if schema == SCHEMA else [f"{path.name} has no schema {SCHEMA}: what this version knows is taken"]
+
+    notices = (
+        []
+        if schema == SCHEMA
+        else [f"{path.name} has no schema {SCHEMA}: what this version knows is taken"]
+    )
     choices: dict[str, Any] = {}
+
     for name, value in _list_values(content):
         try:
             load_params(overrides={name: value})
@@ -84,13 +107,18 @@ def load_configuration(path: Path) -> Loaded:
             notices.append(f"left out {quote(name)[1:-1]}={quote(value)}: {error}")
         else:
             choices[name] = value
+
     if not choices:
         told = "; ".join(notices) or "it changes nothing"
-        raise InputError(f"{path} holds no value that can be used ({told}); save one with `lightlm setup`")
+        raise InputError(
+            f"{path} holds no value that can be used ({told}); save one with `lightlm setup`"
+        )
+
     try:
         load_params(overrides=choices)
     except ParameterError as error:
         raise InputError(f"{path}: its values exclude each other: {error}") from None
+
     return Loaded(choices, notices)
 
 
@@ -100,18 +128,26 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise InputError(f"{path} has more than {MAX_BYTES:,} bytes; that is no configuration")
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"there is no {path}; save a configuration first, or give another file") from None
+        raise InputError(
+            f"there is no {path}; save a configuration first, or give another file"
+        ) from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; give another file") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged, it is no JSON ({error}); save the configuration anew") from None
+        raise InputError(
+            f"{path} is damaged, it is no JSON ({error}); save the configuration anew"
+        ) from None
+
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; save the configuration anew")
+
     return content
 
 
 def _list_values(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield dotted names and values; a name without its section, as older files have it, is looked up."""
+    """Yield dotted names and values; a name without its section, as older files have it, is looked
+    up.
+    """
     sections = content.get("params")
     entries = sections if isinstance(sections, dict) else content
     homes: dict[str, list[str]] = {}

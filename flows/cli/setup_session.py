@@ -1,7 +1,9 @@
-"""The Training Setup session: menus in which a person checks the machine, chooses what to train, and starts it.
+"""The Training Setup session: menus in which a person checks the machine, chooses what to train,
+and starts it.
 
-Owns the order of the screens and what they change: dotted overrides over params/base.yaml, as `--set` takes them. The
-budget's clock starts with "Start training"; time spent in menus is not charged.
+Owns the order of the screens and what they change: dotted overrides over params/base.yaml, as
+`--set` takes them. The budget's clock starts with "Start training"; time spent in menus is not
+charged.
 """
 
 import shlex
@@ -14,17 +16,21 @@ from typing import Any
 from lightlm.budget.shapes import DEFAULT_SHAPE
 from lightlm.console.menus import Dialogue
 from lightlm.console.next_commands import name_command
-from lightlm.console.quantities import say_seconds
+from lightlm.console.quantities import format_seconds
 from lightlm.counting import count
-from lightlm.data.origin import say_origin
+from lightlm.data.origin import format_origin
 from lightlm.errors import Interrupted, LightLMError
 from lightlm.params import Params, is_default_dataset, load_params
 from lightlm.runs.input_checks import check_hours, check_sources
-from lightlm.runs.naming import say_model_name
+from lightlm.runs.naming import format_model_name
 from lightlm.store.home import find_home
 from lightlm_flows.cli.approval import FIXED, fix_plan, free_plan, take_text
 from lightlm_flows.cli.machine import Bench
-from lightlm_flows.cli.saved_configuration import CONFIGURATION, find_configuration, list_differences
+from lightlm_flows.cli.saved_configuration import (
+    CONFIGURATION,
+    find_configuration,
+    list_differences,
+)
 from lightlm_flows.cli.saved_configuration import load_configuration as load_file
 from lightlm_flows.cli.saved_configuration import save_configuration as save_file
 
@@ -46,7 +52,9 @@ SHAPE = frozenset(f"model.{name}" for name in DEFAULT_SHAPE)
 
 
 class Setup:
-    """One session. `choices` are dotted overrides; each screen leaves them valid. `approved`: those of a plan."""
+    """One session. `choices` are dotted overrides; each screen leaves them valid. `approved`: those
+    of a plan.
+    """
 
     def __init__(self, dialogue: Dialogue, bench: Bench, choices: Mapping[str, Any]) -> None:
         self.dialogue = dialogue
@@ -83,21 +91,28 @@ class Setup:
 
     def show_system(self) -> None:
         """Print the check of this machine."""
-        from lightlm.console.tables import draw_checks
+        from lightlm.console.tables import render_checks
 
-        self.dialogue.say(TITLE, "bold")
-        self.dialogue.say("Checking the system ...", "dim")
-        self.dialogue.draw(draw_checks(self.bench.check(self.params).checks, self.dialogue.console))
+        self.dialogue.log(TITLE, "bold")
+        self.dialogue.log("Checking the system ...", "dim")
+        self.dialogue.show(
+            render_checks(self.bench.check(self.params).checks, self.dialogue.console)
+        )
 
     def show_choices(self) -> None:
         """Print what would be trained now."""
-        self.dialogue.say()
+        self.dialogue.log()
         dataset = self.params.dataset
         otherwise = " from the Hub; where that is out of reach, the built-in python-docs"
-        told = say_origin(dataset.model_dump()) + (otherwise if is_default_dataset(dataset) else "")
-        self.dialogue.say(f"Data set: {told}", "dim")
-        self.dialogue.say(say_model_name(self.params), "dim")
-        self.dialogue.say(f"Model:    {say_shape(self.params)}, in {say_hours(self.params.budget.hours)}", "dim")
+        told = format_origin(dataset.model_dump()) + (
+            otherwise if is_default_dataset(dataset) else ""
+        )
+        self.dialogue.log(f"Data set: {told}", "dim")
+        self.dialogue.log(format_model_name(self.params), "dim")
+        self.dialogue.log(
+            f"Model:    {format_shape(self.params)}, in {format_hours(self.params.budget.hours)}",
+            "dim",
+        )
 
     def manage(self) -> bool:
         """Show the management menu until it is left; return False where the whole session is."""
@@ -108,8 +123,9 @@ class Setup:
             4: self.save_configuration,
             5: self.optimize,
         }
+
         while True:
-            self.dialogue.say()
+            self.dialogue.log()
             picked = self.dialogue.choose("Manage dataset/configuration", MANAGEMENT)
             if picked in (None, 6):
                 return True
@@ -129,31 +145,38 @@ class Setup:
     def change_dataset(self) -> None:
         """Ask for another data set: a path, a Hub id, python-docs."""
         current = self.params.dataset.source
-        self.dialogue.say("A file or folder (txt, md, csv, pdf, ...), a Hub id, or python-docs.", "dim")
+        self.dialogue.log(
+            "A file or folder (txt, md, csv, pdf, ...), a Hub id, or python-docs.", "dim"
+        )
         chosen = self.dialogue.ask("Data set", self._read_dataset, default=current, is_path=True)
         if chosen is None or chosen == current:
             return
+
         found = {"dataset.source": chosen, "dataset.config": None, "dataset.revision": None}
         if is_on_hub(chosen):
             config = self.dialogue.ask("Its configuration on the Hub, - for none", str, default="-")
             if config is None:
                 return
             found["dataset.config"] = None if config == "-" else config
+
         self._take(free_plan(self.choices, self.approved) | found)
         if self.approved:
             self.approved = {}
-            self.dialogue.say("What was optimized for the other text is left to the planner again.", "dim")
+            self.dialogue.log(
+                "What was optimized for the other text is left to the planner again.", "dim"
+            )
+
         self.show_text(chosen)
 
     def show_text(self, source: str) -> None:
         """Print what a data set holds and what of it is left out; of a large one, how to see it."""
-        from lightlm.console.look import tell_briefly
+        from lightlm.console.look import render_summary
         from lightlm.data.look import glance_at
 
         found = glance_at(self.params.dataset)
-        for line, style in [] if found is None else tell_briefly(found):
-            self.dialogue.say(line, style)
-        self.dialogue.say(f"`{name_command()} look {shlex.quote(source)}` shows more of it.", "dim")
+        for line, style in [] if found is None else render_summary(found):
+            self.dialogue.log(line, style)
+        self.dialogue.log(f"`{name_command()} look {shlex.quote(source)}` shows more of it.", "dim")
 
     def _take(self, choices: Mapping[str, Any]) -> None:
         """Take choices that are valid together.
@@ -172,12 +195,14 @@ class Setup:
             default=str(find_configuration()),
             is_path=True,
         )
+
         if loaded is None:
             return
+
         for notice in loaded.notices:
             self.dialogue.warn(notice)
         self._take(loaded.choices)
-        self.dialogue.say("Configuration loaded.", "green")
+        self.dialogue.log("Configuration loaded.", "green")
 
     def create_configuration(self) -> None:
         """Ask for every part of the shape."""
@@ -190,42 +215,54 @@ class Setup:
     def save_configuration(self) -> None:
         """Write last_config.json."""
         path = find_home() / CONFIGURATION
-        save_file(path, self.choices, say_shape(self.params))
-        self.dialogue.say(f"Configuration saved to {path}", "green")
+        save_file(path, self.choices, format_shape(self.params))
+        self.dialogue.log(f"Configuration saved to {path}", "green")
 
     def optimize(self) -> None:
-        """Ask for the hours, show what this machine can do and what the planner takes, and apply it if wanted."""
+        """Ask for the hours, show what this machine can do and what the planner takes, and apply it
+        if wanted.
+        """
         hours = self.dialogue.ask("Enter desired training time in hours (e.g., 24.0): ", read_hours)
         if hours is None:
             return
-        # What an earlier plan or configuration fixed does not bind this one; what the command line fixed does.
-        kept = {name: value for name, value in self.choices.items() if name not in FIXED or name in self.given}
+
+        # What an earlier plan or configuration fixed does not bind this one; what the command line
+        # fixed does.
+        kept = {
+            name: value
+            for name, value in self.choices.items()
+            if name not in FIXED or name in self.given
+        }
         wanted = kept | {"budget.hours": hours, "budget.planner": "measured"}
-        from lightlm.console.hardware import draw_hardware, draw_optimizations
+        from lightlm.console.hardware import render_hardware, render_optimizations
         from lightlm.runs.planning import make_plan
 
         self.bench.stop()
         planned = make_plan(load_params(overrides=wanted), None, is_quiet=False)
-        plan, report = planned.plan, self.bench.report
+        plan = planned.plan
+        report = self.bench.report
         if planned.notice:
             self.dialogue.warn(planned.notice)
-        self.dialogue.draw(draw_hardware(report, planned.probe.machine, plan))
+
+        self.dialogue.show(render_hardware(report, planned.probe.machine, plan))
         data = f"{planned.text_name}: {planned.subset.removeprefix('Using ')}"
-        self.dialogue.draw(draw_optimizations(plan, data, planned.probe.lead_seconds))
+        self.dialogue.show(render_optimizations(plan, data, planned.probe.lead_seconds))
+
         if self.dialogue.confirm("Apply these optimizations? (y/n): "):
             approved = fix_plan(plan)
             wanted = take_text(wanted, planned.text_name, is_replaced=planned.notice is not None)
             self._take(wanted | approved)
             self.approved = approved
-            self.dialogue.say("Optimizations applied.", "green")
+            self.dialogue.log("Optimizations applied.", "green")
             self.show_choices()
         else:
-            self.dialogue.say("Nothing was changed.")
+            self.dialogue.log("Nothing was changed.")
 
     def _read_dataset(self, typed: str) -> str:
         from lightlm.data.subset import check_dataset
 
-        if is_on_hub(typed):  # its configuration is asked for first; the Hub itself when training starts
+        # its configuration is asked for first; the Hub itself when training starts
+        if is_on_hub(typed):
             return typed
         other = {"dataset.source": typed, "dataset.config": None, "dataset.revision": None}
         params = load_params(overrides=self.choices | other)
@@ -247,9 +284,11 @@ def run_setup(choices: Mapping[str, Any]) -> None:
             params = setup.run()
         except KeyboardInterrupt:
             params = None
+
     if params is None:
-        dialogue.say("Nothing is trained. `lightlm setup` comes back here.")
+        dialogue.log("Nothing is trained. `lightlm setup` comes back here.")
         return
+
     train_choices(dialogue, params)
 
 
@@ -261,22 +300,30 @@ def train_choices(dialogue: Dialogue, params: Params) -> None:
     from lightlm_flows.cli.signals import end_in_order
 
     overrides = dict(list_differences(params))
-    command = say_command(overrides)
-    dialogue.say()
-    dialogue.say(f"The same without menus: {command}", "dim")
+    command = format_command(overrides)
+    dialogue.log()
+    dialogue.log(f"The same without menus: {command}", "dim")
     check_sources(params)
+
     with end_in_order(confirm_stop):
         try:
             summary = run_training(params, None, "base", overrides, Launch(time.monotonic()))
         except Interrupted:
-            dialogue.say()
-            dialogue.say(f"To go on: {command}")
+            dialogue.log()
+            dialogue.log(f"To go on: {command}")
             raise
+
     show_summary(summary)
-    used = f"{say_seconds(summary.elapsed_seconds)} of {say_seconds(summary.budget_seconds)}"
-    version = f"version {summary.model_version}" if summary.model_version else "(`lightlm sync` registers it)"
+    used = f"{format_seconds(summary.elapsed_seconds)} of {format_seconds(summary.budget_seconds)}"
+    version = (
+        f"version {summary.model_version}"
+        if summary.model_version
+        else "(`lightlm sync` registers it)"
+    )
+
     sys.stdout.write(
-        f"Training completed: {summary.model_name} {version}, {summary.bits_per_byte:.3f} bits per byte, {used}\n"
+        f"Training completed: {summary.model_name} {version}, {summary.bits_per_byte:.3f} bits "
+        f"per byte, {used}\n"
     )
 
 
@@ -293,35 +340,50 @@ def read_hours(typed: str) -> float:
 
 def is_on_hub(source: str) -> bool:
     """Return whether a data set's name is one of the Hub's: OWNER/NAME, and no path."""
-    return source.count("/") == 1 and not source.startswith((".", "~", "/")) and not Path(source).exists()
+    return (
+        source.count("/") == 1
+        and not source.startswith((".", "~", "/"))
+        and not Path(source).exists()
+    )
 
 
-def say_hours(hours: float) -> str:
+def format_hours(hours: float) -> str:
     """Return "0.02 h (72 s)"."""
-    return f"{hours:g} h ({say_seconds(hours * 3600)})"
+    return f"{hours:g} h ({format_seconds(hours * 3600)})"
 
 
-def say_shape(params: Params) -> str:
+def format_shape(params: Params) -> str:
     """Return the shape as far as it is fixed."""
     model = params.model
     if model.num_layers is None or model.model_dim is None:
         return "chosen by the planner"
+
     told = f"{count(model.num_layers, 'layer')} x {model.model_dim} dims"
     told += f", {count(model.num_heads, 'head')}" if model.num_heads else ""
     told += f", context {model.context_length:,}" if model.context_length else ""
     told += f", vocabulary {params.tokenizer.vocab_size:,}" if params.tokenizer.vocab_size else ""
-    told += f", {params.training.batch_tokens:,} tokens a step" if params.training.batch_tokens else ""
+    told += (
+        f", {params.training.batch_tokens:,} tokens a step" if params.training.batch_tokens else ""
+    )
+
     told += ", flash attention" if model.flash_attention else ""
     return told + (f", {model.num_experts} experts" if model.mixture_of_experts else "")
 
 
-def say_command(overrides: Mapping[str, Any]) -> str:
+def format_command(overrides: Mapping[str, Any]) -> str:
     """Return the `lightlm train` line that trains the same, and goes on with the same run."""
     words = [*shlex.split(name_command()), "train"]
     for name, value in overrides.items():
         if name == "budget.hours":
             words += ["--hours", f"{value:g}" if float(f"{value:g}") == value else repr(value)]
         else:
-            said = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            said = (
+                "null"
+                if value is None
+                else str(value).lower()
+                if isinstance(value, bool)
+                else str(value)
+            )
             words += ["--set", f"{name}={said}"]
+
     return shlex.join(words)

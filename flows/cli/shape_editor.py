@@ -1,4 +1,6 @@
-"""The manual configuration: questions about a model's shape, each with its bounds and what an answer costs here."""
+"""The manual configuration: questions about a model's shape, each with its bounds and what an
+answer costs here.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from lightlm.budget.memory import usable_memory
 from lightlm.budget.probe import MachineRate, Probe
 from lightlm.budget.shapes import DEFAULT_SHAPE, build_shape, choose_heads
 from lightlm.console.menus import NO, YES, Dialogue
-from lightlm.console.quantities import say_bytes, say_count, say_seconds
+from lightlm.console.quantities import format_bytes, format_count, format_seconds
 from lightlm.errors import LightLMError, ParameterError
 from lightlm.model.accounting import count_parameters, training_memory_bytes
 from lightlm.model.config import ModelConfig
@@ -17,13 +19,17 @@ from lightlm.params import load_params
 ASSUMED_VOCAB = 4096
 """Entries; until the tokenizer is trained, what small budgets get."""
 
-TOKENS_A_PARAMETER = 20
-"""Read by a model that is trained compute-optimally. Source: Hoffmann et al., arXiv 2203.15556, section 3."""
+TOKENS_PER_PARAMETER = 20
+"""Read by a model that is trained compute-optimally. Source: Hoffmann et al., arXiv 2203.15556,
+section 3.
+"""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One value of the configuration: its dotted name, what is asked, its bounds in words, and what it means."""
+    """One value of the configuration: its dotted name, what is asked, its bounds in words, and what
+    it means.
+    """
 
     name: str
     text: str
@@ -33,20 +39,31 @@ class Question:
 
 
 QUESTIONS = (
-    Question("model.num_layers", "Number of layers", "1 to 512", "Blocks of attention and feed-forward, one after "
+    Question("model.num_layers", "Number of layers", "1 to 512", "Blocks of attention and "
+                                                                 "feed-forward, one after "
              "the other. More layers learn more from much text, and cost time in proportion."),
-    Question("model.model_dim", "Model dimensions", "8 to 65536, a multiple of 64 is fastest", "Numbers that stand "
+    Question("model.model_dim", "Model dimensions", "8 to 65536, a multiple of 64 is "
+                                                    "fastest", "Numbers that stand "
              "for a token inside the model. Time and memory grow with their square."),
-    Question("model.num_heads", "Attention heads", "1 to 1024, a divisor of the dimensions", "Places that a layer "
+    Question("model.num_heads", "Attention heads", "1 to 1024, a divisor of the "
+                                                   "dimensions", "Places that a layer "
              "looks at in one go. 64 dimensions a head are fastest on most machines."),
-    Question("model.context_length", "Context length", "8 to 1048576 tokens", "Tokens that the model sees at once. "
-             "Attention's memory grows with it; a short budget learns more from 128 than from 1024."),
-    Question("model.flash_attention", "Flash attention", "on or off", "Demands the flash kernel (NVIDIA GPUs from "
-             "compute capability 8.0). Off takes the fastest kernel that this machine has.", is_switch=True),
-    Question("model.mixture_of_experts", "Mixture of experts", "on or off", "Several feed-forwards a layer, of which "
-             "each token takes two: more parameters at the same speed. In a small budget off learns more.",
+    Question("model.context_length", "Context length", "8 to 1048576 "
+                                                       "tokens", "Tokens that the model sees at "
+                                                                 "once. "
+             "Attention's memory grows with it; a short budget learns more from 128 than from "
+             "1024."),
+    Question("model.flash_attention", "Flash attention", "on or off", "Demands the flash kernel "
+                                                                      "(NVIDIA GPUs from "
+             "compute capability 8.0). Off takes the fastest kernel that this machine "
+             "has.", is_switch=True),
+    Question("model.mixture_of_experts", "Mixture of experts", "on or off",
+             "Several feed-forwards a layer, of which "
+             "each token takes two: more parameters at the same speed. In a small budget off "
+             "learns more.",
              is_switch=True),
-    Question("budget.hours", "Training time in hours", "more than 0, to 8760", "Wall clock of the whole run, from "
+    Question("budget.hours", "Training time in "
+                             "hours", "more than 0, to 8760", "Wall clock of the whole run, from "
              "the start to the registered model."),
 )  # fmt: skip
 
@@ -55,7 +72,9 @@ MANUAL: dict[str, Any] = {
     "model.flash_attention": False,
     "model.mixture_of_experts": False,
 }
-"""Of a configuration that nobody has changed: 12 layers, 768 dims, 12 heads, context 1,024, both switches off."""
+"""Of a configuration that nobody has changed: 12 layers, 768 dims, 12 heads, context 1,024, both
+switches off.
+"""
 
 
 Measure = Callable[[], MachineRate | None]
@@ -63,20 +82,27 @@ Measure = Callable[[], MachineRate | None]
 
 
 class Editor:
-    """Asks for each value in turn; `measure` gives the machine's rate, None where it is not known."""
+    """Asks for each value in turn; `measure` gives the machine's rate, None where it is
+    not known.
+    """
 
     def __init__(self, dialogue: Dialogue, choices: Mapping[str, Any], measure: Measure) -> None:
         self.dialogue = dialogue
-        self.others = {name: value for name, value in choices.items() if not name.startswith("model.")}
+        self.others = {
+            name: value for name, value in choices.items() if not name.startswith("model.")
+        }
         self.values = MANUAL | {"budget.hours": load_params(overrides=self.others).budget.hours}
         self.measure = measure
 
     def edit(self) -> dict[str, Any] | None:
         """Return the choices with a shape that a person gave; None where they left."""
         dialogue = self.dialogue
-        dialogue.say("Measuring this machine ...", "dim")
+        dialogue.log("Measuring this machine ...", "dim")
         self.measure()
-        dialogue.say("Enter keeps what stands in brackets, ? explains, Esc goes one question back.", "dim")
+        dialogue.log(
+            "Enter keeps what stands in brackets, ? explains, Esc goes one question back.", "dim"
+        )
+
         while True:
             index = 0
             while index < len(QUESTIONS):
@@ -86,8 +112,8 @@ class Editor:
                     index -= 1  # Esc takes back one answer, not all of them
                 else:
                     return None
-            dialogue.say()
-            dialogue.say(self.describe(self.values), "bold")
+            dialogue.log()
+            dialogue.log(self.describe(self.values), "bold")
             entries = ["Use this configuration", "Go through it again", "Back without it"]
             picked = dialogue.choose("Configuration", entries)
             if picked in (None, 3):
@@ -101,18 +127,27 @@ class Editor:
             model = self._shape(values)
         except LightLMError as error:
             return str(error)
+
         params = count_parameters(model)
-        told = f"{say_count(params)} parameters"
+        told = f"{format_count(params)} parameters"
         memory = training_memory_bytes(model, 1, "muon")
         machine = self.measure()
         if machine is None:
-            return f"{told}, {say_bytes(memory)} of memory"
+            return f"{told}, {format_bytes(memory)} of memory"
+
         speed = Probe(machine=machine, shapes=[]).speed_of(model, is_compiled=False)
-        hours, wanted = float(values["budget.hours"]), TOKENS_A_PARAMETER * params
-        told += f", {say_bytes(memory)} of {say_bytes(usable_memory(machine))} of memory, about {speed:,.0f} tokens/s; "
+        hours = float(values["budget.hours"])
+        wanted = TOKENS_PER_PARAMETER * params
+        told += (
+            f", {format_bytes(memory)} of {format_bytes(usable_memory(machine))} of memory, about "
+            f"{speed:,.0f} tokens/s; "
+        )
+
         return told + (
-            f"{hours:g} h read {say_count(hours * 3600 * speed)} tokens, {TOKENS_A_PARAMETER} a parameter take "
-            f"{say_time(wanted / speed)}"
+            f"{hours:g} h read {format_count(hours * 3600 * speed)} tokens, "
+            f"{TOKENS_PER_PARAMETER} a "
+            "parameter take "
+            f"{format_time(wanted / speed)}"
         )
 
     def _ask(self, question: Question) -> bool:
@@ -121,8 +156,8 @@ class Editor:
         answer = self.dialogue.ask(
             f"{question.text} ({question.bounds})",
             lambda typed: self._read(question, typed),
-            default=say_value(default),
-            describe=lambda typed: self._foresee(question, typed or say_value(default)),
+            default=format_value(default),
+            describe=lambda typed: self._foresee(question, typed or format_value(default)),
         )
         if answer is None:
             return False
@@ -130,7 +165,8 @@ class Editor:
         return True
 
     def _default(self, question: Question) -> Any:
-        value, dim = self.values[question.name], int(self.values["model.model_dim"])
+        value = self.values[question.name]
+        dim = int(self.values["model.model_dim"])
         if question.name == "model.num_heads" and dim % (2 * value):
             return choose_heads(dim)
         return value
@@ -152,7 +188,8 @@ class Editor:
         """Return the value that was typed.
 
         Raises:
-            ParameterError: it is none, or out of bounds; or the question's meaning, where that was asked for.
+            ParameterError: it is none, or out of bounds; or the question's meaning, where that was
+                asked for.
         """
         if typed in ("?", "help"):
             raise ParameterError(question.meaning)
@@ -172,12 +209,24 @@ class Editor:
         return build_shape(params, vocab_size=params.tokenizer.vocab_size or ASSUMED_VOCAB, **shape)
 
 
-def say_value(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return "on", "off", or the number."""
-    return ("on" if value else "off") if isinstance(value, bool) else f"{value:g}" if value < 1e6 else str(value)
+    return (
+        ("on" if value else "off")
+        if isinstance(value, bool)
+        else f"{value:g}"
+        if value < 1e6
+        else str(value)
+    )
 
 
-def say_time(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Return a time that may be years."""
     days = seconds / 86_400
-    return say_seconds(seconds) if days < 2 else f"{days:,.0f} days" if days < 730 else f"{days / 365.25:,.0f} years"
+    return (
+        format_seconds(seconds)
+        if days < 2
+        else f"{days:,.0f} days"
+        if days < 730
+        else f"{days / 365.25:,.0f} years"
+    )

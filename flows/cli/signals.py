@@ -1,4 +1,6 @@
-"""How a command ends on a signal: once in order, with what was reached on disk; a second time at once."""
+"""How a command ends on a signal: once in order, with what was reached on disk; a second time at
+once.
+"""
 
 import os
 import signal
@@ -17,10 +19,11 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 @contextmanager
 def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Turn the first of SIGINT, SIGTERM and SIGHUP into an exception in this thread; the second ends the process.
+    """Turn the first of SIGINT, SIGTERM and SIGHUP into an exception in this thread; the second
+    ends the process.
 
-    Only in the main thread. Children whose pipe closes then end by themselves. A Ctrl-C counts once `confirm` says so;
-    another one while it asks is a yes.
+    Only in the main thread. Children whose pipe closes then end by themselves. A Ctrl-C counts once
+    `confirm` says so; another one while it asks is a yes.
 
     Raises:
         Interrupted: Ctrl-C.
@@ -34,6 +37,7 @@ def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
             if terminal := sys.modules.get("lightlm.console.terminal"):
                 terminal.restore_echo()
             os._exit(128 + number)
+
         if number == signal.SIGINT and not asking:
             asking.append(number)
             try:
@@ -41,8 +45,10 @@ def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
                     return
             finally:
                 asking.clear()
+
         if received:  # a signal that came while it asked is on its way
             return
+
         received.append(number)
         # No Exception: libraries that are asked to go on after an error must not swallow it.
         raise KeyboardInterrupt
@@ -63,14 +69,18 @@ def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
 
 
 def _signal_of(error: BaseException) -> int | None:
-    """Return the signal that ended the flow: inside one, SIGTERM is Prefect's, who raises what it calls by name."""
+    """Return the signal that ended the flow: inside one, SIGTERM is Prefect's, who raises what it
+    calls by name.
+    """
     if isinstance(error, KeyboardInterrupt):
         return signal.SIGINT
     return signal.SIGTERM if type(error).__name__ == "TerminationSignal" else None
 
 
 def end_process(exit_code: int) -> NoReturn:
-    """End the process, within the run's allowance: a library that waits for a server that hangs does not hold it."""
+    """End the process, within the run's allowance: a library that waits for a server that hangs
+    does not hold it.
+    """
     with suppress(OSError, ValueError):
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:  # closed by whoever started the process

@@ -1,6 +1,8 @@
-"""What Prefect's pages show of a run: progress, tables, the decision, a link to MLflow; sent by a thread of its own.
+"""What Prefect's pages show of a run: progress, tables, the decision, a link to MLflow; sent by a
+thread of its own.
 
-Owns that none of it holds a run up or fails it: an API that does not answer costs the artifacts, not the model.
+Owns that none of it holds a run up or fails it: an API that does not answer costs the artifacts,
+not the model.
 """
 
 import logging
@@ -53,7 +55,9 @@ class FlowPage:
         """Show how much of the training is done; at most MOST_UPDATES times."""
         if fraction - self._shown >= 1 / MOST_UPDATES or (fraction >= 1 > self._shown):
             self._shown = fraction
-            self._put(key="train-progress", type="progress", data=round(100 * min(fraction, 1.0), 1))
+            self._put(
+                key="train-progress", type="progress", data=round(100 * min(fraction, 1.0), 1)
+            )
 
     def rename(self, name: str) -> None:
         """Give the flow run another name."""
@@ -85,7 +89,9 @@ class FlowPage:
             if fields["type"] == "name" and self._flow_run_id is not None:
                 client.update_flow_run(self._flow_run_id, name=fields["data"])
                 return
-            created = client.create_artifact(ArtifactCreate(flow_run_id=self._flow_run_id, **fields))
+            created = client.create_artifact(
+                ArtifactCreate(flow_run_id=self._flow_run_id, **fields)
+            )
             if fields["type"] == "progress":
                 self._progress_id = created.id
         except Exception as error:  # noqa: BLE001  (the next artifact may go through)
@@ -93,7 +99,9 @@ class FlowPage:
 
 
 def show_logs() -> None:
-    """Send what the logger `lightlm` says at INFO to the flow run's logs, once, whatever Prefect's settings name."""
+    """Send what the logger `lightlm` says at INFO to the flow run's logs, once, whatever Prefect's
+    settings name.
+    """
     from prefect.logging.handlers import APILogHandler
 
     LOGGER.setLevel(logging.INFO)

@@ -1,7 +1,9 @@
-"""Requests to Prefect's API, each within the seconds that this process's patience gives it, whatever the answer is.
+"""Requests to Prefect's API, each within the seconds that this process's patience gives it,
+whatever the answer is.
 
-httpx bounds each read of an answer and not the answer: one that drips or never ends is cut off here. Prefect's client
-sleeps as long as an answer's Retry-After says, also where it is not to try again: such an answer is an error here.
+httpx bounds each read of an answer and not the answer: one that drips or never ends is cut off
+here. Prefect's client sleeps as long as an answer's Retry-After says, also where it is not to try
+again: such an answer is an error here.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -81,7 +83,9 @@ class BoundSyncClient(PrefectHttpxSyncClient):
     def __init__(self, *args: Any, patience: Patience = PATIENCE, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._patience = patience
-        self.event_hooks = self.event_hooks | {"response": [*self.event_hooks["response"], self._bound]}
+        self.event_hooks = self.event_hooks | {
+            "response": [*self.event_hooks["response"], self._bound]
+        }
 
     def send(self, request: httpx.Request, *args: Any, **kwargs: Any) -> httpx.Response:
         """Send a request and read its answer, within what the patience gives it."""
@@ -96,7 +100,9 @@ class BoundSyncClient(PrefectHttpxSyncClient):
 
     def _bound(self, answer: httpx.Response) -> None:
         refuse_delay(answer)
-        answer.stream = BoundStream(answer.stream, Limit(answer.request.extensions[ENDS_AT], self._patience.clock))
+        answer.stream = BoundStream(
+            answer.stream, Limit(answer.request.extensions[ENDS_AT], self._patience.clock)
+        )
 
 
 class BoundAsyncClient(PrefectHttpxAsyncClient):
@@ -105,7 +111,9 @@ class BoundAsyncClient(PrefectHttpxAsyncClient):
     def __init__(self, *args: Any, patience: Patience = PATIENCE, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._patience = patience
-        self.event_hooks = self.event_hooks | {"response": [*self.event_hooks["response"], self._bound]}
+        self.event_hooks = self.event_hooks | {
+            "response": [*self.event_hooks["response"], self._bound]
+        }
 
     async def send(self, request: httpx.Request, *args: Any, **kwargs: Any) -> httpx.Response:
         """Send a request and read its answer, within what the patience gives it."""
@@ -120,7 +128,9 @@ class BoundAsyncClient(PrefectHttpxAsyncClient):
 
     async def _bound(self, answer: httpx.Response) -> None:
         refuse_delay(answer)
-        answer.stream = BoundAsyncStream(answer.stream, Limit(answer.request.extensions[ENDS_AT], self._patience.clock))
+        answer.stream = BoundAsyncStream(
+            answer.stream, Limit(answer.request.extensions[ENDS_AT], self._patience.clock)
+        )
 
 
 def give_seconds(request: httpx.Request, patience: Patience) -> None:

@@ -4,10 +4,10 @@ Owns what stands in the environment before `import prefect`, and the life of the
 a server named by a person (PREFECT_API_URL and the like) it does nothing at all. The module imports
 no Prefect; only the child process does (flows/prefect_api/embedded_server.py).
 
-Why not Prefect's own ephemeral mode: it starts its server inside the first API call, after importing
-all of prefect.server into the client too, and `kill -9` of the client leaves that server running.
-A flow of six empty tasks, seconds from process start (two cores, Prefect 3.8.8, November 2026, median
-of 5), ours without heartbeats:
+Why not Prefect's own ephemeral mode: it starts its server inside the first API call, after
+importing all of prefect.server into the client too, and `kill -9` of the client leaves that server
+running. A flow of six empty tasks, seconds from process start (two cores, Prefect 3.8.8, November
+2026, median of 5), ours without heartbeats:
 
                          first line of the flow   process ended   CPU
     fresh database stock          7.2                  8.9        8.0
@@ -45,22 +45,27 @@ STOP_SECONDS = 5
 """A server that has not stopped by then is killed; its database survives that (SQLite, WAL)."""
 
 CONNECT_PAUSE_SECONDS = 0.02
-"""Of the transport's 0.5, doubled each time: Prefect has it connect four times, which held up each request by 1.5 s."""
+"""Of the transport's 0.5, doubled each time: Prefect has it connect four times, which held up each
+request by 1.5 s.
+"""
 
 
 def names_server() -> bool:
     """Return whether a person named a Prefect server: environment, .env, TOML files or profile."""
     if os.environ.get("PREFECT_API_URL"):
         return True
+
     dotenv = Path(".env")
     if dotenv.is_file() and re.search(
         r"^\s*(export\s+)?PREFECT_API_URL\s*=\s*\S", dotenv.read_text("utf-8", "replace"), re.M
     ):
         return True
+
     own = _read_toml(Path("prefect.toml"))
     shared = _read_toml(Path("pyproject.toml")).get("tool", {}).get("prefect", {})
     if own.get("api", {}).get("url") or shared.get("api", {}).get("url"):
         return True
+
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     profiles = _read_toml(Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml"))
     name = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
@@ -79,12 +84,14 @@ def apply_settings(home: Path) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # Only Prefect's own command line needs our plugin (flows/service/plugin.py).
         "PREFECT_PLUGINS_ENABLED": "false",
-        # An API that goes away is said once, by us, and not with each event and line of a log that it does not take.
+        # An API that goes away is said once, by us, and not with each event and line of a log that
+        # it does not take.
         "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
-        # Of `without_retries`, for Prefect's own threads: they do not see what is set for a while, and the one that
-        # sends logs held a flow's end up by 5 s at each flush.
+        # Of `without_retries`, for Prefect's own threads: they do not see what is set for a while,
+        # and the one that sends logs held a flow's end up by 5 s at each flush.
         "PREFECT_CLIENT_MAX_RETRIES": "0",
     }
+
     if not names_server():
         # Prefect makes this folder itself, but not the ones above it.
         (home / "prefect").mkdir(parents=True, exist_ok=True)
@@ -92,12 +99,13 @@ def apply_settings(home: Path) -> None:
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(START_SECONDS),
-            # The embedded API has no pages. `prefect server start` on the same PREFECT_HOME has, here:
-            # links to a run lead somewhere from then on.
+            # The embedded API has no pages. `prefect server start` on the same PREFECT_HOME has,
+            # here: links to a run lead somewhere from then on.
             "PREFECT_UI_URL": "http://127.0.0.1:4200",
             # The terminal belongs to LightLM's own panel; Prefect's record keeps the INFO lines.
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
         }
+
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
 
@@ -172,6 +180,7 @@ def start_api() -> EmbeddedApi | None:
     """
     if names_server():
         return None
+
     environment = (
         os.environ
         | SAFE_PATH
@@ -181,9 +190,11 @@ def start_api() -> EmbeddedApi | None:
             "PREFECT_UI_ENABLED": "0",
         }
     )
+
     # Loopback is shared by all who log in to this machine; only this run's processes know the word.
     if not os.environ.get("PREFECT_API_AUTH_STRING"):
         os.environ["PREFECT_API_AUTH_STRING"] = f"lightlm:{secrets.token_urlsafe(24)}"
+
     environment["PREFECT_SERVER_API_AUTH_STRING"] = os.environ["PREFECT_API_AUTH_STRING"]
     errors = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the child)
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
@@ -192,7 +203,9 @@ def start_api() -> EmbeddedApi | None:
         # early requests wait in the queue instead of failing. Windows gets the number alone.
         given = [] if sys.platform == "win32" else [listener.fileno()]
         process = subprocess.Popen(
-            python_command("lightlm_flows.prefect_api.embedded_server", str(port), *map(str, given)),
+            python_command(
+                "lightlm_flows.prefect_api.embedded_server", str(port), *map(str, given)
+            ),
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -201,11 +214,13 @@ def start_api() -> EmbeddedApi | None:
             # Ctrl-C is for us: the last states of the flow run still have to reach the API.
             start_new_session=True,
         )
+
     api = EmbeddedApi(process, port, errors)
     atexit.register(api.stop)
     os.environ["PREFECT_API_URL"] = api.url
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
+
     return api
 
 
@@ -222,7 +237,9 @@ def without_heartbeats() -> Iterator[None]:
 
 
 def find_trouble(timeout_seconds: float = 3.0) -> str | None:
-    """Return why the Prefect API of the settings cannot be used now; None where it answers. Imports Prefect."""
+    """Return why the Prefect API of the settings cannot be used now; None where it answers. Imports
+    Prefect.
+    """
     from prefect.client.orchestration import get_client
     from prefect.settings import temporary_settings
 
@@ -234,6 +251,7 @@ def find_trouble(timeout_seconds: float = 3.0) -> str | None:
             error = client.api_healthcheck()
     except Exception as caught:  # noqa: BLE001  (a wrong address, a wrong certificate: each raises its own)
         error = caught
+
     return None if error is None else f"{type(error).__name__}: {error}".splitlines()[0]
 
 
@@ -241,9 +259,10 @@ def find_trouble(timeout_seconds: float = 3.0) -> str | None:
 def without_retries() -> Iterator[None]:
     """Ask Prefect's API once and no more inside: an API that dies must not hold a run's end up.
 
-    With the client's own five retries a flow whose server was killed hung for 146 s and then lost its result; with its
-    events' ten, of 7 s together, each of the 25 events of a run held the process up after its end. A state that is not
-    told is told at the next start (flows/prefect_api/reconciling.py). An API that is back is used again. The transport's pauses
+    With the client's own five retries a flow whose server was killed hung for 146 s and then lost
+    its result; with its events' ten, of 7 s together, each of the 25 events of a run held the
+    process up after its end. A state that is not told is told at the next start
+    (flows/prefect_api/reconciling.py). An API that is back is used again. The transport's pauses
     stay short for the rest of the process: Prefect's threads send what they hold at its very end.
     """
     import httpcore._async.connection
@@ -254,9 +273,11 @@ def without_retries() -> Iterator[None]:
 
     from lightlm_flows.prefect_api.bounded_client import bound_requests
 
-    for transport in (httpcore._sync.connection, httpcore._async.connection):  # no option reaches it
+    # no option reaches it
+    for transport in (httpcore._sync.connection, httpcore._async.connection):
         vars(transport)["RETRIES_BACKOFF_FACTOR"] = CONNECT_PAUSE_SECONDS
     bound_requests()
+
     with temporary_settings({"client.max_retries": 0}):  # pyright: ignore[reportArgumentType]
         if not emit_events_to_cloud():
             EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=0)

@@ -18,7 +18,8 @@ from lightlm_flows.prefect_api.embedded import STOP_SECONDS
 
 def serve() -> None:
     """Be the child process: serve Prefect's API until standard input closes."""
-    port, listeners = int(sys.argv[1]), [int(fd) for fd in sys.argv[2:]]
+    port = int(sys.argv[1])
+    listeners = [int(fd) for fd in sys.argv[2:]]
     _end_with_parent()
     refuse_relative_folders()
     # The collector visits the growing heap of imports again and again: 1.29 s against 1.66 s.
@@ -34,7 +35,11 @@ def serve() -> None:
             with hold_lock(get_current_settings().home / "start.lock"):
                 # 3.5 s of migrations are this installation's to pay once, and not each new home's.
                 database = find_own_database()
-                is_new = database is not None and not database.exists() and not copy_template("prefect", database)
+                is_new = (
+                    database is not None
+                    and not database.exists()
+                    and not copy_template("prefect", database)
+                )
                 await super().startup(sockets)
                 if database is not None and is_new:
                     keep_template("prefect", database)
@@ -47,6 +52,7 @@ def serve() -> None:
         log_level="error",
         timeout_graceful_shutdown=1,
     )
+
     gc.freeze()
     gc.enable()
     sockets = [socket.socket(fileno=fd) for fd in listeners]
@@ -54,13 +60,19 @@ def serve() -> None:
 
 
 def find_own_database() -> Path | None:
-    """Return Prefect's database file under its home; None where a person named another one. Imports Prefect."""
+    """Return Prefect's database file under its home; None where a person named another one. Imports
+    Prefect.
+    """
     from prefect.settings import get_current_settings
 
     settings = get_current_settings()
     path = settings.home / "prefect.db"
     url = settings.server.database.connection_url
-    return path if url is not None and url.get_secret_value() == f"sqlite+aiosqlite:///{path}" else None
+    return (
+        path
+        if url is not None and url.get_secret_value() == f"sqlite+aiosqlite:///{path}"
+        else None
+    )
 
 
 def _end_with_parent() -> None:

@@ -1,7 +1,8 @@
-"""Prefect's record after a death or an outage: flow runs that ended without Prefect hearing of it get their state.
+"""Prefect's record after a death or an outage: flow runs that ended without Prefect hearing of it
+get their state.
 
-Owns what a run folder knows of its flow runs. A run folder's lock, which the kernel frees, tells the living from the
-dead; so nothing here guesses from silence.
+Owns what a run folder knows of its flow runs. A run folder's lock, which the kernel frees, tells
+the living from the dead; so nothing here guesses from silence.
 """
 
 import logging
@@ -19,16 +20,22 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 FLOW_RUNS = "flow_runs"
-"""The decision under which a run keeps the ids of its flow runs, until Prefect has an end state of each."""
+"""The decision under which a run keeps the ids of its flow runs, until Prefect has an end state of
+each.
+"""
 
 MOST_RUNS = 50
 """Newest run folders that are looked at; each costs a request of some 10 ms, once."""
 
-SETTLED, UNKNOWN, MENDED = "settled", "unknown", "mended"
+SETTLED = "settled"
+UNKNOWN = "unknown"
+MENDED = "mended"
 
 
 def note_flow_run(run: Run, flow_run_id: str | None) -> None:
-    """Keep a flow run's id with its run; what the run's dead processes left running in Prefect is ended beside it."""
+    """Keep a flow run's id with its run; what the run's dead processes left running in Prefect is
+    ended beside it.
+    """
     if flow_run_id is None:
         return
     earlier: list[str] = run.decided(FLOW_RUNS) or []
@@ -36,11 +43,14 @@ def note_flow_run(run: Run, flow_run_id: str | None) -> None:
         return
     run.decide(FLOW_RUNS, [*earlier, flow_run_id])
     if earlier:
-        threading.Thread(target=_end_quietly, args=(earlier,), name="reconcile", daemon=True).start()
+        threading.Thread(
+            target=_end_quietly, args=(earlier,), name="reconcile", daemon=True
+        ).start()
 
 
 def reconcile(home: Path) -> list[str]:
-    """Return one line for each flow run that Prefect thought alive and is not; it has its end state now.
+    """Return one line for each flow run that Prefect thought alive and is not; it has its end state
+    now.
 
     Raises:
         httpx.HTTPError: Prefect's API does not answer.
@@ -58,6 +68,7 @@ def reconcile(home: Path) -> list[str]:
                     lines += _reconcile_run(client, journal)
             except BusyError:
                 continue  # It lives.
+
     return lines
 
 
@@ -70,22 +81,30 @@ def _reconcile_run(client: "SyncPrefectClient", path: Path) -> list[str]:
     decisions = read_decisions(path)
     ids: list[str] = decisions.get(FLOW_RUNS) or []
     how = decisions.get(OVER)
-    lines, outcomes = [], []
+    lines = []
+    outcomes = []
+
     for one in ids:
         finished = how == "FINISHED" and one == ids[-1]
         outcome = end_flow_run(client, one, is_finished=finished)
         outcomes.append(outcome)
         if outcome == MENDED:
-            lines.append(f"flow run {one} of {path.parent.name}: {'completed' if finished else 'crashed'}")
+            lines.append(
+                f"flow run {one} of {path.parent.name}: {'completed' if finished else 'crashed'}"
+            )
+
     if UNKNOWN not in outcomes:
         journal = Journal(path)
         journal.append({"name": FLOW_RUNS, "value": None})
         journal.close()
+
     return lines
 
 
 def end_flow_run(client: "SyncPrefectClient", flow_run_id: str, *, is_finished: bool) -> str:
-    """Return "mended" if the flow run had no end and got it, "settled" if it had, "unknown" to this API."""
+    """Return "mended" if the flow run had no end and got it, "settled" if it had, "unknown" to this
+    API.
+    """
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Completed, Crashed
 
@@ -93,14 +112,17 @@ def end_flow_run(client: "SyncPrefectClient", flow_run_id: str, *, is_finished: 
         state = client.read_flow_run(UUID(flow_run_id)).state
     except ObjectNotFound:
         return UNKNOWN
+
     if state is not None and state.is_final():
         return SETTLED
+
     end: Any = (
         Completed(message="Finished while Prefect's API was away; told afterwards.")
         if is_finished
         else Crashed(message="Its process died; nobody holds the lock of its run folder.")
     )
     client.set_flow_run_state(UUID(flow_run_id), end, force=True)
+
     return MENDED
 
 

@@ -1,4 +1,6 @@
-"""The servers' pages in a browser: what a person types at each login, and how the pages are opened."""
+"""The servers' pages in a browser: what a person types at each login, and how the pages
+are opened.
+"""
 
 import os
 import sys
@@ -18,30 +20,38 @@ from lightlm_flows.service.servers import (
 
 
 def describe_logins(secrets: ServiceSecrets, *servers: str) -> list[str]:
-    """Return what is typed at the logins: Prefect's page has one field, MLflow's a user and a password."""
+    """Return what is typed at the logins: Prefect's page has one field, MLflow's a user and a
+    password.
+    """
     lines = {
         "prefect": f"Prefect asks for one string:  {secrets.prefect_auth_string}",
-        "mlflow": f"MLflow asks for a user:       {USER}   and a password:  {secrets.mlflow_password}",
+        "mlflow": f"MLflow asks for a user:       {USER}   and a password:  "
+        f"{secrets.mlflow_password}",
     }
     return [lines[server] for server in servers]
 
 
-def say_logins(home: Path, say: Callable[[str], None], *servers: str) -> None:
+def print_logins(home: Path, log: Callable[[str], None], *servers: str) -> None:
     """Tell a person at a terminal what the pages ask for; a log or a pipe gets no password."""
     if sys.stderr.isatty():
         for line in describe_logins(open_secrets(home), *servers):
-            say(line)
+            log(line)
     else:
-        say(f"The passwords are in {name_service_folder(home) / 'secrets.json'}; at a terminal they are shown here.")
+        log(
+            f"The passwords are in {name_service_folder(home) / 'secrets.json'}; at a terminal "
+            "they are shown here."
+        )
 
 
-def open_page(url: str, say: Callable[[str], None]) -> None:
-    """Open a page in the person's browser. The password is not part of the address: other users read command lines."""
+def open_page(url: str, log: Callable[[str], None]) -> None:
+    """Open a page in the person's browser. The password is not part of the address: other users
+    read command lines.
+    """
     if not webbrowser.open_new_tab(url):
-        say(f"No browser opens here; open {url} in one.")
+        log(f"No browser opens here; open {url} in one.")
 
 
-def serve_pages(port: int, is_opened: bool, say: Callable[[str], None]) -> None:
+def serve_pages(port: int, is_opened: bool, log: Callable[[str], None]) -> None:
     """Serve MLflow's pages of this home until Ctrl-C; say where, once they answer.
 
     Raises:
@@ -50,20 +60,22 @@ def serve_pages(port: int, is_opened: bool, say: Callable[[str], None]) -> None:
     """
     from lightlm_flows.service.lifecycle import bare_environment, check_ports
 
-    home, url = find_home(), f"http://{LOOPBACK}:{port}"
+    home = find_home()
+    url = f"http://{LOOPBACK}:{port}"
     start = start_of_pages(home, port)
     check_ports({"--port": port})
     for name in os.environ.keys() - bare_environment().keys():
         if not name.startswith("MLFLOW_S3_"):
             del os.environ[name]
+
     os.environ.update(start.environment)
     from lightlm.tracking.mlflow_server import serve
 
     def tell() -> None:
-        say(f"MLflow on {url} (Ctrl-C ends it)")
-        say_logins(home, say, "mlflow")
+        log(f"MLflow on {url} (Ctrl-C ends it)")
+        print_logins(home, log, "mlflow")
         if is_opened:
-            open_page(url, say)
+            open_page(url, log)
 
-    say("Starting MLflow's server")
+    log("Starting MLflow's server")
     serve(LOOPBACK, port, start.names, tell)

@@ -1,7 +1,7 @@
 """The deployments on a Prefect server: the work pool, the end of zombies, and schedules.
 
-Owns that a second deployment takes nothing away: schedules that somebody switched on or added stay as they are.
-A server must be named (PREFECT_API_URL); nothing here starts one.
+Owns that a second deployment takes nothing away: schedules that somebody switched on or added stay
+as they are. A server must be named (PREFECT_API_URL); nothing here starts one.
 """
 
 import json
@@ -34,9 +34,11 @@ SECONDS = 300
 
 
 def deploy_flows(pool: str = POOL, variables: PoolVariables | None = None) -> list[str]:
-    """Create the work pool, the deployments of prefect.yaml and the zombie automation; return the deployments' names.
+    """Create the work pool, the deployments of prefect.yaml and the zombie automation; return the
+    deployments' names.
 
-    Idempotent: what is there is brought up to date; schedules that were switched on, off or added stay so.
+    Idempotent: what is there is brought up to date; schedules that were switched on, off or added
+    stay so.
 
     Raises:
         LightLMError: no server is named or answers; or Prefect refuses prefect.yaml.
@@ -55,7 +57,9 @@ def deploy_flows(pool: str = POOL, variables: PoolVariables | None = None) -> li
 
 
 def point_at_service() -> None:
-    """Point this process at the service of this home, where no other server is named; before Prefect is imported."""
+    """Point this process at the service of this home, where no other server is named; before
+    Prefect is imported.
+    """
     from lightlm_flows.prefect_api.embedded import names_server
     from lightlm_flows.service.lifecycle import find_environment
 
@@ -78,6 +82,7 @@ def open_server() -> Iterator["SyncPrefectClient"]:
             "no Prefect server is named; start one with `lightlm up` and point this shell at it: "
             'eval "$(lightlm up --print-env)"'
         )
+
     os.environ.setdefault("PREFECT_PLUGINS_ENABLED", "false")
     import httpx
     from prefect.client.orchestration import get_client
@@ -89,11 +94,14 @@ def open_server() -> Iterator["SyncPrefectClient"]:
     except PrefectHTTPStatusError as error:
         raise LightLMError(
             f"Prefect's server at {os.environ.get('PREFECT_API_URL', 'its URL')} answers "
-            f"{error.response.status_code}: {error.response.text[:200]}; with 401, set PREFECT_API_AUTH_STRING"
+            f"{error.response.status_code}: {error.response.text[:200]}; with 401, set "
+            "PREFECT_API_AUTH_STRING"
         ) from None
     except (httpx.HTTPError, RuntimeError) as error:
         where = os.environ.get("PREFECT_API_URL", "the URL of your Prefect profile")
-        raise LightLMError(f"no Prefect server answers at {where} ({error}); start it, or `lightlm up`") from None
+        raise LightLMError(
+            f"no Prefect server answers at {where} ({error}); start it, or `lightlm up`"
+        ) from None
 
 
 def ensure_pool(client: "SyncPrefectClient", pool: str, pool_type: str) -> None:
@@ -107,12 +115,15 @@ def ensure_pool(client: "SyncPrefectClient", pool: str, pool_type: str) -> None:
     try:
         found = client.read_work_pool(pool)
     except ObjectNotFound:
-        # The command and not the client: it knows the type's template without its package installed.
+        # The command and not the client: it knows the type's template without its package
+        # installed.
         run_prefect("work-pool", "create", pool, "--type", pool_type)
         return
+
     if found.type != pool_type:
         raise InputError(
-            f"work pool {pool} is of type {found.type}, wanted {pool_type}; name another: --pool {pool}-{pool_type}"
+            f"work pool {pool} is of type {found.type}, wanted {pool_type}; name another: --pool "
+            f"{pool}-{pool_type}"
         )
 
 
@@ -132,7 +143,8 @@ def run_deploy(settings: Mapping[str, Any]) -> None:
 
 
 def run_prefect(*arguments: str) -> str:
-    """Return what a command of Prefect's prints, run in our own folder: a person's may hold settings of Prefect's.
+    """Return what a command of Prefect's prints, run in our own folder: a person's may hold
+    settings of Prefect's.
 
     Raises:
         LightLMError: it fails; with its last words.
@@ -148,9 +160,17 @@ def run_prefect(*arguments: str) -> str:
         timeout=SECONDS,
         check=False,
     )
+
     if done.returncode:
-        said = [line for line in re.sub(r"[│╭╰─╮╯]", " ", done.stdout + done.stderr).splitlines() if line.strip()]
-        raise LightLMError(f"`prefect {' '.join(arguments)}` failed: {' / '.join(s.strip() for s in said[-4:])}")
+        said = [
+            line
+            for line in re.sub(r"[│╭╰─╮╯]", " ", done.stdout + done.stderr).splitlines()
+            if line.strip()
+        ]
+        raise LightLMError(
+            f"`prefect {' '.join(arguments)}` failed: {' / '.join(s.strip() for s in said[-4:])}"
+        )
+
     return done.stdout
 
 
@@ -164,8 +184,12 @@ def read_schedules(client: "SyncPrefectClient", name: str) -> list["DeploymentSc
         return []
 
 
-def restore_schedules(client: "SyncPrefectClient", name: str, before: list["DeploymentSchedule"]) -> None:
-    """Give a deployment back what a new deployment of it took: schedules of its own, and whether each is active."""
+def restore_schedules(
+    client: "SyncPrefectClient", name: str, before: list["DeploymentSchedule"]
+) -> None:
+    """Give a deployment back what a new deployment of it took: schedules of its own, and whether
+    each is active.
+    """
     deployment = client.read_deployment_by_name(name)
     for schedule in before:
         same = [now for now in deployment.schedules if describes_same(now, schedule)]
@@ -180,21 +204,32 @@ def describes_same(one: "DeploymentSchedule", other: "DeploymentSchedule") -> bo
     return one.slug == other.slug and (one.slug is not None or one.schedule == other.schedule)
 
 
-def add_schedule(client: "SyncPrefectClient", deployment: "DeploymentResponse", schedule: "DeploymentSchedule") -> None:
+def add_schedule(
+    client: "SyncPrefectClient", deployment: "DeploymentResponse", schedule: "DeploymentSchedule"
+) -> None:
     """Create a schedule as it was, with slug and parameters."""
     from prefect.client.schemas.actions import DeploymentScheduleCreate
 
     created = DeploymentScheduleCreate(
-        schedule=schedule.schedule, active=schedule.active, parameters=schedule.parameters, slug=schedule.slug
+        schedule=schedule.schedule,
+        active=schedule.active,
+        parameters=schedule.parameters,
+        slug=schedule.slug,
     )
+
     answer = client.request(
-        "POST", "/deployments/{id}/schedules", path_params={"id": deployment.id}, json=[created.model_dump(mode="json")]
+        "POST",
+        "/deployments/{id}/schedules",
+        path_params={"id": deployment.id},
+        json=[created.model_dump(mode="json")],
     )
+
     answer.raise_for_status()
 
 
 def ensure_zombie_automation(client: "SyncPrefectClient") -> None:
-    """Make runs without a heartbeat crashed, not running for ever; an automation that is there is replaced.
+    """Make runs without a heartbeat crashed, not running for ever; an automation that is there is
+    replaced.
 
     Source: docs.prefect.io, advanced/detect-zombie-flows.
     """
@@ -204,16 +239,20 @@ def ensure_zombie_automation(client: "SyncPrefectClient") -> None:
     from prefect.events.schemas.events import ResourceSpecification
 
     beat = "prefect.flow-run.heartbeat"
-    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+    ends = {
+        f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")
+    }
     crash: ActionTypes = ChangeFlowRunState(
         state=StateType.CRASHED,
         name=None,
         message=f"No heartbeat for {SILENCE_SECONDS} s: its process died.",
         force=False,
     )
+
     automation = AutomationCore(
         name=ZOMBIES,
-        description=f"A flow run without a heartbeat for {SILENCE_SECONDS} s has no process: it is marked crashed.",
+        description=f"A flow run without a heartbeat for {SILENCE_SECONDS} s has no process: it "
+        "is marked crashed.",
         enabled=True,
         trigger=EventTrigger(
             posture=Posture.Proactive,
@@ -226,6 +265,7 @@ def ensure_zombie_automation(client: "SyncPrefectClient") -> None:
         ),
         actions=[crash],
     )
+
     found = client.read_automations_by_name(ZOMBIES)
     if found:
         client.update_automation(found[0].id, automation)
@@ -234,7 +274,9 @@ def ensure_zombie_automation(client: "SyncPrefectClient") -> None:
 
 
 def serve_flows(limit: int) -> None:
-    """Serve prefect.yaml's deployments from this process, without a work pool, until it is stopped."""
+    """Serve prefect.yaml's deployments from this process, without a work pool, until it
+    is stopped.
+    """
     import importlib
 
     from prefect import serve
@@ -247,7 +289,13 @@ def serve_flows(limit: int) -> None:
         flow = getattr(importlib.import_module(module), function)
         limits = deployment.get("concurrency_limit")
         crons = [
-            Cron(s["cron"], timezone=s["timezone"], active=s["active"], parameters=s["parameters"], slug=s["slug"])
+            Cron(
+                s["cron"],
+                timezone=s["timezone"],
+                active=s["active"],
+                parameters=s["parameters"],
+                slug=s["slug"],
+            )
             for s in deployment.get("schedules", ())
         ]
         served.append(
@@ -260,4 +308,5 @@ def serve_flows(limit: int) -> None:
                 concurrency_limit=ConcurrencyLimitConfig.model_validate(limits) if limits else None,
             )
         )
+
     serve(*served, limit=limit, pause_on_shutdown=False)

@@ -1,6 +1,8 @@
-"""Keeps the service running: a part that died is started again, and later each time that it dies at once.
+"""Keeps the service running: a part that died is started again, and later each time that it dies at
+once.
 
-Owns the waits between two starts. Ends when the service is stopped, which is when its record is gone.
+Owns the waits between two starts. Ends when the service is stopped, which is when its record is
+gone.
 """
 
 import logging
@@ -21,7 +23,8 @@ from lightlm_flows.service.servers import name_service_folder
 LOGGER = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
-FIRST_SECONDS, MOST_SECONDS = 1.0, 60.0
+FIRST_SECONDS = 1.0
+MOST_SECONDS = 60.0
 """Before the first start after a death, and at most; each death doubles the wait."""
 
 STEADY_SECONDS = 300.0
@@ -58,14 +61,21 @@ def keep_service(home: Path, is_ended: Callable[[], bool] = lambda: False) -> No
     waits = Waits()
     while not is_ended():
         service = read_service(home)
-        if service is None or not any(part.name == KEEPER and part.pid == os.getpid() for part in service.processes):
+        if service is None or not any(
+            part.name == KEEPER and part.pid == os.getpid() for part in service.processes
+        ):
             return
         for part in service.processes:
             if part.name == KEEPER or part.find() is not None:
                 continue
             now = time.time()
             if (seconds := waits.note_death(part, now)) is not None:
-                LOGGER.warning("%s (process %s) has died; it is started again in %g s", part.name, part.pid, seconds)
+                LOGGER.warning(
+                    "%s (process %s) has died; it is started again in %g s",
+                    part.name,
+                    part.pid,
+                    seconds,
+                )
             elif waits.is_due(part.name, now):
                 start_again(home, part)
         time.sleep(LOOK_SECONDS)
@@ -87,8 +97,10 @@ def start_again(home: Path, part: RunningProcess) -> None:
         LOGGER.warning("%s was not started again: %s", part.name, error)
 
 
-def keep_in_foreground(say: Callable[[str], None]) -> None:
-    """Look after the service from this process, for systemd and launchd; end it with this process."""
+def keep_in_foreground(log: Callable[[str], None]) -> None:
+    """Look after the service from this process, for systemd and launchd; end it with
+    this process.
+    """
     from lightlm_flows.service.lifecycle import stop_service
 
     ends: list[int] = []
@@ -98,7 +110,7 @@ def keep_in_foreground(say: Callable[[str], None]) -> None:
     try:
         keep_service(find_home(), lambda: bool(ends))
     finally:
-        stop_service(say)
+        stop_service(log)
 
 
 def prepare_log() -> None:

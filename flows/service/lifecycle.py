@@ -1,7 +1,8 @@
-"""The service on one machine: Prefect's server, MLflow's server and a worker, started together and stopped together.
+"""The service on one machine: Prefect's server, MLflow's server and a worker, started together and
+stopped together.
 
-Only what it started is ever stopped (flows/service/record.py). All of it listens on loopback; beyond that there is
-docker-compose.yml, or `lightlm server` behind a proxy that speaks TLS.
+Only what it started is ever stopped (flows/service/record.py). All of it listens on loopback;
+beyond that there is docker-compose.yml, or `lightlm server` behind a proxy that speaks TLS.
 """
 
 import os
@@ -46,14 +47,18 @@ from lightlm_flows.service.servers import (
 
 HOST = LOOPBACK
 START_SECONDS = 180
-"""Both servers answer within 20 s on two idle cores; a fresh database on a busy machine takes several times that."""
+"""Both servers answer within 20 s on two idle cores; a fresh database on a busy machine takes
+several times that.
+"""
 
 STOP_SECONDS = 60
 """The worker's training process saves a checkpoint first; what still runs then is killed."""
 
 
 def find_environment() -> dict[str, str] | None:
-    """Return the variables that point a client at the service of this home; None where it does not run."""
+    """Return the variables that point a client at the service of this home; None where it does not
+    run.
+    """
     home = find_home()
     service = read_service(home)
     if service is None or not service.runs(*SERVERS):
@@ -62,20 +67,24 @@ def find_environment() -> dict[str, str] | None:
 
 
 def start_service(
-    prefect_port: int, mlflow_port: int, say: Callable[[str], None], *, is_keeper: bool = False
+    prefect_port: int, mlflow_port: int, log: Callable[[str], None], *, is_keeper: bool = False
 ) -> Service:
-    """Return the running service; start what is missing of it, deploy the flows, and wait until all of it answers.
+    """Return the running service; start what is missing of it, deploy the flows, and wait until all
+    of it answers.
 
-    Parts that run are left alone. `is_keeper`: this process keeps it running (flows/service/keeper.py), so none is started.
+    Parts that run are left alone. `is_keeper`: this process keeps it running
+    (flows/service/keeper.py), so none is started.
 
     Raises:
         InputError: a port is taken by something else.
-        LightLMError: a part did not start; with its last words. Nothing that was started here is left running then.
+        LightLMError: a part did not start; with its last words. Nothing that was started here is
+            left running then.
     """
     home = find_home()
     folder = name_service_folder(home)
     make_private_folder(folder)
-    with hold_lock(folder / "service.lock", report=say):
+
+    with hold_lock(folder / "service.lock", report=log):
         found = read_service(home)
         kept = found.list_alive() if found else ()
         service = Service(prefect_port=prefect_port, mlflow_port=mlflow_port)
@@ -85,10 +94,12 @@ def start_service(
         ports = {f"--{name}-port": port for name, port in service.ports.items() if name in missing}
         check_ports(ports)
         try:
-            return start_missing(home, service, missing, say, is_keeper=is_keeper)
+            return start_missing(home, service, missing, log, is_keeper=is_keeper)
         except BaseException:
             now = read_service(home)
-            stop_processes([process for process in now.processes if process not in kept] if now else [], say)
+            stop_processes(
+                [process for process in now.processes if process not in kept] if now else [], log
+            )
             if kept:
                 record_service(home, service)
             else:
@@ -97,24 +108,31 @@ def start_service(
 
 
 def start_missing(
-    home: Path, service: Service, missing: Sequence[str], say: Callable[[str], None], *, is_keeper: bool
+    home: Path,
+    service: Service,
+    missing: Sequence[str],
+    log: Callable[[str], None],
+    *,
+    is_keeper: bool,
 ) -> Service:
     """Start the missing parts in their order: servers, worker, and what keeps them running."""
     secrets = open_secrets(home)
     for name in SERVERS:
         if name in missing:
-            say(f"Starting {'Prefect' if name == 'prefect' else 'MLflow'}'s server")
+            log(f"Starting {'Prefect' if name == 'prefect' else 'MLflow'}'s server")
             service = add_process(home, service, name, start_of_part(home, service, name))
+
     wait_until_healthy(home, service, secrets)
     os.environ.update(worker_environment(home, service, secrets))
     if "worker" in missing:
         from lightlm_flows.service.deployments import deploy_flows
 
-        say("Deploying the flows")
+        log("Deploying the flows")
         deploy_flows()
-        say("Starting a worker")
+        log("Starting a worker")
         service = add_process(home, service, "worker", start_of_part(home, service, "worker"))
         wait_for_worker(home, service)
+
     if is_keeper:
         service = service.including(describe_process(KEEPER, os.getpid()))
         record_service(home, service)
@@ -122,6 +140,7 @@ def start_missing(
         # With all variables of this shell: it starts the servers again as they were started.
         start = ServerStart(python_command("lightlm_flows.service.keeper"), dict(os.environ))
         service = add_process(home, service, KEEPER, start)
+
     return service
 
 
@@ -132,7 +151,7 @@ def start_of_part(home: Path, service: Service, name: str) -> ServerStart:
     return start_of(name, home, HOST, service.ports[name], (), os.environ)  # pyright: ignore[reportArgumentType]
 
 
-def stop_service(say: Callable[[str], None]) -> bool:
+def stop_service(log: Callable[[str], None]) -> bool:
     """Stop what `start_service` started, worker first; return whether there was anything.
 
     Runs that the worker leaves behind are told to the server as crashed, before it goes too.
@@ -140,28 +159,36 @@ def stop_service(say: Callable[[str], None]) -> bool:
     home = find_home()
     if read_service(home) is None:
         return False
-    with hold_lock(name_service_folder(home) / "service.lock", report=say):
+
+    with hold_lock(name_service_folder(home) / "service.lock", report=log):
         found = read_service(home)
         if found is None:
             return False
         keepers = [process.find() for process in found.processes if process.name == KEEPER]
-        stop_processes([process for process in found.processes if process.name == "worker"], say)
+        stop_processes([process for process in found.processes if process.name == "worker"], log)
         if found.runs(*SERVERS):
             os.environ.update(worker_environment(home, found, open_secrets(home)))
-            end_left_runs(say)
-        stop_processes([process for process in found.processes if process.name in SERVERS], say)
+            end_left_runs(log)
+        stop_processes([process for process in found.processes if process.name in SERVERS], log)
         forget_service(home)
-    # It starts nothing without the lock, nor without a record. One in the foreground waits for the lock.
+
+    # It starts nothing without the lock, nor without a record. One in the foreground waits for the
+    # lock.
     others = [keeper for keeper in keepers if keeper is not None and keeper.pid != os.getpid()]
     for keeper in others:
         with suppress(psutil.NoSuchProcess):
             keeper.terminate()
+
     psutil.wait_procs(others, timeout=STOP_SECONDS)
     return True
 
 
-def add_process(home: Path, service: Service, name: str, start: ServerStart, num_restarts: int = 0) -> Service:
-    """Start a part of the service in a session of its own; return the service with it, as recorded."""
+def add_process(
+    home: Path, service: Service, name: str, start: ServerStart, num_restarts: int = 0
+) -> Service:
+    """Start a part of the service in a session of its own; return the service with it,
+    as recorded.
+    """
     folder = name_service_folder(home)
     # What a part said before it died stays in its log.
     with private_mask(), (folder / f"{name}.log").open("ab" if num_restarts else "wb") as log:
@@ -175,20 +202,24 @@ def add_process(home: Path, service: Service, name: str, start: ServerStart, num
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
     service = service.including(describe_process(name, process.pid, num_restarts))
     record_service(home, service)
     return service
 
 
 def bare_environment() -> dict[str, str]:
-    """Return the environment without what it says of other servers; bytecode is kept, for later starts."""
+    """Return the environment without what it says of other servers; bytecode is kept, for later
+    starts.
+    """
     dropped = ("PREFECT", "MLFLOW_", "PYTHONDONTWRITEBYTECODE")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
 
 
 def worker_environment(home: Path, service: Service, secrets: ServiceSecrets) -> dict[str, str]:
     """Return the variables of the worker, which its flow runs inherit."""
-    # The command line's plugin is nothing for flow runs: Prefect's start of one reports it as a failure.
+    # The command line's plugin is nothing for flow runs: Prefect's start of one reports it as a
+    # failure.
     return client_environment(secrets, service.prefect_port, service.mlflow_port) | {
         "LIGHTLM_HOME": str(home),
         "PREFECT_HOME": str(home / "prefect"),
@@ -200,7 +231,9 @@ def worker_environment(home: Path, service: Service, secrets: ServiceSecrets) ->
 
 
 def start_of_worker(home: Path, service: Service, secrets: ServiceSecrets) -> ServerStart:
-    """Return how the worker is started: one run at a time, as the machine has one budget of cores."""
+    """Return how the worker is started: one run at a time, as the machine has one budget
+    of cores.
+    """
     words = ["worker", "start", "--pool", POOL, "--type", "process", "--limit", "1"]
     name = f"lightlm-{platform.node() or 'here'}"
 
@@ -221,7 +254,8 @@ def check_ports(ports: Mapping[str, int]) -> None:
             socket.create_server((HOST, port)).close()
         except OSError as error:
             raise InputError(
-                f"port {port} on {HOST} is not free ({error.strerror}); give another: {option} {port + 10}"
+                f"port {port} on {HOST} is not free ({error.strerror}); give another: {option} "
+                f"{port + 10}"
             ) from None
 
 
@@ -240,7 +274,10 @@ def wait_until_healthy(home: Path, service: Service, secrets: ServiceSecrets) ->
 
 def is_answering(service: Service, server: str, secrets: ServiceSecrets) -> bool:
     """Return whether a server answers a real call."""
-    passwords = {"prefect": secrets.prefect_auth_string, "mlflow": f"{USER}:{secrets.mlflow_password}"}
+    passwords = {
+        "prefect": secrets.prefect_auth_string,
+        "mlflow": f"{USER}:{secrets.mlflow_password}",
+    }
     return answers(service.ports[server], PROBES[server], passwords[server])
 
 
@@ -257,7 +294,10 @@ def wait_for_worker(home: Path, service: Service) -> None:
     deadline = time.monotonic() + START_SECONDS
     with open_server() as client:
         while True:
-            if any(worker.status == WorkerStatus.ONLINE for worker in client.read_workers_for_work_pool(POOL)):
+            if any(
+                worker.status == WorkerStatus.ONLINE
+                for worker in client.read_workers_for_work_pool(POOL)
+            ):
                 return
             check_alive(home, service.processes[-1], deadline)
             time.sleep(0.5)
@@ -273,18 +313,22 @@ def check_alive(home: Path, process: RunningProcess, deadline: float) -> None:
     if is_alive and time.monotonic() < deadline:
         return
     log = name_service_folder(home) / f"{process.name}.log"
-    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    lines = [
+        line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()
+    ]
     state = f"did not answer within {START_SECONDS} s" if is_alive else "ended"
-    raise LightLMError(f"{process.name} {state}; its log {log} ends: {' / '.join(lines[-4:]) or 'nothing'}")
+    raise LightLMError(
+        f"{process.name} {state}; its log {log} ends: {' / '.join(lines[-4:]) or 'nothing'}"
+    )
 
 
-def stop_processes(processes: Iterable[RunningProcess], say: Callable[[str], None]) -> None:
+def stop_processes(processes: Iterable[RunningProcess], log: Callable[[str], None]) -> None:
     """End processes with their children: by SIGTERM, by force after STOP_SECONDS."""
     for process in reversed(list(processes)):
         found = process.find()
         if found is None:
             continue
-        say(f"Stopping {process.name}")
+        log(f"Stopping {process.name}")
         try:
             family = [found, *found.children(recursive=True)]
             found.terminate()
@@ -295,8 +339,10 @@ def stop_processes(processes: Iterable[RunningProcess], say: Callable[[str], Non
             member.kill()
 
 
-def end_left_runs(say: Callable[[str], None]) -> None:
-    """Mark as crashed the runs of the pool whose process has just been stopped, so that none runs for ever."""
+def end_left_runs(log: Callable[[str], None]) -> None:
+    """Mark as crashed the runs of the pool whose process has just been stopped, so that none runs
+    for ever.
+    """
     from prefect.client.schemas.filters import (
         FlowRunFilter,
         FlowRunFilterState,
@@ -312,9 +358,13 @@ def end_left_runs(say: Callable[[str], None]) -> None:
     left = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     with open_server() as client:
         runs = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=left))),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=left))
+            ),
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
         )
         for run in runs:
-            say(f"Run {run.name} had not ended; it is marked crashed, and its checkpoints are kept")
-            client.set_flow_run_state(run.id, Crashed(message="`lightlm down` stopped its worker."), force=True)
+            log(f"Run {run.name} had not ended; it is marked crashed, and its checkpoints are kept")
+            client.set_flow_run_state(
+                run.id, Crashed(message="`lightlm down` stopped its worker."), force=True
+            )

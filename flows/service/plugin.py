@@ -1,7 +1,9 @@
-"""A plugin of Prefect's command line: `prefect deployment run train-flow` without the flow's name before a slash.
+"""A plugin of Prefect's command line: `prefect deployment run train-flow` without the flow's name
+before a slash.
 
-Prefect wants FLOW/DEPLOYMENT and refuses a bare name before it asks the server. Loaded inside this checkout only, by
-[tool.prefect.plugins] in pyproject.toml; elsewhere `train-flow/train-flow` always works.
+Prefect wants FLOW/DEPLOYMENT and refuses a bare name before it asks the server. Loaded inside this
+checkout only, by [tool.prefect.plugins] in pyproject.toml; elsewhere `train-flow/train-flow` always
+works.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,9 @@ def setup_environment(*, ctx: Any) -> None:
         if "/" not in name:
             from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
-            found = await self.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[name])))
+            found = await self.read_deployments(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=[name]))
+            )
             if len(found) == 1:
                 return found[0]
             name = f"{name}/{name}"

@@ -23,13 +23,18 @@ def read_settings(pool: str, variables: PoolVariables) -> dict[str, Any]:
     """
     path = find_prefect_file()
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    # Where relative paths of data sets begin: in the checkout; from a wheel, where the worker stands.
+    # Where relative paths of data sets begin: in the checkout; from a wheel, where the worker
+    # stands.
     directory = "." if path.parent == FOLDER else str(path.parent)
-    settings["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": directory}}]
+    settings["pull"] = [
+        {"prefect.deployments.steps.set_working_directory": {"directory": directory}}
+    ]
+
     for deployment in settings["deployments"]:
         deployment["entrypoint"] = name_module(deployment["entrypoint"])
         own = deployment["work_pool"].get("job_variables", {})
         deployment["work_pool"] = {"name": pool, "job_variables": variables.merge(own)}
+
     settings.pop("definitions", None)
     return settings
 
@@ -43,11 +48,14 @@ def find_prefect_file() -> Path:
     for folder in (FOLDER, FOLDER.parent):
         if (folder / "prefect.yaml").is_file():
             return folder / "prefect.yaml"
-    raise LightLMError(f"no prefect.yaml in {FOLDER}; install LightLM again: pip install --force-reinstall lightlm")
+    raise LightLMError(
+        f"no prefect.yaml in {FOLDER}; install LightLM again: pip install --force-reinstall lightlm"
+    )
 
 
 def name_module(entrypoint: str) -> str:
-    """Return `lightlm_flows.train.train_flow` of `flows/train.py:train_flow`, which only a checkout's folder has.
+    """Return `lightlm_flows.train.train_flow` of `flows/train.py:train_flow`, which only a
+    checkout's folder has.
 
     A worker imports it from wherever LightLM is installed there.
     """

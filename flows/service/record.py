@@ -1,7 +1,7 @@
 """The record of the service: which processes `lightlm up` started, and where they answer.
 
-Owns LIGHTLM_HOME/service/service.json. A process is known by its number and its start: after a reboot another has the
-number.
+Owns LIGHTLM_HOME/service/service.json. A process is known by its number and its start: after a
+reboot another has the number.
 """
 
 from pathlib import Path
@@ -15,7 +15,9 @@ from lightlm_flows.service.servers import name_service_folder
 
 
 class RunningProcess(BaseModel):
-    """A process that was started here. Its start time tells it from a later one with the same number."""
+    """A process that was started here. Its start time tells it from a later one with the same
+    number.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,7 +30,10 @@ class RunningProcess(BaseModel):
         """Return the process if it still runs."""
         try:
             process = psutil.Process(self.pid)
-            is_ours = abs(process.create_time() - self.created_at) < 1 and process.status() != psutil.STATUS_ZOMBIE
+            is_ours = (
+                abs(process.create_time() - self.created_at) < 1
+                and process.status() != psutil.STATUS_ZOMBIE
+            )
         except psutil.Error:
             return None
         return process if is_ours else None
@@ -69,7 +74,9 @@ class Service(BaseModel):
 
     def runs(self, *names: str) -> bool:
         """Return whether all parts of these names run."""
-        return all(any(part.name == name and part.find() for part in self.processes) for name in names)
+        return all(
+            any(part.name == name and part.find() for part in self.processes) for name in names
+        )
 
 
 SERVERS = ("prefect", "mlflow")
@@ -81,19 +88,25 @@ KEEPER = "keeper"
 def read_service(home: Path) -> Service | None:
     """Return what was started here; None if nothing was, or it was stopped."""
     try:
-        return Service.model_validate_json((name_service_folder(home) / "service.json").read_bytes())
+        return Service.model_validate_json(
+            (name_service_folder(home) / "service.json").read_bytes()
+        )
     except (OSError, ValidationError):
         return None
 
 
 def describe_process(name: str, pid: int, num_restarts: int = 0) -> RunningProcess:
     """Return the record of a living process."""
-    return RunningProcess(name=name, pid=pid, created_at=psutil.Process(pid).create_time(), num_restarts=num_restarts)
+    return RunningProcess(
+        name=name, pid=pid, created_at=psutil.Process(pid).create_time(), num_restarts=num_restarts
+    )
 
 
 def record_service(home: Path, service: Service) -> None:
     """Write down what runs."""
-    write_private_file(name_service_folder(home) / "service.json", service.model_dump_json().encode())
+    write_private_file(
+        name_service_folder(home) / "service.json", service.model_dump_json().encode()
+    )
 
 
 def forget_service(home: Path) -> None:

@@ -14,8 +14,11 @@ OWN_SCHEDULE = "lightlm"
 """The slug of the schedule that `lightlm schedule` sets."""
 
 
-def schedule_flow(flow: str, cron: str | None, timezone: str, parameters: Mapping[str, Any]) -> list[str]:
-    """Set, or with no `cron` remove, the schedule that is ours on a deployment; return all of its schedules in words.
+def schedule_flow(
+    flow: str, cron: str | None, timezone: str, parameters: Mapping[str, Any]
+) -> list[str]:
+    """Set, or with no `cron` remove, the schedule that is ours on a deployment; return all of its
+    schedules in words.
 
     Raises:
         InputError: the deployment is not there, or `cron` is no schedule.
@@ -34,11 +37,14 @@ def schedule_flow(flow: str, cron: str | None, timezone: str, parameters: Mappin
         raise InputError(
             f"{message}; give five fields as --cron '0 3 * * *' and a --timezone as Europe/Berlin"
         ) from None
+
     with open_server() as client:
         try:
             deployment = client.read_deployment_by_name(name)
         except ObjectNotFound:
-            raise InputError(f"no deployment {name} on this server; run `lightlm deploy` first") from None
+            raise InputError(
+                f"no deployment {name} on this server; run `lightlm deploy` first"
+            ) from None
         for schedule in deployment.schedules:
             if schedule.slug == OWN_SCHEDULE:
                 client.delete_deployment_schedule(deployment.id, schedule.id)
@@ -51,6 +57,7 @@ def schedule_flow(flow: str, cron: str | None, timezone: str, parameters: Mappin
                 deployment_id=deployment.id,
             )
             add_schedule(client, deployment, given)
+
     return list_schedules(flow)
 
 
@@ -64,11 +71,19 @@ def list_schedules(flow: str) -> list[str]:
             deployment = client.read_deployment_by_name(f"{flow}/{flow}")
         except ObjectNotFound:
             return []
-    return [describe_schedule(flow, schedule, deployment.parameters) for schedule in deployment.schedules]
+
+    return [
+        describe_schedule(flow, schedule, deployment.parameters)
+        for schedule in deployment.schedules
+    ]
 
 
-def describe_schedule(flow: str, schedule: "DeploymentSchedule", defaults: Mapping[str, Any]) -> str:
-    """Return "retrain-flow 0 3 * * * UTC, on: model notes, data set /home/me/notes, 1 h (lightlm)"."""
+def describe_schedule(
+    flow: str, schedule: "DeploymentSchedule", defaults: Mapping[str, Any]
+) -> str:
+    """Return "retrain-flow 0 3 * * * UTC, on: model notes, data set /home/me/notes, 1 h
+    (lightlm)".
+    """
     when = getattr(schedule.schedule, "cron", None) or str(schedule.schedule)
     when = f"{when} {getattr(schedule.schedule, 'timezone', None) or ''}".strip()
     values = dict(defaults) | schedule.parameters
@@ -76,6 +91,7 @@ def describe_schedule(flow: str, schedule: "DeploymentSchedule", defaults: Mappi
     parts = [describe_text(flow, values)]
     if (hours := values.pop("hours", None)) is not None:
         parts.append(f"{float(hours):g} h")
+
     others = {key: value for key, value in values.items() if key not in ("name", "dataset")}
     parts += [f"{key}={value}" for key, value in others.items()]
 
@@ -85,21 +101,24 @@ def describe_schedule(flow: str, schedule: "DeploymentSchedule", defaults: Mappi
 
 def describe_text(flow: str, values: Mapping[str, Any]) -> str:
     """Return which model a deployment's run with these parameters makes, and of which data set."""
-    name, dataset = values.get("name"), values.get("dataset")
+    name = values.get("name")
+    dataset = values.get("dataset")
     if dataset is None and flow == "train-flow":
-        from lightlm.data.origin import describe_origin, say_origin
+        from lightlm.data.origin import describe_origin, format_origin
         from lightlm.params import load_params
 
         params = load_params(values.get("preset", "base"), values.get("overrides") or {})
-        dataset = say_origin(describe_origin(params.dataset))
+        dataset = format_origin(describe_origin(params.dataset))
     elif dataset is None:
         dataset = "its champion's"
         with suppress(LightLMError):
-            from lightlm.data.origin import say_origin
+            from lightlm.data.origin import format_origin
             from lightlm.runs.retraining import find_learnt, find_model
 
             found, version = find_model(name)
             if version is not None:
-                dataset, name = say_origin(find_learnt(version)), name or f"{found} (the newest)"
+                dataset = format_origin(find_learnt(version))
+                name = name or f"{found} (the newest)"
         name = name or "the newest"
+
     return f"model {name or 'named after the data set'}, data set {dataset}"

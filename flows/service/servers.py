@@ -1,8 +1,10 @@
-"""How the two servers are started, Prefect's and MLflow's: their flags, their secrets, and the starts that are refused.
+"""How the two servers are started, Prefect's and MLflow's: their flags, their secrets, and the
+starts that are refused.
 
-Owns the launch profile, the same for `lightlm up`, `lightlm server` and docker-compose.yml: loopback unless a person
-says otherwise, a password on both, the host names that are answered, no telemetry, of MLflow the listed calls alone.
-What listens beyond loopback needs its secrets and host names given, not generated: a start without them is refused.
+Owns the launch profile, the same for `lightlm up`, `lightlm server` and docker-compose.yml:
+loopback unless a person says otherwise, a password on both, the host names that are answered, no
+telemetry, of MLflow the listed calls alone. What listens beyond loopback needs its secrets and host
+names given, not generated: a start without them is refused.
 """
 
 import configparser
@@ -44,7 +46,9 @@ PASSWORD_CACHE_SECONDS = 60
 
 
 class ServiceSecrets(BaseModel):
-    """What this installation's servers ask for; made once, kept in a file that only its owner reads."""
+    """What this installation's servers ask for; made once, kept in a file that only its owner
+    reads.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -97,7 +101,8 @@ def open_secrets(home: Path) -> ServiceSecrets:
             return ServiceSecrets.model_validate_json(path.read_bytes())
         except ValidationError:
             raise StoreError(
-                f"{path} does not hold the service's secrets; stop the service and remove {path.parent}"
+                f"{path} does not hold the service's secrets; stop the service and remove "
+                f"{path.parent}"
             ) from None
 
 
@@ -111,7 +116,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_exposure(server: Server, host: str, allowed_hosts: Sequence[str], environment: Mapping[str, str]) -> None:
+def check_exposure(
+    server: Server, host: str, allowed_hosts: Sequence[str], environment: Mapping[str, str]
+) -> None:
     """Refuse a server that others could reach without a password, or under any name.
 
     Raises:
@@ -119,28 +126,44 @@ def check_exposure(server: Server, host: str, allowed_hosts: Sequence[str], envi
     """
     for name in allowed_hosts:
         if "*" in name or not urlsplit(f"//{name}").hostname or "/" in name:
-            raise InputError(f"--allowed-hosts {name} names no host; give HOST:PORT, without a wildcard")
+            raise InputError(
+                f"--allowed-hosts {name} names no host; give HOST:PORT, without a wildcard"
+            )
+
     if is_loopback(host):
         return
+
     weak = [
-        name for name in SECRETS[server] if len(environment.get(name, "").removeprefix(f"{USER}:")) < MIN_SECRET_LENGTH
+        name
+        for name in SECRETS[server]
+        if len(environment.get(name, "").removeprefix(f"{USER}:")) < MIN_SECRET_LENGTH
     ]
+
     if weak:
         raise InputError(
-            f"{server} was to listen on {host}, which others reach, without a password of {MIN_SECRET_LENGTH} "
+            f"{server} was to listen on {host}, which others reach, without a password of "
+            f"{MIN_SECRET_LENGTH} "
             f"characters or more: set {' and '.join(weak)}, or listen on 127.0.0.1"
         )
+
     if not allowed_hosts:
         raise InputError(
-            f"{server} was to listen on {host} and answer to any host name; name those that lead to it: "
+            f"{server} was to listen on {host} and answer to any host name; name those that lead "
+            "to it: "
             "--allowed-hosts HOST:PORT,HOST:PORT"
         )
 
 
 def start_of(
-    server: Server, home: Path, host: str, port: int, allowed_hosts: Sequence[str], environment: Mapping[str, str]
+    server: Server,
+    home: Path,
+    host: str,
+    port: int,
+    allowed_hosts: Sequence[str],
+    environment: Mapping[str, str],
 ) -> ServerStart:
-    """Return how a server is started. On loopback, what `environment` does not give is this installation's own.
+    """Return how a server is started. On loopback, what `environment` does not give is this
+    installation's own.
 
     Raises:
         InputError: it would be reachable from elsewhere without a password or without host names.
@@ -156,25 +179,37 @@ def start_of(
 
 
 def start_of_prefect(
-    home: Path, host: str, port: int, names: Sequence[str], found: dict[str, str], environment: Mapping[str, str]
+    home: Path,
+    host: str,
+    port: int,
+    names: Sequence[str],
+    found: dict[str, str],
+    environment: Mapping[str, str],
 ) -> ServerStart:
-    """Return how Prefect's server is started: one database with the command line's own, unless a URL names another."""
-    # Prefect answers every host name; the password is what a page elsewhere lacks. The names are those of its pages.
+    """Return how Prefect's server is started: one database with the command line's own, unless a
+    URL names another.
+    """
+    # Prefect answers every host name; the password is what a page elsewhere lacks. The names are
+    # those of its pages.
     fixed = dict(SAFE_PATH) | {
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}" for name in names),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "DO_NOT_TRACK": "true",
-        # In memory, the default, a restart of the server would keep slots taken for ever (PrefectHQ/prefect#17415).
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        # In memory, the default, a restart of the server would keep slots taken for ever
+        # (PrefectHQ/prefect#17415).
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",  # noqa: E501
     }
+
     defaults = {
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_SERVER_UI_API_URL": f"http://{names[0]}/api",
-        # Of Prefect's 60, a new schedule shows its runs only after half a minute; one look is one query.
+        # Of Prefect's 60, a new schedule shows its runs only after half a minute; one look is one
+        # query.
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "10",
     }
+
     given = {name: value for name, value in environment.items() if name in defaults and value}
     command = python_command("prefect", "server", "start", "--host", host, "--port", str(port))
 
@@ -182,18 +217,33 @@ def start_of_prefect(
 
 
 def start_of_mlflow(
-    home: Path, host: str, port: int, names: Sequence[str], found: dict[str, str], environment: Mapping[str, str]
+    home: Path,
+    host: str,
+    port: int,
+    names: Sequence[str],
+    found: dict[str, str],
+    environment: Mapping[str, str],
 ) -> ServerStart:
-    """Return how MLflow's server is started: proxied artifacts, password, host names, the calls of a list alone."""
+    """Return how MLflow's server is started: proxied artifacts, password, host names, the calls of
+    a list alone.
+    """
     folder = name_service_folder(home)
     config = folder / "mlflow-auth.ini"
-    users = environment.get("LIGHTLM_MLFLOW_USERS_URI") or f"sqlite:///{(folder / 'mlflow-users.db').as_posix()}"
+    users = (
+        environment.get("LIGHTLM_MLFLOW_USERS_URI")
+        or f"sqlite:///{(folder / 'mlflow-users.db').as_posix()}"
+    )
+
     write_private_file(config, write_auth_config(users))
-    store = environment.get("MLFLOW_BACKEND_STORE_URI") or f"sqlite:///{(home / 'mlflow.db').as_posix()}"
+    store = (
+        environment.get("MLFLOW_BACKEND_STORE_URI")
+        or f"sqlite:///{(home / 'mlflow.db').as_posix()}"
+    )
     artifacts = environment.get("MLFLOW_ARTIFACTS_DESTINATION") or str(home / "mlartifacts")
     words = ["--host", host, "--port", str(port), "--allowed-hosts", ",".join(names)]
     fixed = dict(SAFE_PATH) | {
-        # By variable: a command line with a database's password in it is read by every user of the machine.
+        # By variable: a command line with a database's password in it is read by every user of the
+        # machine.
         "MLFLOW_BACKEND_STORE_URI": store,
         "MLFLOW_ARTIFACTS_DESTINATION": artifacts,
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
@@ -201,19 +251,22 @@ def start_of_mlflow(
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
     }
+
     command = python_command("lightlm.tracking.mlflow_server", *words)
     return ServerStart(command, found | fixed, tuple(names))
 
 
 def start_of_pages(home: Path, port: int) -> ServerStart:
-    """Return how MLflow's server is started on this home alone, as `lightlm ui` does: with the service's profile.
+    """Return how MLflow's server is started on this home alone, as `lightlm ui` does: with the
+    service's profile.
 
     Raises:
         TrackingError: MLFLOW_TRACKING_URI names a server, which has pages of its own.
     """
     if (uri := tracking_uri(home)).startswith(("http://", "https://")):
         raise TrackingError(
-            f"MLFLOW_TRACKING_URI is {redact(uri)}, a server that shows these pages already; open it in a browser, or "
+            f"MLFLOW_TRACKING_URI is {redact(uri)}, a server that shows these pages already; open "
+            "it in a browser, or "
             f"unset the variable to see the runs under {home}"
         )
     make_private_folder(name_service_folder(home))
@@ -221,7 +274,9 @@ def start_of_pages(home: Path, port: int) -> ServerStart:
 
 
 def write_auth_config(users_uri: str) -> bytes:
-    """Return MLflow's auth settings as a file. The password is not in it: it comes by the environment."""
+    """Return MLflow's auth settings as a file. The password is not in it: it comes by the
+    environment.
+    """
     config = configparser.ConfigParser(interpolation=None)
     config["mlflow"] = {
         "default_permission": "NO_PERMISSIONS",
@@ -231,12 +286,15 @@ def write_auth_config(users_uri: str) -> bytes:
         "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
         "auth_cache_ttl_seconds": str(PASSWORD_CACHE_SECONDS),
     }
+
     text = io.StringIO()
     config.write(text)
     return text.getvalue().encode()
 
 
-def client_environment(secrets_: ServiceSecrets, prefect_port: int, mlflow_port: int) -> dict[str, str]:
+def client_environment(
+    secrets_: ServiceSecrets, prefect_port: int, mlflow_port: int
+) -> dict[str, str]:
     """Return the variables that point a client on this machine at the two servers."""
     return {
         "PREFECT_API_URL": f"http://127.0.0.1:{prefect_port}/api",
@@ -247,7 +305,8 @@ def client_environment(secrets_: ServiceSecrets, prefect_port: int, mlflow_port:
         "MLFLOW_TRACKING_PASSWORD": secrets_.mlflow_password,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
-        # `prefect deployment run train-flow`, the name alone, also outside the checkout (flows/service/plugin.py).
+        # `prefect deployment run train-flow`, the name alone, also outside the checkout
+        # (flows/service/plugin.py).
         "PREFECT_PLUGINS_ENABLED": "true",
         "PREFECT_PLUGINS_ALLOW": "lightlm",
     }

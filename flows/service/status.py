@@ -1,4 +1,6 @@
-"""What runs of the service: each part, since when, whether it answers, and what the schedules start next."""
+"""What runs of the service: each part, since when, whether it answers, and what the schedules start
+next.
+"""
 
 import os
 from datetime import UTC, datetime
@@ -72,28 +74,39 @@ def read_status(home: Path) -> Status:
     service = read_service(home)
     if service is None:
         return Status(home=str(home), is_started=False, current_runs=current)
+
     secrets = open_secrets(home)
-    answering = {name: service.runs(name) and is_answering(service, name, secrets) for name in SERVERS}
-    is_online, next_runs = False, ()
+    answering = {
+        name: service.runs(name) and is_answering(service, name, secrets) for name in SERVERS
+    }
+    is_online = False
+    next_runs = ()
     if answering["prefect"]:
         os.environ.update(worker_environment(home, service, secrets))
         is_online, next_runs = ask_prefect()
+
     answering["worker"] = service.runs("worker") and is_online
     urls = {"prefect": service.prefect_url, "mlflow": service.mlflow_url}
     return Status(
         home=str(home),
         is_started=True,
-        parts=tuple(describe_part(service, name, answering.get(name), urls.get(name)) for name in (*PARTS, KEEPER)),
+        parts=tuple(
+            describe_part(service, name, answering.get(name), urls.get(name))
+            for name in (*PARTS, KEEPER)
+        ),
         next_runs=next_runs,
         current_runs=current,
     )
 
 
-def describe_part(service: Service, name: str, is_answering: bool | None, url: str | None) -> PartStatus:
+def describe_part(
+    service: Service, name: str, is_answering: bool | None, url: str | None
+) -> PartStatus:
     """Return a part's state; one that has died keeps the number of its last process."""
     found = [part for part in service.processes if part.name == name]
     if not found:
         return PartStatus(name=name, is_running=False, answers=is_answering, url=url)
+
     (part,) = found
     return PartStatus(
         name=name,
@@ -117,40 +130,65 @@ def ask_prefect() -> tuple[bool, tuple[NextRun, ...]]:
     from prefect.client.schemas.sorting import FlowRunSort
     from prefect.exceptions import ObjectNotFound
 
-    scheduled = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])))
+    scheduled = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+    )
+
     with open_server() as client:
         try:
             workers = client.read_workers_for_work_pool(POOL)
         except ObjectNotFound:  # the service starts at this moment
             workers = []
         planned = client.read_flow_runs(
-            flow_run_filter=scheduled, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, limit=NEXT_RUNS
+            flow_run_filter=scheduled,
+            sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
+            limit=NEXT_RUNS,
         )
-    times = [(run.name, run.next_scheduled_start_time or run.expected_start_time) for run in planned]
+
+    times = [
+        (run.name, run.next_scheduled_start_time or run.expected_start_time) for run in planned
+    ]
     is_online = any(worker.status == WorkerStatus.ONLINE for worker in workers)
+
     return is_online, tuple(NextRun(name=name, at=at) for name, at in times if at is not None)
 
 
 def describe_status(status: Status, now: datetime) -> list[str]:
     """Return the status as lines."""
-    lines = [f"{run.name} ({run.run}) trains since {say_since(run.since, now)}" for run in status.current_runs]
+    lines = [
+        f"{run.name} ({run.run}) trains since {format_since(run.since, now)}"
+        for run in status.current_runs
+    ]
     if not status.is_started:
         return [*lines, f"No service was started in {status.home}; `lightlm up` starts one"]
+
     for part in status.parts:
-        state = "running" if part.answers is None else "answers" if part.answers else "does not answer"
+        state = (
+            "running" if part.answers is None else "answers" if part.answers else "does not answer"
+        )
         if not part.is_running:
             state = "has died" if part.pid else "is missing"
-        since = f", since {say_since(part.since, now)}" if part.is_running and part.since else ""
+        since = f", since {format_since(part.since, now)}" if part.is_running and part.since else ""
         restarts = f", started again {part.num_restarts} x" if part.num_restarts else ""
         lines.append(f"{part.name:<8} {part.url or '':<22} {state}{since}{restarts}")
-    lines += [f"next     {run.at.astimezone():%Y-%m-%d %H:%M}  {run.name}" for run in status.next_runs]
+
+    lines += [
+        f"next     {run.at.astimezone():%Y-%m-%d %H:%M}  {run.name}" for run in status.next_runs
+    ]
     if not all(part.is_running for part in status.parts):
         lines.append("`lightlm up` starts what is missing")
+
     return lines
 
 
-def say_since(moment: datetime, now: datetime) -> str:
+def format_since(moment: datetime, now: datetime) -> str:
     """Return a moment with how long it is ago."""
     minutes = int((now - moment).total_seconds() // 60)
-    ago = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} days"
+    ago = (
+        f"{minutes} min"
+        if minutes < 120
+        else f"{minutes // 60} h"
+        if minutes < 2880
+        else f"{minutes // 1440} days"
+    )
     return f"{moment.astimezone():%Y-%m-%d %H:%M} ({ago})"

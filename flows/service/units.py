@@ -1,7 +1,8 @@
-"""The service after a reboot: a unit of systemd for this user, or on macOS an agent of launchd; written, not started.
+"""The service after a reboot: a unit of systemd for this user, or on macOS an agent of launchd;
+written, not started.
 
-Holds no password: the service's own are in its folder. Restarting the parts is the keeper's work (flows/service/keeper.py);
-systemd and launchd start the keeper again.
+Holds no password: the service's own are in its folder. Restarting the parts is the keeper's work
+(flows/service/keeper.py); systemd and launchd start the keeper again.
 """
 
 import plistlib
@@ -24,7 +25,9 @@ STOP_SECONDS = 150
 
 @dataclass(frozen=True)
 class Unit:
-    """A file for the system's manager of services, and the commands that put it into use and out of it."""
+    """A file for the system's manager of services, and the commands that put it into use and out of
+    it.
+    """
 
     path: Path
     content: bytes
@@ -32,7 +35,9 @@ class Unit:
     disable: Sequence[str]
 
 
-def describe_unit(home: Path, prefect_port: int, mlflow_port: int, environment: Mapping[str, str]) -> Unit:
+def describe_unit(
+    home: Path, prefect_port: int, mlflow_port: int, environment: Mapping[str, str]
+) -> Unit:
     """Return the unit that starts this home's service on this system.
 
     Raises:
@@ -46,8 +51,10 @@ def describe_unit(home: Path, prefect_port: int, mlflow_port: int, environment: 
     if sys.platform.startswith("linux"):
         folder = Path(environment.get("XDG_CONFIG_HOME") or user / ".config") / "systemd" / "user"
         return describe_systemd(home, command, folder)
+
     raise InputError(
-        "units are written for systemd (Linux) and launchd (macOS); run `lightlm up` after each start here"
+        "units are written for systemd (Linux) and launchd (macOS); run `lightlm up` after each "
+        "start here"
     )
 
 
@@ -59,7 +66,10 @@ def describe_systemd(home: Path, command: Sequence[str], folder: Path) -> Unit:
         "",
         "[Service]",
         # $ is filled in in all words of a command but the first.
-        "ExecStart=" + " ".join(quote_for_systemd(word, fills_in=place > 0) for place, word in enumerate(command)),
+        "ExecStart="
+        + " ".join(
+            quote_for_systemd(word, fills_in=place > 0) for place, word in enumerate(command)
+        ),
         "Environment=" + quote_for_systemd(f"LIGHTLM_HOME={home}"),
         "Restart=always",
         "RestartSec=10",
@@ -71,20 +81,24 @@ def describe_systemd(home: Path, command: Sequence[str], folder: Path) -> Unit:
         "WantedBy=default.target",
         "",
     ]
+
     return Unit(
         folder / f"{NAME}.service",
         "\n".join(lines).encode(),
         [
             "systemctl --user daemon-reload",
             f"systemctl --user enable --now {NAME}",
-            "loginctl enable-linger    # from the machine's start on, not only while you are logged in",
+            "loginctl enable-linger    # from the machine's start on, not only while you are "
+            "logged in",
         ],
         [f"systemctl --user disable --now {NAME}"],
     )
 
 
 def quote_for_systemd(word: str, *, fills_in: bool = False) -> str:
-    """Return a word as systemd reads it back: it replaces % everywhere, and $ where it `fills_in` variables."""
+    """Return a word as systemd reads it back: it replaces % everywhere, and $ where it `fills_in`
+    variables.
+    """
     word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{word.replace("$", "$$") if fills_in else word}"'
 
@@ -102,9 +116,12 @@ def describe_agent(home: Path, command: Sequence[str], user: Path) -> Unit:
         "Umask": 0o077,
         "StandardErrorPath": str(home / "service" / "launchd.log"),
     }
+
     path = user / "Library" / "LaunchAgents" / f"{LABEL}.plist"
     enable = f"launchctl bootstrap gui/$(id -u) {shlex.quote(str(path))}"
-    return Unit(path, plistlib.dumps(content), [enable], [f"launchctl bootout gui/$(id -u)/{LABEL}"])
+    return Unit(
+        path, plistlib.dumps(content), [enable], [f"launchctl bootout gui/$(id -u)/{LABEL}"]
+    )
 
 
 def write_unit(unit: Unit) -> None:

@@ -1,6 +1,8 @@
-"""The kinds of work pool that the deployments run on: processes, Docker, Kubernetes; and their typed job variables.
+"""The kinds of work pool that the deployments run on: processes, Docker, Kubernetes; and their
+typed job variables.
 
-The flows are the same on each. A pool's own template (volumes of Kubernetes, GPUs) is Prefect's: docs/operations.md.
+The flows are the same on each. A pool's own template (volumes of Kubernetes, GPUs) is Prefect's:
+docs/operations.md.
 """
 
 from collections.abc import Mapping
@@ -14,7 +16,9 @@ IMAGE = "lightlm:cpu"
 
 
 class PoolVariables(BaseModel):
-    """Job variables of a pool, in the names of its template; empty ones are left to the template."""
+    """Job variables of a pool, in the names of its template; empty ones are left to the
+    template.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     pool_type: ClassVar[str]
@@ -23,12 +27,18 @@ class PoolVariables(BaseModel):
 
     def merge(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """Return a deployment's own job variables with these over them."""
-        given = {name: value for name, value in self.model_dump(exclude={"env"}).items() if value not in (None, [], {})}
+        given = {
+            name: value
+            for name, value in self.model_dump(exclude={"env"}).items()
+            if value not in (None, [], {})
+        }
         return {**own, **given, "env": {**own.get("env", {}), **self.env}}
 
 
 class ProcessVariables(PoolVariables):
-    """A process beside the worker, on its machine: one machine, or several that share LIGHTLM_HOME."""
+    """A process beside the worker, on its machine: one machine, or several that share
+    LIGHTLM_HOME.
+    """
 
     pool_type: ClassVar[str] = "process"
 
@@ -39,7 +49,9 @@ class DockerVariables(PoolVariables):
     pool_type: ClassVar[str] = "docker"
 
     image: Image = IMAGE
-    image_pull_policy: Annotated[str, Field(pattern="^(Always|IfNotPresent|Never)$")] = "IfNotPresent"
+    image_pull_policy: Annotated[str, Field(pattern="^(Always|IfNotPresent|Never)$")] = (
+        "IfNotPresent"
+    )
     auto_remove: bool = True
     networks: list[str] = Field(default_factory=list)
     volumes: list[str] = Field(default_factory=lambda: ["lightlm_data:/data"])
@@ -53,7 +65,9 @@ class KubernetesVariables(PoolVariables):
 
     image: Image = IMAGE
     namespace: str = "default"
-    image_pull_policy: Annotated[str, Field(pattern="^(Always|IfNotPresent|Never)$")] = "IfNotPresent"
+    image_pull_policy: Annotated[str, Field(pattern="^(Always|IfNotPresent|Never)$")] = (
+        "IfNotPresent"
+    )
     service_account_name: str | None = None
     finished_job_ttl: Annotated[int, Field(ge=0)] = 3600
 

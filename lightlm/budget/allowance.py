@@ -1,30 +1,43 @@
-"""How long a run may wait for servers at its end: one allowance, out of what its budget and its promise still have.
+"""How long a run may wait for servers at its end: one allowance, out of what its budget and its
+promise still have.
 
-The promise is a lateness of at most max(2 s, 1 %) by the ledger. Every wait at the end asks here, so that their sum is
-bounded, however many servers are slow. The clock is an argument.
+The promise is a lateness of at most max(2 s, 1 %) by the ledger. Every wait at the end asks here,
+so that their sum is bounded, however many servers are slow. The clock is an argument.
 """
 
 import time
 from collections.abc import Callable
 
-PROMISED_SECONDS, PROMISED_FRACTION = 2.0, 0.01
-"""What a run may be late by, by the ledger: the larger of the two. A stopwatch around it may see twice as much."""
+PROMISED_SECONDS = 2.0
+PROMISED_FRACTION = 0.01
+"""What a run may be late by, by the ledger: the larger of the two. A stopwatch around it may see
+twice as much.
+"""
 
 MOST_SECONDS = 20.0
 """What all waits together may take of a run that has time left: half a second is usual."""
 
 LEAST_SECONDS = 2.0
-"""What a server that has answered so far gets, however late the run is: a registered model is worth it."""
+"""What a server that has answered so far gets, however late the run is: a registered model is worth
+it.
+"""
 
 LATE_FRACTION = 0.25
-"""What such a server gets in addition, as a fraction of what the run is late by beyond the promise."""
+"""What such a server gets in addition, as a fraction of what the run is late by beyond
+the promise.
+"""
 
-REGISTRATION, RECORD, ORCHESTRATION = 0.4, 0.5, 0.6
-"""Fractions of the promised lateness at which the waits end: for the version, for the rest of the record, and for the
-last states of the flow run."""
+REGISTRATION = 0.4
+RECORD = 0.5
+ORCHESTRATION = 0.6
+"""Fractions of the promised lateness at which the waits end: for the version, for the rest of the
+record, and for the last states of the flow run.
+"""
 
 EXIT = 1.2
-"""The same for the end of the process: the interpreter and its libraries, which a stopwatch sees alone."""
+"""The same for the end of the process: the interpreter and its libraries, which a stopwatch sees
+alone.
+"""
 
 
 def promise_lateness(budget_seconds: float) -> float:
@@ -33,9 +46,13 @@ def promise_lateness(budget_seconds: float) -> float:
 
 
 class Allowance:
-    """Seconds that may be waited for servers until `deadline` (seconds of `clock`) and a part of the lateness."""
+    """Seconds that may be waited for servers until `deadline` (seconds of `clock`) and a part of
+    the lateness.
+    """
 
-    def __init__(self, deadline: float, budget_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, deadline: float, budget_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._deadline = deadline
         self._lateness = promise_lateness(budget_seconds)
         self._clock = clock
@@ -44,11 +61,14 @@ class Allowance:
         """By which factor a server on this machine is slower for the neighbours."""
 
     def seconds(self, fraction: float, *, least: float = 0.0, most: float = MOST_SECONDS) -> float:
-        """Return how long a wait that begins now may take: until `fraction` of the lateness, `least` in any case.
+        """Return how long a wait that begins now may take: until `fraction` of the lateness,
+        `least` in any case.
 
-        The first wait opens the allowance: with time to spare, all of them together have MOST_SECONDS.
+        The first wait opens the allowance: with time to spare, all of them together have
+        MOST_SECONDS.
         """
-        now, least = self._clock(), self._stretch(least)
+        now = self._clock()
+        least = self._stretch(least)
         self._opened_at = now if self._opened_at is None else self._opened_at
         ends_at = min(self._deadline + fraction * self._lateness, self._opened_at + MOST_SECONDS)
         return min(most, max(least, ends_at - now))
@@ -58,6 +78,8 @@ class Allowance:
         return max(self._stretch(least), self._deadline + fraction * self._lateness - self._clock())
 
     def _stretch(self, least: float) -> float:
-        """Return `least` as it is on a slow machine: who is late already runs on one, and so do its servers."""
+        """Return `least` as it is on a slow machine: who is late already runs on one, and so do its
+        servers.
+        """
         late = max(0.0, self._clock() - self._deadline - self._lateness)
         return least * self.slowdown + LATE_FRACTION * late if least else 0.0

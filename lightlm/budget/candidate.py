@@ -1,4 +1,6 @@
-"""A candidate for the plan: a shape on a text, with the speed, the tokens and the loss that are expected of it."""
+"""A candidate for the plan: a shape on a text, with the speed, the tokens and the loss that are
+expected of it.
+"""
 
 import math
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ class TextFacts:
     num_validation_bytes: int
     text_sha256: str = ""
     """Of the held-out text."""
-    hardness: float = 1.0
+    difficulty: float = 1.0
     """Of the text for a model, against WikiText-2."""
 
     def resized(self, vocab_size: int, change: float) -> "TextFacts":
@@ -36,10 +38,14 @@ class TextFacts:
     def extended(self, num_bytes: int) -> "TextFacts":
         """Return the facts of more, or less, of the same text: `num_bytes` to train on."""
         share = num_bytes / max(1, self.num_train_bytes)
-        return replace(self, num_train_bytes=num_bytes, num_train_tokens=max(1, round(self.num_train_tokens * share)))
+        return replace(
+            self,
+            num_train_bytes=num_bytes,
+            num_train_tokens=max(1, round(self.num_train_tokens * share)),
+        )
 
     @property
-    def bytes_a_token(self) -> float:
+    def bytes_per_token(self) -> float:
         """Bytes of raw text that a token stands for."""
         return self.num_train_bytes / max(1, self.num_train_tokens)
 

@@ -1,4 +1,6 @@
-"""Which shapes were compiled on this machine before: the compiler then takes seconds, not half a minute."""
+"""Which shapes were compiled on this machine before: the compiler then takes seconds, not half a
+minute.
+"""
 
 import hashlib
 import json
@@ -33,7 +35,16 @@ class CompiledShapes:
 
 
 def _name(model: ModelConfig, trainer: TrainerConfig) -> str:
-    """Return a name of what the compiled code depends on: depth and vocabulary are not part of a layer."""
+    """Return a name of what the compiled code depends on: depth and vocabulary are not part of a
+    layer.
+    """
     layer = model.model_dump(exclude={"num_layers", "vocab_size", "tie_embeddings"})
-    parts = [layer, trainer.micro_batch_size, trainer.dtype, trainer.attention, trainer.device, trainer.dropout]
+    parts = [
+        layer,
+        trainer.micro_batch_size,
+        trainer.dtype,
+        trainer.attention,
+        trainer.device,
+        trainer.dropout,
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,6 +1,8 @@
-"""Where a retraining starts: from the champion's weights or from scratch, whichever is forecast to score better.
+"""Where a retraining starts: from the champion's weights or from scratch, whichever is forecast to
+score better.
 
-Arithmetic over the loss law of budget.scaling; the champion's part is anchored at its measured score. No torch.
+Arithmetic over the loss law of budget.scaling; the champion's part is anchored at its measured
+score. No torch.
 """
 
 from pydantic import BaseModel, ConfigDict
@@ -11,15 +13,20 @@ from lightlm.model.config import ModelConfig
 from lightlm.params import Params
 
 CONTINUED_RATES = 0.5
-"""Of the plan's peak learning rates: annealed weights lose more to the full ones than they learn in a short run."""
+"""Of the plan's peak learning rates: annealed weights lose more to the full ones than they learn in
+a short run.
+"""
 
 REMEMBERED_SHARE = 0.5
-"""Of what the champion has read that still counts once its rates are raised again: 1.904 forecast, 1.907 reached
-(0.7 M parameters, 1.1 MB of plays read 1.1 times more; two CPU cores, November 2026)."""
+"""Of what the champion has read that still counts once its rates are raised again: 1.904 forecast,
+1.907 reached (0.7 M parameters, 1.1 MB of plays read 1.1 times more; two CPU cores, November 2026).
+"""
 
 
 class ChampionPast(BaseModel):
-    """A champion's past: its shape, the bytes it has read, and its measured score on the new held-out text."""
+    """A champion's past: its shape, the bytes it has read, and its measured score on the new
+    held-out text.
+    """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -30,7 +37,9 @@ class ChampionPast(BaseModel):
 
 
 class Start(BaseModel):
-    """Where training starts, and the forecasts that say so, in bits per byte (None: not to be had)."""
+    """Where training starts, and the forecasts that say so, in bits per byte (None: not
+    to be had).
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,18 +55,26 @@ class Start(BaseModel):
 
 
 def forecast_continuation(
-    past: ChampionPast, new_bytes: float, unique_bytes: float, hardness: float = 1.0, correction: float = 1.0
+    past: ChampionPast,
+    new_bytes: float,
+    unique_bytes: float,
+    difficulty: float = 1.0,
+    correction: float = 1.0,
 ) -> float:
-    """Return the bits per byte that the champion is forecast to reach when it reads `new_bytes` more.
+    """Return the bits per byte that the champion is forecast to reach when it reads `new_bytes`
+    more.
 
-    The law says by which factor more text lowers the loss of its size; its measured score says from where. Never less
-    than what the law, times what earlier runs correct of it, gives a model that has read all of it in one go.
+    The law says by which factor more text lowers the loss of its size; its measured score says from
+    where. Never less than what the law, times what earlier runs correct of it, gives a model that
+    has read all of it in one go.
     """
     parameters = count_matrix_parameters(past.model)
-    before = predict_loss(parameters, past.seen_bytes, unique_bytes, hardness).bits_per_byte
+    before = predict_loss(parameters, past.seen_bytes, unique_bytes, difficulty).bits_per_byte
     remembered = REMEMBERED_SHARE * past.seen_bytes
-    after = predict_loss(parameters, remembered + new_bytes, unique_bytes, hardness).bits_per_byte
-    whole = predict_loss(parameters, past.seen_bytes + new_bytes, unique_bytes, hardness).bits_per_byte
+    after = predict_loss(parameters, remembered + new_bytes, unique_bytes, difficulty).bits_per_byte
+    whole = predict_loss(
+        parameters, past.seen_bytes + new_bytes, unique_bytes, difficulty
+    ).bits_per_byte
     return max(past.bits_per_byte * after / before, correction * whole)
 
 
@@ -68,13 +85,16 @@ def choose_start(past: ChampionPast, continued: float, scratch: float) -> Start:
         version=past.version if is_continued else None,
         scratch_bits_per_byte=scratch,
         continued_bits_per_byte=continued,
-        reason=f"{scratch:.3f} bits per byte forecast from scratch, {continued:.3f} continued from version "
+        reason=f"{scratch:.3f} bits per byte forecast from scratch, {continued:.3f} continued "
+        "from version "
         f"{past.version}, which has {past.bits_per_byte:.3f} on all of the held-out text",
     )
 
 
 def fix_shape(params: Params, model: ModelConfig, tokenizer: str) -> Params:
-    """Return params under which only `model` can be planned, with the tokenizer of that folder and lower rates."""
+    """Return params under which only `model` can be planned, with the tokenizer of that folder and
+    lower rates.
+    """
     fixed = {
         "num_layers": model.num_layers,
         "model_dim": model.model_dim,
@@ -85,13 +105,17 @@ def fix_shape(params: Params, model: ModelConfig, tokenizer: str) -> Params:
         "tie_embeddings": model.tie_embeddings,
         "mixture_of_experts": model.is_mixture_of_experts,
     }
+
     if model.is_mixture_of_experts:
         fixed |= {"num_experts": model.num_experts, "num_active_experts": model.num_active_experts}
+
     scale = CONTINUED_RATES * params.training.learning_rate_scale
     return params.model_copy(
         update={
             "model": params.model.model_copy(update=fixed),
-            "tokenizer": params.tokenizer.model_copy(update={"source": tokenizer, "vocab_size": None}),
+            "tokenizer": params.tokenizer.model_copy(
+                update={"source": tokenizer, "vocab_size": None}
+            ),
             "training": params.training.model_copy(update={"learning_rate_scale": scale}),
         }
     )

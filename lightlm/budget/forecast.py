@@ -1,4 +1,6 @@
-"""The forecast: what scores more hours would reach on this text with this machine, and how true earlier plans were."""
+"""The forecast: what scores more hours would reach on this text with this machine, and how true
+earlier plans were.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -8,7 +10,9 @@ from lightlm.budget.history import FinishedRun
 from lightlm.budget.plan import Plan
 
 LEAST_RUNS = 3
-"""Finished runs on this hardware before a forecast is shown: without them it is the law's guess alone."""
+"""Finished runs on this hardware before a forecast is shown: without them it is the law's guess
+alone.
+"""
 
 HORIZONS = (("5 min", 300.0), ("1 h", 3600.0), ("overnight, 8 h", 8 * 3600.0))
 """What people ask about, and its seconds."""
@@ -28,7 +32,9 @@ class Forecast(BaseModel):
 
 
 def forecast(plan_for: Callable[[float], Plan]) -> list[Forecast]:
-    """Return what each horizon would reach; `plan_for` plans for hours from figures that are measured already."""
+    """Return what each horizon would reach; `plan_for` plans for hours from figures that are
+    measured already.
+    """
     found = []
     for name, seconds in HORIZONS:
         plan = plan_for(seconds / 3600)
@@ -42,11 +48,14 @@ def forecast(plan_for: Callable[[float], Plan]) -> list[Forecast]:
                 high=plan.predicted_high,
             )
         )
+
     return found
 
 
 class Calibration(BaseModel):
-    """How true the plans of some runs were. `mean_error` is signed: above 0, runs were worse than foreseen."""
+    """How true the plans of some runs were. `mean_error` is signed: above 0, runs were worse than
+    foreseen.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +72,7 @@ def judge_plans(runs: Iterable[FinishedRun]) -> Calibration:
     count = max(1, len(listed))
     return Calibration(
         num_runs=len(listed),
-        num_as_foreseen=sum(run.is_as_foreseen for run in listed),
+        num_as_foreseen=sum(run.is_as_predicted for run in listed),
         mean_error=sum(errors) / count,
         mean_absolute_error=sum(abs(error) for error in errors) / count,
     )

@@ -1,7 +1,7 @@
 """What earlier runs taught: what was foreseen and what was reached, by hardware and by text.
 
-Owns the list of finished runs under LIGHTLM_HOME, those that MLflow knows of included, and what it corrects: the speed
-of this machine and the loss on a text that was learnt before.
+Owns the list of finished runs under LIGHTLM_HOME, those that MLflow knows of included, and what it
+corrects: the speed of this machine and the loss on a text that was learnt before.
 """
 
 import math
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lightlm.budget.scaling import predict_loss
 from lightlm.counting import count
@@ -47,10 +47,13 @@ Bound = Annotated[float, Field(ge=-1e3, le=1e3)]
 class FinishedRun(BaseModel):
     """One run: what it was planned to do and what it did. Seconds, bytes, bits per byte.
 
-    MLflow's records are anybody's who can write there: the bounds keep the arithmetic of a plan defined.
+    MLflow's records are anybody's who can write there: the bounds keep the arithmetic of a plan
+    defined.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        serialize_by_alias=True, frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     run: Text
     ended_at: Annotated[float, Field(ge=0, le=1e11)]
@@ -62,7 +65,9 @@ class FinishedRun(BaseModel):
     matrix_parameters: Annotated[int, Field(ge=1, le=10**15)]
     seen_bytes: Quantity
     unique_bytes: Annotated[int, Field(ge=1, le=10**15)]
-    hardness: Annotated[float, Field(ge=0.01, le=100)]
+    difficulty: Annotated[float, Field(ge=0.01, le=100)] = Field(
+        validation_alias=AliasChoices("difficulty", "hardness"), serialization_alias="hardness"
+    )
     training_seconds: Quantity
     planned_tokens_per_second: Quantity
     tokens_per_second: Quantity
@@ -73,18 +78,22 @@ class FinishedRun(BaseModel):
     is_whole: bool
 
     @property
-    def is_as_foreseen(self) -> bool:
+    def is_as_predicted(self) -> bool:
         """Whether the score lies within the interval that the plan stated."""
         return self.predicted_low <= self.bits_per_byte <= self.predicted_high
 
     @property
     def law_bits_per_byte(self) -> float:
         """What today's law says of what the run read: without the errors of its plan's speed."""
-        return predict_loss(self.matrix_parameters, self.seen_bytes, self.unique_bytes, self.hardness).bits_per_byte
+        return predict_loss(
+            self.matrix_parameters, self.seen_bytes, self.unique_bytes, self.difficulty
+        ).bits_per_byte
 
 
 class Correction(BaseModel):
-    """What earlier runs change in a plan: factors, and the relative error that is left of the loss."""
+    """What earlier runs change in a plan: factors, and the relative error that is left
+    of the loss.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -99,12 +108,18 @@ class Correction(BaseModel):
         told = []
         if self.num_speeds:
             told.append(
-                f"the last {'run' if self.num_speeds == 1 else f'{self.num_speeds} runs'} on this hardware ran at "
+                f"the last {'run' if self.num_speeds == 1 else f'{self.num_speeds} runs'} on this "
+                "hardware ran at "
                 f"{self.speed:.0%} of the timed speed"
             )
+
         if self.num_losses:
             change = (self.loss - 1) * 100
-            told.append(f"{count(self.num_losses, 'earlier run')} on this text moved the prediction by {change:+.1f} %")
+            told.append(
+                f"{count(self.num_losses, 'earlier run')} on this text moved the prediction by "
+                f"{change:+.1f} %"
+            )
+
         return told
 
 
@@ -154,11 +169,15 @@ class History:
             and run.training_seconds >= SHORTEST_SECONDS
             and run.planned_tokens_per_second > 0
         ][-RECENT:]
+
         same = [
             run
             for run in runs
-            if run.text_sha256 == text_sha256 and run.is_whole and run.training_seconds >= SHORTEST_SECONDS
+            if run.text_sha256 == text_sha256
+            and run.is_whole
+            and run.training_seconds >= SHORTEST_SECONDS
         ]
+
         loss, error = _correct_loss(same, seen_bytes)
         return Correction(
             speed=min(max(statistics.median(speeds), 0.5), 1.2) if speeds else 1.0,
@@ -170,19 +189,28 @@ class History:
 
 
 def _correct_loss(runs: list[FinishedRun], seen_bytes: float) -> tuple[float, float | None]:
-    """Return what the law is multiplied by, and the relative error that is left (None: the law's own)."""
+    """Return what the law is multiplied by, and the relative error that is left (None: the law's
+    own).
+    """
     if not runs:
         return 1.0, None
+
     logs = [math.log(run.bits_per_byte / run.law_bits_per_byte) for run in runs]
     weights = [
-        math.exp(-abs(math.log(max(seen_bytes, 1.0) / max(run.seen_bytes, 1.0))) / 1.5) if seen_bytes else 1.0
+        math.exp(-abs(math.log(max(seen_bytes, 1.0) / max(run.seen_bytes, 1.0))) / 1.5)
+        if seen_bytes
+        else 1.0
         for run in runs
     ]
+
     total = sum(weights) + PRIOR_RUNS
     mean = sum(w * x for w, x in zip(weights, logs, strict=True)) / total
     if len(runs) < 3:
         return math.exp(mean), None
-    spread = math.sqrt(sum(w * (x - mean) ** 2 for w, x in zip(weights, logs, strict=True)) / sum(weights))
+
+    spread = math.sqrt(
+        sum(w * (x - mean) ** 2 for w, x in zip(weights, logs, strict=True)) / sum(weights)
+    )
     return math.exp(mean), max(LEAST_ERROR, 2.0 * spread)
 
 

@@ -1,7 +1,8 @@
 """Where every second of the budget went: one monotonic clock and a ledger of named stages.
 
-Owns the deadline. Time in which the machine is suspended is not charged: the monotonic clock stands still then.
-A journal beside the run keeps what is spent, so that a run that dies goes on with the same budget.
+Owns the deadline. Time in which the machine is suspended is not charged: the monotonic clock stands
+still then. A journal beside the run keeps what is spent, so that a run that dies goes on with the
+same budget.
 """
 
 import logging
@@ -17,10 +18,12 @@ from typing import Self
 from lightlm.errors import StoreError
 from lightlm.store.journal import Journal, read_journal
 
-SECONDS_AN_HOUR = 3600.0
+SECONDS_PER_HOUR = 3600.0
 
 KEPT_EVERY_SECONDS = 0.5
-"""Between two records of what is spent: what a death can hide from the budget is this and the time of a write."""
+"""Between two records of what is spent: what a death can hide from the budget is this and the time
+of a write.
+"""
 
 LOGGER = logging.getLogger(__name__)
 
@@ -34,7 +37,9 @@ class Spent:
 
 
 class Ledger:
-    """A budget of `hours` from `started_at` (seconds of `clock`), and what each stage took of it."""
+    """A budget of `hours` from `started_at` (seconds of `clock`), and what each stage
+    took of it.
+    """
 
     def __init__(
         self,
@@ -50,7 +55,7 @@ class Ledger:
         began = now if started_at is None else started_at
         spent = spent or Spent()
         self.started_at = began - spent.seconds
-        self.budget_seconds = hours * SECONDS_AN_HOUR
+        self.budget_seconds = hours * SECONDS_PER_HOUR
         self.entries: dict[str, float] = dict(spent.entries)
         if now > began:
             self.entries["start-up"] = self.entries.get("start-up", 0.0) + now - began
@@ -74,7 +79,9 @@ class Ledger:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Charge the time inside to `name`; an inner stage's time is charged to the inner one only."""
+        """Charge the time inside to `name`; an inner stage's time is charged to the
+        inner one only.
+        """
         self._charge(self._open[-1] if self._open else "orchestration")
         self._open.append(name)
         try:
@@ -84,7 +91,9 @@ class Ledger:
             self._open.pop()
 
     def exclude(self, seconds: float) -> None:
-        """Take `seconds` out of the budget's clock: a first download of a data set is not charged."""
+        """Take `seconds` out of the budget's clock: a first download of a data set is
+        not charged.
+        """
         self.started_at += seconds
         self._last += seconds
 
@@ -97,13 +106,19 @@ class Ledger:
                 self.entries[part] = self.entries.get(part, 0.0) + moved
 
     def close(self) -> dict[str, float]:
-        """Charge what is left since the last stage, and return seconds by stage; they sum to the elapsed time."""
+        """Charge what is left since the last stage, and return seconds by stage; they sum to the
+        elapsed time.
+        """
         self._charge(self._open[-1] if self._open else "orchestration")
         return dict(self.entries)
 
     def spent(self) -> Spent:
-        """Return what is spent now, the open stage's seconds included; for another thread to read."""
-        entries, last, opened = dict(self.entries), self._last, self._open[-1:] or ["orchestration"]
+        """Return what is spent now, the open stage's seconds included; for another
+        thread to read.
+        """
+        entries = dict(self.entries)
+        last = self._last
+        opened = self._open[-1:] or ["orchestration"]
         now = self.clock()
         entries[opened[0]] = entries.get(opened[0], 0.0) + now - last
         return Spent(now - self.started_at, entries)
@@ -115,7 +130,9 @@ class Ledger:
 
 
 def read_spent(path: Path) -> Spent:
-    """Return what the last record of a ledger's journal says is spent; nothing where there is none."""
+    """Return what the last record of a ledger's journal says is spent; nothing where
+    there is none.
+    """
     last: Spent = Spent()
     for record, _ in read_journal(path):
         try:
@@ -127,9 +144,13 @@ def read_spent(path: Path) -> Spent:
 
 
 class LedgerKeeper:
-    """Writes what a ledger has spent into a journal, durably, from a thread of its own; a context manager."""
+    """Writes what a ledger has spent into a journal, durably, from a thread of its own; a context
+    manager.
+    """
 
-    def __init__(self, ledger: Ledger, path: Path, every_seconds: float = KEPT_EVERY_SECONDS) -> None:
+    def __init__(
+        self, ledger: Ledger, path: Path, every_seconds: float = KEPT_EVERY_SECONDS
+    ) -> None:
         self.ledger = ledger
         self.every_seconds = every_seconds
         self._journal = Journal(path)
@@ -143,7 +164,10 @@ class LedgerKeeper:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         """Write a last record and close."""
         self._is_over.set()
@@ -156,7 +180,9 @@ class LedgerKeeper:
         spent = self.ledger.spent()
         entries = {name: round(seconds, 3) for name, seconds in spent.entries.items()}
         try:
-            self._journal.append({"seconds": round(spent.seconds, 3), "entries": entries}, durable=True)
+            self._journal.append(
+                {"seconds": round(spent.seconds, 3), "entries": entries}, durable=True
+            )
         except StoreError as error:
             LOGGER.warning("what is spent cannot be kept: %s", error)
 

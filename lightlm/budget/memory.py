@@ -1,6 +1,8 @@
-"""How a shape fits into memory: sequences at a time, then shards over the ranks, then layers computed twice.
+"""How a shape fits into memory: sequences at a time, then shards over the ranks, then layers
+computed twice.
 
-Owns the order of these means and what each costs. What a shape takes is arithmetic (model.accounting); no torch.
+Owns the order of these means and what each costs. What a shape takes is arithmetic
+(model.accounting); no torch.
 """
 
 from typing import Literal, NamedTuple
@@ -16,8 +18,9 @@ MEMORY_FRACTION = 0.8
 """Of the memory that is free; the rest is the system's and the other processes'."""
 
 MATMUL_CONTEXT = 512
-"""Tokens up to which attention by plain products beats the flash kernel on a CPU: 3x in training at 128, 2x at 512
-(bf16, 2 EPYC cores, November 2026)."""
+"""Tokens up to which attention by plain products beats the flash kernel on a CPU: 3x in training at
+128, 2x at 512 (bf16, 2 EPYC cores, November 2026).
+"""
 
 RECOMPUTED_SPEED = 0.77
 """Of the usual speed: four passes' products instead of three, less what is not in the layers."""
@@ -33,28 +36,42 @@ class Fit(NamedTuple):
 
 def usable_memory(machine: MachineRate) -> float:
     """Return the bytes that training may take in one process; those of a CPU share its memory."""
-    return MEMORY_FRACTION * machine.memory_bytes / (machine.num_devices if machine.device == "cpu" else 1)
+    return (
+        MEMORY_FRACTION
+        * machine.memory_bytes
+        / (machine.num_devices if machine.device == "cpu" else 1)
+    )
 
 
 def choose_attention(
     params: Params, machine: MachineRate, model: ModelConfig, way: TimedShape | None = None
 ) -> Attention:
-    """Return the attention kernel: flash where it is demanded, else that of the fastest `way` timed, else by rule."""
+    """Return the attention kernel: flash where it is demanded, else that of the fastest `way`
+    timed, else by rule.
+    """
     if params.model.flash_attention:
         return "flash"
     if way is not None and way.attention is not None:
         return way.attention
-    return "matmul" if machine.device == "cpu" and model.context_length <= MATMUL_CONTEXT else "sdpa"
+    return (
+        "matmul" if machine.device == "cpu" and model.context_length <= MATMUL_CONTEXT else "sdpa"
+    )
 
 
 def choose_fit(
-    params: Params, machine: MachineRate, model: ModelConfig, sequences: int = 1, way: TimedShape | None = None
+    params: Params,
+    machine: MachineRate,
+    model: ModelConfig,
+    sequences: int = 1,
+    way: TimedShape | None = None,
 ) -> Fit:
-    """Return how a batch of `sequences` is computed: the cheapest means that fits, or all of them if none does.
+    """Return how a batch of `sequences` is computed: the cheapest means that fits, or all of them
+    if none does.
 
     No more sequences at a time than in the fastest `way` that was timed.
 
-    Fewer sequences at a time cost next to nothing, shards cost messages, a second forward pass a quarter of the speed.
+    Fewer sequences at a time cost next to nothing, shards cost messages, a second forward pass a
+    quarter of the speed.
 
     Raises:
         ParameterError: shards are demanded where one process trains.
@@ -62,22 +79,28 @@ def choose_fit(
     num_ranks = machine.num_devices * params.training.num_nodes
     fit = Fit(False, "off", 1)
     most = params.training.micro_batch_size or (way and way.micro_batch_size) or sequences
+
     for is_recomputed in _RECOMPUTED[params.training.gradient_checkpointing]:
         for sharding in list_shardings(params, machine):
             fit = Fit(is_recomputed, sharding, 1)
             micro = min(most, -(-sequences // num_ranks))
-            while micro > 1 and not _is_within(params, machine, model, fit._replace(micro_batch_size=micro), way):
+            while micro > 1 and not _is_within(
+                params, machine, model, fit._replace(micro_batch_size=micro), way
+            ):
                 micro = (micro + 1) // 2
             while sequences % micro:
                 micro -= 1
             fit = fit._replace(micro_batch_size=micro)
             if _is_within(params, machine, model, fit, way):
                 return fit
+
     return fit
 
 
 def fits(params: Params, machine: MachineRate, model: ModelConfig) -> bool:
-    """Return whether a shape can be trained here, one sequence at a time, by whatever means params allow."""
+    """Return whether a shape can be trained here, one sequence at a time, by whatever means params
+    allow.
+    """
     return _is_within(params, machine, model, choose_fit(params, machine, model))
 
 
@@ -91,16 +114,24 @@ def list_shardings(params: Params, machine: MachineRate) -> tuple[Literal["off",
     is_alone = machine.num_devices * params.training.num_nodes == 1
     if wanted == "fsdp" and is_alone:
         raise ParameterError(
-            "training.sharding is fsdp, but one process trains, which has nobody to share the model with; "
-            "give training.devices=2 or more (training.num_nodes for machines), or training.sharding=auto"
+            "training.sharding is fsdp, but one process trains, which has nobody to share the "
+            "model with; "
+            "give training.devices=2 or more (training.num_nodes for machines), or "
+            "training.sharding=auto"
         )
+
     if wanted == "auto":
         return ("off",) if is_alone else ("off", "fsdp")
+
     return (wanted,)
 
 
-def plan_memory_bytes(model: ModelConfig, trainer: TrainerConfig, *, keep_best: bool = False) -> int:
-    """Return the bytes that one training process is expected to hold at most: on a CPU all of the process."""
+def plan_memory_bytes(
+    model: ModelConfig, trainer: TrainerConfig, *, keep_best: bool = False
+) -> int:
+    """Return the bytes that one training process is expected to hold at most: on a CPU all of the
+    process.
+    """
     num_shards = trainer.num_devices * trainer.num_nodes if trainer.sharding == "fsdp" else 1
     return process_bytes(trainer.device, is_compiled=trainer.compile) + training_memory_bytes(
         model,
@@ -117,7 +148,11 @@ def plan_memory_bytes(model: ModelConfig, trainer: TrainerConfig, *, keep_best: 
 
 
 def _is_within(
-    params: Params, machine: MachineRate, model: ModelConfig, fit: Fit, way: TimedShape | None = None
+    params: Params,
+    machine: MachineRate,
+    model: ModelConfig,
+    fit: Fit,
+    way: TimedShape | None = None,
 ) -> bool:
     num_ranks = machine.num_devices * params.training.num_nodes
     needed = process_bytes(machine.device) + training_memory_bytes(
@@ -131,6 +166,7 @@ def _is_within(
         num_shards=num_ranks if fit.sharding == "fsdp" else 1,
         keep_best=True,  # not known yet; the safe side
     )
+
     return needed <= usable_memory(machine)
 
 

@@ -1,4 +1,5 @@
-"""Who else uses this machine: other LightLM runs of this home, and by load everything else. A plan makes room for them.
+"""Who else uses this machine: other LightLM runs of this home, and by load everything else. A plan
+makes room for them.
 
 The load is the CPU time that the machine spent and this run did not.
 """
@@ -14,15 +15,20 @@ from lightlm.budget.reserve import Closing
 NOTICED_CORES = 0.5
 """Cores in use by others from which they are noticed: less is the noise of a desktop."""
 
-CROWDED_FRACTION, OWN_LOAD = 0.5, 0.5
-"""Fraction of the cores in use by others from which the load is theirs, and what of it this run's start adds."""
+CROWDED_FRACTION = 0.5
+OWN_LOAD = 0.5
+"""Fraction of the cores in use by others from which the load is theirs, and what of it this run's
+start adds.
+"""
 
 MOST_SLOWDOWN = 3.0
 """What is planned for at most: with more neighbours than that nothing is left to plan."""
 
 
 class Neighbours(NamedTuple):
-    """Other live runs of this home, the cores that everything but this run keeps busy, and the system's load."""
+    """Other live runs of this home, the cores that everything but this run keeps busy, and the
+    system's load.
+    """
 
     num_runs: int = 0
     busy_cores: float = 0.0
@@ -32,9 +38,12 @@ class Neighbours(NamedTuple):
 
     @property
     def slowdown(self) -> float:
-        """By which factor this run's own work takes longer beside them; each run alone would use all cores."""
+        """By which factor this run's own work takes longer beside them; each run alone would use
+        all cores.
+        """
         crowd = self.busy_cores if self.busy_cores >= NOTICED_CORES else 0.0
-        if crowd >= CROWDED_FRACTION * self.num_cores:  # busy cores say nothing of how many wait for them
+        # busy cores say nothing of how many wait for them
+        if crowd >= CROWDED_FRACTION * self.num_cores:
             crowd = max(crowd, self.load - OWN_LOAD)
         return min(MOST_SLOWDOWN, 1.0 + max(float(self.num_runs), crowd / max(1, self.num_cores)))
 
@@ -56,10 +65,13 @@ class Neighbours(NamedTuple):
         who = [others] if others else []
         if self.busy_cores >= NOTICED_CORES:
             who.append(load)
+
         if not who:
             return ""
+
         return (
-            f"Not alone on this machine ({', '.join(who)}): planned for work that takes {self.slowdown:.1f} times as "
+            f"Not alone on this machine ({', '.join(who)}): planned for work that takes "
+            f"{self.slowdown:.1f} times as "
             f"long, on {self.num_threads} of {self.num_cores} cores"
         )
 

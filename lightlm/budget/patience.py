@@ -1,4 +1,6 @@
-"""How long a request to Prefect's API may take: less near a run's deadline, and hardly anything after a time-out."""
+"""How long a request to Prefect's API may take: less near a run's deadline, and hardly anything
+after a time-out.
+"""
 
 import time
 from collections.abc import Callable
@@ -7,7 +9,9 @@ from lightlm.budget.allowance import EXIT, ORCHESTRATION, Allowance
 from lightlm.budget.ledger import Ledger
 
 REQUEST_SECONDS = 10.0
-"""Of Prefect's 60, what a server that took a request and does not answer gets; each flow makes a handful."""
+"""Of Prefect's 60, what a server that took a request and does not answer gets; each flow makes a
+handful.
+"""
 
 REQUEST_FRACTION = 0.05
 """Of the budget, that one request may take at most while the run goes on."""
@@ -16,18 +20,24 @@ SHORT_REQUEST_SECONDS = 3.0
 """What it gets in a run so short that the fraction is less."""
 
 HEALTHY_REQUEST_SECONDS = 1.5
-"""What a request gets when the time is over, of an API that answered the one before: it takes 0.05 s on a quiet
-machine."""
+"""What a request gets when the time is over, of an API that answered the one before: it takes 0.05
+s on a quiet machine.
+"""
 
 LEAST_REQUEST_SECONDS = 0.3
 """What a request gets when the one before was not answered."""
 
-EXIT_SECONDS, LEAST_EXIT_SECONDS = 5.0, 0.5
-"""What libraries get at the end of the process to send what they hold; a fraction of a second is usual."""
+EXIT_SECONDS = 5.0
+LEAST_EXIT_SECONDS = 0.5
+"""What libraries get at the end of the process to send what they hold; a fraction of a second is
+usual.
+"""
 
 
 class Patience:
-    """Decides how long a request may take, from the run that this process has, if any, and from the last answer."""
+    """Decides how long a request may take, from the run that this process has, if any, and from the
+    last answer.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -36,9 +46,13 @@ class Patience:
         self._is_answered = True
 
     def follow(self, ledger: Ledger) -> Allowance:
-        """Bound requests by a run's clock from now on; return the allowance that all its waits share."""
+        """Bound requests by a run's clock from now on; return the allowance that all its waits
+        share.
+        """
         self._allowance = Allowance(ledger.deadline, ledger.budget_seconds, ledger.clock)
-        self._usual_seconds = min(REQUEST_SECONDS, max(SHORT_REQUEST_SECONDS, REQUEST_FRACTION * ledger.budget_seconds))
+        self._usual_seconds = min(
+            REQUEST_SECONDS, max(SHORT_REQUEST_SECONDS, REQUEST_FRACTION * ledger.budget_seconds)
+        )
         return self._allowance
 
     def request_seconds(self) -> float:
@@ -47,7 +61,9 @@ class Patience:
             return LEAST_REQUEST_SECONDS
         if self._allowance is None:
             return self._usual_seconds
-        return min(self._usual_seconds, self._allowance.left(ORCHESTRATION, least=HEALTHY_REQUEST_SECONDS))
+        return min(
+            self._usual_seconds, self._allowance.left(ORCHESTRATION, least=HEALTHY_REQUEST_SECONDS)
+        )
 
     def exit_seconds(self) -> float:
         """Return what the end of the process may take."""

@@ -1,11 +1,12 @@
 """The plan: shape, rates, batch, time and the reasons, chosen for a machine, a text and a budget.
 
-Owns the choice and what is said about it. Speeds come from budget.probe, losses from budget.scaling; no torch.
+Owns the choice and what is said about it. Speeds come from budget.probe, losses from
+budget.scaling; no torch.
 """
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from lightlm.counting import count
 from lightlm.model.config import ModelConfig
@@ -24,7 +25,13 @@ class Alternative(BaseModel):
 class Plan(BaseModel):
     """All that training needs to know, and why. Times in seconds; predictions in bits per byte."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        serialize_by_alias=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
 
     planner: str
     model: ModelConfig
@@ -46,8 +53,16 @@ class Plan(BaseModel):
     predicted_low: float
     predicted_high: float
     keep_best: bool
-    bytes_a_token: float = 0.0
-    hardness: float = 1.0
+    bytes_per_token: float = Field(
+        0.0,
+        validation_alias=AliasChoices("bytes_per_token", "bytes_a_token"),
+        serialization_alias="bytes_a_token",
+    )
+    difficulty: float = Field(
+        1.0,
+        validation_alias=AliasChoices("difficulty", "hardness"),
+        serialization_alias="hardness",
+    )
     speed_correction: float = 1.0
     reasons: list[str]
     alternatives: list[Alternative]
@@ -59,8 +74,13 @@ class Plan(BaseModel):
 
 def summarize_shape(model: ModelConfig) -> str:
     """Return "4 layers x 256 dims, 4 heads, vocabulary 2,048, context 128"."""
-    experts = f", {model.num_active_experts} of {model.num_experts} experts" if model.is_mixture_of_experts else ""
+    experts = (
+        f", {model.num_active_experts} of {model.num_experts} experts"
+        if model.is_mixture_of_experts
+        else ""
+    )
     return (
-        f"{count(model.num_layers, 'layer')} x {model.model_dim} dims, {count(model.num_heads, 'head')}, "
+        f"{count(model.num_layers, 'layer')} x {model.model_dim} dims, "
+        f"{count(model.num_heads, 'head')}, "
         f"vocabulary {model.vocab_size:,}, context {model.context_length:,}{experts}"
     )

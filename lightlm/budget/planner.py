@@ -1,6 +1,8 @@
-"""The planner: probes a few shapes, predicts the bits per byte of every candidate, and takes the best.
+"""The planner: probes a few shapes, predicts the bits per byte of every candidate, and takes the
+best.
 
-Owns the order of the choice: time, candidates, speed, loss, rates. `planner: tiers` and `manual` fix the shape.
+Owns the order of the choice: time, candidates, speed, loss, rates. `planner: tiers` and `manual`
+fix the shape.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +23,14 @@ from lightlm.budget.scaling import (
     useful_epochs,
     useful_parameters,
 )
-from lightlm.budget.shapes import DEFAULT_SHAPE, WIDTHS, build_shape, choose_heads, depths_for, fits_heads
+from lightlm.budget.shapes import (
+    DEFAULT_SHAPE,
+    WIDTHS,
+    build_shape,
+    choose_heads,
+    depths_for,
+    fits_heads,
+)
 from lightlm.budget.switches import explain_switches
 from lightlm.budget.tiers import Tier, tier_of
 from lightlm.budget.timings import Timings
@@ -45,21 +54,27 @@ EVALUATION_FRACTION = 0.15
 """Of the remaining time; the final score reads less text where all of it would take longer."""
 
 EXPORT_SECONDS = 0.7
-"""From the last step to the model's folder: one validation, the weights written and synced (3M parameters)."""
+"""From the last step to the model's folder: one validation, the weights written and synced (3M
+parameters).
+"""
 
 SCORING_MARGIN = 1.5
-"""Of the expected time for the whole held-out text; scores of the whole text alone compare from run to run."""
+"""Of the expected time for the whole held-out text; scores of the whole text alone compare from run
+to run.
+"""
 
 LEAST_TRAINING_SECONDS = 5.0
 """However small the text is, where the time is there."""
 
 FLOOR_SECONDS = 2.0
-"""Of training; below this the ultra-fast tier is trained instead, as a smoke test. In two seconds a layer of 64 dims
-takes some eighty steps, on two cores."""
+"""Of training; below this the ultra-fast tier is trained instead, as a smoke test. In two seconds a
+layer of 64 dims takes some eighty steps, on two cores.
+"""
 
 
 class Planner:
-    """Makes one plan. `remaining()` gives the seconds to the deadline, of which `closing` is kept for the end.
+    """Makes one plan. `remaining()` gives the seconds to the deadline, of which `closing` is kept
+    for the end.
 
     `probed_seconds` of the time for measuring are spent already.
     """
@@ -81,7 +96,9 @@ class Planner:
         self.closing = closing
         self.correction = correction or Correction()
         self.reasons: list[str] = []
-        self.timings = Timings(params, machine, self.reasons, compiled, probed_seconds=probed_seconds)
+        self.timings = Timings(
+            params, machine, self.reasons, compiled, probed_seconds=probed_seconds
+        )
 
     @property
     def machine(self) -> MachineRate:
@@ -103,37 +120,51 @@ class Planner:
         planner = self.params.budget.planner
         if planner == "measured" and self._is_short(FLOOR_SECONDS):
             return self._settle_floor(probe)
+
         if planner == "tiers":
             tier = tier_of(self.params.budget.hours)
-            self.reasons.append(f"planner tiers: the {tier.name} tier of {self.params.budget.hours:g} h")
+            self.reasons.append(
+                f"planner tiers: the {tier.name} tier of {self.params.budget.hours:g} h"
+            )
             return self._settle(self._fixed(tier), [], probe, tier)
+
         if planner == "manual":
             self.reasons.append("planner manual: the shape is the one given")
             return self._settle(self._fixed(None), [], probe)
+
         return self._measure(computer, probe)
 
     def _measure(self, computer: Computer | None, probe: Probe | None) -> tuple[Plan, Probe]:
         if probe is not None:
             self.timings.shapes = list(probe.shapes)
             self.correction = probe.correction
+
         first = self._rank()
         if probe is None and computer is not None:
-            self.timings.time_around([candidate.model for candidate in first], computer, self._trainer)
+            self.timings.time_around(
+                [candidate.model for candidate in first], computer, self._trainer
+            )
             self.timings.try_other_ways(computer, self._trainer)
             favourite = self._rank()[0]
-            self.timings.try_compiling(favourite.model, computer, self._trainer, favourite.training_seconds)
+            self.timings.try_compiling(
+                favourite.model, computer, self._trainer, favourite.training_seconds
+            )
             if self._is_short(FLOOR_SECONDS / 2):  # a busy machine took long over the timings
                 return self._settle_floor(probe)
+
         ranked = self._rank()
         best = ranked[0]
         if self.timings.shapes:
             self.reasons.append(f"timed here: {self.timings.summary()}")
+
         self.reasons += self.correction.reasons()
         self.reasons.append(
-            f"of {count(len(ranked), 'shape')}, {count(best.model.num_layers, 'layer')} x {best.model.model_dim} dims "
+            f"of {count(len(ranked), 'shape')}, {count(best.model.num_layers, 'layer')} x "
+            f"{best.model.model_dim} dims "
             f"balances what the model can hold against the {best.tokens:,} tokens it can read in "
             f"{best.training_seconds:.0f} s"
         )
+
         return self._settle(best, ranked[1:], probe)
 
     def _is_short(self, seconds: float) -> bool:
@@ -156,7 +187,8 @@ class Planner:
         if not fitting:
             raise ParameterError(
                 "no shape satisfies the model section and fits into "
-                f"{self.machine.memory_bytes / 1e9:.1f} GB; fix fewer of model.* or give a smaller context_length"
+                f"{self.machine.memory_bytes / 1e9:.1f} GB; fix fewer of model.* or give a "
+                "smaller context_length"
             )
         return sorted(fitting, key=lambda c: c.prediction.bits_per_byte)
 
@@ -165,6 +197,7 @@ class Planner:
         speed = self._probe.speed_of(model, is_compiled=is_compiled)
         if choose_fit(self.params, self.machine, model).is_recomputed:
             speed *= RECOMPUTED_SPEED
+
         seconds = max(FLOOR_SECONDS, self._training_seconds(model))
         useful = self._useful_tokens / speed
         return Candidate(
@@ -177,8 +210,10 @@ class Planner:
         )
 
     def _predict(self, model: ModelConfig, tokens: float) -> Prediction:
-        seen = tokens * self.text.bytes_a_token
-        known = predict_loss(count_matrix_parameters(model), seen, self.text.num_train_bytes, self.text.hardness)
+        seen = tokens * self.text.bytes_per_token
+        known = predict_loss(
+            count_matrix_parameters(model), seen, self.text.num_train_bytes, self.text.difficulty
+        )
         return known.corrected(self.correction.loss, self.correction.relative_error)
 
     def _shapes(self) -> Iterator[ModelConfig]:
@@ -203,10 +238,13 @@ class Planner:
             return dim
         return min(filter(self._divides, WIDTHS), key=lambda width: abs(width - dim), default=dim)
 
-    def _shape(self, layers: int, dim: int, heads: int | None = None, context: int | None = None) -> ModelConfig:
+    def _shape(
+        self, layers: int, dim: int, heads: int | None = None, context: int | None = None
+    ) -> ModelConfig:
         fixed = self.params.model
         if heads is None or dim % (2 * heads):
             heads = choose_heads(dim)  # a tier's heads do not divide a width that params fix
+
         heads = fixed.num_heads or heads
         return build_shape(
             self.params,
@@ -231,26 +269,35 @@ class Planner:
         fixed = self.params.model
         shape = DEFAULT_SHAPE if tier is None else tier._asdict()
         context = fixed.context_length or int(shape["context_length"])
+
         if fixed.context_length is None:
-            while context > 8 and context + 1 > min(self.text.num_train_tokens, self.text.num_validation_tokens * 8):
+            while context > 8 and context + 1 > min(
+                self.text.num_train_tokens, self.text.num_validation_tokens * 8
+            ):
                 context //= 2
+
         model = self._shape(
             fixed.num_layers or int(shape["num_layers"]),
             fixed.model_dim or self._nearest_width(int(shape["model_dim"])),
             int(shape["num_heads"]),
             context,
         )
+
         return self._judge(model)
 
     def _training_seconds(self, model: ModelConfig | None = None) -> float:
-        """Return the seconds left for the training loop; of `model` where its scoring speed is to count."""
+        """Return the seconds left for the training loop; of `model` where its scoring speed is to
+        count.
+        """
         left = self.remaining() - self.closing.seconds
         if model is None:
             return left * (1 - EVALUATION_FRACTION / 2)
         return left - self.closing.scoring_margin * self._evaluation_seconds(model)
 
     def _evaluation_seconds(self, model: ModelConfig) -> float:
-        """Return the seconds kept for the final score: all held-out text, or what the fraction allows."""
+        """Return the seconds kept for the final score: all held-out text, or what the fraction
+        allows.
+        """
         speed = self._probe.score_speed(model)
         whole = self.text.num_validation_tokens / speed
         limit = EVALUATION_FRACTION * max(0.0, self.remaining())
@@ -268,6 +315,7 @@ class Planner:
         if tokens is None:
             speed = self._probe.speed_of(model, is_compiled=is_compiled)
             tokens = speed * max(FLOOR_SECONDS, self._training_seconds())
+
         compiled = self.timings.find_compiled(model) if is_compiled else None
         return choose_trainer(
             self.params,
@@ -282,31 +330,43 @@ class Planner:
         )
 
     def _settle(
-        self, best: Candidate, others: list[Candidate], probe: Probe | None, tier: Tier | None = None
+        self,
+        best: Candidate,
+        others: list[Candidate],
+        probe: Probe | None,
+        tier: Tier | None = None,
     ) -> tuple[Plan, Probe]:
         """Return the plan of the shape chosen, and the figures it was made of."""
-        params, text = self.params, self.text
+        params = self.params
+        text = self.text
         figures = probe or self._probe
         is_compiled = best.is_compiled or params.training.compile == "on"
         max_steps = params.budget.max_steps or (tier.max_steps if tier else None)
-        trainer = self._trainer(best.model, expected_tokens=best.tokens, is_compiled=is_compiled, max_steps=max_steps)
+        trainer = self._trainer(
+            best.model, expected_tokens=best.tokens, is_compiled=is_compiled, max_steps=max_steps
+        )
+
         self.reasons += explain_switches(trainer)
         tokens = best.tokens if max_steps is None else max_steps * trainer.batch_tokens
         epochs = tokens / max(1, text.num_train_tokens)
         prediction = self._predict(best.model, tokens)
+
         if epochs > 2:
             self.reasons.append(
                 f"the text is read {epochs:.1f} times: dropout {trainer.dropout:g}, weight decay "
                 f"{trainer.weight_decay:g}, and the best validated weights are kept"
             )
+
         evaluation_seconds = self._evaluation_seconds(best.model)
         seconds = max(0.0, self._training_seconds(best.model))
         if best.is_cut:
             self.reasons.append(
-                f"the text is small: read more than {epochs:.0f} times it would only be learnt by heart, so training "
+                f"the text is small: read more than {epochs:.0f} times it would only be learnt by "
+                "heart, so training "
                 f"takes {best.training_seconds:.0f} of the {seconds:.0f} s that are there"
             )
             seconds = best.training_seconds
+
         validation_tokens = VALIDATION_FRACTION * seconds * figures.score_speed(best.model)
         plan = Plan(
             planner=params.budget.planner,
@@ -328,10 +388,11 @@ class Planner:
             predicted_low=prediction.low,
             predicted_high=prediction.high,
             keep_best=epochs > 2,
-            bytes_a_token=text.bytes_a_token,
-            hardness=text.hardness,
+            bytes_per_token=text.bytes_per_token,
+            difficulty=text.difficulty,
             speed_correction=self.correction.speed,
             reasons=self.reasons,
             alternatives=list(list_runners_up(best, others)),
         )
+
         return plan, figures

@@ -1,6 +1,8 @@
-"""What this machine was measured to do: the rate of matrix products, and real training steps of a few shapes.
+"""What this machine was measured to do: the rate of matrix products, and real training steps of a
+few shapes.
 
-Owns which measurements are made and how speed is read between them; the worker makes them. No torch.
+Owns which measurements are made and how speed is read between them; the worker makes them. No
+torch.
 """
 
 import json
@@ -26,21 +28,28 @@ FAST_BFLOAT16 = 1.3
 
 
 MOST_GAIN = 2.5
-"""Of bfloat16's matrix products over float32's, that training steps on a CPU can show: the rest of a step is vector
-arithmetic and memory. With AMX the products gain 6 to 9 times, a step of 1 layer x 128 as much as elsewhere."""
+"""Of bfloat16's matrix products over float32's, that training steps on a CPU can show: the rest of
+a step is vector arithmetic and memory. With AMX the products gain 6 to 9 times, a step of 1 layer x
+128 as much as elsewhere.
+"""
 
 
 REFERENCE = ModelConfig(
-    vocab_size=4096, num_layers=2, model_dim=128, num_heads=2, num_kv_heads=2, head_dim=64, ffn_dim=352,
+    vocab_size=4096, num_layers=2, model_dim=128, num_heads=2, num_kv_heads=2, head_dim=64,
+    ffn_dim=352,
     context_length=128, tie_embeddings=False,
 )  # fmt: skip
-"""Timed before the vocabulary is chosen, which no later timing can mend: on one thread of an EPYC steps reached three
-times what the rates of matrix products had let expect, and 2,048 entries were taken where 8,192 reach 2.5 % less."""
+"""Timed before the vocabulary is chosen, which no later timing can mend: on one thread of an EPYC
+steps reached three times what the rates of matrix products had let expect, and 2,048 entries were
+taken where 8,192 reach 2.5 % less.
+"""
 
 REFERENCE_BATCH_TOKENS = 2048
 
 REFERENCE_FROM_SECONDS = 100.0
-"""Of budget; in shorter ones its half of a second is missed, and the small vocabularies that suit them are guessed."""
+"""Of budget; in shorter ones its half of a second is missed, and the small vocabularies that suit
+them are guessed.
+"""
 
 
 class Computer(Protocol):
@@ -70,11 +79,15 @@ class MachineRate(BaseModel):
     def trained_flops(self) -> float:
         """The rate that the priors of speed are a share of, once the reference shape was timed.
 
-        Never below the usual one: it is timed while MLflow starts, and what disturbs it is soon over.
+        Never below the usual one: it is timed while MLflow starts, and what disturbs it is soon
+        over.
         """
         if self.reference_flops_per_second is None:
             return self.usual_flops
-        return max(self.usual_flops, self.reference_flops_per_second / expected_efficiency(REFERENCE.model_dim))
+        return max(
+            self.usual_flops,
+            self.reference_flops_per_second / expected_efficiency(REFERENCE.model_dim),
+        )
 
     @property
     def usual_flops(self) -> float:
@@ -85,7 +98,9 @@ class MachineRate(BaseModel):
 
 
 class TimedShape(BaseModel):
-    """One shape that was timed with real steps. Seconds a step; tokens a second in training and in scoring."""
+    """One shape that was timed with real steps. Seconds a step; tokens a second in training and in
+    scoring.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
@@ -119,22 +134,41 @@ class Probe(BaseModel):
     """From the start of a run to its training, as it was expected of the machine then."""
 
     def speed_of(self, model: ModelConfig, *, is_compiled: bool) -> float:
-        """Return the expected training tokens a second of a shape, read between the timed widths."""
-        return self.correction.speed * self.efficiency_at(model.model_dim, is_compiled) / flops_per_token(model)
+        """Return the expected training tokens a second of a shape, read between the
+        timed widths.
+        """
+        return (
+            self.correction.speed
+            * self.efficiency_at(model.model_dim, is_compiled)
+            / flops_per_token(model)
+        )
 
     def efficiency_at(self, model_dim: int, is_compiled: bool) -> float:
-        """Return the operations a second expected at a width: log-linear between timed widths, flat outside."""
+        """Return the operations a second expected at a width: log-linear between timed widths, flat
+        outside.
+        """
         eager = self._eager_rates()
         if not eager:
             return expected_efficiency(model_dim) * self.machine.trained_flops
+
         reached = _interpolate(eager, model_dim)
         if not is_compiled:
             return reached
-        speedups = [s.achieved_flops / _interpolate(eager, s.model.model_dim) for s in self.shapes if s.is_compiled]
-        return reached * (max(speedups) if speedups else load_calibration()["speed"]["compile_speedup"])
+
+        speedups = [
+            s.achieved_flops / _interpolate(eager, s.model.model_dim)
+            for s in self.shapes
+            if s.is_compiled
+        ]
+
+        return reached * (
+            max(speedups) if speedups else load_calibration()["speed"]["compile_speedup"]
+        )
 
     def _eager_rates(self) -> list[tuple[int, float]]:
-        """Return (width, operations a second), by width; of a shape that was timed in several ways, the fastest."""
+        """Return (width, operations a second), by width; of a shape that was timed in several ways,
+        the fastest.
+        """
         rates: dict[int, float] = {}
         for shape in self.shapes:
             if not shape.is_compiled:
@@ -147,33 +181,50 @@ class Probe(BaseModel):
         if not self.shapes:
             return 2.0 * self.speed_of(model, is_compiled=False)
         nearest = min(self.shapes, key=lambda s: abs(math.log(s.model.model_dim / model.model_dim)))
-        return nearest.score_tokens_per_second * flops_per_token(nearest.model) / flops_per_token(model)
+        return (
+            nearest.score_tokens_per_second
+            * flops_per_token(nearest.model)
+            / flops_per_token(model)
+        )
 
 
-MATRIX_RATE_SECONDS, MATRIX_RATE_FRACTION = 0.25, 0.004
-"""Of matrix products in one precision, and of the budget where that is less; the best product tells the rate."""
+MATRIX_RATE_SECONDS = 0.25
+MATRIX_RATE_FRACTION = 0.004
+"""Of matrix products in one precision, and of the budget where that is less; the best product tells
+the rate.
+"""
 
 
 def measure_machine(
-    params: TrainingParams, system: SystemReport, computer: Computer, budget_seconds: float = math.inf
+    params: TrainingParams,
+    system: SystemReport,
+    computer: Computer,
+    budget_seconds: float = math.inf,
 ) -> MachineRate:
     """Return the device, precision and measured matrix rate that training will use here.
 
     Raises:
-        ParameterError: a device is demanded that is not there, or bfloat16 where the device has none.
+        ParameterError: a device is demanded that is not there, or bfloat16 where the device has
+            none.
     """
     device = choose_device(params.device, system)
     num_threads = params.num_threads or system.num_cores
     if params.dtype == "bfloat16" and not device.supports_bfloat16:
-        raise ParameterError(f"training.dtype is bfloat16, but {device.name} cannot compute it; give float32 or auto")
+        raise ParameterError(
+            f"training.dtype is bfloat16, but {device.name} cannot compute it; give float32 or auto"
+        )
+
     wanted = ["float32", "bfloat16"] if params.dtype == "auto" else [params.dtype]
-    trainer = TrainerConfig(batch_tokens=8, micro_batch_size=1, device=device_name(device), num_threads=num_threads)
+    trainer = TrainerConfig(
+        batch_tokens=8, micro_batch_size=1, device=device_name(device), num_threads=num_threads
+    )
     rates = computer.call(
         "measure_matrix_rates",
         trainer=trainer.model_dump(),
         dtypes=[dtype for dtype in wanted if dtype == "float32" or device.supports_bfloat16],
         max_seconds=min(MATRIX_RATE_SECONDS, MATRIX_RATE_FRACTION * budget_seconds),
     )
+
     is_bfloat16 = rates.get("bfloat16", 0.0) >= FAST_BFLOAT16 * rates.get("float32", 0.0)
     dtype = "bfloat16" if is_bfloat16 else "float32"
     return MachineRate(
@@ -202,7 +253,14 @@ def time_reference(machine: MachineRate, computer: Computer, budget_seconds: flo
         attention="matmul",
         num_threads=machine.num_threads,
     )
-    timed = time_shape(computer, REFERENCE, trainer, min(MATRIX_RATE_SECONDS, MATRIX_RATE_FRACTION * budget_seconds))
+
+    timed = time_shape(
+        computer,
+        REFERENCE,
+        trainer,
+        min(MATRIX_RATE_SECONDS, MATRIX_RATE_FRACTION * budget_seconds),
+    )
+
     return timed.achieved_flops
 
 
@@ -210,14 +268,18 @@ def count_devices(params: TrainingParams, system: SystemReport, device: Device) 
     """Return how many processes train on this machine: as many as asked for; for `auto`, one a GPU.
 
     Raises:
-        ParameterError: more than there are GPUs, or several on Apple's, which PyTorch has no way to join.
+        ParameterError: more than there are GPUs, or several on Apple's, which PyTorch has no way to
+            join.
     """
     there = sum(one.kind == device.kind for one in system.devices)
     if params.devices == "auto":
         return 1 if device.kind == "cpu" else there
-    if (device.kind == "mps" and params.devices > 1) or (device.kind == "cuda" and params.devices > there):
+    if (device.kind == "mps" and params.devices > 1) or (
+        device.kind == "cuda" and params.devices > there
+    ):
         raise ParameterError(
-            f"training.devices is {params.devices}, but this machine has {there} {device.kind}; give auto"
+            f"training.devices is {params.devices}, but this machine has {there} {device.kind}; "
+            "give auto"
         )
     return params.devices
 
@@ -236,7 +298,8 @@ def choose_device(wanted: str, system: SystemReport) -> Device:
         if device.kind == kind:
             return device
     raise ParameterError(
-        f"training.device is {wanted}, but this machine has {', '.join(d.kind for d in devices)}; give auto"
+        f"training.device is {wanted}, but this machine has {', '.join(d.kind for d in devices)}; "
+        "give auto"
     )
 
 
@@ -245,11 +308,17 @@ def device_name(device: Device) -> str:
     return device.kind
 
 
-def time_shape(computer: Computer, model: ModelConfig, trainer: TrainerConfig, max_seconds: float) -> TimedShape:
+def time_shape(
+    computer: Computer, model: ModelConfig, trainer: TrainerConfig, max_seconds: float
+) -> TimedShape:
     """Return what real steps of a shape take; about `max_seconds` after the first step."""
     timing = computer.call(
-        "time_steps", model=model.model_dump(), trainer=trainer.model_dump(), max_seconds=max_seconds
+        "time_steps",
+        model=model.model_dump(),
+        trainer=trainer.model_dump(),
+        max_seconds=max_seconds,
     )
+
     return TimedShape(
         model=model,
         batch_tokens=trainer.batch_tokens,

@@ -1,4 +1,6 @@
-"""The recipe: how a shape is trained on a machine: batch, rates, regularisation, precision, attention kernel."""
+"""The recipe: how a shape is trained on a machine: batch, rates, regularisation, precision,
+attention kernel.
+"""
 
 from lightlm.budget.memory import choose_attention, choose_fit
 from lightlm.budget.probe import MachineRate, TimedShape
@@ -28,18 +30,28 @@ def choose_trainer(
 ) -> TrainerConfig:
     """Return the trainer's config for `expected_tokens` of training on a text of `train_tokens`.
 
-    `batch_tokens` is given where layers are compiled for it already, `way` where a timing showed a faster one.
+    `batch_tokens` is given where layers are compiled for it already, `way` where a timing showed a
+    faster one.
     """
     training = params.training
-    batch_tokens = training.batch_tokens or batch_tokens or choose_batch_tokens(expected_tokens, model.context_length)
+    batch_tokens = (
+        training.batch_tokens
+        or batch_tokens
+        or choose_batch_tokens(expected_tokens, model.context_length)
+    )
+
     sequences = max(1, batch_tokens // model.context_length)
-    rates = choose_learning_rates(sequences * model.context_length, model.model_dim, training.learning_rate_scale)
+    rates = choose_learning_rates(
+        sequences * model.context_length, model.model_dim, training.learning_rate_scale
+    )
     steps = max_steps or params.budget.max_steps
-    # Where the steps are fixed, a speed that was measured a little otherwise must not make another recipe.
+    # Where the steps are fixed, a speed that was measured a little otherwise must not make another
+    # recipe.
     read_tokens = expected_tokens if steps is None else steps * sequences * model.context_length
     regularization = choose_regularization(
         read_tokens / max(1, train_tokens), count_matrix_parameters(model) / max(1, train_tokens)
     )
+
     ramp = choose_context_ramp(model.context_length, is_compiled=is_compiled)
     fit = choose_fit(params, machine, model, sequences, way)
     return TrainerConfig(
@@ -51,11 +63,15 @@ def choose_trainer(
         embedding_learning_rate=rates.embedding,
         head_learning_rate=rates.head,
         gain_learning_rate=rates.gain,
-        weight_decay=regularization.weight_decay if training.weight_decay is None else training.weight_decay,
+        weight_decay=regularization.weight_decay
+        if training.weight_decay is None
+        else training.weight_decay,
         dropout=regularization.dropout if training.dropout is None else training.dropout,
         warmup_fraction=training.warmup_fraction,
         cooldown_fraction=training.cooldown_fraction,
-        context_ramp_fraction=ramp if training.context_ramp_fraction is None else training.context_ramp_fraction,
+        context_ramp_fraction=ramp
+        if training.context_ramp_fraction is None
+        else training.context_ramp_fraction,
         gradient_clip_norm=training.gradient_clip_norm,
         dtype=machine.dtype,
         compile=is_compiled,

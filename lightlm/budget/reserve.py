@@ -1,6 +1,7 @@
 """The time kept for what follows training, learnt from earlier runs on this machine.
 
-Owns a short history under LIGHTLM_HOME of how long the end of a run took beyond the scoring that its plan expected.
+Owns a short history under LIGHTLM_HOME of how long the end of a run took beyond the scoring that
+its plan expected.
 """
 
 import math
@@ -15,19 +16,24 @@ from lightlm.errors import ParameterError
 from lightlm.store.remembered import Remembered
 
 FIRST_CLOSING_SECONDS = 1.2
-"""Kept on a machine without history: a last validation, the model's folder, registration and the end of the process
-take 1.0 s on two quiet cores, and twice that on busy ones; a first run may be late by a little, but should not waste
-much: with a second more, runs of 18 and 36 s left it unused."""
+"""Kept on a machine without history: a last validation, the model's folder, registration and the
+end of the process take 1.0 s on two quiet cores, and twice that on busy ones; a first run may be
+late by a little, but should not waste much: with a second more, runs of 18 and 36 s left it unused.
+"""
 
 MOST_SPREAD = 2.5
-"""A slow end counts as this many times the median at most: a busy disk once took 13 s, and is no rule."""
+"""A slow end counts as this many times the median at most: a busy disk once took 13 s, and is no
+rule.
+"""
 
 FIRST_SCORING_MARGIN = 1.15
 """Of the expected time for the held-out text, on a machine without history."""
 
-TOLERANCE_SECONDS, TOLERANCE_FRACTION = 1.0, 0.005
-"""What one run in twenty may be late by, of the budget: half of what the promise of a kept deadline allows. Without it
-nineteen runs would leave time unused for the sake of one."""
+TOLERANCE_SECONDS = 1.0
+TOLERANCE_FRACTION = 0.005
+"""What one run in twenty may be late by, of the budget: half of what the promise of a kept deadline
+allows. Without it nineteen runs would leave time unused for the sake of one.
+"""
 
 REMEMBERED = 20
 """Runs that the estimate looks at."""
@@ -35,7 +41,9 @@ REMEMBERED = 20
 MOST_REMEMBERED_SECONDS = 1e6
 """What a damaged file may hold beyond it is no time that a run took."""
 
-Seconds = Annotated[float, Field(strict=True, ge=0, lt=MOST_REMEMBERED_SECONDS, allow_inf_nan=False)]
+Seconds = Annotated[
+    float, Field(strict=True, ge=0, lt=MOST_REMEMBERED_SECONDS, allow_inf_nan=False)
+]
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -43,14 +51,19 @@ FIXED_STAGES = ("start-up", "orchestration", "check", "registration", "end")
 """Stages of the ledger that take as long in a short run as in a long one."""
 
 FIRST_FIXED_SECONDS = 4.0
-"""In a home without history: half of what these stages took in the quickest run that was measured (two cores, a home
-in use), so that only what no machine keeps is refused."""
+"""In a home without history: half of what these stages took in the quickest run that was measured
+(two cores, a home in use), so that only what no machine keeps is refused.
+"""
 
 MOST_FIXED_SECONDS = 8.0
-"""What is refused at most: runs beside busy neighbours took 28 s, which says nothing of the machine alone."""
+"""What is refused at most: runs beside busy neighbours took 28 s, which says nothing of the machine
+alone.
+"""
 
 LEAST_RUNS = 3
-"""Runs that have to be known before their figures replace the first ones: one alone may have been disturbed."""
+"""Runs that have to be known before their figures replace the first ones: one alone may have been
+disturbed.
+"""
 
 WORKING_SECONDS = 4.0
 """Beside the fixed stages, for reading a text, planning, scoring, and two seconds of training."""
@@ -60,7 +73,9 @@ FIRST_WORKING_SECONDS = 18.0
 
 
 class Closing(NamedTuple):
-    """What is kept for the end: seconds, and what the expected time for scoring is multiplied by."""
+    """What is kept for the end: seconds, and what the expected time for scoring is
+    multiplied by.
+    """
 
     seconds: float
     scoring_margin: float = 1.0
@@ -78,13 +93,17 @@ class RememberedSeconds(Remembered[float]):
 
 
 class ClosingTimes(RememberedSeconds):
-    """Seconds from the last step to the end of the process, without the final score, of the last runs."""
+    """Seconds from the last step to the end of the process, without the final score, of the last
+    runs.
+    """
 
     def __init__(self, home: Path) -> None:
         super().__init__(home / "closing_seconds.json")
 
     def estimate(self, budget_seconds: float) -> Closing:
-        """Return what to keep: the 95th percentile less what a run may be late by, but never less than the median."""
+        """Return what to keep: the 95th percentile less what a run may be late by, but never less
+        than the median.
+        """
         seconds = sorted(self.read())
         if not seconds:
             return Closing(FIRST_CLOSING_SECONDS, FIRST_SCORING_MARGIN)
@@ -96,7 +115,9 @@ class ClosingTimes(RememberedSeconds):
 
 
 class FixedTimes(RememberedSeconds):
-    """Seconds of the last runs that no budget shortens: start-up, orchestration, check, registration, end."""
+    """Seconds of the last runs that no budget shortens: start-up, orchestration, check,
+    registration, end.
+    """
 
     def __init__(self, home: Path) -> None:
         super().__init__(home / "fixed_seconds.json")
@@ -104,7 +125,9 @@ class FixedTimes(RememberedSeconds):
     def find_least(self) -> float:
         """Return the seconds that a run takes here at least, whatever it trains."""
         known = self.read()
-        return min([*known, MOST_FIXED_SECONDS]) if len(known) >= LEAST_RUNS else FIRST_FIXED_SECONDS
+        return (
+            min([*known, MOST_FIXED_SECONDS]) if len(known) >= LEAST_RUNS else FIRST_FIXED_SECONDS
+        )
 
     def check(self, hours: float) -> None:
         """Refuse a budget that no run on this machine can keep.
@@ -112,13 +135,19 @@ class FixedTimes(RememberedSeconds):
         Raises:
             ParameterError: naming the smallest hours that work here.
         """
-        least, given = self.find_least(), hours * SECONDS_PER_HOUR
+        least = self.find_least()
+        given = hours * SECONDS_PER_HOUR
         if given >= least:
             return
-        smallest = least + WORKING_SECONDS if len(self.read()) >= LEAST_RUNS else FIRST_WORKING_SECONDS
+
+        smallest = (
+            least + WORKING_SECONDS if len(self.read()) >= LEAST_RUNS else FIRST_WORKING_SECONDS
+        )
         raise ParameterError(
-            f"budget.hours is {hours:g}, {given:.2g} s, but starting, checking and registering alone take at least "
-            f"{least:.0f} s here; give --hours {math.ceil(1000 * smallest / SECONDS_PER_HOUR) / 1000:g} or more"
+            f"budget.hours is {hours:g}, {given:.2g} s, but starting, checking and registering "
+            "alone take at least "
+            f"{least:.0f} s here; give --hours "
+            f"{math.ceil(1000 * smallest / SECONDS_PER_HOUR) / 1000:g} or more"
         )
 
     def record_ledger(self, entries: Mapping[str, float]) -> None:

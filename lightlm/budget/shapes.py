@@ -1,4 +1,6 @@
-"""The shapes that are considered: widths, depths, heads, and the model config of one. Arithmetic, no torch."""
+"""The shapes that are considered: widths, depths, heads, and the model config of one. Arithmetic,
+no torch.
+"""
 
 import math
 
@@ -20,47 +22,75 @@ WIDTHS = tuple(range(64, 513, 64)) + tuple(range(640, 1025, 128)) + tuple(range(
 
 
 def depths_for(dim: int) -> list[int]:
-    """Return the numbers of layers considered at a width: aspect ratios (dim / layers) of 24 to 128, 64 at most."""
-    return [layers for layers in range(1, 65) if 24 <= dim / layers <= 128] or [1 if dim < 128 else 64]
+    """Return the numbers of layers considered at a width: aspect ratios (dim / layers) of 24 to
+    128, 64 at most.
+    """
+    return [layers for layers in range(1, 65) if 24 <= dim / layers <= 128] or [
+        1 if dim < 128 else 64
+    ]
 
 
 def choose_heads(dim: int) -> int:
-    """Return the number of heads of a width: 64 dimensions a head, else the nearest even number that divides it."""
+    """Return the number of heads of a width: 64 dimensions a head, else the nearest even number
+    that divides it.
+    """
     fitting = [size for size in range(2, 2 * HEAD_DIM + 1, 2) if dim % size == 0]
     return dim // min(fitting, key=lambda size: abs(math.log(size / HEAD_DIM))) if fitting else 1
 
 
 def fits_heads(dim: int, num_heads: int, num_kv_heads: int | None) -> bool:
-    """Return whether a width divides into heads of an even number of dimensions, and the heads into groups."""
+    """Return whether a width divides into heads of an even number of dimensions, and the heads into
+    groups.
+    """
     groups = num_kv_heads or num_heads
-    return dim % (2 * num_heads) == 0 and dim // num_heads <= MAX_HEAD_DIM and num_heads % groups == 0
+    return (
+        dim % (2 * num_heads) == 0 and dim // num_heads <= MAX_HEAD_DIM and num_heads % groups == 0
+    )
 
 
 def check_shape(params: Params) -> None:
-    """Refuse what no width can have and no text can fill, by arithmetic alone, before anything is read or measured.
+    """Refuse what no width can have and no text can fill, by arithmetic alone, before anything is
+    read or measured.
 
     Raises:
         ParameterError: with what to give instead.
     """
     fixed = params.model
-    context, max_bytes = fixed.context_length, params.dataset.max_bytes
+    context = fixed.context_length
+    max_bytes = params.dataset.max_bytes
+
     if context is not None and max_bytes is not None and context >= max_bytes:
         raise ParameterError(
-            f"model.context_length {context:,} is more tokens than dataset.max_bytes {max_bytes:,} bytes can make; "
+            f"model.context_length {context:,} is more tokens than dataset.max_bytes "
+            f"{max_bytes:,} bytes can make; "
             "give a smaller context_length, or more bytes"
         )
+
     if fixed.model_dim is not None:
         widths: tuple[int, ...] = (fixed.model_dim,)
     else:
         widths = (DEFAULT_SHAPE["model_dim"],) if params.budget.planner == "manual" else WIDTHS
-    if any(fits_heads(dim, fixed.num_heads or choose_heads(dim), fixed.num_kv_heads) for dim in widths):
+
+    if any(
+        fits_heads(dim, fixed.num_heads or choose_heads(dim), fixed.num_kv_heads) for dim in widths
+    ):
         return
+
     names = ("model_dim", "num_heads", "num_kv_heads")
-    given = ", ".join(f"model.{name} {getattr(fixed, name)}" for name in names if getattr(fixed, name) is not None)
-    among = f"the width {widths[0]:,}" if len(widths) == 1 else f"a width of {WIDTHS[0]} to {WIDTHS[-1]:,}"
+    given = ", ".join(
+        f"model.{name} {getattr(fixed, name)}" for name in names if getattr(fixed, name) is not None
+    )
+    among = (
+        f"the width {widths[0]:,}"
+        if len(widths) == 1
+        else f"a width of {WIDTHS[0]} to {WIDTHS[-1]:,}"
+    )
+
     raise ParameterError(
-        f"{given or 'the model section'}: {among} does not divide into such heads, of an even number of dimensions and "
-        f"{MAX_HEAD_DIM:,} at most; give model.num_heads a divisor of model.model_dim, and model.num_kv_heads one of "
+        f"{given or 'the model section'}: {among} does not divide into such heads, of an even "
+        "number of dimensions and "
+        f"{MAX_HEAD_DIM:,} at most; give model.num_heads a divisor of model.model_dim, and "
+        "model.num_kv_heads one of "
         "model.num_heads"
     )
 
@@ -71,7 +101,13 @@ def choose_ffn_dim(dim: int) -> int:
 
 
 def build_shape(
-    params: Params, *, vocab_size: int, num_layers: int, model_dim: int, num_heads: int, context_length: int
+    params: Params,
+    *,
+    vocab_size: int,
+    num_layers: int,
+    model_dim: int,
+    num_heads: int,
+    context_length: int,
 ) -> ModelConfig:
     """Return the model config of a shape, with what params fix.
 
@@ -81,14 +117,18 @@ def build_shape(
     fixed = params.model
     if not fits_heads(model_dim, num_heads, None):
         raise ParameterError(
-            f"model.model_dim {model_dim} does not divide into {num_heads} heads of an even number of dimensions; "
+            f"model.model_dim {model_dim} does not divide into {num_heads} heads of an even "
+            "number of dimensions; "
             "give model.num_heads a divisor, or model.model_dim a multiple"
         )
+
     num_kv_heads = fixed.num_kv_heads or num_heads
     if num_heads % num_kv_heads:
         raise ParameterError(
-            f"model.num_kv_heads {num_kv_heads} does not divide num_heads {num_heads}; give one that does"
+            f"model.num_kv_heads {num_kv_heads} does not divide num_heads {num_heads}; give one "
+            "that does"
         )
+
     ffn_dim = fixed.ffn_dim or choose_ffn_dim(model_dim)
     experts = fixed.mixture_of_experts
     active = min(fixed.num_active_experts, fixed.num_experts)
@@ -104,7 +144,8 @@ def build_shape(
         tie_embeddings=bool(fixed.tie_embeddings),
         num_experts=fixed.num_experts if experts else 0,
         num_active_experts=active if experts else 0,
-        # Active experts together cost what the dense feed-forward would; the grouped product wants multiples of 8.
+        # Active experts together cost what the dense feed-forward would; the grouped product wants
+        # multiples of 8.
         expert_ffn_dim=max(8, ffn_dim // active // 8 * 8) if experts else 0,
     )
 

@@ -1,4 +1,6 @@
-"""What a run will write to disk, in bytes, from its text and its plan; asked for before each part begins."""
+"""What a run will write to disk, in bytes, from its text and its plan; asked for before each part
+begins.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,4 +42,6 @@ def check_training_space(home: Path, plan: Plan) -> None:
     """
     parts = estimate_training_bytes(plan)
     listed = ", ".join(f"{name} {num_bytes / 1e6:,.0f} MB" for name, num_bytes in parts.items())
-    check_space(home, sum(parts.values()), f"training {plan.num_parameters:,} parameters ({listed})")
+    check_space(
+        home, sum(parts.values()), f"training {plan.num_parameters:,} parameters ({listed})"
+    )

@@ -1,4 +1,6 @@
-"""Switches that a machine cannot honour: refused with the reason, before anything slow; what one costs is said."""
+"""Switches that a machine cannot honour: refused with the reason, before anything slow; what one
+costs is said.
+"""
 
 from lightlm.budget.memory import list_shardings
 from lightlm.budget.probe import MachineRate
@@ -17,17 +19,25 @@ def check_switches(params: Params, system: SystemReport, machine: MachineRate) -
     list_shardings(params, machine)
     if not params.model.flash_attention:
         return
+
     kind = machine.device.partition(":")[0]
     device = next(device for device in system.devices if device.kind == kind)
     if not device.supports_flash_attention:
-        got = f"compute capability {device.compute_capability}" if device.compute_capability else device.name
+        got = (
+            f"compute capability {device.compute_capability}"
+            if device.compute_capability
+            else device.name
+        )
         raise ParameterError(
-            f"model.flash_attention=true wants a CPU or a GPU of compute capability 8.0 or more, got {got}; "
+            "model.flash_attention=true wants a CPU or a GPU of compute capability 8.0 or more, "
+            f"got {got}; "
             "leave it false, the fastest kernel that the machine has is used then"
         )
+
     if kind == "cuda" and machine.dtype != "bfloat16":
         raise ParameterError(
-            f"model.flash_attention=true wants bfloat16 on a GPU, got {machine.dtype}; leave training.dtype=auto, "
+            f"model.flash_attention=true wants bfloat16 on a GPU, got {machine.dtype}; leave "
+            "training.dtype=auto, "
             "or flash_attention false"
         )
 
@@ -37,7 +47,15 @@ def explain_switches(trainer: TrainerConfig) -> list[str]:
     reasons = []
     if trainer.sharding == "fsdp":
         count = trainer.num_devices * trainer.num_nodes
-        reasons.append(f"sharded: each of {count} processes holds its rows of weights, gradients and moments (FSDP)")
+        reasons.append(
+            f"sharded: each of {count} processes holds its rows of weights, gradients and moments "
+            "(FSDP)"
+        )
+
     if trainer.gradient_checkpointing:
-        reasons.append("gradient checkpointing: layers keep their input only and are computed again, in 1.3x the time")
+        reasons.append(
+            "gradient checkpointing: layers keep their input only and are computed again, in 1.3x "
+            "the time"
+        )
+
     return reasons

@@ -1,10 +1,14 @@
-"""The documented tiers: a fixed table from hours to data and shape (`planner: tiers`), and the floor below it."""
+"""The documented tiers: a fixed table from hours to data and shape (`planner: tiers`), and the
+floor below it.
+"""
 
 from typing import NamedTuple
 
 
 class Tier(NamedTuple):
-    """A row: at most `documents` or a `fraction` of the data, and a shape. `max_steps` None is until the deadline."""
+    """A row: at most `documents` or a `fraction` of the data, and a shape. `max_steps` None is
+    until the deadline.
+    """
 
     name: str
     documents: int | None
@@ -22,6 +26,17 @@ def tier_of(hours: float) -> Tier:
         return Tier("ultra-fast testing", 20, None, 1, 64, 4, 64, 5)
     if hours < 0.5:
         return Tier("quick", 1000, None, 4, 256, 8, 256, None)
+
     if hours <= 3:
-        return Tier("medium", None, 0.25, 12, 512 if hours < 1.5 else 768, 16 if hours < 1.5 else 12, 512, None)
+        return Tier(
+            "medium",
+            None,
+            0.25,
+            12,
+            512 if hours < 1.5 else 768,
+            16 if hours < 1.5 else 12,
+            512,
+            None,
+        )
+
     return Tier("long", None, 0.7, 30, 768, 16, 1024, None)

@@ -1,49 +1,69 @@
-"""The vocabulary: which sizes of a tokenizer suit a machine, a time and a text, by the loss that is predicted of each.
+"""The vocabulary: which sizes of a tokenizer suit a machine, a time and a text, by the loss that is
+predicted of each.
 
-A larger one makes the text shorter, but costs arithmetic in the head and needs text to learn its entries from.
+A larger one makes the text shorter, but costs arithmetic in the head and needs text to learn its
+entries from.
 """
 
 import math
 
 from lightlm.budget.probe import MachineRate
-from lightlm.budget.scaling import choose_context_length, expected_efficiency, load_calibration, predict_loss
+from lightlm.budget.scaling import (
+    choose_context_length,
+    expected_efficiency,
+    load_calibration,
+    predict_loss,
+)
 from lightlm.budget.shapes import WIDTHS, choose_ffn_dim, choose_heads, depths_for
 from lightlm.model.accounting import count_matrix_parameters, flops_per_token
 from lightlm.model.config import ModelConfig
 
 AS_GOOD = 0.004
-"""Relative; sizes whose predicted loss is this near the best are as good, and one may be in the store already."""
+"""Relative; sizes whose predicted loss is this near the best are as good, and one may be in the
+store already.
+"""
 
 
 TRAINING_SHARE = 0.8
 """Of the time that is left; the rest is timing, scoring and registering."""
 
 
-def bytes_a_token_at(vocab_size: int, hardness: float = 1.0) -> float:
-    """Return the bytes that a token of a byte-level BPE of this size stands for, in a text of this hardness."""
+def bytes_per_token_at(vocab_size: int, difficulty: float = 1.0) -> float:
+    """Return the bytes that a token of a byte-level BPE of this size stands for, in a text of this
+    difficulty.
+    """
     rule = load_calibration()["vocabulary"]
-    return max(1.0, (rule["bytes_at_1024"] + rule["bytes_a_doubling"] * math.log2(vocab_size / 1024)) / hardness)
+    return max(
+        1.0,
+        (rule["bytes_at_1024"] + rule["bytes_per_doubling"] * math.log2(vocab_size / 1024))
+        / difficulty,
+    )
 
 
-def choose_vocab_sizes(machine: MachineRate, seconds: float, text_bytes: int, hardness: float = 1.0) -> list[int]:
+def choose_vocab_sizes(
+    machine: MachineRate, seconds: float, text_bytes: int, difficulty: float = 1.0
+) -> list[int]:
     """Return the powers of two that suit, the best first; end-of-text token included.
 
     `seconds` are left of the budget; `text_bytes` are there to train on.
     """
     rule = load_calibration()["vocabulary"]
-    most = min(rule["largest"], max(rule["smallest"], text_bytes / rule["bytes_an_entry"]))
+    most = min(rule["largest"], max(rule["smallest"], text_bytes / rule["bytes_per_entry"]))
     sizes = [2**k for k in range(int(math.log2(rule["smallest"])), int(math.log2(most)) + 1)]
     flops = machine.trained_flops * max(1.0, TRAINING_SHARE * seconds)
-    losses = {size: _best_loss(size, flops, max(1, text_bytes), hardness) for size in sizes}
+    losses = {size: _best_loss(size, flops, max(1, text_bytes), difficulty) for size in sizes}
     ranked = sorted(sizes, key=lambda size: losses[size])
     return [size for size in ranked if losses[size] <= losses[ranked[0]] * (1 + AS_GOOD)][:2]
 
 
-def _best_loss(vocab_size: int, flops: float, text_bytes: int, hardness: float) -> float:
+def _best_loss(vocab_size: int, flops: float, text_bytes: int, difficulty: float) -> float:
     """Return the least loss that any shape reaches with a vocabulary."""
-    length = bytes_a_token_at(vocab_size, hardness)
-    context = choose_context_length(flops * expected_efficiency(192) / 20e6, int(text_bytes / length))
+    length = bytes_per_token_at(vocab_size, difficulty)
+    context = choose_context_length(
+        flops * expected_efficiency(192) / 20e6, int(text_bytes / length)
+    )
     losses = []
+
     for dim in WIDTHS:
         for layers in depths_for(dim):
             heads = choose_heads(dim)
@@ -58,7 +78,12 @@ def _best_loss(vocab_size: int, flops: float, text_bytes: int, hardness: float) 
                 context_length=context,
             )
             seen = flops * expected_efficiency(dim) / flops_per_token(model) * length
-            losses.append(predict_loss(count_matrix_parameters(model), seen, text_bytes, hardness).bits_per_byte)
+            losses.append(
+                predict_loss(
+                    count_matrix_parameters(model), seen, text_bytes, difficulty
+                ).bits_per_byte
+            )
             if len(losses) > 1 and losses[-1] > 1.5 * min(losses):
                 break  # deeper ones are further off
+
     return min(losses)

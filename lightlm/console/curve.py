@@ -1,7 +1,7 @@
 """Curves in characters: what was reached against what was foreseen, over the budget.
 
-Braille patterns give each character two by four dots; where the terminal cannot show them, one mark a character. The
-foreseen curve is dotted and dim, so that the two differ without colour, too.
+Braille patterns give each character two by four dots; where the terminal cannot show them, one mark
+a character. The foreseen curve is dotted and dim, so that the two differ without colour, too.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,9 @@ from itertools import pairwise
 from rich.text import Text
 
 ROWS = 6
-"""Of characters; with the rest of the panel it leaves a third of 24 lines to what was printed before."""
+"""Of characters; with the rest of the panel it leaves a third of 24 lines to what was printed
+before.
+"""
 
 AXIS_COLUMNS = 6
 
@@ -27,16 +29,23 @@ Points = Sequence[tuple[float, float]]
 """Fraction of the budget and bits per byte."""
 
 
-def draw_curves(
-    reached: Points, held_out: Points, foresee: Callable[[float], float] | None, width: int, *, is_unicode: bool
+def render_curves(
+    reached: Points,
+    held_out: Points,
+    foresee: Callable[[float], float] | None,
+    width: int,
+    *,
+    is_unicode: bool,
 ) -> list[Text]:
     """Return `ROWS` lines with an axis in bits per byte; none before there is something to draw.
 
-    `reached` is a line of dots, `held_out` are marks, `foresee` gives the foreseen value at a fraction of the budget.
+    `reached` is a line of dots, `held_out` are marks, `foresee` gives the foreseen value at a
+    fraction of the budget.
     """
     columns = width - AXIS_COLUMNS - 2
     if columns < 10 or not (reached or held_out):
         return []
+
     across, down = (2, 4) if is_unicode else (1, 1)
     foreseen = [] if foresee is None else [(i / 40, foresee(i / 40)) for i in range(2, 41)]
     low, high = find_range([*reached, *held_out], foreseen)
@@ -49,17 +58,20 @@ def draw_curves(
     if foresee is not None:
         for x in range(0, columns * across, EVERY if is_unicode else 2):
             canvas.dot(x, row_of(foresee(max(0.02, x / (columns * across)))), "foreseen")
+
     for x, value in interpolate(reached, columns * across):
         canvas.dot(x, row_of(value), "reached")
     for progress, value in held_out:
         canvas.mark(min(columns - 1, int(progress * columns)), row_of(value) // down)
     lines = []
+
     for row in range(ROWS):
         label = {0: f"{high:.2f}", ROWS - 1: f"{low:.2f}"}.get(row, "")
         line = Text(f"{label:>{AXIS_COLUMNS - 1}} ", "dim", no_wrap=True)
         line.append("│" if is_unicode else "|", "dim")
         line.append_text(canvas.line(row, is_unicode=is_unicode))
         lines.append(line)
+
     return lines
 
 
@@ -67,7 +79,8 @@ def find_range(points: Points, foreseen: Points) -> tuple[float, float]:
     """Return the lower and the upper edge: the start, which is far above all else, is cut."""
     values = sorted(value for _, value in points)
     low = min(values[0], *(value for _, value in foreseen)) if foreseen else values[0]
-    # The first losses are those of a model that knows nothing; they would press all else into one line.
+    # The first losses are those of a model that knows nothing; they would press all else into one
+    # line.
     late = [value for progress, value in points if progress >= 0.02] or values
     high = max(late)
     if high - low < LEAST_SPAN:
@@ -94,7 +107,8 @@ class Canvas:
 
     def __init__(self, columns: int, across: int, down: int) -> None:
         self.columns = columns
-        self.across, self.down = across, down
+        self.across = across
+        self.down = down
         self._bits: dict[tuple[int, int], int] = {}
         self._kinds: dict[tuple[int, int], str] = {}
 
@@ -122,4 +136,5 @@ class Canvas:
                 plain = "*" if kind == "reached" else "."
                 sign = chr(0x2800 + self._bits[row, column]) if is_unicode else plain
                 line.append(sign, "cyan" if kind == "reached" else "dim")
+
         return line

@@ -1,4 +1,6 @@
-"""Tables of what is foreseen and what became of it: the forecast of other budgets, the calibration of earlier plans."""
+"""Tables of what is foreseen and what became of it: the forecast of other budgets, the calibration
+of earlier plans.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,26 +12,26 @@ from rich.text import Text
 from lightlm.budget.forecast import Calibration, Forecast
 from lightlm.budget.history import FinishedRun
 from lightlm.console.tables import open_table
-from lightlm.console.terminal import draw_text
+from lightlm.console.terminal import render_text
 
 MAX_RUNS = 30
 """Runs shown, the newest; `--json` gives them all."""
 
 
-def draw_forecasts(forecasts: Sequence[Forecast]) -> RenderableType:
+def render_forecasts(forecasts: Sequence[Forecast]) -> RenderableType:
     """Return what other budgets would reach on this text with this machine."""
     table = open_table("in", "hours", "expected bits per byte", "with")
     for entry in forecasts:
         table.add_row(
-            draw_text(entry.name),
+            render_text(entry.name),
             f"{entry.hours:.2g}",
             Text(f"{entry.bits_per_byte:.3f} ({entry.low:.3f} to {entry.high:.3f})"),
-            draw_text(entry.shape),
+            render_text(entry.shape),
         )
     return table
 
 
-def draw_calibration(runs: Sequence[FinishedRun], judged: Calibration) -> RenderableType:
+def render_calibration(runs: Sequence[FinishedRun], judged: Calibration) -> RenderableType:
     """Return a line a run, oldest first, and what they say together."""
     table = open_table("ended", "hours", "data set", "foreseen", "reached", "error", "")
     for index in (1, 4, 5):
@@ -38,9 +40,10 @@ def draw_calibration(runs: Sequence[FinishedRun], judged: Calibration) -> Render
         _add(table, run)
     told = (
         f"  {judged.num_as_foreseen} of {judged.num_runs} runs within the interval of their plan; "
-        f"mean error {judged.mean_error:+.1%}, mean size of an error {judged.mean_absolute_error:.1%}"
+        f"mean error {judged.mean_error:+.1%}, mean size of an error "
+        f"{judged.mean_absolute_error:.1%}"
     )
-    return Group(table, draw_text(told))
+    return Group(table, render_text(told))
 
 
 def _add(table: Table, run: FinishedRun) -> None:
@@ -49,9 +52,9 @@ def _add(table: Table, run: FinishedRun) -> None:
     table.add_row(
         f"{ended:%Y-%m-%d %H:%M}",
         f"{run.hours:g}",
-        draw_text(run.dataset),
+        render_text(run.dataset),
         f"{run.predicted_bits_per_byte:.3f} ({run.predicted_low:.3f} to {run.predicted_high:.3f})",
         f"{run.bits_per_byte:.3f}",
-        Text(f"{error:+.1%}", "" if run.is_as_foreseen else "yellow"),
-        draw_text("" if run.is_as_foreseen else "outside"),
+        Text(f"{error:+.1%}", "" if run.is_as_predicted else "yellow"),
+        render_text("" if run.is_as_predicted else "outside"),
     )

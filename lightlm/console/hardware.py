@@ -1,4 +1,6 @@
-"""What a machine can do and what the planner makes of it: the two tables of "Optimize for training time"."""
+"""What a machine can do and what the planner makes of it: the two tables of "Optimize for training
+time".
+"""
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -7,25 +9,32 @@ from rich.text import Text
 from lightlm.budget.memory import plan_memory_bytes, usable_memory
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MachineRate
-from lightlm.console.quantities import say_bytes, say_count, say_seconds
-from lightlm.console.terminal import draw_text
+from lightlm.console.quantities import format_bytes, format_count, format_seconds
+from lightlm.console.terminal import render_text
 from lightlm.system import Device, SystemReport
 
 MOST_SEQUENCES = 65_536
 """Of a batch; what params/base.yaml's micro_batch_size takes."""
 
 
-def draw_hardware(report: SystemReport, machine: MachineRate, plan: Plan) -> RenderableType:
+def render_hardware(report: SystemReport, machine: MachineRate, plan: Plan) -> RenderableType:
     """Return what the machine can do with the plan's model."""
     device = find_device(report, machine)
     sequences = find_maximum_batch(plan, machine)
-    kernel = "available" if device.supports_flash_attention else "not available; the fastest other kernel is taken"
-    return draw_facts(
+    kernel = (
+        "available"
+        if device.supports_flash_attention
+        else "not available; the fastest other kernel is taken"
+    )
+
+    return render_facts(
         "Hardware capabilities",
         {
             "Device": f"{device.name} ({machine.device}, {machine.dtype})",
-            "Memory": f"{say_bytes(device.memory_bytes)}, of which {say_bytes(usable_memory(machine))} for training",
-            "Maximum batch size": f"{sequences:,} sequences of {plan.model.context_length:,} tokens at a time",
+            "Memory": f"{format_bytes(device.memory_bytes)}, of which "
+            f"{format_bytes(usable_memory(machine))} for training",
+            "Maximum batch "
+            "size": f"{sequences:,} sequences of {plan.model.context_length:,} tokens at a time",
             "Flash attention": kernel,
             "Compute capability": device.compute_capability or "none (no CUDA device)",
             "Measured": f"{machine.flops_per_second / 1e9:,.0f} GFLOP/s of matrix products",
@@ -33,41 +42,49 @@ def draw_hardware(report: SystemReport, machine: MachineRate, plan: Plan) -> Ren
     )
 
 
-def draw_optimizations(plan: Plan, subset: str, lead_seconds: float) -> RenderableType:
-    """Return the subset, the model and the time that the planner chose, and why; training begins after the lead."""
+def render_optimizations(plan: Plan, subset: str, lead_seconds: float) -> RenderableType:
+    """Return the subset, the model and the time that the planner chose, and why; training begins
+    after the lead.
+    """
     model = plan.model
     seconds = lead_seconds + plan.training_seconds + plan.reserve_seconds
-    table = draw_facts(
+    table = render_facts(
         "Chosen for this time",
         {
             "Data": subset,
-            "Reads": f"{say_count(plan.expected_tokens)} tokens ({plan.expected_epochs:.1f} epochs)",
+            "Reads": f"{format_count(plan.expected_tokens)} tokens ({plan.expected_epochs:.1f} "
+            "epochs)",
             "Layers": str(model.num_layers),
             "Dimensions": str(model.model_dim),
             "Attention heads": str(model.num_heads),
             "Context length": f"{model.context_length:,} tokens",
             "Vocabulary": f"{model.vocab_size:,} entries",
-            "Parameters": f"{say_count(plan.num_parameters)}, {say_bytes(plan.memory_bytes)} of memory in training",
+            "Parameters": f"{format_count(plan.num_parameters)}, "
+            f"{format_bytes(plan.memory_bytes)} of "
+            "memory in training",
             "Batch": f"{plan.trainer.batch_tokens:,} tokens a step",
-            "Expected time": f"{say_seconds(seconds)}: {say_seconds(lead_seconds)} to start, check and measure, "
-            f"{say_seconds(plan.training_seconds)} of training, {say_seconds(plan.reserve_seconds)} for score and "
+            "Expected time": f"{format_seconds(seconds)}: {format_seconds(lead_seconds)} to start, "
+            "check and measure, "
+            f"{format_seconds(plan.training_seconds)} of training, "
+            f"{format_seconds(plan.reserve_seconds)} for score and "
             "registration",
             "Expected score": f"{plan.predicted_bits_per_byte:.3f} bits per byte "
             f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f})",
         },
     )
+
     for reason in plan.reasons:
-        table.add_row("", draw_text(f"- {reason}", "dim"))
+        table.add_row("", render_text(f"- {reason}", "dim"))
     return table
 
 
-def draw_facts(title: str, facts: dict[str, str]) -> Table:
+def render_facts(title: str, facts: dict[str, str]) -> Table:
     """Return a title and a line a fact."""
     table = Table.grid(padding=(0, 2))
     table.add_row(Text(""))
     table.add_row(Text(title, "bold"))
     for name, fact in facts.items():
-        table.add_row(draw_text(f"  {name}"), draw_text(fact))
+        table.add_row(render_text(f"  {name}"), render_text(fact))
     return table
 
 
@@ -78,8 +95,11 @@ def find_device(report: SystemReport, machine: MachineRate) -> Device:
 
 
 def find_maximum_batch(plan: Plan, machine: MachineRate) -> int:
-    """Return the sequences of the plan's model that fit into memory at a time, by its accounting."""
-    least, most = 1, MOST_SEQUENCES
+    """Return the sequences of the plan's model that fit into memory at a time, by its
+    accounting.
+    """
+    least = 1
+    most = MOST_SEQUENCES
     while least < most:
         middle = (least + most + 1) // 2
         trainer = plan.trainer.model_copy(update={"micro_batch_size": middle})

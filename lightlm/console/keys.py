@@ -1,4 +1,6 @@
-"""Keys at a prompt, by prompt_toolkit: arrows move through a menu or through history, Esc leaves."""
+"""Keys at a prompt, by prompt_toolkit: arrows move through a menu or through history,
+Esc leaves.
+"""
 
 import textwrap
 from collections.abc import Sequence
@@ -28,29 +30,38 @@ class KeyReader:
         self._mark = choose_marks(console).chosen
         self._output = create_output(stdout=cast(TextIO, console.file))
 
-    def read(self, question: str, describe: Describe | None = None, *, is_path: bool = False) -> str | None:
-        """Return the line; None after Esc, Ctrl-C or Ctrl-D. With `is_path` Tab completes names of files."""
-        session = self._open(KeyBindings(), self.history, PathCompleter(expanduser=True) if is_path else None)
+    def read(
+        self, question: str, describe: Describe | None = None, *, is_path: bool = False
+    ) -> str | None:
+        """Return the line; None after Esc, Ctrl-C or Ctrl-D. With `is_path` Tab completes names of
+        files.
+        """
+        session = self._open(
+            KeyBindings(), self.history, PathCompleter(expanduser=True) if is_path else None
+        )
         width = max(20, self.console.width - 1)
 
-        def draw() -> StyleAndTextTuples:
+        def render() -> StyleAndTextTuples:
             drawn: StyleAndTextTuples = [("", escape_for_terminal(question))]
             if describe is None:
                 return drawn
-            told = textwrap.fill(escape_for_terminal(describe(session.default_buffer.text.strip())), width)
+            told = textwrap.fill(
+                escape_for_terminal(describe(session.default_buffer.text.strip())), width
+            )
             return [("ansicyan", f"{told}\n"), *drawn] if told else drawn
 
-        return self._ask(session, draw)
+        return self._ask(session, render)
 
     def read_choice(self, lines: Sequence[str], question: str, num_entries: int) -> str | None:
         """Return the number that was typed, or that the arrows went to."""
-        keys, menu = KeyBindings(), Menu(lines, question, num_entries, self._mark)
+        keys = KeyBindings()
+        menu = Menu(lines, question, num_entries, self._mark)
         session = self._open(keys, InMemoryHistory())
         menu.session = session
         is_menu = Condition(lambda: bool(lines))
         keys.add("up", filter=is_menu, eager=True)(lambda event: menu.move(event, -1))
         keys.add("down", filter=is_menu, eager=True)(lambda event: menu.move(event, 1))
-        return self._ask(session, menu.draw)
+        return self._ask(session, menu.render)
 
     def _open(
         self, keys: KeyBindings, history: History | None, completer: Completer | None = None
@@ -84,7 +95,9 @@ class Menu:
         self.num_entries = num_entries
         self.mark = mark
         self.session: PromptSession[str] | None = None
-        self.default = next((i for i, line in enumerate(lines, start=1) if line.startswith(mark)), 1)
+        self.default = next(
+            (i for i, line in enumerate(lines, start=1) if line.startswith(mark)), 1
+        )
 
     @property
     def current(self) -> int:
@@ -100,11 +113,13 @@ class Menu:
         event.current_buffer.text = str(number)
         event.current_buffer.cursor_position = len(str(number))
 
-    def draw(self) -> StyleAndTextTuples:
+    def render(self) -> StyleAndTextTuples:
         """Return the entries with the mark where it is now, then the question."""
         drawn: StyleAndTextTuples = []
         for number, line in enumerate(self.lines, start=1):
             is_current = number == self.current
             text = escape_for_terminal(line[1:])
-            drawn.append(("bold" if is_current else "", f"{self.mark if is_current else ' '}{text}\n"))
+            drawn.append(
+                ("bold" if is_current else "", f"{self.mark if is_current else ' '}{text}\n")
+            )
         return [*drawn, ("", escape_for_terminal(self.question))]

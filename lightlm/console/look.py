@@ -1,13 +1,15 @@
-"""What a look at a data set shows: the files, what was left out and why, both sides of the split, examples."""
+"""What a look at a data set shows: the files, what was left out and why, both sides of the split,
+examples.
+"""
 
 from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from lightlm.console.quantities import say_bytes
+from lightlm.console.quantities import format_bytes
 from lightlm.console.tables import open_table
-from lightlm.console.terminal import Hanging, draw_text
+from lightlm.console.terminal import Hanging, render_text
 from lightlm.counting import count
 from lightlm.data.files.record import DataRecord, LeftOutRecord
 from lightlm.data.look import Look
@@ -20,28 +22,47 @@ BRIEFLY_LEFT_OUT = 3
 """Files left out that a short look names."""
 
 
-def draw_look(found: Look, console: Console) -> RenderableType:
+def render_look(found: Look, console: Console) -> RenderableType:
     """Return the whole page."""
     record = found.record
-    blocks: list[RenderableType] = [draw_text(f"{found.name}, from {found.source}", "bold"), _draw_sizes(record)]
+    blocks: list[RenderableType] = [
+        render_text(f"{found.name}, from {found.source}", "bold"),
+        _render_sizes(record),
+    ]
     if record.sources:
-        blocks += [Text(), _draw_files(record)]
+        blocks += [Text(), _render_files(record)]
+
     if record.left_out:
-        blocks += [Text(), Text("Left out", "bold"), _draw_left_out(record.left_out)]
-    notes = [Hanging(Text("  . "), draw_text(note)) for note in list(record.summary_lines())[1:]]
-    warnings = [Hanging(Text("  ! ", "yellow"), draw_text(warning, "yellow")) for warning in record.warnings]
+        blocks += [Text(), Text("Left out", "bold"), _render_left_out(record.left_out)]
+
+    notes = [Hanging(Text("  . "), render_text(note)) for note in list(record.summary_lines())[1:]]
+    warnings = [
+        Hanging(Text("  ! ", "yellow"), render_text(warning, "yellow"))
+        for warning in record.warnings
+    ]
     blocks += [Text(), *notes, *warnings] if notes or warnings else []
+
     for example in found.examples:
-        label = f"{example.place} ({say_bytes(example.bytes)}{f'; {example.why}' if example.why else ''})"
-        blocks += [Text(), draw_text(label, "bold"), Hanging(Text("  "), draw_text(" ".join(example.text.split())))]
+        label = (
+            f"{example.place} "
+            f"({format_bytes(example.bytes)}{f'; {example.why}' if example.why else ''})"
+        )
+        blocks += [
+            Text(),
+            render_text(label, "bold"),
+            Hanging(Text("  "), render_text(" ".join(example.text.split()))),
+        ]
+
     del console
     return Group(*blocks)
 
 
-def tell_briefly(found: Look) -> Iterator[tuple[str, str]]:
-    """Yield (line, style): the sizes, what is left out and why, what is odd, and how the text begins."""
+def render_summary(found: Look) -> Iterator[tuple[str, str]]:
+    """Yield (line, style): the sizes, what is left out and why, what is odd, and how the text
+    begins.
+    """
     record = found.record
-    yield _say_sizes(record), ""
+    yield _format_sizes(record), ""
     yield from ((line, "dim") for line in record.summary_lines())
     for path, reason in list(_first_of_each(record.left_out))[:BRIEFLY_LEFT_OUT]:
         yield f"  not read: {path}: {reason}", "dim"
@@ -50,31 +71,42 @@ def tell_briefly(found: Look) -> Iterator[tuple[str, str]]:
         yield f"It begins: {' '.join(example.text.split())}", "dim"
 
 
-def _draw_sizes(record: DataRecord) -> RenderableType:
-    return draw_text(_say_sizes(record))
+def _render_sizes(record: DataRecord) -> RenderableType:
+    return render_text(_format_sizes(record))
 
 
-def _say_sizes(record: DataRecord) -> str:
-    sizes = f"{say_bytes(record.train_bytes)} to train on, {say_bytes(record.validation_bytes)} held out"
+def _format_sizes(record: DataRecord) -> str:
+    sizes = (
+        f"{format_bytes(record.train_bytes)} to train on, {format_bytes(record.validation_bytes)} "
+        "held out"
+    )
     return f"{count(record.documents, 'document')}: {sizes} ({record.split})"
 
 
-def _draw_files(record: DataRecord) -> RenderableType:
+def _render_files(record: DataRecord) -> RenderableType:
     table = open_table("file", "kind", "split", "encoding", "column", "documents", "bytes", "used")
     for index in (5, 6):
         table.columns[index].justify = "right"
+
     for row in record.sources[:SHOWN_FILES]:
         cells = (row.path, row.kind, row.split, row.encoding, row.column or "")
-        table.add_row(*map(draw_text, cells), f"{row.documents:,}", say_bytes(row.bytes), "yes" if row.used else "no")
+        table.add_row(
+            *map(render_text, cells),
+            f"{row.documents:,}",
+            format_bytes(row.bytes),
+            "yes" if row.used else "no",
+        )
+
     if len(record.sources) > SHOWN_FILES:
         table.add_row(f"... and {len(record.sources) - SHOWN_FILES:,} more")
+
     return table
 
 
-def _draw_left_out(left_out: list[LeftOutRecord]) -> RenderableType:
+def _render_left_out(left_out: list[LeftOutRecord]) -> RenderableType:
     table = open_table("file", "reason")
     for path, reason in _first_of_each(left_out):
-        table.add_row(draw_text(path), draw_text(reason))
+        table.add_row(render_text(path), render_text(reason))
     return table
 
 

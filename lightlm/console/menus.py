@@ -1,7 +1,9 @@
-"""Menus and questions at a terminal: by number, by arrow keys, or by lines from a pipe; every one can be left.
+"""Menus and questions at a terminal: by number, by arrow keys, or by lines from a pipe; every one
+can be left.
 
-Owns how a person is asked; not what is done with the answer. Without an answer (Esc, Ctrl-C, Ctrl-D, the end of a
-pipe) each method returns None: leaving a prompt is no error. What a person typed is returned stripped.
+Owns how a person is asked; not what is done with the answer. Without an answer (Esc, Ctrl-C,
+Ctrl-D, the end of a pipe) each method returns None: leaving a prompt is no error. What a person
+typed is returned stripped.
 """
 
 import os
@@ -13,13 +15,16 @@ from rich.console import Console
 from rich.text import Text
 
 from lightlm.console.escape import escape_for_terminal
-from lightlm.console.terminal import choose_marks, draw_text, is_live, open_console
+from lightlm.console.terminal import choose_marks, is_live, open_console, render_text
 from lightlm.errors import InputError, LightLMError
 
 ESCAPE_SECONDS = 0.05
-"""After Esc, for the rest of an arrow key's bytes to arrive; prompt_toolkit's half a second feels stuck."""
+"""After Esc, for the rest of an arrow key's bytes to arrive; prompt_toolkit's half a second feels
+stuck.
+"""
 
-YES, NO = ("y", "yes"), ("n", "no")
+YES = ("y", "yes")
+NO = ("n", "no")
 
 Read = Callable[[str], Any]
 """Turns what was typed into a value.
@@ -36,8 +41,11 @@ Describe = Callable[[str], str]
 class LineReader(Protocol):
     """Where lines come from: a terminal with keys, or a stream of lines."""
 
-    def read(self, question: str, describe: Describe | None = None, *, is_path: bool = False) -> str | None:
-        """Return the next line without its end; None where the person left. `describe` is shown while they type.
+    def read(
+        self, question: str, describe: Describe | None = None, *, is_path: bool = False
+    ) -> str | None:
+        """Return the next line without its end; None where the person left. `describe` is shown
+        while they type.
 
         With `is_path` the Tab key completes names of files.
         """
@@ -55,22 +63,24 @@ class StreamReader:
         self.stream = stream
         self.console = console
 
-    def read(self, question: str, describe: Describe | None = None, *, is_path: bool = False) -> str | None:
+    def read(
+        self, question: str, describe: Describe | None = None, *, is_path: bool = False
+    ) -> str | None:
         """Return the next line; None at the end."""
-        self.console.print(draw_text(question), end="", soft_wrap=True)
+        self.console.print(render_text(question), end="", soft_wrap=True)
         try:
             line = self.stream.readline()
         except (KeyboardInterrupt, UnicodeDecodeError):
             line = ""
         if not self.stream.isatty():
             # A pipe echoes nothing: the record then shows what was answered.
-            self.console.print(draw_text(line.rstrip("\n")), soft_wrap=True)
+            self.console.print(render_text(line.rstrip("\n")), soft_wrap=True)
         return line.strip() if line else None
 
     def read_choice(self, lines: Sequence[str], question: str, num_entries: int) -> str | None:
         """Show the entries, then read."""
         for line in lines:
-            self.console.print(draw_text(line), soft_wrap=True)
+            self.console.print(render_text(line), soft_wrap=True)
         return self.read(question)
 
 
@@ -84,8 +94,12 @@ class Dialogue:
     def choose(self, title: str, entries: Sequence[str], default: int = 1) -> int | None:
         """Return the number of an entry, counted from 1; None where the person leaves."""
         mark = choose_marks(self.console).chosen
-        self.say(title, "bold")
-        lines = [f"{mark if number == default else ' '} {number}. {e}" for number, e in enumerate(entries, start=1)]
+        self.log(title, "bold")
+        lines = [
+            f"{mark if number == default else ' '} {number}. {e}"
+            for number, e in enumerate(entries, start=1)
+        ]
+
         question = f"Choose 1-{len(entries)} [{default}]: "
         while True:
             typed = self.reader.read_choice(lines, question, len(entries))
@@ -107,7 +121,9 @@ class Dialogue:
         describe: Describe | None = None,
         is_path: bool = False,
     ) -> Any:
-        """Return what `read` makes of the answer, of `default` where it is empty; None where the person leaves."""
+        """Return what `read` makes of the answer, of `default` where it is empty; None where the
+        person leaves.
+        """
         shown = question if default is None else f"{question.rstrip().rstrip(':')} [{default}]: "
         while True:
             typed = self.reader.read(shown, describe, is_path=is_path)
@@ -115,7 +131,9 @@ class Dialogue:
                 return None
             typed = typed or default or ""
             if not typed:
-                self.warn("an answer is needed" + ("; Esc goes back" if has_keys(self.console) else ""))
+                self.warn(
+                    "an answer is needed" + ("; Esc goes back" if has_keys(self.console) else "")
+                )
                 continue
             try:
                 return read(typed)
@@ -126,25 +144,33 @@ class Dialogue:
         """Return whether the answer is yes; None where the person leaves."""
         return self.ask(question, read_yes)
 
-    def say(self, message: str = "", style: str = "") -> None:
+    def log(self, message: str = "", style: str = "") -> None:
         """Print a line."""
-        self.console.print(draw_text(message, style), soft_wrap=True)
+        self.console.print(render_text(message, style), soft_wrap=True)
 
-    def draw(self, renderable: Any) -> None:
+    def show(self, renderable: Any) -> None:
         """Print what rich draws."""
         self.console.print(renderable)
 
     def warn(self, message: str) -> None:
         """Print what was wrong and what to do."""
-        self.console.print(Text(f"{choose_marks(self.console).warned} ", "yellow") + draw_text(message))
+        self.console.print(
+            Text(f"{choose_marks(self.console).warned} ", "yellow") + render_text(message)
+        )
 
 
 def read_number(typed: str, default: int, most: int) -> int | None:
-    """Return the number of an entry, `default` for an empty line; None where it is none of 1 to `most`."""
+    """Return the number of an entry, `default` for an empty line; None where it is none of 1 to
+    `most`.
+    """
     if not typed:
         return default
     typed = typed.rstrip(".)")
-    return int(typed) if typed.isascii() and typed.isdigit() and len(typed) < 4 and 1 <= int(typed) <= most else None
+    return (
+        int(typed)
+        if typed.isascii() and typed.isdigit() and len(typed) < 4 and 1 <= int(typed) <= most
+        else None
+    )
 
 
 def read_yes(typed: str) -> bool:

@@ -10,7 +10,9 @@ from lightlm.child_process import python_command
 
 
 def name_command() -> str:
-    """Return how this command is started from here: `lightlm` if the PATH has it, else its path, or python -m."""
+    """Return how this command is started from here: `lightlm` if the PATH has it, else its path, or
+    python -m.
+    """
     by_python = python_command("lightlm_flows.cli")
     own = Path(by_python[0]).with_name("lightlm.exe" if os.name == "nt" else "lightlm")
     if not own.exists():
@@ -23,7 +25,9 @@ def name_command() -> str:
 
 
 def list_next_commands(name: str, version: str, aliases: Sequence[str]) -> tuple[str, ...]:
-    """Return what a person does next with a version of a model; one that is not registered yet is sent first."""
+    """Return what a person does next with a version of a model; one that is not registered yet is
+    sent first.
+    """
     command = name_command()
     if not version:
         return (f"{command} sync",)

@@ -3,7 +3,7 @@
 import math
 from collections import deque
 
-from lightlm.console.quantities import say_count
+from lightlm.console.quantities import format_count
 from lightlm.training.events import Event, Sampled, StepDone, Validated
 
 STEPS_SHOWN = 20
@@ -58,12 +58,17 @@ class TrainingNumbers:
         seconds = sum(step.seconds for step in self._recent)
         return sum(step.batch_tokens for step in self._recent) / seconds if seconds > 0 else None
 
-    def bits_curve(self, bytes_a_token: float) -> list[tuple[float, float]]:
-        """Return the training loss in bits per byte over the fraction of the budget; empty without a rate."""
-        if bytes_a_token <= 0:
+    def bits_curve(self, bytes_per_token: float) -> list[tuple[float, float]]:
+        """Return the training loss in bits per byte over the fraction of the budget; empty without
+        a rate.
+        """
+        if bytes_per_token <= 0:
             return []
-        scale = 1 / (math.log(2) * bytes_a_token)
-        return [(place / CURVE_POINTS, scale * t / n) for place, (t, n) in sorted(dict(self._curve).items())]
+        scale = 1 / (math.log(2) * bytes_per_token)
+        return [
+            (place / CURVE_POINTS, scale * t / n)
+            for place, (t, n) in sorted(dict(self._curve).items())
+        ]
 
     def describe(self) -> list[str]:
         """Return what is known, a phrase each."""
@@ -75,5 +80,5 @@ class TrainingNumbers:
         if self.tokens_per_second is not None:
             phrases.append(f"{self.tokens_per_second:,.0f} tokens/s")
         if self.total_tokens:
-            phrases.append(f"{say_count(self.total_tokens)} tokens")
+            phrases.append(f"{format_count(self.total_tokens)} tokens")
         return phrases

@@ -15,8 +15,15 @@ from rich.text import Text
 
 from lightlm.budget.plan import Plan
 from lightlm.console.numbers import TrainingNumbers as TrainingNumbers
-from lightlm.console.panel import BudgetClock, MemoryMeter, describe_plan, draw_panel
-from lightlm.console.terminal import Hanging, draw_text, forget_typed, is_live, open_console, without_echo
+from lightlm.console.panel import BudgetClock, MemoryMeter, describe_plan, render_panel
+from lightlm.console.terminal import (
+    Hanging,
+    forget_typed,
+    is_live,
+    open_console,
+    render_text,
+    without_echo,
+)
 from lightlm.training.events import (
     CheckpointDamaged,
     Checkpointed,
@@ -33,7 +40,7 @@ from lightlm.training.events import (
 LINE_SECONDS = 5.0
 """Between two plain lines about steps: a 72-second run gets about ten."""
 
-DRAWINGS_A_SECOND = 4
+REFRESHES_PER_SECOND = 4
 """Of the live panel; it costs about 5 ms each, on a core that also trains."""
 
 KIND_COLUMNS = 8
@@ -44,12 +51,17 @@ STOP_QUESTION = "Stop here? What is reached is kept, and the same command goes o
 class Progress:
     """What a person sees of a run from start to end; a context manager.
 
-    With `quiet` it shows nothing; without `is_here` another process computes, whose memory is not this one's. Its
-    methods never raise because nobody reads any more.
+    With `quiet` it shows nothing; without `is_here` another process computes, whose memory is not
+    this one's. Its methods never raise because nobody reads any more.
     """
 
     def __init__(
-        self, ledger: BudgetClock, *, console: Console | None = None, quiet: bool = False, is_here: bool = True
+        self,
+        ledger: BudgetClock,
+        *,
+        console: Console | None = None,
+        quiet: bool = False,
+        is_here: bool = True,
     ) -> None:
         self.ledger = ledger
         self.console = console or open_console()
@@ -67,8 +79,8 @@ class Progress:
     def _open_live(self) -> Live:
         return Live(
             console=self.console,
-            get_renderable=self.draw,
-            refresh_per_second=DRAWINGS_A_SECOND,
+            get_renderable=self.render,
+            refresh_per_second=REFRESHES_PER_SECOND,
             transient=True,
             redirect_stdout=False,
         )
@@ -92,7 +104,9 @@ class Progress:
         self._stack.close()
 
     def follow(self, plan: Plan) -> None:
-        """Know what the run was planned to reach: the forecast, and what the speed is a share of."""
+        """Know what the run was planned to reach: the forecast, and what the speed is a
+        share of.
+        """
         self.plan = plan
 
     def enter_stage(self, name: str) -> None:
@@ -100,7 +114,7 @@ class Progress:
         self.stage = name
         self._print("stage", name)
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         """Print a line that stays: a notice, a warning, a choice and its reason."""
         self._print("note", message)
 
@@ -113,7 +127,9 @@ class Progress:
                 self._last_line = now
                 self._print("train", f"{event.progress:4.0%}  {', '.join(self._describe())}")
         elif isinstance(event, Validated):
-            self._print("score", f"step {event.step:,}: {event.bits_per_byte:.3f} bits per byte held out")
+            self._print(
+                "score", f"step {event.step:,}: {event.bits_per_byte:.3f} bits per byte held out"
+            )
         elif isinstance(event, Sampled):
             if not self._live:
                 self._print("sample", " ".join(f"{event.prompt}{event.text}".split()))
@@ -122,12 +138,20 @@ class Progress:
         elif isinstance(event, MicroBatchReduced):
             self._print("note", f"out of memory: {event.micro_batch_size} sequences at a time now")
         elif isinstance(event, WorkerRestarted):
-            self._print("note", f"the worker died ({event.reason}); training resumes at step {event.step:,}")
+            self._print(
+                "note", f"the worker died ({event.reason}); training resumes at step {event.step:,}"
+            )
         elif isinstance(event, RolledBack):
-            rates = f"{event.learning_rate_share:.1%} of its learning rates"
-            self._print("note", f"{event.reason}: back to the weights of step {event.to_step:,}, at {rates}")
+            rates = f"{event.learning_rate_scale:.1%} of its learning rates"
+            self._print(
+                "note", f"{event.reason}: back to the weights of step {event.to_step:,}, at {rates}"
+            )
         elif isinstance(event, CheckpointDamaged):
-            goes_on = f"training goes on from step {event.step:,}" if event.step else "training begins anew"
+            goes_on = (
+                f"training goes on from step {event.step:,}"
+                if event.step
+                else "training begins anew"
+            )
             self._print("note", f"{event.reason}; it is kept in {event.folder}, and {goes_on}")
         elif isinstance(event, Checkpointed) and not self._live:
             self._print("saved", f"checkpoint of step {event.step:,}")
@@ -135,40 +159,45 @@ class Progress:
     def _describe(self) -> list[str]:
         return self.numbers.describe() + describe_plan(self.numbers, self.plan)
 
-    def draw(self) -> RenderableType:
+    def render(self) -> RenderableType:
         """Return the panel as it stands."""
         memory = self._memory.read() if self._memory else 0
-        return draw_panel(self.ledger, self.stage, self.numbers, self.plan, memory, self.console)
+        return render_panel(self.ledger, self.stage, self.numbers, self.plan, memory, self.console)
 
     def confirm_stop(self) -> bool:
-        """Return whether a person wants the run to stop, asked in the panel's place; True where nobody can be asked.
+        """Return whether a person wants the run to stop, asked in the panel's place; True where
+        nobody can be asked.
 
         What computes goes on meanwhile.
         """
         if self._live is None or not sys.stdin.isatty():
             return True
+
         self._live.stop()
         self._stack.close()
         try:
             forget_typed()
-            self.console.print(draw_text(STOP_QUESTION), end="")
+            self.console.print(render_text(STOP_QUESTION), end="")
             return sys.stdin.readline().strip().lower() in ("y", "yes")
         finally:
             self._stack.enter_context(without_echo())
-            # A panel that was stopped remembers its height, and would wipe as many lines of what stands above.
+            # A panel that was stopped remembers its height, and would wipe as many lines of what
+            # stands above.
             self._live = self._open_live()
             self._live.start()
 
     def _print(self, kind: str, message: str) -> None:
         if self.is_quiet:
             return
+
         stamp = Text(f"{self.ledger.elapsed_seconds:7.1f} s  {kind:<{KIND_COLUMNS}}", "dim")
-        text = draw_text(message, "dim")
+        text = render_text(message, "dim")
         try:
             if self._live:
                 self.console.print(Hanging(stamp, text))
             else:  # a file's reader searches by line
                 self.console.print(stamp + text, soft_wrap=True)
         except OSError:
-            # A full disk behind `2>`: the run goes on unseen. (A closed pipe ends in PatientConsole.)
+            # A full disk behind `2>`: the run goes on unseen. (A closed pipe ends in
+            # PatientConsole.)
             self.is_quiet = True

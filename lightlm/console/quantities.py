@@ -6,7 +6,7 @@ _BYTES_STEP = 1000
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
-def say_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Return "0.3 s", "48 s", "12 min 05 s" or "3 h 20 min"; a negative time counts as none."""
     seconds = max(0.0, seconds)
     if not math.isfinite(seconds):
@@ -20,15 +20,19 @@ def say_seconds(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if hours < 1 else f"{hours} h {minutes_rest:02d} min"
 
 
-def say_bytes(num_bytes: float) -> str:
+def format_bytes(num_bytes: float) -> str:
     """Return "512 B", "1.1 MB", "24 GB": decimal units, as disks and the params count them."""
-    size, unit = float(num_bytes), 0
+    size = float(num_bytes)
+    unit = 0
     while size >= 999.5 and unit < len(_UNITS) - 1:
-        size, unit = size / _BYTES_STEP, unit + 1
-    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 or size >= 9.95 else f"{size:.1f} {_UNITS[unit]}"
+        size = size / _BYTES_STEP
+        unit = unit + 1
+    return (
+        f"{size:.0f} {_UNITS[unit]}" if unit == 0 or size >= 9.95 else f"{size:.1f} {_UNITS[unit]}"
+    )
 
 
-def say_count(count: float) -> str:
+def format_count(count: float) -> str:
     """Return "950", "41,203", "1.62 M", "7.00 B": exact below a million."""
     if abs(count) < 1e6:
         return f"{count:,.0f}"

@@ -1,4 +1,6 @@
-"""The report at the end of a run: the version, its score against the plan, the time, what to do next."""
+"""The report at the end of a run: the version, its score against the plan, the time, what to do
+next.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,9 +8,9 @@ from dataclasses import dataclass, field
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from lightlm.console.quantities import say_bytes, say_count, say_seconds
-from lightlm.console.tables import draw_ledger
-from lightlm.console.terminal import Hanging, choose_marks, draw_text
+from lightlm.console.quantities import format_bytes, format_count, format_seconds
+from lightlm.console.tables import render_ledger
+from lightlm.console.terminal import Hanging, choose_marks, render_text
 
 
 @dataclass(frozen=True)
@@ -33,36 +35,42 @@ class RunReport:
     next_commands: Sequence[str] = ()
 
 
-def draw_report(report: RunReport, console: Console) -> RenderableType:
+def render_report(report: RunReport, console: Console) -> RenderableType:
     """Return the whole report; the version and its score come first."""
     lines: list[RenderableType] = [
         Text(""),
-        draw_text(
-            f"{choose_marks(console).passed} {report.version_name}: {report.bits_per_byte:.3f} bits "
-            f"per byte on {say_bytes(report.scored_bytes)} of held-out text",
+        render_text(
+            f"{choose_marks(console).passed} {report.version_name}: {report.bits_per_byte:.3f} "
+            "bits "
+            f"per byte on {format_bytes(report.scored_bytes)} of held-out text",
             "bold green",
         ),
         indent(compare_with_plan(report)),
         indent(
-            f"{report.shape}: {say_count(report.num_parameters)} parameters, "
-            f"{say_count(report.total_tokens)} tokens in {say_seconds(report.training_seconds)} of "
+            f"{report.shape}: {format_count(report.num_parameters)} parameters, "
+            f"{format_count(report.total_tokens)} tokens in "
+            f"{format_seconds(report.training_seconds)} of "
             "training"
         ),
         indent(report.promotion),
-        indent(say_time_used(report.elapsed_seconds, report.budget_seconds)),
+        indent(format_time_used(report.elapsed_seconds, report.budget_seconds)),
     ]
-    lines += [Hanging(Text("  ! ", "yellow"), draw_text(notice, "yellow")) for notice in report.notices]
+
+    lines += [
+        Hanging(Text("  ! ", "yellow"), render_text(notice, "yellow")) for notice in report.notices
+    ]
     if report.ledger:
-        lines.append(draw_ledger(report.ledger, report.budget_seconds))
+        lines.append(render_ledger(report.ledger, report.budget_seconds))
     if report.sample:
-        lines += [draw_text("  It writes:", "dim"), indent(report.sample, "italic"), Text("")]
-    lines += [draw_text(f"  {command}", "cyan") for command in report.next_commands]
+        lines += [render_text("  It writes:", "dim"), indent(report.sample, "italic"), Text("")]
+
+    lines += [render_text(f"  {command}", "cyan") for command in report.next_commands]
     return Group(*lines)
 
 
 def indent(text: str, style: str = "") -> RenderableType:
     """Return untrusted text, two columns in on each of its lines."""
-    return Hanging(Text("  "), draw_text(text, style))
+    return Hanging(Text("  "), render_text(text, style))
 
 
 def compare_with_plan(report: RunReport) -> str:
@@ -75,8 +83,8 @@ def compare_with_plan(report: RunReport) -> str:
     return f"as the plan foresaw ({interval})"
 
 
-def say_time_used(elapsed_seconds: float, budget_seconds: float) -> str:
+def format_time_used(elapsed_seconds: float, budget_seconds: float) -> str:
     """Return the wall clock of the run against its budget."""
     over = elapsed_seconds - budget_seconds
-    used = f"{say_seconds(elapsed_seconds)} of {say_seconds(budget_seconds)}"
-    return f"{used} used" if over <= 0 else f"{used} used: {say_seconds(over)} over the budget"
+    used = f"{format_seconds(elapsed_seconds)} of {format_seconds(budget_seconds)}"
+    return f"{used} used" if over <= 0 else f"{used} used: {format_seconds(over)} over the budget"

@@ -1,4 +1,6 @@
-"""The table of runs: when, on what, how it stands, foreseen and reached, the loss as a sparkline."""
+"""The table of runs: when, on what, how it stands, foreseen and reached, the loss as a
+sparkline.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,23 +9,32 @@ from typing import Protocol
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from lightlm.console.quantities import say_count
-from lightlm.console.sparkline import draw_sparkline
+from lightlm.console.quantities import format_count
+from lightlm.console.sparkline import render_sparkline
 from lightlm.console.tables import open_table
-from lightlm.console.terminal import can_show_blocks, draw_text
+from lightlm.console.terminal import can_show_blocks, render_text
 
 NARROW = 100
-"""Columns; below it size and loss are left out, and the version names the text, so that all fits into 80."""
+"""Columns; below it size and loss are left out, and the version names the text, so that all fits
+into 80.
+"""
 
 VERSION_WIDTH = 18
 """Columns for a version, and for a data set."""
 
-DATASET, SIZE = 2, 6
+DATASET = 2
+SIZE = 6
 """Which cells of a line are the data set and the model's size."""
 
 RIGHT = ("hours", "bits per byte (plan)", "score (plan)", "size")
 
-STYLES = {"running": "cyan", "finished": "green", "failed": "red", "stopped": "yellow", "died": "yellow"}
+STYLES = {
+    "running": "cyan",
+    "finished": "green",
+    "failed": "red",
+    "stopped": "yellow",
+    "died": "yellow",
+}
 
 
 class RunLine(Protocol):
@@ -80,45 +91,59 @@ class RunLine(Protocol):
         ...
 
 
-def draw_runs(runs: Sequence[RunLine], console: Console) -> RenderableType:
+def render_runs(runs: Sequence[RunLine], console: Console) -> RenderableType:
     """Return a line a run, in the order given."""
     is_narrow = console.width < NARROW
-    names = ("run", "started", "data set", "hours", "state", "bits per byte (plan)", "size", "version", "loss")
+    names = (
+        "run",
+        "started",
+        "data set",
+        "hours",
+        "state",
+        "bits per byte (plan)",
+        "size",
+        "version",
+        "loss",
+    )
+
     if is_narrow:
         names = ("run", "started", "model", "hours", "state", "score (plan)")
+
     table = open_table(*names)
     for column, name in zip(table.columns, names, strict=True):
         column.justify = "right" if name in RIGHT else "left"
         column.no_wrap = True
         column.overflow = "ellipsis"
         column.max_width = VERSION_WIDTH if name in ("model", "data set", "version") else None
+
     for run in runs:
         cells = [
-            draw_text(run.run.rpartition("-")[2]),
+            render_text(run.run.rpartition("-")[2]),
             f"{datetime.fromtimestamp(run.started_at, UTC).astimezone():%m-%d %H:%M}",
-            draw_text(run.dataset),
+            render_text(run.dataset),
             "" if run.hours is None else f"{run.hours:g}",
             Text(run.state, STYLES.get(run.state, "")),
-            say_scores(run.bits_per_byte, run.predicted_bits_per_byte),
-            "" if run.num_parameters is None else say_count(run.num_parameters),
-            draw_text(say_version(run.version)),
-            draw_sparkline(run.losses, 20, is_unicode=can_show_blocks(console)),
+            format_scores(run.bits_per_byte, run.predicted_bits_per_byte),
+            "" if run.num_parameters is None else format_count(run.num_parameters),
+            render_text(format_version(run.version)),
+            render_sparkline(run.losses, 20, is_unicode=can_show_blocks(console)),
         ]
         if is_narrow:
-            model = say_version(run.version) or run.dataset
-            cells = [*cells[:DATASET], draw_text(model), *cells[DATASET + 1 : SIZE]]
+            model = format_version(run.version) or run.dataset
+            cells = [*cells[:DATASET], render_text(model), *cells[DATASET + 1 : SIZE]]
         table.add_row(*cells)
+
     return table
 
 
-def say_version(version: str | None) -> str:
+def format_version(version: str | None) -> str:
     """Return "notes 3" of models:/notes/3, the name shortened to fit VERSION_WIDTH columns."""
     name, _, number = (version or "").removeprefix("models:/").rpartition("/")
     room = VERSION_WIDTH - len(number) - 1
     return f"{name if len(name) <= room else name[: room - 1] + '~'} {number}".strip()
 
 
-def say_scores(reached: float | None, foreseen: float | None) -> str:
+def format_scores(reached: float | None, foreseen: float | None) -> str:
     """Return "1.784 (1.81)": what was reached and, in brackets, what the plan foresaw."""
     first = "-" if reached is None else f"{reached:.3f}"
     return first if foreseen is None else f"{first} ({foreseen:.2f})"

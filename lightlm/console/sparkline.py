@@ -9,18 +9,20 @@ PLAIN = "_.-~=+*#"
 """The same heights where the terminal cannot show blocks."""
 
 
-def draw_sparkline(values: Sequence[float], width: int, *, is_unicode: bool) -> str:
-    """Return at most `width` characters, each the mean of its share of the values; "" without values.
+def render_sparkline(values: Sequence[float], width: int, *, is_unicode: bool) -> str:
+    """Return at most `width` characters, each the mean of its share of the values; "" without
+    values.
 
-    The first character is cut to the height of the rest: the loss of a model that knows nothing is far above all else
-    and would press the rest into one line.
+    The first character is cut to the height of the rest: the loss of a model that knows nothing is
+    far above all else and would press the rest into one line.
     """
     if not values:
         return ""
     columns = min(width, len(values))
     edges = [index * len(values) // columns for index in range(columns + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
-    low, high = min(means), max(means[1:] or means)
+    low = min(means)
+    high = max(means[1:] or means)
     signs = BLOCKS if is_unicode else PLAIN
     span = high - low
     heights = [0.0 if span <= 0 else min(1.0, (mean - low) / span) for mean in means]

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lightlm.budget.plan import Plan
-from lightlm.console.quantities import say_bytes, say_count, say_seconds
-from lightlm.console.sparkline import draw_sparkline
-from lightlm.console.terminal import Hanging, choose_marks, draw_text
+from lightlm.console.quantities import format_bytes, format_count, format_seconds
+from lightlm.console.sparkline import render_sparkline
+from lightlm.console.terminal import Hanging, choose_marks, render_text
 from lightlm.data.origin import list_names, read_origin
 from lightlm.system import Check
 
@@ -82,7 +82,9 @@ class ModelLine(Protocol):
         ...
 
 
-def draw_checks(checks: Sequence[Check], console: Console, name_columns: int = 0) -> RenderableType:
+def render_checks(
+    checks: Sequence[Check], console: Console, name_columns: int = 0
+) -> RenderableType:
     """Return the system check, a marked line each, and below a line what to do about it.
 
     `name_columns` is the least width of the names, so that checks drawn one by one stand in line.
@@ -92,75 +94,88 @@ def draw_checks(checks: Sequence[Check], console: Console, name_columns: int = 0
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(min_width=name_columns)
+
     for check in checks:
         style = STYLES[check.status]
-        message = draw_text(check.message)
+        message = render_text(check.message)
         if check.fix:
-            message.append("\n").append_text(draw_text(check.fix, style))
-        table.add_row(Text(signs[check.status], style), draw_text(check.name), message)
+            message.append("\n").append_text(render_text(check.fix, style))
+        table.add_row(Text(signs[check.status], style), render_text(check.name), message)
+
     return table
 
 
-def draw_plan(plan: Plan, console: Console) -> RenderableType:
+def render_plan(plan: Plan, console: Console) -> RenderableType:
     """Return the plan in force, the best plans not taken, and the reasons."""
     table = open_table("plan", "predicted bits per byte")
     table.columns[1].justify = "right"
     table.add_row(
-        draw_text(f"{choose_marks(console).chosen} {plan.summary()}", "bold"),
+        render_text(f"{choose_marks(console).chosen} {plan.summary()}", "bold"),
         Text(
-            f"{plan.predicted_bits_per_byte:.3f} ({plan.predicted_low:.3f} to {plan.predicted_high:.3f})",
+            f"{plan.predicted_bits_per_byte:.3f} ({plan.predicted_low:.3f} to "
+            f"{plan.predicted_high:.3f})",
             "bold",
         ),
     )
+
     for alternative in plan.alternatives[:MAX_ALTERNATIVES]:
         table.add_row(
-            draw_text(f"  {alternative.summary}", "dim"),
+            render_text(f"  {alternative.summary}", "dim"),
             Text(f"{alternative.predicted_bits_per_byte:.3f}", "dim"),
         )
+
     facts = (
-        f"{say_count(plan.num_parameters)} parameters, {say_count(plan.expected_tokens)} tokens "
+        f"{format_count(plan.num_parameters)} parameters, {format_count(plan.expected_tokens)} "
+        "tokens "
         f"({plan.expected_epochs:.1f} epochs) at {plan.tokens_per_second:,.0f} tokens/s, "
-        f"{say_bytes(plan.memory_bytes)} of memory, "
-        f"{say_seconds(plan.training_seconds)} of training and "
-        f"{say_seconds(plan.reserve_seconds)} kept for what follows"
+        f"{format_bytes(plan.memory_bytes)} of memory, "
+        f"{format_seconds(plan.training_seconds)} of training and "
+        f"{format_seconds(plan.reserve_seconds)} kept for what follows"
     )
-    reasons = [Hanging(Text("  - "), draw_text(reason)) for reason in plan.reasons]
-    return Group(table, Hanging(Text("  "), draw_text(facts)), *reasons)
+
+    reasons = [Hanging(Text("  - "), render_text(reason)) for reason in plan.reasons]
+    return Group(table, Hanging(Text("  "), render_text(facts)), *reasons)
 
 
-def draw_ledger(entries: Mapping[str, float], budget_seconds: float) -> RenderableType:
+def render_ledger(entries: Mapping[str, float], budget_seconds: float) -> RenderableType:
     """Return where the budget's seconds went, in the order they were spent, and what is left."""
     table = open_table("stage", "time", "of the budget")
     for column in table.columns[1:]:
         column.justify = "right"
     for name, seconds in entries.items():
-        table.add_row(draw_text(name), say_seconds(seconds), f"{seconds / budget_seconds:.1%}")
+        table.add_row(render_text(name), format_seconds(seconds), f"{seconds / budget_seconds:.1%}")
     spent = sum(entries.values())
     table.add_section()
-    table.add_row("all", say_seconds(spent), f"{spent / budget_seconds:.1%}", style="bold")
+    table.add_row("all", format_seconds(spent), f"{spent / budget_seconds:.1%}", style="bold")
     return table
 
 
-def draw_models(models: Sequence[ModelLine]) -> RenderableType:
-    """Return a line a registered model, in the order given; scores of different texts do not compare."""
-    table = open_table("model", "versions", "champion", "bits per byte", "data set", "hours", "trained")
+def render_models(models: Sequence[ModelLine]) -> RenderableType:
+    """Return a line a registered model, in the order given; scores of different texts do not
+    compare.
+    """
+    table = open_table(
+        "model", "versions", "champion", "bits per byte", "data set", "hours", "trained"
+    )
     for index in (1, 2, 3, 5):
         table.columns[index].justify = "right"
+
     for model in models:
         shown = model.shown
         table.add_row(
-            draw_text(model.name, "bold"),
+            render_text(model.name, "bold"),
             str(model.num_versions),
-            draw_text("none" if model.champion is None else model.champion.version),
-            _say_number(shown.tags.get("bits_per_byte"), "{:.3f}"),
-            draw_text(_name_text(shown.tags)),
-            _say_number(shown.tags.get("hours"), "{:g}"),
-            _say_time(shown.created_at),
+            render_text("none" if model.champion is None else model.champion.version),
+            _format_number(shown.tags.get("bits_per_byte"), "{:.3f}"),
+            render_text(_name_text(shown.tags)),
+            _format_number(shown.tags.get("hours"), "{:g}"),
+            _format_time(shown.created_at),
         )
+
     return table
 
 
-def draw_versions(
+def render_versions(
     versions: Sequence[VersionLine],
     losses: Mapping[str, Sequence[float]] | None = None,
     runs: Mapping[str, str] | None = None,
@@ -169,26 +184,32 @@ def draw_versions(
 ) -> RenderableType:
     """Return the registered versions, newest first as they are given.
 
-    `losses` and `runs` are the curves and names of the runs that this machine has a record of, by MLflow's id;
-    without any there is no such column.
+    `losses` and `runs` are the curves and names of the runs that this machine has a record of, by
+    MLflow's id; without any there is no such column.
     """
     names = ("version", "aliases", "bits per byte", "parameters", "data set", "hours", "registered")
     table = open_table(*names, *(["run"] if runs else []), *(["loss"] if losses else []))
     for index in (2, 3, 5):
         table.columns[index].justify = "right"
+
     for version in versions:
         tags = version.tags
         table.add_row(
-            draw_text(version.version),
-            draw_text(", ".join(version.aliases), "bold"),
-            _say_number(tags.get("bits_per_byte"), "{:.3f}"),
-            _say_number(tags.get("num_parameters"), "count"),
-            draw_text(_name_text(tags)),
-            _say_number(tags.get("hours"), "{:g}"),
-            _say_time(version.created_at),
-            *([draw_text(runs.get(version.run_id, ""))] if runs else []),
-            *([draw_sparkline(losses.get(version.run_id, ()), SPARKS, is_unicode=is_unicode)] if losses else []),
+            render_text(version.version),
+            render_text(", ".join(version.aliases), "bold"),
+            _format_number(tags.get("bits_per_byte"), "{:.3f}"),
+            _format_number(tags.get("num_parameters"), "count"),
+            render_text(_name_text(tags)),
+            _format_number(tags.get("hours"), "{:g}"),
+            _format_time(version.created_at),
+            *([render_text(runs.get(version.run_id, ""))] if runs else []),
+            *(
+                [render_sparkline(losses.get(version.run_id, ()), SPARKS, is_unicode=is_unicode)]
+                if losses
+                else []
+            ),
         )
+
     return table
 
 
@@ -205,16 +226,16 @@ def _name_text(tags: Mapping[str, str]) -> str:
     return tags.get("dataset", "") if origin is None else list_names(origin)[0]
 
 
-def _say_number(text: str | None, layout: str) -> Text:
+def _format_number(text: str | None, layout: str) -> Text:
     # Tags are strings that anybody may have written in MLflow's own pages.
     try:
         number = float(text or "")
     except ValueError:
-        return draw_text(text or "")
-    return Text(say_count(number) if layout == "count" else layout.format(number))
+        return render_text(text or "")
+    return Text(format_count(number) if layout == "count" else layout.format(number))
 
 
-def _say_time(moment: datetime | int | float) -> Text:
+def _format_time(moment: datetime | int | float) -> Text:
     if not isinstance(moment, datetime):
         moment = datetime.fromtimestamp(moment / 1000, UTC)
     return Text(f"{moment.astimezone():%Y-%m-%d %H:%M}")

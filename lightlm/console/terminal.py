@@ -15,7 +15,9 @@ from rich.text import Text
 from lightlm.console.escape import escape_for_terminal
 
 PIPE_WIDTH = 120
-"""Columns where nobody says how wide: a file or a log viewer; rich's own 80 breaks the plan's lines."""
+"""Columns where nobody says how wide: a file or a log viewer; rich's own 80 breaks the plan's
+lines.
+"""
 
 
 class Marks(NamedTuple):
@@ -59,7 +61,8 @@ _RESTORES: list[Callable[[], None]] = []
 
 @contextmanager
 def without_echo() -> Iterator[None]:
-    """Keep the terminal from writing what is typed where the cursor is: below a panel, which then leaves its frame.
+    """Keep the terminal from writing what is typed where the cursor is: below a panel, which then
+    leaves its frame.
 
     What is typed meanwhile is kept for whoever reads next.
     """
@@ -68,14 +71,17 @@ def without_echo() -> Iterator[None]:
     except ImportError:  # Windows echoes none
         yield
         return
+
     try:
         handle = sys.stdin.fileno()
         former = termios.tcgetattr(handle)
-        if os.tcgetpgrp(handle) != os.getpgrp():  # a job in the background is halted where it touches its terminal
+        # a job in the background is halted where it touches its terminal
+        if os.tcgetpgrp(handle) != os.getpgrp():
             raise OSError
     except (termios.error, ValueError, OSError):
         yield
         return
+
     changed = [*former]
     changed[3] &= ~termios.ECHO
 
@@ -121,7 +127,9 @@ def can_show_blocks(console: Console) -> bool:
 
 
 class Hanging(NamedTuple):
-    """A text that breaks at words and goes on below its beginning, right of a mark; no line ends in blanks."""
+    """A text that breaks at words and goes on below its beginning, right of a mark; no line ends in
+    blanks.
+    """
 
     mark: Text
     text: Text
@@ -135,6 +143,6 @@ class Hanging(NamedTuple):
             mark = Text(" " * mark.cell_len)
 
 
-def draw_text(text: str, style: str = "") -> Text:
+def render_text(text: str, style: str = "") -> Text:
     """Return untrusted text, escaped, for any place that rich draws."""
     return Text(escape_for_terminal(text), style=style)

@@ -1,8 +1,9 @@
-"""Documents to ids at the speed of the machine: a faster engine, checked against tokenizers, in a process a core.
+"""Documents to ids at the speed of the machine: a faster engine, checked against tokenizers, in a
+process a core.
 
-Owns the choice of engine, the processes and their order; not the layout of the stream (shards). The ids are always
-those of the tokenizers library: samples of every chunk are encoded by both engines, and one difference ends the use
-of the faster one.
+Owns the choice of engine, the processes and their order; not the layout of the stream (shards). The
+ids are always those of the tokenizers library: samples of every chunk are encoded by both engines,
+and one difference ends the use of the faster one.
 """
 
 import contextlib
@@ -30,15 +31,19 @@ from lightlm.errors import TokenizerError
 CHUNK_BYTES = 1 << 22
 """Of text that a process takes at a time: 4 MB in, about 2 MB of ids out."""
 
-LEAST_BYTES_A_PROCESS = 6 << 20
-"""A process costs 0.3 s to start; below this it encodes nothing that pays for it (about 12 MB a CPU second)."""
+LEAST_BYTES_PER_PROCESS = 6 << 20
+"""A process costs 0.3 s to start; below this it encodes nothing that pays for it (about 12 MB a CPU
+second).
+"""
 
 MAX_PROCESSES = 32
 """Each takes about 100 MB; the parent's writing keeps up with about this many."""
 
 CHECK_EVERY_BYTES = 1 << 18
 CHECK_BYTES = 2048
-"""One part in 128 of the text goes through both engines: about 5 % of the time; tokenizers is 5 to 8 times slower."""
+"""One part in 128 of the text goes through both engines: about 5 % of the time; tokenizers is 5 to
+8 times slower.
+"""
 
 HEADER = struct.Struct("<qq")
 """Of an answer: number of documents and bytes of ids; -1 as the first: the engines differ."""
@@ -55,7 +60,8 @@ class EnginesDiffer(Exception):
 class Chunk(NamedTuple):
     """Documents, or passages of them, that lie one after the other in a subset's text.
 
-    Where they start; their lengths in bytes, (n,) int64; whether a document ends with each, (n,) bool.
+    Where they start; their lengths in bytes, (n,) int64; whether a document ends with each, (n,)
+    bool.
     """
 
     offset: int
@@ -64,14 +70,18 @@ class Chunk(NamedTuple):
 
 
 class EncodedChunk(NamedTuple):
-    """Ids of a chunk's documents, one after the other, as bytes of the shards' dtype; and each document's count."""
+    """Ids of a chunk's documents, one after the other, as bytes of the shards' dtype; and each
+    document's count.
+    """
 
     counts: np.ndarray
     ids: bytes
 
 
 class Encoder:
-    """Encodes documents with the fastest engine that gives this tokenizer's ids; `engine` names it."""
+    """Encodes documents with the fastest engine that gives this tokenizer's ids;
+    `engine` names it.
+    """
 
     def __init__(self, tokenizer: Tokenizer, *, is_fast: bool = True) -> None:
         self.tokenizer = tokenizer
@@ -80,7 +90,8 @@ class Encoder:
         self.engine = "tokenizers"
         found = open_fast_engine(tokenizer) if is_fast else None
         if found is not None:
-            self._encode, self.engine = found, "kitoken"
+            self._encode = found
+            self.engine = "kitoken"
 
     def encode(self, text: BinaryIO, chunk: Chunk, dtype: str, end_id: int) -> EncodedChunk:
         """Return the ids of a chunk of `text`, those of each document's end followed by `end_id`.
@@ -91,7 +102,10 @@ class Encoder:
         text.seek(chunk.offset)
         ids = array(TYPECODES[dtype])
         counts = np.empty(len(chunk.lengths), dtype="<i8")
-        for index, (length, is_end) in enumerate(zip(chunk.lengths.tolist(), chunk.ends.tolist(), strict=True)):
+
+        for index, (length, is_end) in enumerate(
+            zip(chunk.lengths.tolist(), chunk.ends.tolist(), strict=True)
+        ):
             before = len(ids)
             document = text.read(length).decode("utf-8")
             if self.engine != "tokenizers":
@@ -100,8 +114,10 @@ class Encoder:
             if is_end:
                 ids.append(end_id)
             counts[index] = len(ids) - before
+
         if sys.byteorder == "big":
             ids.byteswap()
+
         return EncodedChunk(counts, ids.tobytes())
 
     def _check(self, document: str, length: int) -> None:
@@ -115,22 +131,32 @@ class Encoder:
 
 
 def open_fast_engine(tokenizer: Tokenizer) -> Encode | None:
-    """Return kitoken's encoding for a tokenizer; None where it is not installed, or does not give the same ids."""
+    """Return kitoken's encoding for a tokenizer; None where it is not installed, or does not give
+    the same ids.
+    """
     try:
         from kitoken import Kitoken
     except ImportError:
         return None
+
     values = json.loads(tokenizer.engine.to_str())
     if any(not token["special"] for token in values.get("added_tokens") or []):
-        return None  # cut out of the text before anything else; kitoken would do so by rules of its own
-    # Special tokens that stand in text are text; kitoken would split there, so it is not told of them.
+        # cut out of the text before anything else; kitoken would do so by rules of its own
+        return None
+
+    # Special tokens that stand in text are text; kitoken would split there, so it is not told of
+    # them.
     values["added_tokens"] = []
     end = tokenizer.engine.id_to_token(tokenizer.end_of_text_id)
     trials = (*HARD_TEXTS, f"a {end}b\n\n  c")
+
     try:
-        with library_errors("kitoken"):  # for a layout that it does not know, or a pattern that it has no engine for
+        # for a layout that it does not know, or a pattern that it has no engine for
+        with library_errors("kitoken"):
             engine = Kitoken.from_tokenizers(json.dumps(values).encode())
-            is_equal = all(list(engine.encode(trial, False)) == tokenizer.encode(trial) for trial in trials)
+            is_equal = all(
+                list(engine.encode(trial, False)) == tokenizer.encode(trial) for trial in trials
+            )
     except TokenizerError:
         return None
 
@@ -160,7 +186,8 @@ def encode_documents(
     end_id = tokenizer.end_of_text_id
     num_bytes = path.stat().st_size
     if num_processes is None:
-        num_processes = min(count_cores(), MAX_PROCESSES, num_bytes // LEAST_BYTES_A_PROCESS)
+        num_processes = min(count_cores(), MAX_PROCESSES, num_bytes // LEAST_BYTES_PER_PROCESS)
+
     chunks = cut_chunks(subset.read_lengths(split), subset.read_ends(split))
     if num_processes < 2:
         encoder = Encoder(tokenizer, is_fast=is_fast)
@@ -168,7 +195,15 @@ def encode_documents(
             for chunk in chunks:
                 yield encoder.encode(text, chunk, dtype, end_id)
         return
-    request = {"folder": str(tokenizer.folder), "text": str(path), "dtype": dtype, "end": end_id, "is_fast": is_fast}
+
+    request = {
+        "folder": str(tokenizer.folder),
+        "text": str(path),
+        "dtype": dtype,
+        "end": end_id,
+        "is_fast": is_fast,
+    }
+
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(EncodingProcess(request)) for _ in range(num_processes)]
         pool = stack.enter_context(ThreadPoolExecutor(num_processes, thread_name_prefix="encoding"))
@@ -195,7 +230,9 @@ def encode_documents(
 
 
 def cut_chunks(lengths: Iterator[np.ndarray], is_end: np.ndarray) -> Iterator[Chunk]:
-    """Yield chunks of about CHUNK_BYTES from the lengths of documents that follow each other, and where they end."""
+    """Yield chunks of about CHUNK_BYTES from the lengths of documents that follow each other, and
+    where they end.
+    """
     offset = done = 0
     for block in lengths:
         ends = np.cumsum(block)
@@ -218,10 +255,14 @@ class EncodingProcess:
             python_command("lightlm.data.encoding", json.dumps(request)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # an interrupt is the parent's to answer; the process ends with its input
+            # an interrupt is the parent's to answer; the process ends with its input
+            start_new_session=True,
             # One thread each: tokenizers would otherwise start one a core in every process.
-            env=os.environ | SAFE_PATH | {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+            env=os.environ
+            | SAFE_PATH
+            | {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
         )
+
         self._own: Encoder | None = None
 
     def encode(self, chunk: Chunk) -> EncodedChunk:
@@ -244,7 +285,9 @@ class EncodingProcess:
     def _ask(self, process: subprocess.Popen[bytes], chunk: Chunk) -> EncodedChunk:
         assert process.stdin is not None and process.stdout is not None
         header = HEADER.pack(chunk.offset, len(chunk.lengths))
-        process.stdin.write(header + chunk.lengths.astype("<i8").tobytes() + chunk.ends.astype(np.bool_).tobytes())
+        process.stdin.write(
+            header + chunk.lengths.astype("<i8").tobytes() + chunk.ends.astype(np.bool_).tobytes()
+        )
         process.stdin.flush()
         num_documents, num_bytes = HEADER.unpack(read_exactly(process.stdout, HEADER.size))
         if num_documents < 0:
@@ -294,11 +337,15 @@ def serve(request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> Non
             lengths = np.frombuffer(read_exactly(requests, 8 * num_documents), dtype="<i8")
             ends = np.frombuffer(read_exactly(requests, num_documents), dtype=np.bool_)
             try:
-                found = encoder.encode(text, Chunk(offset, lengths, ends), request["dtype"], request["end"])
+                found = encoder.encode(
+                    text, Chunk(offset, lengths, ends), request["dtype"], request["end"]
+                )
             except EnginesDiffer:
                 answers.write(HEADER.pack(-1, 0))
             else:
-                answers.write(HEADER.pack(len(found.counts), len(found.ids)) + found.counts.tobytes())
+                answers.write(
+                    HEADER.pack(len(found.counts), len(found.ids)) + found.counts.tobytes()
+                )
                 answers.write(found.ids)
             answers.flush()
 

@@ -1,7 +1,8 @@
 """Data sets of the Hugging Face Hub: found, downloaded once, and read as files.
 
-Owns the one conversation with the Hub, its time-out and its error messages. HF_ENDPOINT, HF_TOKEN, HF_HOME and
-HF_HUB_OFFLINE are honoured by huggingface_hub itself. No code of a data set is ever run.
+Owns the one conversation with the Hub, its time-out and its error messages. HF_ENDPOINT, HF_TOKEN,
+HF_HOME and HF_HUB_OFFLINE are honoured by huggingface_hub itself. No code of a data set is ever
+run.
 """
 
 import contextlib
@@ -23,7 +24,9 @@ CONVERTED = "refs/convert/parquet"
 
 
 _found: dict[tuple[str, str | None, str | None], "HubFiles"] = {}
-"""What the Hub answered in this process: a run asks when it begins and when it reads, and both are of one commit."""
+"""What the Hub answered in this process: a run asks when it begins and when it reads, and both are
+of one commit.
+"""
 
 
 class HubUnreachable(Exception):
@@ -44,7 +47,8 @@ def find_hub_files(params: DatasetParams) -> HubFiles:
 
     Raises:
         HubUnreachable: no answer within `hub_timeout_seconds`, all tries together.
-        DatasetError: the Hub answers, but has no such data set, configuration, or no readable files.
+        DatasetError: the Hub answers, but has no such data set, configuration, or no readable
+            files.
     """
     key = (params.source, params.config, params.revision)
     if key not in _found:
@@ -53,7 +57,8 @@ def find_hub_files(params: DatasetParams) -> HubFiles:
 
 
 def download_split(found: HubFiles, split: str) -> tuple[Path, ...]:
-    """Return the local copies of a split's files, downloaded if they are not in the Hub's cache yet.
+    """Return the local copies of a split's files, downloaded if they are not in the Hub's cache
+    yet.
 
     Raises:
         HubUnreachable: the connection broke; what was downloaded stays in the cache.
@@ -63,11 +68,15 @@ def download_split(found: HubFiles, split: str) -> tuple[Path, ...]:
 
     try:
         return tuple(
-            Path(hf_hub_download(found.repository, name, repo_type="dataset", revision=found.commit))
+            Path(
+                hf_hub_download(found.repository, name, repo_type="dataset", revision=found.commit)
+            )
             for name in found.splits[split]
         )
     except (_connection_error(), HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise HubUnreachable(f"download of {found.repository} failed: {_first_line(error)}") from None
+        raise HubUnreachable(
+            f"download of {found.repository} failed: {_first_line(error)}"
+        ) from None
 
 
 def _ask_for_files(params: DatasetParams) -> HubFiles:
@@ -82,37 +91,51 @@ def _ask_for_files(params: DatasetParams) -> HubFiles:
 
     if constants.HF_HUB_OFFLINE:
         raise HubUnreachable("HF_HUB_OFFLINE is set")
-    api, name = HfApi(), params.source
+
+    api = HfApi()
+    name = params.source
     try:
         info = api.dataset_info(name, revision=params.revision, timeout=params.hub_timeout_seconds)
         splits = group_splits([file.rfilename for file in info.siblings or []], params.config)
         configs = list_configs([file.rfilename for file in info.siblings or []])
         if not splits and params.revision is None:
             with contextlib.suppress(RevisionNotFoundError):
-                info = api.dataset_info(name, revision=CONVERTED, timeout=params.hub_timeout_seconds)
-                splits = group_splits([file.rfilename for file in info.siblings or []], params.config)
+                info = api.dataset_info(
+                    name, revision=CONVERTED, timeout=params.hub_timeout_seconds
+                )
+                splits = group_splits(
+                    [file.rfilename for file in info.siblings or []], params.config
+                )
                 configs += list_configs([file.rfilename for file in info.siblings or []])
     except GatedRepoError:
-        raise DatasetError(f"{name} asks for consent on its page first; give it there and set HF_TOKEN") from None
+        raise DatasetError(
+            f"{name} asks for consent on its page first; give it there and set HF_TOKEN"
+        ) from None
     except RevisionNotFoundError:
-        raise DatasetError(f"{name} has no revision {params.revision!r}; give dataset.revision another value") from None
+        raise DatasetError(
+            f"{name} has no revision {params.revision!r}; give dataset.revision another value"
+        ) from None
     except RepositoryNotFoundError:
         raise DatasetError(
-            f"the Hub has no data set {name!r} that you may read; check the id (OWNER/NAME), or set HF_TOKEN "
+            f"the Hub has no data set {name!r} that you may read; check the id (OWNER/NAME), or "
+            "set HF_TOKEN "
             "for a private one. A local file or folder is named by its path"
         ) from None
     except (_connection_error(), HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
         raise HubUnreachable(_first_line(error)) from None
+
     if not splits:
         raise DatasetError(
             f"{name} has no readable files for configuration {params.config!r}; "
             f"configurations: {', '.join(configs) or 'none found'}; give one as --dataset-config"
         )
+
     return HubFiles(name, info.sha or "", splits)
 
 
 def group_splits(names: list[str], config: str | None) -> dict[str, tuple[str, ...]]:
-    """Return a repository's data files by split: those of `config`, in its folder or with its name in theirs.
+    """Return a repository's data files by split: those of `config`, in its folder or with its name
+    in theirs.
 
     Without a configuration, all files, which must then lie in one folder.
     """
@@ -123,25 +146,32 @@ def group_splits(names: list[str], config: str | None) -> dict[str, tuple[str, .
         ]
     elif len(list_configs(names)) > 1:
         return {}
+
     suffixes = {_suffix_of(name) for name in readable}
     wanted = next((suffix for suffix in SUFFIXES if suffix in suffixes), None)
     splits: dict[str, list[str]] = {}
+
     for name in readable:
         if _suffix_of(name) == wanted:
             # Texts of the Hub, too, say their split between delimiters: TinyStories-valid.txt.
             split = split_of("/".join(Path(name).parts[-2:]), is_table=True)
             splits.setdefault(split, []).append(name)
+
     return {split: tuple(files) for split, files in splits.items()}
 
 
-def describe_hub_files(paths: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[Path, str, str]]:
+def describe_hub_files(
+    paths: Sequence[Path], names: Sequence[str]
+) -> Iterator[tuple[Path, str, str]]:
     """Yield local copy, name in the repository, and suffix of each file of a split."""
     for path, name in zip(paths, names, strict=True):
         yield path, name, _suffix_of(name)
 
 
 def list_configs(names: list[str]) -> list[str]:
-    """Return the folders that hold a repository's data files: its configurations, as the Hub lays them out."""
+    """Return the folders that hold a repository's data files: its configurations, as the Hub lays
+    them out.
+    """
     folders = set()
     for name in names:
         if _is_readable(name):
@@ -151,7 +181,9 @@ def list_configs(names: list[str]) -> list[str]:
 
 
 def _within(seconds: float, ask: Callable[[], HubFiles]) -> HubFiles:
-    """Run `ask` in a thread that is left behind when it takes too long: retries and slow answers count together."""
+    """Run `ask` in a thread that is left behind when it takes too long: retries and slow answers
+    count together.
+    """
     answer: dict[str, Any] = {}
 
     def run() -> None:
@@ -167,11 +199,14 @@ def _within(seconds: float, ask: Callable[[], HubFiles]) -> HubFiles:
         raise HubUnreachable(f"no answer within {seconds:g} s")
     if "error" in answer:
         raise answer["error"]
+
     return answer["value"]
 
 
 def _connection_error() -> type[Exception]:
-    """Return the root of the connection errors of whichever HTTP library huggingface_hub uses (httpx, httpx2)."""
+    """Return the root of the connection errors of whichever HTTP library huggingface_hub uses
+    (httpx, httpx2).
+    """
     from huggingface_hub import get_session
 
     library = importlib.import_module(type(get_session()).__module__.partition(".")[0])
@@ -183,13 +218,18 @@ def _suffix_of(name: str) -> str:
 
 
 def _is_readable(name: str) -> bool:
-    is_archive = name.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz"))
+    is_archive = name.lower().endswith(
+        (".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz")
+    )
     return _suffix_of(name) in SUFFIXES and not is_archive and not _is_about(name)
 
 
 def _is_about(name: str) -> bool:
     base = Path(name).name.lower()
-    return base.startswith(("readme", "license", ".")) or base in ("dataset_infos.json", "dataset_dict.json")
+    return base.startswith(("readme", "license", ".")) or base in (
+        "dataset_infos.json",
+        "dataset_dict.json",
+    )
 
 
 def _first_line(error: BaseException) -> str:

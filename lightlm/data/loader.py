@@ -1,7 +1,7 @@
 """ThreadedDataLoader: reader threads fill a bounded queue of batches from memory-mapped shards.
 
-Owns the order of the data: which window of the text is sequence i is a pure function of (seed, i), whatever the
-threads, the ranks or the micro-batches; so there is no loader state to save.
+Owns the order of the data: which window of the text is sequence i is a pure function of (seed, i),
+whatever the threads, the ranks or the micro-batches; so there is no loader state to save.
 """
 
 import functools
@@ -18,16 +18,21 @@ from lightlm.data.shards import TokenArray
 from lightlm.errors import DatasetError
 
 ROUNDS = 4
-"""Of the Feistel network; four make a permutation that no statistical test of ours tells from a random one."""
+"""Of the Feistel network; four make a permutation that no statistical test of ours tells from a
+random one.
+"""
 
 POLL_SECONDS = 0.2
 
 READ_TOKENS = 1 << 18
-"""At most so many are read in one turn of a reader, of as many steps as fit: a turn costs some 50 us, whatever its size
-(16 KB of ids take 5 us)."""
+"""At most so many are read in one turn of a reader, of as many steps as fit: a turn costs some 50
+us, whatever its size (16 KB of ids take 5 us).
+"""
 
 START_BLOCK = 4096
-"""Sequences whose places are computed together, and kept for the steps that follow; a fourth of it: twice the time."""
+"""Sequences whose places are computed together, and kept for the steps that follow; a fourth of it:
+twice the time.
+"""
 
 LEAST_VECTOR = 16
 """Indices from which numpy permutes them faster than Python."""
@@ -38,7 +43,8 @@ Index = TypeVar("Index", int, np.ndarray)
 class Batch(NamedTuple):
     """Token ids (B, T) and the ids that follow each, (B, T). Both may be views of one block.
 
-    The loader's are as narrow as on disk: memory bounds reading, and int64 is four times as much of it.
+    The loader's are as narrow as on disk: memory bounds reading, and int64 is four times as much of
+    it.
     """
 
     inputs: Tensor
@@ -58,7 +64,8 @@ class Batch(NamedTuple):
 
 
 def count_windows(num_tokens: int, context_length: int) -> int:
-    """Return how many windows of context_length + 1 tokens fit side by side, one token of overlap, at any offset.
+    """Return how many windows of context_length + 1 tokens fit side by side, one token of overlap,
+    at any offset.
 
     Raises:
         DatasetError: not even one.
@@ -68,16 +75,19 @@ def count_windows(num_tokens: int, context_length: int) -> int:
         return 1
     if count < 1:
         raise DatasetError(
-            f"the text has {num_tokens:,} tokens, a sequence needs {context_length + 1:,}; give more text, or "
+            f"the text has {num_tokens:,} tokens, a sequence needs {context_length + 1:,}; give "
+            "more text, or "
             f"model.context_length at most {max(8, num_tokens - 1)}"
         )
     return count
 
 
 def window_start(sequence_index: int, *, num_tokens: int, context_length: int, seed: int) -> int:
-    """Return where in the text sequence `sequence_index` starts; its epoch's windows are a shuffled partition.
+    """Return where in the text sequence `sequence_index` starts; its epoch's windows are a shuffled
+    partition.
 
-    Each epoch cuts the text at another offset, so that a repeated text is not repeated in the same windows.
+    Each epoch cuts the text at another offset, so that a repeated text is not repeated in the same
+    windows.
     """
     count = count_windows(num_tokens, context_length)
     epoch, index = divmod(sequence_index, count)
@@ -85,12 +95,17 @@ def window_start(sequence_index: int, *, num_tokens: int, context_length: int, s
     return offset + permute(index, count, key) * context_length
 
 
-def window_starts(first: int, number: int, *, num_tokens: int, context_length: int, seed: int) -> np.ndarray:
-    """Return `window_start` of the sequences from `first` on, (number,) int64: 0.1 us each, alone they take 8 us."""
+def window_starts(
+    first: int, number: int, *, num_tokens: int, context_length: int, seed: int
+) -> np.ndarray:
+    """Return `window_start` of the sequences from `first` on, (number,) int64: 0.1 us each, alone
+    they take 8 us.
+    """
     count = count_windows(num_tokens, context_length)
     slack = num_tokens - 1 - count * context_length
     starts = np.empty(number, dtype=np.int64)
     done = 0
+
     while done < number:
         epoch, index = divmod(first + done, count)
         end = min(number, done + count - index)
@@ -98,20 +113,25 @@ def window_starts(first: int, number: int, *, num_tokens: int, context_length: i
         places = permute_range(index, index + end - done, count, key)
         starts[done:end] = offset + places.astype(np.int64) * context_length
         done = end
+
     return starts
 
 
 @functools.lru_cache(maxsize=8)
 def _epoch_cut(seed: int, epoch: int, slack: int) -> tuple[int, bytes]:
-    """Return the offset of an epoch's first window, of `slack` tokens that are left over, and its permutation's key."""
+    """Return the offset of an epoch's first window, of `slack` tokens that are left over, and its
+    permutation's key.
+    """
     key = hashlib.sha256(f"{seed}:{epoch}".encode()).digest()
     return int.from_bytes(key[:8], "big") % (slack + 1), key[8:]
 
 
 def permute(index: int, size: int, key: bytes) -> int:
-    """Return where `index` goes in a permutation of range(size) that `key` chooses; O(1) in time and memory.
+    """Return where `index` goes in a permutation of range(size) that `key` chooses; O(1) in time
+    and memory.
 
-    A Feistel network over the next even number of bits; results outside the range are permuted again.
+    A Feistel network over the next even number of bits; results outside the range are permuted
+    again.
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     while True:
@@ -123,7 +143,8 @@ def permute(index: int, size: int, key: bytes) -> int:
 def permute_range(first: int, last: int, size: int, key: bytes) -> np.ndarray:
     """Return `permute` of every index from `first` to before `last`, uint64."""
     half = max(1, ((size - 1).bit_length() + 1) // 2)
-    places, outside = np.arange(first, last, dtype=np.uint64), np.arange(last - first)
+    places = np.arange(first, last, dtype=np.uint64)
+    outside = np.arange(last - first)
     while outside.size >= LEAST_VECTOR:
         places[outside] = turned = _turn(places[outside], half, key)
         outside = outside[turned >= size]
@@ -133,9 +154,12 @@ def permute_range(first: int, last: int, size: int, key: bytes) -> np.ndarray:
 
 
 def _turn(index: Index, half: int, key: bytes) -> Index:
-    """Return one pass through the network, of an int or of uint64: these wrap at 2^64, of which 32 bits are kept."""
+    """Return one pass through the network, of an int or of uint64: these wrap at 2^64, of which 32
+    bits are kept.
+    """
     mask = (1 << half) - 1
-    left, right = index >> half, index & mask
+    left = index >> half
+    right = index & mask
     for round_number in range(ROUNDS):
         left, right = right, left ^ (_mix(right, round_number, key) & mask)
     return left << half | right
@@ -150,7 +174,8 @@ def _mix(value: Index, round_number: int, key: bytes) -> Index:
 
 
 class ThreadedDataLoader:
-    """Yields batches of `batch_size` sequences in the order of steps, for ever, from `start_step` on.
+    """Yields batches of `batch_size` sequences in the order of steps, for ever, from `start_step`
+    on.
 
     With `world_size` ranks, each gets its share of the same global batch of `batch_size` sequences.
     A reader's error is raised to the consumer. Close it, or use it as a context manager.
@@ -171,17 +196,27 @@ class ThreadedDataLoader:
         pin_memory: bool = False,
     ) -> None:
         if batch_size % world_size:
-            raise ValueError(f"batch_size {batch_size} is not a multiple of world_size {world_size}")
-        count_windows(len(tokens), context_length)  # too little text is refused here, not in a thread
+            raise ValueError(
+                f"batch_size {batch_size} is not a multiple of world_size {world_size}"
+            )
+
+        # too little text is refused here, not in a thread
+        count_windows(len(tokens), context_length)
         self._tokens = TokenArray.join([tokens]) if isinstance(tokens, np.ndarray) else tokens
         self._context_length = context_length
         self._read_starts = functools.lru_cache(maxsize=2 + num_threads)(
             lambda block: window_starts(
-                block * START_BLOCK, START_BLOCK, num_tokens=len(tokens), context_length=context_length, seed=seed
+                block * START_BLOCK,
+                START_BLOCK,
+                num_tokens=len(tokens),
+                context_length=context_length,
+                seed=seed,
             )
         )
+
         self._batch_size = batch_size
-        self._rank, self._world_size = rank, world_size
+        self._rank = rank
+        self._world_size = world_size
         self._pin_memory = pin_memory
         self._queue_size = queue_size
         self._least_read = max(1, queue_size // 2)
@@ -193,8 +228,10 @@ class ThreadedDataLoader:
         lock = threading.Lock()
         self._arrived, self._has_room = threading.Condition(lock), threading.Condition(lock)
         self._threads = [
-            threading.Thread(target=self._read, name=f"reader-{index}", daemon=True) for index in range(num_threads)
+            threading.Thread(target=self._read, name=f"reader-{index}", daemon=True)
+            for index in range(num_threads)
         ]
+
         for thread in self._threads:
             thread.start()
 
@@ -205,7 +242,10 @@ class ThreadedDataLoader:
     def _read_batches(self, first_step: int, count: int) -> list[Batch]:
         """Return the batches of `count` steps."""
         share = self._batch_size // self._world_size
-        firsts = [step * self._batch_size + self._rank * share for step in range(first_step, first_step + count)]
+        firsts = [
+            step * self._batch_size + self._rank * share
+            for step in range(first_step, first_step + count)
+        ]
         starts = np.concatenate([self._find_starts(first, share) for first in firsts])
         ids = torch.from_numpy(self._tokens.take_windows(starts, self._context_length + 1))
         batches = [Batch(block[:, :-1], block[:, 1:]) for block in ids.split(share)]
@@ -270,7 +310,8 @@ class ThreadedDataLoader:
                     self._has_room.wait(POLL_SECONDS)
                 if self._is_closed or self._error is not None:
                     return
-                first, count = self._next_read, min(self._count_room(), self._most_read)
+                first = self._next_read
+                count = min(self._count_room(), self._most_read)
                 self._next_read += count
             try:
                 batches = self._read_batches(first, count)

@@ -1,6 +1,8 @@
-"""A look at a data set: what would be trained on and held out, with examples and the oddest documents.
+"""A look at a data set: what would be trained on and held out, with examples and the oddest
+documents.
 
-Nothing is trained and nothing is kept: the subset is made in a temporary folder by the same functions as a run's.
+Nothing is trained and nothing is kept: the subset is made in a temporary folder by the same
+functions as a run's.
 """
 
 import statistics
@@ -40,7 +42,9 @@ LEAST_ODD_BYTES = 64
 
 
 class Example(BaseModel):
-    """A document, or a passage of one: where it stands, its beginning, its bytes, and why it is shown."""
+    """A document, or a passage of one: where it stands, its beginning, its bytes, and why it is
+    shown.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -69,15 +73,27 @@ def look_at(params: DatasetParams, report: Callable[[str], None] = ignore) -> Lo
         DatasetError: as a run would.
     """
     source = open_source(params, report)
-    limited = params if params.max_bytes else params.model_copy(update={"max_bytes": LOOKED_AT_BYTES})
+    limited = (
+        params if params.max_bytes else params.model_copy(update={"max_bytes": LOOKED_AT_BYTES})
+    )
     with tempfile.TemporaryDirectory(prefix="lightlm-look-") as folder:
         subset = describe_folder(Path(folder), limited, source)
         examples = [*_show_places(subset), *_show_oddest(subset)]
+
     is_partial = subset.num_bytes >= (limited.max_bytes or 0)
     record = subset.record
     if is_partial:
-        record.notes.append(f"reading ended after {subset.num_bytes / 1e6:,.0f} MB; a run reads what its hours need")
-    return Look(name=source.name, source=subset.source, is_partial=is_partial, record=record, examples=examples)
+        record.notes.append(
+            f"reading ended after {subset.num_bytes / 1e6:,.0f} MB; a run reads what its hours need"
+        )
+
+    return Look(
+        name=source.name,
+        source=subset.source,
+        is_partial=is_partial,
+        record=record,
+        examples=examples,
+    )
 
 
 def glance_at(params: DatasetParams) -> Look | None:
@@ -101,6 +117,7 @@ def read_documents(source: str, column: str | None, encoding: str | None) -> lis
     path = find_local_path(source)
     if path is None:
         raise DatasetError(f"{source} does not exist; give a file or folder of text")
+
     inputs = find_inputs(path)
     documents: list[bytes] = []
     for file in inputs.files:
@@ -113,13 +130,17 @@ def read_documents(source: str, column: str | None, encoding: str | None) -> lis
             lines = []
             if document.strip():
                 documents.append(document.encode())
+
     if not documents:
         raise DatasetError(f"{source} holds no text; give a file with some")
+
     return documents
 
 
 def _show_places(subset: TextSubset) -> Iterator[Example]:
-    """Yield the first, the middle and the last training document, and the first that is held out."""
+    """Yield the first, the middle and the last training document, and the first that is
+    held out.
+    """
     count = sum(len(block) for block in subset.read_lengths("train"))
     places = {0: "start", count // 2: "middle", count - 1: "end"}
     for index, document in enumerate(subset.read_documents("train")):
@@ -137,8 +158,10 @@ def _show_oddest(subset: TextSubset) -> Iterator[Example]:
         for index, document in enumerate(subset.read_documents("train"))
         if index % every == 0 and len(document) >= LEAST_ODD_BYTES
     ]
+
     if len(kept) < 2 * ODDEST:
         return
+
     found: list[tuple[float, int, str]] = []
     for measure, tell in MEASURES:
         values = [measure(document) for document in kept]
@@ -146,6 +169,7 @@ def _show_oddest(subset: TextSubset) -> Iterator[Example]:
         spread = statistics.median(abs(value - middle) for value in values) or 1e-3
         index = max(range(len(kept)), key=lambda i: abs(values[i] - middle))
         found.append((abs(values[index] - middle) / spread, index, tell(values[index], middle)))
+
     shown: set[int] = set()
     for distance, index, why in sorted(found, reverse=True):
         if distance >= ODD_DISTANCE and index not in shown and len(shown) < ODDEST:

@@ -1,7 +1,9 @@
-"""An n-gram model of bytes: what a held-out text costs before any network saw it, in a quarter of a second.
+"""An n-gram model of bytes: what a held-out text costs before any network saw it, in a quarter of a
+second.
 
-A language model's loss follows it from text to text: classic-books costs 14.5 % more than WikiText-2 by this and 15.2 %
-more by our models, tinyshakespeare 6.1 % and 6.0 % (bzip2 had 6 and 5). Interpolation after Witten and Bell (1991).
+A language model's loss follows it from text to text: classic-books costs 14.5 % more than
+WikiText-2 by this and 15.2 % more by our models, tinyshakespeare 6.1 % and 6.0 % (bzip2 had 6 and
+5). Interpolation after Witten and Bell (1991).
 """
 
 import numpy as np
@@ -11,7 +13,8 @@ from lightlm.data.subset import Split, TextSubset
 ORDER = 4
 """Bytes before the one predicted. Five cost more on little text."""
 
-TRAIN_BYTES, HELD_OUT_BYTES = 600_000, 100_000
+TRAIN_BYTES = 600_000
+HELD_OUT_BYTES = 100_000
 """Read of a text; whatever its size, the same amount, so that texts compare."""
 
 LOOKED_THROUGH_BYTES = 30_000_000
@@ -22,24 +25,32 @@ PIECE_BYTES = 2_000
 
 
 def measure_ngram_bits(subset: TextSubset) -> tuple[float, int]:
-    """Return the bits per held-out byte, and after how many bytes of training text: after little it costs more."""
+    """Return the bits per held-out byte, and after how many bytes of training text: after little it
+    costs more.
+    """
     train = _spread(subset, "train", TRAIN_BYTES, subset.num_bytes)
     held_out = _spread(subset, "validation", HELD_OUT_BYTES, subset.num_validation_bytes)
     return score_bytes(train, held_out), len(train)
 
 
 def score_bytes(train: bytes, held_out: bytes, order: int = ORDER) -> float:
-    """Return the bits per byte of `held_out`, its first `order` bytes left out, by an n-gram model of `train`.
+    """Return the bits per byte of `held_out`, its first `order` bytes left out, by an n-gram model
+    of `train`.
 
-    Each order's estimate is weighed against the shorter one's by how many different bytes followed the context.
+    Each order's estimate is weighed against the shorter one's by how many different bytes followed
+    the context.
     """
-    seen, wanted = np.frombuffer(train, np.uint8), np.frombuffer(held_out, np.uint8)
+    seen = np.frombuffer(train, np.uint8)
+    wanted = np.frombuffer(held_out, np.uint8)
     if len(wanted) <= order or len(seen) <= order:
         return 8.0
+
     targets = wanted[order:].astype(np.uint64)
     likely = np.full(len(targets), 1 / 256)
     for length in range(order + 1):
-        grams, counts = np.unique((_contexts(seen, length) << np.uint64(8)) | seen[length:], return_counts=True)
+        grams, counts = np.unique(
+            (_contexts(seen, length) << np.uint64(8)) | seen[length:], return_counts=True
+        )
         contexts, starts = np.unique(grams >> np.uint64(8), return_index=True)
         totals = np.add.reduceat(counts, starts)
         followers = np.diff(np.append(starts, len(grams)))
@@ -51,6 +62,7 @@ def score_bytes(train: bytes, held_out: bytes, order: int = ORDER) -> float:
         count = np.where(grams[found] == gram, counts[found], 0)
         weight = followers[place]
         likely = np.where(is_known, (count + weight * likely) / (totals[place] + weight), likely)
+
     return float(-np.log2(likely).mean())
 
 
@@ -64,7 +76,8 @@ def _contexts(text: np.ndarray, length: int) -> np.ndarray:
 
 def _spread(subset: TextSubset, split: Split, wanted_bytes: int, num_bytes: int) -> bytes:
     """Return beginnings of documents from all over a split, about `wanted_bytes` in all."""
-    sample, seen = bytearray(), 0
+    sample = bytearray()
+    seen = 0
     share = wanted_bytes / max(1, min(num_bytes, LOOKED_THROUGH_BYTES))
     for document in subset.read_documents(split):
         seen += len(document)

@@ -1,4 +1,6 @@
-"""Where a text comes from: recorded with each version, compared before scores are, and what a model is named after."""
+"""Where a text comes from: recorded with each version, compared before scores are, and what a model
+is named after.
+"""
 
 import hashlib
 import json
@@ -11,7 +13,9 @@ from typing import Any
 from lightlm.params import DatasetParams, is_text
 
 Origin = dict[str, Any]
-"""A run's dataset params as they were taken: `source` is a Hub id, an absolute path or python-docs."""
+"""A run's dataset params as they were taken: `source` is a Hub id, an absolute path or
+python-docs.
+"""
 
 PYTHON_DOCS = "python-docs"
 
@@ -19,11 +23,15 @@ UNRECORDED = ("offline", "hub_timeout_seconds")
 """Of this machine's way to the Hub, and not of the text."""
 
 IDENTITY = ("source", "config", "train_split")
-"""What makes it another text; `text_column` too, where both name one. Limits and held-out shares do not."""
+"""What makes it another text; `text_column` too, where both name one. Limits and held-out shares do
+not.
+"""
 
 GENERIC = frozenset(
-    "all clean content contents corpus data dataset datasets doc docs document documents download downloads file "
-    "files full index input inputs main output part raw sample text texts train training untitled txt".split()
+    "all clean content contents corpus data dataset datasets doc docs document documents download "
+    "downloads file "
+    "files full index input inputs main output part raw sample text texts train training untitled "
+    "txt".split()
 )
 """Names that say nothing; the folder around them is asked."""
 
@@ -43,23 +51,44 @@ LONGEST = 60
 
 
 def describe_origin(params: DatasetParams, learnt: str | None = None) -> Origin:
-    """Return where the text of `params` comes from; `learnt` is what was read, which may be python-docs instead."""
-    values = {name: value for name, value in params.model_dump(mode="json").items() if name not in UNRECORDED}
+    """Return where the text of `params` comes from; `learnt` is what was read, which may be
+    python-docs instead.
+    """
+    values = {
+        name: value
+        for name, value in params.model_dump(mode="json").items()
+        if name not in UNRECORDED
+    }
     source = params.source
     path = Path(source).expanduser()
+
     if source == PYTHON_DOCS or (learnt == PYTHON_DOCS and not path.exists()):
-        return values | {"source": PYTHON_DOCS, "config": None, "revision": None, "text_column": None}
+        return values | {
+            "source": PYTHON_DOCS,
+            "config": None,
+            "revision": None,
+            "text_column": None,
+        }
+
     if is_path(source):
         return values | {"source": str(path.absolute())}
+
     return values
 
 
 def is_path(source: str) -> bool:
-    """Return whether a data set's name leads to files here: it exists, is a glob, or is written as a path."""
+    """Return whether a data set's name leads to files here: it exists, is a glob, or is written as
+    a path.
+    """
     if source == PYTHON_DOCS:
         return False
     path = Path(source).expanduser()
-    return path.is_absolute() or source.startswith((".", "~")) or any(sign in source for sign in "*?[") or path.exists()
+    return (
+        path.is_absolute()
+        or source.startswith((".", "~"))
+        or any(sign in source for sign in "*?[")
+        or path.exists()
+    )
 
 
 def read_origin(text: str | None) -> Origin | None:
@@ -76,7 +105,11 @@ def read_logged_params(params: Mapping[str, str]) -> Origin | None:
     names = [name for name in DatasetParams.model_fields if name not in UNRECORDED]
     logged = {name: params[key] for name in names if (key := f"dataset.{name}") in params}
     values = {
-        name: None if value == "None" else value if is_text(f"dataset.{name}") else _read_number(value)
+        name: None
+        if value == "None"
+        else value
+        if is_text(f"dataset.{name}")
+        else _read_number(value)
         for name, value in logged.items()
     }
     return values if isinstance(values.get("source"), str) else None
@@ -84,19 +117,26 @@ def read_logged_params(params: Mapping[str, str]) -> Origin | None:
 
 def list_overrides(origin: Origin) -> dict[str, Any]:
     """Return the dotted overrides that read the text again; of params that this version knows."""
-    known = [name for name in origin if name in DatasetParams.model_fields and name not in UNRECORDED]
+    known = [
+        name for name in origin if name in DatasetParams.model_fields and name not in UNRECORDED
+    ]
     return {f"dataset.{name}": origin[name] for name in known}
 
 
 def is_same_text(one: Origin, other: Origin) -> bool:
     """Return whether two origins are one text, which may have grown or changed since."""
     columns = one.get("text_column"), other.get("text_column")
-    return all(one.get(name) == other.get(name) for name in IDENTITY) and (None in columns or columns[0] == columns[1])
+    return all(one.get(name) == other.get(name) for name in IDENTITY) and (
+        None in columns or columns[0] == columns[1]
+    )
 
 
-def say_origin(origin: Origin) -> str:
+def format_origin(origin: Origin) -> str:
     """Return the data set as a person names it: a path, OWNER/NAME (CONFIG), python-docs."""
-    details = [origin.get("config"), origin.get("text_column") and f"column {origin['text_column']}"]
+    details = [
+        origin.get("config"),
+        origin.get("text_column") and f"column {origin['text_column']}",
+    ]
     told = ", ".join(str(detail) for detail in details if detail)
     return f"{origin['source']} ({told})" if told else str(origin["source"])
 
@@ -104,26 +144,34 @@ def say_origin(origin: Origin) -> str:
 def list_names(origin: Origin) -> list[str]:
     """Return the names that a model of this text may have, the best first.
 
-    A file is named without its ending, a glob after its folder, a Hub data set after its configuration. A name that
-    says nothing (input, data, train) gives way to its folder's. The later names are for two texts of one name.
+    A file is named without its ending, a glob after its folder, a Hub data set after its
+    configuration. A name that says nothing (input, data, train) gives way to its folder's. The
+    later names are for two texts of one name.
     """
-    digest = hashlib.sha256(json.dumps([origin.get(part) for part in IDENTITY]).encode()).hexdigest()[:6]
+    digest = hashlib.sha256(
+        json.dumps([origin.get(part) for part in IDENTITY]).encode()
+    ).hexdigest()[:6]
     source = str(origin["source"])
+
     if source == PYTHON_DOCS:
         words = [PYTHON_DOCS]
     elif _is_local(source):
         words = _name_path(source)
     else:
         words = _name_on_hub(source, origin.get("config"))
+
     name = safe_word(words[0]) or f"text-{digest}"
     if name in RESERVED or name.isdigit():
         name = f"text-{name}"
+
     longer = [safe_word(f"{around}-{name}") for around in words[1:2] if safe_word(around)]
     return list(dict.fromkeys([name, *longer, f"{name[: LONGEST - 7]}-{digest}"]))
 
 
 def safe_word(text: str) -> str:
-    """Return a name of letters, digits, dots, dashes and underscores, which registries take; "" if none is left."""
+    """Return a name of letters, digits, dots, dashes and underscores, which registries take; "" if
+    none is left.
+    """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9._]+", "-", plain)[: LONGEST + 1].strip("-._")[:LONGEST].strip("-._")
 
@@ -135,14 +183,24 @@ def _is_local(source: str) -> bool:
 def _name_path(source: str) -> list[str]:
     """Return the telling parts of a path, the nearest first."""
     parts = list(PurePath(source).parts[1:])
-    first_glob = next((index for index, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
-    parts = [strip_endings(part) if index == len(parts) - 1 else part for index, part in enumerate(parts[:first_glob])]
+    first_glob = next(
+        (index for index, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts)
+    )
+    parts = [
+        strip_endings(part) if index == len(parts) - 1 else part
+        for index, part in enumerate(parts[:first_glob])
+    ]
+
     telling = []
     for index in range(len(parts) - 1, -1, -1):
         is_person = index and parts[index - 1] in ("home", "Users")
-        is_generic = parts[index].lower() in GENERIC or SHARD.sub("", parts[index]).lower() in (*GENERIC, "")
+        is_generic = parts[index].lower() in GENERIC or SHARD.sub("", parts[index]).lower() in (
+            *GENERIC,
+            "",
+        )
         if not (is_person or is_generic or parts[index] in NAMELESS or not safe_word(parts[index])):
             telling.append(parts[index])
+
     last = parts[-1:] or ["files"]
     return telling or last
 

@@ -1,4 +1,6 @@
-"""Which held-out documents a model has learnt from: they stand in the training text of a subset that it read."""
+"""Which held-out documents a model has learnt from: they stand in the training text of a subset
+that it read.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -8,17 +10,20 @@ from lightlm.errors import StoreError
 from lightlm.store.home import find_home
 
 MOST_BYTES_BY_LINE = 32_000_000
-"""Of running text that is compared line by line, at 30 MB/s: a small text that grows is cut into other passages."""
+"""Of running text that is compared line by line, at 30 MB/s: a small text that grows is cut into
+other passages.
+"""
 
 SHORTEST_LINE_BYTES = 24
 """Of a line that tells one passage from another."""
 
 
 def find_learnt(subset: TextSubset, learnt_subsets: Iterable[str]) -> frozenset[int]:
-    """Return the indexes of the held-out documents of `subset` that are in the training text of `learnt_subsets`.
+    """Return the indexes of the held-out documents of `subset` that are in the training text of
+    `learnt_subsets`.
 
-    Those are fingerprints; a subset that is not in this machine's store any more is not looked at. Of running text, a
-    passage counts when half of it stands there, line by line.
+    Those are fingerprints; a subset that is not in this machine's store any more is not looked at.
+    Of running text, a passage counts when half of it stands there, line by line.
     """
     learnt: set[int] = set()
     for name in learnt_subsets:
@@ -31,6 +36,7 @@ def find_learnt(subset: TextSubset, learnt_subsets: Iterable[str]) -> frozenset[
             continue
         by_line = read.is_running_text and read.num_bytes <= MOST_BYTES_BY_LINE
         learnt.update(_find_shared(subset, read, by_line=by_line))
+
     return frozenset(learnt)
 
 
@@ -46,6 +52,7 @@ def _find_shared(subset: TextSubset, read: TextSubset, *, by_line: bool) -> Iter
         for piece in _cut(document, by_line=by_line)
         if (digest := _digest(piece)) in wanted
     }
+
     for index, pieces in enumerate(held_out):
         shared = sum(size for digest, size in pieces.items() if digest in found)
         if shared and 2 * shared >= sum(pieces.values()):

@@ -38,12 +38,18 @@ class Reading:
 
     @property
     def is_overlong(self) -> bool:
-        """Return whether much more text was read than files of this size hold: they expand, or hold copies."""
-        return self.num_bytes > max(EXPANDED_BYTES, MOST_EXPANDED * (self.source.about_bytes or EXPANDED_BYTES))
+        """Return whether much more text was read than files of this size hold: they expand, or hold
+        copies.
+        """
+        return self.num_bytes > max(
+            EXPANDED_BYTES, MOST_EXPANDED * (self.source.about_bytes or EXPANDED_BYTES)
+        )
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the pieces, of at most `max_documents` documents."""
-        pieces = cut_documents(self.files, self.source.about_bytes, self.tallies, is_named=self.source.is_named)
+        pieces = cut_documents(
+            self.files, self.source.about_bytes, self.tallies, is_named=self.source.is_named
+        )
         for piece in pieces:
             if self.max_documents is not None and piece.document >= self.max_documents:
                 self.tallies[-1].counts.rows -= 1
@@ -67,13 +73,15 @@ def describe_reading(
         train_bytes=train.num_bytes,
         validation_bytes=held_out.num_bytes,
     )
+
     left_out = list(source.left_out)
     sides = [(own, [held_out]), (reading, [train])] if own.files else [(reading, [train, held_out])]
     for one, writers in sides:
         number, num_bytes = _count_by_file(writers, len(one.files))
         record.documents += sum(number)
         for index, (file, tally) in enumerate(zip(one.files, one.tallies, strict=False)):
-            tally.documents, tally.num_bytes = number[index], num_bytes[index]
+            tally.documents = number[index]
+            tally.num_bytes = num_bytes[index]
             row = file.describe(tally)
             if tally.error:
                 left_out.append(leave_out(row.path, tally.error))
@@ -81,6 +89,7 @@ def describe_reading(
                 record.sources.append(row)
         for file in one.files[len(one.tallies) :]:
             left_out.append(LeftOut(file.describe(Tally()).path, "enough text was read before it"))
+
     _sum_up(record, source, left_out, [*own.tallies, *reading.tallies])
     return record
 
@@ -88,30 +97,48 @@ def describe_reading(
 def _count_by_file(writers: list[DocumentWriter], num_files: int) -> tuple[list[int], list[int]]:
     """Return how many documents and bytes of each file were written, on either side."""
     documents, files, lengths = (
-        np.concatenate([getattr(writer, name) for writer in writers]) for name in ("documents", "files", "lengths")
+        np.concatenate([getattr(writer, name) for writer in writers])
+        for name in ("documents", "files", "lengths")
     )
     _, firsts = np.unique(documents, return_index=True)
     sizes = np.bincount(files, weights=lengths, minlength=num_files)
     return np.bincount(files[firsts], minlength=num_files).tolist(), sizes.astype(np.int64).tolist()
 
 
-def _sum_up(record: DataRecord, source: Source, left_out: list[LeftOut], tallies: list[Tally]) -> None:
+def _sum_up(
+    record: DataRecord, source: Source, left_out: list[LeftOut], tallies: list[Tally]
+) -> None:
     for row in record.sources:
         record.encodings[row.encoding] = record.encodings.get(row.encoding, 0) + 1
     record.replaced_bytes = sum(row.replaced_bytes for row in record.sources)
     record.empty_rows = sum(row.empty_rows for row in record.sources)
-    record.column = ", ".join(sorted({row.column for row in record.sources if row.column is not None})) or None
+    record.column = (
+        ", ".join(sorted({row.column for row in record.sources if row.column is not None})) or None
+    )
+
     share = f"{record.held_out_share:.1%} of the bytes"
-    how = "chosen by a hash of each document" if source.held_out_by == "hash" else f"the split {source.held_out_by}"
+    how = (
+        "chosen by a hash of each document"
+        if source.held_out_by == "hash"
+        else f"the split {source.held_out_by}"
+    )
+
     record.split = f"{share}, {how}"
     unread = sum(bool(tally.error) for tally in tallies)
     if unread > WARNED_LEFT_OUT * (unread + len(record.sources)):
         record.warnings.append(f"{unread:,} files could not be read; `lightlm look` lists them")
+
     broken = sum(row.bad_rows for row in record.sources if not row.replaced_bytes)
     if broken:
-        record.warnings.append(f"{broken:,} broken or torn {'row was' if broken == 1 else 'rows were'} left out")
+        record.warnings.append(
+            f"{broken:,} broken or torn {'row was' if broken == 1 else 'rows were'} left out"
+        )
+
     if record.replaced_bytes:
-        record.warnings.append(f"{record.replaced_bytes:,} bytes could not be decoded and became U+FFFD")
+        record.warnings.append(
+            f"{record.replaced_bytes:,} bytes could not be decoded and became U+FFFD"
+        )
+
     record.left_out = [LeftOutRecord(path=one.path, reason=one.reason) for one in shorten(left_out)]
     record.sources = add_up(record.sources)
 

@@ -1,4 +1,5 @@
-"""Token shards: a subset as flat files of token ids, memory-mapped, and where each held-out document starts.
+"""Token shards: a subset as flat files of token ids, memory-mapped, and where each held-out
+document starts.
 
 Owns the stream's layout: end-of-text first; then documents, each followed by end-of-text.
 """
@@ -31,11 +32,15 @@ SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 class TokenArray:
-    """A split's token ids, one after the other over its files; slices are copies, read from the mapped files."""
+    """A split's token ids, one after the other over its files; slices are copies, read from the
+    mapped files.
+    """
 
     def __init__(self, files: list[Path], dtype: str) -> None:
         # Plain arrays over the mapping: slicing a numpy.memmap itself takes ten times as long.
-        self._hold([np.asarray(np.memmap(path, dtype, "r")) for path in files if path.stat().st_size])
+        self._hold(
+            [np.asarray(np.memmap(path, dtype, "r")) for path in files if path.stat().st_size]
+        )
 
     @classmethod
     def join(cls, arrays: Sequence[np.ndarray]) -> Self:
@@ -57,30 +62,43 @@ class TokenArray:
         start, stop, step = span.indices(len(self))
         if step != 1:
             raise ValueError(f"wanted a contiguous slice, got step {step}")
+
         pieces = []
         index = bisect.bisect_right(self._starts, start) - 1
         while start < stop:
             end = min(stop, self._starts[index + 1])
             offset = self._starts[index]
             pieces.append(self._maps[index][start - offset : end - offset])
-            start, index = end, index + 1
-        return np.array(pieces[0]) if len(pieces) == 1 else np.concatenate([*pieces, np.empty(0, np.uint16)])
+            start = end
+            index = index + 1
+
+        return (
+            np.array(pieces[0])
+            if len(pieces) == 1
+            else np.concatenate([*pieces, np.empty(0, np.uint16)])
+        )
 
     def take_windows(self, starts: np.ndarray, size: int) -> np.ndarray:
-        """Return the `size` ids from each of `starts` on, (windows, size), in the dtype of the files.
+        """Return the `size` ids from each of `starts` on, (windows, size), in the dtype of the
+        files.
 
-        One copy by numpy for all windows of a file: 9 GB/s, window by window 4 GB/s (2 KB each, one core).
+        One copy by numpy for all windows of a file: 9 GB/s, window by window 4 GB/s (2 KB each, one
+        core).
         """
         files = np.searchsorted(self._starts, starts, side="right") - 1
         used = set(files.tolist())
-        if len(used) == 1 and (places := starts - self._starts[min(used)]).max() + size <= len(self._maps[min(used)]):
+        if len(used) == 1 and (places := starts - self._starts[min(used)]).max() + size <= len(
+            self._maps[min(used)]
+        ):
             return self._view_windows(min(used), size)[places]
+
         windows = np.empty((len(starts), size), dtype=self._maps[0].dtype)
         is_inside = starts + size <= np.asarray(self._starts)[files + 1]
         for file in used:
             rows = np.flatnonzero((files == file) & is_inside)
             if rows.size:
                 windows[rows] = self._view_windows(file, size)[starts[rows] - self._starts[file]]
+
         for row in np.flatnonzero(~is_inside).tolist():
             windows[row] = self[int(starts[row]) : int(starts[row]) + size]
         return windows
@@ -115,7 +133,9 @@ class TokenShards:
         return TokenArray(sorted(self.folder.glob(f"{split}-*.bin")), self.dtype)
 
     def validation_offsets(self) -> np.ndarray:
-        """Return (documents + 1, 2) uint64: each held-out document's first token and first byte, and the ends."""
+        """Return (documents + 1, 2) uint64: each held-out document's first token and first byte,
+        and the ends.
+        """
         return np.fromfile(self.folder / "validation.offsets", dtype="<u8").reshape(-1, 2)
 
     def validation_text(self, num_documents: int | None = None) -> bytes:
@@ -126,7 +146,9 @@ class TokenShards:
         return text[: int(self.validation_offsets()[num_documents, 1])]
 
 
-def tokenize_subset(subset: TextSubset, tokenizer: Tokenizer, *, report: Callable[[str], None] = ignore) -> TokenShards:
+def tokenize_subset(
+    subset: TextSubset, tokenizer: Tokenizer, *, report: Callable[[str], None] = ignore
+) -> TokenShards:
     """Return the shards of subset and tokenizer, made or found in the store."""
     key = {"format": FORMAT, "subset": subset.fingerprint, "tokenizer": tokenizer.fingerprint}
     # Two bytes a token of two bytes or more, and the held-out text once more.
@@ -136,9 +158,12 @@ def tokenize_subset(subset: TextSubset, tokenizer: Tokenizer, *, report: Callabl
         key,
         lambda folder: _build(folder, subset, tokenizer, report),
         num_bytes,
-        shareable=Shareable(re.compile(r"(train|validation)-\d{5}\.bin|validation\.(text|offsets)"), TokenShards),
+        shareable=Shareable(
+            re.compile(r"(train|validation)-\d{5}\.bin|validation\.(text|offsets)"), TokenShards
+        ),
         report=report,
     )
+
     return _describe(stage)
 
 
@@ -153,18 +178,27 @@ def open_shards(folder: Path) -> TokenShards:
 
 
 def _describe(stage: Stage) -> TokenShards:
-    return TokenShards(folder=stage.folder, fingerprint=stage.fingerprint, reused=stage.reused, **stage.meta)
+    return TokenShards(
+        folder=stage.folder, fingerprint=stage.fingerprint, reused=stage.reused, **stage.meta
+    )
 
 
-def _build(folder: Path, subset: TextSubset, tokenizer: Tokenizer, report: Callable[[str], None]) -> dict[str, Any]:
+def _build(
+    folder: Path, subset: TextSubset, tokenizer: Tokenizer, report: Callable[[str], None]
+) -> dict[str, Any]:
     try:
         return _write(folder, subset, tokenizer, is_fast=True)
     except EnginesDiffer:
-        report("the faster tokenizer engine gave other ids than the tokenizers library; encoding anew without it")
+        report(
+            "the faster tokenizer engine gave other ids than the tokenizers library; encoding "
+            "anew without it"
+        )
         return _write(folder, subset, tokenizer, is_fast=False)
 
 
-def _write(folder: Path, subset: TextSubset, tokenizer: Tokenizer, *, is_fast: bool) -> dict[str, Any]:
+def _write(
+    folder: Path, subset: TextSubset, tokenizer: Tokenizer, *, is_fast: bool
+) -> dict[str, Any]:
     dtype = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
     counts = {}
     for split in SPLITS:
@@ -179,7 +213,10 @@ def _write(folder: Path, subset: TextSubset, tokenizer: Tokenizer, *, is_fast: b
         if split == "validation":
             lengths = [np.zeros(1, dtype="<u8"), *subset.read_lengths(split)]
             starts = np.cumsum(np.concatenate(lengths), dtype="<u8")
-            np.stack([np.concatenate(ends), starts], axis=1).astype("<u8").tofile(folder / "validation.offsets")
+            np.stack([np.concatenate(ends), starts], axis=1).astype("<u8").tofile(
+                folder / "validation.offsets"
+            )
+
     shutil.copyfile(subset.text_path("validation"), folder / "validation.text")
     return counts | {
         "dtype": dtype,
@@ -196,7 +233,8 @@ class ShardWriter:
 
     def __init__(self, folder: Path, split: Split) -> None:
         self.num_tokens = 0
-        self._folder, self._split = folder, split
+        self._folder = folder
+        self._split = split
         self._file = self._open_next()
 
     def add(self, values: np.ndarray) -> None:
@@ -211,7 +249,9 @@ class ShardWriter:
                 self._file = self._open_next()
 
     def _open_next(self) -> Any:
-        return (self._folder / f"{self._split}-{self.num_tokens // SHARD_TOKENS:05d}.bin").open("wb")
+        return (self._folder / f"{self._split}-{self.num_tokens // SHARD_TOKENS:05d}.bin").open(
+            "wb"
+        )
 
     def __enter__(self) -> "ShardWriter":
         """Return itself."""

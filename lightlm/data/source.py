@@ -1,7 +1,7 @@
 """Where documents come from: a data set of the Hub, local files, or the built-in python-docs.
 
-Owns the decision which of the three a name means. A source that a person named is never replaced by another: only the
-default data set gives way to the built-in text where the Hub is out of reach.
+Owns the decision which of the three a name means. A source that a person named is never replaced by
+another: only the default data set gives way to the built-in text where the Hub is out of reach.
 """
 
 import hashlib
@@ -35,10 +35,12 @@ LARGEST_HELD_OUT = 0.3
 
 @dataclass(frozen=True)
 class Source:
-    """Files by split. `digest` names the exact content; `download_seconds` is not charged to the budget.
+    """Files by split. `digest` names the exact content; `download_seconds` is not charged to the
+    budget.
 
-    `num_bytes` are those of training text, where the files' sizes tell; `about_bytes` is a guess from their sizes.
-    `bytes_per_second` is how fast a slow source gives text; None where reading is no cost worth a thought.
+    `num_bytes` are those of training text, where the files' sizes tell; `about_bytes` is a guess
+    from their sizes. `bytes_per_second` is how fast a slow source gives text; None where reading is
+    no cost worth a thought.
     """
 
     name: str
@@ -59,8 +61,14 @@ class Source:
 
     @property
     def is_plain_text(self) -> bool:
-        """Return whether training rows are lines of texts, whose number says nothing to a person."""
-        return self.total_rows is None and bool(self.splits["train"]) and self.splits["train"][0].is_running_text
+        """Return whether training rows are lines of texts, whose number says nothing to
+        a person.
+        """
+        return (
+            self.total_rows is None
+            and bool(self.splits["train"])
+            and self.splits["train"][0].is_running_text
+        )
 
     @property
     def short_digest(self) -> str:
@@ -69,23 +77,27 @@ class Source:
 
 
 def open_source(params: DatasetParams, report: Callable[[str], None] = ignore) -> Source:
-    """Return the files that `params` name; of the default data set, without the Hub, the built-in corpus, said loudly.
+    """Return the files that `params` name; of the default data set, without the Hub, the built-in
+    corpus, said loudly.
 
     Raises:
         DatasetError: nothing there, no text column, or no Hub.
     """
     if params.source == PYTHON_DOCS:
         return open_python_docs(None)
+
     path = find_local_path(params.source)
     if path is not None:
         return open_files(params, find_inputs(path), _name_path(path))
+
     try:
         return open_hub(params)
     except HubUnreachable as reason:
         if not _may_fall_back(params):
             raise DatasetError(explain_unreachable(params.source, str(reason))) from None
         notice = (
-            f"the Hub is out of reach ({reason}): training on the built-in {PYTHON_DOCS} instead of {params.source}"
+            f"the Hub is out of reach ({reason}): training on the built-in {PYTHON_DOCS} "
+            f"instead of {params.source}"
         )
         report(notice)
         return open_python_docs(notice)
@@ -114,7 +126,8 @@ def explain_unreachable(source: str, reason: str) -> str:
     near = suggest_names(Path(source))
     here = f"there is no file or folder {source} here" + (f" ({near})" if near else "")
     return (
-        f"{here}, and the Hub, which may have a data set of this name, is out of reach ({reason}); give a file or a "
+        f"{here}, and the Hub, which may have a data set of this name, is out of reach "
+        f"({reason}); give a file or a "
         f"folder of text, or take the built-in text: --dataset {PYTHON_DOCS}"
     )
 
@@ -131,6 +144,7 @@ def open_hub(params: DatasetParams) -> Source:
     wanted = {split for split in found.splits if split != "test"}
     if "validation" not in found.splits or params.validation_split == "test":
         wanted = set(found.splits)
+
     inputs = Inputs(is_named=True)
     for split in sorted(wanted):
         paths = download_split(found, split)
@@ -138,13 +152,21 @@ def open_hub(params: DatasetParams) -> Source:
             InputFile(path, name, suffix, path.stat().st_size, split)
             for path, name, suffix in describe_hub_files(paths, found.splits[split])
         ]
+
     seconds = time.monotonic() - started
     name = "-".join(filter(None, [params.source.rpartition("/")[2], params.config]))
-    return open_files(params, inputs, name, digest=f"{found.repository}@{found.commit}", download_seconds=seconds)
+    return open_files(
+        params, inputs, name, digest=f"{found.repository}@{found.commit}", download_seconds=seconds
+    )
 
 
 def open_files(
-    params: DatasetParams, inputs: Inputs, name: str, *, digest: str | None = None, download_seconds: float = 0.0
+    params: DatasetParams,
+    inputs: Inputs,
+    name: str,
+    *,
+    digest: str | None = None,
+    download_seconds: float = 0.0,
 ) -> Source:
     """Return the source of files: the kind with most bytes, each file on its side of the split.
 
@@ -155,12 +177,18 @@ def open_files(
     splits, held_out_by = _assign_splits(params, chosen, inputs)
     train = splits["train"]
     about = sum(file.input.size * (PACKED_RATIO if file.input.is_packed else 1) for file in train)
+
     return Source(
         name=name,
-        digest=digest or "+".join(f"{split}:{hash_files([f.input for f in files])}" for split, files in splits.items()),
+        digest=digest
+        or "+".join(
+            f"{split}:{hash_files([f.input for f in files])}" for split, files in splits.items()
+        ),
         splits={split: list[Readable](files) for split, files in splits.items()},
         total_rows=_count_rows(train),
-        num_bytes=None if any(file.input.is_table or file.input.is_packed for file in train) else about,
+        num_bytes=None
+        if any(file.input.is_table or file.input.is_packed for file in train)
+        else about,
         about_bytes=about,
         held_out_by=held_out_by,
         download_seconds=download_seconds,
@@ -186,15 +214,21 @@ def open_python_docs(notice: str | None) -> Source:
 
 
 def _choose_kind(params: DatasetParams, inputs: Inputs) -> list[SourceFile]:
-    """Return the files of the kind that has most bytes; those of others, and tables without text, are left out."""
+    """Return the files of the kind that has most bytes; those of others, and tables without text,
+    are left out.
+    """
     kinds: dict[str, list[SourceFile]] = {}
     for file in inputs.files:
         kind = "text" if file.kind == "document" else file.kind
         kinds.setdefault(kind, []).append(SourceFile(file, params.text_column, params.encoding))
+
     if len(kinds) > 1 and "code" in kinds and not inputs.is_named:
         suffixes = ", ".join(sorted({file.input.suffix for file in kinds["code"]}))
         for file in kinds.pop("code"):
-            inputs.leave_out(file.input.name, f"source code ({suffixes}); name it by a pattern: 'FOLDER/**/*.py'")
+            inputs.leave_out(
+                file.input.name, f"source code ({suffixes}); name it by a pattern: 'FOLDER/**/*.py'"
+            )
+
     errors: list[DatasetError] = []
     for kind in list(kinds):
         if kind in ("text", "code"):
@@ -211,24 +245,36 @@ def _choose_kind(params: DatasetParams, inputs: Inputs) -> list[SourceFile]:
             else:
                 usable.append(file)
         kinds[kind] = usable
+
     sizes = {kind: sum(file.input.size for file in files) for kind, files in kinds.items() if files}
     if not sizes:
         raise errors[0]
+
     winner = max(sizes, key=lambda kind: sizes[kind])
     _warn_of_tables(inputs, winner, len(kinds[winner]))
     for kind, files in kinds.items():
         for file in files if kind != winner else []:
-            inputs.leave_out(file.input.name, f"a {kind} file in a folder with more {winner}; give it by its own path")
+            inputs.leave_out(
+                file.input.name,
+                f"a {kind} file in a folder with more {winner}; give it by its own path",
+            )
+
     return kinds[winner]
 
 
 def _warn_of_tables(inputs: Inputs, kind: str, num_read: int) -> None:
     """Warn of tables of the kind that is read whose text cannot be told: a person may miss them."""
     left_out = {one.path: one.reason for one in inputs.left_out}
-    unread = [file.name for file in inputs.files if file.kind == kind and file.is_table and file.name in left_out]
+    unread = [
+        file.name
+        for file in inputs.files
+        if file.kind == kind and file.is_table and file.name in left_out
+    ]
+
     if unread:
         inputs.warnings.append(
-            f"{len(unread):,} of {num_read + len(unread):,} {kind} files are left out, as {unread[0]}: "
+            f"{len(unread):,} of {num_read + len(unread):,} {kind} files are left out, as "
+            f"{unread[0]}: "
             f"{shorten(left_out[unread[0]], 160)}"
         )
 
@@ -246,40 +292,51 @@ def _assign_splits(
         found.setdefault(file.input.split, []).append(file)
     wanted_train = _split_name(params.train_split)
     wanted = None if params.validation_split is None else _split_name(params.validation_split)
+
     if wanted == NO_SPLIT or (wanted is None and "train" not in found):
         if len(found) > 1 or "train" not in found:
             inputs.notes.append(f"files named {', '.join(sorted(found))} are all training text")
         return {"train": [file for split in sorted(found) for file in found[split]]}, "hash"
+
     if wanted_train not in found or (wanted is not None and wanted not in found):
         raise DatasetError(
             f"{params.source} has the splits {', '.join(found)}; give dataset.train_split and "
             f"dataset.validation_split one of them, or --set dataset.validation_split={NO_SPLIT}"
         )
+
     held_out = wanted or next((split for split in ("validation", "test") if split in found), None)
     unused = [split for split in found if split not in (wanted_train, held_out)]
     for split in unused:
         inputs.notes.append(f"the split {split} is not used ({count(len(found[split]), 'file')})")
         for file in found[split]:
             inputs.leave_out(file.input.name, f"the split {split}, which is not used")
+
     if held_out is None:
         return {"train": found[wanted_train]}, "hash"
+
     sides = {"train": found[wanted_train], "validation": found[held_out]}
     _refuse_large_split(params, sides, held_out)
     return sides, held_out
 
 
-def _refuse_large_split(params: DatasetParams, sides: dict[str, list[SourceFile]], held_out: str) -> None:
+def _refuse_large_split(
+    params: DatasetParams, sides: dict[str, list[SourceFile]], held_out: str
+) -> None:
     rows = {side: _count_rows(files) for side, files in sides.items()}
     sizes = {
-        side: (None if None in rows.values() else rows[side]) or sum(file.input.size for file in files)
+        side: (None if None in rows.values() else rows[side])
+        or sum(file.input.size for file in files)
         for side, files in sides.items()
     }
+
     share = sizes["validation"] / max(1, sum(sizes.values()))
     if params.validation_split is None and share > LARGEST_HELD_OUT:
         raise DatasetError(
             f"{params.source}: the files named {held_out} are {share:.0%} of the text "
-            f"(as {sides['validation'][0].input.name}), more than is held out by intent; train on all files with "
-            f"--set dataset.validation_split={NO_SPLIT}, or keep it so with --set dataset.validation_split={held_out}"
+            f"(as {sides['validation'][0].input.name}), more than is held out by intent; train on "
+            "all files with "
+            f"--set dataset.validation_split={NO_SPLIT}, or keep it so with --set "
+            f"dataset.validation_split={held_out}"
         )
 
 

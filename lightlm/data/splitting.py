@@ -1,7 +1,8 @@
-"""The two sides of a text: which documents are held out, which copies are left out, and the record of both.
+"""The two sides of a text: which documents are held out, which copies are left out, and the record
+of both.
 
-A document's side depends on a hash of its text alone, so that it does not change when others come. The share that is
-held out is counted in bytes; no copy of a held-out document is trained on.
+A document's side depends on a hash of its text alone, so that it does not change when others come.
+The share that is held out is counted in bytes; no copy of a held-out document is trained on.
 """
 
 import time
@@ -23,10 +24,15 @@ from lightlm.params import DatasetParams
 
 Split = Literal["train", "validation"]
 
-SCANNED_BYTES, SLOW_SCANNED_BYTES = 1 << 24, 1 << 18
-"""Bytes of text, and of a slow source, that are read to choose what is held out; of more, the hash alone decides."""
+SCANNED_BYTES = 1 << 24
+SLOW_SCANNED_BYTES = 1 << 18
+"""Bytes of text, and of a slow source, that are read to choose what is held out; of more, the hash
+alone decides.
+"""
 
-MOST_HELD_OUT, MOST_HELD_OUT_TINY, TINY_BYTES = 0.1, 0.25, 20_000
+MOST_HELD_OUT = 0.1
+MOST_HELD_OUT_TINY = 0.25
+TINY_BYTES = 20_000
 """Fraction of the bytes that is held out at most, and that of a text of less than TINY_BYTES."""
 
 MOST_COPIES = 8
@@ -36,7 +42,9 @@ MOST_BAD_SHARE = 0.01
 """Fraction of rows with undecodable bytes, or of such bytes, from which a text is refused."""
 
 NEAR_SECONDS_SHARE = 1.0
-"""Seconds that the search for near copies may take for each second that reading took; but at least NEAR_SECONDS."""
+"""Seconds that the search for near copies may take for each second that reading took; but at least
+NEAR_SECONDS.
+"""
 
 NEAR_SECONDS = 5.0
 
@@ -45,7 +53,9 @@ OWN_DOCUMENTS = 1 << 40
 
 
 class Limits(NamedTuple):
-    """What ends the reading (documents, bytes of training and of held-out text), and whether copies are dropped."""
+    """What ends the reading (documents, bytes of training and of held-out text), and whether copies
+    are dropped.
+    """
 
     max_documents: int | None
     max_bytes: int | None
@@ -67,14 +77,20 @@ class Built:
 
 @dataclass
 class HeldOut:
-    """Which documents are held out: those chosen by digest, where all were looked at, else those below a fraction."""
+    """Which documents are held out: those chosen by digest, where all were looked at, else those
+    below a fraction.
+    """
 
     fraction: float
     chosen: set[bytes] | None = None
 
     def holds_out(self, digest: bytes) -> bool:
         """Return whether the document of a digest is held out."""
-        return digest[:16] in self.chosen if self.chosen is not None else place_of(digest) < self.fraction
+        return (
+            digest[:16] in self.chosen
+            if self.chosen is not None
+            else place_of(digest) < self.fraction
+        )
 
 
 def place_of(digest: bytes) -> float:
@@ -83,23 +99,27 @@ def place_of(digest: bytes) -> float:
 
 
 def most_held_out(total: int, wanted: float) -> float:
-    """Return the fraction of `total` bytes that is held out at most, where a person wants the fraction `wanted`."""
+    """Return the fraction of `total` bytes that is held out at most, where a person wants the
+    fraction `wanted`.
+    """
     return max(MOST_HELD_OUT_TINY if total < TINY_BYTES else MOST_HELD_OUT, wanted)
 
 
 def choose_held_out(source: Source, limits: Limits) -> HeldOut:
     """Return what is held out of a source without a split of its own.
 
-    Of a small source all documents are looked at: in the order of their hashes, until the fraction of the bytes is
-    reached.
+    Of a small source all documents are looked at: in the order of their hashes, until the fraction
+    of the bytes is reached.
     """
     wanted = limits.validation_fraction
     longest = SCANNED_BYTES if source.bytes_per_second is None else SLOW_SCANNED_BYTES
     if limits.max_bytes is not None:
         longest = min(longest, 2 * limits.max_bytes)
+
     sizes: dict[bytes, int] = {}
     total = 0
     reading = Reading(source.splits["train"], source, limits.max_documents)
+
     for piece in reading.pieces():
         digest = digest_of(piece.text)
         total += len(piece.text) if digest not in sizes else 0
@@ -108,16 +128,20 @@ def choose_held_out(source: Source, limits: Limits) -> HeldOut:
             return HeldOut(wanted)
         if reading.num_bytes > MOST_COPIES * longest:
             break
+
     most = most_held_out(total, wanted) * total
     below = {digest for digest in sizes if place_of(digest) < wanted}
     share = sum(sizes[digest] for digest in below)
     if not 0.5 * wanted * total <= share <= most or len(below) == len(sizes):
         below = _fill(sizes, wanted * total, most)
+
     return HeldOut(wanted, {digest[:16] for digest in below})
 
 
 def _fill(sizes: dict[bytes, int], wanted: float, most: float) -> set[bytes]:
-    """Return documents in the order of their hashes whose bytes come to about `wanted`, never to more than `most`."""
+    """Return documents in the order of their hashes whose bytes come to about `wanted`, never to
+    more than `most`.
+    """
     taken: set[bytes] = set()
     size = 0
     for digest in sorted(sizes):
@@ -149,12 +173,18 @@ def build_subset(folder: Path, params: DatasetParams, source: Source, limits: Li
             digest = digest_of(piece.text)
             if not chosen.holds_out(digest):
                 copies.add("train", piece, digest)
-            elif held_out.num_bytes + len(piece.text) <= limits.max_validation_bytes or not held_out.num_bytes:
+            elif (
+                held_out.num_bytes + len(piece.text) <= limits.max_validation_bytes
+                or not held_out.num_bytes
+            ):
                 copies.add("validation", piece, digest)
             if limits.max_bytes is not None and train.num_bytes >= limits.max_bytes:
                 break
             if reading.is_overlong:
-                copies.note = f"reading ended after {reading.num_bytes / 1e6:,.0f} MB, of which most were copies"
+                copies.note = (
+                    f"reading ended after {reading.num_bytes / 1e6:,.0f} MB, of which "
+                    "most were copies"
+                )
                 break
         copies.drop_near(folder, time.monotonic() - started)
         if not own.files:
@@ -163,11 +193,15 @@ def build_subset(folder: Path, params: DatasetParams, source: Source, limits: Li
         copies.describe(record)
         _check_enough(params, source, record, train.num_pieces, held_out.num_pieces)
         _check_decoded(params, record)
-        return Built(record, reading.num_rows, held_out.num_pieces, held_out.sha256(), not train.ends.all())
+        return Built(
+            record, reading.num_rows, held_out.num_pieces, held_out.sha256(), not train.ends.all()
+        )
 
 
 class CopyFilter:
-    """Writes documents but for copies: of any document, or with dataset.duplicates=keep of held-out ones alone."""
+    """Writes documents but for copies: of any document, or with dataset.duplicates=keep of held-out
+    ones alone.
+    """
 
     def __init__(self, limits: Limits, train: DocumentWriter, held_out: DocumentWriter) -> None:
         self.writers: dict[Split, DocumentWriter] = {"train": train, "validation": held_out}
@@ -177,7 +211,9 @@ class CopyFilter:
         self._finder = DuplicateFinder(near=limits.drops_copies)
 
     def add(self, split: Split, piece: Piece, digest: bytes) -> None:
-        """Write a piece of a digest, unless it is a copy, apart from white space, of one that was written."""
+        """Write a piece of a digest, unless it is a copy, apart from white space, of one that was
+        written.
+        """
         if self._is_copy(split, piece.text, digest):
             self.exact += 1
             self.num_bytes += len(piece.text)
@@ -187,13 +223,19 @@ class CopyFilter:
             self._finder.add(split, piece.text, digest)
 
     def drop_near(self, folder: Path, seconds: float) -> None:
-        """Drop near copies from what was written to `folder`, in about the time that reading took: `seconds`."""
+        """Drop near copies from what was written to `folder`, in about the time that reading took:
+        `seconds`.
+        """
         if not self.drops_copies:
             return
+
         wholes = [writer.write_wholes() for writer in self.writers.values()]
-        found = self._finder.find_near(folder, max_seconds=max(NEAR_SECONDS, NEAR_SECONDS_SHARE * seconds))
+        found = self._finder.find_near(
+            folder, max_seconds=max(NEAR_SECONDS, NEAR_SECONDS_SHARE * seconds)
+        )
         for path in wholes:
             path.unlink()
+
         self.note = self.note or found.not_looked_at or ""
         for split, writer in self.writers.items():
             gone = found.left_out[split]
@@ -203,7 +245,9 @@ class CopyFilter:
 
     def describe(self, record: DataRecord) -> None:
         """Put the numbers of copies into the record."""
-        record.exact_duplicates, record.near_duplicates, record.duplicate_bytes = self.exact, self.near, self.num_bytes
+        record.exact_duplicates = self.exact
+        record.near_duplicates = self.near
+        record.duplicate_bytes = self.num_bytes
         if self.note:
             record.notes.append(self.note)
 
@@ -218,27 +262,35 @@ def glance(source: Source, params: DatasetParams, context_length: int | None) ->
     Raises:
         DatasetError: with what to do.
     """
-    wanted, least = (1 if "validation" in source.splits else 2), (context_length or 0) + 1
+    wanted = 1 if "validation" in source.splits else 2
+    least = (context_length or 0) + 1
     digests: set[bytes] = set()
     num_bytes = 0
     reading = Reading(source.splits["train"], source)
+
     for piece in reading.pieces():
         digests.add(digest_of(piece.text))
         num_bytes += len(piece.text)
         if (len(digests) >= wanted and num_bytes >= least) or num_bytes > EXPANDED_BYTES:
             break
+
     raise_if_nothing_read(reading)
     if len(digests) < wanted:
-        _refuse_too_little(params, source, sum(tally.counts.empty for tally in reading.tallies), len(digests))
+        _refuse_too_little(
+            params, source, sum(tally.counts.empty for tally in reading.tallies), len(digests)
+        )
+
     if num_bytes < least:
         raise DatasetError(
-            f"{params.source} has {num_bytes:,} bytes of text, fewer than model.context_length {context_length} "
+            f"{params.source} has {num_bytes:,} bytes of text, fewer than model.context_length "
+            f"{context_length} "
             "tokens can be made of; give more text or a smaller context_length"
         )
 
 
 def _return_surplus(held_out: DocumentWriter, train: DocumentWriter, limits: Limits) -> None:
-    """Train on what is held out beyond the most: near copies left the training text, and so it became smaller.
+    """Train on what is held out beyond the most: near copies left the training text, and so it
+    became smaller.
 
     No near copy of these documents is trained on by now, nor held out.
     """
@@ -255,10 +307,17 @@ def _return_surplus(held_out: DocumentWriter, train: DocumentWriter, limits: Lim
 def _write_own_split(own: Reading, copies: CopyFilter, limits: Limits) -> None:
     held_out = copies.writers["validation"]
     for piece in own.pieces():
-        if held_out.num_bytes + len(piece.text) > limits.max_validation_bytes and held_out.num_bytes:
+        if (
+            held_out.num_bytes + len(piece.text) > limits.max_validation_bytes
+            and held_out.num_bytes
+        ):
             return
         # Its documents are others than those of the training split with the same numbers.
-        copies.add("validation", piece._replace(document=piece.document + OWN_DOCUMENTS), digest_of(piece.text))
+        copies.add(
+            "validation",
+            piece._replace(document=piece.document + OWN_DOCUMENTS),
+            digest_of(piece.text),
+        )
 
 
 def _check_decoded(params: DatasetParams, record: DataRecord) -> None:
@@ -274,11 +333,14 @@ def _check_decoded(params: DatasetParams, record: DataRecord) -> None:
             raise DatasetError(
                 f"{row.path}: {share:.0%} of the rows hold bytes that are not {row.encoding} "
                 f"({row.replaced_bytes:,} bytes in {row.bad_rows:,} rows); name its encoding, as "
-                f"--set dataset.encoding=cp1252; --set dataset.encoding={row.encoding} takes them as U+FFFD"
+                f"--set dataset.encoding=cp1252; --set dataset.encoding={row.encoding} takes them "
+                "as U+FFFD"
             )
 
 
-def _check_enough(params: DatasetParams, source: Source, record: DataRecord, train: int, held_out: int) -> None:
+def _check_enough(
+    params: DatasetParams, source: Source, record: DataRecord, train: int, held_out: int
+) -> None:
     if not train or not held_out:
         _refuse_too_little(params, source, record.empty_rows, train + held_out)
 
@@ -286,12 +348,16 @@ def _check_enough(params: DatasetParams, source: Source, record: DataRecord, tra
 def _refuse_too_little(params: DatasetParams, source: Source, empty: int, number: int) -> NoReturn:
     found = f"{empty:,} empty rows, {number:,} different with text"
     if not number:
-        raise DatasetError(f"{params.source} holds no text ({found}); give a data set with text in it")
+        raise DatasetError(
+            f"{params.source} holds no text ({found}); give a data set with text in it"
+        )
+
     unit = (
         f"passages of {TINY_PASSAGE_BYTES:,} bytes, each ended by a line's end,"
         if source.is_plain_text
         else "different documents"
     )
     raise DatasetError(
-        f"{params.source} is too small ({found}); at least 2 {unit} are needed, one to train on and one held out"
+        f"{params.source} is too small ({found}); at least 2 {unit} are needed, one to train on "
+        "and one held out"
     )

@@ -1,6 +1,7 @@
 """The subset: the documents of a run, split, deduplicated and kept in the store as raw UTF-8.
 
-Owns how much of a source is taken and under which key it is kept; the sides of the split are splitting's.
+Owns how much of a source is taken and under which key it is kept; the sides of the split are
+splitting's.
 """
 
 import re
@@ -36,9 +37,11 @@ SAMPLE_SECONDS = 8.0
 
 @dataclass(frozen=True)
 class TextSubset:
-    """Documents of one run. Counts of documents as a person sees them; bytes of UTF-8; digests in hex.
+    """Documents of one run. Counts of documents as a person sees them; bytes of UTF-8; digests in
+    hex.
 
-    Training bytes are those of different documents: copies are left out, unless dataset.duplicates keeps them.
+    Training bytes are those of different documents: copies are left out, unless dataset.duplicates
+    keeps them.
     """
 
     folder: Path
@@ -66,7 +69,9 @@ class TextSubset:
 
     @property
     def whole_bytes(self) -> int:
-        """Bytes of training text that the whole source has: exact where all was read, else by its documents."""
+        """Bytes of training text that the whole source has: exact where all was read, else by its
+        documents.
+        """
         if not self.is_cut:
             return self.num_bytes
         if self.total_documents:
@@ -74,7 +79,9 @@ class TextSubset:
         return max(self.num_bytes, self.source_bytes or 0)
 
     def readable_bytes(self, needed_bytes: int, max_seconds: float) -> int:
-        """Return the bytes of training text that a run takes which needs so many, and has so long for a slow source."""
+        """Return the bytes of training text that a run takes which needs so many, and has so long
+        for a slow source.
+        """
         found = min(needed_bytes, self.whole_bytes)
         if self.bytes_per_second is None:
             return found
@@ -85,7 +92,9 @@ class TextSubset:
         return self.folder / f"{split}.text"
 
     def read_lengths(self, split: Split) -> Iterator[np.ndarray]:
-        """Yield the lengths of a split's documents in bytes, in order, some thousand at a time (int64)."""
+        """Yield the lengths of a split's documents in bytes, in order, some thousand at a time
+        (int64).
+        """
         lengths = np.fromfile(self.folder / f"{split}.lengths", dtype="<u8").astype(np.int64)
         yield from (lengths[start : start + 65_536] for start in range(0, len(lengths), 65_536))
 
@@ -103,16 +112,23 @@ class TextSubset:
     def summary(self) -> str:
         """Return "Using subset: 20 of 36,718 documents" and the like, for people."""
         record = self.record
-        sizes = f"{_say_bytes(record.train_bytes)} to train on, {_say_bytes(record.validation_bytes)} held out"
+        sizes = (
+            f"{_format_bytes(record.train_bytes)} to train on, "
+            f"{_format_bytes(record.validation_bytes)} held out"
+        )
         number = count(self.num_documents, "document")
         if self.total_documents is None:
             return f"Using {number} ({sizes})"
+
         if self.num_documents >= self.total_documents:
             return f"Using all {number} ({sizes})"
-        return f"Using subset: {self.num_documents:,} of {self.total_documents:,} documents ({sizes})"
+
+        return (
+            f"Using subset: {self.num_documents:,} of {self.total_documents:,} documents ({sizes})"
+        )
 
 
-def _say_bytes(number: int) -> str:
+def _format_bytes(number: int) -> str:
     """Return "51 kB" or "4.2 MB"."""
     if number < 1000:
         return f"{number} bytes"
@@ -120,7 +136,8 @@ def _say_bytes(number: int) -> str:
 
 
 def check_dataset(params: DatasetParams, context_length: int | None = None) -> None:
-    """Refuse at once what cannot be trained on, as far as a glance tells: paths, columns, too little text.
+    """Refuse at once what cannot be trained on, as far as a glance tells: paths, columns, too
+    little text.
 
     Raises:
         DatasetError: with what to do.
@@ -144,10 +161,11 @@ def materialize_subset(
 ) -> TextSubset:
     """Return the documents that `params` name, made or found in the store.
 
-    Reading ends after `max_documents` rows, or `max_bytes` or `needed_bytes` of training text, whichever is first.
-    Any of `needed_bytes` will do if it is in the store; else the first is made. `fraction` is of all documents, or of
-    a plain text's bytes. `max_seconds` is what reading a slow source may take. With `sample_bytes`, so much is made
-    where none of what is needed is in the store: enough for a forecast.
+    Reading ends after `max_documents` rows, or `max_bytes` or `needed_bytes` of training text,
+    whichever is first. Any of `needed_bytes` will do if it is in the store; else the first is made.
+    `fraction` is of all documents, or of a plain text's bytes. `max_seconds` is what reading a slow
+    source may take. With `sample_bytes`, so much is made where none of what is needed is in the
+    store: enough for a forecast.
 
     Raises:
         DatasetError: no such data, no text in it, or too little to hold any out.
@@ -155,13 +173,18 @@ def materialize_subset(
     source = open_source(params, report)
     if fraction is not None:
         params = _limit_to_fraction(params, source, fraction)
+
     wanted = _limit_to_seconds(source, needed_bytes, max_seconds)
     choices = [_limits(params, source, needed) for needed in wanted or (None,)]
     key, limits = choices[0]
-    sample = _limit_to_seconds(source, [] if sample_bytes is None else [sample_bytes], SAMPLE_SECONDS)
+    sample = _limit_to_seconds(
+        source, [] if sample_bytes is None else [sample_bytes], SAMPLE_SECONDS
+    )
+
     if sample and (limits.max_bytes is None or sample[0] < limits.max_bytes):
         key, limits = _limits(params, source, sample[0])
         choices.append((key, limits))
+
     shareable = Shareable(re.compile(r"(train|validation)\.(text|lengths|ends)"), TextSubset)
     found = find_any(KIND, [k for k, _ in choices], shareable, report=report)
     num_bytes = min(source.num_bytes or 0, limits.max_bytes or source.num_bytes or 0)
@@ -173,6 +196,7 @@ def materialize_subset(
         shareable=shareable,
         report=report,
     )
+
     subset = _describe(stage, notice=source.notice, download_seconds=source.download_seconds)
     return replace(subset, bytes_per_second=source.bytes_per_second)
 
@@ -186,8 +210,11 @@ def _limit_to_fraction(params: DatasetParams, source: Source, fraction: float) -
     return params.model_copy(update=changes)
 
 
-def _limit_to_seconds(source: Source, needed_bytes: Sequence[int], max_seconds: float | None) -> Sequence[int]:
-    """Return `needed_bytes`, or less of a slow source: a power of two, so that later runs find it again.
+def _limit_to_seconds(
+    source: Source, needed_bytes: Sequence[int], max_seconds: float | None
+) -> Sequence[int]:
+    """Return `needed_bytes`, or less of a slow source: a power of two, so that later runs find it
+    again.
 
     A text with less than is needed is taken whole, and so is the same subset for every budget.
     """
@@ -203,7 +230,9 @@ def _affordable_bytes(seconds: float, bytes_per_second: float) -> int:
     return max(LEAST_BYTES, 1 << int(seconds * bytes_per_second).bit_length() - 1)
 
 
-def _limits(params: DatasetParams, source: Source, needed_bytes: int | None) -> tuple[dict[str, Any], Limits]:
+def _limits(
+    params: DatasetParams, source: Source, needed_bytes: int | None
+) -> tuple[dict[str, Any], Limits]:
     """Return the key of a subset in the store, and the limits that it is read within."""
     limits = Limits(
         max_documents=params.max_documents,
@@ -212,27 +241,39 @@ def _limits(params: DatasetParams, source: Source, needed_bytes: int | None) -> 
         validation_fraction=params.validation_fraction,
         drops_copies=params.duplicates == "drop",
     )
+
     choices = {
         "validation_split": params.validation_split,
         "text_column": params.text_column,
         "encoding": params.encoding,
         "train_split": params.train_split,
     }
-    return {"format": FORMAT, "digest": source.digest, "name": source.name} | limits._asdict() | choices, limits
+
+    return {
+        "format": FORMAT,
+        "digest": source.digest,
+        "name": source.name,
+    } | limits._asdict() | choices, limits
 
 
 def open_subset(folder: Path) -> TextSubset:
     """Return the subset in a committed folder, its digests verified."""
     commit = open_commit(folder, KIND)
-    return _describe(Stage(folder, folder.name, commit.meta, reused=True), notice=commit.meta["notice"])
+    return _describe(
+        Stage(folder, folder.name, commit.meta, reused=True), notice=commit.meta["notice"]
+    )
 
 
 def _describe(stage: Stage, *, notice: str | None, download_seconds: float = 0.0) -> TextSubset:
     # A subset that an earlier version of LightLM made has no record.
     record = DataRecord.model_validate(stage.meta.get("record", {}))
     own = {"record": record, "notice": notice, "download_seconds": download_seconds}
-    values = {name: value for name, value in stage.meta.items() if name in TextSubset.__dataclass_fields__} | own
-    return TextSubset(folder=stage.folder, fingerprint=stage.fingerprint, reused=stage.reused, **values)
+    values = {
+        name: value for name, value in stage.meta.items() if name in TextSubset.__dataclass_fields__
+    } | own
+    return TextSubset(
+        folder=stage.folder, fingerprint=stage.fingerprint, reused=stage.reused, **values
+    )
 
 
 def describe_folder(folder: Path, params: DatasetParams, source: Source) -> TextSubset:
@@ -250,7 +291,9 @@ def _build(folder: Path, params: DatasetParams, source: Source, limits: Limits) 
         "name": safe_name(source.name),
         "source": params.source if source.notice is None else source.name,
         "source_digest": source.short_digest,
-        "num_documents": built.num_rows if source.total_rows is not None else built.record.documents,
+        "num_documents": built.num_rows
+        if source.total_rows is not None
+        else built.record.documents,
         "total_documents": None if is_limited else source.total_rows,
         "num_bytes": built.record.train_bytes,
         "num_validation_documents": built.num_validation_pieces,

@@ -1,4 +1,6 @@
-"""A split's files: the documents' bytes one after the other, the length of each, and where a document ends."""
+"""A split's files: the documents' bytes one after the other, the length of each, and where a
+document ends.
+"""
 
 import hashlib
 from array import array
@@ -15,7 +17,9 @@ COPIED_BYTES = 1 << 24
 
 
 class DocumentWriter:
-    """Writes the documents of a split; those that turn out to be copies can be dropped again. A context manager."""
+    """Writes the documents of a split; those that turn out to be copies can be dropped again. A
+    context manager.
+    """
 
     def __init__(self, folder: Path, split: str) -> None:
         self.num_bytes = 0
@@ -32,23 +36,37 @@ class DocumentWriter:
     @property
     def documents(self) -> np.ndarray:
         """Return which document each piece is of, (pieces,) uint64."""
-        return np.frombuffer(self._documents, dtype=np.uint64) if self._documents else np.empty(0, np.uint64)
+        return (
+            np.frombuffer(self._documents, dtype=np.uint64)
+            if self._documents
+            else np.empty(0, np.uint64)
+        )
 
     @property
     def files(self) -> np.ndarray:
         """Return which file each piece is of, (pieces,)."""
-        return np.frombuffer(self._files, dtype=np.uint32) if self._files else np.empty(0, np.uint32)
+        return (
+            np.frombuffer(self._files, dtype=np.uint32) if self._files else np.empty(0, np.uint32)
+        )
 
     @property
     def lengths(self) -> np.ndarray:
         """Return each piece's bytes, (pieces,) uint64."""
-        return np.frombuffer(self._lengths, dtype=np.uint64) if self._lengths else np.empty(0, np.uint64)
+        return (
+            np.frombuffer(self._lengths, dtype=np.uint64)
+            if self._lengths
+            else np.empty(0, np.uint64)
+        )
 
     @property
     def ends(self) -> np.ndarray:
         """Return whether a document ends with each piece, (pieces,) bool."""
         documents = self.documents
-        return np.append(documents[1:] != documents[:-1], True) if len(documents) else np.empty(0, np.bool_)
+        return (
+            np.append(documents[1:] != documents[:-1], True)
+            if len(documents)
+            else np.empty(0, np.bool_)
+        )
 
     def add(self, piece: Piece) -> None:
         """Append a document or a passage of one."""
@@ -62,8 +80,11 @@ class DocumentWriter:
         """Drop the pieces that `gone` marks, (pieces,) bool, from what was written."""
         if not gone.any():
             return
+
         self._text.close()
-        path, thinned = self._folder / f"{self._split}.text", self._folder / f"{self._split}.thinned"
+        path = self._folder / f"{self._split}.text"
+        thinned = self._folder / f"{self._split}.thinned"
+
         with path.open("rb") as old, thinned.open("wb") as new:
             for start, length in _spans_kept(self.lengths, gone):
                 old.seek(start)
@@ -71,11 +92,17 @@ class DocumentWriter:
                     block = old.read(min(length, COPIED_BYTES))
                     new.write(block)
                     length -= len(block)
+
         thinned.replace(path)
         self.num_bytes -= int(self.lengths[gone].sum())
         for name in ("_lengths", "_documents", "_files"):
             kept = getattr(self, name)
-            setattr(self, name, array(kept.typecode, np.frombuffer(kept, dtype=kept.typecode)[~gone].tobytes()))
+            setattr(
+                self,
+                name,
+                array(kept.typecode, np.frombuffer(kept, dtype=kept.typecode)[~gone].tobytes()),
+            )
+
         self._text = path.open("ab")
 
     def take(self, gone: np.ndarray) -> list[Piece]:
@@ -120,7 +147,10 @@ class DocumentWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Close the files."""
         self.close()
@@ -130,4 +160,7 @@ def _spans_kept(lengths: np.ndarray, gone: np.ndarray) -> list[tuple[int, int]]:
     """Return start and bytes of each run of pieces that stay."""
     starts = np.concatenate(([0], np.cumsum(lengths.astype(np.int64))))
     edges = np.flatnonzero(np.diff(np.concatenate(([True], gone, [True])).astype(np.int8)))
-    return [(int(starts[first]), int(starts[last] - starts[first])) for first, last in edges.reshape(-1, 2)]
+    return [
+        (int(starts[first]), int(starts[last] - starts[first]))
+        for first, last in edges.reshape(-1, 2)
+    ]

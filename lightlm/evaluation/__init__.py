@@ -1,1 +1,3 @@
-"""Scores of held-out text: bits per byte, the comparison of two models, baselines without a network."""
+"""Scores of held-out text: bits per byte, the comparison of two models, baselines without a
+network.
+"""

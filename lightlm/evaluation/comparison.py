@@ -1,6 +1,8 @@
-"""The gate: whether a challenger is better than the champion, by a paired bootstrap over the same held-out documents.
+"""The gate: whether a challenger is better than the champion, by a paired bootstrap over the same
+held-out documents.
 
-Owns the comparison and its words. Who scored the documents, and what happens to the aliases, is not its business.
+Owns the comparison and its words. Who scored the documents, and what happens to the aliases, is not
+its business.
 """
 
 from collections.abc import Collection
@@ -20,7 +22,9 @@ RESAMPLES = 2000
 """Of the documents; the ends of a 95 % interval then waver by about a thirtieth of its width."""
 
 MOST_GROUPS = 5000
-"""Documents that are resampled one by one; of more, neighbours go together, which keeps it below 0.2 s."""
+"""Documents that are resampled one by one; of more, neighbours go together, which keeps it below
+0.2 s.
+"""
 
 FEWEST_DOCUMENTS = 6
 """Below this all documents may fall on one side by chance: (1/2)^5 is 3 %."""
@@ -38,10 +42,11 @@ class DocumentScores(BaseModel):
 
 
 class Comparison(BaseModel):
-    """Two models on the same documents. Scores and differences in bits per byte, challenger minus champion.
+    """Two models on the same documents. Scores and differences in bits per byte, challenger minus
+    champion.
 
-    `num_left_out` documents are not compared: the champion had learnt
-    from them. `histogram` counts the resampled differences in equal steps from `lowest` to `highest`.
+    `num_left_out` documents are not compared: the champion had learnt from them. `histogram` counts
+    the resampled differences in equal steps from `lowest` to `highest`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,22 +74,33 @@ class Comparison(BaseModel):
     def verdict(self) -> str:
         """Return the finding in one sentence, without the versions' names."""
         scores = (
-            f"{self.challenger_bits_per_byte:.4f} against {self.champion_bits_per_byte:.4f} bits per byte on the same "
+            f"{self.challenger_bits_per_byte:.4f} against {self.champion_bits_per_byte:.4f} bits "
+            "per byte on the same "
             f"{self.num_bytes:,} bytes"
         )
+
         if self.num_documents < FEWEST_DOCUMENTS:
             return (
-                f"{scores}, but {say_too_few(self.num_documents)} to tell ({FEWEST_DOCUMENTS} at least); hold out more "
+                f"{scores}, but {format_too_few(self.num_documents)} to tell ({FEWEST_DOCUMENTS} "
+                "at "
+                "least); hold out more "
                 "text with --set dataset.validation_fraction=0.2, or give more hours"
             )
-        left_out = f" that the champion had not learnt, {self.num_left_out:,} left out" if self.num_left_out else ""
+
+        left_out = (
+            f" that the champion had not learnt, {self.num_left_out:,} left out"
+            if self.num_left_out
+            else ""
+        )
+
         return (
-            f"{scores}, a difference of {self.difference:+.4f} ({CONFIDENCE:.0%} interval {self.low:+.4f} to "
+            f"{scores}, a difference of {self.difference:+.4f} ({CONFIDENCE:.0%} interval "
+            f"{self.low:+.4f} to "
             f"{self.high:+.4f}, paired bootstrap over {self.num_documents:,} documents{left_out})"
         )
 
 
-def say_too_few(num_documents: int) -> str:
+def format_too_few(num_documents: int) -> str:
     """Return "1 document is too few"."""
     return f"{count(num_documents, 'document')} {'is' if num_documents == 1 else 'are'} too few"
 
@@ -96,7 +112,8 @@ def compare(
     seed: int = 0,
     leave_out: Collection[int] = (),
 ) -> Comparison | None:
-    """Return the paired comparison on the documents that both have scored, the first ones, without `leave_out`.
+    """Return the paired comparison on the documents that both have scored, the first ones, without
+    `leave_out`.
 
     The same for the same seed; None where no document is left.
 
@@ -107,19 +124,25 @@ def compare(
 
     count = min(len(champion.nats), len(challenger.nats))
     if not count or champion.num_bytes[:count] != challenger.num_bytes[:count]:
-        raise ValueError("the scores are of different documents; score both versions on one held-out text")
+        raise ValueError(
+            "the scores are of different documents; score both versions on one held-out text"
+        )
+
     kept = [index for index in range(count) if index not in leave_out]
     if not kept:
         return None
+
     num_bytes = np.asarray(champion.num_bytes, dtype=np.float64)[kept]
     old, new = (np.asarray(scores.nats)[kept] / np.log(2) for scores in (champion, challenger))
     better = int((new < old).sum())
-    bits, sizes = _group(new - old), _group(num_bytes)
+    bits = _group(new - old)
+    sizes = _group(num_bytes)
     random = np.random.default_rng(seed)
     differences = np.empty(RESAMPLES)
     for index in range(RESAMPLES):
         chosen = random.integers(0, len(bits), len(bits))
         differences[index] = bits[chosen].sum() / sizes[chosen].sum()
+
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(differences, [tail, 1 - tail])
     counts, edges = np.histogram(differences, bins=HISTOGRAM_BINS)

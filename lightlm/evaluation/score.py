@@ -1,7 +1,7 @@
 """The score: bits per byte of held-out text, over the bytes of the raw text, not of its tokens.
 
-Owns the definition. All nats of all tokens, separators included, divided by ln 2 and by the UTF-8 bytes of the raw
-text; windows of the model's context side by side, each token predicted once.
+Owns the definition. All nats of all tokens, separators included, divided by ln 2 and by the UTF-8
+bytes of the raw text; windows of the model's context side by side, each token predicted once.
 """
 
 import hashlib
@@ -50,7 +50,8 @@ def score_tokens(
 ) -> np.ndarray:
     """Return the nats of tokens[1:], float32, each predicted from those before it in its window.
 
-    Fewer when `should_stop` said so between two batches; the mode (training or not) of `model` is left as it was.
+    Fewer when `should_stop` said so between two batches; the mode (training or not) of `model` is
+    left as it was.
     """
     was_training = model.training
     model.eval()
@@ -70,10 +71,11 @@ def score_documents(
     batch_tokens: int = BATCH_TOKENS,
     should_stop: Callable[[], bool] = never,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nats (float64) and the bytes (int64) of each held-out document: what a paired bootstrap compares.
+    """Return the nats (float64) and the bytes (int64) of each held-out document: what a paired
+    bootstrap compares.
 
-    A document's separator counts as its own. With a limit of bytes, or when asked to stop, these are the first
-    documents that were scored to their end; at least one.
+    A document's separator counts as its own. With a limit of bytes, or when asked to stop, these
+    are the first documents that were scored to their end; at least one.
     """
     offsets = shards.validation_offsets().astype(np.int64)
     tokens = shards.tokens("validation")
@@ -89,10 +91,12 @@ def score_texts(
     batch_tokens: int = BATCH_TOKENS,
     should_stop: Callable[[], bool] = never,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return nats and bytes of each document as `score_documents` does, for a model with a tokenizer of its own.
+    """Return nats and bytes of each document as `score_documents` does, for a model with a
+    tokenizer of its own.
 
-    `ends`, (documents,) bool: whether a document ends with each, or goes on with the next. The stream is laid out as in
-    token shards, so that two models are scored on the same text in the same order.
+    `ends`, (documents,) bool: whether a document ends with each, or goes on with the next. The
+    stream is laid out as in token shards, so that two models are scored on the same text in the
+    same order.
     """
     ids: list[int] = [tokenizer.end_of_text_id]
     offsets = [(1, 0)]
@@ -101,7 +105,9 @@ def score_texts(
         ids.extend([*one, tokenizer.end_of_text_id] if is_end else one)
         offsets.append((len(ids), offsets[-1][1] + len(document)))
     tokens = np.asarray(ids, dtype=np.int64)
-    return _score_spans(model, tokens, np.asarray(offsets, dtype=np.int64), None, batch_tokens, should_stop)
+    return _score_spans(
+        model, tokens, np.asarray(offsets, dtype=np.int64), None, batch_tokens, should_stop
+    )
 
 
 def _score_spans(
@@ -115,12 +121,14 @@ def _score_spans(
     wanted = len(offsets) - 1
     if max_bytes is not None:
         wanted = max(1, int(np.searchsorted(offsets[1:, 1], max_bytes, side="right")))
+
     tokens = stream[0 : int(offsets[wanted, 0])]
     nats = score_tokens(model, tokens, batch_tokens=batch_tokens, should_stop=should_stop)
     first_end = int(offsets[1, 0])
     if len(nats) < first_end - 1:
         rest = score_tokens(model, tokens[len(nats) : first_end], batch_tokens=batch_tokens)
         nats = np.concatenate((nats, rest))
+
     done = int(np.searchsorted(offsets[1 : wanted + 1, 0], len(nats) + 1, side="right"))
     # Token i + 1 costs nats[i], and the first document starts at token 1.
     ends = np.cumsum(nats, dtype=np.float64)[offsets[1 : done + 1, 0] - 2]
@@ -135,11 +143,14 @@ def evaluate_shards(
     batch_tokens: int = BATCH_TOKENS,
     should_stop: Callable[[], bool] = never,
 ) -> Score:
-    """Return the score on the held-out text, or on its first documents when bytes or time are limited.
+    """Return the score on the held-out text, or on its first documents when bytes or time are
+    limited.
 
     At least one document is scored, whatever the limits.
     """
-    nats, _ = score_documents(model, shards, max_bytes=max_bytes, batch_tokens=batch_tokens, should_stop=should_stop)
+    nats, _ = score_documents(
+        model, shards, max_bytes=max_bytes, batch_tokens=batch_tokens, should_stop=should_stop
+    )
     return summarize_documents(shards, nats)
 
 
@@ -153,9 +164,14 @@ def summarize_documents(shards: TokenShards, nats: np.ndarray) -> Score:
 
 
 def evaluate_text(
-    model: Transformer, tokenizer: Tokenizer, documents: Sequence[bytes], *, batch_tokens: int = BATCH_TOKENS
+    model: Transformer,
+    tokenizer: Tokenizer,
+    documents: Sequence[bytes],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> Score:
-    """Return the score on a text of UTF-8 documents, read after an end-of-text token and with one between them.
+    """Return the score on a text of UTF-8 documents, read after an end-of-text token and with one
+    between them.
 
     Raises:
         DatasetError: it is empty.
@@ -167,7 +183,9 @@ def evaluate_text(
     for document in documents:
         ids += [*tokenizer.encode(document.decode("utf-8")), tokenizer.end_of_text_id]
     nats = score_tokens(model, np.asarray(ids[:-1], dtype=np.int64), batch_tokens=batch_tokens)
-    return _describe(float(nats.sum(dtype=np.float64)), len(nats), text, len(documents), is_whole=True)
+    return _describe(
+        float(nats.sum(dtype=np.float64)), len(nats), text, len(documents), is_whole=True
+    )
 
 
 def bits_per_byte(nats: float, num_bytes: int) -> float:
@@ -175,7 +193,9 @@ def bits_per_byte(nats: float, num_bytes: int) -> float:
     return nats / math.log(2) / num_bytes
 
 
-def _describe(nats: float, num_tokens: int, text: bytes, num_documents: int, *, is_whole: bool) -> Score:
+def _describe(
+    nats: float, num_tokens: int, text: bytes, num_documents: int, *, is_whole: bool
+) -> Score:
     return Score(
         bits_per_byte=bits_per_byte(nats, len(text)),
         nats_per_token=nats / num_tokens,
@@ -188,12 +208,17 @@ def _describe(nats: float, num_tokens: int, text: bytes, num_documents: int, *, 
 
 
 def _score_windows(
-    model: Transformer, tokens: np.ndarray | TokenArray, batch_tokens: int, should_stop: Callable[[], bool]
+    model: Transformer,
+    tokens: np.ndarray | TokenArray,
+    batch_tokens: int,
+    should_stop: Callable[[], bool],
 ) -> Iterator[np.ndarray]:
-    length, total = model.config.context_length, len(tokens)
+    length = model.config.context_length
+    total = len(tokens)
     device = model.embedding.device
     windows = max(1, batch_tokens // length)
     position = 0
+
     while position + 1 < total and not should_stop():
         count = min(windows, (total - 1 - position) // length)
         span = count * length if count else total - 1 - position

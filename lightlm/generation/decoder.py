@@ -1,6 +1,7 @@
 """The ids of several texts, one after another, with a preallocated key/value cache.
 
-When the context is full, its older half is forgotten, so a continuation may be longer than the context.
+When the context is full, its older half is forgotten, so a continuation may be longer than the
+context.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,9 @@ from lightlm.model.transformer import Transformer
 
 
 class Decoder:
-    """Several texts, extended by one id each at a time, and the cache of what the model has read of them."""
+    """Several texts, extended by one id each at a time, and the cache of what the model has read of
+    them.
+    """
 
     def __init__(
         self,
@@ -47,14 +50,17 @@ class Decoder:
             dtype=model.compute_dtype if open_stepper is None else CACHE_DTYPE,
             device=self.device,
         )
+
         self.random = torch.Generator()
         if sampling.seed is None:
             self.random.seed()
         else:
             self.random.manual_seed(sampling.seed)
+
         self.seen = self._mark_seen() if sampling.repetition_penalty != 1 else None
 
-    # A decorator, not a `with` around the loop: between two pieces the reader of a stream would be inside it.
+    # A decorator, not a `with` around the loop: between two pieces the reader of a stream would be
+    # inside it.
     @torch.inference_mode()
     def choose_next(self) -> list[int]:
         """Return the next id of each text, and append it."""
@@ -76,8 +82,12 @@ class Decoder:
         return chosen.tolist()
 
     def _draft(self, drafter: GreedyDrafter) -> list[int]:
-        """Return the next ids of the one text: no more than are wanted, and than fit into the context."""
-        room = min(self.sampling.max_new_tokens - self._num_chosen, self.context_length - self.cache.length)
+        """Return the next ids of the one text: no more than are wanted, and than fit into the
+        context.
+        """
+        room = min(
+            self.sampling.max_new_tokens - self._num_chosen, self.context_length - self.cache.length
+        )
         return drafter.extend(self.windows[0][-1], self.cache, room)
 
     def _is_unread(self) -> bool:
@@ -92,20 +102,29 @@ class Decoder:
         return self.model(last[:, None], cache=self.cache)[:, -1]
 
     def _read_windows(self) -> Tensor:
-        """Read each window anew, shorter ones padded on the left; those beyond the context keep half of it."""
+        """Read each window anew, shorter ones padded on the left; those beyond the context keep
+        half of it.
+        """
         for window in self.windows:
             if len(window) > self.context_length:
                 del window[: -(self.context_length // 2)]
+
         longest = max(map(len, self.windows))
         padding = [longest - len(window) for window in self.windows]
-        rows = [[self.padding_id] * pad + window for pad, window in zip(padding, self.windows, strict=True)]
+        rows = [
+            [self.padding_id] * pad + window
+            for pad, window in zip(padding, self.windows, strict=True)
+        ]
+
         self.cache.length = 0
         self.cache.padding = torch.tensor(padding, device=self.device) if any(padding) else None
         hidden, _ = self.model.encode(torch.tensor(rows, device=self.device), self.cache)
-        return self.model.read_out(hidden[:, -1]).float()
+        return self.model.logits(hidden[:, -1]).float()
 
     def _draw(self) -> Tensor:
-        """Return a number in [0, 1) for each text: with a seed the same for all, which each would draw alone."""
+        """Return a number in [0, 1) for each text: with a seed the same for all, which each would
+        draw alone.
+        """
         if self.sampling.seed is None:
             return torch.rand(len(self.windows), generator=self.random)
         return torch.rand(1, generator=self.random).expand(len(self.windows))

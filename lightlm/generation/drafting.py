@@ -1,9 +1,11 @@
-"""Greedy text in fp32 at nearly the speed of fp16: drafted with the smaller weights, checked many tokens at once.
+"""Greedy text in fp32 at nearly the speed of fp16: drafted with the smaller weights, checked many
+tokens at once.
 
-Owns speed alone: every id that comes out is the model's own likeliest, in its own precision. A draft reads half the
-bytes a token; the check reads the weights once for the whole draft. A wrong draft is thrown away from the wrong id on;
-of 5,940 ids that three models trained here chose, rounding to fp16 changed none.
-Source: speculative decoding, Leviathan et al. 2023, arXiv 2211.17192, with the rounded model as its own draft.
+Owns speed alone: every id that comes out is the model's own likeliest, in its own precision. A
+draft reads half the bytes a token; the check reads the weights once for the whole draft. A wrong
+draft is thrown away from the wrong id on; of 5,940 ids that three models trained here chose,
+rounding to fp16 changed none. Source: speculative decoding, Leviathan et al. 2023, arXiv
+2211.17192, with the rounded model as its own draft.
 """
 
 import torch
@@ -13,7 +15,9 @@ from lightlm.model.packed import MANY_ROWS, PackedStepper
 
 
 class GreedyDrafter:
-    """Extends one text by its likeliest ids, several at a time: `draft` proposes, `check` decides, by one cache."""
+    """Extends one text by its likeliest ids, several at a time: `draft` proposes, `check` decides,
+    by one cache.
+    """
 
     def __init__(self, draft: PackedStepper, check: PackedStepper, num_ids: int) -> None:
         self.draft = draft
@@ -21,11 +25,13 @@ class GreedyDrafter:
         self.num_ids = num_ids
 
     def extend(self, last: int, cache: KVCache, at_most: int) -> list[int]:
-        """Return 1 to `at_most` ids that follow `last`, the one token of the text that the cache does not hold yet.
+        """Return 1 to `at_most` ids that follow `last`, the one token of the text that the cache
+        does not hold yet.
 
         The cache then holds all but the last of them; it must have room for `at_most` tokens.
         """
-        start, drafted = cache.length, [torch.tensor([last])]
+        start = cache.length
+        drafted = [torch.tensor([last])]
         for _ in range(min(MANY_ROWS, at_most)):
             drafted.append(self.draft.step(drafted[-1], cache)[:, : self.num_ids].argmax(-1))
         texts = torch.cat(drafted)

@@ -15,9 +15,13 @@ MIN_TEMPERATURE = 1e-5
 
 
 class SamplingConfig(GenerationParams):
-    """How the next token is chosen, and where to stop. Temperature 0 is greedy; top_k 0 and top_p 1 are off."""
+    """How the next token is chosen, and where to stop. Temperature 0 is greedy; top_k 0 and top_p 1
+    are off.
+    """
 
-    stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(max_length=16)] = ()
+    stop: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(max_length=16)
+    ] = ()
 
 
 def is_greedy(sampling: SamplingConfig) -> bool:
@@ -37,29 +41,40 @@ def check_sampling(values: Mapping[str, Any]) -> SamplingConfig:
         raise PromptError(describe_validation(error)) from None
 
 
-def choose_tokens(logits: Tensor, sampling: SamplingConfig, drawn: Tensor, seen: Tensor | None = None) -> Tensor:
+def choose_tokens(
+    logits: Tensor, sampling: SamplingConfig, drawn: Tensor, seen: Tensor | None = None
+) -> Tensor:
     """Return the next id (B,) of each row of logits (B, V), by the numbers `drawn` (B,) in [0, 1).
 
     In transformers' order: repetition penalty of the ids `seen` (B, V), temperature, top_k, top_p.
-    Source: penalty as CTRL, arXiv 1909.05858, section 4.1, with transformers' care for negative logits.
+    Source: penalty as CTRL, arXiv 1909.05858, section 4.1, with transformers' care for negative
+    logits.
     """
     if seen is not None:
         penalty = sampling.repetition_penalty
-        logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
+        logits = torch.where(
+            seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits
+        )
+
     if is_greedy(sampling):
         return logits.argmax(-1)
+
     # The largest becomes 0 first, so that no temperature makes it infinite.
     logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
     if sampling.top_k or sampling.top_p < 1:
         logits = logits.masked_fill(logits < _find_least(logits, sampling), float("-inf"))
+
     return _pick(logits.softmax(-1), drawn)
 
 
 def _find_least(logits: Tensor, sampling: SamplingConfig) -> Tensor:
     """Return for each row of logits (B, V) the least one (B, 1) that top_k and then top_p leave."""
-    likeliest = logits.topk(min(sampling.top_k or logits.shape[-1], logits.shape[-1]), dim=-1).values
+    likeliest = logits.topk(
+        min(sampling.top_k or logits.shape[-1], logits.shape[-1]), dim=-1
+    ).values
     probabilities = likeliest.softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities  # of likelier ones; 0 for the first, which always stays
+    # of likelier ones; 0 for the first, which always stays
+    before = probabilities.cumsum(-1) - probabilities
     kept = (before < sampling.top_p).sum(-1, keepdim=True).clamp(min=1)
     return likeliest.gather(-1, kept - 1)
 
@@ -67,7 +82,8 @@ def _find_least(logits: Tensor, sampling: SamplingConfig) -> Tensor:
 def _pick(weights: Tensor, drawn: Tensor) -> Tensor:
     """Return for each row of weights (B, V) the place where its share `drawn` of the sum falls.
 
-    In the order of ids, not of likelihood: two that are about as likely may change places by rounding alone.
+    In the order of ids, not of likelihood: two that are about as likely may change places by
+    rounding alone.
     """
     sums = weights.cumsum(-1)
     # The factor keeps a share that rounds to the whole sum off the places of weight 0 after it.

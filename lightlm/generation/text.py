@@ -1,6 +1,7 @@
 """Text from a model: prompts in, continuations out.
 
-Owns streaming, and which copy of the weights is read. What a prompt gets does not depend on the others beside it.
+Owns streaming, and which copy of the weights is read. What a prompt gets does not depend on the
+others beside it.
 """
 
 import codecs
@@ -45,24 +46,31 @@ class Generation(NamedTuple):
     seconds: float
 
 
-LEAST_PACKED_TOKENS, LEAST_HALF_TOKENS = 8, 64
+LEAST_PACKED_TOKENS = 8
+LEAST_HALF_TOKENS = 64
 """Packing the weights takes as long as about three tokens, packing them in fp16 as some fifty."""
 
 
 def load_generator(folder: Path, device: str = "cpu") -> "Generator":
-    """Return a generator of the model and tokenizer in a Hugging Face folder; small models get one thread of torch.
+    """Return a generator of the model and tokenizer in a Hugging Face folder; small models get one
+    thread of torch.
 
-    Their products are too short to be shared: two threads gave 31 tokens/s on two busy cores, one gave 550
-    (3M parameters, November 2026).
+    Their products are too short to be shared: two threads gave 31 tokens/s on two busy cores, one
+    gave 550 (3M parameters, November 2026).
     """
     model = load_model(folder, device=device)
-    if device == "cpu" and sum(weight.numel() for weight in model.parameters()) < ONE_THREAD_PARAMETERS:
+    if (
+        device == "cpu"
+        and sum(weight.numel() for weight in model.parameters()) < ONE_THREAD_PARAMETERS
+    ):
         torch.set_num_threads(1)
     return Generator(model, load_tokenizer(folder))
 
 
 class Generator:
-    """Continues texts with one model, in the model's compute dtype, with the weights that it has at the first text."""
+    """Continues texts with one model, in the model's compute dtype, with the weights that it has at
+    the first text.
+    """
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
         self.model = store_in_compute_dtype(model)
@@ -77,12 +85,14 @@ class Generator:
         The same seed gives the same text, here and in `generate`.
 
         Raises:
-            PromptError: the prompt is empty, or longer than the context; at the call, not at the first piece.
+            PromptError: the prompt is empty, or longer than the context; at the call, not at the
+                first piece.
         """
         return self._stream(self._encode(prompt), sampling)
 
     def generate(self, prompts: Sequence[str], sampling: SamplingConfig) -> list[Generation]:
-        """Return the continuations of prompts, computed together; with a seed, each as it would be alone.
+        """Return the continuations of prompts, computed together; with a seed, each as it would be
+        alone.
 
         Raises:
             PromptError: a prompt is empty, or longer than the context.
@@ -105,12 +115,14 @@ class Generator:
         started = time.perf_counter()
         writers = [TextWriter(self.tokenizer, sampling) for _ in prompts]
         pieces: list[list[str]] = [[] for _ in prompts]
+
         for chosen in self.choose_ids(prompts, sampling):
             for writer, row, index in zip(writers, pieces, chosen, strict=True):
                 if writer.finish_reason is None:
                     row.append(writer.add(index))
             if all(writer.finish_reason for writer in writers):
                 break
+
         seconds = time.perf_counter() - started
         return [
             Generation("".join(row), writer.num_tokens, writer.finish_reason or "length", seconds)
@@ -118,25 +130,33 @@ class Generator:
         ]
 
     def _encode(self, prompt: str) -> list[int]:
-        # No end-of-text before it: transformers would add none either, and windows of training start anywhere.
+        # No end-of-text before it: transformers would add none either, and windows of training
+        # start anywhere.
         ids = self.tokenizer.encode(prompt)
         if not ids:
             raise PromptError("the prompt is empty; give at least one character to continue")
         room = self.model.config.context_length
         if len(ids) > room:
             raise PromptError(
-                f"the prompt has {len(ids):,} tokens, the model reads at most {room:,}; give a shorter prompt"
+                f"the prompt has {len(ids):,} tokens, the model reads at most {room:,}; give a "
+                "shorter prompt"
             )
         return ids
 
-    def choose_ids(self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig) -> Iterator[list[int]]:
-        """Yield the next id of every prompt, `max_new_tokens` times; the model's mode is left as it was."""
+    def choose_ids(
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig
+    ) -> Iterator[list[int]]:
+        """Yield the next id of every prompt, `max_new_tokens` times; the model's mode is left as it
+        was.
+        """
         was_training = self.model.training
         self.model.eval()
         try:
             model = self._find_model(sampling)
             is_packed = sampling.max_new_tokens >= LEAST_PACKED_TOKENS and can_step(model)
-            open_stepper = functools.partial(self._find_stepper, model, len(prompts)) if is_packed else None
+            open_stepper = (
+                functools.partial(self._find_stepper, model, len(prompts)) if is_packed else None
+            )
             is_drafted = len(prompts) == 1 and self._can_draft(sampling)
             open_drafter = self._find_drafter if is_drafted else None
             decoder = Decoder(model, prompts, sampling, self.tokenizer, open_stepper, open_drafter)
@@ -146,9 +166,11 @@ class Generator:
             self.model.train(was_training)
 
     def _find_model(self, sampling: SamplingConfig) -> Transformer:
-        """Return the model, or a copy with weights rounded to fp16, which packed steps of small models read faster.
+        """Return the model, or a copy with weights rounded to fp16, which packed steps of small
+        models read faster.
 
-        Greedy text in fp32 stays so, as transformers would write it. For all batch sizes: they must not change a text.
+        Greedy text in fp32 stays so, as transformers would write it. For all batch sizes: they must
+        not change a text.
         """
         is_exact = is_greedy(sampling) and self.model.compute_dtype == torch.float32
         if is_exact or sampling.max_new_tokens < LEAST_HALF_TOKENS or not can_step(self.model):
@@ -158,14 +180,19 @@ class Generator:
         return self._halved
 
     def _can_draft(self, sampling: SamplingConfig) -> bool:
-        """Return whether the text is greedy, without a penalty that each id changes, and worth packing for."""
+        """Return whether the text is greedy, without a penalty that each id changes, and worth
+        packing for.
+        """
         is_plain = is_greedy(sampling) and sampling.repetition_penalty == 1
         is_long = sampling.max_new_tokens >= LEAST_HALF_TOKENS
         return is_plain and is_long and can_step(self.model) and can_draft(self.model)
 
     def _find_drafter(self) -> GreedyDrafter:
         if self._drafter is None:
-            steppers = PackedStepper(self.model, 1, in_half=True), PackedStepper(self.model, MANY_ROWS)
+            steppers = (
+                PackedStepper(self.model, 1, in_half=True),
+                PackedStepper(self.model, MANY_ROWS),
+            )
             self._drafter = GreedyDrafter(*steppers, self.tokenizer.vocab_size)
         return self._drafter
 
@@ -191,19 +218,25 @@ class TextWriter:
         self._held_back = max(map(len, sampling.stop), default=1) - 1
 
     def add(self, index: int) -> str:
-        """Return the characters that are certain after a further id; a character cut by the end is left out."""
+        """Return the characters that are certain after a further id; a character cut by the end is
+        left out.
+        """
         self.num_tokens += 1
         if index == self.tokenizer.end_of_text_id:
             self.finish_reason = "end_of_text"
             return self._pending
+
         self._pending += self._decoder.decode(self.tokenizer.decode_bytes([index]))
         found = [at for stop in self.sampling.stop if (at := self._pending.find(stop)) >= 0]
         if found:
             self.finish_reason = "stop"
             return self._pending[: min(found)]
+
         if self.num_tokens >= self.sampling.max_new_tokens:
             self.finish_reason = "length"
             return self._pending
+
         certain = max(0, len(self._pending) - self._held_back)
-        given, self._pending = self._pending[:certain], self._pending[certain:]
+        given = self._pending[:certain]
+        self._pending = self._pending[certain:]
         return given

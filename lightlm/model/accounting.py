@@ -1,4 +1,6 @@
-"""What a shape costs: parameters, floating-point operations a token, bytes of memory. Arithmetic, no torch."""
+"""What a shape costs: parameters, floating-point operations a token, bytes of memory. Arithmetic,
+no torch.
+"""
 
 from lightlm.model.config import ModelConfig
 
@@ -6,24 +8,35 @@ CHUNK_LOGITS = 2 * 1024 * 1024
 """Logits that the head holds at a time (model.cross_entropy)."""
 
 PROCESS_BYTES = 400_000_000
-"""Resident in a training process that has no model: Python, torch, the libraries of its kernels, once they have run."""
+"""Resident in a training process that has no model: Python, torch, the libraries of its kernels,
+once they have run.
+"""
 
 COMPILER_BYTES = 70_000_000
-"""What compiling adds to it: inductor's modules and what it compiled. 50 MB from its cache, 90 without."""
+"""What compiling adds to it: inductor's modules and what it compiled. 50 MB from its cache, 90
+without.
+"""
 
 FRAGMENTED = 1.35
-"""What a CPU's memory allocator takes for activations over what they are, from layer to layer and step to step.
+"""What a CPU's memory allocator takes for activations over what they are, from layer to layer and
+step to step.
 
-Ten shapes of 1 to 23M parameters, 2,048 and 8,192 tokens at a time, fp32 and bf16 (glibc 2.36, torch 2.13)."""
+Ten shapes of 1 to 23M parameters, 2,048 and 8,192 tokens at a time, fp32 and bf16 (glibc 2.36,
+torch 2.13).
+"""
 
 BACKWARD_LAYERS = 0.22
 """Of a layer's activations, what its backward pass holds besides."""
 
 MAPPED_BYTES = 32 * 1024 * 1024
-"""From here on glibc maps a piece of memory by itself, and gives it back (DEFAULT_MMAP_THRESHOLD_MAX)."""
+"""From here on glibc maps a piece of memory by itself, and gives it back
+(DEFAULT_MMAP_THRESHOLD_MAX).
+"""
 
 UPDATED_BESIDES = 0.5
-"""Of what Muon needs in such pieces, what comes on top of what the backward pass freed: 0 to 0.7, as that lay."""
+"""Of what Muon needs in such pieces, what comes on top of what the backward pass freed: 0 to 0.7,
+as that lay.
+"""
 
 FORWARD_AND_BACKWARD = 3
 """A training step does the forward pass's products once, and twice again for both gradients."""
@@ -31,9 +44,12 @@ FORWARD_AND_BACKWARD = 3
 
 def count_parameters(config: ModelConfig) -> int:
     """Return all parameters, embeddings and gains included."""
-    dim, layers = config.model_dim, config.num_layers
+    dim = config.model_dim
+    layers = config.num_layers
     gains = layers * (2 * dim + 2 * config.head_dim) + dim
-    matrices = layers * (_attention_matrices(config) + _feedforward_matrices(config, config.num_experts))
+    matrices = layers * (
+        _attention_matrices(config) + _feedforward_matrices(config, config.num_experts)
+    )
     tables = config.vocab_size * dim * (1 if config.tie_embeddings else 2)
     return matrices + gains + tables
 
@@ -41,17 +57,25 @@ def count_parameters(config: ModelConfig) -> int:
 def count_active_parameters(config: ModelConfig) -> int:
     """Return the parameters that one token meets: of the experts, the active ones."""
     idle = config.num_experts - config.num_active_experts
-    return count_parameters(config) - config.num_layers * max(0, idle) * 3 * config.model_dim * config.expert_ffn_dim
+    return (
+        count_parameters(config)
+        - config.num_layers * max(0, idle) * 3 * config.model_dim * config.expert_ffn_dim
+    )
 
 
 def count_matrix_parameters(config: ModelConfig) -> int:
-    """Return the parameters that a token is multiplied by: layers' matrices and the head, no lookup, no gains."""
+    """Return the parameters that a token is multiplied by: layers' matrices and the head, no
+    lookup, no gains.
+    """
     layer = _attention_matrices(config) + _feedforward_matrices(config, config.num_active_experts)
     return config.num_layers * layer + config.vocab_size * config.model_dim
 
 
-def flops_per_token(config: ModelConfig, context_length: int | None = None, *, training: bool = True) -> float:
-    """Return floating-point operations a token: 2 a matrix parameter, and the causal half of QK^T and of PV.
+def flops_per_token(
+    config: ModelConfig, context_length: int | None = None, *, training: bool = True
+) -> float:
+    """Return floating-point operations a token: 2 a matrix parameter, and the causal half of QK^T
+    and of PV.
 
     Both are tripled in training (forward and backward). `context_length` defaults to the config's.
     """
@@ -68,7 +92,9 @@ def model_bytes(config: ModelConfig, bytes_per_parameter: int = 4) -> int:
 
 
 def process_bytes(device: str, *, is_compiled: bool = False) -> int:
-    """Return what a training process holds before it has a model: on a CPU what torch takes; on a GPU nothing."""
+    """Return what a training process holds before it has a model: on a CPU what torch takes; on a
+    GPU nothing.
+    """
     if device != "cpu":
         return 0
     return PROCESS_BYTES + (COMPILER_BYTES if is_compiled else 0)
@@ -87,10 +113,12 @@ def training_memory_bytes(
     num_shards: int = 1,
     keep_best: bool = False,
 ) -> int:
-    """Return the bytes that training holds at its peak besides the process: weights, gradients, moments, activations.
+    """Return the bytes that training holds at its peak besides the process: weights, gradients,
+    moments, activations.
 
-    fp32 weights and gradients; one fp32 moment a matrix with Muon, two with AdamW; of a micro-batch what autograd keeps
-    for the backward pass, or what Muon needs for the matrices of one shape, whichever is more.
+    fp32 weights and gradients; one fp32 moment a matrix with Muon, two with AdamW; of a micro-batch
+    what autograd keeps for the backward pass, or what Muon needs for the matrices of one shape,
+    whichever is more.
     """
     total = count_parameters(config)
     embeddings = config.vocab_size * config.model_dim * (1 if config.tie_embeddings else 2)
@@ -102,30 +130,45 @@ def training_memory_bytes(
     fragmented = FRAGMENTED if device == "cpu" else 1.0
     layer = fragmented * tokens * _kept_by_layer(config, size, device, is_compiled)
     inputs = size * tokens * config.model_dim
+
     if attention == "matmul":
         is_mapped = 4 * tokens * config.num_heads * config.context_length >= MAPPED_BYTES
-        layer += (1.0 if is_mapped else fragmented) * tokens * _kept_by_matmul(config, size, is_compiled)
-    # Two of them where layers are computed again: what one held on its way forward, and another on its way back.
-    held = 2 * layer + fragmented * inputs * config.num_layers if is_recomputed else layer * config.num_layers
+        layer += (
+            (1.0 if is_mapped else fragmented) * tokens * _kept_by_matmul(config, size, is_compiled)
+        )
+
+    # Two of them where layers are computed again: what one held on its way forward, and another on
+    # its way back.
+    held = (
+        2 * layer + fragmented * inputs * config.num_layers
+        if is_recomputed
+        else layer * config.num_layers
+    )
     passing = held + BACKWARD_LAYERS * layer + 3 * inputs + 3 * size * CHUNK_LOGITS
     if size == 2:  # a copy of the weights in the dtype that is computed in
         passing += size * (matrices // config.num_layers if is_recomputed else matrices)
+
     if num_shards > 1:  # a layer, the embedding and the head are whole while they compute
         passing += 2 * 4 * matrices // config.num_layers + 2 * 4 * embeddings
-    # Of the matrices of one shape, most often two thirds: three stacks in the compute dtype, and smaller products.
+
+    # Of the matrices of one shape, most often two thirds: three stacks in the compute dtype, and
+    # smaller products.
     stack = matrices * 2 // 3 // num_shards
     updating = 3.75 * size * stack if optimizer == "muon" else 0.0
     # What the backward pass freed is used again, but by glibc for no piece of more than 32 MB.
     besides = UPDATED_BESIDES * updating if device == "cpu" and 4 * stack > MAPPED_BYTES else 0.0
     saving = 4 * max(total, moments) // num_shards if device == "cpu" else 0
+
     return int(kept + max(passing + besides, updating, saving))
 
 
 def _kept_by_layer(config: ModelConfig, size: int, device: str, is_compiled: bool) -> int:
-    """Return the bytes a token that autograd keeps of a layer, `size` of a number in the compute dtype.
+    """Return the bytes a token that autograd keeps of a layer, `size` of a number in the compute
+    dtype.
 
-    Counted by torch's hooks for saved tensors: inputs of the products, and of the norms, which a CPU keeps twice in
-    fp32 (torch 2.13). Compiled code keeps no norms, and of the gated product not what it is computed from again.
+    Counted by torch's hooks for saved tensors: inputs of the products, and of the norms, which a
+    CPU keeps twice in fp32 (torch 2.13). Compiled code keeps no norms, and of the gated product not
+    what it is computed from again.
     """
     active = config.num_active_experts
     wide = config.ffn_dim if not config.num_experts else active * config.expert_ffn_dim
@@ -140,12 +183,15 @@ def _kept_by_layer(config: ModelConfig, size: int, device: str, is_compiled: boo
 
 
 def _kept_by_matmul(config: ModelConfig, size: int, is_compiled: bool) -> int:
-    """Return the bytes a token that plain attention keeps besides: probabilities in fp32 and in the compute dtype.
+    """Return the bytes a token that plain attention keeps besides: probabilities in fp32 and in the
+    compute dtype.
 
     Compiled code keeps them once in fp32, or twice in bf16, and the queries as they were scaled.
     """
     if is_compiled:
-        return 4 * config.num_heads * config.context_length + size * config.num_heads * config.head_dim
+        return (
+            4 * config.num_heads * config.context_length + size * config.num_heads * config.head_dim
+        )
     return (4 if size == 4 else 4 + size) * config.num_heads * config.context_length
 
 
@@ -156,4 +202,7 @@ def _attention_matrices(config: ModelConfig) -> int:
 def _feedforward_matrices(config: ModelConfig, experts: int) -> int:
     if not config.num_experts:
         return 3 * config.model_dim * config.ffn_dim
-    return experts * 3 * config.model_dim * config.expert_ffn_dim + config.num_experts * config.model_dim
+    return (
+        experts * 3 * config.model_dim * config.expert_ffn_dim
+        + config.num_experts * config.model_dim
+    )

@@ -1,7 +1,9 @@
-"""Causal grouped-query attention with rotary positions and normalised queries and keys (Qwen3's layout).
+"""Causal grouped-query attention with rotary positions and normalised queries and keys (Qwen3's
+layout).
 
-Owns positions, the choice of kernel and the key/value cache. Source: transformers, models/qwen3/modeling_qwen3.py
-(rotate-half rotary positions, RMSNorm on each head's query and key before them).
+Owns positions, the choice of kernel and the key/value cache. Source: transformers,
+models/qwen3/modeling_qwen3.py (rotate-half rotary positions, RMSNorm on each head's query and key
+before them).
 """
 
 from dataclasses import dataclass
@@ -18,8 +20,9 @@ from lightlm.model.config import ModelConfig
 class KVCache:
     """Preallocated keys and values of every layer; `length` positions are filled.
 
-    `keys` and `values`: one (B, num_kv_heads, capacity, head_dim) tensor a layer. `padding` (B,): how many
-    leading positions of each sequence are padding, which no query attends to; None where there is none.
+    `keys` and `values`: one (B, num_kv_heads, capacity, head_dim) tensor a layer. `padding` (B,):
+    how many leading positions of each sequence are padding, which no query attends to; None where
+    there is none.
     """
 
     keys: list[Tensor]
@@ -40,7 +43,9 @@ class KVCache:
     ) -> "KVCache":
         """Return an empty cache for `capacity` positions of `batch_size` sequences."""
         shape = (batch_size, config.num_kv_heads, capacity, config.head_dim)
-        blank = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(2 * config.num_layers)]
+        blank = [
+            torch.zeros(shape, dtype=dtype, device=device) for _ in range(2 * config.num_layers)
+        ]
         return cls(blank[: config.num_layers], blank[config.num_layers :], 0, padding)
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,11 +81,15 @@ class Attention(nn.Module):
         self.kernel = kernel
         rows = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
         self.query_key_value = nn.Parameter(torch.empty(rows, config.model_dim))
-        self.output = nn.Parameter(torch.empty(config.model_dim, config.num_heads * config.head_dim))
+        self.output = nn.Parameter(
+            torch.empty(config.model_dim, config.num_heads * config.head_dim)
+        )
         self.query_norm = nn.Parameter(torch.ones(config.head_dim))
         self.key_norm = nn.Parameter(torch.ones(config.head_dim))
 
-    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None = None
+    ) -> Tensor:
         """Return what each position gathers from itself and earlier ones, (B, T, model_dim)."""
         config = self.config
         batch, length, _ = x.shape
@@ -88,15 +97,22 @@ class Attention(nn.Module):
         stacked = functional.linear(x, self.query_key_value.to(x.dtype))
         stacked = stacked.view(batch, length, sum(groups), config.head_dim)
         query, key, value = stacked.split(groups, dim=2)  # (B, T, H, D) each
-        query = functional.rms_norm(query, (config.head_dim,), self.query_norm.to(x.dtype), config.norm_epsilon)
-        key = functional.rms_norm(key, (config.head_dim,), self.key_norm.to(x.dtype), config.norm_epsilon)
+        query = functional.rms_norm(
+            query, (config.head_dim,), self.query_norm.to(x.dtype), config.norm_epsilon
+        )
+
+        key = functional.rms_norm(
+            key, (config.head_dim,), self.key_norm.to(x.dtype), config.norm_epsilon
+        )
         query = rotate(query.transpose(1, 2), cosine, sine)  # (B, H, T, D)
         key = rotate(key.transpose(1, 2), cosine, sine)
         value = value.transpose(1, 2)
+
         if cache is None:
             gathered = self.attend(query, key, value)
         else:
             gathered = attend_cached(query, *cache.extend(self.layer, key, value), cache)
+
         gathered = gathered.transpose(1, 2).reshape(batch, length, -1)
         return functional.linear(gathered, self.output.to(x.dtype))
 
@@ -107,16 +123,23 @@ class Attention(nn.Module):
             return attend_by_matmul(query, key, value)
         if self.kernel == "flash":
             with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-                return functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
-        return functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
+                return functional.scaled_dot_product_attention(
+                    query, key, value, is_causal=True, enable_gqa=grouped
+                )
+        return functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, enable_gqa=grouped
+        )
 
 
 def attend_by_matmul(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return causal attention by two plain matrix products; faster than flash on CPUs at short T."""
+    """Return causal attention by two plain matrix products; faster than flash on CPUs at
+    short T.
+    """
     length = query.shape[2]
     if query.shape[1] != key.shape[1]:
         repeats = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+        key = key.repeat_interleave(repeats, 1)
+        value = value.repeat_interleave(repeats, 1)
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5  # (B, H, T, T)
     future = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
     weights = scores.masked_fill(future, float("-inf")).float().softmax(-1).to(value.dtype)
@@ -127,12 +150,19 @@ def attend_cached(query: Tensor, keys: Tensor, values: Tensor, cache: KVCache) -
     """Return attention of T new positions over all filled ones, (B, H, T, D), padding left out."""
     if query.dtype != keys.dtype:  # a cache in fp32, see PackedStepper
         return attend_cached(query.to(keys.dtype), keys, values, cache).to(query.dtype)
-    new, filled = query.shape[2], keys.shape[2]
+
+    new = query.shape[2]
+    filled = keys.shape[2]
     grouped = query.shape[1] != keys.shape[1]
     if new == 1 and cache.padding is None:
         return functional.scaled_dot_product_attention(query, keys, values, enable_gqa=grouped)
-    if new == filled and cache.padding is None:  # a first reading: the kernel's own causal mask, none in memory
-        return functional.scaled_dot_product_attention(query, keys, values, is_causal=True, enable_gqa=grouped)
+
+    # a first reading: the kernel's own causal mask, none in memory
+    if new == filled and cache.padding is None:
+        return functional.scaled_dot_product_attention(
+            query, keys, values, is_causal=True, enable_gqa=grouped
+        )
+
     positions = torch.arange(filled, device=query.device)
     visible = positions <= positions[filled - new :].unsqueeze(-1)  # (T, S)
     if cache.padding is not None:
@@ -141,4 +171,7 @@ def attend_cached(query: Tensor, keys: Tensor, values: Tensor, cache: KVCache) -
         # A padding position sees itself, so that no row of the softmax is empty.
         own = positions == positions[filled - new :].unsqueeze(-1)
         visible = visible | own
-    return functional.scaled_dot_product_attention(query, keys, values, attn_mask=visible, enable_gqa=grouped)
+
+    return functional.scaled_dot_product_attention(
+        query, keys, values, attn_mask=visible, enable_gqa=grouped
+    )

@@ -1,6 +1,8 @@
-"""The shape of a model: ModelConfig, in the field's names, laid out as Qwen3 (Qwen3-MoE with experts).
+"""The shape of a model: ModelConfig, in the field's names, laid out as Qwen3 (Qwen3-MoE with
+experts).
 
-Owns shape and its consistency; not how it is trained (training.config) and not who chose it (budget.plan).
+Owns shape and its consistency; not how it is trained (training.config) and not who chose it
+(budget.plan).
 """
 
 from typing import Annotated, Self
@@ -11,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class ModelConfig(BaseModel):
     """The shape of one decoder-only transformer. `num_experts` 0 is a dense model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
     vocab_size: Annotated[int, Field(ge=257, le=1_048_576)]
     num_layers: Annotated[int, Field(ge=1, le=512)]
@@ -42,13 +46,19 @@ class ModelConfig(BaseModel):
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads "
                 f"{self.num_kv_heads}; give num_kv_heads a divisor of {self.num_heads}"
             )
+
         if self.head_dim % 2:
             raise ValueError(
-                f"head_dim {self.head_dim} is odd; rotary positions turn pairs of dimensions, so give an even head_dim"
+                f"head_dim {self.head_dim} is odd; rotary positions turn pairs of dimensions, so "
+                "give an even head_dim"
             )
-        if self.num_experts and not (1 <= self.num_active_experts <= self.num_experts and self.expert_ffn_dim >= 8):
+
+        if self.num_experts and not (
+            1 <= self.num_active_experts <= self.num_experts and self.expert_ffn_dim >= 8
+        ):
             raise ValueError(
                 f"num_experts {self.num_experts} wants num_active_experts in 1..{self.num_experts} "
                 f"and expert_ffn_dim >= 8, got {self.num_active_experts} and {self.expert_ffn_dim}"
             )
+
         return self

@@ -1,8 +1,9 @@
 """The nats of targets straight from hidden states, without ever holding all logits.
 
-Owns the fused head: a chunk of rows at a time goes through the head matrix, gives its nats and, in training, its
-gradients at once, so that memory is chunk * vocab_size however long the batch.
-Source: the idea of computing gradients in the forward pass is Liger-Kernel's fused linear cross-entropy.
+Owns the fused head: a chunk of rows at a time goes through the head matrix, gives its nats and, in
+training, its gradients at once, so that memory is chunk * vocab_size however long the batch.
+Source: the idea of computing gradients in the forward pass is Liger-Kernel's fused linear
+cross-entropy.
 """
 
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor
 
 CHUNK_LOGITS = 2 * 1024 * 1024
-"""Logits held at a time; 2^21 in bfloat16 are 4 MB, inside the last-level cache of the CPUs measured."""
+"""Logits held at a time; 2^21 in bfloat16 are 4 MB, inside the last-level cache of the CPUs
+measured.
+"""
 
 
 def choose_chunk_rows(num_rows: int, vocab_size: int) -> int:
@@ -20,7 +23,9 @@ def choose_chunk_rows(num_rows: int, vocab_size: int) -> int:
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Mean nats of targets (N,) under softmax(hidden (N, D) @ weight (V, D)^T), with both gradients."""
+    """Mean nats of targets (N,) under softmax(hidden (N, D) @ weight (V, D)^T), with both
+    gradients.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:  # noqa: D102
@@ -30,17 +35,21 @@ class LinearCrossEntropy(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = torch.zeros_like(weight)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+
         for start in range(0, num_rows, rows):
-            chunk, wanted = hidden[start : start + rows], targets[start : start + rows, None]
+            chunk = hidden[start : start + rows]
+            wanted = targets[start : start + rows, None]
             # One pass in the compute dtype (sums inside are fp32): 5x less memory traffic than
             # log_softmax in fp32. A bf16 probability is off by 2^-9 at most, 0.002 nats a token.
             gradient = torch.softmax(chunk @ head.T, dim=-1)  # (rows, V)
             likely = gradient.gather(1, wanted)
-            # A probability that underflows to zero costs 87 nats: one odd token must not make the step infinite.
+            # A probability that underflows to zero costs 87 nats: one odd token must not make the
+            # step infinite.
             total -= likely.float().clamp_min(torch.finfo(torch.float32).tiny).log().sum()
             gradient.scatter_(1, wanted, likely - 1.0)
             torch.matmul(gradient, head, out=hidden_gradient[start : start + rows])
             weight_gradient += gradient.T @ chunk
+
         ctx.save_for_backward(hidden_gradient, weight_gradient)
         ctx.num_rows = num_rows
         return total / num_rows

@@ -1,7 +1,8 @@
-"""The model as a GGUF file, for llama.cpp, Ollama and LM Studio: written from a Hugging Face folder, and read back.
+"""The model as a GGUF file, for llama.cpp, Ollama and LM Studio: written from a Hugging Face
+folder, and read back.
 
-Owns the names and metadata of llama.cpp's architectures qwen3 and qwen3moe. Weights stay fp32: at these sizes a smaller
-type saves little, and every figure can be compared.
+Owns the names and metadata of llama.cpp's architectures qwen3 and qwen3moe. Weights stay fp32: at
+these sizes a smaller type saves little, and every figure can be compared.
 """
 
 import json
@@ -29,17 +30,24 @@ PARTS = {
     "mlp.down_proj": "ffn_down",
     "mlp.gate": "ffn_gate_inp",
 }
-"""Of a layer: transformers' name and llama.cpp's. Source: llama.cpp, gguf-py/gguf/tensor_mapping.py."""
+"""Of a layer: transformers' name and llama.cpp's. Source: llama.cpp,
+gguf-py/gguf/tensor_mapping.py.
+"""
 
 TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-EXPERT_PARTS = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps"}
+EXPERT_PARTS = {
+    "gate_proj": "ffn_gate_exps",
+    "up_proj": "ffn_up_exps",
+    "down_proj": "ffn_down_exps",
+}
 
 
 def write_gguf(folder: Path, path: Path, name: str) -> None:
     """Write the Hugging Face folder as one GGUF file; `name` is what runtimes show.
 
     Raises:
-        ModelVersionError: the package gguf is missing, or llama.cpp cannot cut text as the tokenizer does.
+        ModelVersionError: the package gguf is missing, or llama.cpp cannot cut text as the
+            tokenizer does.
     """
     gguf = _import_gguf()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -59,10 +67,12 @@ def write_gguf(folder: Path, path: Path, name: str) -> None:
     writer.add_rope_freq_base(config["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+
     if is_sparse:
         writer.add_expert_count(config["num_experts"])
         writer.add_expert_used_count(config["num_experts_per_tok"])
         writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+
     _add_tokenizer(writer, vocabulary, config)
     for tensor_name, tensor in name_tensors(read_weights(folder)).items():
         writer.add_tensor(tensor_name, tensor)
@@ -79,7 +89,10 @@ def read_gguf(path: Path) -> dict[str, np.ndarray]:
         ModelVersionError: the package gguf is missing.
     """
     reader = _import_gguf().GGUFReader(path)
-    return {tensor.name: tensor.data.reshape(tuple(reversed(tensor.shape.tolist()))) for tensor in reader.tensors}
+    return {
+        tensor.name: tensor.data.reshape(tuple(reversed(tensor.shape.tolist())))
+        for tensor in reader.tensors
+    }
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray]:
@@ -90,7 +103,9 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 def name_tensors(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the weights under llama.cpp's names; the experts of a layer stacked into one tensor each."""
+    """Return the weights under llama.cpp's names; the experts of a layer stacked into one tensor
+    each.
+    """
     named: dict[str, np.ndarray] = {}
     experts: dict[str, dict[int, np.ndarray]] = {}
     for name, weight in weights.items():
@@ -101,9 +116,12 @@ def name_tensors(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         _, _, layer, part = stem.split(".", 3)
         if part.startswith("mlp.experts."):
             _, _, expert, matrix = part.split(".")
-            experts.setdefault(f"blk.{layer}.{EXPERT_PARTS[matrix]}.weight", {})[int(expert)] = weight
+            experts.setdefault(f"blk.{layer}.{EXPERT_PARTS[matrix]}.weight", {})[int(expert)] = (
+                weight
+            )
         else:
             named[f"blk.{layer}.{PARTS[part]}.weight"] = weight
+
     for name, stack in experts.items():
         named[name] = np.stack([stack[index] for index in sorted(stack)])
     return named
@@ -115,6 +133,7 @@ def unname_tensors(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     parts = {short: long for long, short in PARTS.items()}
     matrices = {short: long for long, short in EXPERT_PARTS.items()}
     weights: dict[str, np.ndarray] = {}
+
     for name, tensor in named.items():
         stem = name.removesuffix(".weight")
         if stem in tops:
@@ -123,9 +142,12 @@ def unname_tensors(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         _, layer, part = stem.split(".")
         if part in matrices:
             for index, expert in enumerate(tensor):
-                weights[f"model.layers.{layer}.mlp.experts.{index}.{matrices[part]}.weight"] = expert
+                weights[f"model.layers.{layer}.mlp.experts.{index}.{matrices[part]}.weight"] = (
+                    expert
+                )
         else:
             weights[f"model.layers.{layer}.{parts[part]}.weight"] = tensor
+
     return weights
 
 
@@ -142,7 +164,12 @@ def read_vocabulary(path: Path) -> LlamaVocabulary:
         return default if found is None else found.contents()
 
     return LlamaVocabulary(
-        read("model"), read("pre"), read("tokens"), read("token_type"), read("merges", []), read("scores", [])
+        read("model"),
+        read("pre"),
+        read("tokens"),
+        read("token_type"),
+        read("merges", []),
+        read("scores", []),
     )
 
 
@@ -151,13 +178,16 @@ def _add_tokenizer(writer: Any, vocabulary: LlamaVocabulary, config: dict[str, A
     writer.add_tokenizer_pre(vocabulary.rule)
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.types)
+
     if vocabulary.scores:
         writer.add_token_scores(vocabulary.scores)
         writer.add_add_space_prefix(False)
     else:
         writer.add_token_merges(vocabulary.merges)
+
     if UNKNOWN in vocabulary.types:
         writer.add_unk_token_id(vocabulary.types.index(UNKNOWN))
+
     writer.add_eos_token_id(config["eos_token_id"])
     writer.add_bos_token_id(config["bos_token_id"])
     writer.add_pad_token_id(config["pad_token_id"])
@@ -168,5 +198,7 @@ def _import_gguf() -> Any:
     try:
         import gguf
     except ImportError:
-        raise ModelVersionError("GGUF wants the package gguf; run `pip install 'lightlm[export]'`") from None
+        raise ModelVersionError(
+            "GGUF wants the package gguf; run `pip install 'lightlm[export]'`"
+        ) from None
     return gguf

@@ -1,7 +1,9 @@
-"""The model as a standard Hugging Face folder, written and read: Qwen3ForCausalLM or Qwen3MoeForCausalLM.
+"""The model as a standard Hugging Face folder, written and read: Qwen3ForCausalLM or
+Qwen3MoeForCausalLM.
 
-Owns the names and layouts of that format; transformers, vLLM and llama.cpp open the folder without our code.
-Weights are safetensors only, which cannot run code; digests are the store's business, before anything is parsed here.
+Owns the names and layouts of that format; transformers, vLLM and llama.cpp open the folder without
+our code. Weights are safetensors only, which cannot run code; digests are the store's business,
+before anything is parsed here.
 """
 
 import json
@@ -29,7 +31,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 END_OF_TEXT = "<|endoftext|>"
 """The end-of-text token of a tokenizer whose tokenizer_config.json names none."""
 
-DENSE, EXPERTS = "Qwen3ForCausalLM", "Qwen3MoeForCausalLM"
+DENSE = "Qwen3ForCausalLM"
+EXPERTS = "Qwen3MoeForCausalLM"
 
 
 def export_model(
@@ -41,14 +44,21 @@ def export_model(
 ) -> None:
     """Write config, fp32 weights, tokenizer and sampling defaults into an existing folder.
 
-    `generation` holds values of params' generation section; they become transformers' generation_config.json.
+    `generation` holds values of params' generation section; they become transformers'
+    generation_config.json.
     """
     end_of_text = _find_end_of_text(tokenizer_folder)
     _write_json(folder / "config.json", describe_config(model.config, end_of_text))
     _write_json(folder / "generation_config.json", describe_generation(generation, end_of_text))
-    weights = {name: weight.detach().to("cpu", torch.float32).contiguous() for name, weight in list_weights(model)}
-    save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})  # transformers refuses a file without it
-    # safetensors creates its file for the owner alone; a model is to be read by servers of other users too.
+    weights = {
+        name: weight.detach().to("cpu", torch.float32).contiguous()
+        for name, weight in list_weights(model)
+    }
+
+    # transformers refuses a file without it
+    save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    # safetensors creates its file for the owner alone; a model is to be read by servers of other
+    # users too.
     (folder / WEIGHTS_FILE).chmod(0o644)
     for name in TOKENIZER_FILES:
         if (tokenizer_folder / name).is_file():
@@ -56,10 +66,12 @@ def export_model(
 
 
 def load_model(folder: Path, *, device: str = "cpu", kernel: str = "sdpa") -> Transformer:
-    """Return the model of a Hugging Face folder in our layout, in evaluation mode, its weights fp32 on `device`.
+    """Return the model of a Hugging Face folder in our layout, in evaluation mode, its weights fp32
+    on `device`.
 
     Raises:
-        ModelVersionError: the folder holds no such model, or its weights are not those of its config.
+        ModelVersionError: the folder holds no such model, or its weights are not those of its
+            config.
     """
     config = read_config(folder)
     try:
@@ -75,18 +87,23 @@ def load_model(folder: Path, *, device: str = "cpu", kernel: str = "sdpa") -> Tr
         raise ModelVersionError(
             f"{folder / WEIGHTS_FILE} cannot be read ({error}); download the version again"
         ) from None
+
     return model.eval()
 
 
 def list_weights(model: Transformer) -> Iterator[tuple[str, Tensor]]:
     """Yield every Hugging Face weight's name with the view of our parameters that holds it."""
     config = model.config
-    query_rows, key_rows = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    query_rows = config.num_heads * config.head_dim
+    key_rows = config.num_kv_heads * config.head_dim
     yield "model.embed_tokens.weight", model.embedding
+
     for index, layer in enumerate(model.layers):
         prefix = f"model.layers.{index}."
         attention: Any = layer.attention
-        for kind, weight in zip("qkv", attention.query_key_value.split((query_rows, key_rows, key_rows)), strict=True):
+        for kind, weight in zip(
+            "qkv", attention.query_key_value.split((query_rows, key_rows, key_rows)), strict=True
+        ):
             yield f"{prefix}self_attn.{kind}_proj.weight", weight
         yield f"{prefix}self_attn.o_proj.weight", attention.output
         yield f"{prefix}self_attn.q_norm.weight", attention.query_norm
@@ -98,9 +115,12 @@ def list_weights(model: Transformer) -> Iterator[tuple[str, Tensor]]:
             yield f"{prefix}mlp.gate.weight", feedforward.router
             for expert in range(config.num_experts):
                 inner = f"{prefix}mlp.experts.{expert}."
-                yield from _name_feedforward(inner, feedforward.gate_up[expert], feedforward.down[expert])
+                yield from _name_feedforward(
+                    inner, feedforward.gate_up[expert], feedforward.down[expert]
+                )
         else:
             yield from _name_feedforward(f"{prefix}mlp.", feedforward.gate_up, feedforward.down)
+
     yield "model.norm.weight", model.norm
     if model.head is not None:
         yield "lm_head.weight", model.head
@@ -144,6 +164,7 @@ def describe_config(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
         "eos_token_id": end_of_text,
         "pad_token_id": end_of_text,
     }
+
     if config.is_mixture_of_experts:
         values |= {
             "num_experts": config.num_experts,
@@ -154,11 +175,14 @@ def describe_config(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
             "mlp_only_layers": [],
             "router_aux_loss_coef": config.balance_loss_weight,
         }
+
     return values
 
 
 def describe_generation(generation: Mapping[str, Any], end_of_text: int) -> dict[str, Any]:
-    """Return generation_config.json's values; temperature 0 becomes do_sample false, as transformers says greedy."""
+    """Return generation_config.json's values; temperature 0 becomes do_sample false, as
+    transformers says greedy.
+    """
     values: dict[str, Any] = {
         "bos_token_id": end_of_text,
         "eos_token_id": end_of_text,
@@ -185,9 +209,13 @@ def read_config(folder: Path) -> ModelConfig:
         raise ModelVersionError(
             f"{folder} holds no config.json that can be read; give a folder that LightLM exported"
         ) from None
+
     if not isinstance(values, dict) or values.get("architectures") not in ([DENSE], [EXPERTS]):
         got = values.get("architectures") if isinstance(values, dict) else values
-        raise ModelVersionError(f"{path}: wanted architectures [{DENSE!r}] or [{EXPERTS!r}], got {got!r}")
+        raise ModelVersionError(
+            f"{path}: wanted architectures [{DENSE!r}] or [{EXPERTS!r}], got {got!r}"
+        )
+
     _refuse_variants(values, path)
     experts = values["architectures"] == [EXPERTS]
     rope = values.get("rope_parameters") or {}
@@ -195,6 +223,7 @@ def read_config(folder: Path) -> ModelConfig:
     shape["rope_theta"] = rope.get("rope_theta", values.get("rope_theta"))
     if experts:
         shape |= {ours: values.get(theirs) for ours, theirs in _EXPERT_KEYS.items()}
+
     try:
         return ModelConfig.model_validate(shape)
     except ValidationError as error:
@@ -235,12 +264,20 @@ _ONLY_VALUES = {
 def _refuse_variants(values: dict[str, Any], path: Path) -> None:
     for name, allowed in _ONLY_VALUES.items():
         if values.get(name, allowed[0]) not in allowed:
-            raise ModelVersionError(f"{path}: {name} is {values[name]!r}; LightLM computes only {allowed[0]!r}")
+            raise ModelVersionError(
+                f"{path}: {name} is {values[name]!r}; LightLM computes only {allowed[0]!r}"
+            )
+
     rope = values.get("rope_parameters") or {}
     if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-        raise ModelVersionError(f"{path}: rope_parameters is {rope!r}; LightLM computes only the default rotary type")
+        raise ModelVersionError(
+            f"{path}: rope_parameters is {rope!r}; LightLM computes only the default rotary type"
+        )
+
     if values["architectures"] == [EXPERTS] and not values.get("norm_topk_prob"):
-        raise ModelVersionError(f"{path}: norm_topk_prob is not true; LightLM computes only normalised expert weights")
+        raise ModelVersionError(
+            f"{path}: norm_topk_prob is not true; LightLM computes only normalised expert weights"
+        )
 
 
 def _check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:
@@ -250,13 +287,17 @@ def _check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], fo
         ModelVersionError: naming the first weight that is missing, surplus or of another shape.
     """
     if sum(map(math.prod, shapes.values())) < config.num_layers * config.model_dim:
-        raise ModelVersionError(f"{folder}: config.json describes a larger model than {WEIGHTS_FILE} holds")
+        raise ModelVersionError(
+            f"{folder}: config.json describes a larger model than {WEIGHTS_FILE} holds"
+        )
+
     with torch.device("meta"):
         wanted = {name: tuple(weight.shape) for name, weight in list_weights(Transformer(config))}
     for name in [*wanted, *shapes]:
         if wanted.get(name) != shapes.get(name):
             raise ModelVersionError(
-                f"{folder / WEIGHTS_FILE}: {name} has shape {shapes.get(name)}, but config.json wants "
+                f"{folder / WEIGHTS_FILE}: {name} has shape {shapes.get(name)}, but config.json "
+                "wants "
                 f"{wanted.get(name)}; export the model again"
             )
 
@@ -270,14 +311,25 @@ def _find_end_of_text(tokenizer_folder: Path) -> int:
     try:
         values = json.loads((tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8"))
         config_path = tokenizer_folder / "tokenizer_config.json"
-        config = json.loads(config_path.read_text(encoding="utf-8")) if config_path.is_file() else {}
+        config = (
+            json.loads(config_path.read_text(encoding="utf-8")) if config_path.is_file() else {}
+        )
     except (OSError, ValueError) as error:
-        raise ModelVersionError(f"{tokenizer_folder} holds no readable tokenizer.json: {error}") from None
+        raise ModelVersionError(
+            f"{tokenizer_folder} holds no readable tokenizer.json: {error}"
+        ) from None
+
     token = config.get("eos_token") or END_OF_TEXT
     token = token["content"] if isinstance(token, dict) else token
-    ids = values["model"]["vocab"] | {added["content"]: added["id"] for added in values.get("added_tokens") or []}
+    ids = values["model"]["vocab"] | {
+        added["content"]: added["id"] for added in values.get("added_tokens") or []
+    }
+
     if token not in ids:
-        raise ModelVersionError(f"{tokenizer_folder} has no token {token!r}; name its end of text as eos_token")
+        raise ModelVersionError(
+            f"{tokenizer_folder} has no token {token!r}; name its end of text as eos_token"
+        )
+
     return ids[token]
 
 

@@ -8,4 +8,6 @@ _WORDS = ("out of memory", "DefaultCPUAllocator", "could not create a primitive"
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether a GPU's memory or the system's ran out."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in _WORDS)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        word in str(error) for word in _WORDS
+    )

@@ -1,4 +1,6 @@
-"""The model as an ONNX graph, for ONNX Runtime and the browser: tokens (B, T) in, logits (B, T, V) out, fp32."""
+"""The model as an ONNX graph, for ONNX Runtime and the browser: tokens (B, T) in, logits (B, T, V)
+out, fp32.
+"""
 
 import logging
 import warnings
@@ -30,15 +32,25 @@ def write_onnx(model: Transformer, path: Path) -> None:
     """Write the graph with weights inside; batch and length stay free.
 
     Raises:
-        ModelVersionError: a package is missing, or the model has experts, whose routing ONNX does not express.
+        ModelVersionError: a package is missing, or the model has experts, whose routing ONNX does
+            not express.
     """
     _import("onnx")
     _import("onnxscript")
     if model.config.is_mixture_of_experts:
-        raise ModelVersionError("a mixture of experts cannot be exported to onnx; export it to hf or gguf")
+        raise ModelVersionError(
+            "a mixture of experts cannot be exported to onnx; export it to hf or gguf"
+        )
+
     length = min(16, model.config.context_length)
     example = torch.zeros(2, length, dtype=torch.int64)
-    shapes = ({0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=model.config.context_length)},)
+    shapes = (
+        {
+            0: torch.export.Dim("batch"),
+            1: torch.export.Dim("length", max=model.config.context_length),
+        },
+    )
+
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -51,6 +63,7 @@ def write_onnx(model: Transformer, path: Path) -> None:
             output_names=["logits"],
             verbose=False,
         )
+
     assert program is not None
     program.save(str(path), external_data=False)
 
@@ -71,4 +84,6 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise ModelVersionError(f"ONNX wants the package {name}; run `pip install 'lightlm[export]'`") from None
+        raise ModelVersionError(
+            f"ONNX wants the package {name}; run `pip install 'lightlm[export]'`"
+        ) from None

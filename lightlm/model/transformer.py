@@ -1,6 +1,7 @@
 """The decoder-only transformer: embeddings, layers, head, and the nats of each target token.
 
-Owns initialisation and the order of the layers. Weights stay fp32; `compute_dtype` is what the layers compute in.
+Owns initialisation and the order of the layers. Weights stay fp32; `compute_dtype` is what the
+layers compute in.
 """
 
 import math
@@ -28,19 +29,29 @@ class Layer(nn.Module):
         self.attention_norm = nn.Parameter(torch.ones(config.model_dim))
         self.attention = Attention(config, layer, kernel)
         self.feedforward_norm = nn.Parameter(torch.ones(config.model_dim))
-        self.feedforward: nn.Module = MixtureOfExperts(config) if config.is_mixture_of_experts else FeedForward(config)
+        self.feedforward: nn.Module = (
+            MixtureOfExperts(config) if config.is_mixture_of_experts else FeedForward(config)
+        )
 
     def forward(
-        self, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None = None, kept: Tensor | None = None
+        self,
+        x: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        cache: KVCache | None = None,
+        kept: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return (B, T, model_dim) after the layer, and the balance loss (scalar) or None.
 
-        `kept` (2, B, T, model_dim), int8 of 0 and 1, says what dropout leaves of what attention and feed-forward add.
+        `kept` (2, B, T, model_dim), int8 of 0 and 1, says what dropout leaves of what attention and
+        feed-forward add.
         """
         of_attention, of_feedforward = (None, None) if kept is None else kept
         normed = functional.rms_norm(x, x.shape[-1:], self.attention_norm.to(x.dtype), self.epsilon)
         x = self._add(x, self.attention(normed, cosine, sine, cache), of_attention)
-        normed = functional.rms_norm(x, x.shape[-1:], self.feedforward_norm.to(x.dtype), self.epsilon)
+        normed = functional.rms_norm(
+            x, x.shape[-1:], self.feedforward_norm.to(x.dtype), self.epsilon
+        )
         if isinstance(self.feedforward, MixtureOfExperts):
             mixed, balance_loss = self.feedforward(normed)
             return self._add(x, mixed, of_feedforward), balance_loss
@@ -52,15 +63,19 @@ class Layer(nn.Module):
         return torch.add(x, change * kept.to(change.dtype), alpha=1 / (1 - self.dropout))
 
 
-def draw_kept(shape: tuple[int, ...], rate: float, device: torch.device) -> Tensor:
-    """Return what dropout keeps, int8: 1 with probability 1 - `rate` (to 1.5e-5), else 0, by the device's generator.
+def render_kept(shape: tuple[int, ...], rate: float, device: torch.device) -> Tensor:
+    """Return what dropout keeps, int8: 1 with probability 1 - `rate` (to 1.5e-5), else 0, by the
+    device's generator.
 
-    Four numbers of 16 bits are one draw of 64, a quarter of the time that `bernoulli_` takes on a CPU. And drawn here:
-    in a compiled layer a CPU draws one by one, and nothing that is fused with it is vectorised any more.
+    Four numbers of 16 bits are one draw of 64, a quarter of the time that `bernoulli_` takes on a
+    CPU. And drawn here: in a compiled layer a CPU draws one by one, and nothing that is fused with
+    it is vectorised any more.
     """
     count = math.prod(shape)
     draws = torch.empty(-(-count // 4), dtype=torch.int64, device=device).random_(-(2**63), None)
-    return (draws.view(torch.int16)[:count].view(shape) >= round(rate * 2**16) - 2**15).view(torch.int8)
+    return (draws.view(torch.int16)[:count].view(shape) >= round(rate * 2**16) - 2**15).view(
+        torch.int8
+    )
 
 
 class Transformer(nn.Module):
@@ -72,20 +87,30 @@ class Transformer(nn.Module):
         self.compute_dtype = torch.float32
         self.dropout = dropout
         self.recomputes_layers = False
-        """In training, whether a layer's activations are computed again in the backward pass instead of kept."""
+        """In training, whether a layer's activations are computed again in the backward pass
+        instead of kept.
+        """
+
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.model_dim))
-        self.layers = nn.ModuleList(Layer(config, layer, kernel, dropout) for layer in range(config.num_layers))
+        self.layers = nn.ModuleList(
+            Layer(config, layer, kernel, dropout) for layer in range(config.num_layers)
+        )
         self.norm = nn.Parameter(torch.ones(config.model_dim))
-        self.head = None if config.tie_embeddings else nn.Parameter(torch.empty(config.vocab_size, config.model_dim))
+        self.head = (
+            None
+            if config.tie_embeddings
+            else nn.Parameter(torch.empty(config.vocab_size, config.model_dim))
+        )
 
     def initialize(self, seed: int) -> None:
         """Give all weights their first values, on whatever device they are."""
         with torch.no_grad():
-            for weight, first in self.draw_weights(seed):
+            for weight, first in self.init_weights(seed):
                 weight.copy_(first)
 
-    def draw_weights(self, seed: int) -> Iterator[tuple[nn.Parameter, Tensor]]:
-        """Yield every weight with its first value, in the host's memory: a pure function of (config, seed).
+    def init_weights(self, seed: int) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """Yield every weight with its first value, in the host's memory: a pure function of
+        (config, seed).
 
         Output projections start at zero, so that each layer starts as the identity.
         """
@@ -96,7 +121,12 @@ class Transformer(nn.Module):
             elif name.endswith(("attention.output", ".down")):
                 yield weight, torch.zeros(weight.shape)
             else:
-                yield weight, torch.randn(weight.shape, generator=generator).mul_(self._initial_scale(name, weight))
+                yield (
+                    weight,
+                    torch.randn(weight.shape, generator=generator).mul_(
+                        self._initial_scale(name, weight)
+                    ),
+                )
 
     def _initial_scale(self, name: str, weight: Tensor) -> float:
         if name == "embedding" and not self.config.tie_embeddings:
@@ -105,14 +135,17 @@ class Transformer(nn.Module):
             return 0.02 if self.config.tie_embeddings else 0.001
         return weight.shape[-1] ** -0.5
 
-    def forward(self, tokens: Tensor, targets: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, targets: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
         """Return logits (B, T, V) in fp32, or with targets (B, T) the nats of each, (B, T) in fp32.
 
-        `tokens` (B, T) are int64 ids. With a cache, they follow its filled positions, which grow by T.
+        `tokens` (B, T) are int64 ids. With a cache, they follow its filled positions, which grow by
+        T.
         """
         hidden, _ = self.encode(tokens, cache)
         if targets is None:
-            return self.read_out(hidden).float()
+            return self.logits(hidden).float()
         return self.score(hidden, targets)
 
     def encode(self, tokens: Tensor, cache: KVCache | None = None) -> tuple[Tensor, Tensor | None]:
@@ -131,15 +164,25 @@ class Transformer(nn.Module):
     def _call_layer(
         self, layer: nn.Module, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None
     ) -> tuple[Tensor, Tensor | None]:
-        kept = draw_kept((2, *x.shape), self.dropout, x.device) if self.training and self.dropout else None
+        kept = (
+            render_kept((2, *x.shape), self.dropout, x.device)
+            if self.training and self.dropout
+            else None
+        )
+
         if not torch.is_grad_enabled():
-            # Compiled layers serve training only: scoring and generation would compile them anew. Hooks run in both.
+            # Compiled layers serve training only: scoring and generation would compile them anew.
+            # Hooks run in both.
             return layer._call_impl(x, cosine, sine, cache, kept)  # pyright: ignore[reportCallIssue]
+
         if not self.recomputes_layers:
             return layer(x, cosine, sine, cache, kept)
-        return checkpoint(layer, x, cosine, sine, None, kept, use_reentrant=False, preserve_rng_state=False)  # pyright: ignore[reportReturnType]
 
-    def read_out(self, hidden: Tensor) -> Tensor:
+        return checkpoint(
+            layer, x, cosine, sine, None, kept, use_reentrant=False, preserve_rng_state=False
+        )  # pyright: ignore[reportReturnType]
+
+    def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits (..., V) of hidden states (..., model_dim)."""
         return functional.linear(self._normalize(hidden), self.unembedding.to(hidden.dtype))
 
@@ -149,13 +192,17 @@ class Transformer(nn.Module):
         return each_nats(rows, self.unembedding, targets.flatten()).view_as(targets)
 
     def measure_loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the mean nats a target and the mean balance loss (None when dense), for training."""
+        """Return the mean nats a target and the mean balance loss (None when dense), for
+        training.
+        """
         hidden, balance_loss = self.encode(tokens)
         rows = self._normalize(hidden).flatten(0, 1)
         return mean_nats(rows, self.unembedding, targets.flatten()), balance_loss
 
     def compile_layers(self) -> None:
-        """Compile one layer for all: they share their code, so the cost does not grow with depth."""
+        """Compile one layer for all: they share their code, so the cost does not grow
+        with depth.
+        """
         torch._dynamo.config.recompile_limit = 64
         for layer in self.layers:
             if isinstance(layer.feedforward, MixtureOfExperts):

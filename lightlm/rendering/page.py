@@ -1,4 +1,6 @@
-"""A page of a run's story: paragraphs, tables and pictures, as Markdown (Prefect) and as HTML (MLflow)."""
+"""A page of a run's story: paragraphs, tables and pictures, as Markdown (Prefect) and as HTML
+(MLflow).
+"""
 
 import base64
 import html
@@ -8,15 +10,18 @@ from dataclasses import dataclass
 
 STYLE = """
 :root { color-scheme: light dark }
-.plot { width: 100%; height: auto; fill: currentColor } .plot .grid { stroke: currentColor; opacity: 0.15 }
+.plot { width: 100%; height: auto; fill: currentColor }
+.plot .grid { stroke: currentColor; opacity: 0.15 }
 .plot .bar { fill: #8c959f } .plot .chosen { fill: #d9480f } figure { margin: 18px 0 }
-@media (prefers-color-scheme: dark) { body { color: #dfe5ea !important; background: #14181c !important } }
+@media (prefers-color-scheme: dark) {
+  body { color: #dfe5ea !important; background: #14181c !important } }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f272d; background: #fff; max-width: 860px;
   margin: 24px auto; padding: 0 16px }
 table { border-collapse: collapse; margin: 12px 0 } svg { max-width: 100% }
 th, td { overflow-wrap: anywhere; text-align: left; padding: 4px 14px 4px 0;
   border-bottom: 1px solid #8884; vertical-align: top }
-td.number { text-align: right; font-variant-numeric: tabular-nums } th { color: #5f7281; font-weight: 600 }
+td.number { text-align: right; font-variant-numeric: tabular-nums }
+th { color: #5f7281; font-weight: 600 }
 blockquote { margin: 6px 0; padding-left: 12px; border-left: 3px solid #8886; white-space: pre-wrap;
   overflow-wrap: anywhere }
 h3 { margin: 28px 0 8px } figcaption { color: #5f7281; font-size: 13px }
@@ -56,8 +61,12 @@ class Heading:
     text: str
 
 
-_DRAWS = re.compile(r"[\\`*_\[\]<>#~|&@!]|^[-+=]|(?<=\d)[.)](?=\s|$)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
-"""What Markdown draws: emphasis, links, code, tables, HTML; rules, lists and headings; addresses that become links."""
+_DRAWS = re.compile(
+    r"[\\`*_\[\]<>#~|&@!]|^[-+=]|(?<=\d)[.)](?=\s|$)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE
+)
+"""What Markdown draws: emphasis, links, code, tables, HTML; rules, lists and headings; addresses
+that become links.
+"""
 
 Block = str | Table | Picture | Quote | Heading
 
@@ -79,7 +88,8 @@ class Page:
         title = html.escape(self.title)
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
+            '<meta name="viewport" content="width=device-width, '
+            f'initial-scale=1"><title>{title}</title>'
             f"<style>{STYLE}</style></head><body><h2>{title}</h2>\n{body}\n</body></html>"
         )
 
@@ -91,9 +101,11 @@ def _to_markdown(block: Block) -> str:
         return "\n".join(f"> {_escape(line)}" for line in block.text.splitlines()) or ">"
     if isinstance(block, Heading):
         return f"### {_escape(block.text)}"
+
     if isinstance(block, Picture):
         data = base64.b64encode(block.svg.encode()).decode()
         return f"![{_escape(block.caption)}](data:image/svg+xml;base64,{data})"
+
     rows = [[_escape(str(cell)) for cell in row] for row in (block.columns, *block.rows)]
     lines = [rows[0], [":--"] * len(block.columns), *rows[1:]]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -119,7 +131,9 @@ def _to_cell(value: str | float | int) -> str:
 
 
 def _escape(text: str) -> str:
-    """Return text as Markdown shows it literally: what a data set or a model wrote draws nothing."""
+    """Return text as Markdown shows it literally: what a data set or a model wrote draws
+    nothing.
+    """
     line = text.replace("\n", " ")
     start = len(line) - len(line.lstrip())
     # Four spaces would begin a block of code, in which the signs below stand as they are written.

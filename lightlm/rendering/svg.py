@@ -1,4 +1,6 @@
-"""Plots of a report as SVG, by hand: lines over the budget, and bars. They follow the page's light or dark colours."""
+"""Plots of a report as SVG, by hand: lines over the budget, and bars. They follow the page's light
+or dark colours.
+"""
 
 import html
 from collections.abc import Callable, Mapping, Sequence
@@ -6,15 +8,23 @@ from dataclasses import dataclass
 
 Points = Sequence[tuple[float, float]]
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 300, 56, 34, 12
+WIDTH = 720
+HEIGHT = 300
+LEFT = 56
+BOTTOM = 34
+TOP = 12
 """Of a plot, in its own units; it is scaled to the page."""
 
-BAR_HEIGHT, BAR_GAP, LABEL_WIDTH = 20, 8, 190
+BAR_HEIGHT = 20
+BAR_GAP = 8
+LABEL_WIDTH = 190
 
 
 @dataclass(frozen=True)
 class Line:
-    """Points joined by a line; dashed for what was only foreseen, dotted with marks for single measurements."""
+    """Points joined by a line; dashed for what was only foreseen, dotted with marks for single
+    measurements.
+    """
 
     name: str
     points: Points
@@ -23,14 +33,19 @@ class Line:
     has_marks: bool = False
 
 
-def draw_lines(lines: Sequence[Line], x_name: str, y_name: str) -> str:
-    """Return lines over common axes; the highest 2 % of a line may leave the plot, which would flatten the rest."""
+def render_lines(lines: Sequence[Line], x_name: str, y_name: str) -> str:
+    """Return lines over common axes; the highest 2 % of a line may leave the plot, which would
+    flatten the rest.
+    """
     drawn = [line for line in lines if line.points]
     if not drawn:
         return ""
+
     right = max(x for line in drawn for x, _ in line.points) or 1.0
     low = min(y for line in drawn for _, y in line.points)
-    high = max(sorted(y for _, y in line.points)[int(0.98 * (len(line.points) - 1))] for line in drawn)
+    high = max(
+        sorted(y for _, y in line.points)[int(0.98 * (len(line.points) - 1))] for line in drawn
+    )
     high = high + 0.05 * (high - low) or low + 1.0
 
     def place(x: float, y: float) -> str:
@@ -43,35 +58,62 @@ def draw_lines(lines: Sequence[Line], x_name: str, y_name: str) -> str:
         value = low + (high - low) * step / 4
         y = place(0, value).split(",")[1]
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{y}" y2="{y}" class="grid"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{value:.2f}</text>')
+        parts.append(
+            f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{value:.2f}</text>'
+        )
+
     for index, line in enumerate(drawn):
         path = " ".join(place(x, y) for x, y in line.points)
         dash = ' stroke-dasharray="5 4"' if line.is_dashed else ""
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{line.color}" stroke-width="1.8"{dash}/>')
+        parts.append(
+            f'<polyline points="{path}" fill="none" stroke="{line.color}" '
+            f'stroke-width="1.8"{dash}/>'
+        )
         if line.has_marks:
             marks = (place(x, y).split(",") for x, y in line.points)
             parts += [f'<circle cx="{x}" cy="{y}" r="3.2" fill="{line.color}"/>' for x, y in marks]
         name = html.escape(line.name)
         parts.append(
-            f'<text x="{WIDTH - 14}" y="{TOP + 14 + 22 * index}" text-anchor="end" fill="{line.color}">{name}</text>'
+            f'<text x="{WIDTH - 14}" y="{TOP + 14 + 22 * index}" text-anchor="end" '
+            f'fill="{line.color}">{name}</text>'
         )
-    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(x_name)}</text>')
-    parts.append(f'<text x="{LEFT + 6}" y="{HEIGHT - BOTTOM - 8}">{html.escape(y_name)}</text></svg>')
+
+    parts.append(
+        f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(x_name)}</text>'
+    )
+    parts.append(
+        f'<text x="{LEFT + 6}" y="{HEIGHT - BOTTOM - 8}">{html.escape(y_name)}</text></svg>'
+    )
+
     return "".join(parts)
 
 
-def draw_bars(values: Mapping[str, float], say: Callable[[float], str], highlighted: str = "") -> str:
-    """Return a bar a value with its name and what `say` makes of it; `highlighted` is the one that matters."""
+def render_bars(
+    values: Mapping[str, float], label: Callable[[float], str], highlighted: str = ""
+) -> str:
+    """Return a bar a value with its name and what `label` makes of it; `highlighted` is the one
+    that matters.
+    """
     most = max([*values.values(), 1e-9])
     height = (BAR_HEIGHT + BAR_GAP) * len(values) + BAR_GAP
     parts = [_open(height)]
+
     for index, (name, value) in enumerate(values.items()):
         y = BAR_GAP + index * (BAR_HEIGHT + BAR_GAP)
         width = (WIDTH - LABEL_WIDTH - 130) * value / most
         kind = "bar chosen" if name == highlighted else "bar"
-        parts.append(f'<text x="{LABEL_WIDTH - 8}" y="{y + 15}" text-anchor="end">{html.escape(name)}</text>')
-        parts.append(f'<rect x="{LABEL_WIDTH}" y="{y}" width="{width:.1f}" height="{BAR_HEIGHT}" class="{kind}"/>')
-        parts.append(f'<text x="{LABEL_WIDTH + width + 6:.1f}" y="{y + 15}">{html.escape(say(value))}</text>')
+        parts.append(
+            f'<text x="{LABEL_WIDTH - 8}" y="{y + 15}" text-anchor="end">{html.escape(name)}</text>'
+        )
+        parts.append(
+            f'<rect x="{LABEL_WIDTH}" y="{y}" width="{width:.1f}" height="{BAR_HEIGHT}" '
+            f'class="{kind}"/>'
+        )
+        parts.append(
+            f'<text x="{LABEL_WIDTH + width + 6:.1f}" '
+            f'y="{y + 15}">{html.escape(label(value))}</text>'
+        )
+
     return "".join(parts) + "</svg>"
 
 

@@ -1,1 +1,3 @@
-"""One run, from the data set to the registered version, without Prefect and without a command line."""
+"""One run, from the data set to the registered version, without Prefect and without a
+command line.
+"""

@@ -1,4 +1,6 @@
-"""Whether a data set has changed since a registered version learnt it: by the digest of its exact content."""
+"""Whether a data set has changed since a registered version learnt it: by the digest of its exact
+content.
+"""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -7,8 +9,10 @@ from lightlm.tracking.registry import CHAMPION, ModelVersion, list_versions
 from lightlm.tracking.tags import DIGEST_TAG
 
 
-class DatasetNews(BaseModel):
-    """Whether there is something new to learn, and the sentence that says why. Digests in hex; "" is unknown."""
+class DatasetChange(BaseModel):
+    """Whether there is something new to learn, and the sentence that says why. Digests in hex; ""
+    is unknown.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -20,8 +24,9 @@ class DatasetNews(BaseModel):
     reason: str
 
 
-def read_news(params: Params) -> tuple[DatasetNews, ModelVersion | None]:
-    """Return what is new in the data set that `params` name, against the newest version of the model; the champion.
+def read_change(params: Params) -> tuple[DatasetChange, ModelVersion | None]:
+    """Return what is new in the data set that `params` name, against the newest version of the
+    model; the champion.
 
     Raises:
         DatasetError: it cannot be read.
@@ -32,22 +37,32 @@ def read_news(params: Params) -> tuple[DatasetNews, ModelVersion | None]:
     source = open_source(params.dataset)
     versions = list_versions(params.tracking.model_name or "")
     champion = next((version for version in versions if CHAMPION in version.aliases), None)
-    return compare_digests(source.name, source.short_digest, versions[0] if versions else None), champion
+    return compare_digests(
+        source.name, source.short_digest, versions[0] if versions else None
+    ), champion
 
 
-def compare_digests(dataset: str, digest: str, newest: ModelVersion | None) -> DatasetNews:
+def compare_digests(dataset: str, digest: str, newest: ModelVersion | None) -> DatasetChange:
     """Return whether `digest` differs from the one that the newest version learnt."""
     learnt = "" if newest is None else newest.tags.get(DIGEST_TAG, "")
     if newest is None:
         reason = f"{dataset} is new: no version is registered yet"
     elif not learnt:
-        reason = f"{dataset} counts as changed: version {newest.version} does not say what it learnt"
+        reason = (
+            f"{dataset} counts as changed: version {newest.version} does not say what it learnt"
+        )
     elif learnt != digest:
-        reason = f"{dataset} has changed since version {newest.version}: digest {digest}, was {learnt}"
+        reason = (
+            f"{dataset} has changed since version {newest.version}: digest {digest}, was {learnt}"
+        )
     else:
         moment = f"{newest.created_at:%Y-%m-%d %H:%M} UTC"
-        reason = f"{dataset} is unchanged (digest {digest}) since version {newest.version} learnt it on {moment}"
-    return DatasetNews(
+        reason = (
+            f"{dataset} is unchanged (digest {digest}) since version {newest.version} learnt "
+            f"it on {moment}"
+        )
+
+    return DatasetChange(
         is_changed=not learnt or learnt != digest,
         dataset=dataset,
         digest=digest,

@@ -1,7 +1,9 @@
-"""Run folders: the unfinished run of the same params is found, locked and continued; else a new one begins.
+"""Run folders: the unfinished run of the same params is found, locked and continued; else a new one
+begins.
 
-Owns what a run decided (its journal), its lock, which tells the living from the dead, and its budget's clock across
-deaths. What a run reached is in its checkpoints; what MLflow gets, in its record.
+Owns what a run decided (its journal), its lock, which tells the living from the dead, and its
+budget's clock across deaths. What a run reached is in its checkpoints; what MLflow gets, in its
+record.
 """
 
 import secrets
@@ -30,9 +32,12 @@ OVER = "over"
 CLAIM = ".claim.lock"
 
 ALIVE_SECONDS = 10 * KEPT_EVERY_SECONDS
-"""Age up to which the clock's journal shows a live run: it is written every half second, on a slow disk later."""
+"""Age up to which the clock's journal shows a live run: it is written every half second, on a slow
+disk later.
+"""
 
-LOOK_SECONDS, RETRY_SECONDS = 5.0, 0.1
+LOOK_SECONDS = 5.0
+RETRY_SECONDS = 0.1
 """How long and how often a run's lock is asked for that nobody alive should hold."""
 
 NEWEST = 50
@@ -44,7 +49,9 @@ CONTINUED = "continued"
 class Run:
     """One run's folder, locked by this process, with its clock and what it decided so far."""
 
-    def __init__(self, folder: Path, name: str, params: Params, started_at: float | None, lock: ExitStack) -> None:
+    def __init__(
+        self, folder: Path, name: str, params: Params, started_at: float | None, lock: ExitStack
+    ) -> None:
         self.folder = folder
         self.name = name
         self._stack = lock
@@ -54,7 +61,10 @@ class Run:
         self._journal = Journal(path)
         self._stack.callback(self._journal.close)
         self.spent = read_spent(folder / LEDGER)
-        self.ledger = Ledger(params.budget.hours, started_at=started_at, clock=time.monotonic, spent=self.spent)
+        self.ledger = Ledger(
+            params.budget.hours, started_at=started_at, clock=time.monotonic, spent=self.spent
+        )
+
         self._stack.enter_context(LedgerKeeper(self.ledger, folder / LEDGER))
 
     @property
@@ -66,12 +76,18 @@ class Run:
     def has_checkpoint(self) -> bool:
         """Whether training has come far enough to be continued, or registered; not yet verified."""
         folder = self.folder / CHECKPOINTS
-        saved = any(path.name.startswith("step-") for path in folder.iterdir()) if folder.is_dir() else False
+        saved = (
+            any(path.name.startswith("step-") for path in folder.iterdir())
+            if folder.is_dir()
+            else False
+        )
         return saved or (self.folder / MODEL).exists()
 
     @property
     def is_scored(self) -> bool:
-        """Whether model and score were there before a death: nothing but the registration is left to do."""
+        """Whether model and score were there before a death: nothing but the registration is left
+        to do.
+        """
         return self.decided("score") is not None and (self.folder / MODEL).exists()
 
     def decided(self, name: str) -> Any:
@@ -121,8 +137,16 @@ def name_run_folder(home: Path) -> Path:
     return home / "runs" / f"{stamp}-{secrets.token_hex(3)}"
 
 
-def claim_run(home: Path, name: str, params: Params, *, started_at: float | None = None, is_fresh: bool = False) -> Run:
-    """Return the newest run of the same params if it is unfinished and its process is dead; else a new one.
+def claim_run(
+    home: Path,
+    name: str,
+    params: Params,
+    *,
+    started_at: float | None = None,
+    is_fresh: bool = False,
+) -> Run:
+    """Return the newest run of the same params if it is unfinished and its process is dead; else a
+    new one.
 
     With `is_fresh` always a new one; the unfinished one then is over, or goes on beside it.
 
@@ -130,7 +154,8 @@ def claim_run(home: Path, name: str, params: Params, *, started_at: float | None
         BusyError: another process works on the same run now.
         StoreError: the disk refused.
     """
-    # Commands that start together look one after the other: the second then finds the first one's run.
+    # Commands that start together look one after the other: the second then finds the first one's
+    # run.
     with hold_lock(home / CLAIM):
         try:
             unfinished = find_unfinished(home, name, params, started_at)
@@ -160,8 +185,11 @@ def find_unfinished(home: Path, name: str, params: Params, started_at: float | N
     found = sorted((home / "runs").glob(f"*/{journal}"), reverse=True)
     if not found or OVER in read_decisions(found[0]):
         return None
-    folder, stack = found[0].parent, ExitStack()
+
+    folder = found[0].parent
+    stack = ExitStack()
     deadline = time.monotonic() + LOOK_SECONDS
+
     while True:
         try:
             stack.enter_context(hold_lock(folder / LOCK, wait=False))
@@ -170,28 +198,37 @@ def find_unfinished(home: Path, name: str, params: Params, started_at: float | N
             if is_alive(folder) or time.monotonic() > deadline:
                 holder = str(error).partition(";")[0]
                 raise BusyError(
-                    f"{holder}: the same run is going on; `lightlm watch` follows it, --fresh trains beside it"
+                    f"{holder}: the same run is going on; `lightlm watch` follows it, --fresh "
+                    "trains beside it"
                 ) from None
             time.sleep(RETRY_SECONDS)  # somebody looks whether it is over, for a moment
+
     if OVER in read_decisions(found[0]):  # it ended while its lock was asked for
         stack.close()
         return None
+
     return Run(folder, name, params, started_at, stack)
 
 
 def count_live_runs(home: Path, own: Path) -> int:
-    """Return how many other runs of this home than the one in `own` are being worked on now, on this machine."""
+    """Return how many other runs of this home than the one in `own` are being worked on now, on
+    this machine.
+    """
     folders = sorted((home / "runs").glob("*/"), reverse=True)[:NEWEST]
     return sum(folder.name != own.name and is_alive(folder) for folder in folders)
 
 
 def is_alive(folder: Path) -> bool:
-    """Return whether a process of this machine works on a run: its clock goes on, and it has not said its end."""
+    """Return whether a process of this machine works on a run: its clock goes on, and it has not
+    said its end.
+    """
     import psutil
 
     try:
         is_fresh = time.time() - (folder / LEDGER).stat().st_mtime < ALIVE_SECONDS
-        if not is_fresh or any(OVER in read_decisions(path) for path in folder.glob("run-*.journal")):
+        if not is_fresh or any(
+            OVER in read_decisions(path) for path in folder.glob("run-*.journal")
+        ):
             return False
         return psutil.pid_exists(int((folder / LOCK).read_text(encoding="ascii")))
     except (OSError, ValueError, OverflowError):
@@ -199,7 +236,9 @@ def is_alive(folder: Path) -> bool:
 
 
 def journal_of(folder: Path, name: str, params: Params) -> Path:
-    """Return where a run of these params keeps its decisions: its name says which params they were."""
+    """Return where a run of these params keeps its decisions: its name says which params
+    they were.
+    """
     values = params.model_dump(mode="json")
     source = Path(params.dataset.source).expanduser()
     if source.exists():

@@ -13,7 +13,7 @@ from lightlm.budget.lead import LeadTimes
 from lightlm.budget.neighbours import Neighbours
 from lightlm.budget.plan import Plan
 from lightlm.budget.reserve import ClosingTimes, FixedTimes
-from lightlm.budget.scaling import hardness_of
+from lightlm.budget.scaling import difficulty_of
 from lightlm.data.ngram import measure_ngram_bits
 from lightlm.data.shards import TokenShards
 from lightlm.data.subset import TextSubset
@@ -27,7 +27,7 @@ from lightlm.tracking.earlier_runs import FINISHED_RUN_TAG, HARDWARE_TAG
 from lightlm.training.messages import TrainResult
 
 
-def describe_text(shards: TokenShards, hardness: float) -> TextFacts:
+def describe_text(shards: TokenShards, difficulty: float) -> TextFacts:
     """Return what a plan needs to know of the tokenized text."""
     return TextFacts(
         vocab_size=shards.vocab_size,
@@ -36,23 +36,25 @@ def describe_text(shards: TokenShards, hardness: float) -> TextFacts:
         num_validation_tokens=shards.num_validation_tokens,
         num_validation_bytes=shards.num_validation_bytes,
         text_sha256=shards.validation_sha256,
-        hardness=hardness,
+        difficulty=difficulty,
     )
 
 
 def notice_neighbours(session: Session, system: SystemReport) -> None:
-    """Look who else uses this machine, say it, and keep it for the plan and for the waits at the end."""
+    """Look who else uses this machine, say it, and keep it for the plan and for the waits at the
+    end.
+    """
     num_runs = count_live_runs(session.home, session.folder)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     session.neighbours = Neighbours(num_runs, session.run.cpu.busy_cores(), system.num_cores, load)
     session.allowance.slowdown = session.neighbours.slowdown
     if said := session.neighbours.describe():
-        session.say(said)
+        session.log(said)
 
 
-def measure_hardness(subset: TextSubset) -> float:
+def measure_difficulty(subset: TextSubset) -> float:
     """Return how hard the text is for a model, against WikiText-2; 1 = as hard. Takes 0.1 s."""
-    return hardness_of(*measure_ngram_bits(subset))
+    return difficulty_of(*measure_ngram_bits(subset))
 
 
 def count_scored_tokens(params: Params, shards: TokenShards) -> int:
@@ -76,9 +78,16 @@ def remember_the_end(summary: RunSummary, home: Path, elapsed_seconds: float) ->
 
 
 def leave_to_later_runs(
-    session: Session, plan: Plan, trained: TrainResult, score: dict[str, Any], subset: TextSubset, system: SystemReport
+    session: Session,
+    plan: Plan,
+    trained: TrainResult,
+    score: dict[str, Any],
+    subset: TextSubset,
+    system: SystemReport,
 ) -> None:
-    """Remember what was foreseen and what was reached: under LIGHTLM_HOME, and in MLflow for other machines."""
+    """Remember what was foreseen and what was reached: under LIGHTLM_HOME, and in MLflow for other
+    machines.
+    """
     seconds = max(trained.training_seconds, 1e-9)
     values = {
         "run": session.folder.name,
@@ -89,9 +98,9 @@ def leave_to_later_runs(
         "text_sha256": score["text_sha256"],
         "shape": plan.summary(),
         "matrix_parameters": count_matrix_parameters(plan.model),
-        "seen_bytes": trained.total_tokens * plan.bytes_a_token,
+        "seen_bytes": trained.total_tokens * plan.bytes_per_token,
         "unique_bytes": subset.num_bytes,
-        "hardness": plan.hardness,
+        "hardness": plan.difficulty,
         "training_seconds": seconds,
         "planned_tokens_per_second": plan.tokens_per_second / plan.speed_correction,
         "tokens_per_second": trained.total_tokens / seconds,
@@ -101,18 +110,23 @@ def leave_to_later_runs(
         "bits_per_byte": score["bits_per_byte"],
         "is_whole": score["is_whole"],
     }
+
     try:
         run = FinishedRun.model_validate(values)
-    except ValidationError:  # a text learnt to the last bit, say: nothing that a plan could be corrected by
+    # a text learnt to the last bit, say: nothing that a plan could be corrected by
+    except ValidationError:
         return
+
     History(session.home).record(run)
-    session.recorder.set_tags({HARDWARE_TAG: run.hardware_id, FINISHED_RUN_TAG: run.model_dump_json()})
+    session.recorder.set_tags(
+        {HARDWARE_TAG: run.hardware_id, FINISHED_RUN_TAG: run.model_dump_json()}
+    )
     session.recorder.log_metrics(
         {
             "plan/predicted_low": run.predicted_low,
             "plan/predicted_high": run.predicted_high,
             "plan/error": run.bits_per_byte / run.predicted_bits_per_byte - 1,
-            "plan/hardness": run.hardness,
+            "plan/hardness": run.difficulty,
             "plan/tokens_per_second": plan.tokens_per_second,
         },
         trained.step,

@@ -1,14 +1,17 @@
-"""What a run refuses before anything slow starts: hours, a data set, a tokenizer, a shape that cannot be."""
+"""What a run refuses before anything slow starts: hours, a data set, a tokenizer, a shape that
+cannot be.
+"""
 
 from lightlm.params import Params
 
 
 def check_sources(params: Params) -> None:
-    """Refuse, before anything slow starts, hours, a data set, a tokenizer and a shape that cannot be.
+    """Refuse, before anything slow starts, hours, a data set, a tokenizer and a shape that cannot
+    be.
 
     Raises:
-        InputError: hours that nothing can keep; a path that does not exist, or is empty; heads that divide no width;
-            too long a context.
+        InputError: hours that nothing can keep; a path that does not exist, or is empty; heads that
+            divide no width; too long a context.
     """
     from lightlm.budget.shapes import check_shape
     from lightlm.data.subset import check_dataset

@@ -12,31 +12,41 @@ if TYPE_CHECKING:
     from lightlm.runs.session import Session
     from lightlm.tracking.registry import ModelVersion
 
-ORIGIN, MODEL_NAME = "origin", "model_name"
+ORIGIN = "origin"
+MODEL_NAME = "model_name"
 """Under which a session's facts hold what is learnt, and a run its decision on the model's name."""
 
 
 def name_run(params: Params, learnt: str | None = None) -> str:
     """Return "train-0.1h-notes", after the text that is asked for, or `learnt`."""
-    return f"train-{params.budget.hours:g}h-{list_names(describe_origin(params.dataset, learnt))[0]}"
+    return (
+        f"train-{params.budget.hours:g}h-{list_names(describe_origin(params.dataset, learnt))[0]}"
+    )
 
 
 def list_model_names(params: Params, learnt: str | None = None) -> list[str]:
-    """Return the names that the run's model may get, the best first; the one that was given alone."""
+    """Return the names that the run's model may get, the best first; the one that was
+    given alone.
+    """
     given = params.tracking.model_name
     return [given] if given else list_names(describe_origin(params.dataset, learnt))
 
 
-def say_model_name(params: Params, learnt: str | None = None) -> str:
+def format_model_name(params: Params, learnt: str | None = None) -> str:
     """Return which name the model gets, and why."""
     given = params.tracking.model_name
     if given:
         return f"Model {given}"
-    return f"Model {list_model_names(params, learnt)[0]}, named after the data set; --name sets another"
+    return (
+        f"Model {list_model_names(params, learnt)[0]}, named after the data set; --name sets "
+        "another"
+    )
 
 
 def learn_origin(session: "Session", subset: "TextSubset") -> None:
-    """Note what is learnt; where it is not what was asked for, the run's name says so, and the champion is another."""
+    """Note what is learnt; where it is not what was asked for, the run's name says so, and the
+    champion is another.
+    """
     from lightlm.runs.champion import ask_for_champion
 
     params = session.params
@@ -60,18 +70,24 @@ def name_text(session: "Session") -> str:
 
 
 def settle_model_name(session: "Session", name: str) -> None:
-    """Give the run's model its name: recorded with the params, said, and kept if the run is continued."""
+    """Give the run's model its name: recorded with the params, said, and kept if the run is
+    continued.
+    """
     params = session.params
     given = params.tracking.model_name
     chosen = session.run.decide_once(MODEL_NAME, lambda: name)
-    session.params = params.model_copy(update={"tracking": params.tracking.model_copy(update={"model_name": chosen})})
+    session.params = params.model_copy(
+        update={"tracking": params.tracking.model_copy(update={"model_name": chosen})}
+    )
+
     best = name_text(session)
     why = "as it was asked for" if given else "named after the data set"
     session.recorder.set_tags({"lightlm.model_name": chosen, "lightlm.named": why})
     if given:
         return
+
     other = "" if chosen == best else f" ({best} is another text's)"
-    session.say(f"Model {chosen}, named after the data set{other}; --name sets another")
+    session.log(f"Model {chosen}, named after the data set{other}; --name sets another")
 
 
 def find_model_name(session: "Session") -> str:
@@ -90,7 +106,7 @@ def describe_text(session: "Session", subset: "TextSubset") -> dict[str, str]:
     }
 
 
-def say_version(version: "ModelVersion") -> str:
+def format_version(version: "ModelVersion") -> str:
     """Return "model notes, version 3 (champion)"."""
     aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
     return f"model {version.name}, version {version.version}{aliases}"

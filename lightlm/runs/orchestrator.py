@@ -1,4 +1,6 @@
-"""The orchestrator of a run, as far as a run knows one: its page and its identity. By default there is none."""
+"""The orchestrator of a run, as far as a run knows one: its page and its identity. By default there
+is none.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -16,7 +18,9 @@ NO_FLOW_RUN = FlowRun()
 
 
 class RunPage(Protocol):
-    """Where a run shows itself while it goes on. No method waits for the orchestrator, and none raises."""
+    """Where a run shows itself while it goes on. No method waits for the orchestrator, and none
+    raises.
+    """
 
     def table(self, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
         """Show rows, their names as columns."""

@@ -1,12 +1,14 @@
-"""The story of a run in pages: plan, training, samples, decision, time; the same words in Prefect and in MLflow."""
+"""The story of a run in pages: plan, training, samples, decision, time; the same words in Prefect
+and in MLflow.
+"""
 
 import json
 from typing import Any
 
 from lightlm.budget.plan import Plan
-from lightlm.evaluation.comparison import FEWEST_DOCUMENTS, Comparison, say_too_few
+from lightlm.evaluation.comparison import FEWEST_DOCUMENTS, Comparison, format_too_few
 from lightlm.rendering.page import Block, Page, Picture, Quote, Table
-from lightlm.rendering.plots import draw_comparison
+from lightlm.rendering.plots import render_comparison
 from lightlm.runs.session import Session
 from lightlm.system import SystemReport
 from lightlm.tracking.registry import ModelVersion, is_local, tracking_uri
@@ -20,7 +22,10 @@ SHOWN_SAMPLES = 12
 
 def show_checks(session: Session, report: SystemReport) -> None:
     """Show the system check."""
-    rows = [{"check": one.name, "status": one.status, "finding": one.message, "fix": one.fix} for one in report.checks]
+    rows = [
+        {"check": one.name, "status": one.status, "finding": one.message, "fix": one.fix}
+        for one in report.checks
+    ]
     session.page.table("system-check", rows, "What this machine has")
 
 
@@ -33,20 +38,40 @@ def show_plan(session: Session, plan: Plan) -> None:
 
 def describe_plan(plan: Plan) -> Page:
     """Return the plan as a page."""
-    chosen = f"{plan.predicted_bits_per_byte:.3f} ({plan.predicted_low:.3f} to {plan.predicted_high:.3f})"
+    chosen = (
+        f"{plan.predicted_bits_per_byte:.3f} ({plan.predicted_low:.3f} to "
+        f"{plan.predicted_high:.3f})"
+    )
     rows = [(f"chosen: {plan.summary()}", chosen)]
     rows += [(one.summary, f"{one.predicted_bits_per_byte:.3f}") for one in plan.alternatives]
     facts = [
         ("parameters", f"{plan.num_parameters:,}"),
         ("tokens expected", f"{plan.expected_tokens:,} ({plan.expected_epochs:.1f} epochs)"),
-        ("speed", f"{plan.tokens_per_second:,.0f} tokens/s on {plan.trainer.device}, {plan.trainer.dtype}"),
-        ("batch", f"{plan.trainer.batch_tokens:,} tokens, {plan.trainer.micro_batch_size} sequences at once"),
-        ("training", f"{plan.training_seconds:.0f} s, {plan.reserve_seconds:.1f} s kept for what follows"),
+        (
+            "speed",
+            f"{plan.tokens_per_second:,.0f} tokens/s on {plan.trainer.device}, "
+            f"{plan.trainer.dtype}",
+        ),
+        (
+            "batch",
+            f"{plan.trainer.batch_tokens:,} tokens, {plan.trainer.micro_batch_size} sequences at "
+            "once",
+        ),
+        (
+            "training",
+            f"{plan.training_seconds:.0f} s, {plan.reserve_seconds:.1f} s kept for what follows",
+        ),
         ("memory", f"{plan.memory_bytes / 1e6:,.0f} MB"),
     ]
+
     return Page(
         "The plan",
-        [Table(("shape", "bits per byte predicted"), rows), Table(("", ""), facts), "Why:", *plan.reasons],
+        [
+            Table(("shape", "bits per byte predicted"), rows),
+            Table(("", ""), facts),
+            "Why:",
+            *plan.reasons,
+        ],
     )
 
 
@@ -57,8 +82,11 @@ def keep_sample(session: Session, record: dict[str, Any]) -> None:
     elif record["event"] == "Sampled":
         samples = session.facts.setdefault("samples", [])
         bits = session.facts.get("validated")
-        if record["step"] not in [step for step, *_ in samples]:  # told again by a worker that resumed
-            samples.append((record["step"], record["progress"], bits, record["prompt"] + record["text"]))
+        # told again by a worker that resumed
+        if record["step"] not in [step for step, *_ in samples]:
+            samples.append(
+                (record["step"], record["progress"], bits, record["prompt"] + record["text"])
+            )
 
 
 def show_samples(session: Session) -> None:
@@ -66,18 +94,22 @@ def show_samples(session: Session) -> None:
     samples = session.facts.get("samples", [])
     if not samples:
         return
+
     every = -(-len(samples) // SHOWN_SAMPLES)
     blocks: list[Block] = []
     for step, progress, bits, text in [*samples[:-1:every], samples[-1]]:
         score = "" if bits is None else f", {bits:.3f} bits per byte held out"
         blocks += [f"{progress:.0%} of the time, step {step:,}{score}", Quote(text)]
+
     page = Page("What the model wrote along the way", blocks)
     session.page.markdown("samples", page.to_markdown(), "What the model wrote along the way")
     recorder = session.recorder
     recorder.log_text(page.to_html(), "samples.html")
     columns = ["step", "progress", "bits_per_byte", "text"]
     recorder.log_text(json.dumps({"columns": columns, "data": samples}), "samples.json")
-    recorder.set_tags({"mlflow.loggedArtifacts": json.dumps([{"path": "samples.json", "type": "table"}])})
+    recorder.set_tags(
+        {"mlflow.loggedArtifacts": json.dumps([{"path": "samples.json", "type": "table"}])}
+    )
 
 
 def show_decision(session: Session, comparison: Comparison | None, not_compared: str) -> None:
@@ -85,8 +117,9 @@ def show_decision(session: Session, comparison: Comparison | None, not_compared:
     page = describe_decision(session, comparison, not_compared)
     session.facts["decision"] = page
     session.recorder.log_text(page.to_html(), "decision.html")
+
     if comparison is not None:
-        session.recorder.log_text(draw_comparison(comparison), "decision.svg")
+        session.recorder.log_text(render_comparison(comparison), "decision.svg")
         session.recorder.log_metrics(
             {
                 "versus_champion/champion_bits_per_byte": comparison.champion_bits_per_byte,
@@ -104,6 +137,7 @@ def describe_decision(session: Session, comparison: Comparison | None, not_compa
     start = session.facts.get("start")
     if start is not None:
         blocks.append(f"Training started from {start.name}: {start.reason}.")
+
     if comparison is None:
         policy = session.params.tracking.promote
         reason = not_compared or (
@@ -112,32 +146,56 @@ def describe_decision(session: Session, comparison: Comparison | None, not_compa
             else f"tracking.promote is {policy}, which compares nothing"
         )
         return Page("Champion and challenger", [*blocks, f"Nothing was compared: {reason}."])
+
     old = f"champion, version {comparison.champion_version}"
     rows = [
         (old, f"{comparison.champion_bits_per_byte:.4f}"),
         ("challenger, this run", f"{comparison.challenger_bits_per_byte:.4f}"),
-        ("difference", f"{comparison.difference:+.4f} ({comparison.low:+.4f} to {comparison.high:+.4f})"),
+        (
+            "difference",
+            f"{comparison.difference:+.4f} ({comparison.low:+.4f} to {comparison.high:+.4f})",
+        ),
         (
             "documents on which the challenger is better",
             f"{comparison.num_better_documents:,} of {comparison.num_documents:,}",
         ),
         ("documents left out, which the champion had learnt", f"{comparison.num_left_out:,}"),
     ]
+
     if comparison.is_better:
-        verdict = "The whole interval is below zero: the challenger becomes champion, the former champion is previous."
+        verdict = (
+            "The whole interval is below zero: the challenger becomes champion, the former "
+            "champion is previous."
+        )
     elif comparison.num_documents < FEWEST_DOCUMENTS:
-        verdict = f"{say_too_few(comparison.num_documents)} ({FEWEST_DOCUMENTS} at least): the champion stays."
+        verdict = (
+            f"{format_too_few(comparison.num_documents)} ({FEWEST_DOCUMENTS} at least): the "
+            "champion stays."
+        )
     else:
-        verdict = "The interval is not below zero, so the challenger is not shown to be better: the champion stays."
+        verdict = (
+            "The interval is not below zero, so the challenger is not shown to be better: "
+            "the champion stays."
+        )
+
     caption = "2,000 resamples of the documents, paired; the shaded part is the 95 % interval"
     return Page(
         "Champion and challenger",
-        [*blocks, verdict, Table(("", "bits per byte"), rows), Picture(draw_comparison(comparison), caption)],
+        [
+            *blocks,
+            verdict,
+            Table(("", "bits per byte"), rows),
+            Picture(render_comparison(comparison), caption),
+        ],
     )
 
 
 def show_outcome(
-    session: Session, plan: Plan, score: dict[str, Any], version: ModelVersion, ledger: dict[str, float]
+    session: Session,
+    plan: Plan,
+    score: dict[str, Any],
+    version: ModelVersion,
+    ledger: dict[str, float],
 ) -> None:
     """Show the score, the decision, where the time went, and the way to the run in MLflow."""
     page = session.page
@@ -147,26 +205,41 @@ def show_outcome(
         {"what": "aliases", "value": ", ".join(version.aliases) or "none"},
         {"what": "bits per byte", "value": f"{score['bits_per_byte']:.4f}"},
         {"what": "predicted", "value": f"{plan.predicted_low:.3f} to {plan.predicted_high:.3f}"},
-        {"what": "held-out bytes", "value": f"{score['num_bytes']:,}{'' if score['is_whole'] else ' (a part)'}"},
+        {
+            "what": "held-out bytes",
+            "value": f"{score['num_bytes']:,}{'' if score['is_whole'] else ' (a part)'}",
+        },
         {"what": "SHA-256 of the text", "value": score["text_sha256"]},
         {"what": "decision", "value": version.tags.get("lightlm.promotion", "")},
     ]
+
     page.table("score", rows, "The version, its score and what became of it")
     decision = session.facts.get("decision")
     if decision is not None:
         told = Page(decision.title, [version.tags.get("lightlm.promotion", ""), *decision.blocks])
-        page.markdown("champion-decision", told.to_markdown(), "Whether the champion changed, and why")
+        page.markdown(
+            "champion-decision", told.to_markdown(), "Whether the champion changed, and why"
+        )
+
     budget = session.ledger.budget_seconds
-    times = [{"stage": name, "seconds": round(s, 2), "share": f"{s / budget:.1%}"} for name, s in ledger.items()]
+    times = [
+        {"stage": name, "seconds": round(s, 2), "share": f"{s / budget:.1%}"}
+        for name, s in ledger.items()
+    ]
     page.table("ledger", times, "Where the budget's seconds went")
+
     if version.run_id:
         url, note = find_mlflow_page(session, version.run_id)
-        page.link("mlflow-run", url, f"{version.name} version {version.version}: the run in MLflow", note)
+        page.link(
+            "mlflow-run", url, f"{version.name} version {version.version}: the run in MLflow", note
+        )
 
 
 def find_mlflow_page(session: Session, run_id: str) -> tuple[str, str]:
     """Return the address of a run's page in MLflow, and what has to run for it to open."""
-    if is_local(session.home) or not (uri := tracking_uri(session.home)).startswith(("http://", "https://")):
+    if is_local(session.home) or not (uri := tracking_uri(session.home)).startswith(
+        ("http://", "https://")
+    ):
         return f"{MLFLOW_PAGES}/#/runs/{run_id}", "The run in MLflow; opens while `lightlm ui` runs"
     # Without user and password, should the address hold them.
     scheme, _, rest = uri.rstrip("/").partition("://")
@@ -176,11 +249,16 @@ def find_mlflow_page(session: Session, run_id: str) -> tuple[str, str]:
 def describe_ledger(entries: dict[str, float], budget_seconds: float) -> Page:
     """Return where the seconds went, until the registration began."""
     rows: list[tuple[str, str, str]] = [
-        (name, f"{seconds:.2f}", f"{seconds / budget_seconds:.1%}") for name, seconds in entries.items()
+        (name, f"{seconds:.2f}", f"{seconds / budget_seconds:.1%}")
+        for name, seconds in entries.items()
     ]
     total = sum(entries.values())
     rows.append(("all", f"{total:.2f}", f"{total / budget_seconds:.1%}"))
+
     return Page(
         "Where the time went",
-        [Table(("stage", "seconds", "of the budget"), rows), "Up to the registration, which this page is part of."],
+        [
+            Table(("stage", "seconds", "of the budget"), rows),
+            "Up to the registration, which this page is part of.",
+        ],
     )

@@ -1,4 +1,6 @@
-"""What a train-flow tells of itself: metrics, params, tags and descriptions, for the run's record."""
+"""What a train-flow tells of itself: metrics, params, tags and descriptions, for the
+run's record.
+"""
 
 import getpass
 import json
@@ -47,9 +49,11 @@ def run_tags(flow_run: FlowRun, command: str) -> dict[str, str]:
 
 def record_event(session: Session, plan: Plan, record: dict[str, Any]) -> None:
     """Put a training event's numbers and texts into the run's record."""
-    recorder, kind = session.recorder, record["event"]
+    recorder = session.recorder
+    kind = record["event"]
     session.page.progress(record["progress"])
     keep_sample(session, record)
+
     if kind == "StepDone":
         speed = record["batch_tokens"] / max(record["seconds"], 1e-9)
         metrics = {
@@ -65,8 +69,11 @@ def record_event(session: Session, plan: Plan, record: dict[str, Any]) -> None:
         }
         if record["balance_loss"] is not None:
             metrics["train/balance_loss"] = record["balance_loss"]
-            # 1 where all experts are chosen equally often; num_experts over num_active_experts where always the same.
-            metrics["train/expert_imbalance"] = record["balance_loss"] / plan.model.num_active_experts
+            # 1 where all experts are chosen equally often; num_experts over num_active_experts
+            # where always the same.
+            metrics["train/expert_imbalance"] = (
+                record["balance_loss"] / plan.model.num_active_experts
+            )
         recorder.log_metrics(metrics, record["step"])
     elif kind == "Validated":
         recorder.log_metrics({"validation/bits_per_byte": record["bits_per_byte"]}, record["step"])
@@ -84,7 +91,10 @@ def record_event(session: Session, plan: Plan, record: dict[str, Any]) -> None:
 def record_ledger(session: Session, plan: Plan, trained: TrainResult) -> None:
     """Put the seconds by stage, and what memory later plans learn from, into the run's record."""
     ledger = session.ledger
-    seconds = {f"wall_clock/{name.replace(' ', '_')}_seconds": value for name, value in ledger.entries.items()}
+    seconds = {
+        f"wall_clock/{name.replace(' ', '_')}_seconds": value
+        for name, value in ledger.entries.items()
+    }
     session.recorder.log_metrics(
         seconds
         | {
@@ -100,6 +110,7 @@ def record_ledger(session: Session, plan: Plan, trained: TrainResult) -> None:
         },
         trained.step,
     )
+
     page = describe_ledger(ledger.entries, ledger.budget_seconds)
     session.recorder.log_text(page.to_html(), "ledger.html")
     session.recorder.log_text(json.dumps(ledger.entries, indent=2), "ledger.json")
@@ -126,7 +137,9 @@ def generation_defaults(session: Session) -> dict[str, float | int]:
 def flatten_plan(plan: Plan) -> dict[str, Any]:
     """Return the plan's model and trainer under dotted names."""
     values = {f"plan.model.{name}": value for name, value in plan.model.model_dump().items()}
-    return values | {f"plan.trainer.{name}": value for name, value in plan.trainer.model_dump().items()}
+    return values | {
+        f"plan.trainer.{name}": value for name, value in plan.trainer.model_dump().items()
+    }
 
 
 def describe_dataset(subset: TextSubset) -> dict[str, Any]:
@@ -149,11 +162,13 @@ def describe_dataset(subset: TextSubset) -> dict[str, Any]:
 
 def record_data(session: Session, subset: TextSubset) -> None:
     """Tell what the data stage took: on the screen, and in the run's record."""
-    record, recorder = subset.record, session.recorder
+    record = subset.record
+    recorder = session.recorder
     for line in record.summary_lines():
-        session.say(line)
+        session.log(line)
     for warning in record.warnings:
-        session.say(f"warning: {warning}")
+        session.log(f"warning: {warning}")
+
     recorder.log_dataset(describe_dataset(subset) | {"name": name_text(session)})
     recorder.log_text(record.model_dump_json(indent=2), "data.json")
     recorder.log_metrics(
@@ -171,29 +186,42 @@ def record_data(session: Session, subset: TextSubset) -> None:
     )
 
 
-def describe_version(session: Session, plan: Plan, score: dict[str, Any], subset: TextSubset) -> str:
+def describe_version(
+    session: Session, plan: Plan, score: dict[str, Any], subset: TextSubset
+) -> str:
     """Return the model version's description, in Markdown."""
     part = "the whole" if score["is_whole"] else "a prefix of the"
     lines = [
         f"{score['bits_per_byte']:.4f} bits per byte on {part} held-out text of {subset.name} "
         f"({score['num_bytes']:,} bytes, SHA-256 `{score['text_sha256'][:16]}...`).",
-        f"{plan.summary()}; {plan.num_parameters:,} parameters, trained from {describe_origin(session)} in "
+        f"{plan.summary()}; {plan.num_parameters:,} parameters, trained from "
+        f"{describe_origin(session)} in "
         f"{session.params.budget.hours:g} h on {plan.trainer.device} ({plan.trainer.dtype}).",
     ]
+
     comparison = session.facts.get("comparison")
     if comparison is not None:
         lines.append(f"Against version {comparison.champion_version}: {comparison.verdict}.")
-    lines.append(f"Learnt {subset.name}, digest `{subset.source_digest}`; run folder `{session.folder.name}`.")
+
+    lines.append(
+        f"Learnt {subset.name}, digest `{subset.source_digest}`; run folder "
+        f"`{session.folder.name}`."
+    )
+
     return "\n\n".join(lines)
 
 
 def describe_origin(session: Session) -> str:
     """Return "scratch", or which version's weights training went on from."""
     start = session.facts.get("start")
-    return "scratch" if start is None or start.version is None else f"the weights of version {start.version}"
+    return (
+        "scratch"
+        if start is None or start.version is None
+        else f"the weights of version {start.version}"
+    )
 
 
-def tell_data(subset: TextSubset) -> str:
+def format_data(subset: TextSubset) -> str:
     """Return what the data stage took, a sentence a line, as the model card tells it."""
     record = subset.record
     lines = [*record.summary_lines(), *(f"Warning: {warning}" for warning in record.warnings)]
@@ -201,20 +229,37 @@ def tell_data(subset: TextSubset) -> str:
 
 
 def count_seen_bytes(session: Session, plan: Plan, trained: TrainResult) -> int:
-    """Return the bytes of text that the model has read, those of the version it was continued from included."""
-    before = session.facts["started_from"].tags.get("seen_bytes", "0") if "started_from" in session.facts else "0"
-    return int(float(before) + trained.total_tokens * plan.bytes_a_token)
+    """Return the bytes of text that the model has read, those of the version it was continued from
+    included.
+    """
+    before = (
+        session.facts["started_from"].tags.get("seen_bytes", "0")
+        if "started_from" in session.facts
+        else "0"
+    )
+    return int(float(before) + trained.total_tokens * plan.bytes_per_token)
 
 
 def list_learnt_subsets(session: Session, subset: TextSubset) -> str:
-    """Return the fingerprints of the subsets that the model and those it was continued from have learnt."""
-    before = session.facts["started_from"].tags.get(LEARNT_TAG, "") if "started_from" in session.facts else ""
+    """Return the fingerprints of the subsets that the model and those it was continued from have
+    learnt.
+    """
+    before = (
+        session.facts["started_from"].tags.get(LEARNT_TAG, "")
+        if "started_from" in session.facts
+        else ""
+    )
     names = [name for name in before.split(",") if name and name != subset.fingerprint]
     return ",".join([*names[-MOST_SUBSETS:], subset.fingerprint])
 
 
 def version_tags(
-    session: Session, plan: Plan, trained: TrainResult, score: dict[str, Any], subset: TextSubset, system: SystemReport
+    session: Session,
+    plan: Plan,
+    trained: TrainResult,
+    score: dict[str, Any],
+    subset: TextSubset,
+    system: SystemReport,
 ) -> dict[str, str]:
     """Return what a version says of its origin."""
     tags = {
@@ -223,7 +268,7 @@ def version_tags(
         "score_is_whole": str(score["is_whole"]).lower(),
         **describe_text(session, subset),
         "dataset_digest": subset.fingerprint,
-        DATA_TAG: tell_data(subset),
+        DATA_TAG: format_data(subset),
         "seen_bytes": str(count_seen_bytes(session, plan, trained)),
         LEARNT_TAG: list_learnt_subsets(session, subset),
         "started_from": session.facts["start"].name if "start" in session.facts else "scratch",
@@ -236,6 +281,7 @@ def version_tags(
         "prefect_flow_run_id": session.flow_run.id,
         "prefect_flow_run_url": session.flow_run.url,
     }
+
     return {name: value for name, value in tags.items() if value}
 
 
@@ -243,10 +289,13 @@ def read_git_commit() -> str:
     """Return the commit of the code that runs, or "" where it is no checkout, or git is missing."""
     checkout = Path(__file__).resolve().parents[2]
     git = shutil.which("git")
-    # An installed package may lie inside of another project's repository. Windows looks for git where a person stands.
+    # An installed package may lie inside of another project's repository. Windows looks for git
+    # where a person stands.
     if not (checkout / ".git").exists() or git is None or Path(git).resolve().parent == Path.cwd():
         return ""
-    found = subprocess.run([git, "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [git, "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False
+    )
 
     return found.stdout.strip()
 
@@ -260,11 +309,16 @@ def make_request(
     system: SystemReport,
     champion: Champion,
 ) -> RegistrationRequest:
-    """Return what is asked of MLflow's registry, with the comparison that decides who is champion."""
+    """Return what is asked of MLflow's registry, with the comparison that decides who is
+    champion.
+    """
     params = session.params
-    comparison, not_compared = compare_with_champion(champion, session.facts["documents"], params.training.seed)
+    comparison, not_compared = compare_with_champion(
+        champion, session.facts["documents"], params.training.seed
+    )
     session.facts["comparison"] = comparison
     show_decision(session, comparison, not_compared)
+
     return RegistrationRequest(
         hf_folder=trained.folder,
         model_name=find_model_name(session),
@@ -283,7 +337,8 @@ def make_request(
 def describe_unregistered(session: Session, trained: TrainResult, seconds: float) -> ModelVersion:
     """Return the version, without a number yet, of a model that MLflow did not take in time.
 
-    The model and its record are on disk, and the next run or `lightlm sync` registers it: no reason to fail.
+    The model and its record are on disk, and the next run or `lightlm sync` registers it: no reason
+    to fail.
     """
     why = session.outbox.explain_delay(seconds)
     reason = (
@@ -291,13 +346,21 @@ def describe_unregistered(session: Session, trained: TrainResult, seconds: float
         "`lightlm sync` or the next run registers it"
     )
     name = find_model_name(session)
+
     return ModelVersion(
-        name=name, version="", run_id="", aliases=(), tags={PROMOTION_TAG: reason}, created_at=datetime.now(UTC)
+        name=name,
+        version="",
+        run_id="",
+        aliases=(),
+        tags={PROMOTION_TAG: reason},
+        created_at=datetime.now(UTC),
     )
 
 
 def keep_summary(session: Session, summary: RunSummary) -> None:
-    """Keep what the run reached where no orchestrator can lose it: in its folder, and with the command."""
+    """Keep what the run reached where no orchestrator can lose it: in its folder, and with the
+    command.
+    """
     write_file(session.folder / "summary.json", summary.model_dump_json(indent=2).encode())
     if (launch := LAUNCH.get()) is not None:
         launch.summary = summary

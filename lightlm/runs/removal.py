@@ -1,8 +1,10 @@
-"""What a person deletes by name: a run's folder, a registered version. Nothing that is needed goes by accident."""
+"""What a person deletes by name: a run's folder, a registered version. Nothing that is needed goes
+by accident.
+"""
 
 from pathlib import Path
 
-from lightlm.console.quantities import say_bytes
+from lightlm.console.quantities import format_bytes
 from lightlm.errors import InputError
 from lightlm.store.commit import remove_folder
 from lightlm.store.home import find_home
@@ -14,7 +16,8 @@ from lightlm.tracking.sync import list_pending
 
 
 def remove_run(name: str, *, is_forced: bool) -> str:
-    """Remove a run's folder: record, checkpoints and its own copy of the model; return what was done.
+    """Remove a run's folder: record, checkpoints and its own copy of the model; return what was
+    done.
 
     MLflow's record of it and its registered version stay.
 
@@ -26,12 +29,17 @@ def remove_run(name: str, *, is_forced: bool) -> str:
     folder = find_folder(home, name)
     if folder in set(list_pending(home)) and not is_forced:
         raise InputError(
-            f"{folder.name} is not in MLflow yet; `lightlm sync` sends it first, --force removes it all the same"
+            f"{folder.name} is not in MLflow yet; `lightlm sync` sends it first, --force removes "
+            "it all the same"
         )
+
     with hold_lock(folder / LOCK, wait=False):
         num_bytes = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
     remove_folder(folder)
-    return f"removed run {folder.name}: {say_bytes(num_bytes)}; its registered version and MLflow's record stay"
+    return (
+        f"removed run {folder.name}: {format_bytes(num_bytes)}; its registered version and "
+        "MLflow's record stay"
+    )
 
 
 def find_folder(home: Path, name: str) -> Path:
@@ -40,12 +48,22 @@ def find_folder(home: Path, name: str) -> Path:
     Raises:
         InputError: no or several such runs.
     """
-    runs = sorted(path for path in (home / "runs").glob("*") if path.is_dir() and not path.name.startswith("."))
+    runs = sorted(
+        path
+        for path in (home / "runs").glob("*")
+        if path.is_dir() and not path.name.startswith(".")
+    )
     found = [path for path in runs if path.name == name]
-    found = found or [path for path in runs if path.name.startswith(name) or path.name.endswith(f"-{name}")]
+    found = found or [
+        path for path in runs if path.name.startswith(name) or path.name.endswith(f"-{name}")
+    ]
+
     if len(found) != 1 or not name:
         told = f"{len(found)} runs fit" if found else "no run fits"
-        raise InputError(f"{told} {name!r} in {home / 'runs'}; give a whole name, as `lightlm runs` lists them")
+        raise InputError(
+            f"{told} {name!r} in {home / 'runs'}; give a whole name, as `lightlm runs` lists them"
+        )
+
     return found[0]
 
 
@@ -59,11 +77,14 @@ def remove_version(model: str, name: str | None) -> str:
     version = resolve(model, name)
     if CHAMPION in version.aliases:
         raise InputError(
-            f"{version.uri} is champion; make another one champion first: lightlm promote VERSION --name {version.name}"
+            f"{version.uri} is champion; make another one champion first: lightlm promote VERSION "
+            f"--name {version.name}"
         )
+
     home = find_home()
     delete_version(home, version)
     copy = home / "models" / version.name / version.version
     if copy.is_dir():
         remove_folder(copy)
+
     return f"removed {version.uri}; its run and the run's artifacts stay in MLflow"

@@ -1,4 +1,6 @@
-"""What `lightlm report` does: one page that tells a finished run, and two pictures, from the run's own folder."""
+"""What `lightlm report` does: one page that tells a finished run, and two pictures, from the run's
+own folder.
+"""
 
 import platform
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from lightlm.budget.plan import Plan
 from lightlm.budget.scaling import predict_loss
-from lightlm.console.quantities import say_count, say_seconds
+from lightlm.console.quantities import format_count, format_seconds
 from lightlm.data.files.record import DataRecord
 from lightlm.data.subset import KIND as SUBSETS
 from lightlm.data.subset import TextSubset, open_subset
@@ -20,7 +22,7 @@ from lightlm.evaluation.comparison import DocumentScores
 from lightlm.model.accounting import count_matrix_parameters
 from lightlm.params import describe_validation
 from lightlm.rendering.page import Block, Heading, Page, Picture, Quote, Table
-from lightlm.rendering.svg import Line, Points, draw_bars, draw_lines
+from lightlm.rendering.svg import Line, Points, render_bars, render_lines
 from lightlm.runs.folder import read_decisions
 from lightlm.runs.summary import RunSummary
 from lightlm.store.commit import write_file
@@ -53,7 +55,8 @@ class RunRecord(BaseModel):
 
 
 def find_run(name: str | None, model_name: str | None = None) -> Path:
-    """Return the folder of a finished run: a folder, a name under LIGHTLM_HOME/runs or its beginning, or the latest.
+    """Return the folder of a finished run: a folder, a name under LIGHTLM_HOME/runs or its
+    beginning, or the latest.
 
     `model_name` leaves the runs of that registered model alone.
 
@@ -65,17 +68,25 @@ def find_run(name: str | None, model_name: str | None = None) -> Path:
     if model_name is not None:
         finished = [folder for folder in finished if read_model_name(folder) == model_name]
         if not finished:
-            raise InputError(f"no finished run of model {model_name} in {runs}; `lightlm runs` lists all")
+            raise InputError(
+                f"no finished run of model {model_name} in {runs}; `lightlm runs` lists all"
+            )
+
     if name is None:
         if not finished:
             raise InputError(f"no finished run in {runs}; run `lightlm train` first")
         return finished[-1]
+
     if (Path(name) / SUMMARY).is_file():
         return Path(name)
+
     matching = [folder for folder in finished if folder.name.startswith(name)]
     if len(matching) != 1:
         count = f"{len(matching)} finished runs begin" if matching else "no finished run begins"
-        raise InputError(f"{count} with {name!r} in {runs}; give a whole name, as `lightlm runs` lists them")
+        raise InputError(
+            f"{count} with {name!r} in {runs}; give a whole name, as `lightlm runs` lists them"
+        )
+
     return matching[0]
 
 
@@ -88,7 +99,9 @@ def read_model_name(folder: Path) -> str:
 def describe_run(folder: Path) -> str:
     """Return "model notes, version 3, run 20260101-..." of a finished run."""
     summary = read_run(folder).summary
-    version = f"version {summary['model_version']}" if summary["model_version"] else "not registered yet"
+    version = (
+        f"version {summary['model_version']}" if summary["model_version"] else "not registered yet"
+    )
     return f"model {summary['model_name']}, {version}, run {folder.name}"
 
 
@@ -100,13 +113,23 @@ def read_run(folder: Path) -> RunRecord:
     """
     found = read_checked(folder / SUMMARY, TypeAdapter(RunSummary))
     if found is None:
-        raise InputError(f"{folder} holds no finished run ({SUMMARY} is missing or damaged); give another")
+        raise InputError(
+            f"{folder} holds no finished run ({SUMMARY} is missing or damaged); give another"
+        )
+
     summary = found.model_dump()
     try:
         plan = Plan.model_validate(summary["plan"])
     except ValidationError as error:
-        raise InputError(f"{folder / SUMMARY}: {describe_validation(error)}; give another run") from None
-    losses, scores, samples, progress = [], [], [], {0: 0.0}
+        raise InputError(
+            f"{folder / SUMMARY}: {describe_validation(error)}; give another run"
+        ) from None
+
+    losses = []
+    scores = []
+    samples = []
+    progress = {0: 0.0}
+
     for record, _ in read_journal(folder / JOURNAL):
         values = record.get("values", {})
         if record["kind"] == "metrics":
@@ -115,21 +138,32 @@ def read_run(folder: Path) -> RunRecord:
                 progress[record["step"]] = done
                 losses.append((done, values["train/loss"]))
             if "validation/bits_per_byte" in values:
-                scores.append((_progress_at(progress, record["step"]), values["validation/bits_per_byte"]))
+                scores.append(
+                    (_progress_at(progress, record["step"]), values["validation/bits_per_byte"])
+                )
         elif record["kind"] == "text" and record["path"].startswith("samples/step-"):
             step = int(record["path"].removeprefix("samples/step-").partition(".")[0])
             samples.append((_progress_at(progress, step), record["content"]))
+
     documents = None
     for path in folder.glob("run-*.journal"):
         kept = read_decisions(path).get("score")
         documents = DocumentScores.model_validate(kept["documents"]) if kept else documents
+
     return RunRecord(
-        folder=folder, summary=summary, plan=plan, losses=losses, scores=scores, samples=samples, documents=documents
+        folder=folder,
+        summary=summary,
+        plan=plan,
+        losses=losses,
+        scores=scores,
+        samples=samples,
+        documents=documents,
     )
 
 
 def make_report(folder: Path, into: Path | None = None) -> Path:
-    """Write report.html, curve.png and scores.png of a finished run beside its record, or `into`; return the page.
+    """Write report.html, curve.png and scores.png of a finished run beside its record, or `into`;
+    return the page.
 
     Raises:
         InputError: the folder holds no finished run.
@@ -141,18 +175,22 @@ def make_report(folder: Path, into: Path | None = None) -> Path:
     into = into or folder
     into.mkdir(parents=True, exist_ok=True)
     page = Page(
-        f"{run.summary['model_name']} version {run.summary['model_version']}", list(tell(run, baselines, subset))
+        f"{run.summary['model_name']} version {run.summary['model_version']}",
+        list(tell(run, baselines, subset)),
     )
-    write_file(into / "report.html", page.to_html().encode())
-    from lightlm.rendering.plots import draw_report_curve, draw_report_scores
 
-    draw_report_curve(into / "curve.png", run.scores, foresee(run), run.summary["bits_per_byte"])
-    draw_report_scores(into / "scores.png", scores_of(run, baselines))
+    write_file(into / "report.html", page.to_html().encode())
+    from lightlm.rendering.plots import render_report_curve, render_report_scores
+
+    render_report_curve(into / "curve.png", run.scores, foresee(run), run.summary["bits_per_byte"])
+    render_report_scores(into / "scores.png", scores_of(run, baselines))
     return into / "report.html"
 
 
 def send_report(folder: Path, page: Path) -> str:
-    """Put a report beside the run's artifacts in MLflow; return what became of it, in a sentence."""
+    """Put a report beside the run's artifacts in MLflow; return what became of it, in a
+    sentence.
+    """
     from lightlm.tracking.reports import FOLDER, add_to_run
 
     run_id = read_run(folder).summary["run_id"]
@@ -167,52 +205,76 @@ def send_report(folder: Path, page: Path) -> str:
 
 def tell(run: RunRecord, baselines: dict[str, float], subset: TextSubset | None) -> Iterator[Block]:
     """Yield the page's blocks, the result first."""
-    summary, plan = run.summary, run.plan
-    bits, part = summary["bits_per_byte"], "the whole" if summary["score"]["is_whole"] else "a prefix of the"
+    summary = run.summary
+    plan = run.plan
+    bits = summary["bits_per_byte"]
+    part = "the whole" if summary["score"]["is_whole"] else "a prefix of the"
     yield (
         f"{bits:.4f} bits per byte on {part} held-out text of {summary['dataset']['name']} "
-        f"({summary['score']['num_bytes']:,} bytes), after {say_seconds(summary['elapsed_seconds'])} of "
-        f"{say_seconds(summary['budget_seconds'])}. Foreseen: {plan.predicted_bits_per_byte:.3f} "
-        f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f}). {summary['promotion'].capitalize()}."
+        f"({summary['score']['num_bytes']:,} bytes), after "
+        f"{format_seconds(summary['elapsed_seconds'])} of "
+        f"{format_seconds(summary['budget_seconds'])}. Foreseen: "
+        f"{plan.predicted_bits_per_byte:.3f} "
+        f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f}). "
+        f"{summary['promotion'].capitalize()}."
     )
+
     if baselines:
         yield Heading("Against other predictors of the same held-out bytes")
-        picture = draw_bars(scores_of(run, baselines), "{:.3f} bits".format, "this model")
-        yield Picture(picture, "Bits a held-out byte costs; less is better. Compressors have seen the training text.")
+        picture = render_bars(scores_of(run, baselines), "{:.3f} bits".format, "this model")
+        yield Picture(
+            picture,
+            "Bits a held-out byte costs; less is better. Compressors have seen the training text.",
+        )
+
     yield Heading("Score and loss over the run")
     curve = [
         Line("foreseen", foresee(run), "#8c959f", is_dashed=True),
         Line("held out", [*run.scores, (1.0, bits)], "#d9480f", has_marks=True),
     ]
     yield Picture(
-        draw_lines(curve, "fraction of the training time", "bits per byte"),
+        render_lines(curve, "fraction of the training time", "bits per byte"),
         "Held-out score, and what the plan foresaw.",
     )
-    loss = draw_lines([Line("training", run.losses, "#1c7ed6")], "fraction of the training time", "nats a token")
+
+    loss = render_lines(
+        [Line("training", run.losses, "#1c7ed6")], "fraction of the training time", "nats a token"
+    )
     yield Picture(loss, "Training loss.")
     yield Heading("Where each second went")
-    seconds = f"{say_seconds(sum(summary['ledger'].values()))} of {say_seconds(summary['budget_seconds'])}."
-    yield Picture(draw_bars(dict(summary["ledger"]), say_seconds), seconds)
+    seconds = (
+        f"{format_seconds(sum(summary['ledger'].values()))} of "
+        f"{format_seconds(summary['budget_seconds'])}."
+    )
+
+    yield Picture(render_bars(dict(summary["ledger"]), format_seconds), seconds)
     yield Heading("The plan and its reasons")
-    size, read = say_count(plan.num_parameters), say_count(summary["tokens"])
+    size = format_count(plan.num_parameters)
+    read = format_count(summary["tokens"])
     yield f"{summary['shape']}; {size} parameters, {read} tokens read."
     yield Table(("why",), [(reason,) for reason in plan.reasons])
-    yield from tell_samples(run)
-    yield from tell_documents(run, subset)
+    yield from render_samples(run)
+    yield from render_documents(run, subset)
     yield Heading("Provenance")
-    yield Table(("what", "from where"), [(name, str(value)) for name, value in provenance(run).items()])
+    yield Table(
+        ("what", "from where"), [(name, str(value)) for name, value in provenance(run).items()]
+    )
 
 
 def foresee(run: RunRecord) -> Points:
     """Return what the law says along the run: bits per byte at fractions of the training time."""
-    plan, size = run.plan, count_matrix_parameters(run.plan.model)
-    unique, whole = run.summary["dataset"]["num_bytes"], plan.expected_tokens * plan.bytes_a_token
+    plan = run.plan
+    size = count_matrix_parameters(run.plan.model)
+    unique = run.summary["dataset"]["num_bytes"]
+    whole = plan.expected_tokens * plan.bytes_per_token
     if not whole:
         return []
-    last = predict_loss(size, whole, unique, plan.hardness).bits_per_byte
+
+    last = predict_loss(size, whole, unique, plan.difficulty).bits_per_byte
     factor = plan.predicted_bits_per_byte / last
     return [
-        (x / 40, factor * predict_loss(size, whole * x / 40, unique, plan.hardness).bits_per_byte) for x in range(2, 41)
+        (x / 40, factor * predict_loss(size, whole * x / 40, unique, plan.difficulty).bits_per_byte)
+        for x in range(2, 41)
     ]
 
 
@@ -222,32 +284,48 @@ def scores_of(run: RunRecord, baselines: dict[str, float]) -> dict[str, float]:
     return dict(sorted(scores.items(), key=lambda entry: entry[1]))
 
 
-def tell_samples(run: RunRecord) -> Iterator[Block]:
-    """Yield the samples nearest to the shown fractions: the same prompt and seed, while the model learns."""
+def render_samples(run: RunRecord) -> Iterator[Block]:
+    """Yield the samples nearest to the shown fractions: the same prompt and seed, while the model
+    learns.
+    """
     if run.samples:
         yield Heading("What it wrote, from the same prompt and seed")
+
     shown: list[int] = []
     for wanted in SHOWN_FRACTIONS:
-        nearest = min(range(len(run.samples)), key=lambda index: abs(run.samples[index][0] - wanted), default=None)
+        nearest = min(
+            range(len(run.samples)),
+            key=lambda index: abs(run.samples[index][0] - wanted),
+            default=None,
+        )
         if nearest is not None and nearest not in shown:
             shown.append(nearest)
+
     for index in shown:
         done, text = run.samples[index]
         yield f"At {done:.{0 if done >= 0.01 else 1}%} of the training time:"
         yield Quote(text)
 
 
-def tell_documents(run: RunRecord, subset: TextSubset | None) -> Iterator[Block]:
+def render_documents(run: RunRecord, subset: TextSubset | None) -> Iterator[Block]:
     """Yield the held-out documents that the model foretold best and worst."""
     import math
 
     if run.documents is None or subset is None:
         return
+
     sizes = run.documents.num_bytes
-    bits = [nats / math.log(2) / max(1, size) for nats, size in zip(run.documents.nats, sizes, strict=True)]
+    bits = [
+        nats / math.log(2) / max(1, size)
+        for nats, size in zip(run.documents.nats, sizes, strict=True)
+    ]
     order = sorted((index for index, size in enumerate(sizes) if size >= 100), key=bits.__getitem__)
     few = min(SHOWN_DOCUMENTS, len(order) // 2)
-    wanted = {**dict.fromkeys(order[:few], "best"), **dict.fromkeys(order[len(order) - few :], "worst")}
+    wanted = {
+        **dict.fromkeys(order[:few], "best"),
+        **dict.fromkeys(order[len(order) - few :], "worst"),
+    }
+
     texts = {
         index: document.decode("utf-8", "replace")[:EXCERPT_CHARACTERS]
         for index, document in enumerate(subset.read_documents("validation"))
@@ -255,6 +333,7 @@ def tell_documents(run: RunRecord, subset: TextSubset | None) -> Iterator[Block]
     }
     if wanted:
         yield Heading("Held-out documents that it foretold best and worst")
+
     for index, kind in wanted.items():
         yield f"{kind.capitalize()}: {bits[index]:.3f} bits per byte, {sizes[index]:,} bytes."
         yield Quote(texts.get(index, ""))
@@ -262,19 +341,23 @@ def tell_documents(run: RunRecord, subset: TextSubset | None) -> Iterator[Block]
 
 def provenance(run: RunRecord) -> dict[str, Any]:
     """Return where the model comes from."""
-    summary, data = run.summary, run.summary["dataset"]
+    summary = run.summary
+    data = run.summary["dataset"]
     return {
-        "registered version": f"{summary['model_name']} {summary['model_version']} ({', '.join(summary['aliases'])})",
+        "registered version": f"{summary['model_name']} {summary['model_version']} "
+        f"({', '.join(summary['aliases'])})",
         "MLflow run": summary["run_id"],
         "run folder": run.folder.name,
-        "ended": f"{datetime.fromtimestamp((run.folder / SUMMARY).stat().st_mtime).astimezone():%Y-%m-%d %H:%M %z}",
+        "ended": f"{datetime.fromtimestamp((run.folder / SUMMARY).stat().st_mtime).astimezone():%Y-%m-%d %H:%M %z}",  # noqa: E501
         "machine": platform.node(),
         "data set": f"{data['name']} from {data['source']}",
         "subset's digest": data["digest"],
         "held-out text's SHA-256": data["validation_sha256"],
         **describe_data(data),
-        "device": f"{run.plan.trainer.device}, {run.plan.trainer.dtype}, {run.plan.trainer.num_threads} threads",
-        "matrix rate": f"{run.plan.matrix_flops_per_second / 1e9:,.0f} GFLOP/s measured, {summary['mfu']:.0%} reached",
+        "device": f"{run.plan.trainer.device}, {run.plan.trainer.dtype}, "
+        f"{run.plan.trainer.num_threads} threads",
+        "matrix rate": f"{run.plan.matrix_flops_per_second / 1e9:,.0f} GFLOP/s measured, "
+        f"{summary['mfu']:.0%} reached",
     }
 
 
@@ -282,22 +365,29 @@ def describe_data(data: dict[str, Any]) -> dict[str, str]:
     """Return what was taken of the data set; of a run of an earlier version, what that one kept."""
     if "record" not in data:
         return {
-            "documents": f"{data['num_documents']:,} to train on, {data['num_validation_documents']:,} held out",
+            "documents": f"{data['num_documents']:,} to train on, "
+            f"{data['num_validation_documents']:,} held out",
             "copies left out": f"{data['num_duplicates_removed']:,}",
         }
+
     record = DataRecord.model_validate(data["record"])
     told = {
         "documents": f"{record.documents:,}; {record.train_bytes:,} bytes to train on",
         "held out": f"{record.validation_bytes:,} bytes: {record.split}",
-        "encodings": ", ".join(f"{name} ({number:,} files)" for name, number in record.encodings.items()),
+        "encodings": ", ".join(
+            f"{name} ({number:,} files)" for name, number in record.encodings.items()
+        ),
         "column": record.column or "",
         "copies left out": f"{record.exact_duplicates:,} exact, {record.near_duplicates:,} near",
         "bytes replaced": f"{record.replaced_bytes:,}",
         "empty rows": f"{record.empty_rows:,}",
-        "files left out": "; ".join(f"{one.path} ({one.reason})" for one in record.left_out[:SHOWN_LEFT_OUT])
+        "files left out": "; ".join(
+            f"{one.path} ({one.reason})" for one in record.left_out[:SHOWN_LEFT_OUT]
+        )
         + (f"; {record.num_left_out:,} in all" if record.num_left_out > SHOWN_LEFT_OUT else ""),
         "notes": "; ".join([*record.notes, *record.warnings]),
     }
+
     return {name: value for name, value in told.items() if value}
 
 

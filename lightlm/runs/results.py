@@ -48,9 +48,14 @@ def summarize(
         shape=plan.summary(),
         folder=str(trained.folder),
         started_from=session.facts["start"].name if "start" in session.facts else "scratch",
-        comparison=None if session.facts["comparison"] is None else session.facts["comparison"].model_dump(),
+        comparison=None
+        if session.facts["comparison"] is None
+        else session.facts["comparison"].model_dump(),
     )
+
     keep_summary(session, summary)
-    if LAUNCH.get() is None and not session.run.is_continued:  # the command line waits for the very end
+    # the command line waits for the very end
+    if LAUNCH.get() is None and not session.run.is_continued:
         remember_the_end(summary, session.home, ledger.elapsed_seconds + END_SECONDS)
+
     return summary

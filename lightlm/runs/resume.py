@@ -18,7 +18,7 @@ from lightlm.system import SystemReport
 from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.training.events import from_json, to_json
 from lightlm.training.messages import read_result
-from lightlm.training.recollection import Recollection
+from lightlm.training.recent_events import RecentEvents
 
 Decided = TypeVar("Decided", bound=BaseModel)
 
@@ -27,14 +27,19 @@ def forget_another_text(session: Session, subset: TextSubset) -> None:
     """Begin a continued run's training anew where its text has changed since."""
     before = session.run.decided("subset")
     if before not in (None, subset.fingerprint):
-        session.say("The text has changed since this run began: training begins anew in what is left of the budget")
+        session.log(
+            "The text has changed since this run began: training begins anew in what is left of "
+            "the budget"
+        )
         session.run.forget(("vocab_sizes", "score", "registration", MODEL_NAME))
     if before != subset.fingerprint:
         session.run.decide("subset", subset.fingerprint)
 
 
 def find_plan(session: Session, shards: TokenShards) -> Plan | None:
-    """Return the plan that a continued run trains by; None where nothing was trained by it that could go on."""
+    """Return the plan that a continued run trains by; None where nothing was trained by it that
+    could go on.
+    """
     kept = session.run.decided("plan")
     if kept is None or kept["shards"] != shards.fingerprint:
         return None
@@ -44,12 +49,20 @@ def find_plan(session: Session, shards: TokenShards) -> Plan | None:
 
 
 def find_system(session: Session) -> SystemReport | None:
-    """Return the check of this machine that an earlier process made, where only the registration is left."""
-    return read_decision(SystemReport, session.run.decided("system")) if session.run.is_scored else None
+    """Return the check of this machine that an earlier process made, where only the registration is
+    left.
+    """
+    return (
+        read_decision(SystemReport, session.run.decided("system"))
+        if session.run.is_scored
+        else None
+    )
 
 
 def find_probe(session: Session, shards: TokenShards) -> Probe | None:
-    """Return the timings that a continued run made for these shards: the machine is the same, the time is less."""
+    """Return the timings that a continued run made for these shards: the machine is the same, the
+    time is less.
+    """
     kept = session.run.decided("timings")
     if kept is None or kept["shards"] != shards.fingerprint:
         return None
@@ -65,7 +78,9 @@ def find_machine(session: Session, system: SystemReport) -> MachineRate | None:
 
 
 def find_request(session: Session, score: dict[str, Any]) -> RegistrationRequest | None:
-    """Return what was asked of the registry before a death: asked again so, MLflow makes no second version."""
+    """Return what was asked of the registry before a death: asked again so, MLflow makes no second
+    version.
+    """
     kept = read_decision(RegistrationRequest, session.run.decided("registration"))
     if kept is None or kept.bits_per_byte != score["bits_per_byte"]:
         return None
@@ -74,7 +89,9 @@ def find_request(session: Session, score: dict[str, Any]) -> RegistrationRequest
 
 
 def read_decision(kind: type[Decided], values: Any) -> Decided | None:
-    """Return what was decided, as its class; None where it was not, or by a version with other fields."""
+    """Return what was decided, as its class; None where it was not, or by a version with other
+    fields.
+    """
     try:
         return None if values is None else kind.model_validate(values)
     except ValidationError:
@@ -82,13 +99,15 @@ def read_decision(kind: type[Decided], values: Any) -> Decided | None:
 
 
 def replay_training(folder: Path) -> list[dict[str, Any]] | None:
-    """Return what a training that came to its end before a death told last, and its result; None where it did not."""
+    """Return what a training that came to its end before a death told last, and its result; None
+    where it did not.
+    """
     found = read_result(folder)
     if found is None:
         return None
     result, events = found
     records: list[dict[str, Any]] = []
-    Recollection(events).tell(lambda event: records.append(to_json(event)))
+    RecentEvents(events).tell(lambda event: records.append(to_json(event)))
     return [*records, {"result": result.model_dump(mode="json")}]
 
 
@@ -98,6 +117,7 @@ def follow_training(session: Session, plan: Plan, request: dict[str, Any]) -> di
     session.facts["seconds"] = seconds
     told = last_recorded_steps(session.folder) if session.run.is_continued else {}
     published = replay_training(session.folder) if session.run.is_continued else None
+
     try:
         for record in published or session.worker.train(request):
             if "result" in record:
@@ -112,6 +132,8 @@ def follow_training(session: Session, plan: Plan, request: dict[str, Any]) -> di
     except KeyboardInterrupt:
         session.worker.interrupt()
         raise Interrupted(
-            f"stopped; run the same command again to go on (what was reached is in {session.folder})"
+            "stopped; run the same command again to go on (what was reached is in "
+            f"{session.folder})"
         ) from None
+
     raise AssertionError("a job ends with its result")

@@ -1,9 +1,11 @@
-"""What a retraining learns: the data set that was given, else the one that the model's champion learnt."""
+"""What a retraining learns: the data set that was given, else the one that the model's champion
+learnt.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lightlm.data.origin import Origin, describe_origin, is_same_text, list_overrides, say_origin
+from lightlm.data.origin import Origin, describe_origin, format_origin, is_same_text, list_overrides
 from lightlm.errors import DatasetError, InputError
 from lightlm.params import Params, load_params
 from lightlm.runs.input_checks import check_sources
@@ -15,7 +17,9 @@ from lightlm.tracking.registry import CHAMPION, ModelVersion, list_versions
 
 
 class Relearning(NamedTuple):
-    """A retraining's params, the overrides that make them, and the version whose data set it is; None where none is."""
+    """A retraining's params, the overrides that make them, and the version whose data set it is;
+    None where none is.
+    """
 
     params: Params
     overrides: dict[str, Any]
@@ -23,9 +27,14 @@ class Relearning(NamedTuple):
 
     def describe(self) -> str:
         """Return what is retrained, in a sentence."""
-        name, source = self.params.tracking.model_name, say_origin(describe_origin(self.params.dataset))
+        name = self.params.tracking.model_name
+        source = format_origin(describe_origin(self.params.dataset))
         version = self.version
-        learnt = "" if version is None else f", against version {version.version} ({say_aliases(version)})"
+        learnt = (
+            ""
+            if version is None
+            else f", against version {version.version} ({format_aliases(version)})"
+        )
         return f"Model {name}: data set {source}{learnt}"
 
     def check(self) -> None:
@@ -40,7 +49,8 @@ class Relearning(NamedTuple):
             if self.version is None:
                 raise
             raise DatasetError(
-                f"version {self.version.version} of {self.version.name} learnt {self.params.dataset.source}, which "
+                f"version {self.version.version} of {self.version.name} learnt "
+                f"{self.params.dataset.source}, which "
                 f"cannot be read now: {error}; or give another data set with --dataset"
             ) from None
 
@@ -55,8 +65,9 @@ def choose_text(
 ) -> Relearning:
     """Return what is to be retrained, and under which name.
 
-    Without a data set that of the champion of `name`, or of the newest model: source, configuration, column, limits.
-    A data set that is given and that the champion learnt is read as the champion's was.
+    Without a data set that of the champion of `name`, or of the newest model: source,
+    configuration, column, limits. A data set that is given and that the champion learnt is read as
+    the champion's was.
 
     Raises:
         InputError: the champion does not say what it learnt, or there is no such model.
@@ -65,20 +76,26 @@ def choose_text(
     given = add_name(dict(overrides or {}), name)
     params = load_params(preset, given, dataset=dataset, hours=hours)
     names_one = params.dataset.source != load_params().dataset.source  # the preset does
+
     if dataset is not None or "dataset.source" in given or names_one:
         wanted = describe_origin(params.dataset)
         chosen, version = _choose_model(params, wanted)
         origin = None if version is None else find_origin(version)
-        if origin is not None and is_same_text(origin | {"text_column": None}, wanted | {"text_column": None}):
+        if origin is not None and is_same_text(
+            origin | {"text_column": None}, wanted | {"text_column": None}
+        ):
             given = list_overrides(origin) | given
     else:
         chosen, version = find_model(params.tracking.model_name)
         if version is not None:
             given = list_overrides(find_learnt(version)) | given
         elif params.tracking.model_name is not None:
-            raise InputError(f"there is no model {chosen} yet; say what it is to learn: --dataset FILE_OR_FOLDER")
+            raise InputError(
+                f"there is no model {chosen} yet; say what it is to learn: --dataset FILE_OR_FOLDER"
+            )
         else:
             chosen = list_model_names(params)[0]
+
     given["tracking.model_name"] = chosen
     return Relearning(load_params(preset, given, dataset=dataset, hours=hours), given, version)
 
@@ -92,14 +109,16 @@ def find_learnt(version: ModelVersion) -> Origin:
     origin = find_origin(version)
     if origin is None:
         raise InputError(
-            f"version {version.version} of {version.name} does not say which data set it learnt; give it: "
+            f"version {version.version} of {version.name} does not say which data set it learnt; "
+            "give it: "
             f"--dataset FILE_OR_FOLDER --name {version.name}"
         )
     return origin
 
 
 def find_model(name: str | None) -> tuple[str, ModelVersion | None]:
-    """Return a model's name, or the newest's, and its champion, or newest version; None where it has none.
+    """Return a model's name, or the newest's, and its champion, or newest version; None where it
+    has none.
 
     Raises:
         TrackingError: MLflow's store cannot be used.
@@ -118,7 +137,8 @@ def find_model(name: str | None) -> tuple[str, ModelVersion | None]:
 
 
 def _choose_model(params: Params, origin: Origin) -> tuple[str, ModelVersion | None]:
-    names, home = list_model_names(params), find_home()
+    names = list_model_names(params)
+    home = find_home()
     if registry.is_local(home) and not (home / "mlflow.db").exists():
         return names[0], None
     if len(names) == 1:
@@ -128,13 +148,17 @@ def _choose_model(params: Params, origin: Origin) -> tuple[str, ModelVersion | N
     return find_model(chosen)
 
 
-def say_aliases(version: ModelVersion) -> str:
+def format_aliases(version: ModelVersion) -> str:
     """Return the version's aliases for a sentence."""
     return ", ".join(version.aliases) or "no alias"
 
 
 def find_text(
-    preset: str, overrides: dict[str, Any] | None, dataset: str | None, hours: float | None, name: str | None
+    preset: str,
+    overrides: dict[str, Any] | None,
+    dataset: str | None,
+    hours: float | None,
+    name: str | None,
 ) -> Params:
     """Return the params of the retraining: the data set that was given, else the champion's own."""
     relearning = choose_text(preset, overrides, dataset=dataset, hours=hours, name=name)

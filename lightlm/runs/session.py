@@ -1,6 +1,8 @@
-"""What the tasks of one train-flow share: params, clock, run folder, recorder, and the two child processes.
+"""What the tasks of one train-flow share: params, clock, run folder, recorder, and the two child
+processes.
 
-Owns their lives: whatever happens inside, the worker and the outbox are stopped and the run gets its end state.
+Owns their lives: whatever happens inside, the worker and the outbox are stopped and the run gets
+its end state.
 """
 
 import logging
@@ -23,7 +25,7 @@ from lightlm.budget.neighbours import Neighbours
 from lightlm.budget.patience import PATIENCE
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
-from lightlm.console.tables import draw_checks, draw_plan
+from lightlm.console.tables import render_checks, render_plan
 from lightlm.errors import (
     BusyError,
     InputError,
@@ -49,7 +51,9 @@ from lightlm.training.supervisor import Worker
 
 @dataclass
 class Launch:
-    """What a command starts before the flow, so that slow imports overlap: clock, worker, display."""
+    """What a command starts before the flow, so that slow imports overlap: clock,
+    worker, display.
+    """
 
     started_at: float | None = None
     run: Run | None = None
@@ -58,15 +62,21 @@ class Launch:
     is_fresh: bool = False
     progress: Progress | None = None
     summary: RunSummary | None = None
-    """What the flow reached, as soon as it is known: kept here whatever becomes of Prefect's API."""
+    """What the flow reached, as soon as it is known: kept here whatever becomes of
+    Prefect's API.
+    """
     retraining: RetrainSummary | None = None
     """The same of a retrain-flow."""
     failure: BaseException | None = None
-    """Why the flow failed, kept likewise: where Prefect cannot be told, its own error takes the place of this one."""
+    """Why the flow failed, kept likewise: where Prefect cannot be told, its own error takes the
+    place of this one.
+    """
 
 
 def confirm_stop() -> bool:
-    """Return whether a Ctrl-C is meant, as the person at the panel says; True where there is no panel."""
+    """Return whether a Ctrl-C is meant, as the person at the panel says; True where there is no
+    panel.
+    """
     launch = LAUNCH.get()
     return launch is None or launch.progress is None or launch.progress.confirm_stop()
 
@@ -117,45 +127,51 @@ class Session:
         if self.shared is not None:
             self.ledger.split(name, {"shared store": self.shared.take_seconds()})
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         """Tell whoever watches, at the terminal and on Prefect's page."""
         message = redact(message)
         LOGGER.info(message)
-        self.progress.say(message)
+        self.progress.log(message)
 
-    def draw(self, table: RenderableType) -> None:
+    def print_table(self, table: RenderableType) -> None:
         """Print a table above the panel."""
         if not self.progress.is_quiet:
             self.progress.console.print(table)
 
-    def draw_checks(self, checks: Sequence[Check]) -> None:
+    def render_checks(self, checks: Sequence[Check]) -> None:
         """Print the lines of the system check."""
-        self.draw(draw_checks(checks, self.progress.console))
+        self.print_table(render_checks(checks, self.progress.console))
 
-    def draw_plan(self, plan: Plan) -> None:
+    def render_plan(self, plan: Plan) -> None:
         """Print the plan, its runners-up and its reasons."""
-        self.draw(draw_plan(plan, self.progress.console))
+        self.print_table(render_plan(plan, self.progress.console))
         self.progress.follow(plan)
 
 
 def worker_environment(home: Path) -> dict[str, str]:
     """Return what the worker's environment adds: a compile cache that outlives the run."""
     return {
-        "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(home / "cache" / "inductor")),
+        "TORCHINDUCTOR_CACHE_DIR": os.environ.get(
+            "TORCHINDUCTOR_CACHE_DIR", str(home / "cache" / "inductor")
+        ),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "true",
-        # Threads that wait for each other give their core away soon: beside two busy neighbours training then keeps
-        # its share of two cores (13,000 tokens/s instead of 7,500), and loses nothing alone.
+        # Threads that wait for each other give their core away soon: beside two busy neighbours
+        # training then keeps its share of two cores (13,000 tokens/s instead of 7,500), and loses
+        # nothing alone.
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "5000"),
-        # Freed memory stays with the process, of blocks up to 32 MB, glibc's largest: asking the system for it again
-        # page by page cost 15 to 25 % of a step and two thirds of scoring (1 x 128, vocabulary 4,096 and 8,192).
+        # Freed memory stays with the process, of blocks up to 32 MB, glibc's largest: asking the
+        # system for it again page by page cost 15 to 25 % of a step and two thirds of scoring (1 x
+        # 128, vocabulary 4,096 and 8,192).
         "MALLOC_MMAP_THRESHOLD_": os.environ.get("MALLOC_MMAP_THRESHOLD_", str(32 * 2**20)),
         "MALLOC_TRIM_THRESHOLD_": os.environ.get("MALLOC_TRIM_THRESHOLD_", str(2**30)),
     }
 
 
 def start_worker(folder: Path, home: Path, *, is_needed: bool = True) -> Worker:
-    """Start the process that computes; it imports torch while the caller goes on. Else it starts when it is asked."""
+    """Start the process that computes; it imports torch while the caller goes on. Else it starts
+    when it is asked.
+    """
     worker = Worker(folder, worker_environment(home))
     if is_needed:
         worker.start()
@@ -166,7 +182,8 @@ def start_worker(folder: Path, home: Path, *, is_needed: bool = True) -> Worker:
 def open_session(
     params: Params, name: str, tags: Mapping[str, str], page: RunPage, flow_run: FlowRun
 ) -> Iterator[Session]:
-    """Start what a train-flow needs, or go on with the unfinished run; at the end stop it and give it its end state.
+    """Start what a train-flow needs, or go on with the unfinished run; at the end stop it and give
+    it its end state.
 
     `name` and `tags` are the run's in MLflow, `page` and `flow_run` its orchestrator's.
 
@@ -175,7 +192,10 @@ def open_session(
     """
     launch = LAUNCH.get() or Launch()
     home = find_home()
-    run = launch.run or claim_run(home, name, params, started_at=launch.started_at, is_fresh=launch.is_fresh)
+    run = launch.run or claim_run(
+        home, name, params, started_at=launch.started_at, is_fresh=launch.is_fresh
+    )
+
     with closing(run), ExitStack() as children:
         worker = launch.worker or start_worker(run.folder, home, is_needed=not run.is_scored)
         children.callback(worker.stop)
@@ -194,17 +214,21 @@ def open_session(
             flow_run=flow_run,
         )
         launch.progress = session.progress
-        session.shared = children.enter_context(share_stages(params.store, run.ledger.budget_seconds, session.say))
-        status, reason = "FAILED", ""
+        session.shared = children.enter_context(
+            share_stages(params.store, run.ledger.budget_seconds, session.log)
+        )
+        status = "FAILED"
+        reason = ""
         try:
             with session.progress:
-                tell_continuation(session)
+                log_continuation(session)
                 yield session
             status = "FINISHED"
         except BaseException as error:
             # Prefect cancels by an exception of its own that is no Exception.
             is_stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
-            status, reason = "KILLED" if is_stopped else "FAILED", str(error)
+            status = "KILLED" if is_stopped else "FAILED"
+            reason = str(error)
             launch.failure = error
             if is_stopped or isinstance(error, LightLMError) or not isinstance(error, Exception):
                 raise
@@ -229,27 +253,37 @@ def open_recorder(run: Run, name: str, params: Params, tags: Mapping[str, str]) 
             if time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_SECONDS)
+
     description = f"{name}: still running; folder `{run.folder.name}`"
     recorder.start_run(
-        name, params.tracking.experiment, tags, description, system_metrics=params.tracking.system_metrics
+        name,
+        params.tracking.experiment,
+        tags,
+        description,
+        system_metrics=params.tracking.system_metrics,
     )
+
     if run.is_continued:
         recorder.set_tags(tags)
         recorder.describe(description)
+
     return recorder
 
 
-def tell_continuation(session: Session) -> None:
+def log_continuation(session: Session) -> None:
     """Say that the run is continued and how much of its budget is left."""
-    run, ledger = session.run, session.ledger
+    run = session.run
+    ledger = session.ledger
     if not run.is_continued:
         return
+
     number = (run.decided(CONTINUED) or 0) + 1
     run.decide(CONTINUED, number)
     session.recorder.set_tags({"lightlm.continued": str(number)})
-    session.say(
+    session.log(
         f"Continuing the unfinished run {run.folder.name} ({run.spent.seconds:.0f} s of "
-        f"{ledger.budget_seconds:.0f} s were used, {max(0.0, ledger.elapsed_seconds - run.spent.seconds):.0f} s went "
+        f"{ledger.budget_seconds:.0f} s were used, "
+        f"{max(0.0, ledger.elapsed_seconds - run.spent.seconds):.0f} s went "
         f"into starting again, {max(0.0, ledger.remaining_seconds):.0f} s are left); "
         "--fresh begins anew"
     )
@@ -266,42 +300,54 @@ def keep_traceback(error: Exception, folder: Path) -> UnexpectedError:
     return UnexpectedError(f"a bug ended the run: {why}; the traceback is in {path}")
 
 
-def close_record(session: Session, name: str, status: Literal["FINISHED", "FAILED", "KILLED"], reason: str) -> None:
+def close_record(
+    session: Session, name: str, status: Literal["FINISHED", "FAILED", "KILLED"], reason: str
+) -> None:
     """Give the run its end state in its record, and let the outbox send the rest."""
-    recorder, folder = session.recorder, session.folder
+    recorder = session.recorder
+    folder = session.folder
     if status != "FINISHED":
         recorder.describe(f"{name}: {status.lower()}; folder `{folder.name}`. {reason}")
         recorder.finish(status)
+
     is_healthy = session.outbox.is_answering
     seconds = session.allowance.seconds(
         RECORD,
         least=LEAST_RECORD_SECONDS if is_healthy else HOPELESS_SECONDS,
         most=MOST_SECONDS if status == "FINISHED" else STOPPED_SECONDS,
     )
+
     shipment = session.outbox.close(seconds)
     recorder.close()
     if shipment.error and not shipment.num_unsent:
-        session.say(f"MLflow took the run, but not all of it: {shipment.error}")
+        session.log(f"MLflow took the run, but not all of it: {shipment.error}")
     elif shipment.num_unsent:
-        session.say(
-            f"MLflow did not take {shipment.num_unsent} records ({shipment.error}); they are kept in {folder} "
+        session.log(
+            f"MLflow did not take {shipment.num_unsent} records ({shipment.error}); they are kept "
+            f"in {folder} "
             "and sent by the next run, or by `lightlm sync`"
         )
 
 
 def end_run(run: Run, status: str, error: BaseException | None) -> None:
-    """Note whether the run is over. What the same input would end the same way is; what a death ended is not."""
+    """Note whether the run is over. What the same input would end the same way is; what a death
+    ended is not.
+    """
     is_hopeless = isinstance(error, InputError | TrainingError)
     is_bug = isinstance(error, UnexpectedError | WorkerBug) and not run.has_checkpoint
     if status == "FINISHED" or is_hopeless or is_bug:
         run.end(status)
 
 
-LEAST_RECORD_SECONDS, HOPELESS_SECONDS = 1.5, 0.2
-"""What the rest of a record gets however late the run is, where MLflow answers and where it does not."""
+LEAST_RECORD_SECONDS = 1.5
+HOPELESS_SECONDS = 0.2
+"""What the rest of a record gets however late the run is, where MLflow answers and where it does
+not.
+"""
 
 STOPPED_SECONDS = 5.0
 """What it gets at most where somebody waits for a run to stop."""
 
-RECORDER_SECONDS, RETRY_SECONDS = 5.0, 0.1
+RECORDER_SECONDS = 5.0
+RETRY_SECONDS = 0.1
 """How long and how often the record is tried to be opened."""

@@ -1,4 +1,6 @@
-"""The stages of a run, one function each: what it takes, what it returns; shown, recorded, charged to the ledger."""
+"""The stages of a run, one function each: what it takes, what it returns; shown, recorded, charged
+to the ledger.
+"""
 
 from typing import Any
 
@@ -7,7 +9,12 @@ from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
 from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
-from lightlm.budget.probe import MachineRate, is_reference_worth_timing, measure_machine, time_reference
+from lightlm.budget.probe import (
+    MachineRate,
+    is_reference_worth_timing,
+    measure_machine,
+    time_reference,
+)
 from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.scaling import estimate_needed_bytes
 from lightlm.budget.space import check_training_space
@@ -27,7 +34,7 @@ from lightlm.runs.history import (
     count_scored_tokens,
     describe_text,
     leave_to_later_runs,
-    measure_hardness,
+    measure_difficulty,
     notice_neighbours,
 )
 from lightlm.runs.naming import learn_origin
@@ -62,16 +69,21 @@ def check_system(session: Session) -> SystemReport:
     """Return the report of this machine; refuse to start where a check fails."""
     if (known := find_system(session)) is not None:
         return known
+
     with session.stage("check", "Checking the system"):
-        devices = [Device.model_validate(d) for d in session.worker.call("describe_devices")["devices"]]
+        devices = [
+            Device.model_validate(d) for d in session.worker.call("describe_devices")["devices"]
+        ]
         report = check(session.params, session.home, devices)
-        session.draw_checks(report.checks)
+        session.render_checks(report.checks)
         show_checks(session, report)
         session.recorder.log_text(report.model_dump_json(indent=2), "system.json")
         session.run.decide("system", report.model_dump(mode="json"))
+
     notice_neighbours(session, report)
     if report.failed:
         raise SystemCheckError("; ".join(f"{c.name}: {c.message}; {c.fix}" for c in report.failed))
+
     return report
 
 
@@ -82,41 +94,59 @@ def measure_matrix_rate(session: Session, system: SystemReport) -> MachineRate:
         if machine is None:
             training = session.params.training
             if training.num_threads is None:
-                training = training.model_copy(update={"num_threads": session.neighbours.num_threads})
-            machine = measure_machine(training, system, session.worker, session.ledger.budget_seconds)
+                training = training.model_copy(
+                    update={"num_threads": session.neighbours.num_threads}
+                )
+            machine = measure_machine(
+                training, system, session.worker, session.ledger.budget_seconds
+            )
             check_switches(session.params, system, machine)
             session.run.decide("machine", machine.model_dump(mode="json"))
-    session.say(f"{machine.device}, {machine.dtype}: {machine.flops_per_second / 1e9:,.0f} GFLOP/s measured")
+
+    session.log(
+        f"{machine.device}, {machine.dtype}: {machine.flops_per_second / 1e9:,.0f} GFLOP/s measured"
+    )
     return machine
 
 
 def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
     """Return the documents that this budget can use, in the store."""
     with session.stage("data", "Reading the data set"):
-        dataset, fraction = session.params.dataset, None
+        dataset = session.params.dataset
+        fraction = None
         needed = session.run.decide_once(
             "needed_bytes",
-            lambda: list(estimate_needed_bytes(machine.usual_flops, session.ledger.remaining_seconds)),
+            lambda: list(
+                estimate_needed_bytes(machine.usual_flops, session.ledger.remaining_seconds)
+            ),
         )
         if session.params.budget.planner == "tiers":
-            tier, needed = tier_of(session.params.budget.hours), []
+            tier = tier_of(session.params.budget.hours)
+            needed = []
             fraction = tier.fraction
             if tier.documents and dataset.max_documents is None:
                 dataset = dataset.model_copy(update={"max_documents": tier.documents})
-        seconds = session.run.decide_once("data_seconds", lambda: DATA_FRACTION * session.ledger.remaining_seconds)
-        subset = materialize(dataset, needed_bytes=needed, max_seconds=seconds, fraction=fraction, report=session.say)
+        seconds = session.run.decide_once(
+            "data_seconds", lambda: DATA_FRACTION * session.ledger.remaining_seconds
+        )
+        subset = materialize(
+            dataset, needed_bytes=needed, max_seconds=seconds, fraction=fraction, report=session.log
+        )
         # A first download from the network is the one thing that the hours do not cover.
         session.ledger.exclude(subset.download_seconds)
         forget_another_text(session, subset)
         learn_origin(session, subset)
-        session.facts["hardness"] = measure_hardness(subset)
-    session.say(subset.summary() + (" (from the store)" if subset.reused else ""))
+        session.facts["difficulty"] = measure_difficulty(subset)
+
+    session.log(subset.summary() + (" (from the store)" if subset.reused else ""))
     record_data(session, subset)
     return subset
 
 
 def measure_training_rate(session: Session, machine: MachineRate) -> MachineRate:
-    """Return the machine with what training steps reach on it, which the choice of a vocabulary needs."""
+    """Return the machine with what training steps reach on it, which the choice of a vocabulary
+    needs.
+    """
     seconds = session.ledger.budget_seconds
     if session.params.tokenizer.vocab_size or not is_reference_worth_timing(machine, seconds):
         return machine
@@ -130,65 +160,89 @@ def measure_training_rate(session: Session, machine: MachineRate) -> MachineRate
 def prepare_tokenizer(session: Session, subset: TextSubset, machine: MachineRate) -> Tokenizer:
     """Return a tokenizer of the size that the budget suits, or the one named."""
     with session.stage("tokenizer", "Preparing the tokenizer"):
-        fixed, seconds = session.params.tokenizer.vocab_size, session.ledger.remaining_seconds
+        fixed = session.params.tokenizer.vocab_size
+        seconds = session.ledger.remaining_seconds
         sizes = session.run.decide_once(
             "vocab_sizes",
             lambda: (
-                [fixed] if fixed else choose_vocab_sizes(machine, seconds, subset.num_bytes, session.facts["hardness"])
+                [fixed]
+                if fixed
+                else choose_vocab_sizes(
+                    machine, seconds, subset.num_bytes, session.facts["difficulty"]
+                )
             ),
         )
-        tokenizer = prepare(session.params.tokenizer, subset, sizes, report=session.say)
+        tokenizer = prepare(session.params.tokenizer, subset, sizes, report=session.log)
+
     reused = ", from the store" if tokenizer.reused else ""
-    session.say(f"Tokenizer: {tokenizer.vocab_size:,} entries{reused}")
+    session.log(f"Tokenizer: {tokenizer.vocab_size:,} entries{reused}")
     return tokenizer
 
 
 def tokenize_subset(session: Session, subset: TextSubset, tokenizer: Tokenizer) -> TokenShards:
     """Return the token shards of subset and tokenizer."""
     with session.stage("shards", "Tokenizing to shards"):
-        shards = tokenize(subset, tokenizer, report=session.say)
+        shards = tokenize(subset, tokenizer, report=session.log)
     reused = "Reusing" if shards.reused else "Wrote"
-    session.say(f"{reused} shards {shards.fingerprint}: {shards.num_train_tokens:,} training tokens")
+    session.log(
+        f"{reused} shards {shards.fingerprint}: {shards.num_train_tokens:,} training tokens"
+    )
     return shards
 
 
 def plan_budget(
-    session: Session, system: SystemReport, machine: MachineRate, subset: TextSubset, shards: TokenShards
+    session: Session,
+    system: SystemReport,
+    machine: MachineRate,
+    subset: TextSubset,
+    shards: TokenShards,
 ) -> Plan:
-    """Return the plan, made from timed shapes; shown, saved and recorded. A continued run keeps what it trains on."""
+    """Return the plan, made from timed shapes; shown, saved and recorded. A continued run keeps
+    what it trains on.
+    """
     kept = find_plan(session, shards)
     if kept is not None:
-        session.say(f"Keeping the plan: {kept.summary()}")
+        session.log(f"Keeping the plan: {kept.summary()}")
         return kept
+
     timed = find_probe(session, shards)
     with session.stage("probe", "Timing shapes and planning"):
         planner = Planner(
             session.params,
-            describe_text(shards, session.facts["hardness"]),
+            describe_text(shards, session.facts["difficulty"]),
             timed.machine if timed else machine,
             lambda: session.ledger.remaining_seconds,
-            session.neighbours.stretch(ClosingTimes(session.home).estimate(session.ledger.budget_seconds)),
+            session.neighbours.stretch(
+                ClosingTimes(session.home).estimate(session.ledger.budget_seconds)
+            ),
             CompiledShapes(session.home),
             History(session.home).correct(system.hardware_id, subset.validation_sha256),
             probed_seconds=session.ledger.entries.get("probe", 0.0),
         )
         plan, probe = planner.plan(None if timed else session.worker, timed)
-        session.run.decide("timings", {"shards": shards.fingerprint, "probe": probe.model_dump(mode="json")})
+        session.run.decide(
+            "timings", {"shards": shards.fingerprint, "probe": probe.model_dump(mode="json")}
+        )
+
     session.ledger.split("probe", {"compile": planner.timings.compile_seconds})
-    session.draw_plan(plan)
+    session.render_plan(plan)
     show_plan(session, plan)
     session.recorder.log_text(plan.model_dump_json(indent=2), "plan.json")
     session.recorder.log_text(probe.model_dump_json(indent=2), "probe.json")
     if session.run.decided("plan") is None:  # MLflow takes a param once
         session.recorder.log_params(session.params.flatten() | flatten_plan(plan))
+
     session.run.decide("plan", {"shards": shards.fingerprint, "plan": plan.model_dump(mode="json")})
     return plan
 
 
-def train_model(session: Session, plan: Plan, tokenizer: Tokenizer, shards: TokenShards) -> TrainResult:
+def train_model(
+    session: Session, plan: Plan, tokenizer: Tokenizer, shards: TokenShards
+) -> TrainResult:
     """Return what training reached before the time kept for the score and the registration begins.
 
-    A continued run goes on from its newest checkpoint; with too little time left, that is the result.
+    A continued run goes on from its newest checkpoint; with too little time left, that is the
+    result.
     """
     with session.stage("training", f"Training {plan.summary()}"):
         check_training_space(session.home, plan)
@@ -199,7 +253,8 @@ def train_model(session: Session, plan: Plan, tokenizer: Tokenizer, shards: Toke
             "model": plan.model.model_dump(),
             "trainer": plan.trainer.model_dump(),
             "deadline": min(
-                session.ledger.deadline - plan.reserve_seconds, session.ledger.clock() + 1.02 * plan.training_seconds
+                session.ledger.deadline - plan.reserve_seconds,
+                session.ledger.clock() + 1.02 * plan.training_seconds,
             ),
             "validation_tokens": plan.validation_tokens,
             "sample_tokens": plan.sample_tokens,
@@ -210,22 +265,30 @@ def train_model(session: Session, plan: Plan, tokenizer: Tokenizer, shards: Toke
             "start_folder": session.facts.get("start_folder"),
         }
         result = follow_training(session, plan, request)
+
     trained = TrainResult.model_validate(result)
     session.ledger.split("training", session.facts["seconds"])
     if trained.is_stopped:
         raise Interrupted(
-            f"stopped at step {trained.step:,}; run the same command again to go on (checkpoint in {session.folder})"
+            f"stopped at step {trained.step:,}; run the same command again to go on (checkpoint "
+            f"in {session.folder})"
         )
+
     return trained
 
 
-def evaluate_model(session: Session, plan: Plan, trained: TrainResult, shards: TokenShards) -> dict[str, Any]:
-    """Return the Score of the model's folder on the whole held-out text, or on what the time allows."""
+def evaluate_model(
+    session: Session, plan: Plan, trained: TrainResult, shards: TokenShards
+) -> dict[str, Any]:
+    """Return the Score of the model's folder on the whole held-out text, or on what the time
+    allows.
+    """
     model = open_commit(trained.folder, "model").digest
     kept = session.run.decided("score")
     if kept is not None and kept["model"] == model:
         session.facts["documents"] = DocumentScores.model_validate(kept["documents"])
         return kept["score"]
+
     with session.stage("final evaluation", "Scoring the held-out text"):
         seconds = session.ledger.remaining_seconds - REGISTERING_SECONDS
         # Rather a moment late than a score of almost the whole text, which compares with nothing.
@@ -238,9 +301,12 @@ def evaluate_model(session: Session, plan: Plan, trained: TrainResult, shards: T
             max_bytes=session.params.evaluation.max_bytes,
             deadline=session.ledger.clock() + max(seconds, plan.evaluation_seconds, 0.5),
         )
-    score, session.facts["documents"] = result["score"], DocumentScores.model_validate(result["documents"])
+
+    score = result["score"]
+    session.facts["documents"] = DocumentScores.model_validate(result["documents"])
     session.run.decide("score", result | {"model": model})
     session.recorder.log_metrics({"evaluation/bits_per_byte": score["bits_per_byte"]}, trained.step)
+
     return score
 
 
@@ -253,13 +319,16 @@ def register_model(
     system: SystemReport,
     champion: Champion,
 ) -> ModelVersion:
-    """Return the version that MLflow's registry gave the model; champion, if it is shown to be better."""
+    """Return the version that MLflow's registry gave the model; champion, if it is shown to be
+    better.
+    """
     with session.stage("registration", "Registering the model version"):
         request = find_request(session, score)
         if request is None:
             request = make_request(session, plan, trained, score, subset, system, champion)
             record_ledger(session, plan, trained)
-            if "start_folder" not in session.facts:  # a continued model says nothing of the law for models from scratch
+            # a continued model says nothing of the law for models from scratch
+            if "start_folder" not in session.facts:
                 leave_to_later_runs(session, plan, trained, score, subset, system)
             session.run.decide("registration", request.dump())
         session.recorder.describe(request.description)
@@ -268,13 +337,16 @@ def register_model(
         least = LEAST_SECONDS if session.outbox.is_answering else 0.0
         seconds = session.allowance.seconds(REGISTRATION, least=least)
         version = session.outbox.wait_for_version(seconds)
+
     if version is None:
         version = describe_unregistered(session, trained, seconds)
-        session.say(version.tags[PROMOTION_TAG])
+        session.log(version.tags[PROMOTION_TAG])
+
     return version
 
 
-PATIENCE_SECONDS, PATIENCE_FRACTION = 1.5, 0.005
+PATIENCE_SECONDS = 1.5
+PATIENCE_FRACTION = 0.005
 """What the final score may take of the time kept for the end, to read the last of the text."""
 
 REGISTERING_SECONDS = 1.0

@@ -1,18 +1,26 @@
-"""Where a retraining starts: from the champion's weights or from scratch, as the forecasts say or as it was asked."""
+"""Where a retraining starts: from the champion's weights or from scratch, as the forecasts say or
+as it was asked.
+"""
 
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.compiled import CompiledShapes
-from lightlm.budget.continuation import ChampionPast, Start, choose_start, fix_shape, forecast_continuation
+from lightlm.budget.continuation import (
+    ChampionPast,
+    Start,
+    choose_start,
+    fix_shape,
+    forecast_continuation,
+)
 from lightlm.budget.history import History
 from lightlm.budget.plan import Plan
 from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, Probe
 from lightlm.budget.reserve import ClosingTimes
-from lightlm.budget.vocabulary import bytes_a_token_at, choose_vocab_sizes
+from lightlm.budget.vocabulary import bytes_per_token_at, choose_vocab_sizes
 from lightlm.data.subset import TextSubset
 from lightlm.model.config import ModelConfig
 from lightlm.runs.champion import Champion
-from lightlm.runs.history import measure_hardness
+from lightlm.runs.history import measure_difficulty
 from lightlm.runs.session import Session
 from lightlm.system import SystemReport
 from lightlm.tracking.registry import ModelVersion, download
@@ -26,7 +34,9 @@ def choose_where_to_start(
     machine: MachineRate,
     system: SystemReport,
 ) -> Start:
-    """Return the start that is forecast to score better; the session's params then fix the champion's shape."""
+    """Return the start that is forecast to score better; the session's params then fix the
+    champion's shape.
+    """
     with session.stage("probe", "Choosing where to start"):
         kept = session.run.decided("start")
         if kept is None:
@@ -37,18 +47,25 @@ def choose_where_to_start(
             session.run.decide("start", kept)
         chosen = Start.model_validate(kept["start"])
         if chosen.version is not None:
-            version, model = ModelVersion.model_validate(kept["version"]), ModelConfig.model_validate(kept["model"])
+            version = ModelVersion.model_validate(kept["version"])
+            model = ModelConfig.model_validate(kept["model"])
             folder = download(version)
             session.params = fix_shape(session.params, model, str(folder))
             session.facts |= {"start_folder": folder, "started_from": version, "start_model": model}
         session.facts["start"] = chosen
-    session.say(f"Starting from {chosen.name}: {chosen.reason}")
-    session.recorder.set_tags({"lightlm.started_from": chosen.name, "lightlm.start_reason": chosen.reason})
+
+    session.log(f"Starting from {chosen.name}: {chosen.reason}")
+    session.recorder.set_tags(
+        {"lightlm.started_from": chosen.name, "lightlm.start_reason": chosen.reason}
+    )
     figures = {
         "versus_champion/forecast_from_scratch": chosen.scratch_bits_per_byte,
         "versus_champion/forecast_continued": chosen.continued_bits_per_byte,
     }
-    session.recorder.log_metrics({name: value for name, value in figures.items() if value is not None}, 0)
+
+    session.recorder.log_metrics(
+        {name: value for name, value in figures.items() if value is not None}, 0
+    )
     return chosen
 
 
@@ -63,7 +80,9 @@ def forecast_start(
     """Return the start that `start` demands or that the forecasts prefer."""
 
     def from_scratch(reason: str) -> Start:
-        return Start(version=None, scratch_bits_per_byte=None, continued_bits_per_byte=None, reason=reason)
+        return Start(
+            version=None, scratch_bits_per_byte=None, continued_bits_per_byte=None, reason=reason
+        )
 
     if start == "scratch":
         return from_scratch("it was asked for")
@@ -71,28 +90,39 @@ def forecast_start(
         return from_scratch(champion.reason or "there is no champion yet")
     if start == "forecast" and session.params.budget.planner != "measured":
         return from_scratch(f"planner {session.params.budget.planner} fixes the shape")
+
     past = ChampionPast(
         version=champion.version.version,
         model=champion.model,
         seen_bytes=read_seen_bytes(champion),
         bits_per_byte=champion.bits_per_byte,
     )
+
     if past.seen_bytes <= 0:
         return from_scratch(f"version {past.version} does not say how much it has read")
-    hardness = measure_hardness(subset)
-    plan = plan_from_scratch(session, subset, machine, system, hardness)
+
+    difficulty = measure_difficulty(subset)
+    plan = plan_from_scratch(session, subset, machine, system, difficulty)
     speed = Probe(machine=machine, shapes=[]).speed_of(past.model, is_compiled=False)
-    new_bytes = speed * plan.training_seconds * bytes_a_token_at(past.model.vocab_size, hardness)
+    new_bytes = (
+        speed * plan.training_seconds * bytes_per_token_at(past.model.vocab_size, difficulty)
+    )
     correction = History(session.home).correct(system.hardware_id, subset.validation_sha256).loss
-    continued = forecast_continuation(past, new_bytes, subset.num_bytes, hardness, correction)
+    continued = forecast_continuation(past, new_bytes, subset.num_bytes, difficulty, correction)
     chosen = choose_start(past, continued, plan.predicted_bits_per_byte)
+
     if start == "champion":
-        return chosen.model_copy(update={"version": past.version, "reason": f"it was asked for; {chosen.reason}"})
+        return chosen.model_copy(
+            update={"version": past.version, "reason": f"it was asked for; {chosen.reason}"}
+        )
+
     return chosen
 
 
 def read_seen_bytes(champion: Champion) -> float:
-    """Return the bytes that the champion and those it was continued from have read; 0 where its tags do not tell."""
+    """Return the bytes that the champion and those it was continued from have read; 0 where its
+    tags do not tell.
+    """
     assert champion.version is not None
     try:
         return float(champion.version.tags.get("seen_bytes", "0"))
@@ -101,12 +131,19 @@ def read_seen_bytes(champion: Champion) -> float:
 
 
 def plan_from_scratch(
-    session: Session, subset: TextSubset, machine: MachineRate, system: SystemReport, hardness: float
+    session: Session,
+    subset: TextSubset,
+    machine: MachineRate,
+    system: SystemReport,
+    difficulty: float,
 ) -> Plan:
-    """Return the plan that a run from scratch would probably get: by the priors, before anything is timed."""
-    fixed, seconds = session.params.tokenizer.vocab_size, session.ledger.remaining_seconds
-    size = fixed or choose_vocab_sizes(machine, seconds, subset.num_bytes, hardness)[0]
-    length = bytes_a_token_at(size, hardness)
+    """Return the plan that a run from scratch would probably get: by the priors, before anything is
+    timed.
+    """
+    fixed = session.params.tokenizer.vocab_size
+    seconds = session.ledger.remaining_seconds
+    size = fixed or choose_vocab_sizes(machine, seconds, subset.num_bytes, difficulty)[0]
+    length = bytes_per_token_at(size, difficulty)
     text = TextFacts(
         vocab_size=size,
         num_train_tokens=int(subset.num_bytes / length),
@@ -114,8 +151,9 @@ def plan_from_scratch(
         num_validation_tokens=int(subset.num_validation_bytes / length),
         num_validation_bytes=subset.num_validation_bytes,
         text_sha256=subset.validation_sha256,
-        hardness=hardness,
+        difficulty=difficulty,
     )
+
     planner = Planner(
         session.params,
         text,
@@ -125,26 +163,33 @@ def plan_from_scratch(
         CompiledShapes(session.home),
         History(session.home).correct(system.hardware_id, subset.validation_sha256),
     )
+
     return planner.plan(None)[0]
 
 
 def confirm_start(session: Session, plan: Plan) -> Plan:
-    """Return the plan with the forecast of the start; weights go only into a model of their own shape."""
+    """Return the plan with the forecast of the start; weights go only into a model of their own
+    shape.
+    """
     chosen: Start = session.facts["start"]
     if chosen.version is None or chosen.continued_bits_per_byte is None:
         return plan
+
     if plan.model == session.facts["start_model"]:
         factor = chosen.continued_bits_per_byte / plan.predicted_bits_per_byte
         names = ("predicted_bits_per_byte", "predicted_low", "predicted_high")
         plan = plan.model_copy(update={name: factor * getattr(plan, name) for name in names})
-        session.say(
-            f"Expected from the weights of version {chosen.version}: {plan.predicted_bits_per_byte:.3f} "
+        session.log(
+            f"Expected from the weights of version {chosen.version}: "
+            f"{plan.predicted_bits_per_byte:.3f} "
             f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f}) bits per byte"
         )
         return plan
+
     del session.facts["start_folder"], session.facts["started_from"]
     reason = f"the plan cannot have the shape of version {chosen.version}: {plan.summary()} instead"
-    session.say(f"Starting from scratch: {reason}")
+    session.log(f"Starting from scratch: {reason}")
     session.recorder.set_tags({"lightlm.started_from": "scratch", "lightlm.start_reason": reason})
     session.facts["start"] = chosen.model_copy(update={"version": None, "reason": reason})
+
     return plan

@@ -1,6 +1,8 @@
-"""A run that another process makes, followed by what it writes into its folder: its record and its ledger.
+"""A run that another process makes, followed by what it writes into its folder: its record and its
+ledger.
 
-Reads and nothing else: it takes no lock, so it can neither hold up the run nor keep it from being continued.
+Reads and nothing else: it takes no lock, so it can neither hold up the run nor keep it from being
+continued.
 """
 
 import re
@@ -13,7 +15,7 @@ from pydantic import ValidationError
 
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
-from lightlm.console.quantities import say_seconds
+from lightlm.console.quantities import format_seconds
 from lightlm.errors import InputError
 from lightlm.runs.folder import LEDGER
 from lightlm.store.home import find_home
@@ -24,7 +26,9 @@ from lightlm.training.events import Event, Sampled, StepDone, Validated
 POLL_SECONDS = 0.25
 
 SILENT_SECONDS = 15.0
-"""A living run writes its ledger twice a second; after this long without, its process is gone or halted."""
+"""A living run writes its ledger twice a second; after this long without, its process is gone or
+halted.
+"""
 
 STAGES = {
     "check": "Checking the system",
@@ -44,7 +48,9 @@ SHOWN = 8
 
 
 class FollowedClock:
-    """A run's budget as its ledger tells it: between two of its records the time goes on here. Seconds."""
+    """A run's budget as its ledger tells it: between two of its records the time goes on here.
+    Seconds.
+    """
 
     def __init__(self) -> None:
         self.budget_seconds = 0.0
@@ -112,9 +118,11 @@ class FollowedRun:
             self._enter_stage(spent[-1].get("entries", {}), display)
 
     def _take(self, record: dict[str, Any], display: Progress) -> None:
-        kind, values = record.get("kind"), record.get("values", {})
+        kind = record.get("kind")
+        values = record.get("values", {})
         if kind == "start":
-            self.name, self.status = str(record.get("name", self.folder.name)), None
+            self.name = str(record.get("name", self.folder.name))
+            self.status = None
             self.clock.budget_seconds = hours_of(self.name) * 3600
         elif kind == "params" and "budget.hours" in values:
             self.clock.budget_seconds = float(values["budget.hours"]) * 3600
@@ -127,7 +135,9 @@ class FollowedRun:
             for event in self._events(int(record.get("step", 0)), values):
                 display.show(event)
             if "evaluation/bits_per_byte" in values:
-                display.say(f"{values['evaluation/bits_per_byte']:.4f} bits per byte on the held-out text")
+                display.log(
+                    f"{values['evaluation/bits_per_byte']:.4f} bits per byte on the held-out text"
+                )
         elif kind == "text" and str(record.get("path", "")).startswith("samples/step-"):
             step = int(re.sub(r"\D", "", str(record["path"])) or 0)
             display.show(Sampled(step, self._progress, "", str(record.get("content", ""))))
@@ -140,8 +150,9 @@ class FollowedRun:
         except ValidationError:  # of another version: the numbers are shown without a forecast
             return
         display.follow(self._plan)
-        display.say(
-            f"Plan: {self._plan.summary()}; {self._plan.predicted_bits_per_byte:.3f} bits per byte foreseen "
+        display.log(
+            f"Plan: {self._plan.summary()}; {self._plan.predicted_bits_per_byte:.3f} bits per "
+            "byte foreseen "
             f"({self._plan.predicted_low:.3f} to {self._plan.predicted_high:.3f})"
         )
 
@@ -162,15 +173,21 @@ class FollowedRun:
                 seconds=seconds,
                 waited_seconds=seconds * values.get("throughput/waited_fraction", 0.0),
             )
+
         if "validation/bits_per_byte" in values:
             yield Validated(step, self._progress, values["validation/bits_per_byte"], 0.0)
 
     def _enter_stage(self, entries: dict[str, float], display: Progress) -> None:
         """Name the stage whose seconds have grown since the last look."""
-        grown = [name for name in entries if entries[name] > self._entries.get(name, 0.0) and name in STAGES]
+        grown = [
+            name
+            for name in entries
+            if entries[name] > self._entries.get(name, 0.0) and name in STAGES
+        ]
         self._entries = dict(entries)
         if not grown:
             return
+
         stage = STAGES[grown[-1]]
         if stage == "Training" and self._plan is not None:
             stage = f"Training {self._plan.summary()}"
@@ -179,51 +196,74 @@ class FollowedRun:
 
 
 def watch_run(run: str | None, *, is_quiet: bool = False) -> str:
-    """Follow a run until it ends; return how: FINISHED, FAILED, KILLED, or SILENT where its process is gone.
+    """Follow a run until it ends; return how: FINISHED, FAILED, KILLED, or SILENT where its process
+    is gone.
 
     Raises:
         InputError: there is no such run.
     """
     followed = FollowedRun(find_run(run))
     with Progress(followed.clock, quiet=is_quiet, is_here=False) as display:
-        display.say(f"Watching {followed.folder}")
+        display.log(f"Watching {followed.folder}")
         while True:
             followed.look(display)
             if followed.status is not None or followed.is_silent:
                 break
             time.sleep(POLL_SECONDS)
-        display.say(say_end(followed))
+        display.log(format_end(followed))
     return followed.status or "SILENT"
 
 
-def say_end(run: FollowedRun) -> str:
+def format_end(run: FollowedRun) -> str:
     """Return how a run ended, in a sentence."""
-    used = f"{say_seconds(run.clock.elapsed_seconds)} of {say_seconds(run.clock.budget_seconds)}"
+    used = (
+        f"{format_seconds(run.clock.elapsed_seconds)} of {format_seconds(run.clock.budget_seconds)}"
+    )
     if run.status is None:
-        return f"{run.name}: nothing heard for {SILENT_SECONDS:.0f} s; its process is gone or halted ({used} used)"
-    endings = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "was stopped; the same command goes on with it"}
+        return (
+            f"{run.name}: nothing heard for {SILENT_SECONDS:.0f} s; its process is gone or "
+            f"halted ({used} used)"
+        )
+
+    endings = {
+        "FINISHED": "finished",
+        "FAILED": "failed",
+        "KILLED": "was stopped; the same command goes on with it",
+    }
+
     return f"{run.name}: {endings.get(run.status, run.status.lower())} ({used} used)"
 
 
 def find_run(named: str | None) -> Path:
-    """Return a run's folder: a path, a name under LIGHTLM_HOME/runs, its beginning or its end; None is the newest.
+    """Return a run's folder: a path, a name under LIGHTLM_HOME/runs, its beginning or its end; None
+    is the newest.
 
     Raises:
         InputError: there is none, or several begin so.
     """
     if named is not None and (Path(named).expanduser() / RECORD).is_file():
         return Path(named).expanduser()
+
     runs = find_home() / "runs"
     known = sorted(path.parent for path in runs.glob(f"*/{RECORD}"))
     if not known:
-        raise InputError(f"no run has written a record under {runs}; start one with `lightlm train`")
+        raise InputError(
+            f"no run has written a record under {runs}; start one with `lightlm train`"
+        )
+
     if named is None:
         return known[-1]
-    found = [path for path in known if path.name.startswith(named) or path.name.endswith(f"-{named}")]
+
+    found = [
+        path for path in known if path.name.startswith(named) or path.name.endswith(f"-{named}")
+    ]
     if len(found) == 1:
         return found[0]
+
     listed = ", ".join(path.name for path in (found or known)[-SHOWN:])
-    trouble = f"{len(found)} runs begin or end with {named!r}" if found else f"there is no run {named!r}"
+    trouble = (
+        f"{len(found)} runs begin or end with {named!r}" if found else f"there is no run {named!r}"
+    )
     raise InputError(f"{trouble} under {runs}; give one of {listed}")
 
 

@@ -1,1 +1,3 @@
-"""The one door to disk: durable commits, content-addressed stage folders, kernel locks, journals."""
+"""The one door to disk: durable commits, content-addressed stage folders, kernel locks,
+journals.
+"""

@@ -1,8 +1,9 @@
 """A copy of LIGHTLM_HOME in one file, consistent while runs go on; and a new home made of it.
 
-Owns the order that makes it so. First how far each run's record was told to MLflow, then the databases by SQLite's own
-backup, then all else: what a database names was on disk before it, and what it lacks is told again from the records.
-Committed folders are taken whole or not at all; other files up to the length that they had when they were opened.
+Owns the order that makes it so. First how far each run's record was told to MLflow, then the
+databases by SQLite's own backup, then all else: what a database names was on disk before it, and
+what it lacks is told again from the records. Committed folders are taken whole or not at all; other
+files up to the length that they had when they were opened.
 """
 
 import hashlib
@@ -62,7 +63,8 @@ class _Counted(io.RawIOBase):
 
 
 def write_backup(home: Path, file: Path) -> Backup:
-    """Copy `home` into the archive `file`, readable by its owner alone: it holds the service's passwords.
+    """Copy `home` into the archive `file`, readable by its owner alone: it holds the service's
+    passwords.
 
     Raises:
         InputError: the file is there, or lies inside of the home.
@@ -71,9 +73,13 @@ def write_backup(home: Path, file: Path) -> Backup:
     if file.exists():
         raise InputError(f"{file} is there already; give a new name")
     if file.absolute().is_relative_to(home):
-        raise InputError(f"{file} lies inside of {home}, which is copied; give a name outside of it")
+        raise InputError(
+            f"{file} lies inside of {home}, which is copied; give a name outside of it"
+        )
+
     if not home.is_dir():
         raise InputError(f"there is no {home} to copy; set LIGHTLM_HOME to the home that is meant")
+
     use_store(home)
     with explain_refusals(file):
         make_folder(file.absolute().parent)
@@ -89,12 +95,14 @@ def write_backup(home: Path, file: Path) -> Backup:
             sync_written(unfinished)
             unfinished.rename(file)
         sync_folder(file.absolute().parent)
+
     return Backup(len(files.contents), sum(size for size, _ in files.contents.values()), home)
 
 
 class _Archive:
     def __init__(self, archive: tarfile.TarFile, home: Path) -> None:
-        self.archive, self.home = archive, home
+        self.archive = archive
+        self.home = home
         self.contents: dict[str, tuple[int, str]] = {}
 
     def add_told(self) -> None:
@@ -105,7 +113,10 @@ class _Archive:
         for path in self.list_files():
             if path.suffix == ".db" and _is_database(path):
                 copy = scratch / "copy.db"
-                with closing(sqlite3.connect(path, timeout=60)) as source, closing(sqlite3.connect(copy)) as target:
+                with (
+                    closing(sqlite3.connect(path, timeout=60)) as source,
+                    closing(sqlite3.connect(copy)) as target,
+                ):
                     source.backup(target)
                 with copy.open("rb") as opened:
                     self.add(self.name(path), opened, path.stat().st_mode)
@@ -121,7 +132,8 @@ class _Archive:
 
     def list_files(self) -> list[Path]:
         def check(error: OSError) -> None:
-            if not isinstance(error, FileNotFoundError):  # a run drops its old checkpoints meanwhile
+            # a run drops its old checkpoints meanwhile
+            if not isinstance(error, FileNotFoundError):
                 raise error
 
         walk = os.walk(self.home, onerror=check)
@@ -139,7 +151,9 @@ class _Archive:
         return path.relative_to(self.home).as_posix()
 
     def add_files(self, paths: list[Path]) -> None:
-        """Add files that belong together: all of them, or none when one is gone, as a run drops its old checkpoints."""
+        """Add files that belong together: all of them, or none when one is gone, as a run drops its
+        old checkpoints.
+        """
         with ExitStack() as stack:
             try:
                 opened = [(path, stack.enter_context(path.open("rb"))) for path in paths]
@@ -150,7 +164,8 @@ class _Archive:
 
     def add(self, name: str, file: IO[bytes], mode: int) -> None:
         described = tarfile.TarInfo(name)
-        described.size, described.mode = os.fstat(file.fileno()).st_size, mode & 0o777
+        described.size = os.fstat(file.fileno()).st_size
+        described.mode = mode & 0o777
         counted = _Counted(file)
         self.archive.addfile(described, counted)  # pyright: ignore[reportArgumentType]
         self.contents[name] = described.size, counted.digest.hexdigest()
@@ -183,8 +198,11 @@ def _find_unit(path: Path, home: Path) -> Path:
     return path
 
 
-def restore_backup(file: Path, home: Path, relocate: Callable[[Path, Path, Path], object]) -> Backup:
-    """Make `home`, which has to be empty, of an archive, each file checked against its digest before any gets its name.
+def restore_backup(
+    file: Path, home: Path, relocate: Callable[[Path, Path, Path], object]
+) -> Backup:
+    """Make `home`, which has to be empty, of an archive, each file checked against its digest
+    before any gets its name.
 
     `relocate` gets the folder of the files, the home that they were, and the one that they become.
 
@@ -195,9 +213,11 @@ def restore_backup(file: Path, home: Path, relocate: Callable[[Path, Path, Path]
     """
     if there := sorted(path.name for path in home.iterdir() if not path.name.startswith(".")):
         raise InputError(
-            f"{home} is not empty ({', '.join(there[:3])}{', ...' if there[3:] else ''}); a backup becomes a home of "
+            f"{home} is not empty ({', '.join(there[:3])}{', ...' if there[3:] else ''}); a "
+            "backup becomes a home of "
             f"its own: LIGHTLM_HOME=/new/folder lightlm restore {file}"
         )
+
     with scratch_folder(home) as scratch:
         files = scratch / "home"
         try:
@@ -213,6 +233,7 @@ def restore_backup(file: Path, home: Path, relocate: Callable[[Path, Path, Path]
             for path in sorted(files.iterdir()):
                 path.rename(home / path.name)
             sync_folder(home)
+
     sizes = [size for size, _ in contents["files"].values()]
     return Backup(len(sizes), sum(sizes), Path(contents["home"]))
 
@@ -221,7 +242,13 @@ def _extract(archive: tarfile.TarFile, folder: Path) -> Iterator[tuple[str, tupl
     for member in archive:
         name = PurePosixPath(member.name)
         source = archive.extractfile(member) if member.isreg() else None
-        if source is None or name.is_absolute() or ".." in name.parts or "\\" in member.name or ":" in name.parts[0]:
+        if (
+            source is None
+            or name.is_absolute()
+            or ".." in name.parts
+            or "\\" in member.name
+            or ":" in name.parts[0]
+        ):
             raise tarfile.TarError(f"{member.name!r} is no file of a home")
         path = folder / name
         with explain_refusals(path):
@@ -238,16 +265,25 @@ def _read_contents(file: Path, path: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         contents = json.loads(path.read_bytes())
         if contents["format"] == FORMAT and isinstance(contents["home"], str):
-            contents["files"] = {name: (int(size), str(digest)) for name, (size, digest) in contents["files"].items()}
+            contents["files"] = {
+                name: (int(size), str(digest)) for name, (size, digest) in contents["files"].items()
+            }
             return contents
-    raise InputError(f"{file} is no whole backup of this LightLM's kind; take another with `lightlm backup FILE`")
+    raise InputError(
+        f"{file} is no whole backup of this LightLM's kind; take another with `lightlm backup FILE`"
+    )
 
 
-def _compare(file: Path, found: dict[str, tuple[int, str]], wanted: dict[str, tuple[int, str]]) -> None:
+def _compare(
+    file: Path, found: dict[str, tuple[int, str]], wanted: dict[str, tuple[int, str]]
+) -> None:
     found = {name: seen for name, seen in found.items() if name != CONTENTS}
-    wrong = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    wrong = sorted(
+        name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)
+    )
     if wrong:
         raise CorruptError(
-            f"{file} is damaged: {wrong[0]} is not what was written ({len(wrong)} of {len(wanted)} files); "
+            f"{file} is damaged: {wrong[0]} is not what was written ({len(wrong)} of "
+            f"{len(wanted)} files); "
             "take another backup"
         )

@@ -1,8 +1,8 @@
 """Durable commits: a folder either is there, complete and verifiable, or is not there at all.
 
-Owns the order that makes it so: write into a scratch folder, fsync each file, manifest last, fsync, rename, fsync
-the parent. Committed folders are never changed. Source of the order: the crash states of RELIABILITY F4, which
-tests/faults/test_store_power_loss.py goes through.
+Owns the order that makes it so: write into a scratch folder, fsync each file, manifest last, fsync,
+rename, fsync the parent. Committed folders are never changed. Source of the order: the crash states
+of RELIABILITY F4, which tests/faults/test_store_power_loss.py goes through.
 """
 
 import errno
@@ -41,7 +41,9 @@ SCHEMA = 3
 
 @dataclass(frozen=True)
 class Commit:
-    """A committed folder. `digest` is the SHA-256 of its table of files; `meta` what its writer said of it."""
+    """A committed folder. `digest` is the SHA-256 of its table of files; `meta` what its writer
+    said of it.
+    """
 
     folder: Path
     kind: str
@@ -52,19 +54,22 @@ class Commit:
 def commit_folder(folder: Path, kind: str, write: Callable[[Path], Mapping[str, Any]]) -> Commit:
     """Commit what `write` puts into a scratch folder under the name `folder`; return it.
 
-    `write` gets the scratch folder and returns the commit's meta, as JSON. If `folder` is there already,
-    somebody was first: theirs is verified and returned.
+    `write` gets the scratch folder and returns the commit's meta, as JSON. If `folder` is there
+    already, somebody was first: theirs is verified and returned.
 
     Raises:
-        StoreError: the disk refused; nothing is left under `folder`. What else `write` raises goes through.
+        StoreError: the disk refused; nothing is left under `folder`. What else `write` raises goes
+            through.
     """
     with explain_refusals(folder):
         is_there = folder.exists()
     if is_there:
         return _adopt(folder, kind)
+
     with explain_refusals(folder):
         make_folder(folder.parent)
         sweep(folder.parent)
+
     with scratch_folder(folder.parent) as scratch:
         with explain_writer(folder, scratch):
             meta = dict(write(scratch))
@@ -83,29 +88,36 @@ def commit_folder(folder: Path, kind: str, write: Callable[[Path], Mapping[str, 
                 with suppress(OSError):
                     folder.rename(scratch)
                 raise
+
     return Commit(folder, kind, manifest["meta"], _digest(manifest["files"]))
 
 
 def open_commit(folder: Path, kind: str | None = None, *, verify: bool = True) -> Commit:
-    """Return a committed folder, all its files checked against the manifest before anybody parses them.
+    """Return a committed folder, all its files checked against the manifest before anybody parses
+    them.
 
     Raises:
         StoreError: there is no such commit, or it cannot be read at present.
-        CorruptError: the manifest is damaged, or of another version of LightLM; a file is missing, of another size,
-            has another SHA-256, or is one that the manifest does not name.
+        CorruptError: the manifest is damaged, or of another version of LightLM; a file is missing,
+            of another size, has another SHA-256, or is one that the manifest does not name.
     """
     manifest = _read_manifest(folder)
-    meta, found, files = manifest["meta"], manifest["kind"], manifest["files"]
+    meta = manifest["meta"]
+    found = manifest["kind"]
+    files = manifest["files"]
     if kind is not None and found != kind:
         raise StoreError(f"{folder} holds a {found}, wanted a {kind}")
+
     for name, described in files.items():
         with _explain_damage(folder, folder / name):
             path = _confine(folder, name)
         if verify:
             _verify(folder, path, described)
+
     if verify:
         with _explain_damage(folder, folder):
             _refuse_strangers(folder, files)
+
     return Commit(folder, found, meta, _digest(files))
 
 
@@ -119,7 +131,9 @@ def copy_commit(source: Path, folder: Path, kind: str) -> Commit:
 
     def copy(scratch: Path) -> Mapping[str, Any]:
         meta = open_commit(source, kind).meta
-        shutil.copytree(source, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", MANIFEST))
+        shutil.copytree(
+            source, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", MANIFEST)
+        )
         return meta
 
     return commit_folder(folder, kind, copy)
@@ -168,7 +182,8 @@ def publish_file(temporary: Path, path: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a committed folder: first out of its name, then its files; a crash in between leaves only trash.
+    """Remove a committed folder: first out of its name, then its files; a crash in between leaves
+    only trash.
 
     Raises:
         StoreError: the disk refused; the folder stands.
@@ -191,20 +206,33 @@ def _adopt(folder: Path, kind: str) -> Commit:
 
 
 def _seal(scratch: Path, kind: str, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Make all of `scratch` durable, its manifest last; return the manifest as a reader will see it."""
-    files, folders = {}, [scratch]
+    """Make all of `scratch` durable, its manifest last; return the manifest as a reader will see
+    it.
+    """
+    files = {}
+    folders = [scratch]
     for path in list_tree(scratch):
         if path.is_symlink():
-            raise StoreError(f"{path} is a symbolic link; a commit holds files of its own, so copy what it points to")
+            raise StoreError(
+                f"{path} is a symbolic link; a commit holds files of its own, so copy what it "
+                "points to"
+            )
         if path.is_dir():
             folders.append(path)
             continue
         sync_written(path)
         name = path.relative_to(scratch).as_posix()
         files[name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+
     for folder in folders[1:]:
         sync_folder(folder)
-    manifest = {"schema": SCHEMA, "kind": kind, "meta": json.loads(json.dumps(meta)), "files": files}
+    manifest = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "meta": json.loads(json.dumps(meta)),
+        "files": files,
+    }
+
     manifest["sha256"] = _seal_digest(manifest)
     write_and_sync(scratch / MANIFEST, _render(manifest))
     sync_folder(scratch)
@@ -234,20 +262,35 @@ def parse_manifest(content: bytes, folder: Path) -> dict[str, Any]:
         wanted = manifest.pop("sha256", None)
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise CorruptError(f"{path} is no manifest ({error})", _remedy(folder)) from None
+
     if wanted is None and schema != SCHEMA:
-        raise CorruptError(f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})")
+        raise CorruptError(
+            f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})"
+        )
+
     if content != _render(manifest | {"sha256": wanted}):
         raise CorruptError(f"{path} is not as it was written", _remedy(folder))
+
     actual = _seal_digest(manifest)
     if actual != wanted:
-        raise CorruptError(f"{path} has SHA-256 {actual[:16]}..., it says {str(wanted)[:16]}...", _remedy(folder))
+        raise CorruptError(
+            f"{path} has SHA-256 {actual[:16]}..., it says {str(wanted)[:16]}...", _remedy(folder)
+        )
+
     if schema != SCHEMA:
-        raise CorruptError(f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})")
+        raise CorruptError(
+            f"{folder} was written by another version of LightLM (schema {schema}, wanted {SCHEMA})"
+        )
+
     if not (isinstance(kind, str) and isinstance(meta, dict) and isinstance(files, dict)):
         raise CorruptError(f"{path} has other types than a manifest", _remedy(folder))
+
     for name, described in files.items():
         if not (isinstance(described, dict) and {"bytes", "sha256"} <= described.keys()):
-            raise CorruptError(f"{path} does not say the size and SHA-256 of {name!r}", _remedy(folder))
+            raise CorruptError(
+                f"{path} does not say the size and SHA-256 of {name!r}", _remedy(folder)
+            )
+
     return manifest
 
 
@@ -258,47 +301,66 @@ def _verify(folder: Path, path: Path, described: Mapping[str, Any]) -> None:
             raise CorruptError(f"{path} is no file", _remedy(folder))
         if found.st_size != described["bytes"]:
             raise CorruptError(
-                f"{path} has {found.st_size} bytes, its manifest says {described['bytes']}", _remedy(folder)
+                f"{path} has {found.st_size} bytes, its manifest says {described['bytes']}",
+                _remedy(folder),
             )
         actual = hash_file(path)
+
     if actual != described["sha256"]:
         raise CorruptError(
-            f"{path} has SHA-256 {actual[:16]}..., its manifest says {str(described['sha256'])[:16]}...",
+            f"{path} has SHA-256 {actual[:16]}..., its manifest says "
+            f"{str(described['sha256'])[:16]}...",
             _remedy(folder),
         )
 
 
 @contextmanager
 def _explain_damage(folder: Path, path: Path) -> Iterator[None]:
-    """Tell a file that is lost or unreadable from one that cannot be read at present, which is not to be set aside."""
+    """Tell a file that is lost or unreadable from one that cannot be read at present, which is not
+    to be set aside.
+    """
     try:
         yield
     except FileNotFoundError:
         raise CorruptError(f"{path} is missing", _remedy(folder)) from None
     except OSError as error:
         if error.errno in DAMAGED:
-            raise CorruptError(f"{path} cannot be read any more ({error.strerror})", _remedy(folder)) from None
+            raise CorruptError(
+                f"{path} cannot be read any more ({error.strerror})", _remedy(folder)
+            ) from None
         if error.errno in EXHAUSTED:
             raise describe_exhaustion(path) from None
-        raise StoreError(f"{path} cannot be read ({error.strerror}); make it readable and try again") from None
+        raise StoreError(
+            f"{path} cannot be read ({error.strerror}); make it readable and try again"
+        ) from None
 
 
 def _refuse_strangers(folder: Path, files: Mapping[str, Any]) -> None:
-    """Refuse files that the manifest does not name: a library reads some by their mere name (adapter_config.json).
+    """Refuse files that the manifest does not name: a library reads some by their mere name
+    (adapter_config.json).
 
     Hidden ones are let be: file managers and network disks leave their own.
     """
     for path in list_tree(folder):
         name = path.relative_to(folder).as_posix()
-        if path.name.startswith(".") or name == MANIFEST or name in files or (path.is_dir() and not path.is_symlink()):
+        if (
+            path.name.startswith(".")
+            or name == MANIFEST
+            or name in files
+            or (path.is_dir() and not path.is_symlink())
+        ):
             continue
-        raise CorruptError(f"{path} is not in its manifest: it was put there by something else", _remedy(folder))
+        raise CorruptError(
+            f"{path} is not in its manifest: it was put there by something else", _remedy(folder)
+        )
 
 
 def _confine(folder: Path, name: str) -> Path:
     path = folder / name
     if "\0" in name or path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
-        raise CorruptError(f"{folder / MANIFEST} names a file outside its folder: {name!r}", f"remove {folder}")
+        raise CorruptError(
+            f"{folder / MANIFEST} names a file outside its folder: {name!r}", f"remove {folder}"
+        )
     return path
 
 

@@ -1,6 +1,8 @@
-"""What is asked of a disk: names and bytes that are there for good, and its refusals in one sentence.
+"""What is asked of a disk: names and bytes that are there for good, and its refusals in one
+sentence.
 
-Owns every fsync. A folder's names and a file's bytes are two promises, and each is asked for by itself.
+Owns every fsync. A folder's names and a file's bytes are two promises, and each is asked for by
+itself.
 """
 
 import errno
@@ -19,13 +21,18 @@ BLOCK_BYTES = 1 << 20
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
 CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-DAMAGED = frozenset({errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)})
-"""What reading a file answers that is no longer what was written. Too many open files, say, is no damage."""
+DAMAGED = frozenset(
+    {errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
+)
+"""What reading a file answers that is no longer what was written. Too many open files, say, is no
+damage.
+"""
 
 UNABLE = frozenset({errno.EINVAL, errno.ENOTSUP})
 """What file systems without synced folders (SMB, some of FUSE) answer; SQLite goes on there too."""
 
-# How Rust's libraries (safetensors, tokenizers) tell an operating system's error inside one of their own.
+# How Rust's libraries (safetensors, tokenizers) tell an operating system's error inside one of
+# their own.
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)|Os \{ code: (\d+)")
 
 
@@ -40,7 +47,9 @@ def sync_file(handle: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the folder's names. Windows cannot, and does not need to for NTFS's journal."""
+    """Wait until the disk has the folder's names. Windows cannot, and does not need to for NTFS's
+    journal.
+    """
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -54,7 +63,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` and those above it, durably: what is committed inside is lost with a folder that is lost."""
+    """Create `folder` and those above it, durably: what is committed inside is lost with a folder
+    that is lost.
+    """
     missing = []
     while not folder.exists():
         missing.append(folder)
@@ -86,14 +97,17 @@ def list_tree(folder: Path) -> list[Path]:
     """Return all paths below `folder`, sorted; links are listed and not followed.
 
     Raises:
-        OSError: a folder cannot be listed. Path.rglob passes over that in silence (Python 3.13), and a file with it.
+        OSError: a folder cannot be listed. Path.rglob passes over that in silence (Python 3.13),
+            and a file with it.
     """
 
     def fail(error: OSError) -> None:
         raise error
 
     walk = os.walk(folder, onerror=fail)
-    return sorted(Path(parent, name) for parent, folders, files in walk for name in (*folders, *files))
+    return sorted(
+        Path(parent, name) for parent, folders, files in walk for name in (*folders, *files)
+    )
 
 
 def hash_file(path: Path) -> str:
@@ -120,10 +134,12 @@ def explain_refusals(path: Path) -> Iterator[None]:
 
 @contextmanager
 def explain_writer(path: Path, folder: Path) -> Iterator[None]:
-    """Do so for code that fills `folder` and also reads elsewhere: another file's or a network's error is not ours.
+    """Do so for code that fills `folder` and also reads elsewhere: another file's or a network's
+    error is not ours.
 
     Raises:
-        StoreError: in place of the disk's refusal, also where a library of Rust tells it as an error of its own.
+        StoreError: in place of the disk's refusal, also where a library of Rust tells it as an
+            error of its own.
     """
     try:
         yield
@@ -142,16 +158,24 @@ def describe_refusal(error: OSError, path: Path) -> StoreError:
     if error.errno in FULL:
         free = shutil.disk_usage(nearest(path)).free
         return StoreError(
-            f"the disk is full: {path} could not be written, {free / 1e6:,.0f} MB are free; free some space "
-            "(`lightlm store` lists what is there, `lightlm store prune` drops what can be made again) and run the "
+            f"the disk is full: {path} could not be written, {free / 1e6:,.0f} MB are free; free "
+            "some space "
+            "(`lightlm store` lists what is there, `lightlm store prune` drops what can be made "
+            "again) and run the "
             "same command again"
         )
+
     if error.errno in CLOSED:
-        return StoreError(f"{path} cannot be written ({reason}); make it writable or give another LIGHTLM_HOME")
+        return StoreError(
+            f"{path} cannot be written ({reason}); make it writable or give another LIGHTLM_HOME"
+        )
+
     if error.errno in EXHAUSTED:
         return describe_exhaustion(path)
+
     return StoreError(
-        f"{path} could not be written ({reason}); look after that disk or give a LIGHTLM_HOME on another, "
+        f"{path} could not be written ({reason}); look after that disk or give a LIGHTLM_HOME on "
+        "another, "
         "and run the same command again"
     )
 
@@ -163,7 +187,13 @@ def describe_exhaustion(path: Path) -> StoreError:
         import resource
 
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    may_open = f"the {limit:,} files that this process may open" if limit > 0 else "all files that may be open"
+
+    may_open = (
+        f"the {limit:,} files that this process may open"
+        if limit > 0
+        else "all files that may be open"
+    )
+
     return StoreError(
         f"{path} could not be opened: too many open files, {may_open} (ulimit -n) are in use; "
         f"allow more with `ulimit -n {max(4096, 2 * limit)}` and run the same command again"

@@ -14,7 +14,8 @@ TEMPORARY_FILES = "tmp"
 
 
 def name_home() -> Path:
-    """Return the absolute path of LIGHTLM_HOME, or of the platform's user data folder; it may not be there yet.
+    """Return the absolute path of LIGHTLM_HOME, or of the platform's user data folder; it may not
+    be there yet.
 
     Raises:
         StoreError: it begins with the home of a user who does not exist.
@@ -23,11 +24,14 @@ def name_home() -> Path:
     try:
         return (Path(named).expanduser() if named else user_data_path("lightlm")).absolute()
     except RuntimeError as error:
-        raise StoreError(f"LIGHTLM_HOME={named} names no folder ({error}); give LIGHTLM_HOME=/path") from None
+        raise StoreError(
+            f"LIGHTLM_HOME={named} names no folder ({error}); give LIGHTLM_HOME=/path"
+        ) from None
 
 
 def find_home() -> Path:
-    """Return the absolute path of LIGHTLM_HOME, or of the platform's user data folder; created, private.
+    """Return the absolute path of LIGHTLM_HOME, or of the platform's user data folder; created,
+    private.
 
     Raises:
         StoreError: it cannot be created or written to.
@@ -37,15 +41,21 @@ def find_home() -> Path:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StoreError(
-            f"cannot create {home} ({error.strerror}); give a folder that you can write to: LIGHTLM_HOME=/path"
+            f"cannot create {home} ({error.strerror}); give a folder that you can write to: "
+            "LIGHTLM_HOME=/path"
         ) from None
+
     if not os.access(home, os.W_OK | os.X_OK):
-        raise StoreError(f"{home} is not writable; give a folder that you can write to: LIGHTLM_HOME=/path")
+        raise StoreError(
+            f"{home} is not writable; give a folder that you can write to: LIGHTLM_HOME=/path"
+        )
+
     return home
 
 
 def provide_temporary_folder() -> None:
-    """Let this process and its children use a folder of LIGHTLM_HOME for temporary files where no other is writable.
+    """Let this process and its children use a folder of LIGHTLM_HOME for temporary files where no
+    other is writable.
 
     Python's last choice is the current folder, which is a person's own.
     """

@@ -1,6 +1,7 @@
 """What stands under LIGHTLM_HOME: each thing with its kind, size and age; verified, or pruned.
 
-Owns the rule of pruning: what can be made or fetched again and nobody needs goes; runs, records and databases stay.
+Owns the rule of pruning: what can be made or fetched again and nobody needs goes; runs, records and
+databases stay.
 """
 
 import time
@@ -16,8 +17,15 @@ from lightlm.store.lock import hold_lock
 from lightlm.store.scratch import TEMPORARY, TRASH, sweep
 from lightlm.store.use import claim_store
 
-RUN, COPY, DAMAGED, LEFTOVER, OTHER = "run", "model copy", "damaged", "leftover", "other"
-STORE, RUNS, MODELS, QUARANTINE = "store", "runs", "models", "quarantine"
+RUN = "run"
+COPY = "model copy"
+DAMAGED = "damaged"
+LEFTOVER = "leftover"
+OTHER = "other"
+STORE = "store"
+RUNS = "runs"
+MODELS = "models"
+QUARANTINE = "quarantine"
 
 OTHERS = ("mlflow.db", "mlartifacts", "prefect", "cache")
 """Of MLflow, Prefect and the compiler: listed with their sizes and left to their owners."""
@@ -25,7 +33,9 @@ OTHERS = ("mlflow.db", "mlartifacts", "prefect", "cache")
 
 @dataclass(frozen=True)
 class Item:
-    """A thing under LIGHTLM_HOME. `used_at` in seconds since 1970; stages have the kind of their stage."""
+    """A thing under LIGHTLM_HOME. `used_at` in seconds since 1970; stages have the kind of their
+    stage.
+    """
 
     path: Path
     kind: str
@@ -51,11 +61,14 @@ def list_items(home: Path) -> list[Item]:
     """
     with explain_refusals(home):
         found = [_describe(path, kind) for path, kind in _find(home)]
-    return sorted((item for item in found if item is not None), key=lambda item: (item.kind, -item.used_at))
+    return sorted(
+        (item for item in found if item is not None), key=lambda item: (item.kind, -item.used_at)
+    )
 
 
 def verify_item(item: Item, *, is_quick: bool = False) -> list[str]:
-    """Return what is wrong with an item, a sentence each; what is swept or removed meanwhile is no damage.
+    """Return what is wrong with an item, a sentence each; what is swept or removed meanwhile is no
+    damage.
 
     `is_quick` reads the manifests alone.
     """
@@ -72,9 +85,11 @@ def verify_item(item: Item, *, is_quick: bool = False) -> list[str]:
 def prune(
     home: Path, is_needed: Callable[[Item], bool], *, is_dry: bool = False
 ) -> tuple[list[Item], list[tuple[Item, str]]]:
-    """Remove what can be had again and is not needed; return what went, and what had to stay with why.
+    """Remove what can be had again and is not needed; return what went, and what had to stay with
+    why.
 
-    Stages, and copies of registered models, go only while no other process uses the store. With `is_dry` nothing goes.
+    Stages, and copies of registered models, go only while no other process uses the store. With
+    `is_dry` nothing goes.
 
     Raises:
         StoreError: the disk refused.
@@ -83,7 +98,9 @@ def prune(
     stays: list[tuple[Item, str]] = []
     with explain_refusals(home), claim_store(home) as is_alone:
         for item in list_items(home):
-            if item.kind in (RUN, OTHER) or (item.kind not in (DAMAGED, LEFTOVER) and is_needed(item)):
+            if item.kind in (RUN, OTHER) or (
+                item.kind not in (DAMAGED, LEFTOVER) and is_needed(item)
+            ):
                 continue
             if not is_alone and item.kind not in (DAMAGED, LEFTOVER):
                 stays.append((item, "another process uses the store"))
@@ -96,6 +113,7 @@ def prune(
             else:
                 if is_dry or not item.path.exists():
                     gone.append(item)
+
     return gone, stays
 
 
@@ -124,11 +142,13 @@ def _find(home: Path) -> Iterator[tuple[Path, str]]:
                 yield path, DAMAGED
             elif path.is_dir() and not path.is_symlink():
                 yield path, kind.name
+
     for run in _folders(home / RUNS):
         yield run, RUN
     for name in _folders(home / MODELS):
         for path in _entries(name):
             yield path, LEFTOVER if path.name.startswith((TEMPORARY, TRASH)) else COPY
+
     for name in OTHERS:
         if (home / name).exists():
             yield home / name, OTHER
@@ -153,6 +173,7 @@ def _describe(path: Path, kind: str) -> Item | None:
                     num_bytes += 0 if inner.is_dir() else inner.lstat().st_size
         else:
             num_bytes = path.lstat().st_size
+
     lock = lock_of(path)
     try:
         return Item(path, kind, num_bytes, (lock if lock.exists() else path).lstat().st_mtime)
@@ -164,5 +185,7 @@ def _find_commits(item: Item) -> list[Path]:
     if item.is_stage or item.kind == COPY:
         return [item.path]
     if item.kind == RUN:
-        return sorted(path.parent for path in item.path.rglob(MANIFEST) if TEMPORARY not in str(path))
+        return sorted(
+            path.parent for path in item.path.rglob(MANIFEST) if TEMPORARY not in str(path)
+        )
     return []

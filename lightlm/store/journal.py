@@ -1,7 +1,8 @@
 """Append-only journals: one record a line, framed by its CRC, so that a torn tail is seen and cut.
 
-A line is eight hex digits of CRC-32, a space, compact JSON, a newline. A record is one write() call: it survives the
-death of the process at once, and of the machine when `durable`. Damage costs the records that it hits and no other.
+A line is eight hex digits of CRC-32, a space, compact JSON, a newline. A record is one write()
+call: it survives the death of the process at once, and of the machine when `durable`. Damage costs
+the records that it hits and no other.
 """
 
 import json
@@ -21,7 +22,8 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Journal:
-    """Appends records to a file; safe to share between threads. Opening cuts a torn tail off, and nothing else.
+    """Appends records to a file; safe to share between threads. Opening cuts a torn tail off, and
+    nothing else.
 
     Raises:
         StoreError: the disk refused.
@@ -31,6 +33,7 @@ class Journal:
         self.path = path
         self._lock = threading.Lock()
         self._is_torn = False
+
         with explain_refusals(path):
             make_folder(path.parent)
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
@@ -42,13 +45,15 @@ class Journal:
             except BaseException:
                 os.close(handle)
                 raise
+
         self._handle: int | None = handle
 
     def append(self, record: Mapping[str, Any], *, durable: bool = False) -> None:
         """Add a record; with `durable`, wait until the disk has it.
 
         Raises:
-            StoreError: the disk refused; the record is not there, or (durable) may not outlive the machine.
+            StoreError: the disk refused; the record is not there, or (durable) may not outlive the
+                machine.
             ValueError: the record is not JSON, or the journal is closed.
         """
         line = frame(record)
@@ -68,11 +73,13 @@ class Journal:
         """Close the file; the records stay.
 
         Raises:
-            StoreError: the disk refused what it had taken before (network disks do); those not durable may be lost.
+            StoreError: the disk refused what it had taken before (network disks do); those not
+                durable may be lost.
         """
         with self._lock, explain_refusals(self.path):
             if self._handle is not None:
-                handle, self._handle = self._handle, None
+                handle = self._handle
+                self._handle = None
                 os.close(handle)
 
 
@@ -83,7 +90,8 @@ def frame(record: Mapping[str, Any]) -> bytes:
 
 
 def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield each record from `offset` on with the offset after it; end at a line that has no end yet.
+    """Yield each record from `offset` on with the offset after it; end at a line that has no end
+    yet.
 
     A line that ends but is damaged is left out, with a warning to the log.
     """
@@ -91,6 +99,7 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], 
         file = path.open("rb")
     except FileNotFoundError:
         return
+
     with file:
         file.seek(offset)
         for line in file:
@@ -101,7 +110,9 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], 
             if record is not None:
                 yield record, offset
             elif line != b"\n":
-                LOGGER.warning("%s is damaged at byte %d: a record is left out", path, offset - len(line))
+                LOGGER.warning(
+                    "%s is damaged at byte %d: a record is left out", path, offset - len(line)
+                )
 
 
 def _unframe(line: bytes) -> dict[str, Any] | None:

@@ -21,8 +21,11 @@ def ignore(message: str) -> None:
 
 
 @contextmanager
-def hold_lock(path: Path, *, wait: bool = True, report: Callable[[str], None] = ignore) -> Iterator[None]:
-    """Hold the lock of `path` inside; wait for whoever has it, or not. The file stays: who deleted it would split it.
+def hold_lock(
+    path: Path, *, wait: bool = True, report: Callable[[str], None] = ignore
+) -> Iterator[None]:
+    """Hold the lock of `path` inside; wait for whoever has it, or not. The file stays: who deleted
+    it would split it.
 
     Raises:
         BusyError: somebody has it and `wait` is False; names the process.
@@ -31,11 +34,14 @@ def hold_lock(path: Path, *, wait: bool = True, report: Callable[[str], None] = 
     with explain_refusals(path):
         make_folder(path.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+
     try:
         with explain_refusals(path):
             is_ours = try_lock(handle)
         if not is_ours and not wait:
-            raise BusyError(f"process {_read_holder(handle)} holds {path}; wait for it to end, or stop it")
+            raise BusyError(
+                f"process {_read_holder(handle)} holds {path}; wait for it to end, or stop it"
+            )
         began = told = time.monotonic()
         if not is_ours:
             report(f"waiting for process {_read_holder(handle)}, which is making the same thing")
@@ -44,7 +50,10 @@ def hold_lock(path: Path, *, wait: bool = True, report: Callable[[str], None] = 
             is_ours = try_lock(handle)
             if not is_ours and time.monotonic() - told >= REPORT_SECONDS:
                 told = time.monotonic()
-                report(f"still waiting for process {_read_holder(handle)}, for {told - began:.0f} s now")
+                report(
+                    f"still waiting for process {_read_holder(handle)}, for {told - began:.0f} s "
+                    "now"
+                )
         # The number is for the message only: a full disk takes no lock away.
         with suppress(OSError):
             os.ftruncate(handle, 0)
@@ -56,7 +65,8 @@ def hold_lock(path: Path, *, wait: bool = True, report: Callable[[str], None] = 
 
 
 def try_lock(handle: int) -> bool:
-    """Take the kernel's lock on an open file or folder; return whether it is ours, until `handle` is closed.
+    """Take the kernel's lock on an open file or folder; return whether it is ours, until `handle`
+    is closed.
 
     Raises:
         OSError: the file system has no locks.
@@ -69,17 +79,21 @@ def try_lock(handle: int) -> bool:
         except OSError:
             return False
         return True
+
     import fcntl
 
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+
     return True
 
 
 def _read_holder(handle: int) -> str:
-    """Return the holder's number; "?" while it has not written it, or where locked files cannot be read (Windows)."""
+    """Return the holder's number; "?" while it has not written it, or where locked files cannot be
+    read (Windows).
+    """
     if not hasattr(os, "pread"):
         return "?"
     return os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "?"

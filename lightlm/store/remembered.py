@@ -1,6 +1,8 @@
-"""Small JSON files under LIGHTLM_HOME that are remembered between runs, and may be damaged or deleted at any time.
+"""Small JSON files under LIGHTLM_HOME that are remembered between runs, and may be damaged or
+deleted at any time.
 
-One checked reader: what does not have the form that its reader states counts as absent, however it was damaged.
+One checked reader: what does not have the form that its reader states counts as absent, however it
+was damaged.
 """
 
 import json
@@ -21,7 +23,9 @@ Value = TypeVar("Value")
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Return the value of a JSON text; None where it is none, too long, too deep, or holds NaN or an infinity."""
+    """Return the value of a JSON text; None where it is none, too long, too deep, or holds NaN or
+    an infinity.
+    """
     if len(content) > LONGEST_BYTES:
         return None
     try:
@@ -31,7 +35,9 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Return the value that a file holds (see parse_json); None also where the file is missing or unreadable."""
+    """Return the value that a file holds (see parse_json); None also where the file is missing or
+    unreadable.
+    """
     try:
         with path.open("rb") as file:
             return parse_json(file.read(LONGEST_BYTES + 1))
@@ -49,12 +55,15 @@ def read_checked(path: Path, kind: TypeAdapter[Value]) -> Value | None:
 
 
 class Remembered(Generic[Value]):
-    """The last `most` values of one kind in a file, oldest first; what is damaged among them is left out.
+    """The last `most` values of one kind in a file, oldest first; what is damaged among them is
+    left out.
 
     With `is_set` a value that is remembered again is there once.
     """
 
-    def __init__(self, path: Path, kind: TypeAdapter[Value], most: int, *, is_set: bool = False) -> None:
+    def __init__(
+        self, path: Path, kind: TypeAdapter[Value], most: int, *, is_set: bool = False
+    ) -> None:
         self.path = path
         self.most = most
         self._kind = kind

@@ -1,7 +1,9 @@
-"""Scratch folders: where a commit is written before it has its name, and the sweeping of those whose writer died.
+"""Scratch folders: where a commit is written before it has its name, and the sweeping of those
+whose writer died.
 
-Owns who is alive: the kernel's lock on the folder itself, which ends with its writer. A process's number would not do:
-it is given out again, is 1 in every container, and means nothing in another container on the same disk.
+Owns who is alive: the kernel's lock on the folder itself, which ends with its writer. A process's
+number would not do: it is given out again, is 1 in every container, and means nothing in another
+container on the same disk.
 """
 
 import os
@@ -20,7 +22,9 @@ TEMPORARY = ".tmp-"
 TRASH = ".trash-"
 
 ABANDONED_SECONDS = 86_400.0
-"""Age from which a folder that cannot be locked (Windows, some network disks), or a file, counts as abandoned."""
+"""Age from which a folder that cannot be locked (Windows, some network disks), or a file, counts as
+abandoned.
+"""
 
 # What others name after their process, and do not lock.
 _NUMBERED = re.compile(rf"{re.escape(TEMPORARY)}(\d+)-")
@@ -58,7 +62,9 @@ def sweep(parent: Path) -> None:
     """Remove what dead writers left in `parent`."""
     for path in parent.iterdir():
         if path.name.startswith(TRASH) or (path.name.startswith(TEMPORARY) and _is_abandoned(path)):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(
+                missing_ok=True
+            )
 
 
 def _create(parent: Path) -> tuple[Path, int | None]:
@@ -89,14 +95,17 @@ def _is_abandoned(path: Path) -> bool:
 
         if psutil.pid_exists(int(numbered[1])):
             return False
+
     if path.is_file():
         return _is_old(path)
+
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     except FileNotFoundError:
         return False
     except OSError:
         return _is_old(path)
+
     try:
         return try_lock(handle)
     except OSError:

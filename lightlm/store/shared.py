@@ -1,8 +1,10 @@
-"""The shared store: stages on a network folder or in object storage, for machines that have no disk in common.
+"""The shared store: stages on a network folder or in object storage, for machines that have no disk
+in common.
 
-Owns what may come from there: files of known names, as long as their manifest says and with its SHA-256, before they
-are committed here. Nothing is listed there, and no name from there becomes a path but one of the writer's pattern.
-It is a convenience: what it refuses or has no time for is said once, made here, and no run ends of it.
+Owns what may come from there: files of known names, as long as their manifest says and with its
+SHA-256, before they are committed here. Nothing is listed there, and no name from there becomes a
+path but one of the writer's pattern. It is a convenience: what it refuses or has no time for is
+said once, made here, and no run ends of it.
 """
 
 import dataclasses
@@ -43,7 +45,9 @@ class _LateError(Exception):
 
 
 def _is_of(value: Any, wanted: Any) -> bool:
-    """Return whether a value of a manifest is of a field's type; of a model's if its values are the model's."""
+    """Return whether a value of a manifest is of a field's type; of a model's if its values are the
+    model's.
+    """
     if isinstance(wanted, type) and issubclass(wanted, BaseModel):
         try:
             wanted.model_validate(value)
@@ -55,7 +59,9 @@ def _is_of(value: Any, wanted: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Shareable:
-    """What of a kind of stage may come from elsewhere: files named like `files`, and a meta that fills `described`."""
+    """What of a kind of stage may come from elsewhere: files named like `files`, and a meta that
+    fills `described`.
+    """
 
     files: re.Pattern[str]
     described: Any = None
@@ -69,26 +75,38 @@ class Shareable:
         """
         if manifest["kind"] != kind:
             raise CorruptError(f"{where} holds a {manifest['kind']!r}, wanted {kind}")
+
         for name, said in manifest["files"].items():
             if not self.files.fullmatch(name):
                 raise CorruptError(f"{where} names a file that {kind} do not have: {name!r}")
             is_size = type(said["bytes"]) is int and said["bytes"] >= 0
-            if not (is_size and isinstance(said["sha256"], str) and re.fullmatch(r"[0-9a-f]{64}", said["sha256"])):
+            if not (
+                is_size
+                and isinstance(said["sha256"], str)
+                and re.fullmatch(r"[0-9a-f]{64}", said["sha256"])
+            ):
                 raise CorruptError(f"{where} gives no size and SHA-256 of {name}")
+
         if self.described is None:
             return
+
         told = {field.name: field for field in dataclasses.fields(self.described)}
         for name, value in manifest["meta"].items():
             if name not in told or not _is_of(value, told[name].type):
                 raise CorruptError(f"{where} says {name}={value!r}, which {kind} do not say")
+
         local = {"folder", "fingerprint", "reused"}
-        needed = {name for name, field in told.items() if field.default is dataclasses.MISSING} - local
+        needed = {
+            name for name, field in told.items() if field.default is dataclasses.MISSING
+        } - local
         if not needed <= manifest["meta"].keys() or local & manifest["meta"].keys():
             raise CorruptError(f"{where} does not say what {kind} say: {', '.join(sorted(needed))}")
 
 
 class SharedStore:
-    """One run's door to the store at `url`, for `seconds` in all; `report` is told what came, went and failed."""
+    """One run's door to the store at `url`, for `seconds` in all; `report` is told what came, went
+    and failed.
+    """
 
     def __init__(self, url: str, seconds: float, report: Callable[[str], None]) -> None:
         self.url = url.rstrip("/")
@@ -104,13 +122,17 @@ class SharedStore:
 
     def take_seconds(self) -> float:
         """Return the seconds spent here since the last call: a ledger's."""
-        taken, self._untaken = self._untaken, 0.0
+        taken = self._untaken
+        self._untaken = 0.0
         return taken
 
     def fetch(self, kind: str, name: str, folder: Path, shareable: Shareable) -> Commit | None:
-        """Return the stage `name`, now committed as `folder`; None where it is not there, or not to be had."""
+        """Return the stage `name`, now committed as `folder`; None where it is not there, or not to
+        be had.
+        """
         if name in self._missing:
             return None
+
         where = f"{self.url}/{kind}/{name}"
         began = time.monotonic()
         with self._spend(f"fetching {kind} {name}"):
@@ -123,7 +145,9 @@ class SharedStore:
                 check_space(folder, num_bytes, f"fetching {where}")
 
                 def download(scratch: Path) -> Mapping[str, Any]:
-                    self._within_time(lambda: self._download(f"{kind}/{name}", manifest["files"], scratch))
+                    self._within_time(
+                        lambda: self._download(f"{kind}/{name}", manifest["files"], scratch)
+                    )
                     return manifest["meta"]
 
                 commit = commit_folder(folder, kind, download)
@@ -132,28 +156,40 @@ class SharedStore:
                 self._damaged.add(name)
                 self._report(f"{error.damage}: not taken, made anew here")
                 return None
-            self._report(f"Fetched {kind} {name}: {_say(num_bytes, began)} from {self.url}")
+            self._report(f"Fetched {kind} {name}: {_format(num_bytes, began)} from {self.url}")
             return commit
+
         return None
 
     def publish(self, kind: str, name: str, folder: Path) -> None:
-        """Upload a committed stage unless it is there; the manifest last, so that a part of one is nothing."""
+        """Upload a committed stage unless it is there; the manifest last, so that a part of one is
+        nothing.
+        """
         began = time.monotonic()
         with self._spend(f"uploading {kind} {name}"):
-            num_bytes = self._within_time(lambda: self._upload(f"{kind}/{name}", folder, name in self._damaged))
+            num_bytes = self._within_time(
+                lambda: self._upload(f"{kind}/{name}", folder, name in self._damaged)
+            )
             if num_bytes is not None:
-                self._report(f"Uploaded {kind} {name}: {_say(num_bytes, began)} to {self.url}")
+                self._report(f"Uploaded {kind} {name}: {_format(num_bytes, began)} to {self.url}")
 
     @contextmanager
     def _spend(self, what: str) -> Iterator[None]:
-        """Count the time inside; say once what fails in it, and leave the store alone from then on."""
+        """Count the time inside; say once what fails in it, and leave the store alone
+        from then on.
+        """
         began = time.monotonic()
         try:
             yield
         except _LateError:
-            self._leave(f"with {what}, more than the {self.seconds:.1f} s were over that store.shared_fraction allows")
+            self._leave(
+                f"with {what}, more than the {self.seconds:.1f} s were over that "
+                "store.shared_fraction allows"
+            )
         except Exception as error:  # noqa: BLE001  (every kind of storage has errors of its own, and none ends a run)
-            self._leave(f"{what} failed ({type(error).__name__}: {' '.join(str(error).split())[:300]})")
+            self._leave(
+                f"{what} failed ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+            )
         finally:
             self._untaken += time.monotonic() - began
 
@@ -163,9 +199,12 @@ class SharedStore:
             self._report(f"The shared store {self.url} is left alone from here on: {reason}")
 
     def _within_time(self, work: Callable[[], Answer]) -> Answer:
-        """Return what `work` returns, in a thread that is left behind when the time is over: storage may not answer."""
+        """Return what `work` returns, in a thread that is left behind when the time is over:
+        storage may not answer.
+        """
         if self._is_off:
             raise _LateError
+
         future: Future[Answer] = Future()
 
         def run() -> None:
@@ -199,9 +238,11 @@ class SharedStore:
                 content = file.read(MANIFEST_BYTES + 1)
         except FileNotFoundError:
             return None
+
         where = Path(f"{self.url}/{kind}/{name}")
         if len(content) > MANIFEST_BYTES:
             raise CorruptError(f"{where / MANIFEST} is longer than {MANIFEST_BYTES:,} bytes")
+
         manifest = parse_manifest(content, where)
         shareable.check(manifest, kind, f"{self.url}/{kind}/{name}/{MANIFEST}")
         return manifest
@@ -209,21 +250,35 @@ class SharedStore:
     def _download(self, place: str, files: Mapping[str, Any], scratch: Path) -> None:
         filesystem, root = self._connect()
         for name, said in files.items():
-            left, digest = said["bytes"], hashlib.sha256()
+            left = said["bytes"]
+            digest = hashlib.sha256()
             with (scratch / name).open("xb") as file:
                 for piece in self._read(filesystem, f"{root}/{place}/{said['sha256']}", left):
                     left -= len(piece)
                     digest.update(piece)
                     file.write(piece)
             if left or digest.hexdigest() != said["sha256"]:
-                raise CorruptError(f"{self.url}/{place} has another {name} than its manifest says (size or SHA-256)")
+                raise CorruptError(
+                    f"{self.url}/{place} has another {name} than its manifest says (size or "
+                    "SHA-256)"
+                )
 
     def _read(self, filesystem: Any, path: str, num_bytes: int) -> Iterator[bytes]:
-        """Yield at most `num_bytes` of an object, in pieces; nothing where it is missing or the time is over."""
+        """Yield at most `num_bytes` of an object, in pieces; nothing where it is missing or the
+        time is over.
+        """
         if not num_bytes:  # nor is it uploaded
             return
-        with suppress(FileNotFoundError), filesystem.open(path, "rb", block_size=PIECE_BYTES) as remote:
-            while num_bytes and (piece := remote.read(min(num_bytes, PIECE_BYTES))) and not self._stop.is_set():
+
+        with (
+            suppress(FileNotFoundError),
+            filesystem.open(path, "rb", block_size=PIECE_BYTES) as remote,
+        ):
+            while (
+                num_bytes
+                and (piece := remote.read(min(num_bytes, PIECE_BYTES)))
+                and not self._stop.is_set()
+            ):
                 num_bytes -= len(piece)
                 yield piece
 
@@ -232,6 +287,7 @@ class SharedStore:
         filesystem, root = self._connect()
         if not is_damaged and _find_size(filesystem, f"{root}/{place}/{MANIFEST}") is not None:
             return None
+
         files = parse_manifest((folder / MANIFEST).read_bytes(), folder)["files"]
         sent = 0
         for name, said in files.items():
@@ -241,6 +297,7 @@ class SharedStore:
                     return None
                 _put(filesystem, folder / name, path)
                 sent += said["bytes"]
+
         _put(filesystem, folder / MANIFEST, f"{root}/{place}/{MANIFEST}")
         return sent
 
@@ -249,7 +306,8 @@ class SharedStore:
 def share_stages(
     params: StoreParams, budget_seconds: float, report: Callable[[str], None]
 ) -> Iterator[SharedStore | None]:
-    """Let the stages that are opened inside come from, and go to, the shared store of `params` or the environment.
+    """Let the stages that are opened inside come from, and go to, the shared store of `params` or
+    the environment.
 
     Raises:
         ParameterError: its URL is none that may be used.
@@ -259,8 +317,12 @@ def share_stages(
         url = StoreParams(shared=named, shared_fraction=params.shared_fraction).shared
     except ValidationError as error:
         raise ParameterError(f"{ENVIRONMENT}: {describe_validation(error)}") from None
-    shared = None if url is None else SharedStore(url, params.shared_fraction * budget_seconds, report)
+
+    shared = (
+        None if url is None else SharedStore(url, params.shared_fraction * budget_seconds, report)
+    )
     token = _SHARED.set(shared)
+
     try:
         yield shared
     finally:
@@ -278,21 +340,26 @@ _SHARED: ContextVar[SharedStore | None] = ContextVar("shared", default=None)
 def open_filesystem(url: str) -> tuple[Any, str]:
     """Return fsspec's file system of a URL, and the path in it.
 
-    S3 and Google's storage need no further package: without s3fs or gcsfs, the one that pyarrow brings is taken.
+    S3 and Google's storage need no further package: without s3fs or gcsfs, the one that pyarrow
+    brings is taken.
     """
     from fsspec.core import url_to_fs
 
     scheme, _, path = url.partition("://")
     try:
-        return url_to_fs(url, skip_instance_cache=True, **({"auto_mkdir": True} if scheme == "file" else {}))
+        return url_to_fs(
+            url, skip_instance_cache=True, **({"auto_mkdir": True} if scheme == "file" else {})
+        )
     except ImportError:
         if scheme not in ("s3", "gs"):
             raise
+
     import pyarrow.fs
     from fsspec.implementations.arrow import ArrowFSWrapper
 
     if scheme == "gs":
         return ArrowFSWrapper(pyarrow.fs.GcsFileSystem()), path
+
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return ArrowFSWrapper(pyarrow.fs.S3FileSystem(endpoint_override=endpoint)), path
 
@@ -305,7 +372,9 @@ def _find_size(filesystem: Any, path: str) -> int | None:
 
 
 def _put(filesystem: Any, source: Path, path: str) -> None:
-    """Upload a file. Object storage shows it when it is whole; a folder would show a part, so it is renamed there."""
+    """Upload a file. Object storage shows it when it is whole; a folder would show a part, so it is
+    renamed there.
+    """
     is_folder = "file" in filesystem.protocol
     target = f"{path}.{secrets.token_hex(8)}.tmp" if is_folder else path
     # Not put_file: on pyarrow's it asks for the bucket first, for which a key may have no right.
@@ -315,5 +384,5 @@ def _put(filesystem: Any, source: Path, path: str) -> None:
         filesystem.mv(target, path)
 
 
-def _say(num_bytes: int, began: float) -> str:
+def _format(num_bytes: int, began: float) -> str:
     return f"{num_bytes / 1e6:,.1f} MB in {time.monotonic() - began:.1f} s"

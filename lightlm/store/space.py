@@ -1,4 +1,6 @@
-"""Room on the disk, asked for before a stage begins to write: refused at once rather than half-way."""
+"""Room on the disk, asked for before a stage begins to write: refused at once rather
+than half-way.
+"""
 
 import shutil
 from pathlib import Path
@@ -9,7 +11,10 @@ from lightlm.store.disk import explain_refusals, nearest
 KEPT_FREE_BYTES = 64 << 20
 """That nobody fills: databases, journals and logs go on growing beside what a stage writes."""
 
-ADVICE = "free some space (`lightlm store` lists what is there, `lightlm store prune` drops what can be made again)"
+ADVICE = (
+    "free some space (`lightlm store` lists what is there, `lightlm store prune` drops what "
+    "can be made again)"
+)
 
 
 def check_space(folder: Path, num_bytes: int, what: str) -> None:
@@ -24,6 +29,7 @@ def check_space(folder: Path, num_bytes: int, what: str) -> None:
         free = shutil.disk_usage(nearest(folder)).free
     if free < num_bytes + KEPT_FREE_BYTES:
         raise StoreError(
-            f"{what} will take about {num_bytes / 1e6:,.0f} MB under {folder} and {KEPT_FREE_BYTES / 1e6:,.0f} MB stay "
+            f"{what} will take about {num_bytes / 1e6:,.0f} MB under {folder} and "
+            f"{KEPT_FREE_BYTES / 1e6:,.0f} MB stay "
             f"free, but only {free / 1e6:,.0f} MB are free; {ADVICE}, or give another LIGHTLM_HOME"
         )

@@ -1,6 +1,7 @@
 """Stage folders: what a stage makes, kept under the fingerprint of what it was made from.
 
-Owns LIGHTLM_HOME/store: one builder a fingerprint, others wait and share; a corrupt folder is set aside and rebuilt.
+Owns LIGHTLM_HOME/store: one builder a fingerprint, others wait and share; a corrupt folder is set
+aside and rebuilt.
 """
 
 import hashlib
@@ -49,10 +50,12 @@ def open_stage(
     shareable: Shareable | None = None,
     report: Callable[[str], None] = ignore,
 ) -> Stage:
-    """Return the stage of `key`: as an earlier run left it, or built now by `build` (see commit_folder).
+    """Return the stage of `key`: as an earlier run left it, or built now by `build` (see
+    commit_folder).
 
-    `num_bytes` is what building will write, about; where the disk has no room for it, it does not begin. A `shareable`
-    kind is looked for in the run's shared store as well before it is built, and goes there afterwards.
+    `num_bytes` is what building will write, about; where the disk has no room for it, it does not
+    begin. A `shareable` kind is looked for in the run's shared store as well before it is built,
+    and goes there afterwards.
 
     Raises:
         StoreError: the disk refused, or has no room.
@@ -74,8 +77,10 @@ def open_stage(
             return Stage(folder, name, fetched.meta, reused=True)
         check_space(folder, num_bytes, f"making the {kind}")
         made = commit_folder(folder, kind, build)
+
     if shared:
         shared.publish(kind, name, folder)
+
     return Stage(folder, name, made.meta, reused=False)
 
 
@@ -86,7 +91,8 @@ def find_any(
     *,
     report: Callable[[str], None] = ignore,
 ) -> Stage | None:
-    """Return the first stage of `keys` that is here and verifies, else the first that the shared store has.
+    """Return the first stage of `keys` that is here and verifies, else the first that the shared
+    store has.
 
     Raises:
         StoreError: one cannot be read at present.
@@ -105,7 +111,8 @@ def find_any(
 
 
 def find_stage(kind: str, key: Mapping[str, Any]) -> Stage | None:
-    """Return the stage of `key` if it is there and verifies. It changes nothing: it does not hold the lock.
+    """Return the stage of `key` if it is there and verifies. It changes nothing: it does not hold
+    the lock.
 
     Raises:
         StoreError: it cannot be read at present.
@@ -125,7 +132,9 @@ def _stage_folder(kind: str, name: str) -> Path:
 
 
 def set_aside(folder: Path, kind: str) -> Path:
-    """Move a corrupt folder to quarantine; return where it is now. Only under the lock of whoever writes it."""
+    """Move a corrupt folder to quarantine; return where it is now. Only under the lock of whoever
+    writes it.
+    """
     aside = find_home() / "store" / "quarantine" / f"{kind}-{folder.name}-{secrets.token_hex(3)}"
     with explain_refusals(aside):
         make_folder(aside.parent)

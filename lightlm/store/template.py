@@ -1,6 +1,8 @@
-"""Empty databases of this installation: made once, copied into each new home, where making them takes seconds.
+"""Empty databases of this installation: made once, copied into each new home, where making them
+takes seconds.
 
-They lie beside the installed packages, whose code they are as trusted as; where nobody may write there, none is kept.
+They lie beside the installed packages, whose code they are as trusted as; where nobody may write
+there, none is kept.
 """
 
 import os
@@ -22,16 +24,21 @@ def name_template(package: str) -> Path:
     return Path(sys.prefix) / "share" / "lightlm" / f"{package}-{version(package)}.db"
 
 
-def copy_template(package: str, database: Path, changes: Mapping[str, tuple[str, ...]] | None = None) -> bool:
+def copy_template(
+    package: str, database: Path, changes: Mapping[str, tuple[str, ...]] | None = None
+) -> bool:
     """Make `database` of the empty one, as a whole or not at all; return whether it was made.
 
-    `changes` are statements with their values, for what the empty one says of the home that it was made in.
+    `changes` are statements with their values, for what the empty one says of the home that it was
+    made in.
     """
     return not database.exists() and _copy(name_template(package), database, changes or {})
 
 
 def keep_template(package: str, database: Path) -> None:
-    """Keep a database that holds nothing yet as the empty one of its package, unless there is one."""
+    """Keep a database that holds nothing yet as the empty one of its package, unless
+    there is one.
+    """
     template = name_template(package)
     if not template.exists():
         _copy(database, template, {})

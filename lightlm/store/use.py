@@ -1,6 +1,8 @@
-"""Who uses the store: every process that opens something in it, so that pruning takes nothing from under anybody.
+"""Who uses the store: every process that opens something in it, so that pruning takes nothing from
+under anybody.
 
-Owns one lock of LIGHTLM_HOME: shared by the users until they end, however they end; pruning needs it alone.
+Owns one lock of LIGHTLM_HOME: shared by the users until they end, however they end; pruning needs
+it alone.
 """
 
 import os
@@ -20,15 +22,18 @@ def use_store(home: Path) -> None:
     """
     if home in _HELD or os.name == "nt":
         return
+
     import fcntl
 
     while _HELD:
         with suppress(OSError):
             os.close(_HELD.popitem()[1])
+
     try:
         handle = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
         return
+
     try:
         fcntl.flock(handle, fcntl.LOCK_SH)
     except OSError:

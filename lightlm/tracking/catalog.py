@@ -1,4 +1,6 @@
-"""The catalog: registered models by name, which version a person means, and which name a run's model gets."""
+"""The catalog: registered models by name, which version a person means, and which name a run's
+model gets.
+"""
 
 import json
 import os
@@ -29,11 +31,15 @@ MOST_RUNS = 200
 MOST_NAMES = 1000
 """Registered models that are listed; MLflow's own limit of a page."""
 
-_URI = re.compile(rf"models:/(?P<name>{NAME})(?:@(?P<alias>{NAME})|/(?P<version>[1-9]\d{{0,8}}|latest))")
+_URI = re.compile(
+    rf"models:/(?P<name>{NAME})(?:@(?P<alias>{NAME})|/(?P<version>[1-9]\d{{0,8}}|latest))"
+)
 
 
 class RegisteredModel(BaseModel):
-    """A registered model: how many versions it has, its champion (None where there is none yet), its newest one."""
+    """A registered model: how many versions it has, its champion (None where there is none yet),
+    its newest one.
+    """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -49,9 +55,11 @@ class RegisteredModel(BaseModel):
 
 
 def parse_model(model: str) -> tuple[str | None, str | None, str | None]:
-    """Return (name, alias, version) of what a person wrote: a models:/ URI, NAME, an alias, or a version's number.
+    """Return (name, alias, version) of what a person wrote: a models:/ URI, NAME, an alias, or a
+    version's number.
 
-    A number or an alias alone has no name: it is within the model that `--name` names, or the newest.
+    A number or an alias alone has no name: it is within the model that `--name` names, or the
+    newest.
 
     Raises:
         ModelVersionError: it is none of these.
@@ -63,8 +71,10 @@ def parse_model(model: str) -> tuple[str | None, str | None, str | None]:
         return None, None, model
     if model in (CHAMPION, CHALLENGER, PREVIOUS):
         return None, model, None
+
     if re.fullmatch(NAME, model):
         return model, None, None
+
     raise ModelVersionError(
         f"{model!r} names no registered model; wanted models:/NAME@ALIAS or models:/NAME/VERSION, "
         "for example models:/notes@champion"
@@ -72,7 +82,8 @@ def parse_model(model: str) -> tuple[str | None, str | None, str | None]:
 
 
 def resolve(model: str | None = None, name: str | None = None) -> ModelVersion:
-    """Return the version that `model` names, within `name`; without both, the newest model's champion.
+    """Return the version that `model` names, within `name`; without both, the newest model's
+    champion.
 
     Raises:
         ModelVersionError: there is none; says which there are.
@@ -81,16 +92,19 @@ def resolve(model: str | None = None, name: str | None = None) -> ModelVersion:
     home = find_home()
     if name is not None:
         registry.check_name(name)
+
     own, alias, version = (None, None, None) if model is None else parse_model(model)
     if own is not None and alias is None and version is None and name is not None:
         own, alias = None, own  # a word beside --name is an alias of that model
     if own is not None and name is not None and own != name:
         raise ModelVersionError(f"--model {model} is no version of {name}; give one of the two")
+
     wanted = own or name, alias, version
     if not registry.is_local(home) or "MLFLOW_REGISTRY_URI" in os.environ:
         return _ask(home, *wanted)
     if not (home / "mlflow.db").exists():
         raise ModelVersionError(f"no model is registered under {home}; run `lightlm train` first")
+
     asked = json.dumps(wanted)
     return recall(home, asked, TypeAdapter(ModelVersion), lambda: _ask(home, *wanted))
 
@@ -115,14 +129,17 @@ def _ask(home: Path, name: str | None, alias: str | None, version: str | None) -
             return versions[0] if version == "latest" else champion
         if versions:
             missing = f"no version {version}" if version else f"no version with the alias {alias}"
-            raise ModelVersionError(f"{found} has {missing}; {_say_existing(versions)}")
+            raise ModelVersionError(f"{found} has {missing}; {_format_existing(versions)}")
         names = list_names(client)
         known = f"registered models: {', '.join(names)}" if names else "no model is registered"
         raise ModelVersionError(f"there is no model {found}; {known}; run `lightlm train` first")
 
 
-def _say_existing(versions: list[ModelVersion]) -> str:
-    said = [f"{v.version}{' (' + ', '.join(v.aliases) + ')' if v.aliases else ''}" for v in versions[:10]]
+def _format_existing(versions: list[ModelVersion]) -> str:
+    said = [
+        f"{v.version}{' (' + ', '.join(v.aliases) + ')' if v.aliases else ''}"
+        for v in versions[:10]
+    ]
     return f"it has {', '.join(said)}"
 
 
@@ -147,15 +164,22 @@ def _read_models(client: "MlflowClient | LocalRegistry") -> list[RegisteredModel
         if MANIFEST_TAG in version.tags:
             by_name.setdefault(version.name, []).append(version)
 
-    aliases = {model.name: dict(model.aliases) for model in client.search_registered_models(max_results=MOST_NAMES)}
+    aliases = {
+        model.name: dict(model.aliases)
+        for model in client.search_registered_models(max_results=MOST_NAMES)
+    }
     models = []
+
     for name, versions in by_name.items():
         told = [
             _give_aliases(version, aliases.get(name, {}))
             for version in sorted(versions, key=lambda one: int(one.version), reverse=True)
         ]
         champion = next((version for version in told if CHAMPION in version.aliases), None)
-        models.append(RegisteredModel(name=name, num_versions=len(told), champion=champion, newest=told[0]))
+        models.append(
+            RegisteredModel(name=name, num_versions=len(told), champion=champion, newest=told[0])
+        )
+
     return sorted(models, key=lambda model: _asked_at(model.newest), reverse=True)
 
 
@@ -185,7 +209,9 @@ def find_newest_name(home: Path, client: "MlflowClient | LocalRegistry") -> str 
 def choose_name(
     client: "MlflowClient | LocalRegistry", names: Sequence[str], origin: Origin | None
 ) -> tuple[str, ModelVersion | None]:
-    """Return the first of `names` that is free or belongs to this text, and its champion; else the last."""
+    """Return the first of `names` that is free or belongs to this text, and its champion; else the
+    last.
+    """
     champion = None
     for name in names:
         versions = registry.list_versions(name, client)
@@ -197,7 +223,8 @@ def choose_name(
 
 
 def find_origin(version: ModelVersion) -> Origin | None:
-    """Return what a version learnt from, as the same text is read again; None where nothing says so.
+    """Return what a version learnt from, as the same text is read again; None where nothing says
+    so.
 
     Raises:
         TrackingError: MLflow's store cannot be used.
@@ -205,6 +232,7 @@ def find_origin(version: ModelVersion) -> Origin | None:
     recorded = read_origin(version.tags.get(ORIGIN_TAG))
     if recorded is not None:
         return recorded
+
     home = find_home()
     with registry.explain_failures(home):
         try:
@@ -213,10 +241,12 @@ def find_origin(version: ModelVersion) -> Origin | None:
             if not registry.is_unknown(error):
                 raise
             return None
+
     logged = read_logged_params(params)
     if logged is not None and version.tags.get(DATASET_TAG) == "python-docs" != logged["source"]:
         # The Hub was away then, and what was learnt is not what was asked for.
         return logged | {"source": "python-docs", "config": None, "revision": None}
+
     return logged
 
 

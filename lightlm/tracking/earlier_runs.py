@@ -1,4 +1,6 @@
-"""What MLflow knows of earlier runs, this machine's and others': what was foreseen and what was reached."""
+"""What MLflow knows of earlier runs, this machine's and others': what was foreseen and what was
+reached.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,16 +28,19 @@ def fetch_finished_runs(client: "MlflowClient", limit: int = REMEMBERED) -> list
         order_by=["attributes.start_time DESC"],
         max_results=limit,
     )
+
     found = []
     for run in runs:
         record = parse_json(run.data.tags.get(FINISHED_RUN_TAG, ""))
         if isinstance(record, dict):
             found.append(record)
+
     return found
 
 
 def bring_history(client: "MlflowClient", home: Path) -> None:
-    """Put what MLflow knows under `home`, where the next plan reads it without waiting for a server.
+    """Put what MLflow knows under `home`, where the next plan reads it without waiting for a
+    server.
 
     Raises:
         mlflow.exceptions.MlflowException: the server does not answer.

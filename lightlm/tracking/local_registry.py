@@ -1,6 +1,8 @@
-"""The model registry in MLflow's local database, read without MLflow, whose import takes seconds. Reads only.
+"""The model registry in MLflow's local database, read without MLflow, whose import takes seconds.
+Reads only.
 
-It answers as MlflowClient does, by the same names. Where the tables are not those that are known, it is not used.
+It answers as MlflowClient does, by the same names. Where the tables are not those that are known,
+it is not used.
 """
 
 import re
@@ -45,7 +47,9 @@ class LocalRegistry:
     def load(cls, path: Path) -> Self | None:
         """Return what the database holds; None where it cannot be read in this way."""
         try:
-            database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS)
+            database = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS
+            )
             with closing(database):
                 database.execute("BEGIN")  # one state for all that follows
                 return cls(*_read(database))
@@ -54,7 +58,10 @@ class LocalRegistry:
 
     def search_registered_models(self, max_results: int = 100) -> list[Any]:
         """Return the models, sorted by name."""
-        models = [SimpleNamespace(name=name, aliases=aliases) for name, aliases in sorted(self._models.items())]
+        models = [
+            SimpleNamespace(name=name, aliases=aliases)
+            for name, aliases in sorted(self._models.items())
+        ]
         return models[:max_results]
 
     def search_model_versions(self, filter_string: str | None = None) -> list[Any]:
@@ -85,21 +92,31 @@ class LocalRegistry:
 
 
 def _read(database: sqlite3.Connection) -> tuple[list[SimpleNamespace], dict[str, dict[str, str]]]:
-    prompts = {name for (name,) in _rows(database, "registered_model_tags", "name", f"key = '{PROMPT_TAG}'")}
+    prompts = {
+        name
+        for (name,) in _rows(database, "registered_model_tags", "name", f"key = '{PROMPT_TAG}'")
+    }
     models: dict[str, dict[str, str]] = {
         name: {} for (name,) in _rows(database, "registered_models", "name") if name not in prompts
     }
+
     for name, alias, version in _rows(database, "registered_model_aliases", "name, alias, version"):
         models.setdefault(name, {})[alias] = str(version)
 
     tags: dict[tuple[str, int], dict[str, str]] = {}
-    for name, version, key, value in _rows(database, "model_version_tags", "name, version, key, value"):
+    for name, version, key, value in _rows(
+        database, "model_version_tags", "name, version, key, value"
+    ):
         tags.setdefault((name, version), {})[key] = value or ""
 
     versions = []
     wanted = "name, version, run_id, creation_time"
-    for name, version, run_id, created in _rows(database, "model_versions", wanted, f"current_stage <> '{DELETED}'"):
-        aliases = [alias for alias, number in models.get(name, {}).items() if number == str(version)]
+    for name, version, run_id, created in _rows(
+        database, "model_versions", wanted, f"current_stage <> '{DELETED}'"
+    ):
+        aliases = [
+            alias for alias, number in models.get(name, {}).items() if number == str(version)
+        ]
         versions.append(
             SimpleNamespace(
                 name=name,
@@ -110,10 +127,13 @@ def _read(database: sqlite3.Connection) -> tuple[list[SimpleNamespace], dict[str
                 creation_timestamp=int(created),
             )
         )
+
     return [version for version in versions if version.name not in prompts], models
 
 
-def _rows(database: sqlite3.Connection, table: str, columns: str, condition: str = "") -> Iterator[tuple[Any, ...]]:
+def _rows(
+    database: sqlite3.Connection, table: str, columns: str, condition: str = ""
+) -> Iterator[tuple[Any, ...]]:
     """Yield rows of a table, of MLflow's default workspace where it knows such."""
     known = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
     conditions = [condition] if condition else []

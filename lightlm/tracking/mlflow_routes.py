@@ -1,8 +1,9 @@
-"""The calls of MLflow's server that LightLM lets through: runs, models, artifacts, traces. All others answer 404.
+"""The calls of MLflow's server that LightLM lets through: runs, models, artifacts, traces. All
+others answer 404.
 
-Owns the list, and the wrapper around MLflow's application that keeps to it. MLflow brings more than a tracking server:
-an assistant whose tools are a shell, jobs, a gateway to other providers, webhooks. A list of what is allowed stays
-right when a new version of MLflow brings more of them.
+Owns the list, and the wrapper around MLflow's application that keeps to it. MLflow brings more than
+a tracking server: an assistant whose tools are a shell, jobs, a gateway to other providers,
+webhooks. A list of what is allowed stays right when a new version of MLflow brings more of them.
 """
 
 import re
@@ -29,7 +30,9 @@ GET    /ajax-api/2.0/mlflow/metrics/get-history-bulk
 POST   /ajax-api/2.0/mlflow/experiments/search-datasets
 GET    /ajax-api/2.0/mlflow/logged-models/<model_id>/artifacts/files
 """
-"""Calls with one address. `/graphql` reads runs and experiments; `/v1/traces` is where the client sends spans."""
+"""Calls with one address. `/graphql` reads runs and experiments; `/v1/traces` is where the client
+sends spans.
+"""
 
 _BOTH = """
 POST   2.0/mlflow/experiments/create
@@ -145,13 +148,17 @@ def _read_table() -> frozenset[tuple[str, str]]:
 
 
 ALLOWED = _read_table()
-"""(method, rule) as MLflow registers them: `<name>` is one part of a path, `<path:name>` one or more."""
+"""(method, rule) as MLflow registers them: `<name>` is one part of a path, `<path:name>` one or
+more.
+"""
 
 
 def _compile(method: str) -> re.Pattern[str]:
     patterns = [
         "".join(
-            (".+" if part.startswith("<path:") else "[^/]+") if part.startswith("<") else re.escape(part)
+            (".+" if part.startswith("<path:") else "[^/]+")
+            if part.startswith("<")
+            else re.escape(part)
             for part in re.split(r"(<[^>]+>)", rule)
         )
         for known, rule in sorted(ALLOWED)
@@ -170,7 +177,9 @@ def is_allowed(method: str, path: str) -> bool:
 
 
 def list_origins(names: Iterable[str]) -> frozenset[str]:
-    """Return the origins of the pages that a server shows under these HOST:PORT, behind a proxy that speaks TLS too."""
+    """Return the origins of the pages that a server shows under these HOST:PORT, behind a proxy
+    that speaks TLS too.
+    """
     return frozenset(
         f"{scheme}://{name.removesuffix(default)}"
         for name in names
@@ -179,7 +188,9 @@ def list_origins(names: Iterable[str]) -> frozenset[str]:
 
 
 class AllowedCalls:
-    """MLflow's application behind the list: what is not on it, or comes from another page, never reaches MLflow."""
+    """MLflow's application behind the list: what is not on it, or comes from another page, never
+    reaches MLflow.
+    """
 
     def __init__(self, application: Application, names: Iterable[str]) -> None:
         """`names` are the HOST:PORT under which the server's own pages are seen."""
@@ -187,11 +198,15 @@ class AllowedCalls:
         self.origins = list_origins(names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a connection, or hand it on. MLflow has no WebSocket; its lifespan looks after the assistant alone."""
+        """Answer a connection, or hand it on. MLflow has no WebSocket; its lifespan looks after the
+        assistant alone.
+        """
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         elif scope["type"] == "http":
-            origins = {value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"}
+            origins = {
+                value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"
+            }
             if not is_allowed(scope["method"], scope["path"]):
                 await _answer(send, 404, REFUSED)
             elif origins - self.origins:

@@ -1,7 +1,9 @@
-"""MLflow's server as LightLM runs it: its application with passwords, behind the list of allowed calls.
+"""MLflow's server as LightLM runs it: its application with passwords, behind the list of allowed
+calls.
 
-In place of `mlflow server`, which serves all that MLflow brings, and starts a second process to do it. What the server
-is to be stands in the environment, set by flows/service/servers.py: no password stands on a command line.
+In place of `mlflow server`, which serves all that MLflow brings, and starts a second process to do
+it. What the server is to be stands in the environment, set by flows/service/servers.py: no password
+stands on a command line.
 """
 
 import argparse
@@ -30,16 +32,20 @@ FIXED = {
 
 
 def build_application(names: Sequence[str]) -> AllowedCalls:
-    """Return MLflow's application with its users, behind the list; its databases are created or updated first."""
+    """Return MLflow's application with its users, behind the list; its databases are created or
+    updated first.
+    """
     os.environ.update(FIXED)
     os.environ["_MLFLOW_SGI_NAME"] = "uvicorn"
     os.environ["_MLFLOW_SERVER_BOOT_ID"] = uuid.uuid4().hex
     os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join(names)
     os.environ["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(sorted(list_origins(names)))
-    # MLflow's own first import of Starlette's old middleware, and its word that users are experimental.
+    # MLflow's own first import of Starlette's old middleware, and its word that users are
+    # experimental.
     warnings.filterwarnings("ignore", message="starlette.middleware.wsgi is deprecated")
     for name in ("mlflow.server.auth", "alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
     from mlflow.server import constants
 
     store = os.environ["MLFLOW_BACKEND_STORE_URI"]
@@ -51,6 +57,7 @@ def build_application(names: Sequence[str]) -> AllowedCalls:
         constants.SERVE_ARTIFACTS_ENV_VAR: "true",
         constants.ARTIFACTS_DESTINATION_ENV_VAR: os.environ["MLFLOW_ARTIFACTS_DESTINATION"],
     }
+
     from mlflow.server.auth import create_app
     from mlflow.server.handlers import initialize_backend_stores
 
@@ -59,7 +66,9 @@ def build_application(names: Sequence[str]) -> AllowedCalls:
     return AllowedCalls(application, names)
 
 
-def serve(host: str, port: int, names: Sequence[str], when_ready: Callable[[], None] = lambda: None) -> None:
+def serve(
+    host: str, port: int, names: Sequence[str], when_ready: Callable[[], None] = lambda: None
+) -> None:
     """Serve until a signal ends it; `when_ready` is called when the port answers."""
     import uvicorn
 
@@ -71,8 +80,14 @@ def serve(host: str, port: int, names: Sequence[str], when_ready: Callable[[], N
     refuse_relative_folders()
     application = build_application(names)
     config = uvicorn.Config(
-        application, host=host.strip("[]"), port=port, lifespan="off", log_level="warning", access_log=False
+        application,
+        host=host.strip("[]"),
+        port=port,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
     )
+
     Server(config).run()
 
 
@@ -81,7 +96,9 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="lightlm.tracking.mlflow_server")
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--allowed-hosts", required=True, help="HOST:PORT,HOST:PORT of the server's own pages")
+    parser.add_argument(
+        "--allowed-hosts", required=True, help="HOST:PORT,HOST:PORT of the server's own pages"
+    )
     given = parser.parse_args(arguments)
     serve(given.host, given.port, given.allowed_hosts.split(","))
 

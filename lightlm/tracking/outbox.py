@@ -1,7 +1,8 @@
-"""The outbox: a process of its own that ships a run's record to MLflow, so that training never waits for it.
+"""The outbox: a process of its own that ships a run's record to MLflow, so that training never
+waits for it.
 
-Owns the parent's handle on that process. Start it early: it imports MLflow while the run goes on. Run as
-`python -m lightlm.tracking.outbox FOLDER` it is the process itself (see outbox_process).
+Owns the parent's handle on that process. Start it early: it imports MLflow while the run goes on.
+Run as `python -m lightlm.tracking.outbox FOLDER` it is the process itself (see outbox_process).
 """
 
 import atexit
@@ -27,9 +28,12 @@ from lightlm.tracking.shipper import count_unsent
 LOG = "outbox.log"
 
 TROUBLE_SECONDS = 2.0
-"""What a server gets that did not answer last: its next try, and no more, for the run's record is kept."""
+"""What a server gets that did not answer last: its next try, and no more, for the run's record is
+kept.
+"""
 
-MAX_RESTARTS, RESTART_SECONDS = 3, 0.5
+MAX_RESTARTS = 3
+RESTART_SECONDS = 0.5
 """Times that a process that died is started again, and the pause before."""
 
 AWAY = "failed with exception"
@@ -38,7 +42,9 @@ AWAY = "failed with exception"
 
 @dataclass(frozen=True)
 class Shipment:
-    """How the shipping of a run ended. What was not sent stays in the run's folder and is sent by a later run."""
+    """How the shipping of a run ended. What was not sent stays in the run's folder and is sent by a
+    later run.
+    """
 
     run_id: str | None
     num_unsent: int
@@ -60,8 +66,8 @@ class ChampionAnswer:
 class Outbox:
     """The parent's side: starts the process, waits for the registered version, closes it.
 
-    A process that dies before it is closed is started again by `spawn`: the record is on disk, and its successor goes
-    on where it was.
+    A process that dies before it is closed is started again by `spawn`: the record is on disk, and
+    its successor goes on where it was.
     """
 
     def __init__(
@@ -88,7 +94,9 @@ class Outbox:
         return cls(folder, spawn(folder), lambda: spawn(folder))
 
     def wait_for_version(self, timeout: float) -> ModelVersion | None:
-        """Return the version that the recorded registration got; None if it did not come in time, or never will."""
+        """Return the version that the recorded registration got; None if it did not come in time,
+        or never will.
+        """
         self._take_until("version", timeout)
         version = self._last.get("version")
         return None if version is None else ModelVersion.model_validate(version)
@@ -109,9 +117,11 @@ class Outbox:
         with self._changing:
             self._closing.set()
             process = self._process
+
         if process.stdin is not None and not process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
+
         self._take_until(None, timeout)
 
         try:
@@ -123,40 +133,60 @@ class Outbox:
 
         if "done" in self._last:
             return Shipment(self._last.get("run_id"), **self._last["done"])
-        return Shipment(self._last.get("run_id"), count_unsent(self.folder), self.explain_delay(timeout))
+
+        return Shipment(
+            self._last.get("run_id"), count_unsent(self.folder), self.explain_delay(timeout)
+        )
 
     @property
     def is_answering(self) -> bool:
-        """Whether a wait is worth its time: the process lives, and MLflow answered when it was asked last."""
+        """Whether a wait is worth its time: the process lives, and MLflow answered when it was
+        asked last.
+        """
         return not self._is_over and self.trouble is None
 
     def explain_delay(self, seconds: float) -> str:
-        """Return why what was waited for did not come within `seconds`: the true cause, as far as it is known here."""
+        """Return why what was waited for did not come within `seconds`: the true cause, as far as
+        it is known here.
+        """
         see = f"see {self.folder / LOG}"
         if self.trouble is not None:
-            return f"{'MLflow is out of reach' if AWAY in self.trouble else 'MLflow refused'}: {self.trouble}; {see}"
+            return (
+                f"{'MLflow is out of reach' if AWAY in self.trouble else 'MLflow refused'}: "
+                f"{self.trouble}; {see}"
+            )
+
         if self._is_over:
             again = f", {self.num_deaths} times" if self.num_deaths > 1 else ""
             return f"the process that sends to MLflow was killed or ended early{again}; {see}"
+
         if is_local(find_home()):
             slow = "its disk is slow or busy"
-            return f"MLflow's database was not done in the {seconds:.1f} s that were left: {slow}; {see}"
+            return (
+                f"MLflow's database was not done in the {seconds:.1f} s that were left: "
+                f"{slow}; {see}"
+            )
+
         return f"MLflow did not answer in the {seconds:.1f} s that were left; {see}"
 
     @property
     def trouble(self) -> str | None:
-        """Why MLflow's last answer was none, as far as this process was told; None where all is well."""
+        """Why MLflow's last answer was none, as far as this process was told; None where all is
+        well.
+        """
         return self._last.get("trouble")
 
     def _take_until(self, name: str | None, timeout: float) -> None:
         """Take answers until one has `name`, or without it until the process ends.
 
-        While MLflow is out of reach all waits together have TROUBLE_SECONDS, and go on when it is back.
+        While MLflow is out of reach all waits together have TROUBLE_SECONDS, and go on when it is
+        back.
         """
         deadline = time.monotonic() + timeout
         while name not in self._last and not self._is_over:
             if self.trouble is None:
-                self._troubled_since, ends_at = None, deadline
+                self._troubled_since = None
+                ends_at = deadline
             else:
                 self._troubled_since = self._troubled_since or time.monotonic()
                 ends_at = min(deadline, self._troubled_since + TROUBLE_SECONDS)
@@ -175,8 +205,11 @@ class Outbox:
         return not self._is_over
 
     def _read_answers(self) -> None:
-        """Read what the process says, and what each of its successors does, until the last one has ended."""
-        process, is_done = self._process, False
+        """Read what the process says, and what each of its successors does, until the last one has
+        ended.
+        """
+        process = self._process
+        is_done = False
         while process is not None:
             assert process.stdout is not None
             for line in process.stdout:
@@ -187,13 +220,21 @@ class Outbox:
                 is_done |= "done" in answer
                 self._answers.put(answer)
             process = None if is_done else self._replace(process)
+
         self._answers.put(None)
 
     def _replace(self, dead: "subprocess.Popen[str]") -> "subprocess.Popen[str] | None":
-        """Start a successor of a process that died; None once it is to end, or has died too often."""
+        """Start a successor of a process that died; None once it is to end, or has died
+        too often.
+        """
         self.num_deaths += 1
-        if self._spawn is None or self.num_deaths > MAX_RESTARTS or self._closing.wait(RESTART_SECONDS):
+        if (
+            self._spawn is None
+            or self.num_deaths > MAX_RESTARTS
+            or self._closing.wait(RESTART_SECONDS)
+        ):
             return None
+
         with self._changing:
             if self._closing.is_set():
                 return None
@@ -222,7 +263,8 @@ if __name__ == "__main__":
     from lightlm.tracking.outbox_process import main
 
     main(Path(sys.argv[1]))
-    # All is told and on disk, and the run waits: taking the interpreter and MLflow apart took 0.7 s.
+    # All is told and on disk, and the run waits: taking the interpreter and MLflow apart took 0.7
+    # s.
     atexit._run_exitfuncs()
     sys.stderr.flush()
     os._exit(0)

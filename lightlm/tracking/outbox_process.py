@@ -1,6 +1,8 @@
-"""The outbox's process: ships a run's record to MLflow again and again, until MLflow has it all or is given up.
+"""The outbox's process: ships a run's record to MLflow again and again, until MLflow has it all or
+is given up.
 
-Owns retries, the end of runs that died without one, and what earlier runs could not send. Started by outbox.Outbox.
+Owns retries, the end of runs that died without one, and what earlier runs could not send. Started
+by outbox.Outbox.
 """
 
 import json
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 POLL_SECONDS = 0.1
-FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.5, 5.0
+FIRST_BACKOFF_SECONDS = 0.5
+LONGEST_BACKOFF_SECONDS = 5.0
 GRACE_SECONDS = 10.0
 """How long a server that does not answer is tried after the run's end."""
 
@@ -37,21 +40,28 @@ SHORT_TIMEOUTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
-"""This process tries again by itself; MLflow's own patience, and the minutes that a Retry-After asks for, would only
-hide from the parent that a server is away."""
+"""This process tries again by itself; MLflow's own patience, and the minutes that a Retry-After
+asks for, would only hide from the parent that a server is away.
+"""
 
 MOST_MEMORY_BYTES = 4 * 2**30
-"""Of this process: an answer without end is an error of its own, before it takes the memory of the training."""
+"""Of this process: an answer without end is an error of its own, before it takes the memory of the
+training.
+"""
 
 NICENESS = 5
-"""Below the training's priority, for what nobody waits for: importing MLflow takes 2 s of a core. The registration,
-which the run's end waits for, has the usual priority: beside busy neighbours it took three times as long without."""
+"""Below the training's priority, for what nobody waits for: importing MLflow takes 2 s of a core.
+The registration, which the run's end waits for, has the usual priority: beside busy neighbours it
+took three times as long without.
+"""
 
 
 class Answers:
-    """What the parent is told, one JSON object a line, through the standard output that this process began with.
+    """What the parent is told, one JSON object a line, through the standard output that this
+    process began with.
 
-    Everything else that is printed goes to the log: against a server, MLflow prints the run's address.
+    Everything else that is printed goes to the log: against a server, MLflow prints the run's
+    address.
     """
 
     def __init__(self) -> None:
@@ -68,9 +78,13 @@ class Answers:
 
 
 class Patience:
-    """How long MLflow is tried: while the run goes on and GRACE_SECONDS after, less often the longer it is away."""
+    """How long MLflow is tried: while the run goes on and GRACE_SECONDS after, less often the
+    longer it is away.
+    """
 
-    def __init__(self, parent_gone: threading.Event, tell: Callable[[dict[str, Any]], None] = ignore) -> None:
+    def __init__(
+        self, parent_gone: threading.Event, tell: Callable[[dict[str, Any]], None] = ignore
+    ) -> None:
         self.parent_gone = parent_gone
         self._tell = tell
         self.error: str | None = None
@@ -79,14 +93,17 @@ class Patience:
 
     def is_over(self) -> bool:
         """Return whether the parent is gone, MLflow does not answer, and the grace is over."""
-        if self.error is None:  # slow is not away: who has less time than this needs ends this process
+        # slow is not away: who has less time than this needs ends this process
+        if self.error is None:
             return False
         if self.parent_gone.is_set() and self._ends_at is None:
             self._ends_at = time.monotonic() + GRACE_SECONDS
         return self._ends_at is not None and time.monotonic() > self._ends_at
 
     def fail(self, error: Exception) -> None:
-        """Remember what went wrong, and wait before the next try; the end of the run is a reason to try at once."""
+        """Remember what went wrong, and wait before the next try; the end of the run is a reason to
+        try at once.
+        """
         self.error = first_line(error)
         self._tell({"trouble": self.error})
         complain(error)
@@ -100,7 +117,8 @@ class Patience:
         """Forget earlier failures."""
         if self.error is not None:
             self._tell({"trouble": None})
-        self.error, self._backoff = None, FIRST_BACKOFF_SECONDS
+        self.error = None
+        self._backoff = FIRST_BACKOFF_SECONDS
 
 
 def complain(error: BaseException) -> None:
@@ -117,7 +135,8 @@ def connect(home: Path, patience: Patience) -> "MlflowClient | None":
                 client = open_client(home)
                 client.search_experiments(max_results=1)
             else:
-                # The first use of a database creates its tables; two processes at once would collide.
+                # The first use of a database creates its tables; two processes at once would
+                # collide.
                 with hold_lock(home / ".mlflow.lock"):
                     create_database(home)
                     client = open_client(home)
@@ -127,6 +146,7 @@ def connect(home: Path, patience: Patience) -> "MlflowClient | None":
         else:
             patience.succeed()
             return client
+
     return None
 
 
@@ -159,9 +179,12 @@ def follow(shipper: Shipper, patience: Patience, pending: Iterator[Path]) -> Non
 
 
 def yield_to_training(work: Callable[[], Result]) -> Result:
-    """Return what `work` returns, done at a lower priority: on Linux, where each thread has its own."""
+    """Return what `work` returns, done at a lower priority: on Linux, where each thread has its
+    own.
+    """
     if sys.platform != "linux":
         return work()
+
     done: list[Result] = []
     errors: list[BaseException] = []
 
@@ -177,11 +200,14 @@ def yield_to_training(work: Callable[[], Result]) -> Result:
     thread.join()
     if errors:
         raise errors[0]
+
     return done[0]
 
 
 def warm_up() -> None:
-    """Import now what registration and the plot need at the end, where every second is the run's."""
+    """Import now what registration and the plot need at the end, where every second is
+    the run's.
+    """
     import matplotlib.backends.backend_agg
     import mlflow.pyfunc
 
@@ -191,7 +217,9 @@ def warm_up() -> None:
 
 
 def learn(shipper: Shipper) -> None:
-    """Bring what MLflow knows of earlier runs, for the next plan; the idle time of a run is spent on it."""
+    """Bring what MLflow knows of earlier runs, for the next plan; the idle time of a run is spent
+    on it.
+    """
     from lightlm.tracking.earlier_runs import bring_history
 
     try:
@@ -229,17 +257,21 @@ def main(folder: Path) -> None:
     for name, value in SHORT_TIMEOUTS.items():
         os.environ.setdefault(name, value)
     bound_memory()
-    answers, parent_gone = Answers(), threading.Event()
+    answers = Answers()
+    parent_gone = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: parent_gone.set())
     threading.Thread(target=_watch_parent, args=(parent_gone,), daemon=True).start()
-    home, patience = find_home(), Patience(parent_gone, answers.tell)
+    home = find_home()
+    patience = Patience(parent_gone, answers.tell)
+
     with hold_lock(folder / LOCK):
         client = yield_to_training(lambda: connect(home, patience))
         if client is None:
             answers.tell({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})
             return
         shipper = Shipper(folder, client, home, answers.tell, patience.succeed)
-        # Its parent lives: whoever gave up a continued run was too early. What the run said itself is its end, though.
+        # Its parent lives: whoever gave up a continued run was too early. What the run said itself
+        # is its end, though.
         shipper.state["is_finished"] &= has_said_its_end(folder)
         follow(shipper, patience, list_pending(home, folder))
         answers.tell({"run_id": shipper.state["run_id"]})

@@ -1,7 +1,8 @@
-"""The registered model as MLflow serves it: a pyfunc "models from code" around the Hugging Face folder.
+"""The registered model as MLflow serves it: a pyfunc "models from code" around the Hugging Face
+folder.
 
-MLflow copies this file beside the model and runs it wherever the model is loaded, so it imports only what the model's
-own requirements name; nothing of LightLM.
+MLflow copies this file beside the model and runs it wherever the model is loaded, so it imports
+only what the model's own requirements name; nothing of LightLM.
 """
 
 import hashlib
@@ -25,7 +26,9 @@ LIMITS = {
 
 
 class TextGenerator(PythonModel):
-    """Continues prompts. Input: a list of texts, or a table whose first column (or `prompt`) holds them."""
+    """Continues prompts. Input: a list of texts, or a table whose first column (or `prompt`) holds
+    them.
+    """
 
     def load_context(self, context) -> None:  # noqa: ANN001  (MLflow drops params when predict has type hints)
         """Load model and tokenizer from the folder, its files verified first; no network."""
@@ -44,12 +47,14 @@ class TextGenerator(PythonModel):
         values = check_params(params or {})
         if (seed := values.pop("seed", -1)) >= 0:
             torch.manual_seed(seed)
+
         if values.get("temperature", 1.0) == 0:
             for name in ("temperature", "top_k", "top_p"):
                 values.pop(name, None)
             values["do_sample"] = False
         else:
             values["do_sample"] = True
+
         return [self._continue(prompt, values) for prompt in read_prompts(model_input)]
 
     def _continue(self, prompt, values):  # noqa: ANN001, ANN202
@@ -62,15 +67,18 @@ class TextGenerator(PythonModel):
         kept = min(len(start), max(room // 2, room - wanted))
         values = values | {"max_new_tokens": max(1, min(wanted, room - kept))}
         ids = torch.tensor([start[-kept:]])
+
         with torch.inference_mode():
             output = self.model.generate(  # pyright: ignore[reportAttributeAccessIssue]
                 ids, attention_mask=torch.ones_like(ids), **values
             )
+
         return self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
 
 
 def verify(folder):  # noqa: ANN001, ANN201
-    """Refuse a folder whose files are not exactly those that its manifest names, before anything parses them.
+    """Refuse a folder whose files are not exactly those that its manifest names, before anything
+    parses them.
 
     Raises:
         MlflowException: a file is missing, changed, or nobody's.
@@ -79,12 +87,21 @@ def verify(folder):  # noqa: ANN001, ANN201
         named = json.loads((folder / "manifest.json").read_bytes())["files"]
         digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in named}
         wrong = [name for name in named if digests[name] != named[name]["sha256"]]
-        there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-        wrong += sorted(name for name in there - {*named, "manifest.json"} if not Path(name).name.startswith("."))
+        there = {
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
+        }
+        wrong += sorted(
+            name
+            for name in there - {*named, "manifest.json"}
+            if not Path(name).name.startswith(".")
+        )
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         wrong = [f"its manifest ({error})"]
+
     if wrong:
-        raise MlflowException(f"{folder} is not as it was registered: {', '.join(wrong)}; fetch or register it again")
+        raise MlflowException(
+            f"{folder} is not as it was registered: {', '.join(wrong)}; fetch or register it again"
+        )
 
 
 def check_params(params):  # noqa: ANN001, ANN201
@@ -105,7 +122,8 @@ def read_prompts(model_input):  # noqa: ANN001, ANN201
     """Return the texts of what MLflow hands over: a table, an array, a list, or one text.
 
     Raises:
-        MlflowException: one is no text. MLflow's server has made texts of JSON's numbers and nulls by then.
+        MlflowException: one is no text. MLflow's server has made texts of JSON's numbers and nulls
+            by then.
     """
     if isinstance(model_input, str):
         return [model_input]
@@ -114,10 +132,12 @@ def read_prompts(model_input):  # noqa: ANN001, ANN201
         model_input = model_input[column]
     elif isinstance(model_input, dict):
         model_input = next(iter(model_input.values()))
+
     prompts = list(model_input)
     for prompt in prompts:
         if not isinstance(prompt, str):
             raise MlflowException.invalid_parameter_value(f"a prompt is {prompt}; give a text")
+
     return prompts
 
 

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from lightlm.errors import CorruptError, LightLMError, ModelVersionError, StoreError, TrackingError
-from lightlm.store.commit import MANIFEST, TEMPORARY, Commit, commit_folder, open_commit, publish_file, remove_folder
+from lightlm.store.commit import (
+    MANIFEST,
+    TEMPORARY,
+    Commit,
+    commit_folder,
+    open_commit,
+    publish_file,
+    remove_folder,
+)
 from lightlm.store.home import find_home
 from lightlm.store.template import copy_template, keep_template
 from lightlm.store.use import use_store
@@ -27,7 +35,9 @@ from lightlm.tracking.tags import MANIFEST_TAG, unpack_tags
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+PREVIOUS = "previous"
 PROMOTION_TAG = "lightlm.promotion"
 MODEL_FOLDER = "model"
 """The name of the Hugging Face folder inside a registered model's artifacts."""
@@ -74,7 +84,8 @@ def is_local(home: Path) -> bool:
 def set_environment(home: Path) -> None:
     """Put what MLflow reads at import into the environment; call it before `import mlflow`.
 
-    Short time-outs: a server that is away must not hold anybody up for the default's four minutes (RELIABILITY F5).
+    Short time-outs: a server that is away must not hold anybody up for the default's four minutes
+    (RELIABILITY F5).
     """
     defaults = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -98,6 +109,7 @@ def open_client(home: Path) -> "MlflowClient":
     set_environment(home)
     if not was_set:
         del os.environ["MLFLOW_TRACKING_URI"]
+
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.ERROR)
     import mlflow
@@ -126,20 +138,24 @@ _PLACE_ARTIFACTS = "UPDATE experiments SET artifact_location = ? WHERE experimen
 def create_database(home: Path) -> None:
     """Make MLflow's database under LIGHTLM_HOME if it is not there: as a whole, or not at all.
 
-    A process that is killed while MLflow creates its tables leaves a database that no later process can open; so they
-    are created beside, and the file gets its name when it is complete. Call it under a lock.
+    A process that is killed while MLflow creates its tables leaves a database that no later process
+    can open; so they are created beside, and the file gets its name when it is complete. Call it
+    under a lock.
     """
     path = home / "mlflow.db"
     if not is_local(home) or path.exists():
         return
     if copy_template("mlflow", path, {_PLACE_ARTIFACTS: ((home / "mlartifacts" / "0").as_uri(),)}):
         return
+
     set_environment(home)
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     temporary = home / ".mlflow.db.new"
     temporary.unlink(missing_ok=True)
-    SqlAlchemyStore(f"sqlite:///{temporary.as_posix()}", (home / "mlartifacts").as_uri()).engine.dispose()
+    SqlAlchemyStore(
+        f"sqlite:///{temporary.as_posix()}", (home / "mlartifacts").as_uri()
+    ).engine.dispose()
     keep_template("mlflow", temporary)
     publish_file(temporary, path)
 
@@ -152,12 +168,14 @@ def check_name(name: str) -> None:
     """
     if not re.fullmatch(NAME, name):
         raise ModelVersionError(
-            f"{name!r} is no model's name; wanted letters, digits, dots, dashes and underscores, at most 100"
+            f"{name!r} is no model's name; wanted letters, digits, dots, dashes and underscores, "
+            "at most 100"
         )
 
 
 def download(version: ModelVersion) -> Path:
-    """Return the version's Hugging Face folder, from the cache under LIGHTLM_HOME or fetched into it; verified.
+    """Return the version's Hugging Face folder, from the cache under LIGHTLM_HOME or fetched into
+    it; verified.
 
     Raises:
         ModelVersionError: a file is not what the registry says it is; it is not opened.
@@ -165,9 +183,11 @@ def download(version: ModelVersion) -> Path:
     """
     if not (re.fullmatch(NAME, version.name) and re.fullmatch(r"[1-9]\d{0,8}", version.version)):
         raise ModelVersionError(f"{version.uri!r} is no version's name; it is not opened")
+
     use_store(home := find_home())
     folder = home / "models" / version.name / version.version
     wanted = version.tags.get(MANIFEST_TAG)
+
     if folder.exists():
         try:
             if open_commit(folder, "model").digest == wanted:
@@ -178,7 +198,9 @@ def download(version: ModelVersion) -> Path:
 
     def fetch(temporary: Path) -> Mapping[str, Any]:
         # Fetched first and verified then: what is checked here is what is opened later.
-        with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{os.getpid()}-", dir=temporary.parent) as scratch:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{TEMPORARY}{os.getpid()}-", dir=temporary.parent
+        ) as scratch:
             fetched = _fetch(version, Path(scratch), home)
             commit = _verify(version, fetched, wanted)
             for name in json.loads((fetched / MANIFEST).read_bytes())["files"]:
@@ -203,17 +225,24 @@ def _verify(version: ModelVersion, fetched: Path, wanted: str | None) -> Commit:
     try:
         commit = open_commit(fetched, "model")
     except CorruptError as error:
-        raise ModelVersionError(f"{refused}: {error.damage.replace(f'{fetched}/', '')}; {REPAIR}") from None
+        raise ModelVersionError(
+            f"{refused}: {error.damage.replace(f'{fetched}/', '')}; {REPAIR}"
+        ) from None
     except StoreError as error:
         raise ModelVersionError(f"{refused}: {error}") from None
+
     if commit.digest != wanted:
         raise ModelVersionError(
-            f"{refused}: its manifest is {commit.digest[:16]}..., the registry says {str(wanted)[:16]}...; {REPAIR}"
+            f"{refused}: its manifest is {commit.digest[:16]}..., the registry says "
+            f"{str(wanted)[:16]}...; {REPAIR}"
         )
+
     return commit
 
 
-def list_versions(name: str, client: "MlflowClient | LocalRegistry | None" = None) -> list[ModelVersion]:
+def list_versions(
+    name: str, client: "MlflowClient | LocalRegistry | None" = None
+) -> list[ModelVersion]:
     """Return all versions of a registered model, newest first.
 
     Raises:
@@ -224,11 +253,17 @@ def list_versions(name: str, client: "MlflowClient | LocalRegistry | None" = Non
     home = find_home()
     if client is None and is_local(home) and not (home / "mlflow.db").exists():
         return []
+
     with explain_failures(home):
         client = client or open_reader(home)
         found = [describe(one) for one in client.search_model_versions(f"name='{name}'")]
         aliases = _aliases(client, name)
-    named = [one.model_copy(update={"aliases": tuple(sorted(aliases.get(one.version, ())))}) for one in found]
+
+    named = [
+        one.model_copy(update={"aliases": tuple(sorted(aliases.get(one.version, ())))})
+        for one in found
+    ]
+
     return sorted(named, key=lambda one: int(one.version), reverse=True)
 
 
@@ -268,14 +303,22 @@ def explain_failures(home: Path) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001  (SQLAlchemy, requests and MLflow each raise their own)
         where = redact(tracking_uri(home))
         if is_unreachable(error):
-            raise TrackingError(f"MLflow at {where} cannot be reached: {first_line(error)}") from None
-        raise TrackingError(f"MLflow at {where} did not answer as expected: {first_line(error)}") from None
+            raise TrackingError(
+                f"MLflow at {where} cannot be reached: {first_line(error)}"
+            ) from None
+        raise TrackingError(
+            f"MLflow at {where} did not answer as expected: {first_line(error)}"
+        ) from None
 
 
 def is_unknown(error: Exception) -> bool:
-    """Return whether MLflow says that what was asked for does not exist; an alias is then an invalid value to it."""
+    """Return whether MLflow says that what was asked for does not exist; an alias is then an
+    invalid value to it.
+    """
     code = getattr(error, "error_code", "")
-    return code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "not found" in str(error))
+    return code == "RESOURCE_DOES_NOT_EXIST" or (
+        code == "INVALID_PARAMETER_VALUE" and "not found" in str(error)
+    )
 
 
 def is_unreachable(error: Exception) -> bool:

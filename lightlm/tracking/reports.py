@@ -10,7 +10,8 @@ FOLDER = "report"
 
 
 def add_to_run(run_id: str, files: Sequence[Path]) -> None:
-    """Put files beside the run's other artifacts, under `report`; the same name replaces what was there.
+    """Put files beside the run's other artifacts, under `report`; the same name replaces what was
+    there.
 
     Raises:
         TrackingError: MLflow cannot be reached, or does not know the run.

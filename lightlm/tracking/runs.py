@@ -1,7 +1,8 @@
 """The runs under LIGHTLM_HOME as their own records tell of them, whether MLflow answers or not.
 
-Owns what a record says at a glance: when, on what, how it ended, what was foreseen and reached. Reads and nothing else:
-it takes no lock, so it can neither hold up a run nor keep it from being continued.
+Owns what a record says at a glance: when, on what, how it ended, what was foreseen and reached.
+Reads and nothing else: it takes no lock, so it can neither hold up a run nor keep it from being
+continued.
 """
 
 import math
@@ -31,7 +32,9 @@ SLACK_SECONDS = 2.0
 
 
 class RecordedRun(BaseModel):
-    """One run. Times in seconds since 1970, scores in bits per byte, losses in nats a token, thinned."""
+    """One run. Times in seconds since 1970, scores in bits per byte, losses in nats a token,
+    thinned.
+    """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -66,29 +69,37 @@ def read_run(folder: Path) -> RecordedRun | None:
     losses: list[float] = []
     status: str | None = None
     ended_at = 0.0
+
     try:
         for record, _ in read_journal(folder / JOURNAL):
             ended_at = float(record.get("time_ms", 0)) / 1000
             status = _take(record, facts, losses, status)
     except (OSError, TypeError, ValueError):  # a record of another version, or another hand's
         return None
+
     if "name" not in facts:
         return None
-    state: State = ENDINGS.get(status, "failed") if status else "running" if is_alive(folder) else "died"
+
+    state: State = (
+        ENDINGS.get(status, "failed") if status else "running" if is_alive(folder) else "died"
+    )
     facts |= read_shipped(folder)
     seconds = facts.pop("spent", None) or max(0.0, ended_at - facts["started_at"])
+
     return RecordedRun(state=state, seconds=seconds, losses=thin(losses), **facts)
 
 
 def is_alive(folder: Path) -> bool:
     """Return whether the process that records a run still lives.
 
-    The kernel's lock would say it, too, but to ask for it is to hold it for a moment, in which a run that is being
-    continued would be refused. A process that began after its number was written is another one.
+    The kernel's lock would say it, too, but to ask for it is to hold it for a moment, in which a
+    run that is being continued would be refused. A process that began after its number was written
+    is another one.
     """
     lock = folder / LOCK
     try:
-        holder, written_at = int(lock.read_text("ascii")), lock.stat().st_mtime
+        holder = int(lock.read_text("ascii"))
+        written_at = lock.stat().st_mtime
         process = psutil.Process(holder)
         is_same = process.create_time() <= written_at + SLACK_SECONDS
         return is_same and process.status() != psutil.STATUS_ZOMBIE
@@ -121,14 +132,18 @@ def thin(values: list[float], most: int = LOSSES) -> list[float]:
     return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
 
 
-def _take(record: dict[str, Any], facts: dict[str, Any], losses: list[float], status: str | None) -> str | None:
+def _take(
+    record: dict[str, Any], facts: dict[str, Any], losses: list[float], status: str | None
+) -> str | None:
     """Take a record into the facts; return how the run stands after it."""
-    kind, values = record.get("kind"), record.get("values", {})
+    kind = record.get("kind")
+    values = record.get("values", {})
     if kind == "start":
         name = str(record.get("name", ""))
         facts.setdefault("started_at", float(record.get("time_ms", 0)) / 1000)
         facts |= {"name": name, "hours": find_hours(name)}
         return None  # a continued run begins again
+
     if kind == "finish":
         return str(record.get("status", "FAILED"))
     if kind == "tags" and "mlflow.runName" in values:
@@ -149,4 +164,5 @@ def _take(record: dict[str, Any], facts: dict[str, Any], losses: list[float], st
             facts["steps"] = max(facts.get("steps", 0), int(record.get("step", 0)))
         facts["bits_per_byte"] = values.get("evaluation/bits_per_byte", facts.get("bits_per_byte"))
         facts["spent"] = values.get("budget/elapsed_seconds", facts.get("spent"))
+
     return status

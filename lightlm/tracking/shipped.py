@@ -1,7 +1,8 @@
-"""How far a run's record was sent to MLflow: the cursor in its journal, and the ids that MLflow gave.
+"""How far a run's record was sent to MLflow: the cursor in its journal, and the ids that MLflow
+gave.
 
-A state that is damaged, or that does not belong to the journal beside it, counts as none: the run is sent anew from
-its start, and MLflow drops what it has.
+A state that is damaged, or that does not belong to the journal beside it, counts as none: the run
+is sent anew from its start, and MLflow drops what it has.
 """
 
 import os
@@ -39,7 +40,9 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def _ends_a_line(journal: Path, cursor: int) -> bool:
-    """Return whether a record ends at the cursor; behind the journal's end, or inside a record, none does."""
+    """Return whether a record ends at the cursor; behind the journal's end, or inside a record,
+    none does.
+    """
     if cursor == 0:
         return True
     try:

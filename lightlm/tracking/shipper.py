@@ -1,7 +1,8 @@
 """The shipper: reads a run's journal and tells MLflow what it does not have yet.
 
-Owns exactly-once: the original times and steps go along, so MLflow drops what it has already; the run is found by its
-key before one is created; the cursor moves only behind what was accepted. Registration is registration's.
+Owns exactly-once: the original times and steps go along, so MLflow drops what it has already; the
+run is found by its key before one is created; the cursor moves only behind what was accepted.
+Registration is registration's.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightlm.errors import LightLMError, StoreError
-from lightlm.rendering.plots import Point, draw_loss
+from lightlm.rendering.plots import Point, render_loss
 from lightlm.store.commit import write_file
 from lightlm.store.journal import read_journal
 from lightlm.tracking.recorder import JOURNAL, RegistrationRequest, name_answer
@@ -45,14 +46,20 @@ def count_unsent(folder: Path) -> int:
 
 def has_said_its_end(folder: Path) -> bool:
     """Return whether the last process that recorded the run also recorded its finish."""
-    kinds = [record["kind"] for record, _ in read_journal(folder / JOURNAL) if record["kind"] in ("start", "finish")]
+    kinds = [
+        record["kind"]
+        for record, _ in read_journal(folder / JOURNAL)
+        if record["kind"] in ("start", "finish")
+    ]
     return kinds[-1:] == ["finish"]
 
 
 class Shipper:
-    """Ships one run's journal. `tell` takes what the run's parent waits for; `accepted` is called at MLflow's every yes.
+    """Ships one run's journal. `tell` takes what the run's parent waits for; `accepted` is called
+    at MLflow's every yes.
 
-    It is called before the parent is told: a parent that still believes MLflow away gives the rest no time.
+    It is called before the parent is told: a parent that still believes MLflow away gives the rest
+    no time.
     """
 
     def __init__(
@@ -78,11 +85,18 @@ class Shipper:
 
     def is_over(self) -> bool:
         """Return whether MLflow has the run to its end, and the parent its answers."""
-        return not self._owes_answers and self.state["is_finished"] and next(self._read_new(), None) is None
+        return (
+            not self._owes_answers
+            and self.state["is_finished"]
+            and next(self._read_new(), None) is None
+        )
 
     def ship(self) -> bool:
-        """Send what is new; return whether there was anything. Raises what MLflow raises; the cursor then stands."""
-        moved, before = False, dict(self.state)
+        """Send what is new; return whether there was anything. Raises what MLflow raises; the
+        cursor then stands.
+        """
+        moved = False
+        before = dict(self.state)
         try:
             self._answer_for_another()
             for records, cursor in _group(self._read_new()):
@@ -92,16 +106,20 @@ class Shipper:
                 moved = True
         except Exception as error:
             if is_unknown(error) and self._is_run_unknown():
-                # Another store than the one that had the beginning, or one that lost it: it gets the whole.
+                # Another store than the one that had the beginning, or one that lost it: it gets
+                # the whole.
                 self.state |= {"cursor": 0, "run_id": None, "version": None, "is_finished": False}
             raise
         finally:
             if self.state != before:
                 self._save()
+
         return moved
 
     def end(self, status: str, reason: str) -> None:
-        """Give the run its end state and say why, at its last record's time, after a death that left none."""
+        """Give the run its end state and say why, at its last record's time, after a death that
+        left none.
+        """
         if self.state["run_id"] is not None and not self.state["is_finished"]:
             times = [record["time_ms"] for record, _ in read_journal(self.folder / JOURNAL)]
             self.client.set_tag(self.run_id, END_TAG, reason)
@@ -110,12 +128,15 @@ class Shipper:
             self._save()
 
     def _answer_for_another(self) -> None:
-        """Give the answers that are due to records that another process shipped, to a parent that was gone.
+        """Give the answers that are due to records that another process shipped, to a parent that
+        was gone.
 
-        The outbox of a killed run still ships, for a moment, what the same command's next run records.
+        The outbox of a killed run still ships, for a moment, what the same command's next run
+        records.
         """
         if not self._owes_answers:
             return
+
         asked: dict[str, dict[str, Any]] = {}
         for record, offset in read_journal(self.folder / JOURNAL):
             if offset > self.state["cursor"]:
@@ -123,10 +144,12 @@ class Shipper:
             if record["kind"] == "start":
                 asked.clear()
             asked[record["kind"]] = record
+
         if "champion" in asked:
             self._send([asked["champion"]])
         if "register" in asked:
             self.tell({"version": self.state["version"]})
+
         self._owes_answers = False
 
     def _read_new(self) -> Iterator[tuple[dict[str, Any], int]]:
@@ -165,16 +188,23 @@ class Shipper:
     def _send_start(self, record: dict[str, Any]) -> None:
         self.state["system_metrics"] = record.get("system_metrics", True)
         experiment = find_experiment(self.client, record["experiment"], self.home)
-        found = self.client.search_runs([experiment], f"tags.`{RUN_KEY_TAG}` = '{record['run_key']}'", max_results=1)
+        found = self.client.search_runs(
+            [experiment], f"tags.`{RUN_KEY_TAG}` = '{record['run_key']}'", max_results=1
+        )
+
         if found:
             self.state["run_id"] = found[0].info.run_id
             # A run that died and is continued: what ended it in MLflow's eyes was not its end.
             self.client.update_run(self.run_id, status="RUNNING")
             self.state["is_finished"] = False
         else:
-            tags = record["tags"] | {RUN_KEY_TAG: record["run_key"], "mlflow.note.content": record["description"]}
+            tags = record["tags"] | {
+                RUN_KEY_TAG: record["run_key"],
+                "mlflow.note.content": record["description"],
+            }
             run = self.client.create_run(experiment, record["time_ms"], tags, record["name"])
             self.state["run_id"] = run.info.run_id
+
         self._save()
 
     def _send_metrics(self, records: list[dict[str, Any]]) -> None:
@@ -198,7 +228,9 @@ class Shipper:
     def _send_tags(self, record: dict[str, Any]) -> None:
         from mlflow.entities import RunTag
 
-        self.client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in record["values"].items()])
+        self.client.log_batch(
+            self.run_id, tags=[RunTag(name, value) for name, value in record["values"].items()]
+        )
 
     def _send_text(self, record: dict[str, Any]) -> None:
         self.client.log_text(self.run_id, record["content"], record["path"])
@@ -212,27 +244,42 @@ class Shipper:
             name=values["name"],
             digest=values["digest"],
             source_type="lightlm",
-            source=json.dumps({"source": values["source"], "digest": values.get("source_digest", "")}),
+            source=json.dumps(
+                {"source": values["source"], "digest": values.get("source_digest", "")}
+            ),
             profile=json.dumps(counts),
         )
-        self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+        self.client.log_inputs(
+            self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        )
 
     def _send_champion(self, record: dict[str, Any]) -> None:
         from lightlm.tracking.catalog import choose_name
 
         if self.tell is ignore:
             return
+
         names = record["names"] if "names" in record else [record["model_name"]]
         name, champion = choose_name(self.client, names, record.get("origin"))
         error = None
+
         try:
             if champion is not None:
                 download(champion)
         except LightLMError as refusal:
             error = first_line(refusal)
+
         found = None if champion is None else champion.model_dump(mode="json")
         self.accepted()
-        self.tell({"champion": found, "champion_error": error, "model_name": name, name_answer(names): True})
+        self.tell(
+            {
+                "champion": found,
+                "champion_error": error,
+                "model_name": name,
+                name_answer(names): True,
+            }
+        )
 
     def _send_register(self, record: dict[str, Any]) -> None:
         from lightlm.tracking.registration import REQUESTED_TAG, register
@@ -241,6 +288,7 @@ class Shipper:
         request.tags.setdefault(REQUESTED_TAG, str(record["time_ms"]))
         if not request.hf_folder.exists():  # a home that moved, or was restored elsewhere
             request = request.model_copy(update={"hf_folder": self.folder / request.hf_folder.name})
+
         try:
             version = register(self.client, self.run_id, request, pin_requirements())
         except StoreError as error:
@@ -248,6 +296,7 @@ class Shipper:
             self._note_refusal(f"the model is not registered: {first_line(error)}")
             self.tell({"version": None})
             return
+
         self.state["version"] = version.model_dump(mode="json")
         self._save()
         self.accepted()
@@ -261,19 +310,27 @@ class Shipper:
         self.state["is_finished"] = True
 
     def _send_plot(self) -> None:
-        losses, scores = self.read_points("train/loss"), self.read_points("validation/bits_per_byte")
+        losses = self.read_points("train/loss")
+        scores = self.read_points("validation/bits_per_byte")
         if not losses:
             return
+
         path = self.folder / "loss.png"
         version = self.state["version"] or {}
         tags = version.get("tags", {})
         final = float(tags["bits_per_byte"]) if "bits_per_byte" in tags else None
-        title = f"{version.get('name', 'run')} {version.get('version', self.folder.name)}: {tags.get('dataset', '')}"
-        draw_loss(path, losses, scores, title, final)
+        title = (
+            f"{version.get('name', 'run')} {version.get('version', self.folder.name)}: "
+            f"{tags.get('dataset', '')}"
+        )
+
+        render_loss(path, losses, scores, title, final)
         self.client.log_artifact(self.run_id, str(path))
 
     def read_points(self, name: str) -> list[Point]:
-        """Return a metric's course over the whole record: (seconds since the start, value); finite values only."""
+        """Return a metric's course over the whole record: (seconds since the start, value); finite
+        values only.
+        """
         points: list[Point] = []
         started = None
         for record, _ in read_journal(self.folder / JOURNAL):
@@ -287,19 +344,25 @@ class Shipper:
 
 
 def find_experiment(client: "MlflowClient", name: str, home: Path) -> str:
-    """Return the id of the experiment; created on first use, its artifacts at an absolute path when local."""
+    """Return the id of the experiment; created on first use, its artifacts at an absolute path when
+    local.
+    """
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is not None:
         if found.lifecycle_stage == "deleted":
-            # Its name stays taken, and it takes no runs: without this no run would ever be told again.
+            # Its name stays taken, and it takes no runs: without this no run would ever be told
+            # again.
             client.restore_experiment(found.experiment_id)
         return found.experiment_id
+
     location = (home / "mlartifacts").as_uri() if is_local(home) else None
     try:
         # The kind chooses which pages MLflow shows first: training runs and their charts.
-        return client.create_experiment(name, location, {"mlflow.experimentKind": "custom_model_development"})
+        return client.create_experiment(
+            name, location, {"mlflow.experimentKind": "custom_model_development"}
+        )
     except MlflowException:
         # Another run created it between the two calls.
         found = client.get_experiment_by_name(name)
@@ -309,8 +372,14 @@ def find_experiment(client: "MlflowClient", name: str, home: Path) -> str:
 
 
 def _is_refused(error: Exception) -> bool:
-    """Return whether MLflow will say the same however often it is asked; a server that is away says nothing."""
-    return getattr(error, "error_code", "") in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
+    """Return whether MLflow will say the same however often it is asked; a server that is away says
+    nothing.
+    """
+    return getattr(error, "error_code", "") in (
+        "INVALID_PARAMETER_VALUE",
+        "BAD_REQUEST",
+        "MALFORMED_REQUEST",
+    )
 
 
 def pin_requirements() -> list[str]:
@@ -318,8 +387,12 @@ def pin_requirements() -> list[str]:
     return [f"{name}=={installed_version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
-def _group(records: Iterator[tuple[dict[str, Any], int]]) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    """Yield neighbouring metrics records together, others alone, each with the offset behind them."""
+def _group(
+    records: Iterator[tuple[dict[str, Any], int]],
+) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    """Yield neighbouring metrics records together, others alone, each with the offset
+    behind them.
+    """
     metrics: list[dict[str, Any]] = []
     end = 0
     for record, offset in records:
@@ -334,5 +407,6 @@ def _group(records: Iterator[tuple[dict[str, Any], int]]) -> Iterator[tuple[list
             yield metrics, end
             metrics = []
         yield [record], offset
+
     if metrics:
         yield metrics, end

@@ -1,7 +1,9 @@
-"""What earlier runs left untold: their records go to MLflow, their registrations are finished, the dead get an end.
+"""What earlier runs left untold: their records go to MLflow, their registrations are finished, the
+dead get an end.
 
-Owns which run folders are pending and that nobody tells of a run beside its own outbox. `lightlm sync` does it for
-all; the outbox of a later run does it one folder at a time, while its own run is idle.
+Owns which run folders are pending and that nobody tells of a run beside its own outbox. `lightlm
+sync` does it for all; the outbox of a later run does it one folder at a time, while its own run is
+idle.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +15,13 @@ from lightlm.errors import BusyError, LightLMError
 from lightlm.store.lock import hold_lock, ignore
 from lightlm.tracking.recorder import JOURNAL
 from lightlm.tracking.recorder import LOCK as RECORDER_LOCK
-from lightlm.tracking.registry import create_database, explain_failures, first_line, is_local, open_client
+from lightlm.tracking.registry import (
+    create_database,
+    explain_failures,
+    first_line,
+    is_local,
+    open_client,
+)
 from lightlm.tracking.shipped import read_state
 from lightlm.tracking.shipper import Shipper, count_unsent
 
@@ -30,7 +38,9 @@ Outcome = Literal["told", "busy", "failed"]
 
 @dataclass(frozen=True)
 class Synced:
-    """What became of one run: told to its end, left alone because it is still recorded, or not taken by MLflow."""
+    """What became of one run: told to its end, left alone because it is still recorded, or not
+    taken by MLflow.
+    """
 
     folder: Path
     outcome: Outcome
@@ -41,22 +51,27 @@ class Synced:
 
 
 def list_pending(home: Path, own: Path | None = None) -> Iterator[Path]:
-    """Yield the folders of runs, oldest first, that MLflow does not have to their end; never `own`."""
+    """Yield the folders of runs, oldest first, that MLflow does not have to their end;
+    never `own`.
+    """
     runs = home / "runs"
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
         if folder == own or not (folder / JOURNAL).exists():
             continue
-        # A continued run may have died before its outbox saw MLflow: ended once, and yet with more to tell.
+        # A continued run may have died before its outbox saw MLflow: ended once, and yet with more
+        # to tell.
         if not read_state(folder)["is_finished"] or count_unsent(folder):
             yield folder
 
 
 def ship_to_end(folder: Path, client: "MlflowClient", home: Path) -> Shipper:
-    """Send what MLflow does not have of a run whose process is gone, and give it an end; return its shipper.
+    """Send what MLflow does not have of a run whose process is gone, and give it an end; return its
+    shipper.
 
     Raises:
         BusyError: somebody records or ships this run.
-        mlflow.exceptions.MlflowException: MLflow did not take it; the cursor stands behind what it took.
+        mlflow.exceptions.MlflowException: MLflow did not take it; the cursor stands behind what it
+            took.
     """
     with hold_lock(folder / LOCK, wait=False):
         with hold_lock(folder / RECORDER_LOCK, wait=False):
@@ -76,6 +91,7 @@ def sync(home: Path, report: Callable[[str], None] = ignore) -> list[Synced]:
     pending = list(list_pending(home))
     if not pending:
         return []
+
     with explain_failures(home):
         if is_local(home):
             with hold_lock(home / ".mlflow.lock"):
@@ -85,10 +101,13 @@ def sync(home: Path, report: Callable[[str], None] = ignore) -> list[Synced]:
         else:
             client = open_client(home)
             client.search_experiments(max_results=1)
+
     return [_sync_one(folder, client, home, report) for folder in pending]
 
 
-def _sync_one(folder: Path, client: "MlflowClient", home: Path, report: Callable[[str], None]) -> Synced:
+def _sync_one(
+    folder: Path, client: "MlflowClient", home: Path, report: Callable[[str], None]
+) -> Synced:
     unsent = count_unsent(folder)
     report(f"{folder.name}: {unsent:,} records to send")
     try:
@@ -98,6 +117,7 @@ def _sync_one(folder: Path, client: "MlflowClient", home: Path, report: Callable
     except Exception as error:  # noqa: BLE001  (whatever MLflow raises, the record is kept and the next run has its turn)
         message = str(error) if isinstance(error, LightLMError) else first_line(error)
         return Synced(folder, "failed", unsent - count_unsent(folder), error=message)
+
     version = state["version"]
     uri = None if version is None else f"models:/{version['name']}/{version['version']}"
     return Synced(folder, "told", unsent, uri, state["refused"])

@@ -1,4 +1,6 @@
-"""Traces of generated texts in MLflow: prompt, version, sampling, text and times, one trace a generation."""
+"""Traces of generated texts in MLflow: prompt, version, sampling, text and times, one trace a
+generation.
+"""
 
 import logging
 import os
@@ -24,13 +26,16 @@ def trace_generation(
     write: Callable[[], Written],
     describe: Callable[[Written], Mapping[str, Any]],
 ) -> Written:
-    """Return what `write` returns, and leave a trace of it in MLflow; a trace that fails costs only itself.
+    """Return what `write` returns, and leave a trace of it in MLflow; a trace that fails costs only
+    itself.
 
-    `inputs` are the prompt and how it was sampled; `describe` gives what the trace shows of the result.
+    `inputs` are the prompt and how it was sampled; `describe` gives what the trace shows of the
+    result.
     """
     span = _open_span(home, experiment, version, inputs)
     if span is None:
         return write()
+
     from mlflow.entities import SpanStatusCode
 
     try:
@@ -38,13 +43,17 @@ def trace_generation(
     except LightLMError as error:
         _close_span(span, {"error": clean(str(error))}, SpanStatusCode.ERROR)
         raise
+
     _close_span(span, _clean_values(describe(written)), SpanStatusCode.OK)
     return written
 
 
-def _open_span(home: Path, experiment: str, version: ModelVersion, inputs: Mapping[str, Any]) -> Any:
+def _open_span(
+    home: Path, experiment: str, version: ModelVersion, inputs: Mapping[str, Any]
+) -> Any:
     try:
-        # Sent when it ends: MLflow's own queue takes a second to empty, and is lost with its process.
+        # Sent when it ends: MLflow's own queue takes a second to empty, and is lost with its
+        # process.
         os.environ.setdefault("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
         client = open_client(home)
         import mlflow
@@ -71,4 +80,6 @@ def _close_span(span: Any, outputs: Mapping[str, Any], status: Any) -> None:
 
 
 def _clean_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
+    return {
+        name: clean(value) if isinstance(value, str) else value for name, value in values.items()
+    }

@@ -1,6 +1,8 @@
-"""Registered versions against their digests: which are damaged, and an intact copy put back where one is left.
+"""Registered versions against their digests: which are damaged, and an intact copy put back where
+one is left.
 
-A version's tag names the digest of its manifest, and the manifest those of its files: nothing else is trusted.
+A version's tag names the digest of its manifest, and the manifest those of its files: nothing else
+is trusted.
 """
 
 import tempfile
@@ -33,7 +35,9 @@ ARTIFACTS = "mlartifacts"
 
 @dataclass(frozen=True)
 class VersionFiles:
-    """A registered version; `folder` is where its files lie on this disk, None where a server has them."""
+    """A registered version; `folder` is where its files lie on this disk, None where a server has
+    them.
+    """
 
     version: ModelVersion
     folder: Path | None
@@ -43,13 +47,17 @@ class VersionFiles:
     def num_bytes(self) -> int:
         """Bytes of the files on this disk."""
         with suppress(OSError):
-            return sum(path.lstat().st_size for path in list_tree(self.folder)) if self.folder else 0
+            return (
+                sum(path.lstat().st_size for path in list_tree(self.folder)) if self.folder else 0
+            )
         return 0
 
 
 @dataclass(frozen=True)
 class DamagedVersion:
-    """A version whose files are not those that were registered; `intact` is a copy that is, None where none is left."""
+    """A version whose files are not those that were registered; `intact` is a copy that is, None
+    where none is left.
+    """
 
     files: VersionFiles
     damage: str
@@ -61,16 +69,21 @@ class DamagedVersion:
         aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
         if self.intact is None:
             remedy = (
-                "no intact copy of it is here; make another version champion with `lightlm promote` or "
+                "no intact copy of it is here; make another version champion with `lightlm "
+                "promote` or "
                 "`lightlm rollback`, or train again"
             )
         else:
-            remedy = f"an intact copy is in {self.intact}: `lightlm store verify --repair` puts it back"
+            remedy = (
+                f"an intact copy is in {self.intact}: `lightlm store verify --repair` puts it back"
+            )
+
         return f"{version.uri}{aliases} is not as it was registered: {self.damage}; {remedy}"
 
 
 def list_version_files(home: Path) -> list[VersionFiles]:
-    """Return the versions that LightLM registered, of all models; none where MLflow's database is not made yet.
+    """Return the versions that LightLM registered, of all models; none where MLflow's database is
+    not made yet.
 
     Raises:
         TrackingError: MLflow's store cannot be used.
@@ -88,8 +101,11 @@ def list_version_files(home: Path) -> list[VersionFiles]:
     return found
 
 
-def find_damage(home: Path, files: VersionFiles, *, is_quick: bool = False) -> DamagedVersion | None:
-    """Return what is wrong with a version's files; None where nothing is. A server's files are fetched for it.
+def find_damage(
+    home: Path, files: VersionFiles, *, is_quick: bool = False
+) -> DamagedVersion | None:
+    """Return what is wrong with a version's files; None where nothing is. A server's files are
+    fetched for it.
 
     `is_quick` reads manifests alone, and nothing of a server's.
 
@@ -98,6 +114,7 @@ def find_damage(home: Path, files: VersionFiles, *, is_quick: bool = False) -> D
     """
     if is_quick and files.folder is None:
         return None
+
     wanted = files.version.tags[MANIFEST_TAG]
     with _open_files(home, files) as folder:
         try:
@@ -109,36 +126,53 @@ def find_damage(home: Path, files: VersionFiles, *, is_quick: bool = False) -> D
         else:
             if digest == wanted:
                 return None
-            damage = f"its manifest has SHA-256 {digest[:16]}..., the registry says {wanted[:16]}..."
+            damage = (
+                f"its manifest has SHA-256 {digest[:16]}..., the registry says {wanted[:16]}..."
+            )
+
     return DamagedVersion(files, damage, find_intact(home, wanted))
 
 
 def find_intact(home: Path, digest: str) -> Path | None:
-    """Return a folder under `home` whose files have a registered digest: a run's model, or a version's local copy."""
-    for folder in (*sorted(home.glob("runs/*/model"), reverse=True), *sorted(home.glob("models/*/*"))):
+    """Return a folder under `home` whose files have a registered digest: a run's model, or a
+    version's local copy.
+    """
+    for folder in (
+        *sorted(home.glob("runs/*/model"), reverse=True),
+        *sorted(home.glob("models/*/*")),
+    ):
         with suppress(StoreError):
-            if open_commit(folder, "model", verify=False).digest == digest and open_commit(folder, "model"):
+            if open_commit(folder, "model", verify=False).digest == digest and open_commit(
+                folder, "model"
+            ):
                 return folder
     return None
 
 
 def repair(home: Path, damaged: DamagedVersion) -> Path | None:
-    """Put the intact copy back in the place of a version's files; return where the damaged ones were set aside.
+    """Put the intact copy back in the place of a version's files; return where the damaged ones
+    were set aside.
 
     Raises:
-        StoreError: the disk refused, or the files do not lie under LIGHTLM_HOME; what was there is still there.
+        StoreError: the disk refused, or the files do not lie under LIGHTLM_HOME; what was there is
+            still there.
     """
-    folder, intact = damaged.files.folder, damaged.intact
+    folder = damaged.files.folder
+    intact = damaged.intact
     artifacts = (home / ARTIFACTS).resolve()
+
     if folder is None or intact is None or not folder.resolve().is_relative_to(artifacts):
         raise StoreError(
-            f"{damaged.files.version.uri} lies at {damaged.files.uri}, not under {artifacts}; repair it on the machine "
+            f"{damaged.files.version.uri} lies at {damaged.files.uri}, not under {artifacts}; "
+            "repair it on the machine "
             "that has it, or train again"
         )
+
     copy = copy_commit(intact, folder.with_name(f"{MODEL_FOLDER}.intact"), "model")
     aside = set_aside(folder, "versions") if folder.exists() else None
     with explain_refusals(folder):
         copy.folder.rename(folder)
+
     return aside
 
 
@@ -153,7 +187,9 @@ def _list_models(client: "MlflowClient") -> Iterator[str]:
 
 
 def _find_folder(home: Path, uri: str) -> Path | None:
-    """Return the folder of a version's model on this disk; MLflow's own server keeps what it has under the home."""
+    """Return the folder of a version's model on this disk; MLflow's own server keeps what it has
+    under the home.
+    """
     parts = urlsplit(uri)
     path = unquote(parts.path)
     if parts.scheme == "mlflow-artifacts":

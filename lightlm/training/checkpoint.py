@@ -1,6 +1,8 @@
-"""Checkpoints: complete, durable states of training in immutable folders; the newest that verifies is the latest.
+"""Checkpoints: complete, durable states of training in immutable folders; the newest that verifies
+is the latest.
 
-Weights and optimizer state as safetensors, the rest as JSON in the commit's meta. Nothing here can run code.
+Weights and optimizer state as safetensors, the rest as JSON in the commit's meta. Nothing here can
+run code.
 """
 
 import re
@@ -33,6 +35,10 @@ KEPT = 2
 _NAME = re.compile(r"^step-(\d{9})$")
 
 
+RENAMED = {"learning_rate_share": "learning_rate_scale", "usual_loss": "loss_ema"}
+"""Fields of the state that had another name in checkpoints of version 0.1."""
+
+
 @dataclass(frozen=True)
 class TrainingState:
     """Where training is. The position in the data is the step: order is a pure function of it."""
@@ -44,11 +50,11 @@ class TrainingState:
     best_bits_per_byte: float | None = None
     training_seconds: float = 0.0
     learning_rate_factor: float = 1.0
-    learning_rate_share: float = 1.0
-    usual_loss: float | None = None
+    learning_rate_scale: float = 1.0
+    loss_ema: float | None = None
     rollbacks: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
-    """The newest ones, as a Recollection dumps them."""
+    """The newest ones, as a RecentEvents dumps them."""
 
 
 def save_checkpoint(
@@ -59,18 +65,27 @@ def save_checkpoint(
     best_weights: Mapping[str, Tensor] | None = None,
     ranks: Ranks = ALONE,
 ) -> Path:
-    """Commit the whole state under `parent` and drop checkpoints older than the last two; return the folder.
+    """Commit the whole state under `parent` and drop checkpoints older than the last two; return
+    the folder.
 
-    `best_weights` are those of the best validation so far, where a run keeps them. The first of `ranks` writes, whole
-    tensors also where each holds a shard; the others check, and send their shards.
+    `best_weights` are those of the best validation so far, where a run keeps them. The first of
+    `ranks` writes, whole tensors also where each holds a shard; the others check, and send their
+    shards.
 
     Raises:
         TrainingError: a weight or the optimizer's state is not finite; nothing is saved.
         StoreError: the disk refused.
     """
-    parts = {"model.safetensors": dict(model.named_parameters()), "optimizer.safetensors": optimizer.state_tensors()}
+    parts = {
+        "model.safetensors": dict(model.named_parameters()),
+        "optimizer.safetensors": optimizer.state_tensors(),
+    }
+
     if ranks.any(not all(map(is_finite, parts.values()))):
-        raise TrainingError(f"after step {state.step} the weights are not finite; no checkpoint is made of them")
+        raise TrainingError(
+            f"after step {state.step} the weights are not finite; no checkpoint is made of them"
+        )
+
     if best_weights is not None:
         parts[BEST] = dict(best_weights)
 
@@ -80,7 +95,8 @@ def save_checkpoint(
             send(tensors)
         return path
 
-    # Not in `write`, which is not called where the step is saved already: the other ranks send all the same.
+    # Not in `write`, which is not called where the step is saved already: the other ranks send all
+    # the same.
     whole = {name: dict(gather(tensors)) for name, tensors in parts.items()}
 
     def write(folder: Path) -> dict[str, object]:
@@ -92,6 +108,7 @@ def save_checkpoint(
     folder = commit_folder(path, "checkpoint", write).folder
     for old in list_checkpoints(parent)[KEPT:]:
         remove_folder(old)
+
     return folder
 
 
@@ -104,12 +121,16 @@ def is_finite(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def load_best(folder: Path, model: Transformer) -> dict[str, Tensor] | None:
-    """Return the best weights that a verified checkpoint keeps, where and cut as `model` is; None if it keeps none."""
+    """Return the best weights that a verified checkpoint keeps, where and cut as `model` is; None
+    if it keeps none.
+    """
     path = folder / BEST
     if not path.exists():
         return None
     with open_tensors(path) as tensors:
-        return {name: like(parameter, tensors[name]) for name, parameter in model.named_parameters()}
+        return {
+            name: like(parameter, tensors[name]) for name, parameter in model.named_parameters()
+        }
 
 
 def list_checkpoints(parent: Path) -> list[Path]:
@@ -127,8 +148,8 @@ def load_latest(
 ) -> TrainingState | None:
     """Load the newest checkpoint that verifies into model and optimizer; None where there is none.
 
-    Those that do not verify are set aside, since a later checkpoint of the same step takes their name; `report` gets
-    where it was, where it is now, and what is wrong with it.
+    Those that do not verify are set aside, since a later checkpoint of the same step takes their
+    name; `report` gets where it was, where it is now, and what is wrong with it.
 
     Raises:
         ParameterError: the newest that verifies belongs to a model of another shape.
@@ -151,22 +172,33 @@ def load_checkpoint(folder: Path, model: Transformer, optimizer: Optimizer) -> T
     """
     commit = open_commit(folder, "checkpoint")
     if commit.meta["model"] != model.config.model_dump():
-        raise ParameterError(f"{folder} holds a model of another shape; start a new run or give the same settings")
+        raise ParameterError(
+            f"{folder} holds a model of another shape; start a new run or give the same settings"
+        )
     load_weights(folder, model)
     with open_tensors(folder / "optimizer.safetensors") as tensors:
         optimizer.load_state_tensors(tensors)
-    return TrainingState(**commit.meta["state"])
+    values: dict[str, Any] = dict(commit.meta["state"])
+    for before, now in RENAMED.items():
+        if before in values:
+            values[now] = values.pop(before)
+
+    return TrainingState(**values)
 
 
 def load_weights(folder: Path, model: Transformer) -> None:
-    """Copy the weights of a verified checkpoint into `model`, in place: optimizers keep their views."""
+    """Copy the weights of a verified checkpoint into `model`, in place: optimizers keep their
+    views.
+    """
     with open_tensors(folder / "model.safetensors") as weights:
         for name, parameter in model.named_parameters():
             put(parameter.data, weights[name])
 
 
 class TensorFile(Mapping[str, Tensor]):
-    """The tensors of a safetensors file by name, each read when it is asked for: a rank needs its rows of one only."""
+    """The tensors of a safetensors file by name, each read when it is asked for: a rank needs its
+    rows of one only.
+    """
 
     def __init__(self, file: safe_open) -> None:
         self._file = file
@@ -192,14 +224,17 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
 
 
 def start_from(folder: Path, model: Transformer) -> None:
-    """Copy the weights of a committed Hugging Face folder into `model`, in place; its digests are verified first.
+    """Copy the weights of a committed Hugging Face folder into `model`, in place; its digests are
+    verified first.
 
     Raises:
         ParameterError: it holds a model of another shape.
     """
     given = load_model(open_commit(folder, "model").folder)
     if given.config != model.config:
-        raise ParameterError(f"{folder} holds a model of another shape than the plan's; train from scratch instead")
+        raise ParameterError(
+            f"{folder} holds a model of another shape than the plan's; train from scratch instead"
+        )
     weights = dict(given.named_parameters())
     for name, parameter in model.named_parameters():
         put(parameter.data, weights[name])

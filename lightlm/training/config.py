@@ -1,6 +1,7 @@
 """How a model is trained: TrainerConfig, complete and machine-readable, as the plan resolves it.
 
-Owns rates, batch, precision and seeds; not the shape (model.config), not the time (the caller's clock).
+Owns rates, batch, precision and seeds; not the shape (model.config), not the time (the caller's
+clock).
 """
 
 from typing import Annotated, Literal

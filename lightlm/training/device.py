@@ -1,4 +1,6 @@
-"""Where a model trains and in which precision: the devices there are, and a Transformer that is ready on one."""
+"""Where a model trains and in which precision: the devices there are, and a Transformer that is
+ready on one.
+"""
 
 import torch
 
@@ -42,11 +44,13 @@ def describe_devices() -> list[Device]:
                 supports_flash_attention=False,
             )
         )
+
     return devices
 
 
 def build_model(model: ModelConfig, trainer: TrainerConfig) -> Transformer:
-    """Return an initialised model on the trainer's device, layers compiled if asked; cut over the ranks if asked.
+    """Return an initialised model on the trainer's device, layers compiled if asked; cut over the
+    ranks if asked.
 
     Raises:
         ParameterError: the flash kernel is demanded where this machine has none.
@@ -85,15 +89,17 @@ def check_flash(trainer: TrainerConfig) -> None:
             "model.flash_attention=true, but PyTorch has no flash kernel on Apple GPUs; "
             "leave it false, the fused kernel of the machine is used then"
         )
+
     capability = torch.cuda.get_device_capability(trainer.device)
     if capability < FLASH_CAPABILITY or trainer.dtype != "bfloat16":
         raise ParameterError(
-            f"model.flash_attention=true wants a GPU of compute capability 8.0 or more and bfloat16, got "
+            "model.flash_attention=true wants a GPU of compute capability 8.0 or more and "
+            "bfloat16, got "
             f"{capability[0]}.{capability[1]} and {trainer.dtype}; leave it false"
         )
 
 
 def reset_model(model: Transformer, trainer: TrainerConfig) -> None:
     """Give `model` its first weights, in place."""
-    for weight, first in model.draw_weights(trainer.seed):
+    for weight, first in model.init_weights(trainer.seed):
         put(weight.data, first)

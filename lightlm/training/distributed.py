@@ -1,8 +1,8 @@
 """The processes that train one model together: how they start, find each other, and end together.
 
-The process that the supervisor started is rank 0; it starts one more for each further device, and those of other nodes
-join it over the network. Rank 0 alone writes and speaks. When any rank ends, all end, and the supervisor resumes from
-the newest checkpoint.
+The process that the supervisor started is rank 0; it starts one more for each further device, and
+those of other nodes join it over the network. Rank 0 alone writes and speaks. When any rank ends,
+all end, and the supervisor resumes from the newest checkpoint.
 """
 
 import argparse
@@ -42,7 +42,8 @@ def count_ranks(trainer: TrainerConfig) -> int:
 
 
 def fit_to_ranks(trainer: TrainerConfig, context_length: int, local_rank: int) -> TrainerConfig:
-    """Return what a rank trains with: its device, its share of threads, a batch that all ranks share evenly.
+    """Return what a rank trains with: its device, its share of threads, a batch that all ranks
+    share evenly.
 
     Raises:
         ParameterError: there are fewer GPUs here than ranks.
@@ -51,15 +52,20 @@ def fit_to_ranks(trainer: TrainerConfig, context_length: int, local_rank: int) -
     sequences = max(1, trainer.batch_tokens // context_length)
     sequences = -(-sequences // size) * size
     device = trainer.device
+
     if device.startswith("cuda"):
         if trainer.num_devices > torch.cuda.device_count():
             raise ParameterError(
-                f"training.devices is {trainer.num_devices}, but this machine has {torch.cuda.device_count()} GPUs; "
+                f"training.devices is {trainer.num_devices}, but this machine has "
+                f"{torch.cuda.device_count()} GPUs; "
                 "give auto"
             )
         device = f"cuda:{local_rank}"
     elif device != "cpu":
-        raise ParameterError(f"training.devices above 1 wants cuda or cpu, got {device}; give training.devices=1")
+        raise ParameterError(
+            f"training.devices above 1 wants cuda or cpu, got {device}; give training.devices=1"
+        )
+
     return trainer.model_copy(
         update={
             "device": device,
@@ -72,7 +78,8 @@ def fit_to_ranks(trainer: TrainerConfig, context_length: int, local_rank: int) -
 
 @contextmanager
 def open_ranks(request: dict[str, Any]) -> Iterator[Ranks]:
-    """Give rank 0's view of all ranks that `request` asks for, started here and joined from other nodes.
+    """Give rank 0's view of all ranks that `request` asks for, started here and joined from other
+    nodes.
 
     Raises:
         WorkerError: another node did not join within JOIN_SECONDS.
@@ -81,10 +88,15 @@ def open_ranks(request: dict[str, Any]) -> Iterator[Ranks]:
     if count_ranks(trainer) == 1:
         yield ALONE
         return
+
     host, port = find_address(trainer)
     store = open_store(host, port)
     store.set("request", json.dumps(request, default=str))
-    peers = [start_peer(f"{host}:{store.port}", 0, local_rank) for local_rank in range(1, trainer.num_devices)]
+    peers = [
+        start_peer(f"{host}:{store.port}", 0, local_rank)
+        for local_rank in range(1, trainer.num_devices)
+    ]
+
     watch_peers(peers)
     try:
         yield join_group(store, trainer, 0)
@@ -103,16 +115,24 @@ def open_ranks(request: dict[str, Any]) -> Iterator[Ranks]:
 
 
 def open_store(host: str, port: int) -> TCPStore:
-    """Return the place where ranks meet, listening on that address alone: it asks for no password."""
+    """Return the place where ranks meet, listening on that address alone: it asks for no
+    password.
+    """
     listening = socket.create_server((host, port))
     port = listening.getsockname()[1]
     return TCPStore(
-        host, port, is_master=True, wait_for_workers=False, timeout=join_timeout(), master_listen_fd=listening.detach()
+        host,
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        timeout=join_timeout(),
+        master_listen_fd=listening.detach(),
     )
 
 
 def find_address(trainer: TrainerConfig) -> tuple[str, int]:
-    """Return where rank 0 waits: a free port of this machine, or for several nodes the address in the environment.
+    """Return where rank 0 waits: a free port of this machine, or for several nodes the address in
+    the environment.
 
     Raises:
         ParameterError: there are several nodes and no address.
@@ -122,7 +142,8 @@ def find_address(trainer: TrainerConfig) -> tuple[str, int]:
     host, _, port = os.environ.get(ADDRESS, "").rpartition(":")
     if not host or not port.isdigit():
         raise ParameterError(
-            f"training.num_nodes is {trainer.num_nodes}; set {ADDRESS}=HOST:PORT to an address of this machine that "
+            f"training.num_nodes is {trainer.num_nodes}; set {ADDRESS}=HOST:PORT to an address of "
+            "this machine that "
             "the other nodes reach (docs/scale-out.md)"
         )
     return host, int(port)
@@ -143,14 +164,20 @@ def join_group(store: TCPStore, trainer: TrainerConfig, rank: int) -> ProcessRan
     is_cuda = trainer.device.startswith("cuda")
     if is_cuda:
         torch.cuda.set_device(rank % trainer.num_devices)
+
     try:
         distributed.init_process_group(
-            "nccl" if is_cuda else "gloo", store=store, rank=rank, world_size=size, timeout=join_timeout()
+            "nccl" if is_cuda else "gloo",
+            store=store,
+            rank=rank,
+            world_size=size,
+            timeout=join_timeout(),
         )
         return ShardedRanks(rank, size) if trainer.sharding == "fsdp" else ProcessRanks(rank, size)
     except RuntimeError as error:
         raise WorkerError(
-            f"{size} ranks were to join within {JOIN_SECONDS:.0f} s and did not ({error}); see docs/scale-out.md"
+            f"{size} ranks were to join within {JOIN_SECONDS:.0f} s and did not ({error}); see "
+            "docs/scale-out.md"
         ) from None
 
 
@@ -159,18 +186,23 @@ def start_peer(address: str, node: int, local_rank: int) -> "subprocess.Popen[by
     command = python_command("lightlm.training.distributed", "--join", address)
     command += ["--node-rank", str(node), "--local-rank", str(local_rank)]
 
-    return subprocess.Popen(command, env=os.environ | SAFE_PATH, stdin=subprocess.PIPE, stdout=sys.stderr.fileno())
+    return subprocess.Popen(
+        command, env=os.environ | SAFE_PATH, stdin=subprocess.PIPE, stdout=sys.stderr.fileno()
+    )
 
 
 def watch_peers(peers: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """End this process as soon as one of `peers` has failed: the others would wait for it for ever."""
+    """End this process as soon as one of `peers` has failed: the others would wait for
+    it for ever.
+    """
 
     def watch() -> None:
         while True:
             codes = [peer.poll() for peer in peers]
             failed = next((code for code in codes if code), None)
             if failed is not None:
-                print(f"a rank ended with {failed}; this run's processes end", file=sys.stderr, flush=True)  # noqa: T201
+                message = f"a rank ended with {failed}; this run's processes end"
+                print(message, file=sys.stderr, flush=True)  # noqa: T201
                 # As a shell says it, so that the supervisor tells a memory kill (137) from a crash.
                 os._exit(128 - failed if failed < 0 else failed)
             if all(code == 0 for code in codes):
@@ -200,7 +232,8 @@ def end_with_input() -> None:
 
     def wait() -> None:
         sys.stdin.buffer.read()
-        time.sleep(JOIN_SECONDS / 60)  # rank 0 is done, or dead: what is left here ends by itself or never
+        # rank 0 is done, or dead: what is left here ends by itself or never
+        time.sleep(JOIN_SECONDS / 60)
         os._exit(1)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
@@ -210,15 +243,21 @@ def main() -> None:
     """Join a run: one rank of this node, or, without --local-rank, one for each of its devices."""
     parser = argparse.ArgumentParser(description="Join a LightLM run that waits for further nodes.")
     parser.add_argument("--join", required=True, help=f"HOST:PORT, as {ADDRESS} on the first node")
-    parser.add_argument("--node-rank", type=int, required=True, help="1 for the second node, 2 for the third, ...")
+    parser.add_argument(
+        "--node-rank", type=int, required=True, help="1 for the second node, 2 for the third, ..."
+    )
     parser.add_argument("--local-rank", type=int, help="one rank only")
-    parser.add_argument("--devices", type=int, default=1, help="ranks on this node; the same on every node")
+    parser.add_argument(
+        "--devices", type=int, default=1, help="ranks on this node; the same on every node"
+    )
+
     options = parser.parse_args()
     if options.local_rank is not None:
         if not sys.stdin.isatty():
             end_with_input()
         follow_rank_0(options.join, options.node_rank, options.local_rank)
         return
+
     peers = [start_peer(options.join, options.node_rank, index) for index in range(options.devices)]
     codes = wait_for_all(peers)
     sys.exit(next((1 for code in codes if code), 0))

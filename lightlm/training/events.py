@@ -81,18 +81,22 @@ class WorkerRestarted:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """Training came apart and went back to the weights of step `to_step`, at `learning_rate_share` of its rates."""
+    """Training came apart and went back to the weights of step `to_step`, at `learning_rate_scale`
+    of its rates.
+    """
 
     step: int
     progress: float
     to_step: int
-    learning_rate_share: float
+    learning_rate_scale: float
     reason: str
 
 
 @dataclass(frozen=True)
 class CheckpointDamaged:
-    """A checkpoint is not as it was written, for `reason`; it is kept in `folder`, and training resumes without it."""
+    """A checkpoint is not as it was written, for `reason`; it is kept in `folder`, and training
+    resumes without it.
+    """
 
     step: int
     progress: float
@@ -123,4 +127,6 @@ def to_json(event: Event) -> dict[str, Any]:
 def from_json(record: dict[str, Any]) -> Event:
     """Return the event that `to_json` wrote."""
     values = dict(record)
+    if "learning_rate_share" in values:  # in checkpoints of version 0.1
+        values["learning_rate_scale"] = values.pop("learning_rate_share")
     return EVENTS[values.pop("event")](**values)

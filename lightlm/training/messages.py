@@ -15,7 +15,9 @@ MODEL_FOLDER = "model"
 
 
 class TrainRequest(BaseModel):
-    """What to train, on what, and until when. `deadline`: seconds of time.monotonic(), for the loop's end."""
+    """What to train, on what, and until when. `deadline`: seconds of time.monotonic(), for the
+    loop's end.
+    """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -30,7 +32,9 @@ class TrainRequest(BaseModel):
     scoring_tokens: int = 0
     """Of the held-out text that is scored after training."""
     scoring_seconds: float = 0.0
-    """What `deadline` keeps for that score; validations tell better, and the deadline moves with them."""
+    """What `deadline` keeps for that score; validations tell better, and the deadline moves with
+    them.
+    """
     keep_best: bool = False
     generation: dict[str, float | int] = {}
     start_folder: Path | None = None

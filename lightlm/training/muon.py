@@ -1,6 +1,7 @@
 """Muon: momentum whose update is made orthogonal, for matrices; batched over matrices of one shape.
 
-Source: KellerJordan/Muon (Newton-Schulz coefficients, Nesterov momentum, scale by the aspect ratio).
+Source: KellerJordan/Muon (Newton-Schulz coefficients, Nesterov momentum, scale by the aspect
+ratio).
 """
 
 from dataclasses import dataclass
@@ -26,17 +27,24 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     x = matrices.to(dtype)
     if is_tall:
         x = x.mT
-    norms = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True, dtype=torch.float32).clamp_(min=1e-7)
+
+    norms = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True, dtype=torch.float32).clamp_(
+        min=1e-7
+    )
     x = (x / norms.to(dtype)).contiguous()
+
     for _ in range(ITERATIONS):
         gram = torch.bmm(x, x.mT)
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
+
     return x.mT if is_tall else x
 
 
 def scale_of(rows: int, cols: int) -> float:
-    """Return what an orthogonal update is multiplied by: a tall matrix moves as far as its outputs are many."""
+    """Return what an orthogonal update is multiplied by: a tall matrix moves as far as its outputs
+    are many.
+    """
     return max(1.0, rows / cols) ** 0.5
 
 
@@ -73,7 +81,8 @@ class Muon:
             rows, cols = piece.view.shape
             self.groups.setdefault((max(rows, cols), min(rows, cols)), []).append(piece)
         self.momenta = {
-            shape: torch.zeros(len(group), *shape, device=group[0].view.device) for shape, group in self.groups.items()
+            shape: torch.zeros(len(group), *shape, device=group[0].view.device)
+            for shape, group in self.groups.items()
         }
 
     @torch.no_grad()
@@ -82,7 +91,9 @@ class Muon:
         for shape, group in self.groups.items():
             buffer = self.momenta[shape]
             # Wide matrices are laid on their side, so that (d, f) and (f, d) share a batch.
-            gradients = torch.stack([g if g.shape == shape else g.T for g in (piece.gradient() for piece in group)])
+            gradients = torch.stack(
+                [g if g.shape == shape else g.T for g in (piece.gradient() for piece in group)]
+            )
             buffer.lerp_(gradients, 1.0 - momentum)
             moves = gradients.lerp_(buffer, momentum).to(self.dtype)
             del gradients  # in fp32; a third of what this takes at its peak
@@ -92,7 +103,9 @@ class Muon:
                 turned = update if update.shape == piece.view.shape else update.T
                 if weight_decay:
                     piece.view.mul_(1.0 - learning_rate * weight_decay)
-                piece.view.add_(turned.to(piece.view.dtype), alpha=-learning_rate * scale_of(rows, cols))
+                piece.view.add_(
+                    turned.to(piece.view.dtype), alpha=-learning_rate * scale_of(rows, cols)
+                )
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the momenta by name."""

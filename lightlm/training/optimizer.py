@@ -20,7 +20,9 @@ from lightlm.training.sharded_muon import ShardedMuon
 from lightlm.training.sharding import like, put
 
 ADAMW_MATRIX_SHARE = 0.1
-"""AdamW's rate for matrices as a share of Muon's: its update has unit size an entry, not a singular value."""
+"""AdamW's rate for matrices as a share of Muon's: its update has unit size an entry, not a singular
+value.
+"""
 
 
 class Optimizer:
@@ -32,6 +34,7 @@ class Optimizer:
         self.muon: Muon | ShardedMuon | None = None
         if config.optimizer == "muon":
             self.muon = _build_muon(model, config, matrices, ranks)
+
         self.names: list[str] = []
         groups = []
         for name, parameter in model.named_parameters():
@@ -40,7 +43,10 @@ class Optimizer:
             rate, decay = self._adamw_rate(name, name in matrices)
             groups.append({"params": [parameter], "peak": rate, "weight_decay": decay, "lr": 0.0})
             self.names.append(name)
-        self.adamw = torch.optim.AdamW(groups, betas=(config.adam_beta1, config.adam_beta2), eps=1e-10, fused=True)
+
+        self.adamw = torch.optim.AdamW(
+            groups, betas=(config.adam_beta1, config.adam_beta2), eps=1e-10, fused=True
+        )
 
     def _adamw_rate(self, name: str, is_matrix: bool) -> tuple[float, float]:
         config = self.config
@@ -81,11 +87,14 @@ class Optimizer:
         if self.muon is not None:
             for name, buffer in self.muon.state_tensors().items():
                 put(buffer, tensors[name])
+
         for name, group in zip(self.names, self.adamw.param_groups, strict=True):
             prefix = f"adamw.{name}."
             parameter = group["params"][0]
             state = {
-                key.removeprefix(prefix): like(parameter, tensors[key]) for key in tensors if key.startswith(prefix)
+                key.removeprefix(prefix): like(parameter, tensors[key])
+                for key in tensors
+                if key.startswith(prefix)
             }
             if state:
                 self.adamw.state[parameter] = state
@@ -95,7 +104,9 @@ def _is_layer_matrix(name: str) -> bool:
     return name.endswith((".query_key_value", ".output", ".gate_up", ".down"))
 
 
-def _build_muon(model: Transformer, config: TrainerConfig, names: set[str], ranks: Ranks) -> Muon | ShardedMuon:
+def _build_muon(
+    model: Transformer, config: TrainerConfig, names: set[str], ranks: Ranks
+) -> Muon | ShardedMuon:
     dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
     matrices = {name: parameter for name, parameter in model.named_parameters() if name in names}
     heights = {name: _list_heights(model.config, name, matrix) for name, matrix in matrices.items()}
@@ -106,7 +117,9 @@ def _build_muon(model: Transformer, config: TrainerConfig, names: set[str], rank
 
 
 def _list_heights(config: ModelConfig, name: str, parameter: Tensor) -> list[int]:
-    """Return the rows of the matrices that lie stacked in a parameter: query, key and value; gate and up."""
+    """Return the rows of the matrices that lie stacked in a parameter: query, key and value; gate
+    and up.
+    """
     if name.endswith(".query_key_value"):
         key_rows = config.num_kv_heads * config.head_dim
         return [config.num_heads * config.head_dim, key_rows, key_rows]
@@ -115,7 +128,9 @@ def _list_heights(config: ModelConfig, name: str, parameter: Tensor) -> list[int
     return [parameter.shape[-2]]
 
 
-def _slice_matrices(matrices: Mapping[str, Parameter], heights: Mapping[str, list[int]]) -> Iterator[MatrixSlice]:
+def _slice_matrices(
+    matrices: Mapping[str, Parameter], heights: Mapping[str, list[int]]
+) -> Iterator[MatrixSlice]:
     for name, parameter in matrices.items():
         stack = [None] if parameter.dim() == 2 else list(range(parameter.shape[0]))
         for index in stack:

@@ -1,7 +1,9 @@
-"""What the processes of one training run agree on: progress, the end, when to save, the mean of their gradients.
+"""What the processes of one training run agree on: progress, the end, when to save, the mean of
+their gradients.
 
-Every rank computes the same decisions from the same numbers; what only a clock or a person decides is rank 0's or
-anybody's word, passed around before each step. A run of one process has nothing to agree on and pays nothing.
+Every rank computes the same decisions from the same numbers; what only a clock or a person decides
+is rank 0's or anybody's word, passed around before each step. A run of one process has nothing to
+agree on and pays nothing.
 """
 
 import os
@@ -11,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, distributed
 
-from lightlm.training.pace import Pace
+from lightlm.training.stop_criterion import StopCriterion
 
 BUCKET_BYTES = 1 << 26
-"""Of gradients that are averaged in one call: large enough for the network, small beside the model."""
+"""Of gradients that are averaged in one call: large enough for the network, small beside
+the model.
+"""
 
 
 MEMORY_KILL = 137
@@ -38,7 +42,9 @@ class Ranks:
         """Whether this one writes and speaks."""
         return self.rank == 0
 
-    def follow(self, pace: Pace, should_stop: Callable[[], bool]) -> tuple[Pace, Callable[[], bool]]:
+    def follow(
+        self, pace: StopCriterion, should_stop: Callable[[], bool]
+    ) -> tuple[StopCriterion, Callable[[], bool]]:
         """Return pace and stop as all ranks agree on them."""
         return pace, should_stop
 
@@ -54,12 +60,16 @@ class Ranks:
         """Replace loss and gradients, in place, by their means over the ranks."""
 
     def measure_norm(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Return the L2 norm, a scalar, of all gradients together; `gradients` are what this rank holds of them."""
+        """Return the L2 norm, a scalar, of all gradients together; `gradients` are what this rank
+        holds of them.
+        """
         norms = torch._foreach_norm(list(gradients))  # pyright: ignore[reportPrivateImportUsage]
         return torch.linalg.vector_norm(torch.stack(norms))
 
     def divide(self, stack: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return `compute` of a stack (n, ...) that all ranks hold; each does its share of the n."""
+        """Return `compute` of a stack (n, ...) that all ranks hold; each does its share
+        of the n.
+        """
         return compute(stack)
 
     def shrink(self) -> None:
@@ -70,20 +80,27 @@ ALONE = Ranks()
 
 
 class ProcessRanks(Ranks):
-    """The ranks of an initialised process group; decisions go over gloo, so that no GPU waits for them."""
+    """The ranks of an initialised process group; decisions go over gloo, so that no GPU waits for
+    them.
+    """
 
     def __init__(self, rank: int, size: int) -> None:
-        self.rank, self.size = rank, size
+        self.rank = rank
+        self.size = size
         group = distributed.new_group(backend="gloo")
         assert isinstance(group, distributed.ProcessGroup)  # every rank is in it
         self._control = group
 
-    def follow(self, pace: Pace, should_stop: Callable[[], bool]) -> tuple[Pace, Callable[[], bool]]:
+    def follow(
+        self, pace: StopCriterion, should_stop: Callable[[], bool]
+    ) -> tuple[StopCriterion, Callable[[], bool]]:
         """Return a pace that all ranks agree on; stopping is part of it."""
         return AgreedPace(pace, should_stop, self._agree), lambda: False
 
     def _agree(self, is_over: bool, progress: float) -> tuple[bool, float]:
-        values = torch.tensor([float(is_over), progress if self.is_first else 0.0], dtype=torch.float64)
+        values = torch.tensor(
+            [float(is_over), progress if self.is_first else 0.0], dtype=torch.float64
+        )
         distributed.all_reduce(values, group=self._control)
         return bool(values[0] > 0), float(values[1])
 
@@ -100,7 +117,8 @@ class ProcessRanks(Ranks):
         return bool(found.item())
 
     def average(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
-        """Replace loss and gradients, in place, by their means over the ranks, in buckets of one dtype.
+        """Replace loss and gradients, in place, by their means over the ranks, in buckets of one
+        dtype.
 
         Raises:
             OutOfMemoryElsewhere: another rank has none, and says so by `any(True)` instead.
@@ -112,11 +130,15 @@ class ProcessRanks(Ranks):
             flat = torch.cat([tensor.flatten() for tensor in bucket])
             distributed.all_reduce(flat)
             flat /= self.size
-            for tensor, mean in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+            for tensor, mean in zip(
+                bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True
+            ):
                 tensor.copy_(mean.view_as(tensor))
 
     def divide(self, stack: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return `compute` of a stack (n, ...) that all ranks hold; each does its share of the n."""
+        """Return `compute` of a stack (n, ...) that all ranks hold; each does its share
+        of the n.
+        """
         share = -(-len(stack) // self.size)
         mine = stack.new_zeros(share, *stack.shape[1:])
         part = stack[self.rank * share : (self.rank + 1) * share]
@@ -132,25 +154,33 @@ class ProcessRanks(Ranks):
 
 
 class ShardedRanks(ProcessRanks):
-    """The ranks of a model in shards: its gradients are averaged on the way back, and each rank holds its rows."""
+    """The ranks of a model in shards: its gradients are averaged on the way back, and each rank
+    holds its rows.
+    """
 
     is_sharded = True
 
     def average(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
-        """Replace the loss, in place, by its mean over the ranks; the gradients are means already."""
+        """Replace the loss, in place, by its mean over the ranks; the gradients are
+        means already.
+        """
         distributed.all_reduce(loss)
         loss /= self.size
 
     def measure_norm(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Return the L2 norm, a scalar, of all gradients together; `gradients` are this rank's rows."""
+        """Return the L2 norm, a scalar, of all gradients together; `gradients` are this rank's
+        rows.
+        """
         square = super().measure_norm(gradients) ** 2
         distributed.all_reduce(square)
         return square.sqrt()
 
     def shrink(self) -> None:
-        """End this process as a memory kill does: the others wait inside the layer that this one did not reach.
+        """End this process as a memory kill does: the others wait inside the layer that this one
+        did not reach.
 
-        All ranks end then, and the supervisor goes on from the newest checkpoint with half the micro-batch.
+        All ranks end then, and the supervisor goes on from the newest checkpoint with half the
+        micro-batch.
         """
         print("memory ran out on a rank of a sharded model; all end", file=sys.stderr, flush=True)  # noqa: T201
         os._exit(MEMORY_KILL)
@@ -163,7 +193,8 @@ def cut_buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     for tensor in tensors:
         if bucket and (tensor.dtype != bucket[0].dtype or size >= BUCKET_BYTES):
             yield bucket
-            bucket, size = [], 0
+            bucket = []
+            size = 0
         bucket.append(tensor)
         size += tensor.nbytes
     if bucket:
@@ -171,15 +202,21 @@ def cut_buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 class AgreedPace:
-    """A pace whose answers are the same on every rank: over when it is over, or stopped, on any; progress is rank 0's.
+    """A pace whose answers are the same on every rank: over when it is over, or stopped, on any;
+    progress is rank 0's.
 
     One small exchange before each step, in `allows`.
     """
 
     def __init__(
-        self, pace: Pace, should_stop: Callable[[], bool], agree: Callable[[bool, float], tuple[bool, float]]
+        self,
+        pace: StopCriterion,
+        should_stop: Callable[[], bool],
+        agree: Callable[[bool, float], tuple[bool, float]],
     ) -> None:
-        self._pace, self._should_stop, self._agree = pace, should_stop, agree
+        self._pace = pace
+        self._should_stop = should_stop
+        self._agree = agree
         self._progress = 0.0
 
     def allows(self, step: int) -> bool:

@@ -1,6 +1,8 @@
-"""One training run in this process: model, data, checkpoints, validation and samples around the trainer.
+"""One training run in this process: model, data, checkpoints, validation and samples around the
+trainer.
 
-Owns what happens between two steps and what a run leaves: checkpoints, and a committed Hugging Face folder.
+Owns what happens between two steps and what a run leaves: checkpoints, and a committed Hugging Face
+folder.
 """
 
 import math
@@ -26,15 +28,30 @@ from lightlm.training.checkpoint import (
     start_from,
 )
 from lightlm.training.device import build_model, reset_model
-from lightlm.training.events import CheckpointDamaged, Checkpointed, Event, RolledBack, Sampled, StepDone, Validated
+from lightlm.training.events import (
+    CheckpointDamaged,
+    Checkpointed,
+    Event,
+    RolledBack,
+    Sampled,
+    StepDone,
+    Validated,
+)
+from lightlm.training.export import publish
 from lightlm.training.messages import MODEL_FOLDER, TrainRequest, TrainResult, read_result
 from lightlm.training.optimizer import Optimizer
-from lightlm.training.pace import CheckpointPace, Milestones, Pace, ScoringTime, StepPace, TimePace
-from lightlm.training.publication import publish
 from lightlm.training.ranks import ALONE, Ranks
-from lightlm.training.recollection import Recollection
+from lightlm.training.recent_events import RecentEvents
 from lightlm.training.sharding import gather_model
-from lightlm.training.thinning import ThinnedSteps
+from lightlm.training.stop_criterion import (
+    CheckpointSchedule,
+    Milestones,
+    ScoringTime,
+    StepCriterion,
+    StopCriterion,
+    TimeCriterion,
+)
+from lightlm.training.throttle import ThrottledSteps
 from lightlm.training.timing import reset_peak_memory, used_memory
 from lightlm.training.trainer import SPIKE_FACTOR, Diverged, Progress, train
 from lightlm.training.validation import choose_validation_sample, validate
@@ -43,25 +60,33 @@ EVENT_SECONDS = 0.25
 """Between two step events; the loss of those between is averaged into the next."""
 
 EARLY_SAMPLES = (0.01, 0.1)
-"""Fractions of the budget at which a sample is written, beside those of the validations: a model changes most then."""
+"""Fractions of the budget at which a sample is written, beside those of the validations: a model
+changes most then.
+"""
 
 MAX_ROLLBACKS = 3
 """Ways back to an earlier state, after which a run ends with that state."""
 
-ROLLBACK_SHARE = 0.5
+ROLLBACK_SCALE = 0.5
 """Of the learning rates, that each way back leaves."""
 
 OVERFIT_MARGIN = 1.002
-"""The final weights give way to the best ones where these validate better by more than this factor."""
+"""The final weights give way to the best ones where these validate better by more than
+this factor.
+"""
 
 
 class TrainingRun:
     """Builds all parts of a run, resumes it from its newest checkpoint, and runs it to its end."""
 
     def __init__(
-        self, request: TrainRequest, should_stop: Callable[[], bool] = lambda: False, ranks: Ranks = ALONE
+        self,
+        request: TrainRequest,
+        should_stop: Callable[[], bool] = lambda: False,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.request, self.ranks = request, ranks
+        self.request = request
+        self.ranks = ranks
         self.trainer = request.trainer
         self.should_stop = should_stop
         self.shards = open_shards(request.shards_folder)
@@ -70,27 +95,43 @@ class TrainingRun:
         self.model = build_model(request.model, request.trainer)
         self.optimizer = Optimizer(self.model, request.trainer, ranks)
         self.checkpoints = request.run_folder / "checkpoints"
-        self.sample = choose_validation_sample(self.shards, self.tokenizer, request.validation_tokens)
+        self.sample = choose_validation_sample(
+            self.shards, self.tokenizer, request.validation_tokens
+        )
+
         self.best_weights: dict[str, torch.Tensor] | None = None
         self.damaged: list[tuple[Path, str]] = []
         self.state = self._restore()
-        # The smaller one: the checkpoint's was reduced for memory, or the request's was after a memory kill.
-        micro = min(self.state.micro_batch_size or request.trainer.micro_batch_size, request.trainer.micro_batch_size)
-        share, usual_loss = self.state.learning_rate_share, self.state.usual_loss
-        self.counters = Progress(self.state.step, self.state.total_tokens, micro, share, usual_loss)
+        # The smaller one: the checkpoint's was reduced for memory, or the request's was after a
+        # memory kill.
+        micro = min(
+            self.state.micro_batch_size or request.trainer.micro_batch_size,
+            request.trainer.micro_batch_size,
+        )
+
+        share = self.state.learning_rate_scale
+        loss_ema = self.state.loss_ema
+        self.counters = Progress(self.state.step, self.state.total_tokens, micro, share, loss_ema)
         self.num_rollbacks = self.state.rollbacks
-        self.recollection = Recollection(self.state.events)
+        self.recollection = RecentEvents(self.state.events)
         self.pace = self._choose_pace()
         self.scoring = ScoringTime(request.scoring_tokens, request.scoring_seconds)
-        self.best_bits = math.inf if self.state.best_bits_per_byte is None else self.state.best_bits_per_byte
+        self.best_bits = (
+            math.inf if self.state.best_bits_per_byte is None else self.state.best_bits_per_byte
+        )
+
         self.last_factor = self.state.learning_rate_factor
         self.validations = Milestones(self.trainer.num_validations, self._progress())
         self.early_samples = [fraction for fraction in EARLY_SAMPLES if fraction > self._progress()]
-        self.saving = CheckpointPace(self.trainer.num_checkpoints, self._progress(), time.monotonic)
+        self.saving = CheckpointSchedule(
+            self.trainer.num_checkpoints, self._progress(), time.monotonic
+        )
         self.started = time.monotonic()
 
     def _restore(self) -> TrainingState:
-        """Return the newest checkpoint's state, its weights in the model; else a start's weights, or fresh ones."""
+        """Return the newest checkpoint's state, its weights in the model; else a start's weights,
+        or fresh ones.
+        """
         found = load_latest(self.checkpoints, self.model, self.optimizer, self._note_damage)
         if found is not None:
             folder = list_checkpoints(self.checkpoints)[0]
@@ -108,12 +149,12 @@ class TrainingRun:
             aside, reason = self.damaged.pop(0)
             emit(CheckpointDamaged(self.counters.step, self._progress(), str(aside), reason))
 
-    def _choose_pace(self) -> Pace:
+    def _choose_pace(self) -> StopCriterion:
         if self.trainer.max_steps is not None:
-            return StepPace(self.trainer.max_steps)
+            return StepCriterion(self.trainer.max_steps)
         spent = self.state.spent_seconds
         remaining = self.request.deadline - time.monotonic()
-        return TimePace(spent + remaining, time.monotonic, spent)
+        return TimeCriterion(spent + remaining, time.monotonic, spent)
 
     @property
     def training_seconds(self) -> float:
@@ -121,31 +162,40 @@ class TrainingRun:
         return self.state.training_seconds + time.monotonic() - self.started
 
     def run(self, emit: Callable[[Event], None]) -> TrainResult:
-        """Train to the end of the budget, tell `emit`, commit the model's folder, return what was reached.
+        """Train to the end of the budget, tell `emit`, commit the model's folder, return what was
+        reached.
 
-        A run whose model is committed already is not trained again: its result is returned. What was told shortly
-        before a checkpoint is told again to who resumes from it: nobody may have heard it.
+        A run whose model is committed already is not trained again: its result is returned. What
+        was told shortly before a checkpoint is told again to who resumes from it: nobody may have
+        heard it.
 
         Raises:
-            TrainingError: training came apart before anything could be saved, or memory does not hold one sequence.
+            TrainingError: training came apart before anything could be saved, or memory does not
+                hold one sequence.
             StoreError: the disk refused.
         """
         finished = read_result(self.request.run_folder)
         if finished is not None:
             result, events = finished
-            Recollection(events).tell(emit)
+            RecentEvents(events).tell(emit)
             return result
+
         self.recollection.tell(emit)
         self._tell_damage(emit)
         emit = self.recollection.keeping(emit)
         self.started = time.monotonic()
+
         with self._open_loader() as loader:
             batches = self._move(loader)
             while self._train(batches, emit):
                 continue
-        seconds, ended_at, is_stopped = self.training_seconds, time.monotonic(), self.ranks.any(self.should_stop())
+
+        seconds = self.training_seconds
+        ended_at = time.monotonic()
+        is_stopped = self.ranks.any(self.should_stop())
         if self.counters.step > self.state.step or not list_checkpoints(self.checkpoints):
             self._save_last(emit)
+
         used_best = False if is_stopped else self._take_best(emit)
         result = TrainResult(
             folder=self.request.run_folder / MODEL_FOLDER,
@@ -161,13 +211,17 @@ class TrainingRun:
             num_rollbacks=self.num_rollbacks,
             ended_at=ended_at,
         )
+
         whole = gather_model(self.model, self.ranks.is_first)
         if whole is not None:
             publish(whole, self.request, result, self.recollection.dump())
+
         return result
 
     def _train(self, batches: Iterator[Batch], emit: Callable[[Event], None]) -> bool:
-        """Train until the budget ends or training comes apart; return whether to go on, from an earlier state."""
+        """Train until the budget ends or training comes apart; return whether to go on, from an
+        earlier state.
+        """
         steps = train(
             self.model,
             self.optimizer,
@@ -178,10 +232,12 @@ class TrainingRun:
             should_stop=self.should_stop,
             ranks=self.ranks,
         )
+
         try:
             self._follow(steps, emit)
         except Diverged as error:
             return self._roll_back(error, emit)
+
         return False
 
     def _open_loader(self) -> ThreadedDataLoader:
@@ -200,15 +256,22 @@ class TrainingRun:
         device = self.trainer.device
         if device == "cpu":
             return iter(loader)
-        is_narrow = device.startswith("cuda")  # widened there; other devices may have no unsigned ids
+
+        # widened there; other devices may have no unsigned ids
+        is_narrow = device.startswith("cuda")
         return (
-            Batch(*(ids.to(device, non_blocking=True) for ids in (batch if is_narrow else batch.widen())))
+            Batch(
+                *(
+                    ids.to(device, non_blocking=True)
+                    for ids in (batch if is_narrow else batch.widen())
+                )
+            )
             for batch in loader
         )
 
     def _follow(self, steps: Iterator[Event], emit: Callable[[Event], None]) -> None:
         """Pass the trainer's events on, thinned, and validate and save when it is time."""
-        thinned = ThinnedSteps(EVENT_SECONDS)
+        thinned = ThrottledSteps(EVENT_SECONDS)
         for event in steps:
             if not isinstance(event, StepDone):
                 emit(event)
@@ -221,7 +284,8 @@ class TrainingRun:
             )
             is_early = bool(self.early_samples) and event.progress >= self.early_samples[0]
             if is_early or is_reached or is_due:
-                for due in thinned.flush():  # a step is told before what came of it, and the checkpoint remembers it
+                # a step is told before what came of it, and the checkpoint remembers it
+                for due in thinned.flush():
                     emit(due)
             if is_early:
                 self.early_samples.pop(0)
@@ -230,6 +294,7 @@ class TrainingRun:
                 self._validate(emit)
             if is_due:
                 self._checkpoint(emit)
+
         for due in thinned.flush():
             emit(due)
 
@@ -241,17 +306,25 @@ class TrainingRun:
         bits = validate(self.model, self.sample)
         seconds = time.monotonic() - started
         emit(Validated(self.counters.step, self._progress(), bits, seconds))
-        if isinstance(self.pace, TimePace):
-            self.pace.extend(-self.scoring.record(self.sample.num_tokens, seconds, self.pace.budget_seconds))
+
+        if isinstance(self.pace, TimeCriterion):
+            self.pace.extend(
+                -self.scoring.record(self.sample.num_tokens, seconds, self.pace.budget_seconds)
+            )
+
         if bits < self.best_bits:
             self.best_bits = bits
             if self.request.keep_best:
-                self.best_weights = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
+                self.best_weights = {
+                    name: weight.detach().clone() for name, weight in self.model.named_parameters()
+                }
+
         self._sample(emit)
         return bits
 
     def _sample(self, emit: Callable[[Event], None]) -> None:
-        # A text wants one position after the other of a whole model: in shards, all layers would travel for each.
+        # A text wants one position after the other of a whole model: in shards, all layers would
+        # travel for each.
         if self.request.sample_tokens and self.ranks.is_first and not self.ranks.is_sharded:
             text = self._write_sample()
             emit(Sampled(self.counters.step, self._progress(), self.trainer.sample_prompt, text))
@@ -265,6 +338,7 @@ class TrainingRun:
             repetition_penalty=1.0,
             seed=self.trainer.seed,
         )
+
         generator = Generator(self.model, self.tokenizer)
         text = generator.generate([self.trainer.sample_prompt], sampling)[0].text
         self.model.train()
@@ -275,32 +349,41 @@ class TrainingRun:
         state = TrainingState(
             step=self.counters.step,
             total_tokens=self.counters.total_tokens,
-            spent_seconds=self.pace.spent_seconds if isinstance(self.pace, TimePace) else 0.0,
+            spent_seconds=self.pace.spent_seconds if isinstance(self.pace, TimeCriterion) else 0.0,
             micro_batch_size=self.counters.micro_batch_size,
             best_bits_per_byte=self.best_bits if math.isfinite(self.best_bits) else None,
             training_seconds=self.training_seconds,
             learning_rate_factor=self.last_factor,
-            learning_rate_share=self.counters.learning_rate_share,
-            usual_loss=self.counters.usual_loss,
+            learning_rate_scale=self.counters.learning_rate_scale,
+            loss_ema=self.counters.loss_ema,
             rollbacks=self.num_rollbacks,
             events=self.recollection.dump(),
         )
+
         self._check_sanity()
         try:
             best = self.best_weights
-            folder = save_checkpoint(self.checkpoints, self.model, self.optimizer, state, best, self.ranks)
+            folder = save_checkpoint(
+                self.checkpoints, self.model, self.optimizer, state, best, self.ranks
+            )
         except TrainingError as error:
             raise Diverged(str(error)) from None
+
         seconds = time.monotonic() - started
         self.saving.record(seconds)
         emit(Checkpointed(state.step, self._progress(), str(folder), seconds))
 
     def _check_sanity(self) -> None:
-        """Refuse weights that are finite and yet of no use: they would be what a way back leads to."""
+        """Refuse weights that are finite and yet of no use: they would be what a way
+        back leads to.
+        """
         piece = self.sample.pieces[0][: self.request.model.context_length + 1]
         nats = float(score_tokens(self.model, piece).mean())
         if not nats <= SPIKE_FACTOR * math.log(self.request.model.vocab_size):
-            lost = f"after step {self.counters.step} the loss on held-out text is {nats:.3g} nats a token"
+            lost = (
+                f"after step {self.counters.step} the loss on held-out text is {nats:.3g} nats "
+                "a token"
+            )
             raise Diverged(f"{lost}; give a smaller training.learning_rate_scale")
 
     def _save_last(self, emit: Callable[[Event], None]) -> None:
@@ -311,7 +394,8 @@ class TrainingRun:
             self._roll_back(error, emit)
 
     def _roll_back(self, error: Diverged, emit: Callable[[Event], None]) -> bool:
-        """Go back to the newest good weights at half the rates, behind the batches that did it; or end there.
+        """Go back to the newest good weights at half the rates, behind the batches that did it; or
+        end there.
 
         Return whether training goes on.
         """
@@ -322,15 +406,28 @@ class TrainingRun:
         self._tell_damage(emit)
         if found is None and self.num_rollbacks > MAX_ROLLBACKS:
             raise error
+
         if found is None and self.request.start_folder is not None:
             start_from(self.request.start_folder, self.model)
+
         state = found or TrainingState()
-        share = state.learning_rate_share * ROLLBACK_SHARE
-        self.counters.learning_rate_share = min(share, self.counters.learning_rate_share * ROLLBACK_SHARE)
-        self.counters.usual_loss = state.usual_loss
-        self.counters.skipped_in_a_row = 0
+        share = state.learning_rate_scale * ROLLBACK_SCALE
+        self.counters.learning_rate_scale = min(
+            share, self.counters.learning_rate_scale * ROLLBACK_SCALE
+        )
+        self.counters.loss_ema = state.loss_ema
+        self.counters.consecutive_skipped = 0
         reason = str(error).partition(";")[0]
-        emit(RolledBack(self.counters.step, self._progress(), state.step, self.counters.learning_rate_share, reason))
+        emit(
+            RolledBack(
+                self.counters.step,
+                self._progress(),
+                state.step,
+                self.counters.learning_rate_scale,
+                reason,
+            )
+        )
+
         return self.num_rollbacks <= MAX_ROLLBACKS
 
     def _take_best(self, emit: Callable[[Event], None]) -> bool:

@@ -1,20 +1,26 @@
-"""Everything that changes during training, as a function of the fraction of the budget that is spent.
+"""Everything that changes during training, as a function of the fraction of the budget that is
+spent.
 
 No step count enters here: a slow, throttled or shared machine still finishes annealed.
 """
 
 WARMUP_MOMENTUM = 0.85
-"""Muon's momentum at the start; METHODS section 4 (nanochat ramps .85 -> .95 while gradients still turn)."""
+"""Muon's momentum at the start; METHODS section 4 (nanochat ramps .85 -> .95 while gradients still
+turn).
+"""
 
 MOMENTUM_RAMP_FRACTION = 0.1
 """Of the budget; the momentum reaches its full value here."""
 
 
-def learning_rate_factor(progress: float, *, warmup_fraction: float, cooldown_fraction: float) -> float:
-    """Return what the peak learning rate is multiplied by at `progress` in [0, 1]: 1 at the peak, 0 at the end.
+def learning_rate_factor(
+    progress: float, *, warmup_fraction: float, cooldown_fraction: float
+) -> float:
+    """Return what the peak learning rate is multiplied by at `progress` in [0, 1]: 1 at the peak, 0
+    at the end.
 
-    A linear warm-up, a constant phase, and a linear cooldown that ends at zero when the budget does.
-    Source: linear decay to zero, arXiv 2502.15938; budgeted training, arXiv 1905.04753.
+    A linear warm-up, a constant phase, and a linear cooldown that ends at zero when the budget
+    does. Source: linear decay to zero, arXiv 2502.15938; budgeted training, arXiv 1905.04753.
     """
     progress = min(max(progress, 0.0), 1.0)
     warm = min(1.0, (progress + 1e-3) / warmup_fraction) if warmup_fraction > 0 else 1.0

@@ -1,6 +1,8 @@
-"""A model in shards: each rank holds its rows of every weight (FSDP2); whole tensors are put in and taken out here.
+"""A model in shards: each rank holds its rows of every weight (FSDP2); whole tensors are put in and
+taken out here.
 
-Owns how a model is cut and how a whole tensor meets its shards. Who shards, and when, is the plan's choice.
+Owns how a model is cut and how a whole tensor meets its shards. Who shards, and when, is the plan's
+choice.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,10 +17,11 @@ from lightlm.model.transformer import Transformer
 
 
 def shard_model(model: Transformer, num_ranks: int, device: str) -> None:
-    """Cut `model`, in place, over the ranks of the process group: every layer by itself, then what is left.
+    """Cut `model`, in place, over the ranks of the process group: every layer by itself, then what
+    is left.
 
-    A layer is whole on a device only while it computes, in the compute dtype; embedding and head stay fp32, since the
-    head sums its gradient in the dtype of its weights.
+    A layer is whole on a device only while it computes, in the compute dtype; embedding and head
+    stay fp32, since the head sums its gradient in the dtype of its weights.
     """
     mesh = init_device_mesh(device.partition(":")[0], (num_ranks,))
     precision = MixedPrecisionPolicy(
@@ -26,7 +29,8 @@ def shard_model(model: Transformer, num_ranks: int, device: str) -> None:
     )
     for layer in model.layers:
         fully_shard(layer, mesh=mesh, mp_policy=precision)
-    # The default would leave embedding and head whole after a validation, where checkpoints expect shards.
+    # The default would leave embedding and head whole after a validation, where checkpoints expect
+    # shards.
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
     register_fsdp_forward_method(model, "measure_loss")
 
@@ -41,7 +45,7 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def rows_a_rank(tensor: DTensor) -> int:
+def rows_per_rank(tensor: DTensor) -> int:
     """Return how many rows a full shard has; the last ranks may hold fewer, or none."""
     return -(-tensor.shape[0] // tensor.device_mesh.size())
 
@@ -53,12 +57,14 @@ def put(target: Tensor, whole: Tensor) -> None:
         target.copy_(whole)
         return
     mine = target.to_local()
-    start = target.device_mesh.get_local_rank() * rows_a_rank(target)
+    start = target.device_mesh.get_local_rank() * rows_per_rank(target)
     mine.copy_(whole[start : start + mine.shape[0]])
 
 
 def like(parameter: Tensor, whole: Tensor) -> Tensor:
-    """Return a new tensor with the values of `whole`, on the device and, if it has its shape, cut as `parameter`."""
+    """Return a new tensor with the values of `whole`, on the device and, if it has its shape, cut
+    as `parameter`.
+    """
     if whole.shape != parameter.shape:
         return whole.to(parameter.device, copy=True)
     made = torch.empty_like(parameter, dtype=whole.dtype, requires_grad=False)
@@ -67,7 +73,8 @@ def like(parameter: Tensor, whole: Tensor) -> Tensor:
 
 
 def gather(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Yield whole tensors by name, one after the other, those of shards in the host's memory; the others `send` them.
+    """Yield whole tensors by name, one after the other, those of shards in the host's memory; the
+    others `send` them.
 
     On every rank a tensor is whole on the device for a moment.
     """
@@ -86,7 +93,8 @@ def send(tensors: Mapping[str, Tensor]) -> None:
 
 
 def gather_model(model: Transformer, is_kept: bool) -> Transformer | None:
-    """Return the whole model, in the host's memory if it is sharded; None where it is not `is_kept`.
+    """Return the whole model, in the host's memory if it is sharded; None where it is not
+    `is_kept`.
 
     All ranks of a sharded model have to call it.
     """

@@ -1,8 +1,9 @@
-"""The parent's side of the worker: starts it, gives it jobs, restarts it when it dies. No torch here.
+"""The parent's side of the worker: starts it, gives it jobs, restarts it when it dies. No torch
+here.
 
-Owns the mapping of how the worker ended to what is done: a memory kill shrinks the micro-batch, a crash or a hang
-resumes from the newest checkpoint, five deaths without progress end the run. An error is no death: it is told, not
-tried again.
+Owns the mapping of how the worker ended to what is done: a memory kill shrinks the micro-batch, a
+crash or a hang resumes from the newest checkpoint, five deaths without progress end the run. An
+error is no death: it is told, not tried again.
 """
 
 import contextlib
@@ -21,16 +22,20 @@ import lightlm.errors
 from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import LightLMError, WorkerBug, WorkerError
 from lightlm.training.events import WorkerRestarted, to_json
-from lightlm.training.pulse import BEAT_SECONDS, Watch, dump_stacks
+from lightlm.training.heartbeat import BEAT_SECONDS, Watchdog, dump_stacks
 
 MAX_RESTARTS = 5
 """Deaths of the worker without a new step in between, after which the run ends."""
 
 MAX_CALLS = 2
-"""Times that a job beside training is tried; where the system kills it for its memory, it will again."""
+"""Times that a job beside training is tried; where the system kills it for its memory, it will
+again.
+"""
 
 MAX_STANDBYS = 2
-"""Successors that are started at a death before anybody asks for one: a worker that cannot start costs no more."""
+"""Successors that are started at a death before anybody asks for one: a worker that cannot start
+costs no more.
+"""
 
 STANDBY_SECONDS = 1.0
 """What a process that says nothing more gets to end."""
@@ -57,7 +62,9 @@ class WorkerHung(WorkerDied):
 
     def __init__(self, why: str, log: Path) -> None:
         self.exit_code_of_worker = -signal.SIGKILL
-        WorkerError.__init__(self, f"the training process {why} and was killed; where it stood is in {log}")
+        WorkerError.__init__(
+            self, f"the training process {why} and was killed; where it stood is in {log}"
+        )
 
     @property
     def is_memory_kill(self) -> bool:
@@ -75,7 +82,9 @@ def describe_exit(exit_code: int) -> str:
 
 
 class Worker:
-    """One child process that computes; start it early, it imports torch while the caller goes on."""
+    """One child process that computes; start it early, it imports torch while the caller
+    goes on.
+    """
 
     def __init__(self, run_folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.run_folder = run_folder
@@ -90,9 +99,12 @@ class Worker:
     def start(self) -> None:
         """Start the child process, unless a successor waits already; does not wait for it."""
         with self._changing:
-            process, self._standby = self._standby or self._spawn(), None
+            process = self._standby or self._spawn()
+            self._standby = None
             self._process, self._answers = process, queue.Queue()
-        threading.Thread(target=self._read_answers, args=(process, self._answers), daemon=True).start()
+        threading.Thread(
+            target=self._read_answers, args=(process, self._answers), daemon=True
+        ).start()
 
     def _spawn(self) -> "subprocess.Popen[str]":
         self.run_folder.mkdir(parents=True, exist_ok=True)
@@ -108,26 +120,34 @@ class Worker:
                 start_new_session=True,
             )
 
-    def _read_answers(self, process: "subprocess.Popen[str]", answers: "queue.Queue[dict[str, Any] | None]") -> None:
-        """Pass on what a process says; at its death start a successor at once, which imports while that is noticed."""
+    def _read_answers(
+        self, process: "subprocess.Popen[str]", answers: "queue.Queue[dict[str, Any] | None]"
+    ) -> None:
+        """Pass on what a process says; at its death start a successor at once, which imports while
+        that is noticed.
+        """
         assert process.stdout is not None
         for line in process.stdout:
             try:
                 answers.put(json.loads(line))
             except ValueError:  # torn by the death of the process
                 continue
+
         exit_code = None
         with contextlib.suppress(subprocess.TimeoutExpired):
             exit_code = process.wait(STANDBY_SECONDS)
+
         with self._changing:
             is_missed = self._process is process and self._standby is None
             if exit_code and is_missed and self._num_standbys < MAX_STANDBYS:
                 self._num_standbys += 1
                 self._standby = self._spawn()
+
         answers.put(None)
 
     def call(self, job: str, **arguments: Any) -> dict[str, Any]:
-        """Return the result of a job, its events dropped; a worker that dies meanwhile is started anew.
+        """Return the result of a job, its events dropped; a worker that dies meanwhile is started
+        anew.
 
         Raises:
             WorkerDied: the child process ended `MAX_CALLS` times.
@@ -144,9 +164,12 @@ class Worker:
         raise AssertionError("a stream ends with its result or an error")
 
     def stream(self, job: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """Yield the events of a job and, last, {"result": ...}; errors as `call`. A worker that hangs is killed."""
+        """Yield the events of a job and, last, {"result": ...}; errors as `call`. A worker that
+        hangs is killed.
+        """
         if self._process is None:
             self.start()
+
         process = self._process
         assert process is not None and process.stdin is not None
         try:
@@ -155,7 +178,8 @@ class Worker:
         except BrokenPipeError:
             self._process = None
             raise WorkerDied(process.wait(), self.log) from None
-        watch = Watch(arguments)
+
+        watch = Watchdog(arguments)
         while True:
             if (trouble := watch.find_trouble()) is not None:
                 raise self._give_up(process, trouble)
@@ -185,12 +209,17 @@ class Worker:
             WorkerError: five deaths in a row without a new step.
         """
         request = json.loads(json.dumps(dict(request), default=str))
-        deaths, last_step, last_progress = 0, -1, 0.0
+        deaths = 0
+        last_step = -1
+        last_progress = 0.0
+
         while True:
             try:
                 for record in self.stream("train", **request):
                     if record.get("step", -1) > last_step:
-                        last_step, last_progress, deaths = record["step"], record["progress"], 0
+                        last_step = record["step"]
+                        last_progress = record["progress"]
+                        deaths = 0
                     yield record
                 return
             except WorkerDied as death:
@@ -210,8 +239,10 @@ class Worker:
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End the child process: its input ends, then it has `seconds`, then it is killed."""
         with self._changing:
-            process, self._process = self._process, None
-            standby, self._standby = self._standby, None
+            process = self._process
+            self._process = None
+            standby = self._standby
+            self._standby = None
         for one in (process, standby):
             if one is not None:
                 self._end(one, seconds)
@@ -234,7 +265,8 @@ class Worker:
             self._process = None
         dump_stacks(process.pid)
         kill_group(process)
-        # One that the kernel itself holds, on a dead disk, ends later or never; its successor waits for its lock.
+        # One that the kernel itself holds, on a dead disk, ends later or never; its successor waits
+        # for its lock.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
         return WorkerHung(why, self.log)
@@ -242,7 +274,10 @@ class Worker:
     def _revive(self, error: Mapping[str, str]) -> LightLMError:
         kind = getattr(lightlm.errors, error["kind"], WorkerError)
         if kind is WorkerBug:
-            return kind(f"a bug ended the training process: {error['message']}; the traceback is in {self.log}")
+            return kind(
+                f"a bug ended the training process: {error['message']}; the traceback is in "
+                f"{self.log}"
+            )
         return kind(error["message"])
 
     def __enter__(self) -> "Worker":

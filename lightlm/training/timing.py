@@ -19,7 +19,7 @@ from lightlm.model.config import ModelConfig
 from lightlm.training.config import TrainerConfig
 from lightlm.training.device import build_model
 from lightlm.training.optimizer import Optimizer
-from lightlm.training.pace import StepPace
+from lightlm.training.stop_criterion import StepCriterion
 from lightlm.training.trainer import train
 
 WARM_STEPS = 2
@@ -27,7 +27,9 @@ WARM_STEPS = 2
 
 
 class StepTiming(BaseModel):
-    """Seconds of training steps: `first_seconds` holds compilation, `step_seconds` is the warm ones' lower quartile."""
+    """Seconds of training steps: `first_seconds` holds compilation, `step_seconds` is the warm
+    ones' lower quartile.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,7 +43,9 @@ class StepTiming(BaseModel):
 
 
 def time_steps(model: ModelConfig, trainer: TrainerConfig, max_seconds: float) -> StepTiming:
-    """Return what steps of `trainer` on random tokens take; ends about `max_seconds` after the first step."""
+    """Return what steps of `trainer` on random tokens take; ends about `max_seconds` after the
+    first step.
+    """
     trainer = trainer.model_copy(update={"context_ramp_fraction": 0.0})
     built = build_model(model, trainer)
     optimizer = Optimizer(built, trainer)
@@ -49,7 +53,8 @@ def time_steps(model: ModelConfig, trainer: TrainerConfig, max_seconds: float) -
     started = time.perf_counter()
     seconds: list[float] = []
     first = math.nan
-    for event in train(built, optimizer, _again(batch), trainer, StepPace(10_000)):
+
+    for event in train(built, optimizer, _again(batch), trainer, StepCriterion(10_000)):
         if math.isnan(first):
             first = time.perf_counter() - started
             started = time.perf_counter()
@@ -57,8 +62,10 @@ def time_steps(model: ModelConfig, trainer: TrainerConfig, max_seconds: float) -
         seconds.append(getattr(event, "seconds", 0.0))
         if len(seconds) >= WARM_STEPS + 1 and time.perf_counter() - started > max_seconds:
             break
+
     warm = seconds[WARM_STEPS:] or seconds
-    # A neighbour makes some steps slow and none fast: the lower quartile tells shapes apart on a busy machine, too.
+    # A neighbour makes some steps slow and none fast: the lower quartile tells shapes apart on a
+    # busy machine, too.
     step_seconds = sorted(warm)[len(warm) // 4]
     return StepTiming(
         first_seconds=first,
@@ -72,13 +79,16 @@ def time_steps(model: ModelConfig, trainer: TrainerConfig, max_seconds: float) -
 
 
 def measure_matrix_rate(trainer: TrainerConfig, max_seconds: float = 0.25) -> float:
-    """Return the floating-point operations a second of square matrix products on the trainer's device and dtype."""
+    """Return the floating-point operations a second of square matrix products on the trainer's
+    device and dtype.
+    """
     torch.set_num_threads(trainer.num_threads)
     size = 1024 if trainer.device == "cpu" else 8192
     dtype = torch.bfloat16 if trainer.dtype == "bfloat16" else torch.float32
     left = torch.randn(size, size, dtype=dtype, device=trainer.device)
     best = math.inf
     deadline = time.perf_counter() + max_seconds
+
     while True:
         started = time.perf_counter()
         product = left @ left
@@ -97,16 +107,20 @@ def random_batch(model: ModelConfig, trainer: TrainerConfig) -> Batch:
 
 
 def reset_peak_memory(device: str) -> None:
-    """Begin to count the peak of `used_memory` anew, where the system can: the probe's shapes are not the run's."""
+    """Begin to count the peak of `used_memory` anew, where the system can: the probe's shapes are
+    not the run's.
+    """
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         return
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets VmHWM to the present size
+        # proc(5): resets VmHWM to the present size
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def used_memory(device: str) -> int:
-    """Return the most bytes that training held: on a GPU of its memory, else of the process's resident set.
+    """Return the most bytes that training held: on a GPU of its memory, else of the process's
+    resident set.
 
     Where the system does not tell a process its peak, what is resident now.
     """

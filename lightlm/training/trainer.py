@@ -1,6 +1,7 @@
 """The training loop: batches in, events out. It does not log, print, save or know who watches.
 
-Owns the order of a step, the finite check, and when to stop; the caller's pace says how much budget is left.
+Owns the order of a step, the finite check, and when to stop; the caller's pace says how much budget
+is left.
 """
 
 import math
@@ -19,16 +20,20 @@ from lightlm.model.transformer import Transformer
 from lightlm.training.config import TrainerConfig
 from lightlm.training.events import MicroBatchReduced, StepDone, StepSkipped
 from lightlm.training.optimizer import Optimizer
-from lightlm.training.pace import Pace
 from lightlm.training.ranks import ALONE, OutOfMemoryElsewhere, Ranks
 from lightlm.training.schedule import learning_rate_factor
 from lightlm.training.sharding import local
+from lightlm.training.stop_criterion import StopCriterion
 
-MAX_SKIPPED_IN_A_ROW = 3
-"""Steps without use, in a row, after which the weights themselves are to blame and not the batch."""
+MAX_CONSECUTIVE_SKIPPED = 3
+"""Steps without use, in a row, after which the weights themselves are to blame and not
+the batch.
+"""
 
 SPIKE_FACTOR = 3.0
-"""A loss this many times the running mean, and worse than chance, is of a model that has come apart."""
+"""A loss this many times the running mean, and worse than chance, is of a model that has come
+apart.
+"""
 
 MEMORY_OF_LOSS = 0.95
 """Share that the running mean of the loss keeps at each step: about the last twenty."""
@@ -45,11 +50,13 @@ class Measured(NamedTuple):
     balance_loss: float | None
     gradient_norm: float
 
-    def is_usable(self, usual_loss: float | None, chance: float) -> bool:
-        """Return whether the step may touch the weights: finite, and not far above `usual_loss` and `chance`."""
+    def is_usable(self, loss_ema: float | None, chance: float) -> bool:
+        """Return whether the step may touch the weights: finite, and not far above `loss_ema` and
+        `chance`.
+        """
         if not (math.isfinite(self.loss) and math.isfinite(self.gradient_norm)):
             return False
-        return usual_loss is None or self.loss <= max(SPIKE_FACTOR * usual_loss, chance)
+        return loss_ema is None or self.loss <= max(SPIKE_FACTOR * loss_ema, chance)
 
 
 @dataclass
@@ -59,11 +66,11 @@ class Progress:
     step: int = 0
     total_tokens: int = 0
     micro_batch_size: int | None = None
-    learning_rate_share: float = 1.0
+    learning_rate_scale: float = 1.0
     """Of the plan's rates; halved at each way back."""
-    usual_loss: float | None = None
+    loss_ema: float | None = None
     """Running mean of the loss, in nats a token."""
-    skipped_in_a_row: int = field(default=0, repr=False)
+    consecutive_skipped: int = field(default=0, repr=False)
 
 
 def train(
@@ -71,7 +78,7 @@ def train(
     optimizer: Optimizer,
     batches: Iterator[Batch],
     config: TrainerConfig,
-    pace: Pace,
+    pace: StopCriterion,
     *,
     counters: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -80,10 +87,12 @@ def train(
 ) -> Iterator[StepDone | StepSkipped | MicroBatchReduced]:
     """Train until the pace allows no further step or `should_stop`; yield an event after each step.
 
-    `model` must be on the batches' device, its compute dtype set. `counters` is updated in place, to be saved.
+    `model` must be on the batches' device, its compute dtype set. `counters` is updated in place,
+    to be saved.
 
     Raises:
-        Diverged: three steps in a row were not finite, or spikes; the weights are those before the first of them.
+        Diverged: three steps in a row were not finite, or spikes; the weights are those before the
+            first of them.
         TrainingError: one sequence does not fit into memory.
     """
     counters = counters or Progress()
@@ -91,6 +100,7 @@ def train(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     pace, should_stop = ranks.follow(pace, should_stop)
     model.train()
+
     while not should_stop() and pace.allows(counters.step):
         started = clock()
         batch = next(batches)
@@ -107,12 +117,14 @@ def train(
             continue
         counters.step += 1
         counters.total_tokens += (batch_tokens := ranks.size * batch.inputs.numel())
-        if not measured.is_usable(counters.usual_loss, math.log(model.config.vocab_size)):
+        if not measured.is_usable(counters.loss_ema, math.log(model.config.vocab_size)):
             yield StepSkipped(counters.step, progress, measured.loss, measured.gradient_norm)
             _count_skipped(counters, measured)
             continue
         _remember(counters, measured.loss)
-        factor = update_weights(parameters, optimizer, config, measured, progress, counters.learning_rate_share)
+        factor = update_weights(
+            parameters, optimizer, config, measured, progress, counters.learning_rate_scale
+        )
         pace.record_step(seconds := clock() - started)
         yield StepDone(
             counters.step,
@@ -128,8 +140,12 @@ def train(
         )
 
 
-def ramp_context(batch: Batch, micro_batch_size: int, config: TrainerConfig, progress: float) -> tuple[Batch, int]:
-    """Return the batch and how many sequences of it are computed at a time: early on shorter ones, as many tokens."""
+def ramp_context(
+    batch: Batch, micro_batch_size: int, config: TrainerConfig, progress: float
+) -> tuple[Batch, int]:
+    """Return the batch and how many sequences of it are computed at a time: early on shorter ones,
+    as many tokens.
+    """
     if progress >= config.context_ramp_fraction or batch.inputs.shape[1] % 2:
         return batch, micro_batch_size
     return batch.halve_context(), 2 * micro_batch_size
@@ -149,7 +165,9 @@ def update_weights(
     progress: float,
     share: float = 1.0,
 ) -> float:
-    """Clip the gradients and step the optimizer at `progress`; return the learning rate's factor there."""
+    """Clip the gradients and step the optimizer at `progress`; return the learning rate's factor
+    there.
+    """
     factor = share * learning_rate_factor(
         progress, warmup_fraction=config.warmup_fraction, cooldown_fraction=config.cooldown_fraction
     )
@@ -159,7 +177,11 @@ def update_weights(
 
 
 def measure_gradients(
-    model: Transformer, parameters: Sequence[Tensor], batch: Batch, micro_batch_size: int, ranks: Ranks = ALONE
+    model: Transformer,
+    parameters: Sequence[Tensor],
+    batch: Batch,
+    micro_batch_size: int,
+    ranks: Ranks = ALONE,
 ) -> Measured:
     """Return loss and gradient norm of a batch (B, T); leaves the mean gradient in `parameters`.
 
@@ -170,6 +192,7 @@ def measure_gradients(
     num_sequences = batch.inputs.shape[0]
     loss = torch.zeros((), device=batch.inputs.device)
     balance: Tensor | None = None
+
     for start in range(0, num_sequences, micro_batch_size):
         inputs, targets = batch.rows(start, start + micro_batch_size).widen()
         share = inputs.shape[0] / num_sequences
@@ -180,15 +203,19 @@ def measure_gradients(
             balance = balance_loss.detach() * share + (0.0 if balance is None else balance)
         (objective * share).backward()
         loss += nats.detach() * share
+
     ranks.average(loss, parameters)
     norm = ranks.measure_norm(list_gradients(parameters))
-    # The one wait for the device in a step: whether these gradients may touch the weights is the host's to say.
+    # The one wait for the device in a step: whether these gradients may touch the weights is the
+    # host's to say.
     figures = torch.stack([loss, norm, loss if balance is None else balance]).tolist()
     return Measured(figures[0], None if balance is None else figures[2], figures[1])
 
 
 def list_gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Return the gradients that there are, of a sharded model this rank's rows of them, as views."""
+    """Return the gradients that there are, of a sharded model this rank's rows of them,
+    as views.
+    """
     return [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
 
 
@@ -213,7 +240,9 @@ def halve_micro_batch(micro_batch_size: int) -> int:
 
 
 def _shrink(error: RuntimeError, micro_batch_size: int, ranks: Ranks) -> int:
-    """Return the micro-batch size to go on with, told to the other ranks; another error than of memory is raised."""
+    """Return the micro-batch size to go on with, told to the other ranks; another error than of
+    memory is raised.
+    """
     if not is_out_of_memory(error):
         raise error
     if not isinstance(error, OutOfMemoryElsewhere):
@@ -222,17 +251,19 @@ def _shrink(error: RuntimeError, micro_batch_size: int, ranks: Ranks) -> int:
 
 
 def _remember(counters: Progress, loss: float) -> None:
-    counters.skipped_in_a_row = 0
-    usual = loss if counters.usual_loss is None else counters.usual_loss
-    counters.usual_loss = MEMORY_OF_LOSS * usual + (1 - MEMORY_OF_LOSS) * loss
+    counters.consecutive_skipped = 0
+    usual = loss if counters.loss_ema is None else counters.loss_ema
+    counters.loss_ema = MEMORY_OF_LOSS * usual + (1 - MEMORY_OF_LOSS) * loss
 
 
 def _count_skipped(counters: Progress, measured: Measured) -> None:
-    counters.skipped_in_a_row += 1
-    if counters.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+    counters.consecutive_skipped += 1
+    if counters.consecutive_skipped >= MAX_CONSECUTIVE_SKIPPED:
         raise Diverged(
-            f"{MAX_SKIPPED_IN_A_ROW} steps in a row were not finite, or far worse than chance (loss {measured.loss}, "
-            f"gradient norm {measured.gradient_norm}); give a smaller training.learning_rate_scale, "
+            f"{MAX_CONSECUTIVE_SKIPPED} steps in a row were not finite, or far worse than chance "
+            f"(loss {measured.loss}, "
+            f"gradient norm {measured.gradient_norm}); give a smaller "
+            "training.learning_rate_scale, "
             "or training.dtype=float32"
         )
 

@@ -29,11 +29,15 @@ class ValidationSample(BaseModel):
         return sum(len(piece) - 1 for piece in self.pieces)
 
 
-def choose_validation_sample(shards: TokenShards, tokenizer: Tokenizer, max_tokens: int) -> ValidationSample:
-    """Return stretches of held-out documents spread evenly over the text, about `max_tokens` tokens in all.
+def choose_validation_sample(
+    shards: TokenShards, tokenizer: Tokenizer, max_tokens: int
+) -> ValidationSample:
+    """Return stretches of held-out documents spread evenly over the text, about `max_tokens` tokens
+    in all.
 
-    Each stretch starts with the token before its first document, which that one's first token is predicted from.
-    A document longer than twice its share is cut: a book must not make each validation read all of it.
+    Each stretch starts with the token before its first document, which that one's first token is
+    predicted from. A document longer than twice its share is cut: a book must not make each
+    validation read all of it.
     """
     offsets = shards.validation_offsets().astype(np.int64)
     tokens = shards.tokens("validation")
@@ -41,18 +45,22 @@ def choose_validation_sample(shards: TokenShards, tokenizer: Tokenizer, max_toke
     num_stretches = min(VALIDATION_STRETCHES, count)
     share = max(1, max_tokens // num_stretches)
     firsts = [index * count // num_stretches for index in range(num_stretches)] + [count]
-    pieces, num_bytes = [], 0
+    pieces = []
+    num_bytes = 0
+
     for first, limit in pairwise(firsts):
         last = first + 1
         while last < limit and offsets[last, 0] - offsets[first, 0] < share:
             last += 1
-        start, end = int(offsets[first, 0]), int(offsets[last, 0])
+        start = int(offsets[first, 0])
+        end = int(offsets[last, 0])
         if end - start > 2 * share:
             end = start + share
             num_bytes += len(tokenizer.decode_bytes(tokens[start:end].tolist()))
         else:
             num_bytes += int(offsets[last, 1] - offsets[first, 1])
         pieces.append(np.asarray(tokens[start - 1 : end]))
+
     return ValidationSample(pieces=pieces, num_bytes=num_bytes)
 
 

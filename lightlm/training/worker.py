@@ -1,8 +1,9 @@
 """The child process that computes: it imports torch once and then runs one job after another.
 
-Speaks JSON lines: a job on standard input, events and one result on standard output. It ends when its input ends,
-so it never outlives the parent: training ends at its next step and saves, within ORPHAN_SECONDS; any other job at once.
-SIGTERM and SIGINT let the step in progress end and keep what was reached.
+Speaks JSON lines: a job on standard input, events and one result on standard output. It ends when
+its input ends, so it never outlives the parent: training ends at its next step and saves, within
+ORPHAN_SECONDS; any other job at once. SIGTERM and SIGINT let the step in progress end and keep what
+was reached.
 """
 
 import atexit
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lightlm.errors import LightLMError
-from lightlm.training.pulse import Pulse
+from lightlm.training.heartbeat import Heartbeat
 
 LOCK = ".worker.lock"
 """In the run's folder; held while it is trained."""
@@ -32,9 +33,11 @@ Emit = Callable[[dict[str, Any]], None]
 
 
 class Stop(threading.Event):
-    """Whether the job is asked to end. Who asks, before each step or document, has moved on: the pulse is told."""
+    """Whether the job is asked to end. Who asks, before each step or document, has moved on: the
+    pulse is told.
+    """
 
-    def __init__(self, pulse: Pulse) -> None:
+    def __init__(self, pulse: Heartbeat) -> None:
         super().__init__()
         self._pulse = pulse
 
@@ -66,22 +69,30 @@ def time_steps(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, A
 
 
 def measure_matrix_rates(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
-    """Return the rate of matrix products in each of `dtypes`, in floating-point operations a second."""
+    """Return the rate of matrix products in each of `dtypes`, in floating-point operations a
+    second.
+    """
     from lightlm.training.config import TrainerConfig
     from lightlm.training.timing import measure_matrix_rate
 
     trainer = TrainerConfig.model_validate(arguments["trainer"])
     trainers = {dtype: trainer.model_copy(update={"dtype": dtype}) for dtype in arguments["dtypes"]}
-    return {dtype: measure_matrix_rate(one, arguments["max_seconds"]) for dtype, one in trainers.items()}
+    return {
+        dtype: measure_matrix_rate(one, arguments["max_seconds"]) for dtype, one in trainers.items()
+    }
 
 
 def make_ready(arguments: dict[str, Any]) -> None:
-    """Do what a process does before its first training step, 1.3 s of imports, while the parent reads the text."""
+    """Do what a process does before its first training step, 1.3 s of imports, while the parent
+    reads the text.
+    """
     from lightlm.model.config import ModelConfig
     from lightlm.training.config import TrainerConfig
     from lightlm.training.timing import time_steps
 
-    trainer = TrainerConfig.model_validate(arguments["trainer"]).model_copy(update={"dtype": arguments["dtypes"][-1]})
+    trainer = TrainerConfig.model_validate(arguments["trainer"]).model_copy(
+        update={"dtype": arguments["dtypes"][-1]}
+    )
     tiny = ModelConfig(
         vocab_size=512,
         num_layers=1,
@@ -92,6 +103,7 @@ def make_ready(arguments: dict[str, Any]) -> None:
         ffn_dim=8,
         context_length=8,
     )
+
     with contextlib.suppress(RuntimeError):  # whatever it is, the job that it hinders says it
         time_steps(tiny, trainer, max_seconds=0.0)
 
@@ -114,7 +126,9 @@ def train(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
 
 
 def evaluate(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
-    """Return the Score of a Hugging Face folder on the held-out text of shards, until `deadline`; and by document."""
+    """Return the Score of a Hugging Face folder on the held-out text of shards, until `deadline`;
+    and by document.
+    """
     from lightlm.data.shards import open_shards
     from lightlm.evaluation.score import score_documents, summarize_documents
     from lightlm.model.hugging_face import load_model
@@ -134,12 +148,14 @@ def evaluate(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any
         max_bytes=arguments["max_bytes"],
         should_stop=lambda: stop.is_set() or time.monotonic() > deadline,
     )
+
     documents = {"nats": nats.tolist(), "num_bytes": num_bytes.tolist()}
     return {"score": summarize_documents(shards, nats).model_dump(), "documents": documents}
 
 
 def score_version(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
-    """Return nats and bytes by held-out document of a subset, of a model with its own tokenizer; and its shape.
+    """Return nats and bytes by held-out document of a subset, of a model with its own tokenizer;
+    and its shape.
 
     Within `max_seconds`, or as many of the first documents as that allows.
     """
@@ -156,7 +172,10 @@ def score_version(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str
     folder = open_commit(Path(arguments["folder"]), "model").folder
     config = read_config(folder)
     is_short = trainer.device == "cpu" and config.context_length <= arguments["matmul_context"]
-    model = prepare(load_model(folder, device=trainer.device, kernel="matmul" if is_short else "sdpa"), trainer)
+    model = prepare(
+        load_model(folder, device=trainer.device, kernel="matmul" if is_short else "sdpa"), trainer
+    )
+
     subset = open_subset(Path(arguments["subset_folder"]))
     documents = list(subset.read_documents("validation"))
     nats, num_bytes = score_texts(
@@ -166,6 +185,7 @@ def score_version(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str
         ends=subset.read_ends("validation"),
         should_stop=lambda: stop.is_set() or time.monotonic() > ends_at,
     )
+
     return {
         "documents": {"nats": nats.tolist(), "num_bytes": num_bytes.tolist()},
         "is_whole": len(nats) == len(documents),
@@ -174,11 +194,14 @@ def score_version(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str
 
 
 JOBS: dict[str, Job] = {
-    job.__name__: job for job in (describe_devices, time_steps, measure_matrix_rates, train, evaluate, score_version)
+    job.__name__: job
+    for job in (describe_devices, time_steps, measure_matrix_rates, train, evaluate, score_version)
 }
 
 
-AFTERWARDS: dict[str, Callable[[dict[str, Any]], None]] = {measure_matrix_rates.__name__: make_ready}
+AFTERWARDS: dict[str, Callable[[dict[str, Any]], None]] = {
+    measure_matrix_rates.__name__: make_ready
+}
 """What is done once the answer to a job is given, before the next job."""
 
 
@@ -187,13 +210,13 @@ def serve(answers: TextIO) -> None:
     lock = threading.Lock()
 
     def emit(record: dict[str, Any]) -> None:
-        # A parent that is gone hears nothing more, but what is under way is still saved: slow steps, of which each is
-        # told, were lost with it.
+        # A parent that is gone hears nothing more, but what is under way is still saved: slow
+        # steps, of which each is told, were lost with it.
         with lock, contextlib.suppress(BrokenPipeError):
             answers.write(json.dumps(record) + "\n")
             answers.flush()
 
-    pulse = Pulse(emit)
+    pulse = Heartbeat(emit)
     stop = Stop(pulse)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -222,22 +245,32 @@ def serve(answers: TextIO) -> None:
 
 
 def describe_error(error: Exception) -> dict[str, str]:
-    """Return what the parent is told of an error; of one that is a bug, the traceback goes to the log."""
+    """Return what the parent is told of an error; of one that is a bug, the traceback goes to the
+    log.
+    """
     if isinstance(error, LightLMError):
         # The class that the parent knows: some rooms have finer ones of their own.
-        known = next(kind for kind in type(error).__mro__ if kind.__module__ == LightLMError.__module__)
+        known = next(
+            kind for kind in type(error).__mro__ if kind.__module__ == LightLMError.__module__
+        )
         return {"kind": known.__name__, "message": str(error)}
+
     from lightlm.model.memory import is_out_of_memory
 
     if is_out_of_memory(error):
-        text = f"memory does not hold the model ({error}); give a smaller model.model_dim or model.context_length"
+        text = (
+            f"memory does not hold the model ({error}); give a smaller model.model_dim or "
+            "model.context_length"
+        )
         return {"kind": "WorkerError", "message": text}
+
     traceback.print_exception(error)
     sys.stderr.flush()
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return {
         "kind": "WorkerBug",
-        "message": f"{type(error).__name__}: {error} (line {frame.lineno} of {Path(frame.filename).name})",
+        "message": f"{type(error).__name__}: {error} (line {frame.lineno} of "
+        f"{Path(frame.filename).name})",
     }
 
 
@@ -262,7 +295,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     serve(answers)
-    # Taking the interpreter and torch apart took 0.7 s at the end of each run: only what libraries asked for is done.
+    # Taking the interpreter and torch apart took 0.7 s at the end of each run: only what libraries
+    # asked for is done.
     atexit._run_exitfuncs()
     sys.stderr.flush()
     os._exit(0)

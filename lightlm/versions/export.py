@@ -1,4 +1,6 @@
-"""What `lightlm export` does: a registered version in another format, verified against ours after it is written."""
+"""What `lightlm export` does: a registered version in another format, verified against ours after
+it is written.
+"""
 
 import json
 import shutil
@@ -27,7 +29,9 @@ TOLERANCE = 1e-3
 
 
 class Export(BaseModel):
-    """What was written, and how it was checked: the largest difference of a logit, and whether greedy text agrees."""
+    """What was written, and how it was checked: the largest difference of a logit, and whether
+    greedy text agrees.
+    """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -43,12 +47,14 @@ class Export(BaseModel):
 
 
 def export_version(version: ModelVersion, kind: Format, folder: Path) -> Export:
-    """Write a registered version into a new folder as `kind`, compare it with ours, and say what came out.
+    """Write a registered version into a new folder as `kind`, compare it with ours, and say what
+    came out.
 
     Raises:
         InputError: the folder is there already and is not empty.
         ModelVersionError: a package for the format is missing; or the format cannot hold it.
-        CorruptError: what was written does not compute what ours does; nothing is left under the folder.
+        CorruptError: what was written does not compute what ours does; nothing is left under the
+            folder.
     """
     check_folder(folder)
     found: dict[str, Export] = {}
@@ -87,11 +93,13 @@ def fill(version: ModelVersion, kind: Format, folder: Path) -> Export:
     tokens = torch.randint(0, ours.config.vocab_size, (1, length), generator=generator)
     with torch.inference_mode():
         expected = ours(tokens)
+
     if kind == "hf":
         for path in source.iterdir():
             if path.name != MANIFEST:
                 shutil.copyfile(path, folder / path.name)
-        reached, told = run_transformers(folder, tokens), "transformers.AutoModelForCausalLM"
+        reached = run_transformers(folder, tokens)
+        told = "transformers.AutoModelForCausalLM"
     elif kind == "gguf":
         reached = make_gguf(version, source, folder, tokens)
         told = f"gguf read back, in transformers; tokens by {check_tokens(source, folder)}"
@@ -99,15 +107,24 @@ def fill(version: ModelVersion, kind: Format, folder: Path) -> Export:
         from lightlm.model.onnx import FILE, run_onnx, write_onnx
 
         write_onnx(ours, folder / FILE)
-        for name in ("tokenizer.json", "tokenizer_config.json", "config.json", "generation_config.json"):
+        for name in (
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "config.json",
+            "generation_config.json",
+        ):
             shutil.copyfile(source / name, folder / name)
-        reached, told = torch.from_numpy(run_onnx(folder / FILE, tokens.numpy())), "onnxruntime"
+        reached = torch.from_numpy(run_onnx(folder / FILE, tokens.numpy()))
+        told = "onnxruntime"
+
     difference = float((reached - expected).abs().max())
     is_same = bool((reached.argmax(-1) == expected.argmax(-1)).all())
     if not difference <= TOLERANCE:
         raise CorruptError(
-            f"the {kind} export of {version.name} {version.version} is off by {difference:.2g}; not kept"
+            f"the {kind} export of {version.name} {version.version} is off by {difference:.2g}; "
+            "not kept"
         )
+
     (folder / "README.md").write_text(
         write_card(version.name, version.version, ours.config, version.tags, kind), "utf-8"
     )
@@ -124,7 +141,9 @@ def fill(version: ModelVersion, kind: Format, folder: Path) -> Export:
     )
 
 
-def make_gguf(version: ModelVersion, source: Path, folder: Path, tokens: "torch.Tensor") -> "torch.Tensor":
+def make_gguf(
+    version: ModelVersion, source: Path, folder: Path, tokens: "torch.Tensor"
+) -> "torch.Tensor":
     """Write GGUF and Modelfile; return the logits of what is read back from the file."""
     import numpy as np
     from safetensors.numpy import save_file
@@ -133,7 +152,9 @@ def make_gguf(version: ModelVersion, source: Path, folder: Path, tokens: "torch.
 
     write_gguf(source, folder / FILE, f"{version.name}-{version.version}")
     config = json.loads((source / "generation_config.json").read_text(encoding="utf-8"))
-    context = json.loads((source / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
+    context = json.loads((source / "config.json").read_text(encoding="utf-8"))[
+        "max_position_embeddings"
+    ]
     end = read_vocabulary(folder / FILE).tokens[config["eos_token_id"]]
     (folder / "Modelfile").write_text(
         f"FROM ./{FILE}\n"
@@ -145,11 +166,16 @@ def make_gguf(version: ModelVersion, source: Path, folder: Path, tokens: "torch.
         f"PARAMETER stop {json.dumps(end, ensure_ascii=False)}\n",
         "utf-8",
     )
+
     again = folder / "read-back"
     again.mkdir()
     for name in ("config.json", "generation_config.json"):
         shutil.copyfile(source / name, again / name)
-    weights = {name: np.ascontiguousarray(weight) for name, weight in unname_tensors(read_gguf(folder / FILE)).items()}
+    weights = {
+        name: np.ascontiguousarray(weight)
+        for name, weight in unname_tensors(read_gguf(folder / FILE)).items()
+    }
+
     save_file(weights, again / "model.safetensors", metadata={"format": "pt"})
     reached = run_transformers(again, tokens)
     shutil.rmtree(again)
@@ -157,7 +183,8 @@ def make_gguf(version: ModelVersion, source: Path, folder: Path, tokens: "torch.
 
 
 def check_tokens(source: Path, folder: Path) -> str:
-    """Compare the tokens of hard texts and of every entry with llama.cpp's for the GGUF file; say what computed those.
+    """Compare the tokens of hard texts and of every entry with llama.cpp's for the GGUF file; say
+    what computed those.
 
     Raises:
         ModelVersionError: a text has other tokens there.
@@ -167,18 +194,27 @@ def check_tokens(source: Path, folder: Path) -> str:
     from lightlm.model.gguf import FILE, read_vocabulary
     from lightlm.model.llama_vocabulary import REMEDY, SPACE_SYMBOL, LlamaTokenizer, overlap
 
-    tokenizer, vocabulary = load_tokenizer(source), read_vocabulary(folder / FILE)
+    tokenizer = load_tokenizer(source)
+    vocabulary = read_vocabulary(folder / FILE)
     added = vocabulary.added_tokens()
     entries = [tokenizer.decode([index]) for index in range(tokenizer.vocab_size)]
     texts = [*HARD_TEXTS, *surround(added), *overlap(added), *entries]
-    if vocabulary.scores:  # llama.cpp writes this symbol for spaces, and then cannot tell the two apart
+    # llama.cpp writes this symbol for spaces, and then cannot tell the two apart
+    if vocabulary.scores:
         texts = [text for text in texts if SPACE_SYMBOL not in text]
-    encode, told = LlamaTokenizer(vocabulary).encode, "llama.cpp's rules"
+
+    encode = LlamaTokenizer(vocabulary).encode
+    told = "llama.cpp's rules"
     with suppress(ImportError):
-        encode, told = open_llama_cpp(folder / FILE), "llama-cpp-python"
+        encode = open_llama_cpp(folder / FILE)
+        told = "llama-cpp-python"
+
     for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
         if encode(text) != ids:
-            raise ModelVersionError(f"llama.cpp would read {text[:60]!r} as other tokens than this model's; {REMEDY}")
+            raise ModelVersionError(
+                f"llama.cpp would read {text[:60]!r} as other tokens than this model's; {REMEDY}"
+            )
+
     return told
 
 
@@ -201,6 +237,8 @@ def run_transformers(folder: Path, tokens: "torch.Tensor") -> "torch.Tensor":
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, dtype=torch.float32
+    ).eval()
     with torch.inference_mode():
         return model(tokens).logits

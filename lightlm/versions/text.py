@@ -1,6 +1,8 @@
-"""Text from a registered version, and its score on a text; shared by generate-flow and the command line.
+"""Text from a registered version, and its score on a text; shared by generate-flow and the command
+line.
 
-Owns the texts kept under LIGHTLM_HOME/texts/NAME/VERSION: what the same request must write again is written once.
+Owns the texts kept under LIGHTLM_HOME/texts/NAME/VERSION: what the same request must write again is
+written once.
 """
 
 import contextlib
@@ -30,7 +32,9 @@ KEPT_TEXTS = 1000
 
 
 class GeneratedText(BaseModel):
-    """A continuation, without its prompt, and the version that wrote it; `reused` where an earlier request made it."""
+    """A continuation, without its prompt, and the version that wrote it; `reused` where an earlier
+    request made it.
+    """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -45,7 +49,8 @@ class GeneratedText(BaseModel):
 
 
 def check_request(prompt: str, sampling: dict[str, Any]) -> dict[str, Any]:
-    """Return params' sampling values with the given ones over them, before anything slow is imported.
+    """Return params' sampling values with the given ones over them, before anything slow is
+    imported.
 
     Raises:
         PromptError: an empty prompt, or a sampling value that is unknown or out of bounds.
@@ -73,7 +78,8 @@ def open_version(model: str | None = None, name: str | None = None) -> ModelVers
     """
     import threading
 
-    # Both imports take about two seconds; much of it is reading files, which lets the other thread run.
+    # Both imports take about two seconds; much of it is reading files, which lets the other thread
+    # run.
     thread = threading.Thread(target=_import_generation, daemon=True)
     thread.start()
     version = resolve(model, name)
@@ -95,6 +101,7 @@ def write_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> 
     started = time.perf_counter()
     written = generator.generate([prompt], config)[0]
     seconds = max(time.perf_counter() - started, 1e-9)
+
     return GeneratedText(
         text=written.text,
         prompt=prompt,
@@ -107,26 +114,37 @@ def write_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> 
 
 
 def reuse_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> GeneratedText:
-    """Return `write_text`'s result, the kept one where the request can have one result only: a seed, or greedy."""
+    """Return `write_text`'s result, the kept one where the request can have one result only: a
+    seed, or greedy.
+    """
     if sampling.get("seed") is None and sampling.get("temperature") != 0:
         return write_text(version, prompt, sampling)
+
     path = _text_path(version, prompt, sampling)
     try:
-        return GeneratedText.model_validate_json(path.read_bytes()).model_copy(update={"reused": True})
+        return GeneratedText.model_validate_json(path.read_bytes()).model_copy(
+            update={"reused": True}
+        )
     except (OSError, ValidationError):
         pass
+
     written = write_text(version, prompt, sampling)
     with contextlib.suppress(StoreError, OSError):
         write_file(path, written.model_dump_json().encode())
         kept = sorted(path.parent.glob("*.json"), key=lambda one: one.stat().st_mtime, reverse=True)
         for old in kept[KEPT_TEXTS:]:
             old.unlink(missing_ok=True)
+
     return written
 
 
 def _text_path(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> Path:
-    """Return where the text of a request is kept; the model's digest is part of it, its number may be given anew."""
-    request = json.dumps([version.tags.get(MANIFEST_TAG), prompt, sampling], sort_keys=True, default=list)
+    """Return where the text of a request is kept; the model's digest is part of it, its number may
+    be given anew.
+    """
+    request = json.dumps(
+        [version.tags.get(MANIFEST_TAG), prompt, sampling], sort_keys=True, default=list
+    )
     digest = hashlib.sha256(request.encode()).hexdigest()
     return find_home() / "texts" / version.name / version.version / f"{digest[:32]}.json"
 

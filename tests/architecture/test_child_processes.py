@@ -1,4 +1,6 @@
-"""Every Python that LightLM starts is started by child_process.python_command, which keeps the current folder out."""
+"""Every Python that LightLM starts is started by child_process.python_command, which keeps the
+current folder out.
+"""
 
 import ast
 import subprocess
@@ -12,9 +14,18 @@ ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "lightlm" / "child_process.py"
 HINTS = ROOT / "flows" / "hints.py"  # shows a person what to type
 ELSEWHERE = sorted(
-    path for room in ("flows", "lightlm") for path in (ROOT / room).rglob("*.py") if path not in (STARTER, HINTS)
+    path
+    for room in ("flows", "lightlm")
+    for path in (ROOT / room).rglob("*.py")
+    if path not in (STARTER, HINTS)
 )
-SUSPECTS = {"sys.executable", "sys._base_executable", "runpy", "multiprocessing", "ProcessPoolExecutor"}
+SUSPECTS = {
+    "sys.executable",
+    "sys._base_executable",
+    "runpy",
+    "multiprocessing",
+    "ProcessPoolExecutor",
+}
 
 
 def find_starts(code: str) -> list[str]:
@@ -36,13 +47,16 @@ def find_starts(code: str) -> list[str]:
 
 @pytest.mark.parametrize("path", ELSEWHERE, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_module_starts_python_by_python_command_alone(path: Path) -> None:
-    assert find_starts(path.read_text(encoding="utf-8")) == [], "use lightlm.child_process.python_command"
+    assert find_starts(path.read_text(encoding="utf-8")) == [], (
+        "use lightlm.child_process.python_command"
+    )
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        "import sys; run([sys.executable, '-m', 'x'])", "import multiprocessing", "from runpy import run_module",
+        "import sys; run([sys.executable, '-m', "
+        "'x'])", "import multiprocessing", "from runpy import run_module",
         "from concurrent.futures import ProcessPoolExecutor", "import multiprocessing.pool",
     ],
 )  # fmt: skip
@@ -52,23 +66,36 @@ def test_a_start_of_python_is_found(code: str) -> None:
 
 def test_a_relative_folder_on_the_search_path_gives_nothing(tmp_path: Path) -> None:
     (tmp_path / "h11.py").write_text("raise SystemExit('foreign code')\n")
-    code = "import sys; from lightlm.child_process import refuse_relative_folders; refuse_relative_folders(); "
+    code = (
+        "import sys; from lightlm.child_process import refuse_relative_folders; "
+        "refuse_relative_folders(); "
+    )
     code += "sys.path[:0] = ['.']; import h11"
 
     done = subprocess.run(
-        [*python_command("x")[:2], "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [*python_command("x")[:2], "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_child_runs_no_file_of_the_current_folder_and_neither_does_its_own_child(tmp_path: Path) -> None:
+def test_a_child_runs_no_file_of_the_current_folder_and_neither_does_its_own_child(
+    tmp_path: Path,
+) -> None:
     hostile = "raise SystemExit('foreign code')\n"
     for name in ("queue", "random", "sitecustomize"):
         (tmp_path / f"{name}.py").write_text(hostile)
     library = tmp_path / "library"
     library.mkdir()
-    (library / "child.py").write_text("import queue, random, subprocess, sys\nif len(sys.argv) > 1:\n")
+    (library / "child.py").write_text(
+        "import queue, random, subprocess, sys\nif len(sys.argv) > 1:\n"
+    )
+
     with (library / "child.py").open("a") as file:
         file.write("    sys.exit(subprocess.run([sys.executable, '-m', 'child']).returncode)\n")
 

@@ -33,8 +33,16 @@ def test_every_relative_link_leads_to_a_file(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_link_to_a_heading_leads_to_one(path: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", path.read_text(encoding="utf-8"))
-    local = [(path.parent / name if name else path, anchor) for name, anchor in links if "://" not in name]
-    assert [anchor for target, anchor in local if anchor not in list_anchors(target.read_text(encoding="utf-8"))] == []
+    local = [
+        (path.parent / name if name else path, anchor)
+        for name, anchor in links
+        if "://" not in name
+    ]
+    assert [
+        anchor
+        for target, anchor in local
+        if anchor not in list_anchors(target.read_text(encoding="utf-8"))
+    ] == []
 
 
 def list_anchors(text: str) -> set[str]:
@@ -44,18 +52,27 @@ def list_anchors(text: str) -> set[str]:
 
 
 def test_a_heading_has_the_anchor_that_links_use() -> None:
-    assert list_anchors("# A: b `c`\n```sh\n# no heading\n```\n## Two words\n") == {"a-b-c", "two-words"}
+    assert list_anchors("# A: b `c`\n```sh\n# no heading\n```\n## Two words\n") == {
+        "a-b-c",
+        "two-words",
+    }
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_make_target_that_is_named_exists(path: Path) -> None:
     code = re.findall(r"`([^`\n]+)`|^\s*\$? ?(make .*)$", path.read_text(encoding="utf-8"), re.M)
-    named = {match[1] for words in code if (match := re.match(r"(?:\S+=\S+ )?make ([a-z-]+)", words[0] or words[1]))}
+    named = {
+        match[1]
+        for words in code
+        if (match := re.match(r"(?:\S+=\S+ )?make ([a-z-]+)", words[0] or words[1]))
+    }
     assert named <= read_makefile_targets()
 
 
 def list_lightlm_commands(text: str) -> Iterator[list[str]]:
-    """Yield the words behind `lightlm` of every command in a document, in its code blocks and between backticks."""
+    """Yield the words behind `lightlm` of every command in a document, in its code blocks and
+    between backticks.
+    """
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
     prompts = re.findall(r"^\$ (.*)$", text, re.M)
     lines = [line for block in blocks for line in block.splitlines()] + prompts
@@ -67,27 +84,45 @@ def list_lightlm_commands(text: str) -> Iterator[list[str]]:
 
 
 def check_lightlm_command(words: list[str]) -> str | None:
-    """Return what is wrong with a command of `lightlm`, as far as it shows without running it; None = nothing."""
+    """Return what is wrong with a command of `lightlm`, as far as it shows without running it; None
+    = nothing.
+    """
     # Its help is shown only after all its options are known to exist.
     shown = CliRunner().invoke(app, [*words, "--help"])
     if shown.exit_code:
         return shown.output
+
     parts = [word.split("=", 1) if word.startswith("--") else [word] for word in words]
     given = list(pairwise(part for word in parts for part in word))
-    settings = [value for option, value in given if option in ("--set", "-s") and value != "SECTION.KEY=VALUE"]
+    settings = [
+        value
+        for option, value in given
+        if option in ("--set", "-s") and value != "SECTION.KEY=VALUE"
+    ]
+
     # A path names a person's own file, which is not here.
-    presets = [value for option, value in given if option in ("--preset", "-p") and not value.startswith("./")]
+    presets = [
+        value
+        for option, value in given
+        if option in ("--preset", "-p") and not value.startswith("./")
+    ]
+
     try:
         load_params(*(presets or ["base"]), parse_assignments(settings))
     except ParameterError as error:
         return str(error)
+
     return None
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_command_of_ours_exists_with_its_options_settings_and_presets(path: Path) -> None:
     commands = list(list_lightlm_commands(path.read_text(encoding="utf-8")))
-    wrong = [f"lightlm {shlex.join(words)}: {why}" for words in commands if (why := check_lightlm_command(words))]
+    wrong = [
+        f"lightlm {shlex.join(words)}: {why}"
+        for words in commands
+        if (why := check_lightlm_command(words))
+    ]
     assert wrong == []
 
 

@@ -26,17 +26,24 @@ def list_top_imports(path: Path) -> set[str]:
             pending += node.orelse
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             pending += list(ast.iter_child_nodes(node))
+
     return names
 
 
 def list_entrances() -> list[Path]:
-    """Return the modules that a person's first command imports: all of flows/, and every `__init__`."""
+    """Return the modules that a person's first command imports: all of flows/, and every
+    `__init__`.
+    """
     return sorted([*(ROOT / "flows").rglob("*.py"), *(ROOT / "lightlm").rglob("__init__.py")])
 
 
 def test_every_import_contract_of_pyproject_is_kept() -> None:
-    script = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
-    answer = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    script = (
+        "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-1000:]
     assert " 0 broken" in answer.stdout
 

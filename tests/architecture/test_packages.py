@@ -4,7 +4,9 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-INSTALLED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+INSTALLED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+    "setuptools"
+]
 ROOMS = {"flows": "lightlm_flows", "lightlm": "lightlm", "params": "lightlm_params"}
 """Folder of the repository -> the name that it is imported by."""
 

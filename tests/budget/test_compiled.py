@@ -7,7 +7,14 @@ from lightlm.model.config import ModelConfig
 from lightlm.training.config import TrainerConfig
 
 MODEL = ModelConfig(
-    vocab_size=300, num_layers=2, model_dim=64, num_heads=1, num_kv_heads=1, head_dim=64, ffn_dim=128, context_length=32
+    vocab_size=300,
+    num_layers=2,
+    model_dim=64,
+    num_heads=1,
+    num_kv_heads=1,
+    head_dim=64,
+    ffn_dim=128,
+    context_length=32,
 )
 TRAINER = TrainerConfig(batch_tokens=64, micro_batch_size=2)
 

@@ -1,4 +1,6 @@
-"""Tests of where a retraining starts: forecasts that move the right way, and params that fix the champion's shape."""
+"""Tests of where a retraining starts: forecasts that move the right way, and params that fix the
+champion's shape.
+"""
 
 import pytest
 
@@ -25,7 +27,9 @@ UNIQUE = 50e6
 def past(seen_bytes: float, bits_per_byte: float | None = None) -> ChampionPast:
     """Return a champion that has read `seen_bytes`; by default it scores what the law says."""
     law = predict_loss(count_matrix_parameters(MODEL), seen_bytes, UNIQUE).bits_per_byte
-    return ChampionPast(version="4", model=MODEL, seen_bytes=seen_bytes, bits_per_byte=bits_per_byte or law)
+    return ChampionPast(
+        version="4", model=MODEL, seen_bytes=seen_bytes, bits_per_byte=bits_per_byte or law
+    )
 
 
 def test_more_text_is_forecast_to_be_better() -> None:
@@ -46,11 +50,14 @@ def test_the_forecast_starts_from_the_measured_score() -> None:
 def test_no_champion_is_forecast_to_beat_one_that_read_all_in_one_go() -> None:
     whole = predict_loss(count_matrix_parameters(MODEL), 25e6, UNIQUE).bits_per_byte
     assert forecast_continuation(past(5e6, 0.1), 20e6, UNIQUE) == pytest.approx(whole)
-    assert forecast_continuation(past(5e6, 0.1), 20e6, UNIQUE, correction=1.1) == pytest.approx(1.1 * whole)
+    assert forecast_continuation(past(5e6, 0.1), 20e6, UNIQUE, correction=1.1) == pytest.approx(
+        1.1 * whole
+    )
 
 
 def test_the_better_forecast_is_taken_and_both_are_said() -> None:
-    kept, fresh = choose_start(past(5e6), 1.5, 1.6), choose_start(past(5e6), 1.7, 1.6)
+    kept = choose_start(past(5e6), 1.5, 1.6)
+    fresh = choose_start(past(5e6), 1.7, 1.6)
     assert (kept.version, kept.name) == ("4", "version 4")
     assert (fresh.version, fresh.name) == (None, "scratch")
     assert "1.500" in kept.reason
@@ -68,6 +75,9 @@ def test_under_the_fixed_params_only_the_champions_shape_can_be_built() -> None:
         num_heads=fixed.model.num_heads or 0,
         context_length=fixed.model.context_length or 0,
     )
+
     assert built == MODEL
     assert (fixed.tokenizer.source, fixed.tokenizer.vocab_size) == ("/somewhere/model", None)
-    assert fixed.training.learning_rate_scale == CONTINUED_RATES * params.training.learning_rate_scale
+    assert (
+        fixed.training.learning_rate_scale == CONTINUED_RATES * params.training.learning_rate_scale
+    )

@@ -9,7 +9,9 @@ from lightlm.params import load_params
 def test_more_hours_are_expected_to_reach_less_bits_per_byte(probe, text):
     def plan_for(hours):
         params = load_params(hours=hours)
-        return Planner(params, text, probe.machine, lambda: hours * 3600, Closing(2.0)).plan(None, probe)[0]
+        return Planner(params, text, probe.machine, lambda: hours * 3600, Closing(2.0)).plan(
+            None, probe
+        )[0]
 
     found = forecast(plan_for)
     assert [entry.name for entry in found] == [name for name, _ in HORIZONS]

@@ -20,7 +20,8 @@ def test_what_is_recorded_is_read_again_each_run_once(tmp_path, make_run):
 
 def test_runs_that_mlflow_tells_of_count_beside_the_own_ones(tmp_path, make_run):
     history = History(tmp_path)
-    own, told = make_run(run="own", ended_at=2.0), make_run(run="told", ended_at=1.0)
+    own = make_run(run="own", ended_at=2.0)
+    told = make_run(run="told", ended_at=1.0)
     history.record(own)
     history.take_told([told.model_dump(), own.model_dump(), {"run": "broken"}])
     assert history.read() == [told, own]
@@ -54,6 +55,7 @@ def test_the_loss_is_corrected_only_by_runs_on_the_same_whole_text(tmp_path, mak
     law = make_run().law_bits_per_byte
     for index in range(4):
         history.record(make_run(run=f"run-{index}", bits_per_byte=law * 1.10))
+
     correction = history.correct("machine", "text")
     # Four runs against half a run's trust in the law.
     assert correction.loss == pytest.approx(math.exp(math.log(1.10) * 4 / 4.5))

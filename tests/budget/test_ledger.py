@@ -97,7 +97,11 @@ def test_a_stage_can_be_split_but_not_into_more_than_it_had():
 
 
 moves = st.lists(
-    st.tuples(st.sampled_from(["in", "out", "wait", "exclude", "split"]), st.sampled_from("abc"), st.floats(0, 100)),
+    st.tuples(
+        st.sampled_from(["in", "out", "wait", "exclude", "split"]),
+        st.sampled_from("abc"),
+        st.floats(0, 100),
+    ),
     max_size=40,
 )
 
@@ -108,6 +112,7 @@ def test_the_entries_always_sum_to_the_elapsed_time(moves, before):
     clock = FakeClock(now=1000.0)
     ledger = Ledger(1.0, started_at=1000.0 - before, clock=clock)
     opened = []
+
     for kind, name, seconds in moves:
         if kind == "in":
             opened.append(ledger.stage(name))
@@ -119,12 +124,15 @@ def test_the_entries_always_sum_to_the_elapsed_time(moves, before):
         elif kind == "split":
             ledger.split(name, {"d": seconds})
         clock.now += seconds
+
     assert sum(ledger.close().values()) == pytest.approx(ledger.elapsed_seconds, abs=1e-6)
 
 
 def test_a_continued_ledger_charges_what_was_spent_before_and_nothing_between():
     clock = FakeClock(now=1000.0)
-    ledger = Ledger(0.01, started_at=998.0, clock=clock, spent=Spent(10.0, {"start-up": 1.0, "data": 9.0}))
+    ledger = Ledger(
+        0.01, started_at=998.0, clock=clock, spent=Spent(10.0, {"start-up": 1.0, "data": 9.0})
+    )
     assert ledger.elapsed_seconds == 12.0
     assert ledger.remaining_seconds == pytest.approx(24.0)
     with ledger.stage("data"):
@@ -133,7 +141,8 @@ def test_a_continued_ledger_charges_what_was_spent_before_and_nothing_between():
 
 
 def test_what_is_spent_is_kept_at_each_moment_with_the_open_stage(tmp_path):
-    clock, path = FakeClock(), tmp_path / "budget.journal"
+    clock = FakeClock()
+    path = tmp_path / "budget.journal"
     ledger = Ledger(1.0, clock=clock)
     with LedgerKeeper(ledger, path, every_seconds=3600.0) as keeper, ledger.stage("training"):
         clock.now += 5.0
@@ -162,7 +171,8 @@ def test_a_torn_or_foreign_record_costs_only_itself(tmp_path):
 
 
 def test_what_is_kept_is_rounded_to_milliseconds_and_durable(tmp_path, monkeypatch):
-    synced, clock = [], FakeClock()
+    synced = []
+    clock = FakeClock()
     monkeypatch.setattr(disk.os, "fsync", lambda handle: synced.append(handle))
     keeper = LedgerKeeper(Ledger(1.0, clock=clock), tmp_path / "budget.journal")
     synced.clear()
@@ -182,7 +192,9 @@ def test_a_disk_that_refuses_is_said_and_ends_no_run(tmp_path, monkeypatch, capl
     monkeypatch.setattr(os, "write", refuse)
     keeper.write()
     (told,) = [record.getMessage() for record in caplog.records]
-    assert told.startswith(f"what is spent cannot be kept: {tmp_path / 'budget.journal'} could not be written (Input")
+    assert told.startswith(
+        f"what is spent cannot be kept: {tmp_path / 'budget.journal'} could not be written (Input"
+    )
 
 
 def test_the_side_thread_ends_with_the_process(tmp_path):

@@ -33,7 +33,13 @@ def with_memory(machine, needed, **change):
 
 def needed(machine, model, micro_batch_size, **change):
     return training_memory_bytes(
-        model, micro_batch_size, "muon", dtype=machine.dtype, attention="matmul", keep_best=True, **change
+        model,
+        micro_batch_size,
+        "muon",
+        dtype=machine.dtype,
+        attention="matmul",
+        keep_best=True,
+        **change,
     )
 
 
@@ -57,11 +63,21 @@ def test_where_one_device_is_too_small_and_there_are_several_the_model_is_cut(ma
     gpu = machine.model_copy(update={"device": "cuda"})
     attention = choose_attention(load(), gpu, model)
     cut = training_memory_bytes(
-        model, 1, "muon", device="cuda", dtype=gpu.dtype, attention=attention, num_shards=4, keep_best=True
+        model,
+        1,
+        "muon",
+        device="cuda",
+        dtype=gpu.dtype,
+        attention=attention,
+        num_shards=4,
+        keep_best=True,
     )
+
     gpu = with_memory(gpu, cut, num_devices=4)
     assert choose_fit(load(), gpu, model, 96) == Fit(False, "fsdp", 1)
-    assert choose_fit(load(), gpu.model_copy(update={"memory_bytes": 10**12}), model, 96) == Fit(False, "off", 24)
+    assert choose_fit(load(), gpu.model_copy(update={"memory_bytes": 10**12}), model, 96) == Fit(
+        False, "off", 24
+    )
     assert choose_fit(load(sharding="off"), gpu, model, 96).sharding == "off"
 
 
@@ -72,7 +88,9 @@ def test_what_is_demanded_is_done_whether_memory_asks_for_it_or_not(machine, mod
 
 
 def test_a_model_in_shards_wants_several_processes(machine):
-    with pytest.raises(ParameterError, match=r"sharding is fsdp, but one process.*training\.devices"):
+    with pytest.raises(
+        ParameterError, match=r"sharding is fsdp, but one process.*training\.devices"
+    ):
         list_shardings(load(sharding="fsdp"), machine)
     assert list_shardings(load(sharding="fsdp", num_nodes=2), machine) == ("fsdp",)
 
@@ -96,13 +114,22 @@ def test_with_memory_enough_the_batch_is_computed_at_once(machine, model):
     assert choose_fit(load(), machine, model, 96).micro_batch_size == 96
 
 
-@pytest.mark.parametrize(("asked", "sequences", "found"), [(5, 96, 4), (7, 7, 7), (100, 6, 6), (4, 7, 1)])
-def test_a_micro_batch_asked_for_is_lowered_to_a_divisor_of_the_batch(machine, model, asked, sequences, found):
-    assert choose_fit(load(micro_batch_size=asked), machine, model, sequences).micro_batch_size == found
+@pytest.mark.parametrize(
+    ("asked", "sequences", "found"), [(5, 96, 4), (7, 7, 7), (100, 6, 6), (4, 7, 1)]
+)
+def test_a_micro_batch_asked_for_is_lowered_to_a_divisor_of_the_batch(
+    machine, model, asked, sequences, found
+):
+    assert (
+        choose_fit(load(micro_batch_size=asked), machine, model, sequences).micro_batch_size
+        == found
+    )
 
 
 def test_the_plan_counts_the_process_on_a_cpu_and_the_device_alone_on_a_gpu(model):
-    trainer = TrainerConfig(batch_tokens=1024, micro_batch_size=2, dtype="bfloat16", attention="sdpa")
+    trainer = TrainerConfig(
+        batch_tokens=1024, micro_batch_size=2, dtype="bfloat16", attention="sdpa"
+    )
     on_cpu = plan_memory_bytes(model, trainer)
     on_gpu = plan_memory_bytes(model, trainer.model_copy(update={"device": "cuda"}))
     assert on_cpu - on_gpu > process_bytes("cpu")

@@ -27,7 +27,9 @@ def test_other_programs_count_by_the_cores_that_they_keep_busy() -> None:
 
 def test_where_the_cores_are_taken_the_load_says_how_many_wait_for_them() -> None:
     assert Neighbours(busy_cores=1.2, num_cores=2, load=4.5).slowdown == 3.0
-    assert Neighbours(busy_cores=0.6, num_cores=4, load=4.5).slowdown == 1.15, "it may be an earlier run's"
+    assert Neighbours(busy_cores=0.6, num_cores=4, load=4.5).slowdown == 1.15, (
+        "it may be an earlier run's"
+    )
     assert Neighbours(busy_cores=0.0, num_cores=2, load=9.0).slowdown == 1.0
 
 
@@ -36,10 +38,14 @@ def test_a_crowd_is_planned_for_up_to_a_bound() -> None:
 
 
 def test_what_others_keep_busy_is_the_machine_s_time_less_this_run_s() -> None:
-    now, machine, own = [100.0], [5000.0], [3.0]
+    now = [100.0]
+    machine = [5000.0]
+    own = [3.0]
     watch = CpuWatch(lambda: machine[0], lambda: own[0], lambda: now[0])
     assert watch.busy_cores() == 0.0
-    now[0], machine[0], own[0] = 110.0, 5018.0, 9.0
+    now[0] = 110.0
+    machine[0] = 5018.0
+    own[0] = 9.0
     assert watch.busy_cores() == pytest.approx(1.2)
     own[0] = 50.0  # children that ended are counted at once
     assert watch.busy_cores() == 0.0

@@ -15,7 +15,9 @@ def test_a_plan_says_its_shape_in_a_line(make_plan):
 
 
 def test_experts_are_part_of_the_shape(probe):
-    model = probe.shapes[0].model.model_copy(update={"num_experts": 8, "num_active_experts": 2, "expert_ffn_dim": 96})
+    model = probe.shapes[0].model.model_copy(
+        update={"num_experts": 8, "num_active_experts": 2, "expert_ffn_dim": 96}
+    )
     assert summarize_shape(model).endswith(", context 128, 2 of 8 experts")
 
 

@@ -25,16 +25,27 @@ def test_the_same_figures_give_the_same_plan(make_plan):
 
 
 def test_the_plan_measured_by_the_worker_is_made_again_from_its_figures(tmp_path):
-    params = load_params(hours=0.005, overrides={"training.num_threads": 1, "training.dtype": "float32"})
+    params = load_params(
+        hours=0.005, overrides={"training.num_threads": 1, "training.dtype": "float32"}
+    )
+
     with Worker(tmp_path) as worker:
-        devices = [Device.model_validate(one) for one in worker.call("describe_devices")["devices"][:1]]
+        devices = [
+            Device.model_validate(one) for one in worker.call("describe_devices")["devices"][:1]
+        ]
         machine = measure_machine(params.training, check_system(params, tmp_path, devices), worker)
-        plan, figures = Planner(params, LITTLE_TEXT, machine, lambda: 15.0, Closing(4.0)).plan(worker)
+        plan, figures = Planner(params, LITTLE_TEXT, machine, lambda: 15.0, Closing(4.0)).plan(
+            worker
+        )
+
     assert (machine.device, machine.dtype, machine.num_threads) == ("cpu", "float32", 1)
     assert len(figures.shapes) >= 1
     assert plan.model.vocab_size == 300
     assert plan.trainer.dtype == "float32"
-    again, same = Planner(params, LITTLE_TEXT, figures.machine, lambda: 15.0, Closing(4.0)).plan(None, figures)
+    again, same = Planner(params, LITTLE_TEXT, figures.machine, lambda: 15.0, Closing(4.0)).plan(
+        None, figures
+    )
+
     assert same == figures
     assert without_reasons(again) == without_reasons(plan)
 
@@ -43,7 +54,9 @@ def test_the_seconds_of_a_plan_add_up_to_those_that_are_left(make_plan):
     for hours in (0.01, 0.02, 0.1, 1.0, 4.0):
         plan = make_plan(hours=hours)
         assert plan.training_seconds + plan.reserve_seconds == pytest.approx(hours * 3600 - 10)
-        assert plan.expected_tokens == pytest.approx(plan.tokens_per_second * plan.training_seconds, abs=1.0)
+        assert plan.expected_tokens == pytest.approx(
+            plan.tokens_per_second * plan.training_seconds, abs=1.0
+        )
 
 
 def test_more_hours_give_a_larger_model_and_a_better_prediction(make_plan):
@@ -59,7 +72,8 @@ def test_a_faster_machine_gives_a_better_prediction(make_plan, probe):
     faster = Probe(
         machine=probe.machine.model_copy(update={"flops_per_second": 1e14}),
         shapes=[
-            timed.model_copy(update={"tokens_per_second": 250 * timed.tokens_per_second}) for timed in probe.shapes
+            timed.model_copy(update={"tokens_per_second": 250 * timed.tokens_per_second})
+            for timed in probe.shapes
         ],
     )
     assert make_plan(probe=faster).predicted_bits_per_byte < make_plan().predicted_bits_per_byte
@@ -68,7 +82,9 @@ def test_a_faster_machine_gives_a_better_prediction(make_plan, probe):
 def test_the_shape_taken_is_the_best_predicted_of_those_shown(make_plan):
     plan = make_plan()
     assert plan.alternatives
-    assert all(other.predicted_bits_per_byte >= plan.predicted_bits_per_byte for other in plan.alternatives)
+    assert all(
+        other.predicted_bits_per_byte >= plan.predicted_bits_per_byte for other in plan.alternatives
+    )
     assert plan.predicted_low < plan.predicted_bits_per_byte < plan.predicted_high
 
 
@@ -116,15 +132,21 @@ def test_heads_that_divide_no_width_considered_are_refused(make_plan):
 
 @pytest.mark.parametrize("memory_bytes", [650_000_000, 800_000_000, 2_000_000_000])
 def test_the_plan_fits_into_memory(make_plan, probe, memory_bytes):
-    small = Probe(machine=probe.machine.model_copy(update={"memory_bytes": memory_bytes}), shapes=probe.shapes)
+    small = Probe(
+        machine=probe.machine.model_copy(update={"memory_bytes": memory_bytes}), shapes=probe.shapes
+    )
     plan = make_plan(hours=24.0, probe=small)
     assert plan.memory_bytes <= 0.8 * memory_bytes
-    assert plan.memory_bytes == plan_memory_bytes(plan.model, plan.trainer, keep_best=plan.keep_best)
+    assert plan.memory_bytes == plan_memory_bytes(
+        plan.model, plan.trainer, keep_best=plan.keep_best
+    )
     assert count_parameters(plan.model) <= count_parameters(make_plan(hours=24.0).model)
 
 
 def test_where_nothing_fits_into_memory_the_reason_is_said(make_plan, probe):
-    tiny = Probe(machine=probe.machine.model_copy(update={"memory_bytes": 1_000_000}), shapes=probe.shapes)
+    tiny = Probe(
+        machine=probe.machine.model_copy(update={"memory_bytes": 1_000_000}), shapes=probe.shapes
+    )
     with pytest.raises(ParameterError, match=r"fits into 0\.0 GB; fix fewer of model"):
         make_plan(probe=tiny)
 
@@ -141,7 +163,9 @@ def test_with_less_than_the_floor_the_smallest_tier_is_trained_and_said(make_pla
 
 
 class BusyMachine:
-    """Times a step as a busy machine does: all of the time that was left for training is gone then."""
+    """Times a step as a busy machine does: all of the time that was left for training is
+    gone then.
+    """
 
     def __init__(self, seconds):
         self.seconds = seconds
@@ -159,7 +183,9 @@ class BusyMachine:
         }
 
 
-def test_where_timing_took_the_time_for_training_the_smallest_tier_is_trained_instead_of_nothing(machine, text):
+def test_where_timing_took_the_time_for_training_the_smallest_tier_is_trained_instead_of_nothing(
+    machine, text
+):
     there = BusyMachine(20.0)
     params = load_params(hours=0.01)
     plan, _ = Planner(params, text, machine, lambda: there.seconds, Closing(4.5)).plan(there)
@@ -182,7 +208,12 @@ def test_a_number_of_steps_is_kept_and_told_in_tokens(make_plan):
 
 @pytest.mark.parametrize(
     ("hours", "shape"),
-    [(0.1, (4, 256, 8, 256)), (1.0, (12, 512, 16, 512)), (2.0, (12, 768, 12, 512)), (5.0, (30, 768, 16, 1024))],
+    [
+        (0.1, (4, 256, 8, 256)),
+        (1.0, (12, 512, 16, 512)),
+        (2.0, (12, 768, 12, 512)),
+        (5.0, (30, 768, 16, 1024)),
+    ],
 )
 def test_the_tiers_give_their_shapes(make_plan, hours, shape):
     plan = make_plan(hours=hours, budget__planner="tiers")
@@ -193,7 +224,12 @@ def test_the_tiers_give_their_shapes(make_plan, hours, shape):
 
 def test_manual_without_a_shape_gives_the_documented_one(make_plan):
     model = make_plan(budget__planner="manual").model
-    assert (model.num_layers, model.model_dim, model.num_heads, model.context_length) == (12, 768, 12, 1024)
+    assert (model.num_layers, model.model_dim, model.num_heads, model.context_length) == (
+        12,
+        768,
+        12,
+        1024,
+    )
 
 
 def test_a_little_text_gets_a_sequence_that_it_holds(make_plan):

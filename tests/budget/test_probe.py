@@ -18,7 +18,13 @@ from lightlm.errors import ParameterError
 from lightlm.model.accounting import flops_per_token
 from lightlm.system import Device, SystemReport
 
-CPU = Device(kind="cpu", name="two cores", memory_bytes=8, supports_bfloat16=True, supports_flash_attention=True)
+CPU = Device(
+    kind="cpu",
+    name="two cores",
+    memory_bytes=8,
+    supports_bfloat16=True,
+    supports_flash_attention=True,
+)
 GPU = Device(
     kind="cuda",
     name="a GPU",
@@ -46,11 +52,15 @@ def report(*devices: Device) -> SystemReport:
 
 def test_the_speed_of_a_timed_shape_is_the_one_measured(probe):
     for timed in probe.shapes:
-        assert probe.speed_of(timed.model, is_compiled=False) == pytest.approx(timed.tokens_per_second)
+        assert probe.speed_of(timed.model, is_compiled=False) == pytest.approx(
+            timed.tokens_per_second
+        )
         assert probe.score_speed(timed.model) == pytest.approx(timed.score_tokens_per_second)
 
 
-@pytest.mark.parametrize(("dim", "share"), [(8, 0.10), (64, 0.10), (192, 0.25), (384, 0.35), (4096, 0.35)])
+@pytest.mark.parametrize(
+    ("dim", "share"), [(8, 0.10), (64, 0.10), (192, 0.25), (384, 0.35), (4096, 0.35)]
+)
 def test_outside_the_timed_widths_the_nearest_ones_efficiency_holds(probe, dim, share):
     assert probe.efficiency_at(dim, False) == pytest.approx(share * probe.machine.flops_per_second)
 
@@ -70,7 +80,9 @@ def test_a_deeper_model_of_the_same_width_is_slower_by_its_flops(probe):
     model = probe.shapes[0].model
     deeper = model.model_copy(update={"num_layers": 9})
     ratio = flops_per_token(deeper) / flops_per_token(model)
-    assert probe.speed_of(model, is_compiled=False) / probe.speed_of(deeper, is_compiled=False) == pytest.approx(ratio)
+    assert probe.speed_of(model, is_compiled=False) / probe.speed_of(
+        deeper, is_compiled=False
+    ) == pytest.approx(ratio)
     assert probe.score_speed(model) / probe.score_speed(deeper) == pytest.approx(ratio)
 
 
@@ -84,7 +96,9 @@ def test_before_anything_is_timed_the_priors_hold(probe):
 
 
 def test_a_measured_gain_of_compiling_holds_at_other_widths(probe, time_shape):
-    compiled = Probe(machine=probe.machine, shapes=[*probe.shapes, time_shape(192, 0.5, is_compiled=True)])
+    compiled = Probe(
+        machine=probe.machine, shapes=[*probe.shapes, time_shape(192, 0.5, is_compiled=True)]
+    )
     for dim in (64, 192, 384):
         gain = compiled.efficiency_at(dim, True) / compiled.efficiency_at(dim, False)
         assert gain == pytest.approx(2.0)
@@ -139,14 +153,19 @@ def test_the_device_is_the_one_named_or_the_first_accelerator(wanted, devices, k
 
 
 def test_a_device_that_is_not_there_is_refused_with_those_that_are():
-    with pytest.raises(ParameterError, match=r"training\.device is cuda, but this machine has cpu; give auto"):
+    with pytest.raises(
+        ParameterError, match=r"training\.device is cuda, but this machine has cpu; give auto"
+    ):
         choose_device("cuda", report(CPU))
 
 
 def test_fast_products_alone_promise_no_fast_steps_on_a_cpu(machine):
     amx = machine.model_copy(update={"flops_per_second": 1.5e12, "float32_flops_per_second": 2e11})
     assert amx.usual_flops == MOST_GAIN * 2e11
-    assert machine.model_copy(update={"float32_flops_per_second": 2e11}).usual_flops == machine.flops_per_second
+    assert (
+        machine.model_copy(update={"float32_flops_per_second": 2e11}).usual_flops
+        == machine.flops_per_second
+    )
     assert amx.model_copy(update={"device": "cuda"}).usual_flops == amx.flops_per_second
     model = Probe(machine=amx, shapes=[])
     assert model.efficiency_at(192, False) < 0.4 * amx.usual_flops
@@ -163,7 +182,11 @@ class Steps:
         self.asked.append(arguments)
         speed = arguments["trainer"]["batch_tokens"] / 0.05
         seconds = {"first_seconds": 0.1, "step_seconds": 0.05, "slow_step_seconds": 0.05}
-        return seconds | {"tokens_per_second": speed, "score_tokens_per_second": speed, "memory_bytes": 1}
+        return seconds | {
+            "tokens_per_second": speed,
+            "score_tokens_per_second": speed,
+            "memory_bytes": 1,
+        }
 
 
 def test_what_the_reference_shape_reaches_raises_what_is_expected_of_every_shape(machine):
@@ -173,11 +196,16 @@ def test_what_the_reference_shape_reaches_raises_what_is_expected_of_every_shape
     assert worker.asked[0]["trainer"]["num_threads"] == slow.num_threads
     timed = slow.model_copy(update={"reference_flops_per_second": rate})
     assert timed.trained_flops > timed.usual_flops == slow.trained_flops
-    assert Probe(machine=timed, shapes=[]).efficiency_at(REFERENCE.model_dim, False) == pytest.approx(rate)
+    assert Probe(machine=timed, shapes=[]).efficiency_at(
+        REFERENCE.model_dim, False
+    ) == pytest.approx(rate)
 
 
 def test_a_reference_that_was_disturbed_lowers_nothing(machine):
-    assert machine.model_copy(update={"reference_flops_per_second": 1.0}).trained_flops == machine.usual_flops
+    assert (
+        machine.model_copy(update={"reference_flops_per_second": 1.0}).trained_flops
+        == machine.usual_flops
+    )
 
 
 def test_short_budgets_and_gpus_time_no_reference(machine):

@@ -9,7 +9,9 @@ def model(probe):
     return probe.shapes[1].model
 
 
-def choose(machine, model, expected_tokens=3e6, train_tokens=3_000_000, max_steps=None, **overrides):
+def choose(
+    machine, model, expected_tokens=3e6, train_tokens=3_000_000, max_steps=None, **overrides
+):
     return choose_trainer(
         load_params(overrides={f"training.{name}": value for name, value in overrides.items()}),
         machine,
@@ -36,8 +38,16 @@ def test_the_context_ramp_is_the_rules_unless_params_fix_it(machine, model):
 
 def test_what_params_fix_is_kept(machine, model):
     trainer = choose(
-        machine, model, optimizer="adamw", seed=5, batch_tokens=1024, micro_batch_size=2, weight_decay=0.2, dropout=0.3
+        machine,
+        model,
+        optimizer="adamw",
+        seed=5,
+        batch_tokens=1024,
+        micro_batch_size=2,
+        weight_decay=0.2,
+        dropout=0.3,
     )
+
     assert (trainer.optimizer, trainer.seed) == ("adamw", 5)
     assert (trainer.batch_tokens, trainer.micro_batch_size) == (1024, 2)
     assert (trainer.weight_decay, trainer.dropout) == (0.2, 0.3)
@@ -49,7 +59,8 @@ def test_a_batch_of_less_than_a_sequence_is_one_sequence(machine, model):
 
 
 def test_the_scale_multiplies_every_rate(machine, model):
-    plain, scaled = choose(machine, model), choose(machine, model, learning_rate_scale=0.5)
+    plain = choose(machine, model)
+    scaled = choose(machine, model, learning_rate_scale=0.5)
     for kind in ("matrix", "embedding", "head", "gain"):
         rate = f"{kind}_learning_rate"
         assert getattr(scaled, rate) == pytest.approx(getattr(plain, rate) / 2)
@@ -63,9 +74,19 @@ def test_a_text_that_is_read_often_is_regularised(machine, model):
 
 def test_with_a_number_of_steps_the_recipe_does_not_depend_on_the_speed(machine, model):
     fast, slow = (
-        choose(machine, model, expected_tokens=tokens, train_tokens=50_000, max_steps=6, batch_tokens=512)
+        choose(
+            machine,
+            model,
+            expected_tokens=tokens,
+            train_tokens=50_000,
+            max_steps=6,
+            batch_tokens=512,
+        )
         for tokens in (1e5, 1e7)
     )
+
     assert (fast.dropout, fast.weight_decay) == (slow.dropout, slow.weight_decay) == (0.0, 0.0)
-    longer = choose(machine, model, expected_tokens=1e5, train_tokens=50_000, max_steps=600, batch_tokens=512)
+    longer = choose(
+        machine, model, expected_tokens=1e5, train_tokens=50_000, max_steps=600, batch_tokens=512
+    )
     assert longer.weight_decay > 0

@@ -17,7 +17,9 @@ from lightlm.errors import ParameterError
 
 
 def test_without_history_the_first_guess_holds(tmp_path):
-    assert ClosingTimes(tmp_path).estimate(72.0) == Closing(FIRST_CLOSING_SECONDS, FIRST_SCORING_MARGIN)
+    assert ClosingTimes(tmp_path).estimate(72.0) == Closing(
+        FIRST_CLOSING_SECONDS, FIRST_SCORING_MARGIN
+    )
 
 
 def test_the_estimate_lets_one_run_in_twenty_be_as_late_as_is_tolerated(tmp_path):
@@ -27,7 +29,8 @@ def test_the_estimate_lets_one_run_in_twenty_be_as_late_as_is_tolerated(tmp_path
     assert times.read() == [float(seconds) for seconds in range(1, 11)]
     assert times.estimate(72.0).seconds == 10 - TOLERANCE_SECONDS
     assert times.estimate(600.0).seconds == 10 - TOLERANCE_FRACTION * 600
-    assert times.estimate(36_000.0).seconds == 5  # the median: half of all runs would be late below it
+    # the median: half of all runs would be late below it
+    assert times.estimate(36_000.0).seconds == 5
 
 
 def test_one_run_on_a_busy_machine_is_no_rule(tmp_path):
@@ -63,12 +66,16 @@ def test_a_home_that_refuses_does_not_fail_a_finished_run(tmp_path):
 @pytest.mark.parametrize("content", ["[NaN]", "[1e400]", "[-1, -2]", "[" * 20_000, '{"a": 1}', "x"])
 def test_a_damaged_file_is_no_history(tmp_path, content):
     ClosingTimes(tmp_path).path.write_text(content)
-    assert ClosingTimes(tmp_path).estimate(72.0) == Closing(FIRST_CLOSING_SECONDS, FIRST_SCORING_MARGIN)
+    assert ClosingTimes(tmp_path).estimate(72.0) == Closing(
+        FIRST_CLOSING_SECONDS, FIRST_SCORING_MARGIN
+    )
 
 
 def test_a_budget_that_nothing_keeps_is_refused_with_the_hours_that_work(tmp_path):
     times = FixedTimes(tmp_path)
-    with pytest.raises(ParameterError, match=r"alone take at least 4 s here; give --hours 0\.005 or more"):
+    with pytest.raises(
+        ParameterError, match=r"alone take at least 4 s here; give --hours 0\.005 or more"
+    ):
         times.check(0.00001)
     times.check(FIRST_FIXED_SECONDS / 3600)
 

@@ -10,8 +10,8 @@ from lightlm.budget.scaling import (
     choose_context_ramp,
     choose_learning_rates,
     choose_regularization,
+    difficulty_of,
     estimate_needed_bytes,
-    hardness_of,
     load_calibration,
     near_powers_of_two,
     predict_loss,
@@ -76,7 +76,11 @@ def test_a_run_finds_what_a_slightly_faster_or_slower_one_put_into_the_store(wan
 
 
 @several
-@given(tokens=st.floats(0, 1e13), more=st.floats(1.0, 100.0), context=st.sampled_from([8, 100, 128, 1024, 2**20]))
+@given(
+    tokens=st.floats(0, 1e13),
+    more=st.floats(1.0, 100.0),
+    context=st.sampled_from([8, 100, 128, 1024, 2**20]),
+)
 def test_a_batch_holds_at_least_one_sequence_and_grows_with_the_tokens(tokens, more, context):
     size = choose_batch_tokens(tokens, context)
     assert size >= context
@@ -96,11 +100,14 @@ def test_a_sequence_is_at_most_a_quarter_of_the_text_and_grows_with_the_tokens(t
 def test_rates_follow_the_root_of_the_batch_and_the_scale():
     rates = choose_learning_rates(2048, 192)
     assert choose_learning_rates(8192, 192) == pytest.approx([2 * rate for rate in rates])
-    assert choose_learning_rates(2048, 192, scale=0.5) == pytest.approx([rate / 2 for rate in rates])
+    assert choose_learning_rates(2048, 192, scale=0.5) == pytest.approx(
+        [rate / 2 for rate in rates]
+    )
 
 
 def test_a_wider_model_learns_head_and_embedding_more_slowly_and_matrices_alike():
-    narrow, wide = choose_learning_rates(2048, 192), choose_learning_rates(2048, 768)
+    narrow = choose_learning_rates(2048, 192)
+    wide = choose_learning_rates(2048, 768)
     assert wide.matrix == narrow.matrix
     assert wide.head == pytest.approx(narrow.head / 2)
     assert wide.embedding < narrow.embedding
@@ -114,19 +121,31 @@ def test_the_more_often_a_text_is_read_the_more_is_forgotten_on_purpose():
     assert steps[2].dropout == steps[3].dropout == 0.0
     assert steps[-1] > steps[-2]
     assert steps[-2].dropout > 0.0
-    sizes = [choose_regularization(10, parameters_a_token) for parameters_a_token in (0.1, 1.0, 10.0)]
+    sizes = [
+        choose_regularization(10, parameters_per_token) for parameters_per_token in (0.1, 1.0, 10.0)
+    ]
+
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
 
 
 def test_the_context_grows_in_training_where_nothing_is_compiled_for_one_length():
-    assert choose_context_ramp(128, is_compiled=False) == choose_context_ramp(1024, is_compiled=False) > 0
-    assert choose_context_ramp(128, is_compiled=True) == choose_context_ramp(64, is_compiled=False) == 0
+    assert (
+        choose_context_ramp(128, is_compiled=False)
+        == choose_context_ramp(1024, is_compiled=False)
+        > 0
+    )
+    assert (
+        choose_context_ramp(128, is_compiled=True)
+        == choose_context_ramp(64, is_compiled=False)
+        == 0
+    )
 
 
 def test_a_run_of_seconds_is_foreseen_less_surely():
     widths = [
-        (p.high - p.low) / p.bits_per_byte for p in (predict_loss(200_000, seen, 1e9) for seen in (3e5, 1e6, 1e7))
+        (p.high - p.low) / p.bits_per_byte
+        for p in (predict_loss(200_000, seen, 1e9) for seen in (3e5, 1e6, 1e7))
     ]
     assert widths[0] > widths[1] > widths[2] == pytest.approx(0.08)
 
@@ -138,9 +157,12 @@ def test_a_small_text_is_worth_fewer_readings_and_a_smaller_model():
 
 def test_a_text_as_hard_as_the_reference_is_as_hard_as_one():
     for size, bits in load_calibration()["reference_text"].items():
-        assert hardness_of(bits, int(size)) == pytest.approx(1.0)
-    assert hardness_of(2.38, 600_000) == pytest.approx(1.146, abs=0.01)  # classic-books
-    assert predict_loss(10**6, 1e7, 1e7, hardness=1.1).bits_per_byte > predict_loss(10**6, 1e7, 1e7).bits_per_byte
+        assert difficulty_of(bits, int(size)) == pytest.approx(1.0)
+    assert difficulty_of(2.38, 600_000) == pytest.approx(1.146, abs=0.01)  # classic-books
+    assert (
+        predict_loss(10**6, 1e7, 1e7, difficulty=1.1).bits_per_byte
+        > predict_loss(10**6, 1e7, 1e7).bits_per_byte
+    )
 
 
 @several

@@ -66,7 +66,9 @@ def test_active_experts_together_cost_about_the_dense_feed_forward(num_active_ex
     dense = build()
     model = build(mixture_of_experts=True, num_experts=8, num_active_experts=num_active_experts)
     assert (model.num_experts, model.num_active_experts) == (8, num_active_experts)
-    assert model.expert_ffn_dim * num_active_experts == pytest.approx(dense.ffn_dim, abs=8 * num_active_experts)
+    assert model.expert_ffn_dim * num_active_experts == pytest.approx(
+        dense.ffn_dim, abs=8 * num_active_experts
+    )
     assert count_active_parameters(model) == pytest.approx(count_active_parameters(dense), rel=0.02)
 
 
@@ -77,12 +79,21 @@ def test_key_value_heads_that_do_not_divide_the_heads_are_refused_by_name():
 
 def test_heads_that_do_not_divide_the_width_are_refused_by_name():
     with pytest.raises(ParameterError, match=r"model\.model_dim 128 does not divide into 3 heads"):
-        build_shape(load_params(), vocab_size=512, num_layers=1, model_dim=128, num_heads=3, context_length=64)
+        build_shape(
+            load_params(),
+            vocab_size=512,
+            num_layers=1,
+            model_dim=128,
+            num_heads=3,
+            context_length=64,
+        )
 
 
 def test_shapes_of_equal_layers_differ_in_depth_at_most():
     params = load_params()
-    one = build_shape(params, vocab_size=512, num_layers=2, model_dim=64, num_heads=1, context_length=64)
+    one = build_shape(
+        params, vocab_size=512, num_layers=2, model_dim=64, num_heads=1, context_length=64
+    )
     assert has_same_layers(one, one.model_copy(update={"num_layers": 7}))
     assert not has_same_layers(one, one.model_copy(update={"ffn_dim": 64}))
 
@@ -108,12 +119,24 @@ def test_a_shape_that_some_width_can_have_is_let_in(overrides):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"model.num_heads": 17}, r"model.num_heads 17: a width of 64 to 4,096 does not divide into such heads"),
-        ({"model.num_heads": 5, "budget.planner": "manual"}, r"model.num_heads 5: the width 768 does not divide"),
-        ({"model.model_dim": 4096, "model.num_heads": 2}, r"of an even number of dimensions and 1,024 at most"),
+        (
+            {"model.num_heads": 17},
+            r"model.num_heads 17: a width of 64 to 4,096 does not divide into such heads",
+        ),
+        (
+            {"model.num_heads": 5, "budget.planner": "manual"},
+            r"model.num_heads 5: the width 768 does not divide",
+        ),
+        (
+            {"model.model_dim": 4096, "model.num_heads": 2},
+            r"of an even number of dimensions and 1,024 at most",
+        ),
         ({"model.model_dim": 9}, r"model.model_dim 9: the width 9 does not divide"),
         ({"model.num_kv_heads": 997}, r"model.num_kv_heads 997: .*give model.num_heads a divisor"),
-        ({"model.context_length": 1000, "dataset.max_bytes": 1000}, r"model.context_length 1,000 is more tokens than"),
+        (
+            {"model.context_length": 1000, "dataset.max_bytes": 1000},
+            r"model.context_length 1,000 is more tokens than",
+        ),
     ],
 )
 def test_what_no_width_can_have_and_no_text_can_fill_is_refused(overrides, message):

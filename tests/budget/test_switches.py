@@ -9,7 +9,9 @@ from lightlm.training.config import TrainerConfig
 DEMANDED = load_params(overrides={"model.flash_attention": True})
 
 
-def describe(kind: str, supports_flash_attention: bool, capability: str | None = None) -> SystemReport:
+def describe(
+    kind: str, supports_flash_attention: bool, capability: str | None = None
+) -> SystemReport:
     device = Device(
         kind=kind,
         name="Some device",
@@ -22,9 +24,12 @@ def describe(kind: str, supports_flash_attention: bool, capability: str | None =
 
 
 @pytest.mark.parametrize(
-    ("kind", "capability", "got"), [("cuda", "7.5", "compute capability 7.5"), ("mps", None, "Some device")]
+    ("kind", "capability", "got"),
+    [("cuda", "7.5", "compute capability 7.5"), ("mps", None, "Some device")],
 )
-def test_a_flash_kernel_that_is_not_there_is_refused_with_the_reason(machine, kind, capability, got):
+def test_a_flash_kernel_that_is_not_there_is_refused_with_the_reason(
+    machine, kind, capability, got
+):
     there = machine.model_copy(update={"device": kind})
     with pytest.raises(ParameterError, match=f"flash_attention.*got {got}; leave it false"):
         check_switches(DEMANDED, describe(kind, False, capability), there)
@@ -35,12 +40,16 @@ def test_on_a_gpu_the_flash_kernel_wants_bfloat16(machine):
     there = machine.model_copy(update={"device": "cuda"})
     check_switches(DEMANDED, describe("cuda", True, "9.0"), there)
     with pytest.raises(ParameterError, match=r"wants bfloat16.*got float32.*training\.dtype"):
-        check_switches(DEMANDED, describe("cuda", True, "9.0"), there.model_copy(update={"dtype": "float32"}))
+        check_switches(
+            DEMANDED, describe("cuda", True, "9.0"), there.model_copy(update={"dtype": "float32"})
+        )
 
 
 def test_shards_with_one_process_are_refused(machine):
     with pytest.raises(ParameterError, match="sharding is fsdp"):
-        check_switches(load_params(overrides={"training.sharding": "fsdp"}), describe("cpu", True), machine)
+        check_switches(
+            load_params(overrides={"training.sharding": "fsdp"}), describe("cpu", True), machine
+        )
 
 
 def test_what_a_switch_costs_or_changes_is_said():

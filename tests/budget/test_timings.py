@@ -1,4 +1,6 @@
-"""Timings with a worker and a clock of literal figures: what is timed, in which order, and what follows."""
+"""Timings with a worker and a clock of literal figures: what is timed, in which order, and what
+follows.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +19,8 @@ from lightlm.training.config import TrainerConfig
 class Machine:
     """Stands for the machine: each timing takes `seconds` of its clock.
 
-    A step of the first model takes what `step` says of its config, one of another model in proportion to its work.
+    A step of the first model takes what `step` says of its config, one of another model in
+    proportion to its work.
     """
 
     def __init__(self, seconds: float, step: Callable[[Mapping[str, Any]], float]) -> None:
@@ -36,6 +39,7 @@ class Machine:
         self.work = self.work or work
         step = self.step(trainer) * work / self.work
         speed = trainer["batch_tokens"] / step
+
         return {
             "first_seconds": 0.1,
             "step_seconds": step,
@@ -54,14 +58,18 @@ def shapes(time_shape) -> list[ModelConfig]:
 
 @pytest.fixture
 def make_timings(machine) -> Callable[..., Any]:
-    """Gives the timings of a budget on a Machine, and how a shape would be trained with what they found so far."""
+    """Gives the timings of a budget on a Machine, and how a shape would be trained with what they
+    found so far.
+    """
 
     def make(
         there: Machine, hours: float = 0.1, probed_seconds: float = 0.5, **overrides: Any
     ) -> tuple[Timings, Callable[..., TrainerConfig]]:
         dotted = {name.replace("__", "."): value for name, value in overrides.items()}
         params = load_params(overrides=dotted, hours=hours)
-        timings = Timings(params, machine, [], clock=lambda: there.now, probed_seconds=probed_seconds)
+        timings = Timings(
+            params, machine, [], clock=lambda: there.now, probed_seconds=probed_seconds
+        )
 
         def choose(model: ModelConfig, *, is_compiled: bool) -> TrainerConfig:
             return choose_trainer(
@@ -85,7 +93,8 @@ def steady(trainer: Mapping[str, Any]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("hours", "seconds", "num_timed"), [(0.005, 0.4, 1), (0.01, 0.7, 1), (0.02, 1.0, 3), (1, 2.0, 3)]
+    ("hours", "seconds", "num_timed"),
+    [(0.005, 0.4, 1), (0.01, 0.7, 1), (0.02, 1.0, 3), (1, 2.0, 3)],
 )
 def test_no_second_shape_is_timed_where_it_would_exceed_the_share_of_the_budget(
     make_timings, shapes, hours, seconds, num_timed
@@ -98,15 +107,21 @@ def test_no_second_shape_is_timed_where_it_would_exceed_the_share_of_the_budget(
 
 
 @pytest.mark.parametrize(("probed_seconds", "num_timed"), [(0.5, 3), (1.8, 1), (9.0, 1)])
-def test_what_was_measured_before_counts_to_the_share_of_the_budget(make_timings, shapes, probed_seconds, num_timed):
+def test_what_was_measured_before_counts_to_the_share_of_the_budget(
+    make_timings, shapes, probed_seconds, num_timed
+):
     there = Machine(1.0, steady)
     timings, choose = make_timings(there, 0.02, probed_seconds)
     timings.time_around(shapes, there, choose)
     assert len(timings.shapes) == num_timed
 
 
-@pytest.mark.parametrize(("slowdown", "num_timed"), [(3.0, 4), (1.3, 3)], ids=["disturbed", "as-usual"])
-def test_a_first_shape_that_was_timed_in_bad_company_is_timed_again(make_timings, shapes, slowdown, num_timed):
+@pytest.mark.parametrize(
+    ("slowdown", "num_timed"), [(3.0, 4), (1.3, 3)], ids=["disturbed", "as-usual"]
+)
+def test_a_first_shape_that_was_timed_in_bad_company_is_timed_again(
+    make_timings, shapes, slowdown, num_timed
+):
     there = Machine(1.0, lambda trainer: 0.02 * (slowdown if len(there.timed) == 1 else 1.0))
     timings, choose = make_timings(there)
     timings.time_around(shapes, there, choose)
@@ -114,17 +129,21 @@ def test_a_first_shape_that_was_timed_in_bad_company_is_timed_again(make_timings
     assert (timings.shapes[0].step_seconds == pytest.approx(0.02)) == (slowdown == 3.0)
 
 
-def test_the_other_attention_kernel_and_half_the_micro_batch_are_timed_where_there_is_time(make_timings, shapes):
+def test_the_other_attention_kernel_and_half_the_micro_batch_are_timed_where_there_is_time(
+    make_timings, shapes
+):
     there = Machine(1.0, steady)
     timings, choose = make_timings(there)
     timings.time_around(shapes, there, choose)
     timings.try_other_ways(there, choose)
-    usual, others = there.timed[0], there.timed[3:]
+    usual = there.timed[0]
+    others = there.timed[3:]
     assert usual["attention"] == "matmul"
     assert [(t["attention"], t["micro_batch_size"]) for t in others] == [
         ("sdpa", usual["micro_batch_size"]),
         ("matmul", usual["micro_batch_size"] // 2),
     ]
+
     assert timings.find_way(shapes[0].context_length) is None
     assert choose(shapes[0], is_compiled=False) == TrainerConfig.model_validate(usual)
 
@@ -173,5 +192,7 @@ def test_a_probe_file_gives_the_same_way_again(make_timings, shapes):
     timings.time_around(shapes, there, choose)
     timings.try_other_ways(there, choose)
     again, choose_again = make_timings(there)
-    again.shapes = [TimedShape.model_validate_json(shape.model_dump_json()) for shape in timings.shapes]
+    again.shapes = [
+        TimedShape.model_validate_json(shape.model_dump_json()) for shape in timings.shapes
+    ]
     assert choose_again(shapes[0], is_compiled=False) == choose(shapes[0], is_compiled=False)

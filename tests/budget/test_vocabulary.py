@@ -3,12 +3,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightlm.budget.probe import MachineRate
-from lightlm.budget.vocabulary import bytes_a_token_at, choose_vocab_sizes
+from lightlm.budget.vocabulary import bytes_per_token_at, choose_vocab_sizes
 
 
 def machine_of(flops_per_second: float) -> MachineRate:
     return MachineRate(
-        device="cpu", dtype="bfloat16", num_threads=2, flops_per_second=flops_per_second, memory_bytes=16_000_000_000
+        device="cpu",
+        dtype="bfloat16",
+        num_threads=2,
+        flops_per_second=flops_per_second,
+        memory_bytes=16_000_000_000,
     )
 
 
@@ -21,7 +25,10 @@ def test_the_vocabulary_is_a_power_of_two_within_bounds(flops, seconds, text):
 
 
 def test_more_time_wants_more_entries():
-    found = [choose_vocab_sizes(machine_of(9e11), seconds, 10**10)[0] for seconds in (10, 100, 1000, 100_000)]
+    found = [
+        choose_vocab_sizes(machine_of(9e11), seconds, 10**10)[0]
+        for seconds in (10, 100, 1000, 100_000)
+    ]
     assert found == sorted(found)
     assert found[-1] > found[0]
 
@@ -29,7 +36,10 @@ def test_more_time_wants_more_entries():
 def test_a_machine_that_trains_faster_than_its_products_promise_gets_more_entries():
     machine = machine_of(1.3e11)
     faster = machine.model_copy(update={"reference_flops_per_second": 1.4e11})
-    assert choose_vocab_sizes(faster, 165, 10_800_000)[0] > choose_vocab_sizes(machine, 165, 10_800_000)[0]
+    assert (
+        choose_vocab_sizes(faster, 165, 10_800_000)[0]
+        > choose_vocab_sizes(machine, 165, 10_800_000)[0]
+    )
 
 
 def test_a_small_text_gets_a_small_vocabulary_however_long_the_time():
@@ -37,6 +47,10 @@ def test_a_small_text_gets_a_small_vocabulary_however_long_the_time():
 
 
 def test_a_token_of_a_larger_vocabulary_is_longer_and_of_a_harder_text_shorter():
-    assert bytes_a_token_at(8192) > bytes_a_token_at(1024) > bytes_a_token_at(1024, hardness=1.2)
+    assert (
+        bytes_per_token_at(8192)
+        > bytes_per_token_at(1024)
+        > bytes_per_token_at(1024, difficulty=1.2)
+    )
     # WikiText-2 with 4,096 entries, measured: 10,807,963 bytes in 3,112,591 tokens.
-    assert bytes_a_token_at(4096) == pytest.approx(10_807_963 / 3_112_591, rel=0.01)
+    assert bytes_per_token_at(4096) == pytest.approx(10_807_963 / 3_112_591, rel=0.01)

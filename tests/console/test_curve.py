@@ -2,14 +2,14 @@
 
 import pytest
 
-from lightlm.console.curve import ROWS, draw_curves, find_range, interpolate
+from lightlm.console.curve import ROWS, find_range, interpolate, render_curves
 
 FALLING = [(i / 100, 4.0 - 2.0 * i / 100) for i in range(3, 101)]
 
 
 def draw(width: int = 80, *, is_unicode: bool = True) -> list[str]:
     """Return the lines of a falling loss, a score and a flat forecast."""
-    lines = draw_curves(FALLING, [(0.5, 3.0)], lambda progress: 2.0, width, is_unicode=is_unicode)
+    lines = render_curves(FALLING, [(0.5, 3.0)], lambda progress: 2.0, width, is_unicode=is_unicode)
     return [line.plain for line in lines]
 
 
@@ -37,7 +37,7 @@ def test_marks_and_lines_differ_without_colour() -> None:
 
 
 def test_nothing_is_drawn_before_there_is_something_to_draw() -> None:
-    assert draw_curves([], [], lambda progress: 2.0, 80, is_unicode=True) == []
+    assert render_curves([], [], lambda progress: 2.0, 80, is_unicode=True) == []
 
 
 def test_the_first_losses_do_not_press_the_rest_into_one_line() -> None:
@@ -47,5 +47,11 @@ def test_the_first_losses_do_not_press_the_rest_into_one_line() -> None:
 
 
 def test_between_two_points_lies_a_straight_line() -> None:
-    assert interpolate([(0.0, 4.0), (0.4, 2.0)], 10) == [(0, 4.0), (1, 3.5), (2, 3.0), (3, 2.5), (4, 2.0)]
+    assert interpolate([(0.0, 4.0), (0.4, 2.0)], 10) == [
+        (0, 4.0),
+        (1, 3.5),
+        (2, 3.0),
+        (3, 2.5),
+        (4, 2.0),
+    ]
     assert interpolate([], 10) == []

@@ -6,7 +6,7 @@ from rich.console import RenderableType
 
 from lightlm.budget.memory import plan_memory_bytes, usable_memory
 from lightlm.budget.probe import MachineRate
-from lightlm.console.hardware import draw_hardware, draw_optimizations, find_maximum_batch
+from lightlm.console.hardware import find_maximum_batch, render_hardware, render_optimizations
 from lightlm.console.terminal import open_console
 from lightlm.system import Device, SystemReport
 from lightlm.training.config import TrainerConfig
@@ -16,13 +16,23 @@ PLAN = make_plan(0).model_copy(
     update={
         "trainer": TrainerConfig(batch_tokens=2048, micro_batch_size=16),
         "matrix_flops_per_second": 4e11,
-        "bytes_a_token": 3.5,
+        "bytes_per_token": 3.5,
     }
 )
 MACHINE = MachineRate(
-    device="cuda", dtype="bfloat16", num_threads=2, flops_per_second=4e14, memory_bytes=80_000_000_000
+    device="cuda",
+    dtype="bfloat16",
+    num_threads=2,
+    flops_per_second=4e14,
+    memory_bytes=80_000_000_000,
 )
-CPU = Device(kind="cpu", name="EPYC", memory_bytes=10**10, supports_bfloat16=True, supports_flash_attention=False)
+CPU = Device(
+    kind="cpu",
+    name="EPYC",
+    memory_bytes=10**10,
+    supports_bfloat16=True,
+    supports_flash_attention=False,
+)
 GPU = Device(
     kind="cuda",
     name="H100",
@@ -53,10 +63,15 @@ def render(drawing: RenderableType) -> str:
 
 
 def test_the_capabilities_are_those_of_the_device_that_trains() -> None:
-    shown = render(draw_hardware(REPORT, MACHINE, PLAN))
-    for words in ("H100 (cuda, bfloat16)", "80 GB", "Flash attention available", "Compute capability 9.0"):
+    shown = render(render_hardware(REPORT, MACHINE, PLAN))
+    for words in (
+        "H100 (cuda, bfloat16)",
+        "80 GB",
+        "Flash attention available",
+        "Compute capability 9.0",
+    ):
         assert words in " ".join(shown.split()), shown
-    without = render(draw_hardware(REPORT, MACHINE.model_copy(update={"device": "cpu"}), PLAN))
+    without = render(render_hardware(REPORT, MACHINE.model_copy(update={"device": "cpu"}), PLAN))
     assert "none (no CUDA device)" in without
     assert "not available" in without
 
@@ -72,7 +87,7 @@ def test_the_maximum_batch_is_the_last_that_fits() -> None:
 
 
 def test_what_was_chosen_is_shown_with_subset_shape_time_and_reasons() -> None:
-    shown = render(draw_optimizations(PLAN, "Using 20 of 300 documents", 6.0))
+    shown = render(render_optimizations(PLAN, "Using 20 of 300 documents", 6.0))
     for words in (
         "Using 20 of 300 documents",
         "Layers",
@@ -82,5 +97,6 @@ def test_what_was_chosen_is_shown_with_subset_shape_time_and_reasons() -> None:
         "bits per byte",
     ):
         assert words in shown
+
     for reason in PLAN.reasons:
         assert reason[:40] in shown

@@ -16,7 +16,8 @@ QUESTION = """
 from lightlm.console.menus import Dialogue
 print("heard", Dialogue().ask("Layers", int, default="12", describe=lambda typed: f"means {typed or '12'} layers"))
 """
-UP, DOWN = "\x1b[A", "\x1b[B"
+UP = "\x1b[A"
+DOWN = "\x1b[B"
 
 
 def open_terminal(script: str, **environment: str) -> "pexpect.spawn[str]":
@@ -45,7 +46,9 @@ def open_terminal(script: str, **environment: str) -> "pexpect.spawn[str]":
     ],
     ids=["number", "enter", "down", "up", "back", "Esc", "Ctrl-C", "Ctrl-D"],
 )
-def test_a_menu_is_answered_by_numbers_and_by_arrows_and_can_be_left(keys: str, picked: str) -> None:
+def test_a_menu_is_answered_by_numbers_and_by_arrows_and_can_be_left(
+    keys: str, picked: str
+) -> None:
     terminal = open_terminal(MENU)
     terminal.expect(r"Choose 1-3 \[1\]:")
     terminal.send(keys)

@@ -1,4 +1,6 @@
-"""Menus and questions in a pipe: every line is an answer, its end is a way out, and nothing moves the cursor."""
+"""Menus and questions in a pipe: every line is an answer, its end is a way out, and nothing moves
+the cursor.
+"""
 
 import io
 

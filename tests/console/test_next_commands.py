@@ -10,7 +10,9 @@ from lightlm.console.next_commands import list_next_commands, name_command
 OWN = Path(sys.executable).with_name("lightlm")
 
 
-def test_the_command_is_named_as_it_is_found_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_command_is_named_as_it_is_found_from_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(OWN.parent))
     assert name_command() == "lightlm"
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -20,7 +22,9 @@ def test_the_command_is_named_as_it_is_found_from_here(monkeypatch: pytest.Monke
     assert name_command() == str(OWN.relative_to(Path.cwd()))
 
 
-def test_another_installations_command_on_the_path_is_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_installations_command_on_the_path_is_not_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     other = tmp_path / "lightlm"
     other.write_text("#!/bin/sh\n")
     other.chmod(0o755)
@@ -29,14 +33,21 @@ def test_another_installations_command_on_the_path_is_not_ours(monkeypatch: pyte
     assert name_command() == str(OWN)
 
 
-def test_without_a_script_python_runs_the_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_script_python_runs_the_module(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert name_command() == f"{tmp_path / 'python'} -P -m lightlm_flows.cli"
 
 
-def test_the_next_commands_name_this_model_and_a_version_that_is_no_champion(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_commands_name_this_model_and_a_version_that_is_no_champion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PATH", str(OWN.parent))
     write, models, _ = list_next_commands("notes", "3", ["champion", "challenger"])
     assert (write, models) == ('lightlm generate "The" --name notes', "lightlm models --name notes")
-    assert list_next_commands("notes", "4", ["challenger"])[0] == 'lightlm generate "The" --model models:/notes/4'
+    assert (
+        list_next_commands("notes", "4", ["challenger"])[0]
+        == 'lightlm generate "The" --model models:/notes/4'
+    )
     assert list_next_commands("notes", "", []) == ("lightlm sync",)

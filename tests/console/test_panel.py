@@ -7,7 +7,7 @@ import pytest
 
 from lightlm.budget.ledger import Ledger
 from lightlm.console.numbers import TrainingNumbers
-from lightlm.console.panel import draw_panel, foresee_curve, read_memory
+from lightlm.console.panel import foresee_curve, read_memory, render_panel
 from lightlm.console.terminal import open_console
 from lightlm.training.config import TrainerConfig
 from lightlm.training.events import Sampled, StepDone, Validated
@@ -17,7 +17,7 @@ PLAN = make_plan(0).model_copy(
     update={
         "trainer": TrainerConfig(batch_tokens=2048, micro_batch_size=16),
         "matrix_flops_per_second": 4e11,
-        "bytes_a_token": 3.5,
+        "bytes_per_token": 3.5,
     }
 )
 
@@ -27,7 +27,11 @@ def train(steps: int = 50) -> TrainingNumbers:
     numbers = TrainingNumbers()
     for step in range(1, steps + 1):
         progress = 0.5 * step / steps
-        numbers.take(StepDone(step, progress, 8 - 6 * progress, 1 - progress, 0.5, 1000, 1000 * step, 0.5, 0.0))
+        numbers.take(
+            StepDone(
+                step, progress, 8 - 6 * progress, 1 - progress, 0.5, 1000, 1000 * step, 0.5, 0.0
+            )
+        )
     numbers.take(Validated(steps, 0.5, 2.25, 0.1))
     numbers.take(Sampled(steps, 0.5, "The", " sea " * 200))
     return numbers
@@ -37,9 +41,12 @@ def render(width: int, height: int, *, encoding: str = "utf-8") -> list[str]:
     """Return the panel's lines on a terminal of that size."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
     console = open_console(stream)
-    console.width, console.height = width, height
+    console.width = width
+    console.height = height
     ledger = Ledger(0.02, started_at=0.0, clock=lambda: 24.0)
-    console.print(draw_panel(ledger, f"Training {PLAN.summary()}", train(), PLAN, 1_200_000_000, console))
+    console.print(
+        render_panel(ledger, f"Training {PLAN.summary()}", train(), PLAN, 1_200_000_000, console)
+    )
     stream.seek(0)
     return stream.read().splitlines()
 

@@ -10,7 +10,14 @@ import pytest
 from lightlm.budget.ledger import Ledger
 from lightlm.console.progress import Progress, TrainingNumbers
 from lightlm.console.terminal import open_console
-from lightlm.training.events import Checkpointed, Sampled, StepDone, StepSkipped, Validated, WorkerRestarted
+from lightlm.training.events import (
+    Checkpointed,
+    Sampled,
+    StepDone,
+    StepSkipped,
+    Validated,
+    WorkerRestarted,
+)
 
 
 class Clock:
@@ -35,15 +42,20 @@ def open_progress(clock: Clock, stream: io.StringIO, *, quiet: bool = False) -> 
 
 
 def test_a_pipe_gets_a_line_a_stage_and_a_line_every_few_seconds() -> None:
-    clock, stream = Clock(), io.StringIO()
+    clock = Clock()
+    stream = io.StringIO()
     with open_progress(clock, stream) as progress:
         progress.enter_stage("tokenizer")
         progress.enter_stage("training")
         for step in range(1, 101):
             clock.now = step * 0.1
             progress.show(step_done(step))
+
     lines = stream.getvalue().splitlines()
-    assert [line.split()[2:] for line in lines[:2]] == [["stage", "tokenizer"], ["stage", "training"]]
+    assert [line.split()[2:] for line in lines[:2]] == [
+        ["stage", "tokenizer"],
+        ["stage", "training"],
+    ]
     trained = [line for line in lines if " train " in line]
     assert len(trained) == 2
     assert "step 51, loss 4.000, 2,000 tokens/s, 51,000 tokens" in trained[1]
@@ -65,7 +77,8 @@ def test_scores_and_skipped_steps_are_said_at_once() -> None:
         progress.show(StepSkipped(8, 0.2, float("nan"), float("inf")))
         progress.show(Checkpointed(9, 0.3, "anywhere", 0.1))
         progress.show(WorkerRestarted(3, 0.3, "killed by signal 9", 1))
-        progress.say("the Hub is out of reach")
+        progress.log("the Hub is out of reach")
+
     said = stream.getvalue()
     assert "step 7: 2.346 bits per byte" in said
     assert "step 8 skipped" in said
@@ -79,7 +92,7 @@ def test_quiet_says_nothing() -> None:
     with open_progress(Clock(), stream, quiet=True) as progress:
         progress.enter_stage("training")
         progress.show(step_done(1))
-        progress.say("anything")
+        progress.log("anything")
     assert stream.getvalue() == ""
 
 
@@ -90,25 +103,40 @@ def test_a_reader_who_went_away_does_not_stop_the_run(error: OSError) -> None:
             raise error
 
     with open_progress(Clock(), Closed()) as progress:
-        progress.say("one")
-        progress.say("two")
+        progress.log("one")
+        progress.log("two")
         progress.show(step_done(1))
     assert progress.numbers.step == 1
 
 
 def test_the_panel_shows_time_left_stage_numbers_and_the_sample_escaped() -> None:
-    clock, stream = Clock(), io.StringIO()
+    clock = Clock()
+    stream = io.StringIO()
     progress = open_progress(clock, stream)
     progress.enter_stage("subset")
     progress.enter_stage("training")
     clock.now = 24.0
-    for event in (step_done(3, loss=5.25), Validated(3, 0.3, 2.5, 0.1), Sampled(3, 0.3, "Sea", "\x1b]0;x")):
+
+    for event in (
+        step_done(3, loss=5.25),
+        Validated(3, 0.3, 2.5, 0.1),
+        Sampled(3, 0.3, "Sea", "\x1b]0;x"),
+    ):
         progress.show(event)
+
     console = open_console(io.StringIO())
-    console.print(progress.draw())
+    console.print(progress.render())
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    for words in ("24 s of 72 s, 48 s left", "training", "step 3", "loss 5.250", "2.500 bits per byte"):
+
+    for words in (
+        "24 s of 72 s, 48 s left",
+        "training",
+        "step 3",
+        "loss 5.250",
+        "2.500 bits per byte",
+    ):
         assert words in shown
+
     assert "2,000 tokens/s" in shown
     assert "Sea\\x1b]0;x" in shown
 
@@ -135,7 +163,8 @@ def test_a_terminal_gets_a_panel_that_is_taken_away_and_lines_that_stay(
         with Progress(ledger, console=open_console(stream)) as progress:
             progress.enter_stage("training")
             progress.show(step_done(1))
-            progress.say("a note that stays")
+            progress.log("a note that stays")
+
     reader.join(60)
     os.close(leader)
     shown = received.decode()
@@ -143,10 +172,14 @@ def test_a_terminal_gets_a_panel_that_is_taken_away_and_lines_that_stay(
     assert "lightlm" in shown
     assert "72 s left" in shown
     assert "\x1b[31m" not in shown
-    assert shown.rstrip().endswith(("\x1b[2K", "\x1b[?25h", "\x1b[1A\x1b[2K")), "the panel is erased"
+    assert shown.rstrip().endswith(("\x1b[2K", "\x1b[?25h", "\x1b[1A\x1b[2K")), (
+        "the panel is erased"
+    )
 
 
-def test_a_question_at_the_panels_place_leaves_what_stands_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_at_the_panels_place_leaves_what_stands_above_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("TERM", "xterm")
     leader, follower = pty.openpty()
     received = bytearray()
@@ -170,10 +203,12 @@ def test_a_question_at_the_panels_place_leaves_what_stands_above_it(monkeypatch:
         with Progress(ledger, console=open_console(stream)) as progress:
             progress.enter_stage("training")
             assert not progress.confirm_stop()
+
     reader.join(60)
     os.close(leader)
     after = received.decode().partition("(y/n)")[2]
-    # Up to the next panel's frame nothing moves up: that would wipe the question, and the plan above it.
+    # Up to the next panel's frame nothing moves up: that would wipe the question, and the plan
+    # above it.
     assert "\x1b[1A" not in after.partition("lightlm")[0]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightlm.console.quantities import say_bytes, say_count, say_seconds
+from lightlm.console.quantities import format_bytes, format_count, format_seconds
 
 
 @pytest.mark.parametrize(
@@ -14,15 +14,22 @@ from lightlm.console.quantities import say_bytes, say_count, say_seconds
     ],
 )  # fmt: skip
 def test_seconds(seconds: float, said: str) -> None:
-    assert say_seconds(seconds) == said
+    assert format_seconds(seconds) == said
 
 
 @pytest.mark.parametrize(
     ("num_bytes", "said"),
-    [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (1_119_083, "1.1 MB"), (999_700, "1.0 MB"), (24e9, "24 GB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1_000, "1.0 kB"),
+        (1_119_083, "1.1 MB"),
+        (999_700, "1.0 MB"),
+        (24e9, "24 GB"),
+    ],
 )
 def test_bytes(num_bytes: float, said: str) -> None:
-    assert say_bytes(num_bytes) == said
+    assert format_bytes(num_bytes) == said
 
 
 @pytest.mark.parametrize(
@@ -30,4 +37,4 @@ def test_bytes(num_bytes: float, said: str) -> None:
     [(0, "0"), (41_203, "41,203"), (1_623_000, "1.62 M"), (7e9, "7.00 B"), (2.5e12, "2.50 T")],
 )
 def test_counts(count: float, said: str) -> None:
-    assert say_count(count) == said
+    assert format_count(count) == said

@@ -2,7 +2,7 @@
 
 import io
 
-from lightlm.console.runs import draw_runs, say_scores
+from lightlm.console.runs import format_scores, render_runs
 from lightlm.console.terminal import open_console
 from lightlm.tracking.runs import RecordedRun
 
@@ -14,20 +14,22 @@ def test_a_run_fits_into_80_columns_with_its_scores_and_its_version() -> None:
         num_parameters=451_072, losses=[6.9, 4.0, 3.0, 2.0],
         version="models:/wikitext-2-v1-of-a-long-name/12",
     )  # fmt: skip
+
     console = open_console(io.StringIO())
     console.width = 80
-    console.print(draw_runs([run], console))
+    console.print(render_runs([run], console))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "\x1b" not in shown
     assert max(map(len, shown.splitlines())) <= 80
     (line,) = (line for line in shown.splitlines() if "abc123" in line)
     for words in ("01-01", "0.02", "finished", "1.784 (1.70)", "wikitext-2-v1-~ 12"):
         assert words in line
+
     console.width = 140
-    console.print(draw_runs([run], console))
+    console.print(render_runs([run], console))
     assert "451,072" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_run_without_a_score_shows_the_plan_alone() -> None:
-    assert say_scores(None, 1.7) == "- (1.70)"
-    assert say_scores(1.784, None) == "1.784"
+    assert format_scores(None, 1.7) == "- (1.70)"
+    assert format_scores(1.784, None) == "1.784"

@@ -6,7 +6,14 @@ import pty
 
 from rich.text import Text
 
-from lightlm.console.terminal import PIPE_WIDTH, Hanging, choose_marks, draw_text, is_live, open_console
+from lightlm.console.terminal import (
+    PIPE_WIDTH,
+    Hanging,
+    choose_marks,
+    is_live,
+    open_console,
+    render_text,
+)
 
 
 def test_a_pipe_is_wide_and_not_drawn_over_even_when_colour_is_forced(monkeypatch) -> None:
@@ -43,5 +50,5 @@ def test_a_hanging_text_goes_on_below_its_beginning_and_ends_in_no_blanks() -> N
     stream = io.StringIO()
     console = open_console(stream)
     console.width = 16
-    console.print(Hanging(Text("  - "), draw_text("one two three four \x1b[2J")))
+    console.print(Hanging(Text("  - "), render_text("one two three four \x1b[2J")))
     assert stream.getvalue() == "  - one two\n    three four\n    \\x1b[2J\n"

@@ -50,5 +50,7 @@ def subset(tmp_path: Path, dataset: Callable[..., DatasetParams]) -> TextSubset:
     path = tmp_path / "stories.jsonl"
     import json
 
-    path.write_text("".join(json.dumps({"text": make_document(i)}) + "\n" for i in range(120)), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps({"text": make_document(i)}) + "\n" for i in range(120)), encoding="utf-8"
+    )
     return materialize_subset(dataset(path))

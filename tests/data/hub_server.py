@@ -1,4 +1,6 @@
-"""A stand-in for the Hugging Face Hub: the requests that huggingface_hub makes for a data set, over HTTP."""
+"""A stand-in for the Hugging Face Hub: the requests that huggingface_hub makes for a data set, over
+HTTP.
+"""
 
 import hashlib
 import http.server
@@ -13,7 +15,9 @@ COMMIT = "a" * 40
 
 
 @contextmanager
-def serve_hub(repositories: dict[str, dict[str, bytes]], delay_seconds: float = 0.0) -> Iterator[tuple[str, list[str]]]:
+def serve_hub(
+    repositories: dict[str, dict[str, bytes]], delay_seconds: float = 0.0
+) -> Iterator[tuple[str, list[str]]]:
     """Serve {repository: {file: content}}; yield the endpoint and the list of requests made."""
     requests: list[str] = []
 
@@ -53,13 +57,21 @@ def serve_hub(repositories: dict[str, dict[str, bytes]], delay_seconds: float = 
                 self._refuse("RevisionNotFound")
             else:
                 siblings = [{"rfilename": name} for name in repositories[repository]]
-                body = {"id": repository, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
+                body = {
+                    "id": repository,
+                    "sha": COMMIT,
+                    "siblings": siblings,
+                    "private": False,
+                    "tags": [],
+                }
                 content = json.dumps(body).encode()
                 self._send(content, {"Content-Type": "application/json"}, len(content))
 
         def _send(self, body: bytes, headers: dict[str, str], length: int) -> None:
             self.send_response(200)
-            for name, value in ({"X-Repo-Commit": COMMIT, "Content-Length": str(length)} | headers).items():
+            for name, value in (
+                {"X-Repo-Commit": COMMIT, "Content-Length": str(length)} | headers
+            ).items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
@@ -73,6 +85,7 @@ def serve_hub(repositories: dict[str, dict[str, bytes]], delay_seconds: float = 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
+
     try:
         yield f"http://127.0.0.1:{server.server_port}", requests
     finally:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lightlm_flows.cli.main import app
-from tests.command_line import make_document
+from tests.data.conftest import make_document
 
 TEXTS = [make_document(seed) for seed in range(40)]
 LONG = "\n\n".join(TEXTS)
@@ -24,7 +24,9 @@ NEAR = re.compile(r"did you mean (\S+?)\?")
 
 
 def lines_of(*columns: str) -> str:
-    return "".join(json.dumps({name: f"{name} {text}" for name in columns}) + "\n" for text in TEXTS)
+    return "".join(
+        json.dumps({name: f"{name} {text}" for name in columns}) + "\n" for text in TEXTS
+    )
 
 
 def write_parquet(path: Path, **columns: pa.Array) -> None:
@@ -32,7 +34,9 @@ def write_parquet(path: Path, **columns: pa.Array) -> None:
 
 
 def write_json(path: Path, make: Callable[[int, str], object]) -> None:
-    path.write_text("".join(json.dumps(make(number, text)) + "\n" for number, text in enumerate(TEXTS)))
+    path.write_text(
+        "".join(json.dumps(make(number, text)) + "\n" for number, text in enumerate(TEXTS))
+    )
 
 
 def write_split(folder: Path) -> None:
@@ -44,11 +48,21 @@ def write_split(folder: Path) -> None:
 CASES: dict[str, Callable[[Path], object]] = {
     "two.jsonl": lambda path: path.write_text(lines_of("left", "right")),
     "names.jsonl": lambda path: path.write_text(lines_of("a b", "--x", "ü")),
-    "two.csv": lambda path: path.write_text("left;right\n" + "".join(f"{t};{t[::-1]}\n" for t in TEXTS)),
-    "numbers.csv": lambda path: path.write_text("a,b\n" + "".join(f"{n},{n / 7}\n" for n in range(400))),
-    "nested.jsonl": lambda path: write_json(path, lambda n, t: {"id": n, "doc": {"title": f"t{n}", "body": t}}),
-    "deep.jsonl": lambda path: write_json(path, lambda n, t: {"id": n, "a": {"b": {"c": {"d": {"e": t}}}}}),
-    "some.jsonl": lambda path: write_json(path, lambda n, t: {"text": t if n % 9 else {"inside": t}}),
+    "two.csv": lambda path: path.write_text(
+        "left;right\n" + "".join(f"{t};{t[::-1]}\n" for t in TEXTS)
+    ),
+    "numbers.csv": lambda path: path.write_text(
+        "a,b\n" + "".join(f"{n},{n / 7}\n" for n in range(400))
+    ),
+    "nested.jsonl": lambda path: write_json(
+        path, lambda n, t: {"id": n, "doc": {"title": f"t{n}", "body": t}}
+    ),
+    "deep.jsonl": lambda path: write_json(
+        path, lambda n, t: {"id": n, "a": {"b": {"c": {"d": {"e": t}}}}}
+    ),
+    "some.jsonl": lambda path: write_json(
+        path, lambda n, t: {"text": t if n % 9 else {"inside": t}}
+    ),
     "squad.jsonl": lambda path: write_json(
         path, lambda n, t: {"title": f"A page of {n} and {t[:9]}", "parts": [{"t": t}]}
     ),
@@ -56,16 +70,22 @@ CASES: dict[str, Callable[[Path], object]] = {
     "tokens.parquet": lambda path: write_parquet(
         path, id=pa.array(range(40)), tokens=pa.array([text.split() for text in TEXTS])
     ),
-    "struct.parquet": lambda path: write_parquet(path, doc=pa.array([{"a": t, "b": t[::-1]} for t in TEXTS])),
+    "struct.parquet": lambda path: write_parquet(
+        path, doc=pa.array([{"a": t, "b": t[::-1]} for t in TEXTS])
+    ),
     "latin.parquet": lambda path: write_parquet(
         path, text=pa.array([f"{LATIN} {text}".encode("cp1252") for text in TEXTS])
     ),
-    "mixed.txt": lambda path: path.write_bytes((LATIN * 9).encode() + (LATIN * 9).encode("cp1252") + LONG.encode()),
+    "mixed.txt": lambda path: path.write_bytes(
+        (LATIN * 9).encode() + (LATIN * 9).encode("cp1252") + LONG.encode()
+    ),
     "unsure.txt": lambda path: path.write_bytes(
         "".join(f"{number} {ARABIC}" for number in range(40)).encode("iso8859_6")
     ),
     "damaged.jsonl": lambda path: path.write_bytes(
-        "".join(json.dumps({"text": f"{text} é"}, ensure_ascii=False) + "\n" for text in TEXTS).encode()
+        "".join(
+            json.dumps({"text": f"{text} é"}, ensure_ascii=False) + "\n" for text in TEXTS
+        ).encode()
         + b'{"text": "a \xe9 and another \xe8"}\n{"text": "one \xff more"}\n'
     ),
     "split": write_split,
@@ -92,7 +112,9 @@ def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str |
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_option_that_a_refusal_names_leads_on(look: Callable[..., str | None], tmp_path: Path, name: str) -> None:
+def test_each_option_that_a_refusal_names_leads_on(
+    look: Callable[..., str | None], tmp_path: Path, name: str
+) -> None:
     CASES[name](tmp_path / name)
     refusal = look(name)
     assert refusal is not None and "\n" not in refusal

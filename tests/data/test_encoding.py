@@ -1,4 +1,6 @@
-"""Tests of encoding: the ids are those of tokenizers, whatever the engine, the processes and the chunks."""
+"""Tests of encoding: the ids are those of tokenizers, whatever the engine, the processes and the
+chunks.
+"""
 
 import json
 import os
@@ -30,7 +32,8 @@ TEXTS = [
     *(TRIAL[start : start + 40] for start in range(0, len(TRIAL), 25)),
     "<|endoftext|> and <|endoftext|>twice",
     "  two\n\n\nlines \t x'LL DON'T 1234567890 __init__(self) -> None:",
-    "\u4e2d\u6587\u3042\u3044 \u0628\u0627 \U0001f469\u200d\U0001f4bb e\u0301 \x00\x7f \ufffd\ufeff",
+    "\u4e2d\u6587\u3042\u3044 \u0628\u0627 \U0001f469\u200d\U0001f4bb e\u0301 \x00\x7f "
+    "\ufffd\ufeff",
     *("".join(map(chr, range(start, start + 64))) for start in range(0x80, 0x2000, 64)),
 ]
 
@@ -38,7 +41,9 @@ TEXTS = [
 @pytest.fixture
 def subset(tmp_path: Path, dataset: Callable[..., DatasetParams]) -> TextSubset:
     path = tmp_path / "texts.jsonl"
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS * 2), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in TEXTS * 2), encoding="utf-8"
+    )
     return materialize_subset(dataset(path))
 
 
@@ -47,14 +52,19 @@ def tokenizer(subset: TextSubset) -> Tokenizer:
     return prepare_tokenizer(load_params().tokenizer, subset, [400])
 
 
-def encode_all(subset: TextSubset, tokenizer: Tokenizer, **options: object) -> tuple[list[int], list[int]]:
+def encode_all(
+    subset: TextSubset, tokenizer: Tokenizer, **options: object
+) -> tuple[list[int], list[int]]:
     found = list(encode_documents(subset, "train", tokenizer, "<u2", **options))
     ids = np.frombuffer(b"".join(chunk.ids for chunk in found), dtype="<u2").tolist()
     return ids, np.concatenate([chunk.counts for chunk in found]).tolist()
 
 
 def wanted(subset: TextSubset, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    each = [[*tokenizer.encode(text.decode()), tokenizer.end_of_text_id] for text in subset.read_documents("train")]
+    each = [
+        [*tokenizer.encode(text.decode()), tokenizer.end_of_text_id]
+        for text in subset.read_documents("train")
+    ]
     return [index for ids in each for index in ids], [len(ids) for ids in each]
 
 
@@ -71,7 +81,9 @@ def test_ids_and_counts_are_those_of_each_document_in_order(
 ) -> None:
     monkeypatch.setattr(encoding, "CHUNK_BYTES", 500)
     assert encode_all(subset, tokenizer, num_processes=num_processes) == wanted(subset, tokenizer)
-    assert encode_all(subset, tokenizer, num_processes=1, is_fast=False) == wanted(subset, tokenizer)
+    assert encode_all(subset, tokenizer, num_processes=1, is_fast=False) == wanted(
+        subset, tokenizer
+    )
 
 
 def test_an_engine_that_differs_is_found_out_and_left(
@@ -85,11 +97,16 @@ def test_an_engine_that_differs_is_found_out_and_left(
         encode_all(subset, tokenizer)
     said: list[str] = []
     shards = tokenize_subset(subset, tokenizer, report=said.append)
-    assert shards.tokens("train")[1 : shards.num_train_tokens].tolist() == wanted(subset, tokenizer)[0]
+    assert (
+        shards.tokens("train")[1 : shards.num_train_tokens].tolist() == wanted(subset, tokenizer)[0]
+    )
+
     assert "other ids" in said[0]
 
 
-def test_a_missing_engine_leaves_tokenizers(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_leaves_tokenizers(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert Encoder(tokenizer).engine == "kitoken"
     monkeypatch.setitem(sys.modules, "kitoken", None)
     assert Encoder(tokenizer).engine == "tokenizers"
@@ -102,7 +119,14 @@ def test_tokens_that_are_cut_out_of_the_text_leave_tokenizers(tokenizer: Tokeniz
 
 def test_a_process_that_dies_loses_nothing(subset: TextSubset, tokenizer: Tokenizer) -> None:
     path = subset.text_path("train")
-    request = {"folder": str(tokenizer.folder), "text": str(path), "dtype": "<u4", "end": 0, "is_fast": True}
+    request = {
+        "folder": str(tokenizer.folder),
+        "text": str(path),
+        "dtype": "<u4",
+        "end": 0,
+        "is_fast": True,
+    }
+
     chunk = next(cut_chunks(subset.read_lengths("train"), subset.read_ends("train")))
     with EncodingProcess(request) as process, path.open("rb") as text:
         first = process.encode(chunk)
@@ -110,6 +134,7 @@ def test_a_process_that_dies_loses_nothing(subset: TextSubset, tokenizer: Tokeni
         os.kill(process._process.pid, signal.SIGKILL)
         again = process.encode(chunk)
         here = Encoder(tokenizer).encode(text, chunk, "<u4", 0)
+
     assert first.ids == again.ids == here.ids
     assert first.counts.tolist() == here.counts.tolist()
 
@@ -120,6 +145,16 @@ def test_chunks_cover_the_documents_whole(monkeypatch: pytest.MonkeyPatch) -> No
     ends = np.array([True, False, False, True, True, False, True, True])
     chunks: list[Chunk] = list(cut_chunks(iter(blocks), ends))
     assert np.concatenate([chunk.ends for chunk in chunks]).tolist() == ends.tolist()
-    assert np.concatenate([chunk.lengths for chunk in chunks]).tolist() == [30, 60, 50, 400, 1, 99, 1, 1]
+    assert np.concatenate([chunk.lengths for chunk in chunks]).tolist() == [
+        30,
+        60,
+        50,
+        400,
+        1,
+        99,
+        1,
+        1,
+    ]
+
     assert [chunk.offset for chunk in chunks] == [0, 90, 140, 540, 541, 641]
     assert all(chunk.lengths.sum() <= 100 or len(chunk.lengths) == 1 for chunk in chunks)

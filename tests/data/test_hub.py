@@ -1,4 +1,6 @@
-"""Tests of data sets of the Hub, with the real client against a stand-in server that speaks its protocol."""
+"""Tests of data sets of the Hub, with the real client against a stand-in server that speaks its
+protocol.
+"""
 
 import io
 import json
@@ -13,11 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightlm.data.hub import group_splits, list_configs
-from tests.command_line import make_document
+from tests.data.conftest import make_document
 
 from .hub_server import COMMIT, serve_hub
 
-# huggingface_hub reads its endpoint when it is imported, so each conversation is a process of its own.
+# huggingface_hub reads its endpoint when it is imported, so each conversation is a process of its
+# own.
 MATERIALIZE = """
 import json, sys, time
 from lightlm.data.subset import materialize_subset
@@ -45,7 +48,9 @@ def parquet(texts: list[str]) -> bytes:
 WIKI = {
     "README.md": b"# about",
     "wiki-2/train-00000-of-00001.parquet": parquet([make_document(i) for i in range(40)]),
-    "wiki-2/validation-00000-of-00001.parquet": parquet([make_document(1000 + i) for i in range(4)]),
+    "wiki-2/validation-00000-of-00001.parquet": parquet(
+        [make_document(1000 + i) for i in range(4)]
+    ),
     "wiki-2/test-00000-of-00001.parquet": parquet([make_document(2000 + i) for i in range(4)]),
     "wiki-103/train-00000-of-00001.parquet": parquet([make_document(i) for i in range(90)]),
 }
@@ -59,12 +64,14 @@ def materialize(tmp_path: Path, endpoint: str, **values: object) -> dict:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_XET": "1",
     }
+
     environment.pop("HF_HUB_OFFLINE", None)
     done = subprocess.run(
         [sys.executable, "-c", MATERIALIZE, json.dumps(overrides)],
         env=environment, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -76,9 +83,14 @@ def closed_port() -> str:
 def test_a_configuration_of_a_data_set_is_downloaded_once_and_read(tmp_path: Path) -> None:
     with serve_hub({"owner/wiki": WIKI}) as (endpoint, requests):
         first = materialize(tmp_path, endpoint, source="owner/wiki", config="wiki-2")
-        downloads = [request for request in requests if request.startswith("GET") and "/resolve/" in request]
+        downloads = [
+            request for request in requests if request.startswith("GET") and "/resolve/" in request
+        ]
         second = materialize(tmp_path, endpoint, source="owner/wiki", config="wiki-2")
-        again = [request for request in requests if request.startswith("GET") and "/resolve/" in request]
+        again = [
+            request for request in requests if request.startswith("GET") and "/resolve/" in request
+        ]
+
     assert first["documents"] == 40
     assert first["held_out"] == 4
     assert first["name"] == "wiki-wiki-2"
@@ -101,13 +113,17 @@ def test_a_configuration_that_is_missing_is_refused_with_those_that_exist(tmp_pa
 def test_a_data_set_that_the_hub_does_not_know_is_refused_and_not_replaced(tmp_path: Path) -> None:
     with serve_hub({"owner/wiki": WIKI}) as (endpoint, _):
         answer = materialize(tmp_path, endpoint, source="owner/wikki", config=None)
-        revision = materialize(tmp_path, endpoint, source="owner/wiki", config="wiki-2", revision="nope")
+        revision = materialize(
+            tmp_path, endpoint, source="owner/wiki", config="wiki-2", revision="nope"
+        )
     assert answer["error"] == "DatasetError"
     assert "no data set 'owner/wikki'" in answer["message"]
     assert "no revision 'nope'" in revision["message"]
 
 
-def test_without_the_hub_the_built_in_text_replaces_the_default_data_set_and_is_said(tmp_path: Path) -> None:
+def test_without_the_hub_the_built_in_text_replaces_the_default_data_set_and_is_said(
+    tmp_path: Path,
+) -> None:
     answer = materialize(tmp_path, closed_port())
     assert answer["name"] == "python-docs"
     assert "the Hub is out of reach" in answer["notice"]
@@ -125,7 +141,9 @@ def test_without_the_hub_a_data_set_that_was_named_is_never_replaced(tmp_path: P
 
 
 def test_without_the_hub_no_fallback_is_an_error(tmp_path: Path) -> None:
-    answer = materialize(tmp_path, closed_port(), source="owner/wiki", config="wiki-2", offline="no-fallback")
+    answer = materialize(
+        tmp_path, closed_port(), source="owner/wiki", config="wiki-2", offline="no-fallback"
+    )
     assert answer["error"] == "DatasetError"
     assert "give a file or a folder of text" in answer["message"]
 
@@ -133,7 +151,12 @@ def test_without_the_hub_no_fallback_is_an_error(tmp_path: Path) -> None:
 def test_a_hub_that_does_not_answer_is_given_up_in_time(tmp_path: Path) -> None:
     with serve_hub({"owner/wiki": WIKI}, delay_seconds=4.0) as (endpoint, _):
         answer = materialize(
-            tmp_path, endpoint, source="owner/wiki", config="wiki-2", offline="no-fallback", hub_timeout_seconds=1
+            tmp_path,
+            endpoint,
+            source="owner/wiki",
+            config="wiki-2",
+            offline="no-fallback",
+            hub_timeout_seconds=1,
         )
     assert answer["error"] == "DatasetError"
     assert "no answer within 1 s" in answer["message"]
@@ -142,15 +165,25 @@ def test_a_hub_that_does_not_answer_is_given_up_in_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "config", "splits"),
     [
-        (["data/train-0.parquet", "data/test-0.parquet", "README.md"], None, {"train": 1, "test": 1}),
+        (
+            ["data/train-0.parquet", "data/test-0.parquet", "README.md"],
+            None,
+            {"train": 1, "test": 1},
+        ),
         (["train.csv", "valid.csv"], None, {"train": 1, "validation": 1}),
-        (["default/train/0000.parquet", "default/validation/0000.parquet"], "default", {"train": 1, "validation": 1}),
+        (
+            ["default/train/0000.parquet", "default/validation/0000.parquet"],
+            "default",
+            {"train": 1, "validation": 1},
+        ),
         (["a/train.jsonl", "b/train.jsonl"], "b", {"train": 1}),
         (["a/train.jsonl", "b/train.jsonl"], None, {}),
         (["image.png"], None, {}),
     ],
 )
-def test_files_of_a_repository_are_grouped_by_split(names: list[str], config: str | None, splits: dict) -> None:
+def test_files_of_a_repository_are_grouped_by_split(
+    names: list[str], config: str | None, splits: dict
+) -> None:
     assert {split: len(files) for split, files in group_splits(names, config).items()} == splits
 
 

@@ -1,4 +1,6 @@
-"""Tests of the loader: its order is a pure function of (seed, step), whatever the threads and ranks."""
+"""Tests of the loader: its order is a pure function of (seed, step), whatever the threads and
+ranks.
+"""
 
 import itertools
 import threading
@@ -9,7 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightlm.data.loader import ThreadedDataLoader, count_windows, permute, permute_range, window_start, window_starts
+from lightlm.data.loader import (
+    ThreadedDataLoader,
+    count_windows,
+    permute,
+    permute_range,
+    window_start,
+    window_starts,
+)
 from lightlm.errors import DatasetError
 
 TOKENS = np.arange(5000, dtype=np.uint16)
@@ -27,7 +36,9 @@ def test_a_permutation_takes_every_place_once(size: int, key: bytes) -> None:
     assert sorted(permute(index, size, key) for index in range(size)) == list(range(size))
 
 
-@given(size=st.integers(1, 3000), key=st.binary(min_size=16, max_size=16), first=st.integers(0, 2000))
+@given(
+    size=st.integers(1, 3000), key=st.binary(min_size=16, max_size=16), first=st.integers(0, 2000)
+)
 @settings(max_examples=60, deadline=None)
 def test_a_range_is_permuted_as_each_of_its_places_alone(size: int, key: bytes, first: int) -> None:
     first = min(first, size - 1)
@@ -37,7 +48,9 @@ def test_a_range_is_permuted_as_each_of_its_places_alone(size: int, key: bytes, 
 
 @given(num_tokens=st.integers(40, 5000), seed=st.integers(0, 99), first=st.integers(0, 10_000))
 @settings(max_examples=60, deadline=None)
-def test_starts_found_together_are_those_found_alone(num_tokens: int, seed: int, first: int) -> None:
+def test_starts_found_together_are_those_found_alone(
+    num_tokens: int, seed: int, first: int
+) -> None:
     values = {"num_tokens": num_tokens, "context_length": 16, "seed": seed}
     wanted = [window_start(first + index, **values) for index in range(100)]
     assert window_starts(first, 100, **values).tolist() == wanted
@@ -45,11 +58,15 @@ def test_starts_found_together_are_those_found_alone(num_tokens: int, seed: int,
 
 @given(num_tokens=st.integers(40, 2000), context=st.integers(2, 20), seed=st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
-def test_an_epoch_reads_side_by_side_windows_each_once(num_tokens: int, context: int, seed: int) -> None:
+def test_an_epoch_reads_side_by_side_windows_each_once(
+    num_tokens: int, context: int, seed: int
+) -> None:
     count = count_windows(num_tokens, context)
     for epoch in (0, 1, 5):
         starts = sorted(
-            window_start(epoch * count + i, num_tokens=num_tokens, context_length=context, seed=seed)
+            window_start(
+                epoch * count + i, num_tokens=num_tokens, context_length=context, seed=seed
+            )
             for i in range(count)
         )
         assert starts[0] >= 0
@@ -79,10 +96,14 @@ def test_ids_stay_as_narrow_as_on_disk_until_they_are_widened(dtype: type) -> No
 
 @pytest.mark.parametrize("num_threads", [1, 2, 5])
 @pytest.mark.parametrize("queue_size", [1, 2, 8, 100])
-def test_the_order_depends_on_neither_the_threads_nor_what_they_read_at_once(num_threads: int, queue_size: int) -> None:
+def test_the_order_depends_on_neither_the_threads_nor_what_they_read_at_once(
+    num_threads: int, queue_size: int
+) -> None:
     found = take(150, num_threads=num_threads, queue_size=queue_size, batch_size=20)
     with ThreadedDataLoader(TOKENS, context_length=16, batch_size=20, seed=1) as loader:
-        assert all(torch.equal(batch, loader.read_batch(step).inputs) for step, batch in enumerate(found))
+        assert all(
+            torch.equal(batch, loader.read_batch(step).inputs) for step, batch in enumerate(found)
+        )
 
 
 @pytest.mark.parametrize("batch_size", [3, 1500])
@@ -90,7 +111,8 @@ def test_a_batch_holds_the_windows_of_its_sequences(batch_size: int) -> None:
     with ThreadedDataLoader(TOKENS, context_length=16, batch_size=batch_size, seed=5) as loader:
         batch = loader.read_batch(7)
     wanted = [
-        window_start(7 * batch_size + row, num_tokens=5000, context_length=16, seed=5) for row in range(batch_size)
+        window_start(7 * batch_size + row, num_tokens=5000, context_length=16, seed=5)
+        for row in range(batch_size)
     ]
     assert batch.inputs[:, 0].tolist() == wanted
 
@@ -129,7 +151,9 @@ class Broken:
 
 def test_a_readers_error_reaches_the_consumer() -> None:
     with (
-        ThreadedDataLoader(Broken(), context_length=16, batch_size=4, seed=0, num_threads=1) as loader,
+        ThreadedDataLoader(
+            Broken(), context_length=16, batch_size=4, seed=0, num_threads=1
+        ) as loader,
         pytest.raises(OSError, match="the disk is gone"),
     ):
         for _ in range(30):
@@ -138,7 +162,9 @@ def test_a_readers_error_reaches_the_consumer() -> None:
 
 def test_closing_stops_every_thread_even_with_a_full_queue() -> None:
     before = threading.active_count()
-    loader = ThreadedDataLoader(TOKENS, context_length=16, batch_size=4, seed=0, queue_size=2, num_threads=3)
+    loader = ThreadedDataLoader(
+        TOKENS, context_length=16, batch_size=4, seed=0, queue_size=2, num_threads=3
+    )
     next(loader)
     loader.close()
     loader.close()
@@ -149,7 +175,9 @@ def test_closing_stops_every_thread_even_with_a_full_queue() -> None:
 
 
 def test_the_queue_is_bounded() -> None:
-    with ThreadedDataLoader(TOKENS, context_length=16, batch_size=4, seed=0, queue_size=3) as loader:
+    with ThreadedDataLoader(
+        TOKENS, context_length=16, batch_size=4, seed=0, queue_size=3
+    ) as loader:
         next(loader)
         threading.Event().wait(0.2)
         assert len(loader._ready) <= 3

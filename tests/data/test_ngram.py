@@ -25,7 +25,9 @@ def test_random_words_cost_what_choosing_them_costs():
 
 
 def test_another_kind_of_text_costs_more():
-    assert score_bytes(write(0, 10_000), write(1, 1_000)[::-1]) > 2 * score_bytes(write(0, 10_000), write(1, 1_000))
+    assert score_bytes(write(0, 10_000), write(1, 1_000)[::-1]) > 2 * score_bytes(
+        write(0, 10_000), write(1, 1_000)
+    )
 
 
 def test_without_text_nothing_is_known():
@@ -33,7 +35,8 @@ def test_without_text_nothing_is_known():
 
 
 def test_the_probabilities_of_all_bytes_sum_to_one():
-    train, context = write(0, 50), b"rive"
+    train = write(0, 50)
+    context = b"rive"
     total = sum(2 ** -score_bytes(train, context + bytes([byte])) for byte in range(256))
     assert math.isclose(total, 1.0, rel_tol=1e-9)
 

@@ -1,4 +1,6 @@
-"""Inputs of kinds that were read wrongly once: each gives its own text, whole, or an error with what to do."""
+"""Inputs of kinds that were read wrongly once: each gives its own text, whole, or an error with
+what to do.
+"""
 
 import json
 import random
@@ -12,7 +14,7 @@ from lightlm.data.look import look_at
 from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
-from tests.command_line import make_document
+from tests.data.conftest import make_document
 
 Choose = Callable[..., DatasetParams]
 TEXTS = [make_document(seed) for seed in range(40)]
@@ -32,10 +34,14 @@ def record_of(params: DatasetParams) -> DataRecord:
 
 
 def documents(subset: TextSubset) -> set[str]:
-    return {text.decode() for split in ("train", "validation") for text in subset.read_documents(split)}
+    return {
+        text.decode() for split in ("train", "validation") for text in subset.read_documents(split)
+    }
 
 
-def test_a_torn_last_row_of_a_short_file_is_left_out_and_said(tmp_path: Path, dataset: Choose) -> None:
+def test_a_torn_last_row_of_a_short_file_is_left_out_and_said(
+    tmp_path: Path, dataset: Choose
+) -> None:
     rows = lines_of([{"text": text} for text in TEXTS])
     for name, content in {
         "a.jsonl": rows + '{"text": "The last one is to',
@@ -48,8 +54,13 @@ def test_a_torn_last_row_of_a_short_file_is_left_out_and_said(tmp_path: Path, da
         assert record.warnings == ["1 broken or torn row was left out"]
 
 
-def test_every_line_that_is_a_list_of_messages_is_a_conversation(tmp_path: Path, dataset: Choose) -> None:
-    rows = [[{"role": "user", "content": text}, {"role": "assistant", "content": text[::-1]}] for text in TEXTS]
+def test_every_line_that_is_a_list_of_messages_is_a_conversation(
+    tmp_path: Path, dataset: Choose
+) -> None:
+    rows = [
+        [{"role": "user", "content": text}, {"role": "assistant", "content": text[::-1]}]
+        for text in TEXTS
+    ]
     subset = materialize_subset(dataset(write(tmp_path / "a.jsonl", lines_of(list(rows)))))
     wanted = [f"User: {text}\n\nAssistant: {text[::-1]}" for text in TEXTS]
     assert subset.record.train_bytes + subset.record.validation_bytes == sum(map(len, wanted))
@@ -59,7 +70,9 @@ def test_every_line_that_is_a_list_of_messages_is_a_conversation(tmp_path: Path,
 
 def test_arrays_one_after_the_other_are_all_read(tmp_path: Path, dataset: Choose) -> None:
     pages = [[{"text": text} for text in TEXTS[start : start + 10]] for start in range(0, 40, 10)]
-    assert documents(materialize_subset(dataset(write(tmp_path / "a.jsonl", lines_of(list(pages)))))) == set(TEXTS)
+    assert documents(
+        materialize_subset(dataset(write(tmp_path / "a.jsonl", lines_of(list(pages)))))
+    ) == set(TEXTS)
 
 
 def test_texts_under_their_ids_are_rows(tmp_path: Path, dataset: Choose) -> None:
@@ -67,10 +80,14 @@ def test_texts_under_their_ids_are_rows(tmp_path: Path, dataset: Choose) -> None
     assert documents(materialize_subset(dataset(write(tmp_path / "a.json", content)))) == set(TEXTS)
 
 
-def test_titles_are_not_taken_for_the_text_that_stands_deeper(tmp_path: Path, dataset: Choose) -> None:
+def test_titles_are_not_taken_for_the_text_that_stands_deeper(
+    tmp_path: Path, dataset: Choose
+) -> None:
     rows = [{"title": f"Of {text[:9]} and", "paragraphs": [{"context": text}]} for text in TEXTS]
     path = write(tmp_path / "a.json", json.dumps({"data": rows}))
-    with pytest.raises(DatasetError, match=r"most of the text stands in paragraphs.*--text-column title"):
+    with pytest.raises(
+        DatasetError, match=r"most of the text stands in paragraphs.*--text-column title"
+    ):
         look_at(dataset(path))
     assert record_of(dataset(path, text_column="title")).column == "title"
 
@@ -82,8 +99,12 @@ def test_a_header_with_a_trailing_separator_is_no_row(tmp_path: Path, dataset: C
     assert documents(subset) == set(TEXTS)
 
 
-@pytest.mark.parametrize("border", ["\n  <|endoftext|>  \n", "\r\n\t<|endoftext|>\r\n", "\r<|endoftext|>\r"])
-def test_blanks_and_line_ends_around_a_border_do_not_matter(tmp_path: Path, dataset: Choose, border: str) -> None:
+@pytest.mark.parametrize(
+    "border", ["\n  <|endoftext|>  \n", "\r\n\t<|endoftext|>\r\n", "\r<|endoftext|>\r"]
+)
+def test_blanks_and_line_ends_around_a_border_do_not_matter(
+    tmp_path: Path, dataset: Choose, border: str
+) -> None:
     subset = materialize_subset(dataset(write(tmp_path / "a.txt", border.join(TEXTS))))
     assert {text.strip() for text in documents(subset)} == set(TEXTS)
     assert subset.record.documents == len(TEXTS)
@@ -97,7 +118,8 @@ def make_text(size: int, line: str, blank: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("line", "blank"), [("\n", "\n\n"), ("\r", "\r\r"), (" ", " "), ("\x85", "\x85\x85"), ("\u2028", "\u2029")]
+    ("line", "blank"),
+    [("\n", "\n\n"), ("\r", "\r\r"), (" ", " "), ("\x85", "\x85\x85"), ("\u2028", "\u2029")],
 )
 @pytest.mark.parametrize("size", [600, 1000, 3000, 9000, 30_000, 90_000])
 @pytest.mark.parametrize("suffix", ["txt", "jsonl"])
@@ -115,9 +137,13 @@ def test_the_held_out_share_is_bounded_and_words_stay_whole(
     assert {word for piece in documents(subset) for word in piece.split()} == set(text.split())
 
 
-def test_a_second_table_whose_text_cannot_be_told_is_warned_of(tmp_path: Path, dataset: Choose) -> None:
+def test_a_second_table_whose_text_cannot_be_told_is_warned_of(
+    tmp_path: Path, dataset: Choose
+) -> None:
     write(tmp_path / "a.jsonl", lines_of([{"text": text} for text in TEXTS]))
     write(tmp_path / "b.jsonl", lines_of([{"left": text, "right": text[::-1]} for text in TEXTS]))
     record = record_of(dataset(tmp_path))
     assert [row.path for row in record.sources] == ["a.jsonl"]
-    assert record.warnings[0].startswith("1 of 2 json files are left out, as b.jsonl: has 2 columns of text (left: ")
+    assert record.warnings[0].startswith(
+        "1 of 2 json files are left out, as b.jsonl: has 2 columns of text (left: "
+    )

@@ -4,12 +4,12 @@ import pytest
 
 from lightlm.data.origin import (
     describe_origin,
+    format_origin,
     is_same_text,
     list_names,
     list_overrides,
     read_logged_params,
     read_origin,
-    say_origin,
 )
 from lightlm.params import load_params
 
@@ -45,7 +45,13 @@ def test_a_model_is_named_after_its_data_set(source: str, config: str | None, na
 
 @pytest.mark.parametrize(
     "source",
-    ["/home/me/\u0437\u0430\u043c\u0435\u0442\u043a\u0438", "/", "/home/me/" + "n" * 300, "/x/-.txt", "o/" + "n" * 90],
+    [
+        "/home/me/\u0437\u0430\u043c\u0435\u0442\u043a\u0438",
+        "/",
+        "/home/me/" + "n" * 300,
+        "/x/-.txt",
+        "o/" + "n" * 90,
+    ],
 )
 def test_every_name_that_is_made_can_be_a_registered_models(source: str) -> None:
     for name in list_names({"source": source, "config": None}):
@@ -55,7 +61,9 @@ def test_every_name_that_is_made_can_be_a_registered_models(source: str) -> None
 
 
 def test_two_texts_of_one_name_have_other_names_that_tell_them_apart() -> None:
-    one, other = (list_names({"source": f"/home/{folder}/notes"}) for folder in ("a/work", "a/club"))
+    one, other = (
+        list_names({"source": f"/home/{folder}/notes"}) for folder in ("a/work", "a/club")
+    )
     assert one[:2] == ["notes", "work-notes"]
     assert other[:2] == ["notes", "club-notes"]
     assert len({*one, *other}) == 5
@@ -69,30 +77,57 @@ def test_an_origin_is_an_absolute_path_a_hub_id_or_the_text_that_was_learnt_inst
     chosen = load_params(dataset="notes.csv", overrides={"dataset.text_column": "text"}).dataset
     origin = describe_origin(chosen)
     assert origin["source"] == str(tmp_path / "notes.csv")
-    assert say_origin(origin) == f"{tmp_path / 'notes.csv'} (column text)"
+    assert format_origin(origin) == f"{tmp_path / 'notes.csv'} (column text)"
     assert not {"offline", "hub_timeout_seconds"} & origin.keys()
     assert describe_origin(load_params().dataset)["source"] == "Salesforce/wikitext"
-    assert say_origin(describe_origin(load_params().dataset, "python-docs")) == "python-docs"
+    assert format_origin(describe_origin(load_params().dataset, "python-docs")) == "python-docs"
     assert describe_origin(load_params(dataset="*.md").dataset)["source"] == str(tmp_path / "*.md")
     assert load_params(overrides=list_overrides(origin)).dataset == chosen.model_copy(
         update={"source": origin["source"], "offline": None}
     )
 
 
-def test_a_text_is_the_same_whatever_its_limits_and_another_by_source_configuration_or_column() -> None:
-    origin = describe_origin(load_params(dataset="/data/notes.csv", overrides={"dataset.text_column": "body"}).dataset)
-    for same in ({"max_bytes": 9999}, {"validation_fraction": 0.2}, {"text_column": None}, {"encoding": "cp1251"}):
+def test_a_text_is_the_same_whatever_its_limits_and_another_by_source_configuration_or_column() -> (
+    None
+):
+    origin = describe_origin(
+        load_params(dataset="/data/notes.csv", overrides={"dataset.text_column": "body"}).dataset
+    )
+
+    for same in (
+        {"max_bytes": 9999},
+        {"validation_fraction": 0.2},
+        {"text_column": None},
+        {"encoding": "cp1251"},
+    ):
         assert is_same_text(origin, origin | same)
-    for other in ({"source": "/data/mail.csv"}, {"config": "en"}, {"text_column": "title"}, {"train_split": "dev"}):
+
+    for other in (
+        {"source": "/data/mail.csv"},
+        {"config": "en"},
+        {"text_column": "title"},
+        {"train_split": "dev"},
+    ):
         assert not is_same_text(origin, origin | other)
 
 
 def test_what_is_recorded_as_params_or_as_something_else_is_read_or_left() -> None:
-    logged = {"dataset.source": "notes", "dataset.config": "None", "dataset.max_bytes": "5000", "budget.hours": "1"}
-    logged |= {"dataset.validation_fraction": "0.05", "dataset.text_column": "2018", "dataset.offline": "fallback"}
+    logged = {
+        "dataset.source": "notes",
+        "dataset.config": "None",
+        "dataset.max_bytes": "5000",
+        "budget.hours": "1",
+    }
+
+    logged |= {
+        "dataset.validation_fraction": "0.05",
+        "dataset.text_column": "2018",
+        "dataset.offline": "fallback",
+    }
     assert read_logged_params(logged) == {
         "source": "notes", "config": None, "max_bytes": 5000, "validation_fraction": 0.05, "text_column": "2018"
     }  # fmt: skip
+
     assert read_logged_params({"dataset.config": "None"}) is None
     for broken in (None, "", "{", "[]", '{"source": 3}'):
         assert read_origin(broken) is None

@@ -12,7 +12,7 @@ from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.data.tokenization.tokenizer import Tokenizer, prepare_tokenizer
 from lightlm.errors import CorruptError
 from lightlm.params import DatasetParams, load_params
-from tests.command_line import make_document
+from tests.data.conftest import make_document
 
 
 @pytest.fixture
@@ -20,7 +20,9 @@ def tokenizer(subset: TextSubset) -> Tokenizer:
     return prepare_tokenizer(load_params().tokenizer, subset, [300])
 
 
-def test_the_stream_is_end_of_text_then_documents_each_ended(subset: TextSubset, tokenizer: Tokenizer) -> None:
+def test_the_stream_is_end_of_text_then_documents_each_ended(
+    subset: TextSubset, tokenizer: Tokenizer
+) -> None:
     shards = tokenize_subset(subset, tokenizer)
     wanted = [tokenizer.end_of_text_id]
     for document in subset.read_documents("train"):
@@ -43,22 +45,28 @@ def test_running_text_is_one_stream(tmp_path: Path, dataset: Callable[..., Datas
     assert tokenizer.decode(stream) == b"".join(subset.read_documents("train")).decode()
 
 
-def test_offsets_say_where_each_held_out_document_starts(subset: TextSubset, tokenizer: Tokenizer) -> None:
+def test_offsets_say_where_each_held_out_document_starts(
+    subset: TextSubset, tokenizer: Tokenizer
+) -> None:
     shards = tokenize_subset(subset, tokenizer)
     offsets = shards.validation_offsets()
     held_out = list(subset.read_documents("validation"))
     assert len(offsets) == len(held_out) + 1 == shards.num_validation_documents + 1
     tokens = shards.tokens("validation")
+
     for index, document in enumerate(held_out):
-        start, end = int(offsets[index, 0]), int(offsets[index + 1, 0])
+        start = int(offsets[index, 0])
+        end = int(offsets[index + 1, 0])
         assert tokenizer.decode_bytes(tokens[start:end].tolist()) == document
+
     assert shards.validation_text() == b"".join(held_out)
     assert shards.validation_text(1) == held_out[0]
     assert int(offsets[-1, 1]) == shards.num_validation_bytes == subset.num_validation_bytes
 
 
 def test_shards_are_made_once_and_verified(subset: TextSubset, tokenizer: Tokenizer) -> None:
-    first, second = tokenize_subset(subset, tokenizer), tokenize_subset(subset, tokenizer)
+    first = tokenize_subset(subset, tokenizer)
+    second = tokenize_subset(subset, tokenizer)
     assert (first.reused, second.reused) == (False, True)
     assert open_shards(first.folder).num_train_tokens == first.num_train_tokens
     path = first.folder / "train-00000.bin"
@@ -97,5 +105,7 @@ def test_windows_over_the_border_of_two_files_are_whole() -> None:
     ids = np.arange(1000, dtype="<u2")
     tokens = TokenArray.join([ids[:300], ids[300:310], ids[310:]])
     starts = np.array([0, 299, 305, 280, 310, 900])
-    assert tokens.take_windows(starts, 50).tolist() == [list(range(start, start + 50)) for start in starts]
+    assert tokens.take_windows(starts, 50).tolist() == [
+        list(range(start, start + 50)) for start in starts
+    ]
     assert tokens.take_windows(starts[:1], 50).tolist() == [list(range(50))]

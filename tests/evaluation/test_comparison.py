@@ -9,13 +9,18 @@ from lightlm.evaluation.comparison import FEWEST_DOCUMENTS, MOST_GROUPS, Compari
 
 CHOOSE = random.Random(7)
 SIZES = [CHOOSE.randrange(200, 4000) for _ in range(300)]
-HARDNESS = [CHOOSE.gauss(1.1, 0.3) for _ in SIZES]
+DIFFICULTY = [CHOOSE.gauss(1.1, 0.3) for _ in SIZES]
 
 
 def scores(factor: float, noise: float = 0.01, seed: int = 0, count: int = 300) -> DocumentScores:
-    """Return the nats of a model `factor` times as bad as the first on documents of very different hardness."""
+    """Return the nats of a model `factor` times as bad as the first on documents of very different
+    difficulty.
+    """
     choose = random.Random(seed)
-    nats = [size * hardness * (factor + choose.gauss(0, noise)) for size, hardness in zip(SIZES, HARDNESS, strict=True)]
+    nats = [
+        size * difficulty * (factor + choose.gauss(0, noise))
+        for size, difficulty in zip(SIZES, DIFFICULTY, strict=True)
+    ]
     return DocumentScores(nats=nats[:count], num_bytes=SIZES[:count])
 
 
@@ -30,11 +35,16 @@ def test_half_a_percent_is_seen_although_documents_differ_by_half() -> None:
     found = compare("1", scores(1.0), scores(0.995, seed=1))
     assert found.is_better
     assert found.low < found.difference < found.high < 0
-    assert found.difference == pytest.approx(found.challenger_bits_per_byte - found.champion_bits_per_byte)
+    assert found.difference == pytest.approx(
+        found.challenger_bits_per_byte - found.champion_bits_per_byte
+    )
 
 
 def test_no_difference_is_not_better_in_nineteen_of_twenty_pairs() -> None:
-    found = [compare("1", scores(1.0, seed=2 * pair), scores(1.0, seed=2 * pair + 1)) for pair in range(40)]
+    found = [
+        compare("1", scores(1.0, seed=2 * pair), scores(1.0, seed=2 * pair + 1))
+        for pair in range(40)
+    ]
     assert sum(one.is_better for one in found) <= 4
     assert sum(one.low > 0 for one in found) <= 4
 
@@ -46,7 +56,9 @@ def test_a_worse_model_is_not_better() -> None:
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_almost() -> None:
-    first, again, other = (compare("1", scores(1.0), scores(0.99, seed=1), seed) for seed in (5, 5, 6))
+    first, again, other = (
+        compare("1", scores(1.0), scores(0.99, seed=1), seed) for seed in (5, 5, 6)
+    )
     assert first == again
     assert first.low != other.low
     assert first.low == pytest.approx(other.low, rel=0.1)
@@ -78,9 +90,15 @@ def test_very_many_documents_give_about_the_interval_that_they_give_one_by_one()
     old = [choose.gauss(100, 10) for _ in range(count)]
     new = [one - choose.gauss(0.1, 3) for one in old]
     sizes = [100] * count
-    found = compare("1", DocumentScores(nats=old, num_bytes=sizes), DocumentScores(nats=new, num_bytes=sizes))
-    # The standard error of the mean difference, in bits a byte, times what 95 % of a normal distribution spans.
-    assert found.high - found.low == pytest.approx(2 * 1.96 * 3 / count**0.5 / 0.6931 / 100, rel=0.1)
+    found = compare(
+        "1", DocumentScores(nats=old, num_bytes=sizes), DocumentScores(nats=new, num_bytes=sizes)
+    )
+
+    # The standard error of the mean difference, in bits a byte, times what 95 % of a normal
+    # distribution spans.
+    assert found.high - found.low == pytest.approx(
+        2 * 1.96 * 3 / count**0.5 / 0.6931 / 100, rel=0.1
+    )
 
 
 def test_the_histogram_holds_every_resample_and_the_verdict_every_figure() -> None:
@@ -95,8 +113,10 @@ def test_documents_that_the_champion_learnt_from_are_left_out() -> None:
     known = list(range(0, 300, 3))
     old = scores(1.0)
     flattered = DocumentScores(
-        nats=[one * (0.1 if index in known else 1.0) for index, one in enumerate(old.nats)], num_bytes=old.num_bytes
+        nats=[one * (0.1 if index in known else 1.0) for index, one in enumerate(old.nats)],
+        num_bytes=old.num_bytes,
     )
+
     new = scores(0.99, seed=1)
     assert not compare("1", flattered, new).is_better
     found = gate.compare("1", flattered, new, leave_out=known)

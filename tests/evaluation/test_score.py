@@ -25,7 +25,10 @@ from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
 
-DOCUMENTS = [f"Document {n}: na\u00efve caf\u00e9 \U0001f600, {'more words ' * (n % 7)}the end." for n in range(60)]
+DOCUMENTS = [
+    f"Document {n}: na\u00efve caf\u00e9 \U0001f600, {'more words ' * (n % 7)}the end."
+    for n in range(60)
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +57,13 @@ def model(held_out) -> Transformer:
         ffn_dim=48,
         context_length=16,
     )
+
     built = Transformer(config)
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in built.parameters():
             weight.copy_(torch.randn(weight.shape, generator=draw) * 0.2)
+
     return built
 
 
@@ -81,7 +86,11 @@ def test_uniform_logits_cost_the_logarithm_of_the_vocabulary_a_token(model, held
     shards, tokenizer = held_out
     score = evaluate_shards(make_uniform(model), shards)
     assert score.nats_per_token == pytest.approx(math.log(tokenizer.vocab_size), rel=1e-5)
-    wanted = math.log2(tokenizer.vocab_size) * (shards.num_validation_tokens - 1) / shards.num_validation_bytes
+    wanted = (
+        math.log2(tokenizer.vocab_size)
+        * (shards.num_validation_tokens - 1)
+        / shards.num_validation_bytes
+    )
     assert score.bits_per_byte == pytest.approx(wanted, rel=1e-5)
 
 
@@ -105,7 +114,9 @@ def test_bits_per_byte_counted_token_by_token_are_those_of_the_score(model, held
             start = (index - 1) // 16 * 16
             logits = model(tokens[None, start:index])[0, -1]
             bits -= float(logits.double().log_softmax(-1)[tokens[index]]) / math.log(2)
-    assert evaluate_shards(model, shards).bits_per_byte == pytest.approx(bits / len(shards.validation_text()), rel=1e-5)
+    assert evaluate_shards(model, shards).bits_per_byte == pytest.approx(
+        bits / len(shards.validation_text()), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 16, 48, 10_000])
@@ -123,7 +134,9 @@ def test_each_token_but_the_first_is_predicted_once(model, length):
     assert len(nats) == max(0, length - 1)
     if length > 1:
         logits = model(torch.arange(min(length - 1, 16))[None])[0]
-        wanted = functional.cross_entropy(logits, torch.arange(1, len(logits) + 1), reduction="none")
+        wanted = functional.cross_entropy(
+            logits, torch.arange(1, len(logits) + 1), reduction="none"
+        )
         np.testing.assert_allclose(nats[:16], wanted.detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
@@ -171,7 +184,10 @@ def test_the_documents_nats_and_bytes_add_up_to_the_score(model, held_out):
     nats, num_bytes = score_documents(model, shards)
     score = evaluate_shards(model, shards)
     assert len(nats) == len(num_bytes) == shards.num_validation_documents
-    assert bits_per_byte(nats.sum(), num_bytes.sum()) == pytest.approx(score.bits_per_byte, rel=1e-9)
+    assert bits_per_byte(nats.sum(), num_bytes.sum()) == pytest.approx(
+        score.bits_per_byte, rel=1e-9
+    )
+
     assert (nats > 0).all()
     offsets = shards.validation_offsets().astype(int)
     third = score_tokens(model, shards.tokens("validation"))[offsets[2, 0] - 1 : offsets[3, 0] - 1]
@@ -184,12 +200,16 @@ def test_a_text_is_scored_after_an_end_of_text_token(model, held_out):
     text = DOCUMENTS[5].encode()
     ids = np.array([tokenizer.end_of_text_id, *tokenizer.encode(DOCUMENTS[5])])
     score = evaluate_text(model, tokenizer, [text])
-    assert score.bits_per_byte == pytest.approx(bits_per_byte(score_tokens(model, ids).sum(), len(text)), rel=1e-6)
+    assert score.bits_per_byte == pytest.approx(
+        bits_per_byte(score_tokens(model, ids).sum(), len(text)), rel=1e-6
+    )
     assert score.num_tokens == len(ids) - 1
     assert score.text_sha256 == hashlib.sha256(text).hexdigest()
 
 
-@pytest.mark.parametrize("text", [b"a", b"<|endoftext|>", b"\x00\r\n\t", "\u4e2d\u6587\U0001f600".encode()])
+@pytest.mark.parametrize(
+    "text", [b"a", b"<|endoftext|>", b"\x00\r\n\t", "\u4e2d\u6587\U0001f600".encode()]
+)
 def test_special_and_odd_texts_are_charged_for_every_byte(model, held_out, text):
     _, tokenizer = held_out
     score = evaluate_text(make_uniform(model), tokenizer, [text])
@@ -222,7 +242,10 @@ def test_documents_given_as_texts_cost_what_they_cost_in_token_shards(model, hel
     offsets = shards.validation_offsets()
     text = shards.validation_text()
     documents = [text[start:end] for start, end in itertools.pairwise(offsets[:, 1].tolist())]
-    nats, num_bytes = score_texts(model, tokenizer, documents, ends=np.full(len(documents), is_ended))
+    nats, num_bytes = score_texts(
+        model, tokenizer, documents, ends=np.full(len(documents), is_ended)
+    )
+
     wanted, sizes = score_documents(model, shards)
     assert num_bytes.tolist() == sizes.tolist() == [len(document) for document in documents]
     if not is_ended:
@@ -240,12 +263,20 @@ def test_texts_are_scored_as_far_as_time_allows(model, held_out):
     text = shards.validation_text()
     documents = [text[start:end] for start, end in itertools.pairwise(offsets[:, 1].tolist())]
     nats, num_bytes = score_texts(
-        model, tokenizer, documents, ends=np.ones(len(documents), np.bool_), batch_tokens=64, should_stop=stop_after(3)
+        model,
+        tokenizer,
+        documents,
+        ends=np.ones(len(documents), np.bool_),
+        batch_tokens=64,
+        should_stop=stop_after(3),
     )
+
     assert 1 <= len(nats) == len(num_bytes) < len(documents)
 
 
-def test_a_score_for_which_memory_is_short_reads_fewer_windows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_for_which_memory_is_short_reads_fewer_windows_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     config = ModelConfig(
         vocab_size=300, num_layers=1, model_dim=16, num_heads=2, num_kv_heads=2, head_dim=8, ffn_dim=32,
         context_length=8,
@@ -254,7 +285,8 @@ def test_a_score_for_which_memory_is_short_reads_fewer_windows_at_once(monkeypat
     model.initialize(0)
     tokens = np.arange(1, 260, dtype=np.int64)
     whole = score_tokens(model, tokens)
-    forward, sizes = model.forward, []
+    forward = model.forward
+    sizes = []
 
     def short_of_memory(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         sizes.append(len(ids))

@@ -22,9 +22,25 @@ NUMBERS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
 )
 TEXTS = st.sampled_from(
-    ["auto", "on", "off", "cpu", "cuda", "tiers", "manual", "muon", "never", "../x", "a b", "models:/x", "python-docs"]
+    [
+        "auto",
+        "on",
+        "off",
+        "cpu",
+        "cuda",
+        "tiers",
+        "manual",
+        "muon",
+        "never",
+        "../x",
+        "a b",
+        "models:/x",
+        "python-docs",
+    ]
 )
-VALUES = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS, st.lists(st.integers(0, 3), max_size=2))
+VALUES = st.one_of(
+    st.none(), st.booleans(), NUMBERS, TEXTS, st.lists(st.integers(0, 3), max_size=2)
+)
 CONFIGURATIONS = st.dictionaries(st.sampled_from(NAMES), VALUES, min_size=1, max_size=5)
 
 
@@ -59,7 +75,9 @@ def enter_yaml(overrides: dict[str, Any]) -> Params:
     for name, value in overrides.items():
         section, _, key = name.partition(".")
         values[section][key] = value
-    return build_params(read_yaml(yaml.dump(values, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))))
+    return build_params(
+        read_yaml(yaml.dump(values, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)))
+    )
 
 
 DOORS = (enter_python, enter_command_line, enter_prefect, enter_yaml)

@@ -1,7 +1,9 @@
-"""The fault harness: every test in this folder breaks something on purpose. `make test-faults` runs it.
+"""The fault harness: every test in this folder breaks something on purpose. `make test-faults` runs
+it.
 
-Each test is marked `faults`, which `make test` leaves out. What is drawn at random comes from one seed, printed at the
-start; FAULTS_SEED=... draws the same again. What a test counted is printed at the end, as a line a test.
+Each test is marked `faults`, which `make test` leaves out. What is drawn at random comes from one
+seed, printed at the start; FAULTS_SEED=... draws the same again. What a test counted is printed at
+the end, as a line a test.
 """
 
 import os
@@ -27,7 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.faults)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Print the seed and what the tests counted."""
     if config.option.markexpr.startswith("not faults"):
         return
@@ -46,7 +50,9 @@ def seed() -> int:
 
 @pytest.fixture
 def draw(request: pytest.FixtureRequest, seed: int) -> random.Random:
-    """Give a generator of this test's own: the same seed draws the same in whatever order the tests run."""
+    """Give a generator of this test's own: the same seed draws the same in whatever order the tests
+    run.
+    """
     return random.Random(f"{seed}-{request.node.name}")
 
 
@@ -62,7 +68,8 @@ def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 @pytest.fixture
 def mount_disk(tmp_path: Path) -> Callable[[int], tuple[Path, list[str]]]:
-    """Give the function that returns a folder, and the words before a command for which a small disk is mounted there.
+    """Give the function that returns a folder, and the words before a command for which a small
+    disk is mounted there.
 
     The test is skipped where nobody may mount one.
     """
@@ -71,11 +78,24 @@ def mount_disk(tmp_path: Path) -> Callable[[int], tuple[Path, list[str]]]:
     def mount(num_bytes: int) -> tuple[Path, list[str]]:
         disk.mkdir()
         # In a namespace of its own, so that nothing stays mounted however this ends.
-        namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
-        on_disk = [*namespace, "sh", "-c", f'mount -t tmpfs -o size={num_bytes} tmpfs "{disk}" && exec "$@"', "sh"]
+        namespace = (
+            ["unshare", "--mount"]
+            if os.geteuid() == 0
+            else ["unshare", "--map-root-user", "--mount"]
+        )
+
+        on_disk = [
+            *namespace,
+            "sh",
+            "-c",
+            f'mount -t tmpfs -o size={num_bytes} tmpfs "{disk}" && exec "$@"',
+            "sh",
+        ]
+
         tried = subprocess.run([*on_disk, "true"], capture_output=True, text=True, check=False)
         if tried.returncode:
             pytest.skip(f"no disk of one's own can be mounted here: {tried.stderr.strip()}")
+
         return disk, on_disk
 
     return mount

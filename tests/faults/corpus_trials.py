@@ -1,4 +1,5 @@
-"""What a run does with each corpus, in a process of its own: refused, or trained five steps; how long, how much memory.
+"""What a run does with each corpus, in a process of its own: refused, or trained five steps; how
+long, how much memory.
 
 A fork server: torch is imported once. A line of JSON in (a corpus), a line of JSON out.
 """
@@ -23,7 +24,9 @@ def reset_peak() -> None:
 
 
 def train_on(request: dict[str, Any], answer: dict[str, Any]) -> None:
-    """Do what a run does, from the glance at the data to five steps; fill in what was met on the way."""
+    """Do what a run does, from the glance at the data to five steps; fill in what was met on the
+    way.
+    """
     from lightlm.data.loader import ThreadedDataLoader
     from lightlm.data.shards import tokenize_subset
     from lightlm.data.subset import check_dataset, materialize_subset
@@ -34,7 +37,7 @@ def train_on(request: dict[str, Any], answer: dict[str, Any]) -> None:
     from lightlm.training.device import build_model
     from lightlm.training.events import StepDone
     from lightlm.training.optimizer import Optimizer
-    from lightlm.training.pace import StepPace
+    from lightlm.training.stop_criterion import StepCriterion
     from lightlm.training.trainer import train
 
     started = time.monotonic()
@@ -50,16 +53,20 @@ def train_on(request: dict[str, Any], answer: dict[str, Any]) -> None:
         "empty": subset.record.empty_rows,
         "replaced": subset.record.replaced_bytes,
     }
+
     tokenizer = prepare_tokenizer(params.tokenizer, subset, [300])
     shards = tokenize_subset(subset, tokenizer)
     shape = ModelConfig(
         vocab_size=tokenizer.vocab_size, num_layers=1, model_dim=16, num_heads=2, num_kv_heads=1, head_dim=8,
         ffn_dim=32, context_length=16,
     )  # fmt: skip
+
     config = TrainerConfig(batch_tokens=64, micro_batch_size=4, max_steps=5)
     model = build_model(shape, config)
-    with ThreadedDataLoader(shards.tokens("train"), context_length=16, batch_size=4, seed=0) as batches:
-        events = train(model, Optimizer(model, config), batches, config, StepPace(5))
+    with ThreadedDataLoader(
+        shards.tokens("train"), context_length=16, batch_size=4, seed=0
+    ) as batches:
+        events = train(model, Optimizer(model, config), batches, config, StepCriterion(5))
         answer["losses"] = [event.loss for event in events if isinstance(event, StepDone)]
 
 
@@ -70,7 +77,9 @@ def try_corpus(request: dict[str, Any], write: Any) -> None:
     os.environ["LIGHTLM_HOME"] = request["home"]
     answer: dict[str, Any] = {}
     reset_peak()
-    before, started = read_peak(), time.monotonic()
+    before = read_peak()
+    started = time.monotonic()
+
     try:
         train_on(request, answer)
     except LightLMError as error:
@@ -80,6 +89,7 @@ def try_corpus(request: dict[str, Any], write: Any) -> None:
         import traceback
 
         answer["broken"] = repr(error) + traceback.format_exc()
+
     answer["seconds"] = time.monotonic() - started
     answer["megabytes"] = read_peak() - before
     write.write(json.dumps(answer) + "\n")
@@ -97,6 +107,7 @@ def main() -> None:
     torch.set_num_threads(1)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

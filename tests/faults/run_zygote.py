@@ -1,8 +1,9 @@
-"""A fork server for whole runs: imports torch, MLflow and Prefect once, then forks a command a line of standard input.
+"""A fork server for whole runs: imports torch, MLflow and Prefect once, then forks a command a line
+of standard input.
 
-A forked command is the command itself: `lightlm train` as lightlm_flows.cli.commands.training runs it, with its worker and
-its outbox as processes of their own, forked as well where the command would start a fresh Python. It answers, a line of
-JSON each, with the exit code and who was killed when.
+A forked command is the command itself: `lightlm train` as lightlm_flows.cli.commands.training runs
+it, with its worker and its outbox as processes of their own, forked as well where the command would
+start a fresh Python. It answers, a line of JSON each, with the exit code and who was killed when.
 """
 
 import contextlib
@@ -48,6 +49,7 @@ class Forked:
         their_in, our_in = os.pipe()
         our_out, their_out = os.pipe()
         self.pid = os.fork()
+
         if self.pid == 0:
             os.setsid()
             os.dup2(their_in, 0)
@@ -56,6 +58,7 @@ class Forked:
             os.closerange(3, 1024)
             os.environ.update(env)
             become(command)
+
         os.close(their_in)
         os.close(their_out)
         self.reaping = threading.Lock()
@@ -92,8 +95,12 @@ def become(command: list[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     code = 1
+
     try:
-        sys.stdin, sys.stderr = os.fdopen(0, encoding="utf-8"), os.fdopen(2, "w", encoding="utf-8", buffering=1)
+        sys.stdin, sys.stderr = (
+            os.fdopen(0, encoding="utf-8"),
+            os.fdopen(2, "w", encoding="utf-8", buffering=1),
+        )
         if "lightlm.training.worker" in command:
             from lightlm.training import worker
 
@@ -120,6 +127,7 @@ def run_command(home: str, text: str, overrides: dict[str, Any], log: str) -> No
         os.dup2(nothing.fileno(), 0)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+
     os.environ["LIGHTLM_HOME"] = home
     code = 1
     try:
@@ -155,9 +163,15 @@ def find_children(pid: int) -> list[psutil.Process]:
 
 
 def strike(pid: int, who: str) -> None:
-    """Kill the command, its first child (the worker), or all of its processes, the command first."""
+    """Kill the command, its first child (the worker), or all of its processes, the
+    command first.
+    """
     children = find_children(pid)
-    victims = {"command": [pid], "worker": [c.pid for c in children[:1]], "all": [pid, *(c.pid for c in children)]}[who]
+    victims = {
+        "command": [pid],
+        "worker": [c.pid for c in children[:1]],
+        "all": [pid, *(c.pid for c in children)],
+    }[who]
     for victim in victims:
         with contextlib.suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
@@ -181,19 +195,34 @@ class Trial:
         seconds = time.monotonic() - self.started
         if done:
             code = os.waitstatus_to_exitcode(status)
-            return {"id": self.request["id"], "code": code, "seconds": seconds, "struck": self.was_struck}
+            return {
+                "id": self.request["id"],
+                "code": code,
+                "seconds": seconds,
+                "struck": self.was_struck,
+            }
+
         if not self.struck and seconds >= self.request["after"]:
             strike(self.pid, self.request["who"])
             self.struck = self.was_struck = True
+
         if seconds > PATIENCE_SECONDS:
             strike(self.pid, "all")
             os.waitpid(self.pid, 0)
-            return {"id": self.request["id"], "code": None, "seconds": seconds, "struck": self.was_struck}
+            return {
+                "id": self.request["id"],
+                "code": None,
+                "seconds": seconds,
+                "struck": self.was_struck,
+            }
+
         return None
 
 
 def serve(answers: io.TextIOBase) -> None:
-    """Run commands side by side until the input ends; one thread alone, or forks would not be safe."""
+    """Run commands side by side until the input ends; one thread alone, or forks would
+    not be safe.
+    """
     trials: list[Trial] = []
     pending = b""
     while True:
@@ -232,18 +261,25 @@ def main() -> None:
     if database == 0:  # it would leave its address in the environment
         registry.create_database(home)
         os._exit(0)
+
     os.waitpid(database, 0)
     forking = types.SimpleNamespace(
-        Popen=Forked, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired, DEVNULL=subprocess.DEVNULL
+        Popen=Forked,
+        PIPE=subprocess.PIPE,
+        TimeoutExpired=subprocess.TimeoutExpired,
+        DEVNULL=subprocess.DEVNULL,
     )
+
     supervisor.subprocess = outbox.subprocess = forking
     if api is not None:
         api.wait()
+
     answers.write(json.dumps({"ready": psutil.Process().num_threads()}) + "\n")
     answers.flush()
     serve(answers)
     if api is not None:
         api.stop()
+
     os._exit(0)
 
 

@@ -1,7 +1,9 @@
-"""A disk that loses power: records what real code asks of it, and draws what may be there afterwards.
+"""A disk that loses power: records what real code asks of it, and draws what may be there
+afterwards.
 
-Stricter than any real file system. Bytes that were not synced come back whole, in part, as garbage or not at all;
-names that their folder was not synced for come back in any subset. Ideas: SQLite's src/test6.c, and ALICE.
+Stricter than any real file system. Bytes that were not synced come back whole, in part, as garbage
+or not at all; names that their folder was not synced for come back in any subset. Ideas: SQLite's
+src/test6.c, and ALICE.
 """
 
 import os
@@ -35,17 +37,25 @@ class File:
         """Return what may be there after the power came back."""
         if self.now == self.sure:
             return self.now
+
         sure = self.sure or b""
         if sure and self.now.startswith(sure):  # appended to: what was synced stays
             tail = self.now[len(sure) :]
-            return sure + rng.choice((b"", tail, tail[: rng.randrange(len(tail) + 1)], bytes(len(tail))))
+            return sure + rng.choice(
+                (b"", tail, tail[: rng.randrange(len(tail) + 1)], bytes(len(tail)))
+            )
+
         part = self.now[: rng.randrange(len(self.now) + 1)]
-        return rng.choice((sure, b"", self.now, part, bytes(len(self.now)), rng.randbytes(len(self.now))))
+        return rng.choice(
+            (sure, b"", self.now, part, bytes(len(self.now)), rng.randbytes(len(self.now)))
+        )
 
 
 @dataclass(eq=False)
 class Folder:
-    """A folder's names as a reader sees them, as the disk has them for sure, and what was asked since."""
+    """A folder's names as a reader sees them, as the disk has them for sure, and what was asked
+    since.
+    """
 
     now: dict[str, "Folder | File"] = field(default_factory=dict)
     sure: dict[str, "Folder | File"] = field(default_factory=dict)
@@ -66,10 +76,15 @@ class Folder:
 
     def look(self) -> Tree:
         """Return what a reader sees now."""
-        return {name: what.look() if isinstance(what, Folder) else what.now for name, what in self.now.items()}
+        return {
+            name: what.look() if isinstance(what, Folder) else what.now
+            for name, what in self.now.items()
+        }
 
 
-def apply(names: dict[str, Folder | File], gone: str | None, name: str | None, what: Folder | File | None) -> None:
+def apply(
+    names: dict[str, Folder | File], gone: str | None, name: str | None, what: Folder | File | None
+) -> None:
     """Carry out one change of a folder's names."""
     if gone is not None:
         names.pop(gone, None)
@@ -99,8 +114,10 @@ class Disk:
 
     def do(self, operation: Operation) -> None:
         """Carry out one operation."""
-        kind, path = operation[0], operation[1]
+        kind = operation[0]
+        path = operation[1]
         name = Path(path).name
+
         if kind == "create":
             self.parent(path).ask(None, name, File())
         elif kind == "mkdir":
@@ -112,7 +129,9 @@ class Disk:
         elif kind == "unlink":
             self.parent(path).ask(name, None, None)
         elif kind == "rename":
-            source, target, what = self.parent(path), self.parent(operation[2]), self.find(path)
+            source = self.parent(path)
+            target = self.parent(operation[2])
+            what = self.find(path)
             if source is target:
                 source.ask(name, Path(operation[2]).name, what)
             else:
@@ -123,20 +142,27 @@ class Disk:
             if isinstance(found, File):
                 found.sure = found.now
             else:
-                found.sure, found.asked = dict(found.now), []
+                found.sure = dict(found.now)
+                found.asked = []
 
 
 class Recorder:
-    """Notes what the code inside `recording` does under `root`; the syncs of the place `forget` are left out.
+    """Notes what the code inside `recording` does under `root`; the syncs of the place `forget` are
+    left out.
 
     `places` are those that asked for a sync.
     """
 
     def __init__(self, root: Path, forget: str | None = None) -> None:
-        self.root, self.forget = root.resolve(), forget
+        self.root = root.resolve()
+        self.forget = forget
         self.operations: list[Operation] = []
         self.places: set[str] = set()
-        self.files = {str(p.relative_to(self.root)): p.read_bytes() for p in self.root.rglob("*") if p.is_file()}
+        self.files = {
+            str(p.relative_to(self.root)): p.read_bytes()
+            for p in self.root.rglob("*")
+            if p.is_file()
+        }
 
     def relative(self, path: str | bytes | Path | int, folder: int = -1) -> str | None:
         """Return a path under the root; None for any other."""
@@ -175,17 +201,23 @@ class Recorder:
                 self.absorb()
                 self.files[name] = b""
                 self.operations.append(("create", name))
-        elif event == "os.mkdir" and (name := self.relative(arguments[0], arguments[2])) is not None:
+        elif (
+            event == "os.mkdir" and (name := self.relative(arguments[0], arguments[2])) is not None
+        ):
             if not (self.root / name).exists():
                 self.absorb()
                 self.operations.append(("mkdir", name))
-        elif event in ("os.remove", "os.rmdir") and (name := self.relative(arguments[0], arguments[1])) is not None:
+        elif (
+            event in ("os.remove", "os.rmdir")
+            and (name := self.relative(arguments[0], arguments[1])) is not None
+        ):
             if (self.root / name).exists():
                 self.absorb()
                 self.files.pop(name, None)
                 self.operations.append(("unlink", name))
         elif event == "os.rename":
-            source, target = self.relative(arguments[0], arguments[2]), self.relative(arguments[1], arguments[3])
+            source = self.relative(arguments[0], arguments[2])
+            target = self.relative(arguments[1], arguments[3])
             if source is not None and target is not None:
                 self.absorb()
                 self.operations.append(("rename", source, target))
@@ -232,6 +264,7 @@ def recording(root: Path, forget: str | None = None) -> Iterator[Recorder]:
             yield recorder
         finally:
             _heard.pop()
+
     recorder.absorb()
 
 
@@ -246,5 +279,7 @@ def lay_out(tree: Tree, folder: Path) -> None:
 
 
 def freeze(tree: Tree) -> tuple[Any, ...]:
-    """Return a state as something that can be looked up; the random names of scratch folders do not tell them apart."""
+    """Return a state as something that can be looked up; the random names of scratch folders do not
+    tell them apart.
+    """
     return tuple((n, c if isinstance(c, bytes) else freeze(c)) for n, c in sorted(tree.items()))

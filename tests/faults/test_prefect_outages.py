@@ -1,7 +1,9 @@
-"""Prefect's API is killed before a run, while it starts, trains and ends: each run ends in time, with its version.
+"""Prefect's API is killed before a run, while it starts, trains and ends: each run ends in time,
+with its version.
 
-A real server on loopback, as `prefect server start` starts it, a process each trial; all share one database and one
-LIGHTLM_HOME, so that one `lightlm sync` at the end has to settle what Prefect was not told.
+A real server on loopback, as `prefect server start` starts it, a process each trial; all share one
+database and one LIGHTLM_HOME, so that one `lightlm sync` at the end has to settle what Prefect was
+not told.
 """
 
 import http.client
@@ -49,7 +51,9 @@ MARK = "LIGHTLM_TRIAL"
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))
+    }
     return kept | {"DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1"} | more
 
 
@@ -59,14 +63,21 @@ class Server:
     def __init__(self, prefect_home: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port = listener.getsockname()[1]
-        words = "--factory prefect.server.api.server:create_app --host 127.0.0.1 --log-level error --port"
+        words = (
+            "--factory prefect.server.api.server:create_app --host 127.0.0.1 --log-level "
+            "error --port"
+        )
+
         self.process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", *words.split(), str(self.port)],
-            env=environment(PREFECT_HOME=str(prefect_home), PREFECT_SERVER_ANALYTICS_ENABLED="false"),
+            env=environment(
+                PREFECT_HOME=str(prefect_home), PREFECT_SERVER_ANALYTICS_ENABLED="false"
+            ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
         deadline = time.monotonic() + PATIENCE_SECONDS
         while self.ask("GET", "/health") is None:
             assert self.process.poll() is None
@@ -82,7 +93,9 @@ class Server:
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             try:
                 headers = {"Content-Type": "application/json"}
-                connection.request(method, f"/api{path}", None if body is None else json.dumps(body), headers)
+                connection.request(
+                    method, f"/api{path}", None if body is None else json.dumps(body), headers
+                )
                 answer = connection.getresponse()
                 return json.load(answer) if answer.status < 300 else None
             except (OSError, http.client.HTTPException):
@@ -145,13 +158,28 @@ class Place:
                 server.kill()
             began = time.monotonic()
             values = NANO | {"budget.max_steps": STEPS, "training.seed": trial.number}
-            overrides = [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+            overrides = [
+                word
+                for name, value in values.items()
+                for word in ("--set", f"{name}={json.dumps(value)}")
+            ]
             more = ["--force", "--start", "scratch"] if trial.command == "retrain" else []
-            words = [trial.command, "--json", "--hours", "1", "--dataset", str(self.text), *overrides, *more]
+            words = [
+                trial.command,
+                "--json",
+                "--hours",
+                "1",
+                "--dataset",
+                str(self.text),
+                *overrides,
+                *more,
+            ]
             command = subprocess.Popen(
                 [LIGHTLM, *words],
                 env=environment(
-                    LIGHTLM_HOME=str(self.home), PREFECT_API_URL=server.url, **{MARK: f"{self.folder}-{trial.number}"}
+                    LIGHTLM_HOME=str(self.home),
+                    PREFECT_API_URL=server.url,
+                    **{MARK: f"{self.folder}-{trial.number}"},
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -168,12 +196,14 @@ class Place:
                 out, trial.said = command.communicate()
             trial.code, trial.seconds = command.returncode, time.monotonic() - began
             trial.summary = json.loads(out) if out else None
+
         trial.left = self.list_left(trial)
         return trial
 
     def list_left(self, trial: Trial) -> tuple[str, ...]:
         """Return the processes of a trial that are there GONE_SECONDS after its command's end."""
-        deadline, found = time.monotonic() + GONE_SECONDS, ("?",)
+        deadline = time.monotonic() + GONE_SECONDS
+        found = ("?",)
         while found and time.monotonic() < deadline:
             found = tuple(find_processes(f"{self.folder}-{trial.number}"))
             time.sleep(0.1)
@@ -199,7 +229,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Iterator[Plac
 
 
 def draw_trials(draw: random.Random, usual: dict[str, float]) -> list[Trial]:
-    """Return the trials, in random order; two of them retrain. `usual`: seconds of each command undisturbed."""
+    """Return the trials, in random order; two of them retrain. `usual`: seconds of each command
+    undisturbed.
+    """
     whens = [when for when, count in KILLS.items() for _ in range(count)]
     draw.shuffle(whens)
     trials = []
@@ -211,14 +243,18 @@ def draw_trials(draw: random.Random, usual: dict[str, float]) -> list[Trial]:
 
 
 def end_of(trial: Trial) -> tuple[int | None, bool, bool, tuple[str, ...]]:
-    """Return exit code, whether a version came out, whether it failed loudly, and the processes that stayed."""
+    """Return exit code, whether a version came out, whether it failed loudly, and the processes
+    that stayed.
+    """
     summary = trial.summary or {}
     summary = summary.get("run") or summary
     return trial.code, bool(summary.get("model_version")), "Traceback" in trial.said, trial.left
 
 
 def settle(place: Place) -> tuple[list[str], dict[str, int]]:
-    """Return what `lightlm sync` ended once the API was back, and the states of all flow runs then."""
+    """Return what `lightlm sync` ended once the API was back, and the states of all flow
+    runs then.
+    """
     with open_server(place.prefect_home) as server:
         done = subprocess.run(
             [LIGHTLM, "sync", "--json"],
@@ -230,7 +266,9 @@ def settle(place: Place) -> tuple[list[str], dict[str, int]]:
         )
         assert done.returncode == 0, done.stderr
         states = [run["state_type"] for run in server.ask("POST", "/flow_runs/filter", {})]
-        return json.loads(done.stdout)["flow_runs"], {state: states.count(state) for state in sorted(set(states))}
+        return json.loads(done.stdout)["flow_runs"], {
+            state: states.count(state) for state in sorted(set(states))
+        }
 
 
 @pytest.mark.timeout(1200)
@@ -240,19 +278,33 @@ def test_a_run_whose_prefect_api_is_killed_ends_with_its_version_and_prefect_is_
     open_server(place.prefect_home).__enter__().kill()  # makes the database, which takes seconds
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         commands = ["train"] * UNDISTURBED + ["retrain"] * UNDISTURBED
-        plain = list(pool.map(place.run, [Trial(n, "never", command=command) for n, command in enumerate(commands)]))
-        assert [end_of(trial) for trial in plain] == [(0, True, False, ())] * len(plain), plain[0].said[-3000:]
-        usual = {name: statistics.median(t.seconds for t in plain if t.command == name) for name in commands}
+        plain = list(
+            pool.map(
+                place.run,
+                [Trial(n, "never", command=command) for n, command in enumerate(commands)],
+            )
+        )
+        assert [end_of(trial) for trial in plain] == [(0, True, False, ())] * len(plain), plain[
+            0
+        ].said[-3000:]
+        usual = {
+            name: statistics.median(t.seconds for t in plain if t.command == name)
+            for name in commands
+        }
         trials = list(pool.map(place.run, draw_trials(draw, usual)))
+
     lost = [trial for trial in trials if end_of(trial) != (0, True, False, ())]
     assert not lost, [(t.when, t.after, t.command, end_of(t), t.said[-2000:]) for t in lost]
     added = [trial.seconds - usual[trial.command] for trial in trials]
     each = ", ".join(f"{t.when} {a:+.1f}" for t, a in zip(trials, added, strict=True))
     ended, states = settle(place)
     tell(
-        f"{len(trials)} of {len(trials)} runs of {usual['train']:.1f} s succeeded (retrain: {usual['retrain']:.1f} s), "
+        f"{len(trials)} of {len(trials)} runs of {usual['train']:.1f} s succeeded (retrain: "
+        f"{usual['retrain']:.1f} s), "
         f"{statistics.mean(added):+.1f} s ({each}); processes gone at most "
-        f"{max(t.tail_seconds for t in trials):.1f} s after the run's end, else {plain[0].tail_seconds:.1f} s; "
+        f"{max(t.tail_seconds for t in trials):.1f} s after the run's end, else "
+        f"{plain[0].tail_seconds:.1f} s; "
         f"{len(ended)} states told afterwards, Prefect: {states}; no process left"
     )
+
     assert set(states) <= {"COMPLETED", "CRASHED"}

@@ -1,4 +1,6 @@
-"""Ten thousand absurd configurations: each is fine or refused in one line, by the same words at every door."""
+"""Ten thousand absurd configurations: each is fine or refused in one line, by the same words at
+every door.
+"""
 
 import os
 from collections.abc import Callable
@@ -14,11 +16,15 @@ COUNT = int(os.environ.get("FAULTS_CONFIGURATIONS", "10000"))
 
 
 @pytest.mark.timeout(3600)
-def test_absurd_configurations_are_refused_by_the_same_words_at_every_door(tell: Callable[[str], None]) -> None:
+def test_absurd_configurations_are_refused_by_the_same_words_at_every_door(
+    tell: Callable[[str], None],
+) -> None:
     verdicts: dict[bool, int] = {True: 0, False: 0}
 
     @seed(SEED)
-    @settings(max_examples=COUNT, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=COUNT, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(overrides=CONFIGURATIONS)
     def check(overrides: dict[str, Any]) -> None:
         said = {judge(lambda door=door: door(overrides)) for door in DOORS}

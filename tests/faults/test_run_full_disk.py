@@ -1,4 +1,5 @@
-"""A whole run on a disk that fills up at a random moment: what was committed stays, it says what to free, and goes on.
+"""A whole run on a disk that fills up at a random moment: what was committed stays, it says what to
+free, and goes on.
 
 On a small disk of its own, in memory (needs root, or user namespaces).
 """
@@ -99,12 +100,17 @@ def test_a_run_whose_disk_fills_up_keeps_what_was_committed_and_goes_on_when_the
 ) -> None:
     disk, on_disk = mount_disk(SIZE_BYTES)
     values = NANO | {"budget.max_steps": STEPS, "training.num_checkpoints": 30}
-    overrides = [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    overrides = [
+        word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")
+    ]
     lightlm = str(Path(sys.executable).with_name("lightlm"))
     command = [lightlm, "train", "--json", "--hours", "1", "--dataset", str(text), *overrides]
     moments = [(index + draw.random()) / TRIALS for index in range(TRIALS)]
     (tmp_path / "program.py").write_text(PROGRAM)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))
+    }
+
     program = [
         sys.executable,
         str(tmp_path / "program.py"),
@@ -112,6 +118,7 @@ def test_a_run_whose_disk_fills_up_keeps_what_was_committed_and_goes_on_when_the
         "mount -o",
         *map(json.dumps, (command, moments)),
     ]
+
     done = subprocess.run(
         [*on_disk, *program],
         capture_output=True,
@@ -119,7 +126,15 @@ def test_a_run_whose_disk_fills_up_keeps_what_was_committed_and_goes_on_when_the
         env=kept | {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"},
         check=False,
     )
+
     assert done.returncode == 0, done.stderr
     trials = json.loads(done.stdout)
-    told = ", ".join(f"at {fraction:.0%} exit {code}, {commits} commits whole" for fraction, code, commits in trials)
-    tell(f"full {told}; each went on to its version with room again; read-only: refused with what to do")
+    told = ", ".join(
+        f"at {fraction:.0%} exit {code}, {commits} commits whole"
+        for fraction, code, commits in trials
+    )
+
+    tell(
+        f"full {told}; each went on to its version with room again; read-only: refused with what "
+        "to do"
+    )

@@ -1,4 +1,6 @@
-"""A trainer that is alive and gets nowhere: noticed, killed with its stacks in the log, and resumed."""
+"""A trainer that is alive and gets nowhere: noticed, killed with its stacks in the log, and
+resumed.
+"""
 
 import time
 from collections.abc import Callable
@@ -33,7 +35,10 @@ def test_a_trainer_that_is_stopped_is_killed_and_the_run_ends_with_its_version(
     hung = find_worker(home)
     hung.suspend()
     stopped_at = time.monotonic()
-    assert wait_for(lambda: not hung.is_running() or hung.status() == psutil.STATUS_ZOMBIE), "nobody noticed"
+    assert wait_for(lambda: not hung.is_running() or hung.status() == psutil.STATUS_ZOMBIE), (
+        "nobody noticed"
+    )
+
     noticed = time.monotonic() - stopped_at
     assert command.wait(300) == 0, log.read_text()
     said = log.read_text()
@@ -43,4 +48,7 @@ def test_a_trainer_that_is_stopped_is_killed_and_the_run_ends_with_its_version(
     assert "most recent call first" in worker_log.read_text()
     assert wait_for(lambda: not list_processes(home), STOP_SECONDS), list_processes(home)
     (used,) = [line.strip() for line in said.splitlines() if " s used" in line]
-    tell(f"SIGSTOP of the trainer: noticed and ended after {noticed:.1f} s; the run registered its version, {used}")
+    tell(
+        f"SIGSTOP of the trainer: noticed and ended after {noticed:.1f} s; the run registered its "
+        f"version, {used}"
+    )

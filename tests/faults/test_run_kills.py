@@ -1,4 +1,6 @@
-"""Whole runs under kill -9: of the command, of the worker, of all at once, again and again, while recovering too."""
+"""Whole runs under kill -9: of the command, of the worker, of all at once, again and again, while
+recovering too.
+"""
 
 import hashlib
 import json
@@ -29,7 +31,8 @@ SIDE_BY_SIDE = 3
 
 PATIENCE_SECONDS = 300.0
 
-CHAIN, LONG_CHAIN = 5, 20
+CHAIN = 5
+LONG_CHAIN = 20
 """Kills of one run, until it may end."""
 
 NANO: dict[str, Any] = {
@@ -64,7 +67,12 @@ class Zygote:
         self.folder = folder
         self.template = folder / "template"
         self.template.mkdir(parents=True)
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))
+        }
+
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("run_zygote.py")), str(self.template)],
             stdin=subprocess.PIPE,
@@ -73,6 +81,7 @@ class Zygote:
             env=kept | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
             text=True,
         )
+
         self.read()
         self.lock = threading.Lock()
         self.count = 0
@@ -92,16 +101,29 @@ class Zygote:
         shutil.copy(self.template / "mlflow.db", home / "mlflow.db")
         return home
 
-    def run(self, home: Path, text: Path, who: str | None = None, after: float = 0.0) -> dict[str, Any]:
-        """Run the command once, and kill `who` after so many seconds; several may run side by side."""
-        request = {"home": str(home), "text": str(text), "overrides": NANO, "log": str(home / "command.log")}
+    def run(
+        self, home: Path, text: Path, who: str | None = None, after: float = 0.0
+    ) -> dict[str, Any]:
+        """Run the command once, and kill `who` after so many seconds; several may run
+        side by side.
+        """
+        request = {
+            "home": str(home),
+            "text": str(text),
+            "overrides": NANO,
+            "log": str(home / "command.log"),
+        }
+
         future: Future[dict[str, Any]] = Future()
         with self.lock:
             number = self.count = self.count + 1
             self.waiting[number] = future
             assert self.process.stdin is not None
-            self.process.stdin.write(json.dumps(request | {"id": number, "who": who, "after": after}) + "\n")
+            self.process.stdin.write(
+                json.dumps(request | {"id": number, "who": who, "after": after}) + "\n"
+            )
             self.process.stdin.flush()
+
         return future.result(PATIENCE_SECONDS)
 
     def dispatch(self) -> None:
@@ -124,7 +146,9 @@ class Zygote:
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     choose = random.Random(0)
-    words = "river lantern teacher mountain engine garden letter winter captain window harbour story".split()
+    words = (
+        "river lantern teacher mountain engine garden letter winter captain window harbour story"
+    ).split()
     path = tmp_path_factory.mktemp("text") / "words.txt"
     lines = (" ".join(choose.choice(words) for _ in range(30)) + ".\n\n" for _ in range(200))
     path.write_text("".join(lines), encoding="utf-8")
@@ -139,13 +163,17 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
 
 
 def find_run(home: Path) -> Path:
-    """Return the one run's folder; one without a journal of decisions was killed before its run began."""
+    """Return the one run's folder; one without a journal of decisions was killed before its run
+    began.
+    """
     (run,) = {journal.parent for journal in (home / "runs").glob("*/run-*.journal")}
     return run
 
 
 def hash_weights(home: Path) -> str:
-    """Return the digest of the one run's published weights; everything that is committed verifies."""
+    """Return the digest of the one run's published weights; everything that is committed
+    verifies.
+    """
     run = find_run(home)
     commit = open_commit(run / "model", "model")
     for manifest in (home / "store").rglob("manifest.json"):
@@ -154,11 +182,18 @@ def hash_weights(home: Path) -> str:
 
 
 def list_told(home: Path) -> tuple[list[str], int, list[int]]:
-    """Return the states of MLflow's runs, the number of versions, and the steps whose loss it has."""
+    """Return the states of MLflow's runs, the number of versions, and the steps whose
+    loss it has.
+    """
     with sqlite3.connect(home / "mlflow.db") as database:
         states = [row[0] for row in database.execute("select status from runs")]
         (versions,) = database.execute("select count(*) from model_versions").fetchone()
-        steps = [row[0] for row in database.execute("select step from metrics where key = 'train/loss' order by step")]
+        steps = [
+            row[0]
+            for row in database.execute(
+                "select step from metrics where key = 'train/loss' order by step"
+            )
+        ]
     return states, versions, steps
 
 
@@ -178,7 +213,9 @@ def check(home: Path, wanted: str) -> None:
 
 @dataclass
 class Chain:
-    """The kills of one run, drawn beforehand: who, and after what fraction of an undisturbed run."""
+    """The kills of one run, drawn beforehand: who, and after what fraction of an
+    undisturbed run.
+    """
 
     name: str
     kills: list[tuple[str, float]]
@@ -186,17 +223,23 @@ class Chain:
 
 
 def draw_chains(draw: random.Random, left: int, number: int) -> list[Chain]:
-    """Return chains of `left` kills in all, numbered from `number`; the very first is a long one."""
+    """Return chains of `left` kills in all, numbered from `number`; the very first is a
+    long one.
+    """
     chains: list[Chain] = []
     while left > 0:
         length = min(left, CHAIN if chains or number else LONG_CHAIN)
         # Recovery is shorter than a first run: the instants are drawn from both.
         kills = [
-            (draw.choice(("command", "command", "all", "all", "worker")), draw.random() * draw.choice((0.3, 0.6, 1.0)))
+            (
+                draw.choice(("command", "command", "all", "all", "worker")),
+                draw.random() * draw.choice((0.3, 0.6, 1.0)),
+            )
             for _ in range(length)
         ]
         chains.append(Chain(f"run-{number + len(chains)}", kills))
         left -= length
+
     return chains
 
 
@@ -210,8 +253,10 @@ def follow(zygote: Zygote, text: Path, chain: Chain, wanted: str, seconds: float
         chain.struck += [who] if ended["struck"] else []
         if code == 0:
             break
+
     if code != 0:
         code = zygote.run(home, text)["code"]
+
     assert code == 0, f"{chain}: {(home / 'command.log').read_text()[-3000:]}"
     check(home, wanted)
     while home.exists():  # a process that was orphaned may still be writing its last words
@@ -225,15 +270,20 @@ def test_killed_anywhere_the_same_command_ends_with_the_same_weights(
     reference = zygote.new_home("reference")
     ended = zygote.run(reference, text)
     assert ended["code"] == 0, (reference / "command.log").read_text()[-3000:]
-    wanted, seconds = hash_weights(reference), ended["seconds"]
+    wanted = hash_weights(reference)
+    seconds = ended["seconds"]
     check(reference, wanted)
     done: list[Chain] = []
+
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         # A run that ends before its chain does leaves kills over: further chains take them.
         while (left := KILLS - sum(len(chain.struck) for chain in done)) > 0:
             chains = draw_chains(draw, left, len(done))
             list(pool.map(lambda chain: follow(zygote, text, chain, wanted, seconds), chains))
             done += chains
+
     struck = Counter(who for chain in done for who in chain.struck)
-    counted = f"{sum(struck.values())} kills {dict(struck)} over {len(done)} runs of {seconds:.1f} s"
+    counted = (
+        f"{sum(struck.values())} kills {dict(struck)} over {len(done)} runs of {seconds:.1f} s"
+    )
     tell(f"{counted}: 0 lost, 0 corrupt, all final weights equal")

@@ -1,4 +1,6 @@
-"""Two hundred runs with numbers that are none, or far too large: nothing of them is ever saved or published."""
+"""Two hundred runs with numbers that are none, or far too large: nothing of them is ever saved or
+published.
+"""
 
 import math
 import os
@@ -12,16 +14,31 @@ import torch
 from safetensors.torch import load_file
 
 from lightlm.training.checkpoint import is_finite
-from lightlm.training.events import Checkpointed, Event, RolledBack, StepDone, StepSkipped, Validated
+from lightlm.training.events import (
+    Checkpointed,
+    Event,
+    RolledBack,
+    StepDone,
+    StepSkipped,
+    Validated,
+)
 from lightlm.training.messages import TrainRequest
 from lightlm.training.run import MAX_ROLLBACKS, TrainingRun
 from tests.training.conftest import corpus, make_request, settings, shape  # noqa: F401
 
-RUNS, STEPS = int(os.environ.get("FAULTS_NUMERICS", "200")), 40
+RUNS = int(os.environ.get("FAULTS_NUMERICS", "200"))
+STEPS = 40
 ISOLATED_LOSS = 1.05
-"""What a run may score in which only single steps were bad, as a multiple of an undisturbed run's bits per byte."""
+"""What a run may score in which only single steps were bad, as a multiple of an undisturbed run's
+bits per byte.
+"""
 
-VALUES = {"not a number": math.nan, "infinite": math.inf, "minus infinite": -math.inf, "ten thousand times": 1e4}
+VALUES = {
+    "not a number": math.nan,
+    "infinite": math.inf,
+    "minus infinite": -math.inf,
+    "ten thousand times": 1e4,
+}
 PLACES = ("loss", "one gradient", "a weight")
 
 
@@ -55,8 +72,12 @@ def disturb(run: TrainingRun, place: str, value: float, steps: set[int]) -> None
 
 
 def train(request: TrainRequest, *disturbance: Any) -> tuple[list[Event], Path, int]:
-    """Return the events of a run, its model and how many checkpoints were looked at: each, as soon as it was there."""
-    run, events, looked_at = TrainingRun(request), [], 0
+    """Return the events of a run, its model and how many checkpoints were looked at: each, as soon
+    as it was there.
+    """
+    run = TrainingRun(request)
+    events = []
+    looked_at = 0
     if disturbance:
         disturb(run, *disturbance)
 
@@ -85,16 +106,23 @@ def test_no_number_that_is_none_is_saved_or_published(
     clean = last_score(train(make_request("clean", max_steps=STEPS))[0])
     counts = dict.fromkeys(("checkpoints", "skipped", "rolled back", "isolated"), 0)
     worst = 0.0
+
     for number in range(RUNS):
-        place, value = draw.choice(PLACES), draw.choice(list(VALUES))
+        place = draw.choice(PLACES)
+        value = draw.choice(list(VALUES))
         is_isolated = place != "a weight" and draw.random() < 0.5
-        first, length = draw.randrange(STEPS - 8), 1 if is_isolated else draw.randrange(1, 8)
+        first = draw.randrange(STEPS - 8)
+        length = 1 if is_isolated else draw.randrange(1, 8)
         what = f"run {number}: {place} is {value} in {length} steps from {first} on"
         request = make_request(str(number), max_steps=STEPS)
-        events, folder, looked_at = train(request, place, VALUES[value], set(range(first, first + length)))
+        events, folder, looked_at = train(
+            request, place, VALUES[value], set(range(first, first + length))
+        )
         assert is_finite(load_file(folder / "model.safetensors")), what
         assert sum(isinstance(event, RolledBack) for event in events) <= MAX_ROLLBACKS + 1, what
-        assert all(math.isfinite(event.loss) for event in events if isinstance(event, StepDone)), what
+        assert all(math.isfinite(event.loss) for event in events if isinstance(event, StepDone)), (
+            what
+        )
         counts["checkpoints"] += looked_at
         counts["skipped"] += sum(isinstance(event, StepSkipped) for event in events)
         counts["rolled back"] += sum(isinstance(event, RolledBack) for event in events)
@@ -102,7 +130,9 @@ def test_no_number_that_is_none_is_saved_or_published(
             counts["isolated"] += 1
             worst = max(worst, last_score(events) / clean)
             assert last_score(events) <= ISOLATED_LOSS * clean, what
+
     counted = ", ".join(f"{number} {name}" for name, number in counts.items())
     tell(
-        f"{RUNS} runs, {counted}: all that was saved is finite; isolated ones score {worst:.3f} of a clean run at most"
+        f"{RUNS} runs, {counted}: all that was saved is finite; isolated ones score {worst:.3f} "
+        "of a clean run at most"
     )

@@ -1,6 +1,8 @@
-"""The real command under Ctrl-C, SIGTERM, kill -9 of the parent, and Prefect's cancel: saved, in order, nobody left.
+"""The real command under Ctrl-C, SIGTERM, kill -9 of the parent, and Prefect's cancel: saved, in
+order, nobody left.
 
-Ten seconds are promised from the signal, or the cancel, to the end of the trainer; the figures are printed.
+Ten seconds are promised from the signal, or the cancel, to the end of the trainer; the figures are
+printed.
 """
 
 import json
@@ -26,9 +28,12 @@ STOP_SECONDS = 30.0
 """Ten are promised; a loaded machine gets more."""
 
 CANCEL_SECONDS = 90.0
-"""Prefect's worker asks every few seconds whether a run was cancelled, and then starts a process for its hooks."""
+"""Prefect's worker asks every few seconds whether a run was cancelled, and then starts a process
+for its hooks.
+"""
 
-HOURS, LONG_HOURS = 0.015, 0.05
+HOURS = 0.015
+LONG_HOURS = 0.05
 """Of runs that go on to their end, and of one that is cancelled."""
 
 OVERRIDES = {"training.compile": "off"}
@@ -37,14 +42,21 @@ OVERRIDES = {"training.compile": "off"}
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     choose = random.Random(0)
-    words = "river lantern teacher mountain engine garden letter winter captain window harbour story".split()
+    words = (
+        "river lantern teacher mountain engine garden letter winter captain window harbour story"
+    ).split()
     path = tmp_path / "words.txt"
-    path.write_text("".join(" ".join(choose.choices(words, k=30)) + ".\n\n" for _ in range(400)), encoding="utf-8")
+    path.write_text(
+        "".join(" ".join(choose.choices(words, k=30)) + ".\n\n" for _ in range(400)),
+        encoding="utf-8",
+    )
     return path
 
 
 def environment(home: Path) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))
+    }
     return kept | {"LIGHTLM_HOME": str(home)}
 
 
@@ -77,7 +89,10 @@ def list_processes(home: Path, words: str = "") -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("LIGHTLM_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.environ().get("LIGHTLM_HOME") == str(home)
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(" ".join(process.cmdline()))
         except psutil.Error:
             continue
@@ -113,13 +128,20 @@ def test_ended_by_a_signal_a_run_leaves_a_checkpoint_and_no_process_and_goes_on(
     code = command.wait(STOP_SECONDS)
     everything = trainer + wait_for_end(home, "", STOP_SECONDS)
     assert code == {2: 130, 15: 143, 9: -9}[number]
-    tell(f"{signal.Signals(number).name}: trainer saved and gone after {trainer:.1f} s, all after {everything:.1f} s")
+    tell(
+        f"{signal.Signals(number).name}: trainer saved and gone after {trainer:.1f} s, all after "
+        f"{everything:.1f} s"
+    )
+
     # Slower than that, on a loaded machine, it is ended as it stands.
-    assert list_checkpoints(home)[-1] > before[-1] or trainer > ORPHAN_SECONDS - 0.5, "the trainer saved where it was"
+    assert list_checkpoints(home)[-1] > before[-1] or trainer > ORPHAN_SECONDS - 0.5, (
+        "the trainer saved where it was"
+    )
     log = (home / "command.log").read_text()
     assert ("run the same command again to go on" in log) == (number != signal.SIGKILL)
     if number == signal.SIGINT:  # the other two tell how it goes on
         return
+
     command = start(home, text)
     assert command.wait(400) == 0, (home / "command.log").read_text()
     assert "Continuing the unfinished run" in (home / "command.log").read_text()
@@ -130,12 +152,18 @@ def test_ended_by_a_signal_a_run_leaves_a_checkpoint_and_no_process_and_goes_on(
 def service(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Give the environment of `lightlm up`: Prefect's server, MLflow's, and a worker."""
     home = tmp_path / "home"
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
         ports = [str(listener.getsockname()[1]) for listener in (one, other)]
+
     up = [LIGHTLM, "up", "--prefect-port", ports[0], "--mlflow-port", ports[1]]
     subprocess.run(up, env=environment(home), check=True, capture_output=True)
     try:
-        said = subprocess.run([LIGHTLM, "up", "--print-env"], env=environment(home), check=True, capture_output=True)
+        said = subprocess.run(
+            [LIGHTLM, "up", "--print-env"], env=environment(home), check=True, capture_output=True
+        )
         words = [word for word in shlex.split(said.stdout.decode()) if "=" in word]
         yield environment(home) | dict(word.rstrip(";").split("=", 1) for word in words)
     finally:
@@ -149,12 +177,24 @@ def test_cancelled_in_prefect_a_run_of_a_worker_is_saved_and_nobody_is_left(
     home = tmp_path / "home"
 
     def prefect(*words: str) -> str:
-        done = subprocess.run([PREFECT, *words], env=service, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [PREFECT, *words],
+            env=service,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     values = {"hours": LONG_HOURS, "dataset": str(text), "overrides": OVERRIDES}
-    params = [word for name, value in values.items() for word in ("--param", f"{name}={json.dumps(value)}")]
+    params = [
+        word
+        for name, value in values.items()
+        for word in ("--param", f"{name}={json.dumps(value)}")
+    ]
+
     others = set(list_processes(home))
     said = prefect("deployment", "run", "train-flow/train-flow", *params)
     flow_run = said.split("UUID: ")[1].split()[0]
@@ -164,7 +204,15 @@ def test_cancelled_in_prefect_a_run_of_a_worker_is_saved_and_nobody_is_left(
     trainer = wait_for_end(home, "lightlm.training.worker", CANCEL_SECONDS)
     assert list_checkpoints(home)[-1] > before[-1], "the trainer saved where it was"
     began = time.monotonic()
-    assert wait_for(lambda: set(list_processes(home)) <= others, CANCEL_SECONDS), set(list_processes(home)) - others
+    assert wait_for(lambda: set(list_processes(home)) <= others, CANCEL_SECONDS), (
+        set(list_processes(home)) - others
+    )
+
     everything = trainer + time.monotonic() - began
-    assert wait_for(lambda: "CANCELLED" in prefect("flow-run", "inspect", flow_run).upper(), CANCEL_SECONDS)
-    tell(f"Prefect's cancel: trainer saved and gone after {trainer:.1f} s, all after {everything:.1f} s")
+    assert wait_for(
+        lambda: "CANCELLED" in prefect("flow-run", "inspect", flow_run).upper(), CANCEL_SECONDS
+    )
+    tell(
+        f"Prefect's cancel: trainer saved and gone after {trainer:.1f} s, all after "
+        f"{everything:.1f} s"
+    )

@@ -1,4 +1,6 @@
-"""Secrets in the environment, in an address and in an error: no byte that LightLM writes or says holds one."""
+"""Secrets in the environment, in an address and in an error: no byte that LightLM writes or says
+holds one.
+"""
 
 import os
 import re
@@ -49,17 +51,38 @@ main()
 
 
 @pytest.mark.timeout(900)
-def test_no_secret_is_written_or_said_by_a_run_a_crash_and_a_sync(tmp_path: Path, tell: Callable[[str], None]) -> None:
-    home, text = tmp_path / "home", tmp_path / "text.txt"
+def test_no_secret_is_written_or_said_by_a_run_a_crash_and_a_sync(
+    tmp_path: Path, tell: Callable[[str], None]
+) -> None:
+    home = tmp_path / "home"
+    text = tmp_path / "text.txt"
     text.write_bytes(lines(4000))
     environment = os.environ | SECRETS | {"LIGHTLM_HOME": str(home), "OMP_NUM_THREADS": "1"}
     away = environment | {"MLFLOW_TRACKING_URI": "http://alice:CANARY-uri-sesame@127.0.0.1:9"}
-    train = ["train", "--hours", "0.003", "--dataset", str(text), "--set", 'training.compile="off"', "--fresh"]
+    train = [
+        "train",
+        "--hours",
+        "0.003",
+        "--dataset",
+        str(text),
+        "--set",
+        'training.compile="off"',
+        "--fresh",
+    ]
+
     said: dict[str, str] = {}
 
-    def run(name: str, command: list[str], environment: dict[str, str], codes: tuple[int, ...]) -> None:
+    def run(
+        name: str, command: list[str], environment: dict[str, str], codes: tuple[int, ...]
+    ) -> None:
         done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False
+            command,
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
         )
         assert done.returncode in codes, done.stderr
         said[name] = done.stdout + done.stderr
@@ -76,5 +99,6 @@ def test_no_secret_is_written_or_said_by_a_run_a_crash_and_a_sync(tmp_path: Path
     found = [path for path in written if re.search(rb"CANARY", path.read_bytes())]
     assert found == []
     assert [name for name, words in said.items() if "CANARY" in words] == []
-    number = len(set(SECRETS.values())) + 1  # an address and a token stand in the error, the server's in its URI
+    # an address and a token stand in the error, the server's in its URI
+    number = len(set(SECRETS.values())) + 1
     tell(f"{number} secrets in {len(written)} files and what four commands said: 0 found")

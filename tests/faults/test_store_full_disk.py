@@ -1,6 +1,8 @@
-"""A disk that is full, read-only or slow: the last commit stays, the message says what to free, and the work goes on.
+"""A disk that is full, read-only or slow: the last commit stays, the message says what to free, and
+the work goes on.
 
-On a small disk of its own, in memory (needs root, or user namespaces); the system calls' test refuses at each write.
+On a small disk of its own, in memory (needs root, or user namespaces); the system calls' test
+refuses at each write.
 """
 
 import subprocess
@@ -101,7 +103,10 @@ print(written, refused, appended)
 
 
 def test_a_full_and_then_a_read_only_disk_keep_the_last_commit_and_say_what_to_do(
-    tmp_path: Path, mount_disk: Callable[[int], tuple[Path, list[str]]], seed: int, tell: Callable[[str], None]
+    tmp_path: Path,
+    mount_disk: Callable[[int], tuple[Path, list[str]]],
+    seed: int,
+    tell: Callable[[str], None],
 ) -> None:
     disk, on_disk = mount_disk(SIZE_BYTES)
     (tmp_path / "program.py").write_text(PROGRAM)
@@ -109,5 +114,8 @@ def test_a_full_and_then_a_read_only_disk_keep_the_last_commit_and_say_what_to_d
     done = subprocess.run([*on_disk, *program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     written, refused, appended = done.stdout.split()
-    tell(f"{written} commits, {refused} refused for want of room, {appended} records until the disk was full; 0 lost")
+    tell(
+        f"{written} commits, {refused} refused for want of room, {appended} records until the "
+        "disk was full; 0 lost"
+    )
     assert int(refused) > 0

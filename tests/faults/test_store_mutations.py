@@ -1,4 +1,6 @@
-"""A thousand mutations of each kind of file that the store keeps: all are refused before anybody parses a byte."""
+"""A thousand mutations of each kind of file that the store keeps: all are refused before anybody
+parses a byte.
+"""
 
 import io
 import json
@@ -55,10 +57,15 @@ class Gadget:
 
 def write_gadgets(canary: Path) -> list[bytes]:
     """Return files that run code when somebody opens them in the wrong way."""
-    saved, array = io.BytesIO(), io.BytesIO()
+    saved = io.BytesIO()
+    array = io.BytesIO()
     torch.save({"weights": Gadget(canary)}, saved)
     numpy.save(array, numpy.array([Gadget(canary)], dtype=object), allow_pickle=True)
-    yaml = f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{canary}]]\n"
+    yaml = (
+        "!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path "
+        f"[{canary}]]\n"
+    )
+
     return [
         pickle.dumps(Gadget(canary)),
         pickle.dumps(Gadget(canary), protocol=0),
@@ -83,14 +90,21 @@ def test_the_gadgets_would_run_code_if_somebody_unpickled_them(tmp_path: Path) -
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Path, Open]]]:
     """Make one of each kind by the real code; return the folder of each, and what opens it."""
     root = tmp_path_factory.mktemp("kept")
-    lines = [f"{n} little birds sat on {n + 1} old walls; {n % 3} flew away, and the rest sang." for n in range(80)]
+    lines = [
+        f"{n} little birds sat on {n + 1} old walls; {n % 3} flew away, and the rest sang."
+        for n in range(80)
+    ]
     (root / "lines.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIGHTLM_HOME", str(root / "home"))
-        params = load_params(overrides={"dataset.validation_fraction": 0.2}, dataset=str(root / "lines.jsonl"))
+        params = load_params(
+            overrides={"dataset.validation_fraction": 0.2}, dataset=str(root / "lines.jsonl")
+        )
         subset = materialize_subset(params.dataset)
         tokenizer = prepare_tokenizer(params.tokenizer, subset, [280])
         shards = tokenize_subset(subset, tokenizer)
+
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size, num_layers=1, model_dim=16, num_heads=2, num_kv_heads=1, head_dim=8,
         ffn_dim=32, context_length=16,
@@ -109,8 +123,14 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[P
         "checkpoint": (checkpoint, lambda folder: load_checkpoint(folder, model, optimizer)),
         "shards": (shards.folder, open_shards),
         "subset": (subset.folder, open_subset),
-        "tokenizer": (tokenizer.folder, lambda folder: tokenizers.Tokenizer.from_file(str(read(folder, "tokenizers")))),
-        "registered model": (registered, lambda folder: load_model(open_commit(folder, "model").folder)),
+        "tokenizer": (
+            tokenizer.folder,
+            lambda folder: tokenizers.Tokenizer.from_file(str(read(folder, "tokenizers"))),
+        ),
+        "registered model": (
+            registered,
+            lambda folder: load_model(open_commit(folder, "model").folder),
+        ),
     }
 
 
@@ -125,6 +145,7 @@ def mutate(folder: Path, rng: random.Random) -> str:
     content = bytearray(path.read_bytes())
     at = rng.randrange(len(content))
     kind = rng.choice(KINDS)
+
     if kind == "flip":
         content[at] ^= 1 << rng.randrange(8)
     elif kind == "truncate":
@@ -143,6 +164,7 @@ def mutate(folder: Path, rng: random.Random) -> str:
     elif kind == "another's":
         others = sorted(p for p in folder.rglob("*") if p.is_file() and p != path)
         content = bytearray(rng.choice(others).read_bytes()) if others else content[::-1]
+
     if kind == "gone":
         path.unlink()
     elif kind == "other name":
@@ -151,10 +173,13 @@ def mutate(folder: Path, rng: random.Random) -> str:
         return mutate(folder, rng)
     else:
         path.write_bytes(bytes(content))
+
     return f"{kind} in {path.name} at {at}"
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "shards", "subset", "tokenizer", "registered model"])
+@pytest.mark.parametrize(
+    "kind", ["checkpoint", "shards", "subset", "tokenizer", "registered model"]
+)
 def test_every_mutation_of_what_is_kept_is_refused_before_it_is_parsed(
     kind: str,
     kept: dict[str, tuple[Path, Open]],
@@ -175,6 +200,7 @@ def test_every_mutation_of_what_is_kept_is_refused_before_it_is_parsed(
         monkeypatch.setattr(place, parse)
     assert safetensors.torch.load_file is parse
     accepted = []
+
     for _ in range(MUTATIONS):
         shutil.copytree(folder, tmp_path / "damaged")
         what = mutate(tmp_path / "damaged", draw)
@@ -185,6 +211,7 @@ def test_every_mutation_of_what_is_kept_is_refused_before_it_is_parsed(
         else:
             accepted.append(what)
         shutil.rmtree(tmp_path / "damaged")
+
     tell(f"{MUTATIONS} mutations, {len(accepted)} accepted, {len(parsed)} parsed")
     assert accepted == []
     assert parsed == []
@@ -197,25 +224,43 @@ def version(home: Path, kept: dict[str, tuple[Path, Open]]) -> tuple[ModelVersio
     create_database(home)
     recorder = Recorder(home / "runs" / "run")
     recorder.start_run("run", "lightlm", {}, "", system_metrics=False)
-    request = {"hf_folder": kept["registered model"][0], "model_name": "lightlm", "promote": "always", "tags": {}}
-    figures = {"bits_per_byte": 1.5, "text_sha256": "a" * 64, "sampling": {"max_new_tokens": 8}, "description": ""}
+    request = {
+        "hf_folder": kept["registered model"][0],
+        "model_name": "lightlm",
+        "promote": "always",
+        "tags": {},
+    }
+
+    figures = {
+        "bits_per_byte": 1.5,
+        "text_sha256": "a" * 64,
+        "sampling": {"max_new_tokens": 8},
+        "description": "",
+    }
+
     recorder.register(RegistrationRequest.model_validate(request | figures))
     recorder.finish("FINISHED")
     recorder.close()
     shipper = Shipper(home / "runs" / "run", open_client(home), home)
     shipper.ship()
     (artifact,) = (path.parent for path in (home / "mlartifacts").rglob("model/manifest.json"))
+
     return ModelVersion.model_validate(shipper.state["version"]), artifact
 
 
 @pytest.mark.timeout(3600)
 def test_every_mutation_of_what_mlflow_stores_is_refused_and_of_the_copy_is_fetched_again(
-    version: tuple[ModelVersion, Path], tmp_path: Path, draw: random.Random, tell: Callable[[str], None]
+    version: tuple[ModelVersion, Path],
+    tmp_path: Path,
+    draw: random.Random,
+    tell: Callable[[str], None],
 ) -> None:
     described, artifact = version
     shutil.copytree(artifact, tmp_path / "sound")
     copy = download(described)
-    accepted, wrong = [], []
+    accepted = []
+    wrong = []
+
     for number in range(MUTATIONS):
         damaged = copy if number % 2 else artifact
         what = mutate(damaged, draw)
@@ -232,14 +277,20 @@ def test_every_mutation_of_what_mlflow_stores_is_refused_and_of_the_copy_is_fetc
         # What is wrong in the copy goes, and the sound one comes from MLflow.
         if read_all(download(described)) != read_all(tmp_path / "sound"):
             wrong.append(what)
-    tell(f"{MUTATIONS // 2} mutations in MLflow, {len(accepted)} accepted; as many of the copy, {len(wrong)} used")
+
+    tell(
+        f"{MUTATIONS // 2} mutations in MLflow, {len(accepted)} accepted; as many of the copy, "
+        f"{len(wrong)} used"
+    )
     assert accepted == wrong == []
     assert not list(tmp_path.rglob(CANARY)), "nothing ran"
 
 
 def read_all(folder: Path) -> dict[str, bytes]:
     """Return the files of a model; the manifest of a copy has a meta of its own."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
+    return {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"
+    }
 
 
 def test_no_mutation_of_a_journal_gives_a_record_that_nobody_wrote(
@@ -251,7 +302,10 @@ def test_no_mutation_of_a_journal_gives_a_record_that_nobody_wrote(
         journal.append({"number": number, "text": "x" * draw.randrange(80)})
     journal.close()
     written = [record for record, _ in read_journal(folder / "journal")]
-    forged, lost, damaged = [], 0, 0
+    forged = []
+    lost = 0
+    damaged = 0
+
     while damaged < MUTATIONS:
         shutil.copytree(folder, tmp_path / "damaged")
         what = mutate(tmp_path / "damaged", draw)
@@ -261,5 +315,9 @@ def test_no_mutation_of_a_journal_gives_a_record_that_nobody_wrote(
             lost += len(written) - len(found)
             forged += [what for record in found if record not in written]
         shutil.rmtree(tmp_path / "damaged")
-    tell(f"{damaged} mutations of a file that is there, {len(forged)} records forged, {lost / damaged:.1f} of 60 lost")
+
+    tell(
+        f"{damaged} mutations of a file that is there, {len(forged)} records forged, "
+        f"{lost / damaged:.1f} of 60 lost"
+    )
     assert forged == []

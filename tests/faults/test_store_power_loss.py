@@ -1,7 +1,9 @@
-"""Power loss at every moment of every protocol of the store: what was promised is there, whole, and nothing else is.
+"""Power loss at every moment of every protocol of the store: what was promised is there, whole, and
+nothing else is.
 
-The real code runs once and is recorded; then the power goes after each operation, many times, and the real code reads
-what may be left. Whoever takes one fsync away fails here: the last test takes each away in turn.
+The real code runs once and is recorded; then the power goes after each operation, many times, and
+the real code reads what may be left. Whoever takes one fsync away fails here: the last test takes
+each away in turn.
 """
 
 import random
@@ -20,7 +22,9 @@ from lightlm.store.journal import Journal, read_journal
 
 from .store_disk import Disk, Operation, Recorder, Tree, freeze, lay_out, recording
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="reads /proc to know open folders")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/fd").is_dir(), reason="reads /proc to know open folders"
+)
 
 STATES = 12_000
 FEWER = 60
@@ -45,7 +49,8 @@ def write(value: int) -> Callable[[Path], Mapping[str, Any]]:
 def use_everything(root: Path, recorder: Recorder) -> None:
     """Go through every protocol of the store, telling what is promised at each moment."""
     promise = recorder.tell
-    one, two = root / "store" / "kind" / "one", root / "store" / "kind" / "two"
+    one = root / "store" / "kind" / "one"
+    two = root / "store" / "kind" / "two"
 
     def commit(name: str, folder: Path, value: int) -> None:
         promise("promise", name, (ABSENT, value))
@@ -55,11 +60,13 @@ def use_everything(root: Path, recorder: Recorder) -> None:
     commit("store/kind/one", one, 1)
     commit("store/kind/two", two, 2)
     previous: Any = ABSENT
+
     for value in (b"first", b"second, longer"):
         promise("promise", "state.json", (previous, value))
         write_file(root / "state.json", value)
         promise("promise", "state.json", (value,))
         previous = value
+
     promise("promise", "made.db", (ABSENT, b"a database"))
     (root / "made.scratch").write_bytes(b"a database")
     publish_file(root / "made.scratch", root / "made.db")
@@ -83,8 +90,12 @@ def append(root: Path, recorder: Recorder, first: int, durable: tuple[bool, ...]
     journal.close()
 
 
-def find_violation(root: Path, promises: Mapping[str, tuple[Any, ...]], records: Mapping[str, list[int]]) -> str | None:
-    """Return what is wrong with a disk after the power came back, judged by the store's own readers."""
+def find_violation(
+    root: Path, promises: Mapping[str, tuple[Any, ...]], records: Mapping[str, list[int]]
+) -> str | None:
+    """Return what is wrong with a disk after the power came back, judged by the store's own
+    readers.
+    """
     for name, allowed in promises.items():
         path = root / name
         found: Any = ABSENT
@@ -101,10 +112,12 @@ def find_violation(root: Path, promises: Mapping[str, tuple[Any, ...]], records:
             found = f"corrupt: {error}"
         if found not in allowed:
             return f"{name} is {found!r}, promised was one of {allowed}"
+
     for name, (appended, durable) in records.items():
         numbers = [record["number"] for record, _ in read_journal(root / name)]
         if numbers != list(range(len(numbers))) or not durable <= len(numbers) <= appended:
             return f"{name} has records {numbers}; {durable} were durable, {appended} appended"
+
     return None
 
 
@@ -112,7 +125,9 @@ class Judge:
     """Draws states, and judges each different one once by the real code."""
 
     def __init__(self, scratch: Path) -> None:
-        self.scratch, self.drawn, self.number = scratch, 0, 0
+        self.scratch = scratch
+        self.drawn = 0
+        self.number = 0
         self.known: dict[Any, str | None] = {}
         self.promises: Expected = {}
         self.records: dict[str, list[int]] = {}
@@ -146,6 +161,7 @@ class Judge:
         """Work on after the power came back; return what fails."""
         if self.number % 10:
             return None
+
         try:
             commit_folder(root / "store" / "kind" / "after", "sample", write(9))
             write_file(root / "state.json", b"after")
@@ -155,8 +171,13 @@ class Judge:
             journal.close()
         except StoreError as error:
             return f"cannot go on: {error}"
+
         after = [record["number"] for record, _ in read_journal(root / "run" / "journal.log")]
-        return None if after == list(range(len(before) + 1)) else f"after the records {before} stands {after}"
+        return (
+            None
+            if after == list(range(len(before) + 1))
+            else f"after the records {before} stands {after}"
+        )
 
 
 @contextmanager
@@ -170,8 +191,13 @@ def fast_folder() -> Iterator[Path]:
 def lose_power(
     operations: list[Operation], scratch: Path, rng: random.Random, each: int, first: int = 0
 ) -> tuple[int, int, list[str]]:
-    """Lose power after each operation from `first` on, `each` times; return states, different ones, violations."""
-    disk, judge, violations = Disk(), Judge(scratch), []
+    """Lose power after each operation from `first` on, `each` times; return states, different ones,
+    violations.
+    """
+    disk = Disk()
+    judge = Judge(scratch)
+    violations = []
+
     for index, operation in enumerate(operations):
         if not judge.note(operation):
             disk.do(operation)
@@ -183,10 +209,13 @@ def lose_power(
                 violations.append(f"after {operation[:2]}: {wrong}")
                 if each == FEWER:
                     return judge.drawn, judge.number, violations
+
     return judge.drawn, judge.number, violations
 
 
-def record(root: Path, program: Callable[[Path, Recorder], None], forget: str | None = None) -> Recorder:
+def record(
+    root: Path, program: Callable[[Path, Recorder], None], forget: str | None = None
+) -> Recorder:
     """Run a program on a folder and return what it asked of the disk."""
     root.mkdir(exist_ok=True)
     with recording(root, forget) as recorder:
@@ -202,7 +231,9 @@ def commit_one(root: Path, recorder: Recorder) -> None:
 
 
 def kill_and_repeat(scratch: Path, forget: str | None = None) -> Iterator[list[Operation]]:
-    """Yield, for each moment at which a first process is killed, its operations and those of a second one."""
+    """Yield, for each moment at which a first process is killed, its operations and those of a
+    second one.
+    """
     first = record(scratch / "first", commit_one, forget).operations
     for moment in range(1, len(first)):
         disk = Disk()
@@ -221,7 +252,10 @@ def test_power_loss_at_any_moment_loses_nothing_that_was_promised(
         operations = record(scratch / "real", use_everything).operations
         each = -(-STATES // len(operations))
         drawn, different, violations = lose_power(operations, scratch, draw, each)
-    tell(f"{len(operations)} moments, {drawn:,} states, {different:,} different, {len(violations)} violations")
+    tell(
+        f"{len(operations)} moments, {drawn:,} states, {different:,} different, {len(violations)} "
+        "violations"
+    )
     assert drawn >= 10_000
     assert violations == []
 
@@ -229,19 +263,25 @@ def test_power_loss_at_any_moment_loses_nothing_that_was_promised(
 def test_power_loss_after_a_kill_and_a_second_try_loses_nothing_that_was_promised(
     draw: random.Random, tell: Callable[[str], None]
 ) -> None:
-    number, drawn, violations = 0, 0, []
+    number = 0
+    drawn = 0
+    violations = []
     with fast_folder() as scratch:
         for number, operations in enumerate(kill_and_repeat(scratch), 1):
             (inner := scratch / f"judged-{number}").mkdir()
             states, _, wrong = lose_power(operations, inner, draw, 100, first=len(operations) - 1)
-            drawn, violations = drawn + states, violations + wrong
+            drawn = drawn + states
+            violations = violations + wrong
     tell(f"{number} kills, {drawn:,} states after the second try, {len(violations)} violations")
     assert violations == []
 
 
 def test_every_fsync_is_needed(draw: random.Random, tell: Callable[[str], None]) -> None:
     with fast_folder() as scratch:
-        places = record(scratch / "real", use_everything).places | record(scratch / "one", commit_one).places
+        places = (
+            record(scratch / "real", use_everything).places
+            | record(scratch / "one", commit_one).places
+        )
         (again := scratch / "adopting").mkdir()
         record(again, commit_one)
         places |= record(again, commit_one).places
@@ -252,10 +292,20 @@ def test_every_fsync_is_needed(draw: random.Random, tell: Callable[[str], None])
             if lose_power(operations, inner, draw, FEWER)[2]:
                 continue
             if not any(
-                lose_power(operations, Path(tempfile.mkdtemp(dir=inner)), draw, FEWER, first=len(operations) - 1)[2]
+                lose_power(
+                    operations,
+                    Path(tempfile.mkdtemp(dir=inner)),
+                    draw,
+                    FEWER,
+                    first=len(operations) - 1,
+                )[2]
                 for operations in kill_and_repeat(inner, place)
             ):
                 unneeded.append(place)
-    tell(f"{len(places)} places that sync; without any one of {len(places) - len(unneeded)} a commit is lost")
+
+    tell(
+        f"{len(places)} places that sync; without any one of {len(places) - len(unneeded)} a "
+        "commit is lost"
+    )
     assert unneeded == []
     assert len(places) >= 12

@@ -1,4 +1,6 @@
-"""Eight processes on one cold cache, twenty times: one build. And a holder that is killed: the next takes over."""
+"""Eight processes on one cold cache, twenty times: one build. And a holder that is killed: the next
+takes over.
+"""
 
 import multiprocessing
 import os
@@ -12,7 +14,9 @@ import pytest
 
 from lightlm.store.stage import open_stage
 
-PROCESSES, RACES, KILLS = 8, 20, 5
+PROCESSES = 8
+RACES = 20
+KILLS = 5
 TAKEOVER_SECONDS = 2.0
 
 CONTEXT = multiprocessing.get_context("fork")
@@ -37,8 +41,14 @@ def race(number: int, log: str, barrier: Any, answers: Any) -> None:
 def test_of_eight_processes_on_one_cold_key_one_builds_and_all_get_it(
     number: int, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
-    barrier, answers, log = CONTEXT.Barrier(PROCESSES), CONTEXT.Queue(), tmp_path / "log"
-    processes = [CONTEXT.Process(target=race, args=(number, str(log), barrier, answers)) for _ in range(PROCESSES)]
+    barrier = CONTEXT.Barrier(PROCESSES)
+    answers = CONTEXT.Queue()
+    log = tmp_path / "log"
+    processes = [
+        CONTEXT.Process(target=race, args=(number, str(log), barrier, answers))
+        for _ in range(PROCESSES)
+    ]
+
     for process in processes:
         process.start()
     got = [answers.get(timeout=60) for _ in processes]
@@ -72,7 +82,9 @@ def wait(pipe: Any) -> None:
         (folder / "whole").write_text("whole")
         return {}
 
-    stage = open_stage("samples", {"key": "held"}, build, report=lambda message: pipe.send(("said", message)))
+    stage = open_stage(
+        "samples", {"key": "held"}, build, report=lambda message: pipe.send(("said", message))
+    )
     pipe.send(("made", sorted(path.name for path in stage.folder.parent.iterdir())))
 
 
@@ -97,8 +109,11 @@ def test_a_waiter_takes_over_within_two_seconds_of_the_holders_death(
         assert kind == "building"
         took.append(began - killed)
         made = our_second.recv()[1]
-        assert not [name for name in made if name.startswith(".tmp-")], "what the dead one left is swept"
+        assert not [name for name in made if name.startswith(".tmp-")], (
+            "what the dead one left is swept"
+        )
         waiter.join()
         holder.join()
+
     tell(f"{KILLS} holders killed; taken over after {max(took):.2f} s at most")
     assert max(took) <= TAKEOVER_SECONDS

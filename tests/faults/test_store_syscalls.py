@@ -1,6 +1,8 @@
-"""Every system call of every protocol of the store, one by one: the process is killed there, or the disk refuses there.
+"""Every system call of every protocol of the store, one by one: the process is killed there, or the
+disk refuses there.
 
-strace injects the fault (strace 5 or newer; without it these are skipped). No --seccomp-bpf: it breaks injection.
+strace injects the fault (strace 5 or newer; without it these are skipped). No --seccomp-bpf: it
+breaks injection.
 """
 
 import ctypes
@@ -29,20 +31,27 @@ pytestmark = [
 ]
 
 FILE_CALLS = frozenset(
-    "open openat creat read pread64 write pwrite64 close fsync fdatasync mkdir mkdirat rmdir rename renameat renameat2 "
-    "unlink unlinkat stat lstat fstat newfstatat statx access faccessat faccessat2 getdents64 flock lseek ftruncate "
+    "open openat creat read pread64 write pwrite64 close fsync fdatasync mkdir mkdirat rmdir "
+    "rename renameat renameat2 "
+    "unlink unlinkat stat lstat fstat newfstatat statx access faccessat faccessat2 getdents64 "
+    "flock lseek ftruncate "
     "statfs fstatfs readlink readlinkat copy_file_range sendfile chmod fchmod".split()
 )
 """What a disk can refuse. Other calls (memory, signals) are only killed at."""
 
 ERRORS = ("EIO", "ENOSPC")
-DONE, REFUSED, BROKEN = 0, 3, 4
-PTRACER, ANYBODY = 0x59616D61, -1
+DONE = 0
+REFUSED = 3
+BROKEN = 4
+PTRACER = 0x59616D61
+ANYBODY = -1
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """`prepare` makes what was there before, `act` is what is disturbed; `look` gives what a reader then finds."""
+    """`prepare` makes what was there before, `act` is what is disturbed; `look` gives what a reader
+    then finds.
+    """
 
     name: str
     prepare: Callable[[Path], object]
@@ -116,7 +125,9 @@ def stage_folder(root: Path, value: int) -> Path:
 
 
 def look_at_stage(root: Path) -> object:
-    """Return the value of the only stage, None where there is none, "damaged" where it is to be made anew."""
+    """Return the value of the only stage, None where there is none, "damaged" where it is to be
+    made anew.
+    """
     found = list((root / "store" / "samples").glob("[!.]*"))
     try:
         return open_commit(found[0], "samples").meta["value"] if found else None
@@ -143,18 +154,38 @@ def old_file(root: Path) -> None:
 PROTOCOLS = (
     Protocol("commit_folder", nothing, commit(1), look_at_commit, None, 1, is_undone=True),
     Protocol("commit_folder, second", commit(1), commit(2), look_at_commit, 1, 1),
-    Protocol("remove_folder", commit(1), lambda r: remove_folder(r / "kind" / "one"), look_at_commit, 1, None),
-    Protocol("write_file", old_file, lambda r: write_file(r / "kind" / "file", b"new"), look_at_file, b"old", b"new"),
+    Protocol(
+        "remove_folder",
+        commit(1),
+        lambda r: remove_folder(r / "kind" / "one"),
+        look_at_commit,
+        1,
+        None,
+    ),
+    Protocol(
+        "write_file",
+        old_file,
+        lambda r: write_file(r / "kind" / "file", b"new"),
+        look_at_file,
+        b"old",
+        b"new",
+    ),
     Protocol("publish_file", old_file, publish, look_at_file, b"old", b"new"),
     Protocol("journal", append(1, 2), append(3, 4), look_at_journal, (1, 2), (1, 2, 3, 4)),
     Protocol("open_stage", nothing, lambda r: stage_folder(r, 1), look_at_stage, None, 1),
-    Protocol("open_stage, corrupt", flip, lambda r: stage_folder(r, 2), look_at_stage, "damaged", 2),
-    Protocol("open_commit", commit(1), lambda r: open_commit(r / "kind" / "one"), look_at_commit, 1, 1),
+    Protocol(
+        "open_stage, corrupt", flip, lambda r: stage_folder(r, 2), look_at_stage, "damaged", 2
+    ),
+    Protocol(
+        "open_commit", commit(1), lambda r: open_commit(r / "kind" / "one"), look_at_commit, 1, 1
+    ),
 )
 
 
 def run_traced(act: Callable[[Path], object], root: Path, *options: str) -> tuple[int, str]:
-    """Run `act` in a child process under strace; return its exit status (negative: the signal) and the trace."""
+    """Run `act` in a child process under strace; return its exit status (negative: the signal) and
+    the trace.
+    """
     child = os.fork()
     if child == 0:
         status = BROKEN
@@ -172,6 +203,7 @@ def run_traced(act: Callable[[Path], object], root: Path, *options: str) -> tupl
             (root.parent / "broken").write_text(repr(error))
         finally:
             os._exit(status)
+
     os.waitpid(child, os.WUNTRACED)
     trace = root.parent / "trace"
     command = [str(STRACE), "-p", str(child), "-o", str(trace), *options]
@@ -184,13 +216,16 @@ def run_traced(act: Callable[[Path], object], root: Path, *options: str) -> tupl
     tracer.wait()
     if "attached" not in line:
         pytest.skip(f"strace may not trace here: {line.strip()}")
+
     return status, trace.read_text(errors="replace")
 
 
 def list_calls(trace: str) -> list[tuple[str, int]]:
     """Return each call of the protocol with how many of its name there were up to it."""
     counts: dict[str, int] = {}
-    calls, inside = [], 0
+    calls = []
+    inside = 0
+
     for line in trace.splitlines():
         found = re.match(r"(\w+)\(", line)
         if not found:
@@ -201,6 +236,7 @@ def list_calls(trace: str) -> list[tuple[str, int]]:
             inside += 1
         elif inside == 1:
             calls.append((name, counts[name]))
+
     return calls
 
 
@@ -219,20 +255,30 @@ def find_violation(protocol: Protocol, root: Path, status: int) -> str | None:
         return f"it ended with {(root.parent / 'broken').read_text()}"
     if status not in (DONE, REFUSED, -signal.SIGKILL):
         return f"it ended with {status}"
+
     found = protocol.look(root)
-    between = [(1, 2, 3)] if protocol.name == "journal" else [None] if "corrupt" in protocol.name else []
+    between = (
+        [(1, 2, 3)] if protocol.name == "journal" else [None] if "corrupt" in protocol.name else []
+    )
     allowed = [protocol.after] if status == DONE else [protocol.before, protocol.after, *between]
     if status == REFUSED and protocol.is_undone:
         allowed = [protocol.before]
+
     if found not in allowed:
         return f"ended with {status}, found {found!r}, wanted one of {allowed}"
     if protocol.name == "journal":
         return None
+
     protocol.act(root)
     if protocol.look(root) != protocol.after:
         return f"a second try finds {protocol.look(root)!r}"
+
     left = [path.name for path in root.rglob(".tmp-*") if path.is_dir()]
-    return f"a second try leaves behind: {left}" if left and protocol.before != protocol.after else None
+    return (
+        f"a second try leaves behind: {left}"
+        if left and protocol.before != protocol.after
+        else None
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)
@@ -254,7 +300,10 @@ def test_a_fault_at_any_system_call_loses_nothing_and_breaks_nothing(
     status, trace = run_traced(protocol.act, fresh())
     assert status == DONE
     calls = list_calls(trace)
-    faults, hits, violations = list(list_faults(calls)), 0, []
+    faults = list(list_faults(calls))
+    hits = 0
+    violations = []
+
     for name, option in faults:
         root = fresh()
         status, trace = run_traced(protocol.act, root, "-e", option)
@@ -263,7 +312,11 @@ def test_a_fault_at_any_system_call_loses_nothing_and_breaks_nothing(
         if wrong is not None:
             violations.append(f"{name}: {wrong}")
         shutil.rmtree(root.parent)
-    tell(f"{len(calls)} system calls, {len(faults)} faults, {hits} of them hit, {len(violations)} violations")
+
+    tell(
+        f"{len(calls)} system calls, {len(faults)} faults, {hits} of them hit, {len(violations)} "
+        "violations"
+    )
     assert not violations, "\n".join(violations)
     assert hits >= 0.98 * len(faults), "memory is asked for now and then; files are not"
 

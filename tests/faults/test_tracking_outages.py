@@ -1,4 +1,5 @@
-"""MLflow breaks in ten ways while a run records: every metric arrives once, and recording never waits.
+"""MLflow breaks in ten ways while a run records: every metric arrives once, and recording never
+waits.
 
 A real MLflow server, and between it and the outbox a proxy that breaks as it is told.
 """
@@ -26,7 +27,15 @@ from lightlm.tracking.sync import sync
 from tests.tracking.conftest import database, model_folder, new_database, recorded, request_for
 from tests.tracking.test_server import Server, remote, server
 
-__all__ = ["database", "model_folder", "new_database", "recorded", "remote", "request_for", "server"]
+__all__ = [
+    "database",
+    "model_folder",
+    "new_database",
+    "recorded",
+    "remote",
+    "request_for",
+    "server",
+]
 
 STEPS = 500
 """Two metrics a step: 1,000 a mode, 10,000 in all."""
@@ -43,7 +52,9 @@ STALL_P99_SECONDS = 0.005
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """One request a connection, passed on to the server; `mode` says how it breaks, empty: not at all."""
+    """One request a connection, passed on to the server; `mode` says how it breaks, empty: not at
+    all.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
@@ -68,8 +79,10 @@ class Broken(socketserver.StreamRequestHandler):
         while (field := self.rfile.readline().strip()) != b"":
             name, _, value = field.decode("latin-1").partition(":")
             head[name.strip().lower()] = value.strip()
+
         if not line:
             return
+
         body = self.rfile.read(int(head.get("content-length", "0")))
         mode = self.server.mode
         if mode:
@@ -77,24 +90,36 @@ class Broken(socketserver.StreamRequestHandler):
         if mode == "hang":
             self.server.over.wait(60)
             return
+
         if mode == "slow":
             self.server.over.wait(1.0)
         if mode in ANSWERS:
-            self.wfile.write(b"HTTP/1.1 %s\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}" % ANSWERS[mode])
+            self.wfile.write(
+                b"HTTP/1.1 %s\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}" % ANSWERS[mode]
+            )
             return
+
         status, answer = self.ask(line, head, body)
         if mode == "reset":
             # The server has done it; the answer is lost, so it is asked again.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
             return
+
         head_line = f"HTTP/1.1 {status} .\r\nContent-Type: application/json\r\n"
-        self.wfile.write(f"{head_line}Content-Length: {len(answer)}\r\nConnection: close\r\n\r\n".encode() + answer)
+        self.wfile.write(
+            f"{head_line}Content-Length: {len(answer)}\r\nConnection: close\r\n\r\n".encode()
+            + answer
+        )
 
     def ask(self, line: bytes, head: dict[str, str], body: bytes) -> tuple[int, bytes]:
         method, path, _ = line.decode("latin-1").split(" ", 2)
         connection = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=60)
-        kept = {name: value for name, value in head.items() if name not in ("host", "connection", "accept-encoding")}
+        kept = {
+            name: value
+            for name, value in head.items()
+            if name not in ("host", "connection", "accept-encoding")
+        }
         connection.request(method, path, body, kept)
         response = connection.getresponse()
         return response.status, response.read()
@@ -131,7 +156,9 @@ def record(recorder: Recorder, steps: range, draw: random.Random) -> list[float]
     stalls = []
     for step in steps:
         began = time.perf_counter()
-        recorder.log_metrics({"train/loss": draw.random(), "train/gradient_norm": draw.random()}, step)
+        recorder.log_metrics(
+            {"train/loss": draw.random(), "train/gradient_norm": draw.random()}, step
+        )
         stalls.append(time.perf_counter() - began)
     return stalls
 
@@ -150,20 +177,25 @@ def test_every_metric_arrives_once_and_recording_does_not_wait(
     recorder = Recorder(folder)
     if mode == "down at start":
         remote.kill()
+
     outbox = Outbox.start(folder)
     breaks_at = draw.randrange(1, STEPS) if mode != "down at start" else 1
     stalls = record(recorder, range(1, breaks_at), draw)
     if mode != "down at start":
         wait_until(lambda: read_state(folder)["cursor"])
+
     if mode in PROXIED:
         proxy.mode = mode
     elif mode != "down at start":
         remote.kill()
+
     if mode == "restarted":
         remote.start()
+
     stalls += record(recorder, range(breaks_at, STEPS + 1), draw)
     if mode in PROXIED:
         wait_until(lambda: proxy.num_broken >= 2)
+
     recorder.finish("FINISHED")
     outbox.close(1.0)
     recorder.close()
@@ -171,6 +203,7 @@ def test_every_metric_arrives_once_and_recording_does_not_wait(
     proxy.over.set()
     if mode in ("down at start", "down midway"):
         remote.start()
+
     remote.wait()
     for outcome in sync(home):
         assert (outcome.outcome, outcome.error) == ("told", None)
@@ -182,8 +215,14 @@ def test_every_metric_arrives_once_and_recording_does_not_wait(
         if values["kind"] == "metrics"
         for name, value in values["values"].items()
     }
+
     names = ("train/loss", "train/gradient_norm")
-    rows = [(name, one.step, one.value) for name in names for one in client.get_metric_history(run_id, name)]
+    rows = [
+        (name, one.step, one.value)
+        for name in names
+        for one in client.get_metric_history(run_id, name)
+    ]
+
     p99 = sorted(stalls)[int(0.99 * len(stalls))]
     tell(
         f"{len(rows):,} of {2 * STEPS:,} metrics, {len(rows) - len(set(rows))} duplicates; "
@@ -197,7 +236,11 @@ def test_every_metric_arrives_once_and_recording_does_not_wait(
 
 
 def test_kills_of_the_shipping_process_lose_and_double_nothing(
-    remote: Server, home: Path, recorded: Callable[..., Path], draw: random.Random, tell: Callable[[str], None]
+    remote: Server,
+    home: Path,
+    recorded: Callable[..., Path],
+    draw: random.Random,
+    tell: Callable[[str], None],
 ) -> None:
     folder = recorded("run-killed", steps=2000)
     for _ in range(KILLS):
@@ -205,11 +248,15 @@ def test_kills_of_the_shipping_process_lose_and_double_nothing(
         time.sleep(draw.uniform(1.0, 5.0))
         os.kill(outbox._process.pid, signal.SIGKILL)
         outbox.close(0)
+
     sync(home)
     run_id = read_state(folder)["run_id"]
     client = open_client(home)
     steps = [metric.step for metric in client.get_metric_history(run_id, "train/loss")]
-    tell(f"{KILLS} kills: {len(steps):,} of 2,000 metrics, {len(steps) - len(set(steps))} duplicates")
+    tell(
+        f"{KILLS} kills: {len(steps):,} of 2,000 metrics, {len(steps) - len(set(steps))} duplicates"
+    )
+
     assert sorted(steps) == list(range(1, 2001))
     assert len(client.search_model_versions(f"run_id='{run_id}'")) == 1
 

@@ -1,4 +1,6 @@
-"""generate-flow through Prefect: text from a registered version, and the flow run that Prefect keeps of it."""
+"""generate-flow through Prefect: text from a registered version, and the flow run that Prefect
+keeps of it.
+"""
 
 import json
 from typing import Any
@@ -59,7 +61,11 @@ def said(trained: Trained) -> dict[str, Any]:
 
 def test_the_flow_returns_the_text_and_the_version_that_wrote_it(said: dict[str, Any]) -> None:
     written = said["written"]
-    assert (written["model_name"], written["model_version"], written["prompt"]) == ("stories", "1", "The old")
+    assert (written["model_name"], written["model_version"], written["prompt"]) == (
+        "stories",
+        "1",
+        "The old",
+    )
     assert 0 < written["num_new_tokens"] <= 10
     assert written["text"]
 
@@ -88,14 +94,20 @@ def test_prefect_keeps_the_runs_their_names_and_their_ends(said: dict[str, Any])
     assert {"Find the registered version", "Write text"} <= set(said["tasks"])
 
 
-def test_a_greedy_text_is_written_once_and_kept_by_its_version(said: dict[str, Any], trained: Trained) -> None:
+def test_a_greedy_text_is_written_once_and_kept_by_its_version(
+    said: dict[str, Any], trained: Trained
+) -> None:
     assert not said["written"]["reused"]
     assert said["again"] == said["written"] | {"reused": True}
     kept = list((trained.lightlm.home / "texts" / "stories" / "1").glob("*.json"))
-    assert said["written"]["text"] in {json.loads(path.read_text(encoding="utf-8"))["text"] for path in kept}
+    assert said["written"]["text"] in {
+        json.loads(path.read_text(encoding="utf-8"))["text"] for path in kept
+    }
 
 
-def test_mlflow_has_a_trace_of_each_text_with_prompt_version_and_times(said: dict[str, Any]) -> None:
+def test_mlflow_has_a_trace_of_each_text_with_prompt_version_and_times(
+    said: dict[str, Any],
+) -> None:
     status, inputs, outputs, tags = said["traces"][-1]
     assert status == "OK"
     assert (inputs["prompt"], inputs["max_new_tokens"]) == ("The old", 10)

@@ -1,4 +1,6 @@
-"""train-flow through the front door: text in, a registered version out, whatever happens in between."""
+"""train-flow through the front door: text in, a registered version out, whatever happens in
+between.
+"""
 
 import hashlib
 import math
@@ -22,7 +24,15 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 KEYS = {
-    *("run_id", "model_name", "model_version", "bits_per_byte", "budget_seconds", "elapsed_seconds", "ledger"),
+    *(
+        "run_id",
+        "model_name",
+        "model_version",
+        "bits_per_byte",
+        "budget_seconds",
+        "elapsed_seconds",
+        "ledger",
+    ),
     *("plan", "tokens", "tokens_per_second", "mfu", "dataset"),
 }
 TINY = settings(
@@ -72,7 +82,9 @@ def version(trained: Trained, client: "MlflowClient") -> "ModelVersion":
 @pytest.fixture(scope="module")
 def second(trained: Trained) -> Ended:
     """Return a run of 5 s on the same text, for a person who reads a pipe."""
-    return trained.lightlm("train", "--hours", "5s", "--dataset", trained.text, *settings(tokenizer__vocab_size=512))
+    return trained.lightlm(
+        "train", "--hours", "5s", "--dataset", trained.text, *settings(tokenizer__vocab_size=512)
+    )
 
 
 def wait_for_line(command: "subprocess.Popen[str]", words: str) -> list[str]:
@@ -87,7 +99,9 @@ def wait_for_line(command: "subprocess.Popen[str]", words: str) -> list[str]:
 
 
 def wait_until_alone(lightlm: CommandLine) -> list[str]:
-    """Return what is left of a home's processes; waiting only bounds how long their ends may take."""
+    """Return what is left of a home's processes; waiting only bounds how long their ends
+    may take.
+    """
     deadline = time.monotonic() + 20
     while (left := lightlm.list_processes()) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -109,12 +123,26 @@ def test_a_run_prints_one_json_object_with_all_that_a_script_asks_for(trained: T
 def test_the_ledger_accounts_for_every_second(trained: Trained) -> None:
     ledger = trained.summary["ledger"]
     assert sum(ledger.values()) == pytest.approx(trained.summary["elapsed_seconds"], rel=0.01)
-    assert ledger.keys() >= {"start-up", "data", "tokenizer", "shards", "probe", "training", "registration"}
+    assert ledger.keys() >= {
+        "start-up",
+        "data",
+        "tokenizer",
+        "shards",
+        "probe",
+        "training",
+        "registration",
+    }
+
     assert min(ledger.values()) >= 0
 
 
-def test_what_a_run_tokenized_stands_in_its_shared_store_and_its_time_in_the_ledger(trained: Trained) -> None:
-    there = sorted(path.relative_to(trained.shared).parts[0] for path in trained.shared.glob("*/*/manifest.json"))
+def test_what_a_run_tokenized_stands_in_its_shared_store_and_its_time_in_the_ledger(
+    trained: Trained,
+) -> None:
+    there = sorted(
+        path.relative_to(trained.shared).parts[0]
+        for path in trained.shared.glob("*/*/manifest.json")
+    )
     assert there == ["shards", "subsets", "tokenizers"]
     assert "Uploaded shards" in trained.run.err
     assert trained.summary["ledger"]["shared store"] > 0
@@ -125,7 +153,8 @@ def test_a_model_that_read_the_text_beats_guessing_bytes(trained: Trained) -> No
 
 
 def test_the_score_names_the_text_that_was_held_out(trained: Trained) -> None:
-    score, dataset = trained.summary["score"], trained.summary["dataset"]
+    score = trained.summary["score"]
+    dataset = trained.summary["dataset"]
     assert score["num_bytes"] <= dataset["num_validation_bytes"]
     assert score["is_whole"] == (score["text_sha256"] == dataset["validation_sha256"])
     assert dataset["num_bytes"] + dataset["num_validation_bytes"] == trained.text.stat().st_size
@@ -138,22 +167,33 @@ def test_progress_goes_to_standard_error_in_plain_lines(trained: Trained) -> Non
     assert "Traceback" not in trained.run.err
 
 
-def test_mlflow_has_the_params_the_plan_and_the_metrics_of_the_run(trained: Trained, run: "Run") -> None:
-    params, metrics = run.data.params, run.data.metrics
+def test_mlflow_has_the_params_the_plan_and_the_metrics_of_the_run(
+    trained: Trained, run: "Run"
+) -> None:
+    params = run.data.params
+    metrics = run.data.metrics
     assert run.info.status == "FINISHED"
     assert float(params["budget.hours"]) == 0.005
     assert params["tokenizer.vocab_size"] == "512"
     assert int(params["plan.model.num_layers"]) == trained.summary["plan"]["model"]["num_layers"]
     assert metrics["evaluation/bits_per_byte"] == pytest.approx(trained.summary["bits_per_byte"])
     assert metrics.keys() >= {
-        *("train/loss", "validation/bits_per_byte", "throughput/tokens_per_second", "throughput/mfu"),
+        *(
+            "train/loss",
+            "validation/bits_per_byte",
+            "throughput/tokens_per_second",
+            "throughput/mfu",
+        ),
         *("budget/elapsed_seconds", "wall_clock/training_seconds", "plan/predicted_bits_per_byte"),
     }
+
     assert any(name.startswith("system/") for name in metrics)
 
 
 def test_the_loss_in_mlflow_falls(run: "Run", client: "MlflowClient") -> None:
-    losses = sorted(client.get_metric_history(run.info.run_id, "train/loss"), key=lambda metric: metric.step)
+    losses = sorted(
+        client.get_metric_history(run.info.run_id, "train/loss"), key=lambda metric: metric.step
+    )
     assert len(losses) >= 2
     assert losses[-1].value < losses[0].value <= 1.1 * math.log(512)
 
@@ -174,13 +214,21 @@ def test_mlflow_has_the_reports_and_the_loss_plot(run: "Run", client: "MlflowCli
     assert paths >= {"system.json", "plan.json", "probe.json", "loss.png"}
 
 
-def test_the_version_says_its_score_and_its_origin(trained: Trained, version: "ModelVersion") -> None:
+def test_the_version_says_its_score_and_its_origin(
+    trained: Trained, version: "ModelVersion"
+) -> None:
     tags = unpack_tags(version.tags)
     assert float(tags["bits_per_byte"]) == pytest.approx(trained.summary["bits_per_byte"], abs=1e-5)
     assert tags["text_sha256"] == trained.summary["score"]["text_sha256"]
     assert tags["dataset_digest"] == trained.summary["dataset"]["digest"]
     assert int(tags["num_parameters"]) == trained.summary["plan"]["num_parameters"]
-    assert tags.keys() >= {"prefect_flow_run_id", "prefect_flow_run_url", "hardware_id", "lightlm.manifest_sha256"}
+    assert tags.keys() >= {
+        "prefect_flow_run_id",
+        "prefect_flow_run_url",
+        "hardware_id",
+        "lightlm.manifest_sha256",
+    }
+
     assert "bits per byte" in version.description
 
 
@@ -200,7 +248,9 @@ def test_the_first_version_is_champion_and_models_lists_it(trained: Trained) -> 
 
 def test_nothing_is_left_running_or_lying_about(trained: Trained) -> None:
     assert wait_until_alone(trained.lightlm) == []
-    assert {path.stem for path in trained.lightlm.folder.iterdir()} == set(HOSTILE), "no more than there was"
+    assert {path.stem for path in trained.lightlm.folder.iterdir()} == set(HOSTILE), (
+        "no more than there was"
+    )
 
 
 def test_transformers_alone_opens_the_downloaded_model_and_writes_the_same_text(
@@ -210,8 +260,12 @@ def test_transformers_alone_opens_the_downloaded_model_and_writes_the_same_text(
     ours = trained.lightlm("generate", "The quiet river", *options).json
     folder = trained.lightlm.home / "models" / "stories" / "1"
     alone = subprocess.run(
-        [sys.executable, "-c", OPEN_WITHOUT_US, str(folder)], capture_output=True, cwd=tmp_path, check=False
+        [sys.executable, "-c", OPEN_WITHOUT_US, str(folder)],
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
     )
+
     assert alone.returncode == 0, alone.stderr.decode()
     assert alone.stdout.decode() == ours["text"]
     assert ours["num_new_tokens"] == 12
@@ -236,20 +290,30 @@ def test_a_reader_of_a_pipe_sees_no_control_characters(second: Ended) -> None:
     assert not [c for c in second.err + second.out if c < " " and c != "\n"]
 
 
-def test_the_same_seed_and_steps_give_the_same_score_and_quiet_says_nothing(trained: Trained) -> None:
+def test_the_same_seed_and_steps_give_the_same_score_and_quiet_says_nothing(
+    trained: Trained,
+) -> None:
     options = [*TINY, *settings(budget__max_steps=6, training__seed=3)]
     command = ["train", "--hours", 1, "--dataset", trained.text, *options, "--json", "--quiet"]
-    one, other = trained.lightlm(*command), trained.lightlm(*command)
+    one = trained.lightlm(*command)
+    other = trained.lightlm(*command)
     assert one.json["bits_per_byte"] == other.json["bits_per_byte"]
     assert one.err == other.err == ""
     plan = one.json["plan"]
-    assert (plan["planner"], plan["model"]["num_layers"], plan["model"]["model_dim"]) == ("manual", 1, 32)
+    assert (plan["planner"], plan["model"]["num_layers"], plan["model"]["model_dim"]) == (
+        "manual",
+        1,
+        32,
+    )
+
     assert one.json["tokens"] == 6 * 512
     assert one.json["score"]["is_whole"]
     assert one.json["score"]["text_sha256"] == trained.summary["dataset"]["validation_sha256"]
 
 
-def test_the_documented_tier_trains_a_mixture_of_experts_on_twenty_documents(trained: Trained, documents: Path) -> None:
+def test_the_documented_tier_trains_a_mixture_of_experts_on_twenty_documents(
+    trained: Trained, documents: Path
+) -> None:
     options = settings(
         budget__planner="tiers",
         model__mixture_of_experts="true",
@@ -258,9 +322,19 @@ def test_the_documented_tier_trains_a_mixture_of_experts_on_twenty_documents(tra
         training__num_threads=1,
         tracking__model_name="experts",
     )
+
     run = trained.lightlm(
-        "train", "--hours", 0.003, "--dataset", documents, "--text-column", "body", *options, "--json"
+        "train",
+        "--hours",
+        0.003,
+        "--dataset",
+        documents,
+        "--text-column",
+        "body",
+        *options,
+        "--json",
     )
+
     assert "Using subset: 20 of 200 documents" in run.err
     assert "ultra-fast testing" in run.err
     assert (run.json["model_name"], run.json["model_version"]) == ("experts", "1")
@@ -273,7 +347,9 @@ def test_the_documented_tier_trains_a_mixture_of_experts_on_twenty_documents(tra
 
 def test_a_killed_worker_costs_a_restart_and_not_the_run(trained: Trained) -> None:
     options = [*TINY, *settings(budget__max_steps=400, training__num_checkpoints=10)]
-    command = trained.lightlm.start("train", "--hours", 1, "--dataset", trained.text, *options, "--json")
+    command = trained.lightlm.start(
+        "train", "--hours", 1, "--dataset", trained.text, *options, "--json"
+    )
     wait_for_line(command, "checkpoint of step")
     (worker,) = trained.lightlm.list_processes("lightlm.training.worker")
     worker.kill()
@@ -286,15 +362,22 @@ def test_a_killed_worker_costs_a_restart_and_not_the_run(trained: Trained) -> No
     assert wait_until_alone(trained.lightlm) == []
 
 
-def test_ctrl_c_keeps_what_was_reached_and_leaves_no_process(trained: Trained, client: "MlflowClient") -> None:
+def test_ctrl_c_keeps_what_was_reached_and_leaves_no_process(
+    trained: Trained, client: "MlflowClient"
+) -> None:
     options = [*TINY, *settings(budget__max_steps=1_000_000)]
-    command = trained.lightlm.start("train", "--hours", 1, "--dataset", trained.text, *options, "--json")
+    command = trained.lightlm.start(
+        "train", "--hours", 1, "--dataset", trained.text, *options, "--json"
+    )
     wait_for_line(command, "loss")
     command.send_signal(signal.SIGINT)
     out, err = command.communicate(timeout=SECONDS)
     assert (command.returncode, out) == (130, "")
     last = err.splitlines()[-1]
-    assert last.startswith("lightlm: stopped; run the same command again to go on (what was reached is in ")
+    assert last.startswith(
+        "lightlm: stopped; run the same command again to go on (what was reached is in "
+    )
+
     assert "Traceback" not in err
     assert wait_until_alone(trained.lightlm) == []
     folder = Path(last.rpartition(" in ")[2].rstrip(")"))
@@ -304,7 +387,9 @@ def test_ctrl_c_keeps_what_was_reached_and_leaves_no_process(trained: Trained, c
     assert stopped.info.status == "KILLED"
 
 
-def test_ctrl_c_while_all_starts_leaves_no_process_either(make_command_line: Callable[[], CommandLine]) -> None:
+def test_ctrl_c_while_all_starts_leaves_no_process_either(
+    make_command_line: Callable[[], CommandLine],
+) -> None:
     lightlm = make_command_line()
     command = lightlm.start("train", "--dataset", "python-docs")
     while not lightlm.list_processes("lightlm_flows.prefect_api.embedd") and command.poll() is None:
@@ -325,16 +410,28 @@ def held_out_text(trained: Trained) -> bytes:
         for folder in (trained.lightlm.home / "store" / "shards").iterdir()
         if (folder / "manifest.json").is_file()
     ]
-    size, digest = trained.summary["score"]["num_bytes"], trained.summary["score"]["text_sha256"]
+    size = trained.summary["score"]["num_bytes"]
+    digest = trained.summary["score"]["text_sha256"]
     (text,) = {text[:size] for text in whole if hashlib.sha256(text[:size]).hexdigest() == digest}
     return text
 
 
-def test_evaluate_gives_the_runs_own_score_on_the_same_text(trained: Trained, tmp_path: Path) -> None:
+def test_evaluate_gives_the_runs_own_score_on_the_same_text(
+    trained: Trained, tmp_path: Path
+) -> None:
     path = tmp_path / "held-out.txt"
     path.write_bytes(held_out_text(trained))
-    score = trained.lightlm("evaluate", "--model", "models:/stories/1", "--text", path, "--json").json
-    assert score.keys() >= {"bits_per_byte", "num_bytes", "num_tokens", "text_sha256", "model_version"}
+    score = trained.lightlm(
+        "evaluate", "--model", "models:/stories/1", "--text", path, "--json"
+    ).json
+    assert score.keys() >= {
+        "bits_per_byte",
+        "num_bytes",
+        "num_tokens",
+        "text_sha256",
+        "model_version",
+    }
+
     assert score["text_sha256"] == trained.summary["score"]["text_sha256"]
     assert score["num_bytes"] == trained.summary["score"]["num_bytes"]
     assert score["bits_per_byte"] == pytest.approx(trained.summary["bits_per_byte"], rel=0.01)

@@ -11,7 +11,13 @@ from lightlm.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from lightlm.errors import PromptError
 from lightlm.generation.drafting import GreedyDrafter
 from lightlm.generation.sampling import SamplingConfig, check_sampling, choose_tokens
-from lightlm.generation.text import LEAST_HALF_TOKENS, MAX_ROWS, Generator, TextWriter, load_generator
+from lightlm.generation.text import (
+    LEAST_HALF_TOKENS,
+    MAX_ROWS,
+    Generator,
+    TextWriter,
+    load_generator,
+)
 from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import export_model
 from lightlm.model.packed import (
@@ -24,7 +30,9 @@ from lightlm.model.packed import (
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
 
-GREEDY = SamplingConfig(max_new_tokens=20, temperature=0, top_k=0, top_p=1.0, repetition_penalty=1.0, seed=None)
+GREEDY = SamplingConfig(
+    max_new_tokens=20, temperature=0, top_k=0, top_p=1.0, repetition_penalty=1.0, seed=None
+)
 SAMPLED = GREEDY.model_copy(update={"temperature": 1.0, "top_k": 50, "top_p": 0.95, "seed": 7})
 PROMPTS = ["The", "a cat sat on the mat", "1", "caf\u00e9 \U0001f600"]
 
@@ -47,10 +55,14 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    engine.train_from_iterator(["the cat sat on the mat and the dog sat there with the other cats"] * 20, trainer)
+
+    engine.train_from_iterator(
+        ["the cat sat on the mat and the dog sat there with the other cats"] * 20, trainer
+    )
     engine.save(str(folder / "tokenizer.json"))
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
     return load_tokenizer(folder)
 
 
@@ -67,20 +79,25 @@ def build(tokenizer):
             ffn_dim=48,
             context_length=context_length,
         )
+
         model = Transformer(config)
         draw = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for weight in model.parameters():
                 weight.copy_(torch.randn(weight.shape, generator=draw) * 0.5)
             model.unembedding[tokenizer.end_of_text_id] = 0.0
+
         return model.eval()
 
     return build_model
 
 
 def write_greedily(model: Transformer, ids: list[int], count: int, num_ids: int) -> list[int]:
-    """Choose each token from a pass over the whole window, without a cache; half of it is kept when it is full."""
-    window, chosen = list(ids), []
+    """Choose each token from a pass over the whole window, without a cache; half of it is kept when
+    it is full.
+    """
+    window = list(ids)
+    chosen = []
     with torch.no_grad():
         for _ in range(count):
             if len(window) > model.config.context_length:
@@ -90,23 +107,31 @@ def write_greedily(model: Transformer, ids: list[int], count: int, num_ids: int)
     return chosen
 
 
-def choose(model: Transformer, tokenizer: Tokenizer, ids: list[int], sampling: SamplingConfig) -> list[int]:
+def choose(
+    model: Transformer, tokenizer: Tokenizer, ids: list[int], sampling: SamplingConfig
+) -> list[int]:
     return [row[0] for row in Generator(model, tokenizer).choose_ids([ids], sampling)]
 
 
-@pytest.mark.parametrize("length", [20, LEAST_HALF_TOKENS + 10], ids=["short", "long enough to be drafted"])
+@pytest.mark.parametrize(
+    "length", [20, LEAST_HALF_TOKENS + 10], ids=["short", "long enough to be drafted"]
+)
 def test_greedy_text_is_that_of_transformers(build, tokenizer, tmp_path, length):
     sampling = GREEDY.model_copy(update={"max_new_tokens": length})
     export_model(build(), tokenizer.folder, tmp_path)
-    theirs, their_tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
+    their_tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     generator = load_generator(tmp_path)
+
     for prompt in PROMPTS:
         ids = their_tokenizer(prompt)["input_ids"]
-        written = theirs.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=length)[0, len(ids) :].tolist()
+        written = theirs.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=length)[
+            0, len(ids) :
+        ].tolist()
         assert choose(generator.model, tokenizer, tokenizer.encode(prompt), sampling) == written
-        assert generator.generate([prompt], sampling)[0].text == codecs.getincrementaldecoder("utf-8")(
-            "replace"
-        ).decode(tokenizer.decode_bytes(written))
+        assert generator.generate([prompt], sampling)[0].text == codecs.getincrementaldecoder(
+            "utf-8"
+        )("replace").decode(tokenizer.decode_bytes(written))
 
 
 @pytest.mark.parametrize("penalty", [0.5, 1.3])
@@ -114,21 +139,28 @@ def test_a_repetition_penalty_acts_as_in_transformers(build, tokenizer, tmp_path
     export_model(build(), tokenizer.folder, tmp_path)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
     ids = tokenizer.encode(PROMPTS[1])
-    wanted = theirs.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=20, repetition_penalty=penalty)[
-        0, len(ids) :
-    ].tolist()
-    assert choose(build(), tokenizer, ids, GREEDY.model_copy(update={"repetition_penalty": penalty})) == wanted
+    wanted = theirs.generate(
+        torch.tensor([ids]), do_sample=False, max_new_tokens=20, repetition_penalty=penalty
+    )[0, len(ids) :].tolist()
+    assert (
+        choose(build(), tokenizer, ids, GREEDY.model_copy(update={"repetition_penalty": penalty}))
+        == wanted
+    )
 
 
 def test_cached_tokens_are_the_uncached_ones(build, tokenizer):
     model = build()
     ids = tokenizer.encode(PROMPTS[1])
     greedy = GREEDY.model_copy(update={"max_new_tokens": LEAST_HALF_TOKENS + 20})
-    assert choose(model, tokenizer, ids, greedy) == write_greedily(model, ids, 84, tokenizer.vocab_size)
+    assert choose(model, tokenizer, ids, greedy) == write_greedily(
+        model, ids, 84, tokenizer.vocab_size
+    )
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled with a seed"])
-@pytest.mark.parametrize("context_length", [128, 16], ids=["within the context", "beyond the context"])
+@pytest.mark.parametrize(
+    "context_length", [128, 16], ids=["within the context", "beyond the context"]
+)
 def test_each_prompt_of_a_batch_gets_what_it_gets_alone(build, tokenizer, sampling, context_length):
     generator = Generator(build(context_length), tokenizer)
     sampling = sampling.model_copy(update={"max_new_tokens": LEAST_HALF_TOKENS})
@@ -152,7 +184,9 @@ def test_beyond_the_context_the_newer_half_of_the_text_is_read(build, tokenizer)
     model = build(context_length=16)
     ids = tokenizer.encode("a cat sat")
     longer = GREEDY.model_copy(update={"max_new_tokens": 60})
-    assert choose(model, tokenizer, ids, longer) == write_greedily(model, ids, 60, tokenizer.vocab_size)
+    assert choose(model, tokenizer, ids, longer) == write_greedily(
+        model, ids, 60, tokenizer.vocab_size
+    )
 
 
 def test_a_stream_is_the_text_in_pieces(build, tokenizer):
@@ -189,7 +223,9 @@ def test_the_same_seed_writes_the_same_text_and_another_another(build, tokenizer
 
 
 def test_without_a_seed_the_prompts_of_a_batch_are_drawn_apart(build, tokenizer):
-    sampling = SAMPLED.model_copy(update={"seed": None, "max_new_tokens": 40, "top_k": 0, "top_p": 1.0})
+    sampling = SAMPLED.model_copy(
+        update={"seed": None, "max_new_tokens": 40, "top_k": 0, "top_p": 1.0}
+    )
     texts = [one.text for one in Generator(build(), tokenizer).generate(["The"] * 4, sampling)]
     assert len(set(texts)) == 4
 
@@ -198,9 +234,14 @@ def test_without_a_seed_the_prompts_of_a_batch_are_drawn_apart(build, tokenizer)
 def test_only_what_chance_chooses_is_computed_by_weights_in_fp16(build, tokenizer):
     generator = Generator(build(), tokenizer)
     longer = {"max_new_tokens": LEAST_HALF_TOKENS}
-    for sampling, in_half in ((SAMPLED, False), (GREEDY, False), (SAMPLED.model_copy(update=longer), True)):
+    for sampling, in_half in (
+        (SAMPLED, False),
+        (GREEDY, False),
+        (SAMPLED.model_copy(update=longer), True),
+    ):
         generator.generate(["The", "a cat"], sampling)
         assert [key[1] for key in generator._steppers] == [in_half]
+
     packed = dict(generator._steppers)
     generator.generate(["The"], SAMPLED.model_copy(update=longer))
     assert generator._steppers == packed
@@ -208,18 +249,30 @@ def test_only_what_chance_chooses_is_computed_by_weights_in_fp16(build, tokenize
     assert [key[1] for key in generator._steppers] == [False]
 
 
-@pytest.mark.skipif(not can_check_drafts(), reason="this build of torch lacks FBGEMM, or oneDNN's packing")
-@pytest.mark.parametrize("context_length", [128, 24], ids=["within the context", "beyond the context"])
+@pytest.mark.skipif(
+    not can_check_drafts(), reason="this build of torch lacks FBGEMM, or oneDNN's packing"
+)
+@pytest.mark.parametrize(
+    "context_length", [128, 24], ids=["within the context", "beyond the context"]
+)
 def test_whoever_drafts_the_text_is_the_models_own(build, tokenizer, context_length, monkeypatch):
-    model, other = build(context_length), build(context_length)
+    model = build(context_length)
+    other = build(context_length)
     with torch.no_grad():
         for name, weight in other.named_parameters():
             weight.mul_(1.0 if name == "embedding" else 0.8)
-    generator, proposed = Generator(model, tokenizer), []
+
+    generator = Generator(model, tokenizer)
+    proposed = []
     check = PackedStepper(model, MANY_ROWS)
     generator._drafter = GreedyDrafter(PackedStepper(other, 1), check, tokenizer.vocab_size)
     read = check.read
-    monkeypatch.setattr(check, "read", lambda tokens, cache: (proposed.append(tokens.shape[1]), read(tokens, cache))[1])
+    monkeypatch.setattr(
+        check,
+        "read",
+        lambda tokens, cache: (proposed.append(tokens.shape[1]), read(tokens, cache))[1],
+    )
+
     ids = tokenizer.encode(PROMPTS[1])
     sampling = GREEDY.model_copy(update={"max_new_tokens": 2 * LEAST_HALF_TOKENS})
     written = [row[0] for row in generator.choose_ids([ids], sampling)]
@@ -262,7 +315,9 @@ def test_it_ends_at_the_end_of_text(build, tokenizer):
     assert (written.text, written.num_new_tokens, written.finish_reason) == ("", 1, "end_of_text")
 
 
-@pytest.mark.parametrize("prompt", ["<|endoftext|>", "\x00", "\ud800", "\x1b[31m", "\r\n\t", "\u202e", "\U0001f600"])
+@pytest.mark.parametrize(
+    "prompt", ["<|endoftext|>", "\x00", "\ud800", "\x1b[31m", "\r\n\t", "\u202e", "\U0001f600"]
+)
 def test_odd_prompts_are_text(build, tokenizer, prompt):
     written = Generator(build(), tokenizer).generate([prompt], GREEDY)[0]
     assert written.num_new_tokens == 20
@@ -326,7 +381,9 @@ def test_shares_spread_evenly_pick_each_token_as_often_as_it_is_likely():
     for top_k, top_p in ((0, 1.0), (5, 1.0), (0, 0.9999)):
         sampling = SAMPLED.model_copy(update={"top_k": top_k, "top_p": top_p})
         chosen = choose_tokens(probabilities.log().expand(1000, 5), sampling, drawn)
-        assert torch.bincount(chosen, minlength=5).tolist() == pytest.approx([50, 400, 150, 100, 300], abs=1)
+        assert torch.bincount(chosen, minlength=5).tolist() == pytest.approx(
+            [50, 400, 150, 100, 300], abs=1
+        )
 
 
 def test_top_k_and_top_p_leave_the_likeliest_tokens_only():
@@ -374,7 +431,9 @@ def test_a_character_is_given_when_its_last_byte_is_there(tokenizer):
     assert pieces == ["a", "", "\u00e9", "", "", "", "\U0001f600", "b"]
 
 
-def test_bytes_that_are_no_character_are_shown_as_such_and_a_cut_one_at_the_end_is_left_out(tokenizer):
+def test_bytes_that_are_no_character_are_shown_as_such_and_a_cut_one_at_the_end_is_left_out(
+    tokenizer,
+):
     assert "".join(write(tokenizer, b"a\xffb\xe4\xb8")[0]) == "a\ufffdb"
 
 

@@ -54,19 +54,30 @@ def variant(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture
 def hugging_face_folder(build: Callable[..., Transformer], tmp_path: Path) -> Callable[..., Path]:
-    """Write a small model's Hugging Face folder, with a tokenizer of its size; `num_experts` makes it sparse."""
+    """Write a small model's Hugging Face folder, with a tokenizer of its size; `num_experts` makes
+    it sparse.
+    """
 
     def write(num_experts: int = 0) -> Path:
-        text = (tmp_path / "text.txt", "\n\n".join(f"the old river {i} walks under stone {i * 7}" for i in range(80)))
+        text = (
+            tmp_path / "text.txt",
+            "\n\n".join(f"the old river {i} walks under stone {i * 7}" for i in range(80)),
+        )
         text[0].write_text(text[1])
+
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LIGHTLM_HOME", str(tmp_path / "home"))
             subset = materialize_subset(load_params(dataset=str(text[0])).dataset)
             tokenizer = prepare_tokenizer(load_params().tokenizer, subset, [SHAPE["vocab_size"]])
-        model = build(**(VARIANTS["experts"] if num_experts else {}), **({} if num_experts else {"num_kv_heads": 2}))
+
+        model = build(
+            **(VARIANTS["experts"] if num_experts else {}),
+            **({} if num_experts else {"num_kv_heads": 2}),
+        )
         folder = tmp_path / f"model-{num_experts}"
         folder.mkdir()
         export_model(model, tokenizer.folder, folder)
+
         return folder
 
     return write

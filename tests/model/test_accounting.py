@@ -17,7 +17,9 @@ from lightlm.model.accounting import (
 )
 
 PARTITIONED = "aot_eager_decomp_partition"
-"""torch.compile's backend that splits forward and backward as inductor does, and runs them in eager torch."""
+"""torch.compile's backend that splits forward and backward as inductor does, and runs them in eager
+torch.
+"""
 
 
 def test_the_counted_parameters_are_those_of_the_built_model(build, variant):
@@ -41,10 +43,15 @@ def test_idle_experts_are_neither_active_nor_multiplied(build):
     assert count_matrix_parameters(two) - count_matrix_parameters(one) == expert
 
 
-@pytest.mark.parametrize("change", [{}, {"num_kv_heads": 2}, {"head_dim": 12}, {"tie_embeddings": True}])
-def test_the_forward_flops_are_those_that_torch_counts_less_the_masked_half_of_attention(build, change):
+@pytest.mark.parametrize(
+    "change", [{}, {"num_kv_heads": 2}, {"head_dim": 12}, {"tie_embeddings": True}]
+)
+def test_the_forward_flops_are_those_that_torch_counts_less_the_masked_half_of_attention(
+    build, change
+):
     model = build("matmul", **change)
-    config, length = model.config, 32
+    config = model.config
+    length = 32
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, length, dtype=torch.int64))
     masked_half = 2 * config.num_layers * config.num_heads * config.head_dim * length * length
@@ -54,7 +61,9 @@ def test_the_forward_flops_are_those_that_torch_counts_less_the_masked_half_of_a
 
 def test_training_costs_three_forward_passes(build):
     config = build().config
-    assert flops_per_token(config) == 3 * flops_per_token(config, config.context_length, training=False)
+    assert flops_per_token(config) == 3 * flops_per_token(
+        config, config.context_length, training=False
+    )
 
 
 def test_training_memory_holds_at_least_weights_gradients_and_moments(build, variant):
@@ -66,7 +75,9 @@ def test_training_memory_holds_at_least_weights_gradients_and_moments(build, var
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kernel", ["matmul", "sdpa"])
-@pytest.mark.parametrize("experts", [{}, {"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 96}])
+@pytest.mark.parametrize(
+    "experts", [{}, {"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 96}]
+)
 @pytest.mark.parametrize("is_compiled", [False, True])
 def test_what_a_layer_keeps_is_what_torch_keeps_for_its_backward_pass(
     build, kernel, dtype, experts, is_compiled, monkeypatch
@@ -74,19 +85,30 @@ def test_what_a_layer_keeps_is_what_torch_keeps_for_its_backward_pass(
     kept = []
     for num_layers in (1, 2):
         model = build(
-            kernel, num_layers=num_layers, model_dim=64, head_dim=16, ffn_dim=192, context_length=64, **experts
+            kernel,
+            num_layers=num_layers,
+            model_dim=64,
+            head_dim=16,
+            ffn_dim=192,
+            context_length=64,
+            **experts,
         )
         model.compute_dtype = dtype
         if is_compiled:  # what is kept is decided before inductor writes code
             torch._dynamo.reset()
-            monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend=PARTITIONED))
+            monkeypatch.setattr(
+                nn.Module,
+                "compile",
+                functools.partialmethod(nn.Module.compile, backend=PARTITIONED),
+            )
             model.compile_layers()
         own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
         found = {}
 
         def keep(tensor, model=model, own=own, found=found):
             storage = tensor.untyped_storage()
-            # A weight's copy in the compute dtype is counted with the weights; what else has its shape is small.
+            # A weight's copy in the compute dtype is counted with the weights; what else has its
+            # shape is small.
             if storage.data_ptr() not in own and not is_copy_of_weight(model, tensor):
                 found[storage.data_ptr()] = (storage.nbytes(), tensor)
             return tensor
@@ -95,6 +117,7 @@ def test_what_a_layer_keeps_is_what_torch_keeps_for_its_backward_pass(
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             model.train().measure_loss(tokens, tokens)
         kept.append(sum(size for size, _ in found.values()))
+
     size = torch.finfo(dtype).bits // 8
     counted = _kept_by_layer(model.config, size, "cpu", is_compiled)
     counted += _kept_by_matmul(model.config, size, is_compiled) if kernel == "matmul" else 0
@@ -103,4 +126,7 @@ def test_what_a_layer_keeps_is_what_torch_keeps_for_its_backward_pass(
 
 def is_copy_of_weight(model, tensor):
     shapes = {tuple(weight.shape) for weight in model.parameters()}
-    return any(shape in shapes for shape in (tuple(tensor.shape), tuple(tensor.mT.shape) if tensor.dim() > 1 else ()))
+    return any(
+        shape in shapes
+        for shape in (tuple(tensor.shape), tuple(tensor.mT.shape) if tensor.dim() > 1 else ())
+    )

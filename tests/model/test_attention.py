@@ -15,7 +15,9 @@ def test_every_kernel_computes_the_same_attention(build, change):
 
 
 def test_a_position_attends_to_itself_and_earlier_ones_only():
-    query, key, value = draw(1, 2, 6, 8), draw(1, 2, 6, 8) * 2, draw(1, 2, 6, 8) * 3
+    query = draw(1, 2, 6, 8)
+    key = draw(1, 2, 6, 8) * 2
+    value = draw(1, 2, 6, 8) * 3
     first = attend_by_matmul(query, key, value)[:, :, :4]
     value[:, :, 4:] = 100.0
     key[:, :, 4:] = -100.0
@@ -24,7 +26,8 @@ def test_a_position_attends_to_itself_and_earlier_ones_only():
 
 def test_turned_queries_and_keys_meet_by_their_distance_alone(build):
     config = build().config
-    query, key = draw(1, 1, 1, config.head_dim), draw(1, 1, 1, config.head_dim) + 1
+    query = draw(1, 1, 1, config.head_dim)
+    key = draw(1, 1, 1, config.head_dim) + 1
 
     def meet(at: int, other: int) -> float:
         turned = rotate(query, *rotary_table(config, torch.tensor([at])))

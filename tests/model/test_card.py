@@ -24,14 +24,25 @@ def test_a_card_tells_data_budget_score_and_limits(kind):
         "num_parameters": "1234567",
         "tokens": "9000000",
     }
+
     card = write_card("lightlm", "7", CONFIG, tags, kind)
     assert card.startswith("---\n")
-    for told in ("novel", "0.1 h", "1.5 bits per byte", "1,234,567", "9,000,000", "2 layers x 64", "## Limits"):
+    for told in (
+        "novel",
+        "0.1 h",
+        "1.5 bits per byte",
+        "1,234,567",
+        "9,000,000",
+        "2 layers x 64",
+        "## Limits",
+    ):
         assert told in card, told
 
 
 def test_a_card_tells_what_the_data_stage_took():
-    taken = "Text from 2 files (csv), column body; held out: 5.0% of the bytes\n3 exact copies left out"
+    taken = (
+        "Text from 2 files (csv), column body; held out: 5.0% of the bytes\n3 exact copies left out"
+    )
     card = write_card("lightlm", "7", CONFIG, {"data": taken}, "hf")
     assert f"## Data\n\n```text\n{taken}\n```\n\n## Use" in card
     assert "## Data" not in write_card("lightlm", "7", CONFIG, {}, "hf")

@@ -25,7 +25,10 @@ def test_a_shape_survives_json():
     [
         ({"num_kv_heads": 3}, "num_heads 4 is not a multiple of num_kv_heads 3"),
         ({"head_dim": 7}, "head_dim 7 is odd"),
-        ({"num_experts": 4, "num_active_experts": 5, "expert_ffn_dim": 24}, "num_active_experts in 1..4"),
+        (
+            {"num_experts": 4, "num_active_experts": 5, "expert_ffn_dim": 24},
+            "num_active_experts in 1..4",
+        ),
         ({"num_experts": 4, "num_active_experts": 2}, "expert_ffn_dim >= 8"),
         ({"vocab_size": 256}, "greater than or equal to 257"),
         ({"num_layer": 2}, "Extra inputs are not permitted"),

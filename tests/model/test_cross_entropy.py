@@ -17,7 +17,9 @@ def drawn():
 
 
 @pytest.mark.parametrize("chunk_logits", [300, 300 * 7, 10**6])
-def test_the_mean_and_both_gradients_are_those_of_autograd_whatever_the_chunk(drawn, chunk_logits, monkeypatch):
+def test_the_mean_and_both_gradients_are_those_of_autograd_whatever_the_chunk(
+    drawn, chunk_logits, monkeypatch
+):
     monkeypatch.setattr(cross_entropy, "CHUNK_LOGITS", chunk_logits)
     hidden, weight, targets = drawn
     plain = functional.cross_entropy(hidden @ weight.T, targets)

@@ -10,6 +10,7 @@ def test_it_is_silu_of_gate_times_up_projected_down(build):
         for weight in layer.parameters():
             weight.copy_(torch.randn(weight.shape, generator=draw))
     x = torch.randn(2, 3, 32, generator=draw)
-    gate, up = layer.gate_up[:48], layer.gate_up[48:]
+    gate = layer.gate_up[:48]
+    up = layer.gate_up[48:]
     wanted = ((x @ gate.T) * torch.sigmoid(x @ gate.T) * (x @ up.T)) @ layer.down.T
     torch.testing.assert_close(layer(x), wanted, atol=1e-4, rtol=1e-4)

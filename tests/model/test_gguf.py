@@ -25,7 +25,8 @@ def folder(request, hugging_face_folder):
 
 def test_what_is_read_back_from_the_file_is_the_folder_bit_for_bit(folder, tmp_path):
     write_gguf(folder, tmp_path / FILE, "a name")
-    weights, again = read_weights(folder), unname_tensors(read_gguf(tmp_path / FILE))
+    weights = read_weights(folder)
+    again = unname_tensors(read_gguf(tmp_path / FILE))
     assert again.keys() == weights.keys()
     for name, weight in weights.items():
         assert np.array_equal(again[name], weight), name
@@ -33,7 +34,12 @@ def test_what_is_read_back_from_the_file_is_the_folder_bit_for_bit(folder, tmp_p
 
 def test_names_are_llama_cpps_and_experts_are_stacked(folder):
     named = name_tensors(read_weights(folder))
-    assert {"token_embd.weight", "output_norm.weight", "output.weight", "blk.0.attn_q_norm.weight"} <= named.keys()
+    assert {
+        "token_embd.weight",
+        "output_norm.weight",
+        "output.weight",
+        "blk.0.attn_q_norm.weight",
+    } <= named.keys()
     if "blk.0.ffn_gate_exps.weight" in named:
         assert named["blk.0.ffn_gate_exps.weight"].shape[0] == 4
     else:
@@ -48,8 +54,15 @@ def test_metadata_and_tokens_are_the_folders(folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     architecture = reader.fields["general.architecture"].contents()
     assert architecture == ("qwen3moe" if config["model_type"] == "qwen3_moe" else "qwen3")
-    assert reader.fields[f"{architecture}.context_length"].contents() == config["max_position_embeddings"]
-    assert reader.fields[f"{architecture}.attention.head_count_kv"].contents() == config["num_key_value_heads"]
+    assert (
+        reader.fields[f"{architecture}.context_length"].contents()
+        == config["max_position_embeddings"]
+    )
+
+    assert (
+        reader.fields[f"{architecture}.attention.head_count_kv"].contents()
+        == config["num_key_value_heads"]
+    )
     tokens = reader.fields["tokenizer.ggml.tokens"].contents()
     assert len(tokens) == config["vocab_size"]
     assert tokens[config["eos_token_id"]] == "<|endoftext|>"
@@ -57,7 +70,9 @@ def test_metadata_and_tokens_are_the_folders(folder, tmp_path):
     assert all(tokens[index] == token for token, index in vocab.items())
 
 
-def test_tokens_are_compared_with_llama_cpps_and_a_wrong_rule_is_refused(hugging_face_folder, tmp_path, monkeypatch):
+def test_tokens_are_compared_with_llama_cpps_and_a_wrong_rule_is_refused(
+    hugging_face_folder, tmp_path, monkeypatch
+):
     folder = hugging_face_folder()
     write_gguf(folder, tmp_path / FILE, "a name")
     assert read_vocabulary(tmp_path / FILE).rule == "llama-bpe"

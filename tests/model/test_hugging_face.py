@@ -7,7 +7,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from lightlm.errors import ModelVersionError
-from lightlm.model.hugging_face import describe_generation, export_model, list_weights, load_model, read_config
+from lightlm.model.hugging_face import (
+    describe_generation,
+    export_model,
+    list_weights,
+    load_model,
+    read_config,
+)
 
 END_OF_TEXT = 3
 
@@ -17,7 +23,11 @@ def tokenizer_folder(tmp_path):
     folder = tmp_path / "tokenizer"
     folder.mkdir()
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {token: index for index, token in enumerate([*symbols[:END_OF_TEXT], "<end>", *symbols[END_OF_TEXT:]])}
+    vocab = {
+        token: index
+        for index, token in enumerate([*symbols[:END_OF_TEXT], "<end>", *symbols[END_OF_TEXT:]])
+    }
+
     engine = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     engine.decoder = decoders.ByteLevel()
@@ -25,6 +35,7 @@ def tokenizer_folder(tmp_path):
     engine.save(str(folder / "tokenizer.json"))
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<end>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
     return folder
 
 
@@ -41,7 +52,9 @@ def change_config(folder, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values), encoding="utf-8")
 
 
-def test_transformers_computes_the_same_logits_from_the_folder(build, variant, tokenizer_folder, tmp_path):
+def test_transformers_computes_the_same_logits_from_the_folder(
+    build, variant, tokenizer_folder, tmp_path
+):
     model = build(**variant, norm_epsilon=1e-5, rope_theta=5000.0)
     export_model(model, tokenizer_folder, tmp_path)
     theirs, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
@@ -59,7 +72,8 @@ def test_a_model_comes_back_as_it_was(build, variant, tokenizer_folder, tmp_path
     back = load_model(tmp_path, kernel="matmul")
     assert back.config == model.config
     assert not back.training
-    ours, theirs = dict(model.named_parameters()), dict(back.named_parameters())
+    ours = dict(model.named_parameters())
+    theirs = dict(back.named_parameters())
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -68,14 +82,19 @@ def test_every_parameter_stands_under_one_name(build, variant):
     model = build(**variant)
     names = [name for name, _ in list_weights(model)]
     assert len(names) == len(set(names))
-    assert sum(view.numel() for _, view in list_weights(model)) == sum(p.numel() for p in model.parameters())
+    assert sum(view.numel() for _, view in list_weights(model)) == sum(
+        p.numel() for p in model.parameters()
+    )
 
 
 def test_transformers_opens_the_tokenizer_and_finds_the_end_of_text(exported):
     tokenizer = AutoTokenizer.from_pretrained(exported)
     assert tokenizer.eos_token_id == END_OF_TEXT
     assert GenerationConfig.from_pretrained(exported).eos_token_id == END_OF_TEXT
-    assert tokenizer.decode(tokenizer("a word, \u00e9\U0001f600")["input_ids"]) == "a word, \u00e9\U0001f600"
+    assert (
+        tokenizer.decode(tokenizer("a word, \u00e9\U0001f600")["input_ids"])
+        == "a word, \u00e9\U0001f600"
+    )
 
 
 def test_transformers_samples_as_the_params_say(build, tokenizer_folder, tmp_path):
@@ -87,10 +106,17 @@ def test_transformers_samples_as_the_params_say(build, tokenizer_folder, tmp_pat
         "repetition_penalty": 1.1,
         "seed": 3,
     }
+
     export_model(build(), tokenizer_folder, tmp_path, generation=generation)
     read = GenerationConfig.from_pretrained(tmp_path)
     assert read.do_sample
-    assert [read.max_new_tokens, read.temperature, read.top_k, read.top_p, read.repetition_penalty] == [
+    assert [
+        read.max_new_tokens,
+        read.temperature,
+        read.top_k,
+        read.top_p,
+        read.repetition_penalty,
+    ] == [
         7,
         0.7,
         0,
@@ -167,7 +193,11 @@ def test_unnormalised_expert_weights_are_refused(build, tokenizer_folder, tmp_pa
 
 def test_weights_in_bfloat16_are_read_as_fp32(exported):
     path = exported / "model.safetensors"
-    save_file({name: weight.bfloat16() for name, weight in load_file(path).items()}, path, metadata={"format": "pt"})
+    save_file(
+        {name: weight.bfloat16() for name, weight in load_file(path).items()},
+        path,
+        metadata={"format": "pt"},
+    )
     assert {weight.dtype for weight in load_model(exported).parameters()} == {torch.float32}
 
 

@@ -1,4 +1,6 @@
-"""Tests of a tokenizer as llama.cpp has it: the right model and rule with equal tokens on hard texts, or a refusal."""
+"""Tests of a tokenizer as llama.cpp has it: the right model and rule with equal tokens on hard
+texts, or a refusal.
+"""
 
 import json
 from pathlib import Path
@@ -25,7 +27,8 @@ from tests.data.tokenizer_files import BYTE_LEVEL, added, byte_level, sentencepi
 
 PLAIN = BYTE_LEVEL | {"use_regex": False}
 CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-LETTERS, REST = r"[^\r\n\p{L}\p{N}]?\p{L}+", r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def split(pattern: str) -> dict[str, Any]:
@@ -34,11 +37,19 @@ def split(pattern: str) -> dict[str, Any]:
 
 
 def by_digits(digits: str) -> dict[str, Any]:
-    return split(f"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|{LETTERS}|{digits}|{REST}")
+    return split(
+        f"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|{LETTERS}|{digits}|{REST}"
+    )
 
 
 OTHER_RULES = (
-    ("smollm", {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]}),
+    (
+        "smollm",
+        {
+            "type": "Sequence",
+            "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL],
+        },
+    ),
     ("qwen2", by_digits(r"\p{N}")),
     ("qwen2", split(f"{CONTRACTIONS}|{LETTERS}|\\p{{N}}|{REST}")),
     ("smaug-bpe", by_digits(r"\p{N}{1,3}")),
@@ -47,9 +58,13 @@ OTHER_RULES = (
 
 
 @pytest.mark.parametrize(
-    ("name", "pre_tokenizer"), OTHER_RULES, ids=lambda value: value if isinstance(value, str) else ""
+    ("name", "pre_tokenizer"),
+    OTHER_RULES,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_rule_is_found_by_the_pieces_that_it_makes(name: str, pre_tokenizer: dict[str, Any]) -> None:
+def test_the_rule_is_found_by_the_pieces_that_it_makes(
+    name: str, pre_tokenizer: dict[str, Any]
+) -> None:
     values = byte_level(pre_tokenizer=pre_tokenizer)
     vocabulary = describe_vocabulary(json.dumps(values), 260)
     assert (vocabulary.model, vocabulary.rule) == ("gpt2", name)
@@ -58,12 +73,15 @@ def test_the_rule_is_found_by_the_pieces_that_it_makes(name: str, pre_tokenizer:
     assert vocabulary.tokens[258:] == ["<|endoftext|>", "[PAD259]"]
 
 
-def test_our_own_tokenizer_is_llama_bpe_with_equal_tokens_on_every_hard_text(tmp_path: Path) -> None:
+def test_our_own_tokenizer_is_llama_bpe_with_equal_tokens_on_every_hard_text(
+    tmp_path: Path,
+) -> None:
     text = "".join(HARD_TEXTS) * 2 + " the old river 1914 and 30000 men it's we'll\n\n" * 50
     engine = train_tokenizer(tmp_path / "tokenizer.json", text, 900)
     vocabulary = describe_vocabulary(engine.to_str(), 900)
     assert vocabulary.rule == "llama-bpe"
-    theirs, ours = LlamaTokenizer(vocabulary), load_tokenizer(tmp_path)
+    theirs = LlamaTokenizer(vocabulary)
+    ours = load_tokenizer(tmp_path)
     for hard in [*HARD_TEXTS, *surround(["1914", "<|endoftext|>"])]:
         assert theirs.encode(hard) == ours.encode(hard), hard
 
@@ -73,8 +91,13 @@ def test_our_own_tokenizer_is_llama_bpe_with_equal_tokens_on_every_hard_text(tmp
     [by_digits(r"\p{N}{1,2}"), by_digits(r"\p{N}{1,4}"), PLAIN],
     ids=["two digits", "four digits", "no rule"],
 )
-def test_a_rule_that_llama_cpp_does_not_have_is_refused_with_what_to_do(pre_tokenizer: dict[str, Any]) -> None:
-    with pytest.raises(ModelVersionError, match=r"no splitting rule of llama\.cpp.*--to hf.*tokenizer\.source=train"):
+def test_a_rule_that_llama_cpp_does_not_have_is_refused_with_what_to_do(
+    pre_tokenizer: dict[str, Any],
+) -> None:
+    with pytest.raises(
+        ModelVersionError,
+        match=r"no splitting rule of llama\.cpp.*--to hf.*tokenizer\.source=train",
+    ):
         describe_vocabulary(json.dumps(byte_level(pre_tokenizer=pre_tokenizer)), 259)
 
 
@@ -111,7 +134,9 @@ def test_sentencepiece_is_llamas_model_with_scores_types_and_equal_tokens(tmp_pa
 def test_sentencepiece_with_other_merges_than_its_entries_give_is_refused() -> None:
     values = sentencepiece()
     values["model"]["merges"].pop(0)
-    with pytest.raises(ModelVersionError, match=r"joins entries .* in ways that this model's does not"):
+    with pytest.raises(
+        ModelVersionError, match=r"joins entries .* in ways that this model's does not"
+    ):
         describe_vocabulary(adopt(json.dumps(values).encode(), "tokenizer.json").text, 400)
 
 

@@ -2,7 +2,10 @@ import pytest
 import torch
 from torch.nn import functional
 from transformers import Qwen3MoeConfig
-from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock, load_balancing_loss_func
+from transformers.models.qwen3_moe.modeling_qwen3_moe import (
+    Qwen3MoeSparseMoeBlock,
+    load_balancing_loss_func,
+)
 
 from lightlm.model import moe
 from lightlm.model.config import ModelConfig
@@ -23,11 +26,13 @@ def build_layer(model_dim=32, expert_ffn_dim=24, num_experts=4, num_active_exper
         num_active_experts=num_active_experts,
         expert_ffn_dim=expert_ffn_dim,
     )
+
     layer = MixtureOfExperts(config)
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in layer.parameters():
             weight.copy_(torch.randn(weight.shape, generator=draw) * 0.3)
+
     return layer
 
 
@@ -43,14 +48,18 @@ def build_reference(layer):
             experts_implementation="eager",
         )
     )
+
     with torch.no_grad():
         reference.gate.weight.copy_(layer.router)
         reference.experts.gate_up_proj.copy_(layer.gate_up)
         reference.experts.down_proj.copy_(layer.down)
+
     return reference
 
 
-@pytest.mark.parametrize("dims", [(32, 24), (30, 18)], ids=["grouped product", "widths that it does not take"])
+@pytest.mark.parametrize(
+    "dims", [(32, 24), (30, 18)], ids=["grouped product", "widths that it does not take"]
+)
 @pytest.mark.parametrize("num_active_experts", [1, 2, 4])
 def test_output_and_gradients_are_those_of_transformers(dims, num_active_experts):
     layer = build_layer(*dims, num_active_experts=num_active_experts)
@@ -62,12 +71,16 @@ def test_output_and_gradients_are_those_of_transformers(dims, num_active_experts
     torch.testing.assert_close(mixed, wanted, atol=1e-5, rtol=1e-4)
     found_gradients = torch.autograd.grad((mixed * pull).sum(), (x, layer.gate_up, layer.down))
     experts = reference.experts
-    gradients = torch.autograd.grad((wanted * pull).sum(), (x, experts.gate_up_proj, experts.down_proj))
+    gradients = torch.autograd.grad(
+        (wanted * pull).sum(), (x, experts.gate_up_proj, experts.down_proj)
+    )
+
     torch.testing.assert_close(found_gradients, gradients, atol=1e-4, rtol=1e-4)
 
 
 def test_the_grouped_product_and_the_product_by_groups_agree(monkeypatch):
-    rows, matrices = torch.randn(10, 16), torch.randn(4, 8, 16)
+    rows = torch.randn(10, 16)
+    matrices = torch.randn(4, 8, 16)
     counts = torch.tensor([3, 0, 6, 1])
     grouped = multiply_grouped(rows, matrices, counts)
     monkeypatch.setattr(moe, "GROUPED_ALIGNMENT_BYTES", 1 << 30)
@@ -84,7 +97,10 @@ def test_rows_filled_up_to_few_sizes_get_the_product_by_groups(counts):
     found = multiply_grouped(rows, matrices, torch.tensor(counts))
     torch.testing.assert_close(found, wanted)
     pull = torch.randn(wanted.shape, generator=draw).bfloat16()
-    for mine, right in zip(*(torch.autograd.grad(y, (rows, matrices), pull) for y in (found, wanted)), strict=True):
+
+    for mine, right in zip(
+        *(torch.autograd.grad(y, (rows, matrices), pull) for y in (found, wanted)), strict=True
+    ):
         torch.testing.assert_close(mine, right)
 
 
@@ -98,7 +114,10 @@ def test_a_cpu_is_asked_for_products_of_few_sizes_in_bfloat16(monkeypatch):
     monkeypatch.setattr(functional, "linear", watch)
     matrices = torch.zeros(2, 8, 16, dtype=torch.bfloat16)
     for count in range(301):
-        multiply_grouped(torch.zeros(300, 16, dtype=torch.bfloat16), matrices, torch.tensor([count, 300 - count]))
+        multiply_grouped(
+            torch.zeros(300, 16, dtype=torch.bfloat16), matrices, torch.tensor([count, 300 - count])
+        )
+
     assert sizes == {0, 1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 320}
 
 

@@ -11,7 +11,9 @@ def test_the_graph_computes_our_logits_at_any_batch_and_length(hugging_face_fold
     model = load_model(hugging_face_folder())
     write_onnx(model, tmp_path / FILE)
     for batch, length in ((1, 1), (3, 7), (2, model.config.context_length)):
-        tokens = torch.randint(0, model.config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(1))
+        tokens = torch.randint(
+            0, model.config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(1)
+        )
         with torch.inference_mode():
             expected = model(tokens).numpy()
         np.testing.assert_allclose(run_onnx(tmp_path / FILE, tokens.numpy()), expected, atol=1e-4)

@@ -1,4 +1,6 @@
-"""Tests of packed one-token steps: the logits are the model's, with and without padding, grouped heads or not."""
+"""Tests of packed one-token steps: the logits are the model's, with and without padding, grouped
+heads or not.
+"""
 
 import pytest
 import torch
@@ -11,12 +13,23 @@ from lightlm.model.transformer import Transformer
 
 
 def build(dtype: torch.dtype = torch.float32, **change: object) -> Transformer:
-    values = {"vocab_size": 257, "num_layers": 3, "model_dim": 32, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
-    model = Transformer(ModelConfig.model_validate(values | {"ffn_dim": 48, "context_length": 32} | change))
+    values = {
+        "vocab_size": 257,
+        "num_layers": 3,
+        "model_dim": 32,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "head_dim": 8,
+    }
+
+    model = Transformer(
+        ModelConfig.model_validate(values | {"ffn_dim": 48, "context_length": 32} | change)
+    )
     draw = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in model.parameters():
             weight.copy_(torch.randn(weight.shape, generator=draw) * 0.4)
+
     model.to(dtype).compute_dtype = dtype
     return model.eval()
 
@@ -34,30 +47,45 @@ def fill(model: Transformer, padding: list[int] | None = None) -> KVCache:
 @pytest.mark.parametrize("num_kv_heads", [2, 4])
 def test_packed_steps_give_the_models_logits(padding: list[int] | None, num_kv_heads: int) -> None:
     model = build(num_kv_heads=num_kv_heads)
-    stepper, mine, theirs = PackedStepper(model, 2), fill(model, padding), fill(model, padding)
+    stepper = PackedStepper(model, 2)
+    mine = fill(model, padding)
+    theirs = fill(model, padding)
+
     for step in range(10):
         tokens = torch.tensor([step * 7 % 97, step * 5 % 97])
         with torch.no_grad():
             wanted = model(tokens[:, None], cache=theirs)[:, -1]
         torch.testing.assert_close(stepper.step(tokens, mine), wanted, atol=2e-4, rtol=1e-4)
+
     assert mine.length == theirs.length == 16
-    torch.testing.assert_close(mine.keys[2][:, :, :16], theirs.keys[2][:, :, :16], atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        mine.keys[2][:, :, :16], theirs.keys[2][:, :, :16], atol=2e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("padding", [None, [0, 4]], ids=["no padding", "padding"])
 def test_several_tokens_at_once_are_read_as_the_model_reads_them(padding: list[int] | None) -> None:
     model = build()
-    mine, theirs = fill(model, padding), fill(model, padding)
+    mine = fill(model, padding)
+    theirs = fill(model, padding)
     tokens = torch.randint(0, 257, (2, 5), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         wanted = model(tokens, cache=theirs)
-    torch.testing.assert_close(PackedStepper(model, 10).read(tokens, mine), wanted, atol=2e-4, rtol=1e-4)
+
+    torch.testing.assert_close(
+        PackedStepper(model, 10).read(tokens, mine), wanted, atol=2e-4, rtol=1e-4
+    )
     assert mine.length == theirs.length == 11
-    torch.testing.assert_close(mine.values[2][:, :, :11], theirs.values[2][:, :, :11], atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        mine.values[2][:, :, :11], theirs.values[2][:, :, :11], atol=2e-4, rtol=1e-4
+    )
 
 
-def test_one_row_is_packed_for_as_many_rows_as_are_quickest_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    weight, x = build().unembedding.detach(), torch.ones(1, 32)
+def test_one_row_is_packed_for_as_many_rows_as_are_quickest_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weight = build().unembedding.detach()
+    x = torch.ones(1, 32)
     wanted = torch.nn.functional.linear(x, weight)
     choices = (1, packed.MANY_ROWS) if packed.serves_fewer_rows(torch.float32) else (1,)
     assert packed.choose_num_rows(torch.float32) in choices
@@ -67,7 +95,8 @@ def test_one_row_is_packed_for_as_many_rows_as_are_quickest_here(monkeypatch: py
 
 
 def test_packed_steps_in_bfloat16_are_as_near_to_fp32_as_the_models() -> None:
-    exact, model = build(), build(torch.bfloat16)
+    exact = build()
+    model = build(torch.bfloat16)
     tokens = torch.tensor([5, 9])
     logits = PackedStepper(model, 2).step(tokens, fill(model))
     with torch.no_grad():
@@ -79,10 +108,14 @@ def test_packed_steps_in_bfloat16_are_as_near_to_fp32_as_the_models() -> None:
 @pytest.mark.skipif(not packed.is_half_available(), reason="this build of torch has no FBGEMM")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_steps_with_weights_in_fp16_are_nearer_to_fp32_than_bfloat16s(dtype: torch.dtype) -> None:
-    model, exact, coarse = build(dtype), build(dtype).float(), build(torch.bfloat16)
+    model = build(dtype)
+    exact = build(dtype).float()
+    coarse = build(torch.bfloat16)
     exact.compute_dtype = torch.float32
     assert can_halve(model)
-    stepper, tokens = PackedStepper(model, 2, in_half=True), torch.tensor([5, 9])
+    stepper = PackedStepper(model, 2, in_half=True)
+    tokens = torch.tensor([5, 9])
+
     for padding in (None, [0, 4]):
         with torch.no_grad():
             wanted = exact(tokens[:, None], cache=fill(exact, padding))[:, -1]
@@ -126,6 +159,8 @@ def test_only_dense_models_in_their_compute_dtype_are_packed() -> None:
     model.compute_dtype = torch.bfloat16
     assert not can_step(model)
     mixture = Transformer(
-        model.config.model_copy(update={"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 16})
+        model.config.model_copy(
+            update={"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 16}
+        )
     )
     assert not can_step(mixture)

@@ -1,4 +1,6 @@
-"""Tests that a text with borders between its documents costs the same here and in transformers, from one folder."""
+"""Tests that a text with borders between its documents costs the same here and in transformers,
+from one folder.
+"""
 
 import numpy as np
 import torch
@@ -14,12 +16,14 @@ def test_documents_joined_by_the_end_of_text_token_have_our_ids_and_our_nats(hug
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = hugging_face_folder()
-    tokenizer, theirs = load_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
+    theirs = AutoTokenizer.from_pretrained(folder)
     end = theirs.eos_token
     ids = theirs(end + end.join(DOCUMENTS) + end, add_special_tokens=False)["input_ids"]
     ours = [tokenizer.end_of_text_id]
     for document in DOCUMENTS:
         ours += [*tokenizer.encode(document), tokenizer.end_of_text_id]
+
     assert ids == ours
     assert tokenizer.end_of_text_id not in tokenizer.encode(end.join(DOCUMENTS))
 
@@ -30,5 +34,6 @@ def test_documents_joined_by_the_end_of_text_token_have_our_ids_and_our_nats(hug
     reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.inference_mode():
         logits = reference(torch.tensor([ids[:-1]])).logits[0]
+
     expected = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum")
     assert abs(float(np.sum(nats)) - float(expected)) < 1e-4 * float(expected)

@@ -7,16 +7,25 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from lightlm.model.config import ModelConfig
-from lightlm.model.transformer import Transformer, draw_kept
+from lightlm.model.transformer import Transformer, render_kept
 
 CONFIG = ModelConfig(
-    vocab_size=300, num_layers=2, model_dim=32, num_heads=4, num_kv_heads=2, head_dim=8, ffn_dim=48, context_length=32
+    vocab_size=300,
+    num_layers=2,
+    model_dim=32,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    ffn_dim=48,
+    context_length=32,
 )
 
 
 @settings(max_examples=20, deadline=None)
 @given(position=st.integers(0, 31), token=st.integers(0, 299), seed=st.integers(0, 1000))
-def test_changing_a_token_leaves_earlier_logits_unchanged_and_changes_its_own(position, token, seed):
+def test_changing_a_token_leaves_earlier_logits_unchanged_and_changes_its_own(
+    position, token, seed
+):
     model = Transformer(CONFIG)
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -25,7 +34,9 @@ def test_changing_a_token_leaves_earlier_logits_unchanged_and_changes_its_own(po
         tokens = torch.randint(0, 300, (1, 32), generator=draw)
         changed = tokens.clone()
         changed[0, position] = token if token != tokens[0, position] else (token + 1) % 300
-        before, after = model(tokens), model(changed)
+        before = model(tokens)
+        after = model(changed)
+
     torch.testing.assert_close(after[:, :position], before[:, :position], atol=1e-6, rtol=0)
     assert not torch.equal(after[:, position], before[:, position])
 
@@ -39,9 +50,11 @@ def test_a_sequence_does_not_see_the_others_of_its_batch(build, variant):
 
 def test_the_nats_are_the_cross_entropy_of_the_logits(build, variant):
     model = build(**variant)
-    tokens, targets = torch.arange(20).view(2, 10), torch.arange(100, 120).view(2, 10)
+    tokens = torch.arange(20).view(2, 10)
+    targets = torch.arange(100, 120).view(2, 10)
     with torch.no_grad():
-        logits, nats = model(tokens), model(tokens, targets)
+        logits = model(tokens)
+        nats = model(tokens, targets)
         loss, _ = model.measure_loss(tokens, targets)
     wanted = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
     torch.testing.assert_close(nats.flatten(), wanted, atol=1e-5, rtol=1e-5)
@@ -58,7 +71,9 @@ def test_a_fresh_model_knows_nothing(tie_embeddings):
 
 
 def test_the_weights_are_a_pure_function_of_the_seed():
-    one, same, other = Transformer(CONFIG), Transformer(CONFIG), Transformer(CONFIG)
+    one = Transformer(CONFIG)
+    same = Transformer(CONFIG)
+    other = Transformer(CONFIG)
     one.initialize(7)
     torch.rand(3)  # the global generator plays no part
     same.initialize(7)
@@ -72,7 +87,11 @@ def test_every_weight_gets_a_gradient(build, variant):
     tokens = torch.arange(64).view(2, 32)
     loss, balance = model.measure_loss(tokens, tokens + 1)
     (loss if balance is None else loss + balance).backward()
-    without = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
+    without = [
+        name
+        for name, weight in model.named_parameters()
+        if weight.grad is None or not weight.grad.any()
+    ]
     assert without == []
 
 
@@ -87,7 +106,9 @@ def test_the_gradients_of_training_are_those_of_the_plain_loss(build, variant):
 
 
 def test_only_a_mixture_of_experts_has_a_balance_loss(build, variant):
-    _, balance = build(**variant).measure_loss(torch.zeros(1, 8, dtype=torch.int64), torch.ones(1, 8).long())
+    _, balance = build(**variant).measure_loss(
+        torch.zeros(1, 8, dtype=torch.int64), torch.ones(1, 8).long()
+    )
     assert (balance is not None) == ("num_experts" in variant)
 
 
@@ -118,12 +139,14 @@ def test_dropout_acts_in_training_only():
 @pytest.mark.parametrize("shape", [(2, 3, 16, 512), (2, 1, 3, 3001)])
 def test_dropout_keeps_each_number_with_its_own_chance(shape, rate):
     torch.manual_seed(0)
-    kept = draw_kept(shape, rate, torch.device("cpu"))
+    kept = render_kept(shape, rate, torch.device("cpu"))
     assert kept.shape == shape
     assert set(kept.unique().tolist()) == {0, 1}
     spread = (rate * (1 - rate) / kept.numel()) ** 0.5
     assert float(kept.double().mean()) == pytest.approx(1 - rate, abs=5 * spread)
-    first, second = kept.flatten()[:-1].double(), kept.flatten()[1:].double()  # neighbours of one 64-bit draw
+    # neighbours of one 64-bit draw
+    first = kept.flatten()[:-1].double()
+    second = kept.flatten()[1:].double()
     assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 5 * kept.numel() ** -0.5
 
 
@@ -134,12 +157,20 @@ def test_dropout_leaves_the_mean_of_what_a_layer_adds(build):
     layer = model.layers[0]
     x = torch.randn(1, 16, plain.config.model_dim)
     cosine, sine = model._positions(torch.zeros(1, 16, dtype=torch.long), None)
+
     with torch.no_grad():
         wanted = layer(x, cosine, sine)[0] - x
         torch.manual_seed(1)
-        added = [model.train()._call_layer(layer, x, cosine, sine, None)[0] - x for _ in range(3000)]
-    # What attention adds reaches the feed-forward, which is not linear: the mean is near, not equal.
-    assert functional.cosine_similarity(torch.stack(added).mean(0).flatten(), wanted.flatten(), dim=0) > 0.97
+        added = [
+            model.train()._call_layer(layer, x, cosine, sine, None)[0] - x for _ in range(3000)
+        ]
+
+    # What attention adds reaches the feed-forward, which is not linear: the mean is near, not
+    # equal.
+    assert (
+        functional.cosine_similarity(torch.stack(added).mean(0).flatten(), wanted.flatten(), dim=0)
+        > 0.97
+    )
     assert not torch.equal(added[0], added[1])
 
 
@@ -154,6 +185,7 @@ def test_layers_computed_again_drop_the_same(build):
         tokens = torch.arange(32).view(2, 16)
         model.train().measure_loss(tokens, tokens + 1)[0].backward()
         gradients.append({name: weight.grad for name, weight in model.named_parameters()})
+
     assert gradients[0].keys() == gradients[1].keys()
     for name, wanted in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], wanted, atol=1e-6, rtol=1e-6)

@@ -1,4 +1,6 @@
-"""Tests of pages: the same words in Markdown and in HTML, and nothing that a text can draw or run."""
+"""Tests of pages: the same words in Markdown and in HTML, and nothing that a text can
+draw or run.
+"""
 
 import base64
 import re
@@ -12,13 +14,20 @@ from lightlm.rendering.page import Heading, Page, Picture, Quote, Table
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><text>0</text></svg>'
 PAGE = Page(
-    "A title", ["A paragraph.", Table(("name", "value"), [("loss", 1.5), ("text", "a|b")]), Picture(SVG, "why")]
+    "A title",
+    [
+        "A paragraph.",
+        Table(("name", "value"), [("loss", 1.5), ("text", "a|b")]),
+        Picture(SVG, "why"),
+    ],
 )
 
 
 def test_markdown_has_the_table_and_the_picture_as_data() -> None:
     text = PAGE.to_markdown()
-    assert text.startswith("## A title\n\nA paragraph.\n\n| name | value |\n| :-- | :-- |\n| loss | 1.5 |\n")
+    assert text.startswith(
+        "## A title\n\nA paragraph.\n\n| name | value |\n| :-- | :-- |\n| loss | 1.5 |\n"
+    )
     assert r"| text | a\|b |" in text
     found = re.search(r"!\[why\]\(data:image/svg\+xml;base64,([^)]*)\)", text)
     assert found is not None
@@ -48,22 +57,39 @@ LINES = [
     "ftp://evil.example", "&lt;b&gt;", "&#58;", "<b>", "a | b", "| - |", "~~gone~~", "[a]: http://x", "[^1]", "![a](b)",
     "$x$", "\\", "a\\", "", " ", "1.5 is a number. 2", "Mr. X: yes.",
 ]  # fmt: skip
-SHOWN = {"blockquote_open", "blockquote_close", "paragraph_open", "paragraph_close", "inline", "heading_open"}
+SHOWN = {
+    "blockquote_open",
+    "blockquote_close",
+    "paragraph_open",
+    "paragraph_close",
+    "inline",
+    "heading_open",
+}
 
 
 def read_drawn(text: str) -> tuple[set[str], str]:
-    """Return what a reader of Markdown, tables and addresses included, draws, and the words that it shows."""
+    """Return what a reader of Markdown, tables and addresses included, draws, and the words that it
+    shows.
+    """
     tokens = MarkdownIt("gfm-like").parse(text)
     inner = [child for token in tokens for child in token.children or []]
-    kinds = {token.type for token in tokens} | {child.type for child in inner if child.type != "text"}
-    words = [child.content if child.type == "text" else " " for token in tokens for child in token.children or [token]]
+    kinds = {token.type for token in tokens} | {
+        child.type for child in inner if child.type != "text"
+    }
+    words = [
+        child.content if child.type == "text" else " "
+        for token in tokens
+        for child in token.children or [token]
+    ]
     return kinds, "".join(words).replace("\u00a0", " ")
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_no_line_of_a_sample_draws_and_all_of_it_is_shown(line: str) -> None:
     for lines in ([line], ["before", line], [line, "after"], ["before", line, "after"]):
-        kinds, shown = read_drawn("\n\n".join(Page("t", [Quote("\n".join(lines))]).to_markdown().split("\n\n")[1:]))
+        kinds, shown = read_drawn(
+            "\n\n".join(Page("t", [Quote("\n".join(lines))]).to_markdown().split("\n\n")[1:])
+        )
         assert kinds <= SHOWN | {"softbreak"}, (lines, kinds)
         assert shown.split() == " ".join(lines).split()
 

@@ -10,7 +10,9 @@ from lightlm.tracking.registry import ModelVersion
 
 def version(**tags: str) -> ModelVersion:
     moment = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
-    return ModelVersion(name="lightlm", version="7", run_id="r", aliases=(), tags=tags, created_at=moment)
+    return ModelVersion(
+        name="lightlm", version="7", run_id="r", aliases=(), tags=tags, created_at=moment
+    )
 
 
 @pytest.mark.parametrize(

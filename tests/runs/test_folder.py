@@ -9,7 +9,15 @@ import pytest
 
 from lightlm.errors import BusyError
 from lightlm.params import Params, load_params
-from lightlm.runs.folder import LEDGER, LOCK, Run, claim_run, count_live_runs, is_alive, last_recorded_steps
+from lightlm.runs.folder import (
+    LEDGER,
+    LOCK,
+    Run,
+    claim_run,
+    count_live_runs,
+    is_alive,
+    last_recorded_steps,
+)
 from lightlm.store.lock import hold_lock
 from lightlm.tracking.recorder import Recorder
 
@@ -24,7 +32,9 @@ def die(run: Run) -> None:
     run.close()
 
 
-def test_a_run_that_died_is_continued_with_what_it_spent_and_decided(home: Path, params: Params) -> None:
+def test_a_run_that_died_is_continued_with_what_it_spent_and_decided(
+    home: Path, params: Params
+) -> None:
     first = claim_run(home, "train", params)
     first.decide("vocab_sizes", [512])
     first.ledger.started_at -= 20.0
@@ -39,7 +49,9 @@ def test_a_run_that_died_is_continued_with_what_it_spent_and_decided(home: Path,
 
 def test_the_same_command_beside_a_run_that_lives_is_refused(home: Path, params: Params) -> None:
     first = claim_run(home, "train", params)
-    with pytest.raises(BusyError, match="the same run is going on; `lightlm watch` follows it, --fresh") as refused:
+    with pytest.raises(
+        BusyError, match="the same run is going on; `lightlm watch` follows it, --fresh"
+    ) as refused:
         claim_run(home, "train", params)
     assert refused.value.exit_code == 75
     assert f"process {os.getpid()} holds" in str(refused.value)
@@ -47,7 +59,9 @@ def test_the_same_command_beside_a_run_that_lives_is_refused(home: Path, params:
     assert len(list((home / "runs").iterdir())) == 1
 
 
-def test_with_fresh_the_same_command_trains_beside_a_run_that_lives(home: Path, params: Params) -> None:
+def test_with_fresh_the_same_command_trains_beside_a_run_that_lives(
+    home: Path, params: Params
+) -> None:
     first = claim_run(home, "train", params)
     second = claim_run(home, "train", params, is_fresh=True)
     assert second.folder != first.folder
@@ -76,7 +90,9 @@ def test_of_commands_that_start_together_one_trains(home: Path, params: Params) 
     die(claimed[0])
 
 
-def test_a_lock_that_is_held_for_a_moment_by_who_looks_at_a_dead_run_is_waited_for(home: Path, params: Params) -> None:
+def test_a_lock_that_is_held_for_a_moment_by_who_looks_at_a_dead_run_is_waited_for(
+    home: Path, params: Params
+) -> None:
     first = claim_run(home, "train", params)
     die(first)
     os.utime(first.folder / LEDGER, (1.0, 1.0))
@@ -89,7 +105,9 @@ def test_a_lock_that_is_held_for_a_moment_by_who_looks_at_a_dead_run_is_waited_f
 
 
 def test_live_runs_are_counted_and_those_that_ended_or_died_are_not(home: Path) -> None:
-    own, ended, lives, died = (claim_run(home, name, load_params()) for name in ("own", "ended", "lives", "died"))
+    own, ended, lives, died = (
+        claim_run(home, name, load_params()) for name in ("own", "ended", "lives", "died")
+    )
     ended.end("FINISHED")
     die(ended)
     die(died)
@@ -100,7 +118,9 @@ def test_live_runs_are_counted_and_those_that_ended_or_died_are_not(home: Path) 
     die(own)
 
 
-def test_a_run_that_is_over_is_not_continued_and_keeps_no_checkpoint(home: Path, params: Params) -> None:
+def test_a_run_that_is_over_is_not_continued_and_keeps_no_checkpoint(
+    home: Path, params: Params
+) -> None:
     first = claim_run(home, "train", params)
     (first.folder / "checkpoints" / "step-000000001").mkdir(parents=True)
     assert first.has_checkpoint
@@ -144,7 +164,9 @@ def test_a_text_is_known_by_its_place_wherever_the_command_is_given(
     die(second)
 
 
-def test_what_is_forgotten_is_decided_anew_and_what_was_trained_on_it_is_gone(home: Path, params: Params) -> None:
+def test_what_is_forgotten_is_decided_anew_and_what_was_trained_on_it_is_gone(
+    home: Path, params: Params
+) -> None:
     run = claim_run(home, "train", params)
     run.decide("score", 1.5)
     (run.folder / "checkpoints" / "step-000000001").mkdir(parents=True)
@@ -157,7 +179,9 @@ def test_what_is_forgotten_is_decided_anew_and_what_was_trained_on_it_is_gone(ho
     die(again)
 
 
-def test_a_run_whose_model_is_scored_has_nothing_left_to_compute(home: Path, params: Params) -> None:
+def test_a_run_whose_model_is_scored_has_nothing_left_to_compute(
+    home: Path, params: Params
+) -> None:
     run = claim_run(home, "train", params)
     run.decide("score", {"bits_per_byte": 1.5})
     assert not run.is_scored, "its model is not there"

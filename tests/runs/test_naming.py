@@ -1,4 +1,6 @@
-"""A model a text, through the front door: which name a run gets, which one a command takes, what is compared."""
+"""A model a text, through the front door: which name a run gets, which one a command takes, what is
+compared.
+"""
 
 import os
 import shlex
@@ -37,7 +39,9 @@ print(model.predict(["The"])[0])
 
 @dataclass(frozen=True)
 class Other:
-    """A home with the champion of a text, in which another text was then trained under the same name."""
+    """A home with the champion of a text, in which another text was then trained under the same
+    name.
+    """
 
     lightlm: CommandLine
     text: Path
@@ -47,10 +51,13 @@ class Other:
 
 @pytest.fixture(scope="module")
 def other(make_command_line: Callable[[], CommandLine], text: Path) -> Other:
-    """Return what is seen of a run on a text, and of one on another text that is given the first one's name."""
+    """Return what is seen of a run on a text, and of one on another text that is given the first
+    one's name.
+    """
     lightlm = make_command_line()
     first = lightlm("train", "--hours", 0.1, "--dataset", text, *TINY, "--json")
-    lightlm("sync")  # a busy machine registers late, and the next run is to meet this one's champion
+    # a busy machine registers late, and the next run is to meet this one's champion
+    lightlm("sync")
     poems = lightlm.folder / "poems" / "input.txt"
     poems.parent.mkdir()
     poems.write_text(text.read_text(encoding="utf-8").upper()[:60_000], encoding="utf-8")
@@ -65,10 +72,20 @@ def test_a_model_is_named_after_its_text(other: Other) -> None:
 
 def test_a_run_on_another_text_is_not_compared_and_says_what_to_do(other: Other) -> None:
     summary = other.run.json
-    assert (summary["model_name"], summary["model_version"], summary["aliases"]) == ("stories", "2", ["challenger"])
+    assert (summary["model_name"], summary["model_version"], summary["aliases"]) == (
+        "stories",
+        "2",
+        ["challenger"],
+    )
+
     assert summary["comparison"] is None
-    for words in ("version 1 stays champion: it learnt", "--name OTHER", "`lightlm promote 2 --name stories`"):
+    for words in (
+        "version 1 stays champion: it learnt",
+        "--name OTHER",
+        "`lightlm promote 2 --name stories`",
+    ):
         assert words in summary["promotion"]
+
     assert "The champion is not compared: it learnt stories and not input" in other.run.err
 
 
@@ -111,20 +128,28 @@ def test_a_command_without_a_name_takes_the_newest_model_and_says_which(other: O
     [
         (
             "promote foo",
-            "foo is no version; wanted a number, an alias (challenger, previous) or models:/NAME/VERSION; ",
+            "foo is no version; wanted a number, an alias (challenger, previous) or "
+            "models:/NAME/VERSION; ",
         ),
         ("generate x --model 7", "stories has no version 7; it has 2 (challenger), 1 (champion)"),
         ("generate x --name poems", "there is no model poems; registered models: stories"),
         ("generate x --name ../x", "'../x' is no model's name"),
-        ("generate x --name poems --model models:/stories/1", "models:/stories/1 is no version of poems"),
+        (
+            "generate x --name poems --model models:/stories/1",
+            "models:/stories/1 is no version of poems",
+        ),
         ("rollback", "stories has no version with the alias previous"),
         ("retrain --name poems", "there is no model poems yet; say what it is to learn: --dataset"),
         ("report --name poems", "no finished run of model poems"),
         ("train --name a/b", "tracking.model_name is 'a/b'"),
     ],
 )
-def test_what_names_no_model_is_refused_with_those_there_are(command: str, words: str, other: Other) -> None:
-    ended = other.lightlm(*command.split(), *(["--hours", "0.005"] if command.startswith("retrain") else []))
+def test_what_names_no_model_is_refused_with_those_there_are(
+    command: str, words: str, other: Other
+) -> None:
+    ended = other.lightlm(
+        *command.split(), *(["--hours", "0.005"] if command.startswith("retrain") else [])
+    )
     assert (ended.code, ended.out) == (2, ""), ended.err
     assert words in ended.err
 
@@ -162,7 +187,9 @@ def test_a_champions_text_that_is_gone_is_said_with_what_to_do(other: Other) -> 
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{other.lightlm.home}/mlflow.db")
-    client.set_model_version_tag("stories", "1", "lightlm.dataset", '{"source": "/nowhere/notes.txt"}')
+    client.set_model_version_tag(
+        "stories", "1", "lightlm.dataset", '{"source": "/nowhere/notes.txt"}'
+    )
     ended = other.lightlm("retrain", "--hours", 0.005)
     assert ended.code == 2
     assert "version 1 of stories learnt /nowhere/notes.txt, which cannot be read now" in ended.err

@@ -12,6 +12,7 @@ def test_the_report_tells_the_run_in_one_file_that_needs_no_network(trained):
     assert ended.code == 0, ended.err
     page = Path(ended.out.strip())
     text = page.read_text(encoding="utf-8")
+
     for told in (
         "this model",
         "n-gram, order 5",
@@ -22,6 +23,7 @@ def test_the_report_tells_the_run_in_one_file_that_needs_no_network(trained):
         "Provenance",
     ):
         assert told in text, told
+
     assert not re.findall(r'(?:src|href)="https?:', text)
     assert "also in MLflow" in ended.err
     (sent,) = trained.lightlm.home.rglob("mlartifacts/**/report/report.html")

@@ -1,4 +1,6 @@
-"""What a continued run takes over from the process that died: results, timings, nothing that is damaged."""
+"""What a continued run takes over from the process that died: results, timings, nothing that is
+damaged.
+"""
 
 from pathlib import Path
 from typing import Any

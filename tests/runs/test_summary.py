@@ -5,7 +5,12 @@ def notices_of(*, factor: float, num_steps: int = 500) -> tuple[str, ...]:
     """Return what the report of a run says beside its figures."""
     values = report_values(
         {
-            "plan": {"trainer": {"batch_tokens": 1000}, "predicted_low": 1, "predicted_high": 2, "num_parameters": 3},
+            "plan": {
+                "trainer": {"batch_tokens": 1000},
+                "predicted_low": 1,
+                "predicted_high": 2,
+                "num_parameters": 3,
+            },
             "score": {"is_whole": True, "num_bytes": 10, "bits_per_byte": 2.0},
             "model_name": "lightlm",
             "model_version": "1",
@@ -20,6 +25,7 @@ def notices_of(*, factor: float, num_steps: int = 500) -> tuple[str, ...]:
             "final_learning_rate_factor": factor,
         }
     )
+
     return tuple(values["notices"])
 
 

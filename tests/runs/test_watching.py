@@ -9,7 +9,7 @@ import lightlm.runs.watching
 from lightlm.console.progress import Progress
 from lightlm.console.terminal import open_console
 from lightlm.errors import InputError
-from lightlm.runs.watching import FollowedRun, find_run, hours_of, say_end
+from lightlm.runs.watching import FollowedRun, find_run, format_end, hours_of
 from lightlm.store.journal import Journal
 from lightlm.tracking.recorder import Recorder
 from tests.command_line import Trained
@@ -29,10 +29,13 @@ def record_steps(recorder: Recorder, first: int, last: int) -> None:
 
 
 def test_a_run_is_followed_from_record_to_record_to_its_end(tmp_path: Path) -> None:
-    recorder, ledger = Recorder(tmp_path), Journal(tmp_path / "budget.journal")
+    recorder = Recorder(tmp_path)
+    ledger = Journal(tmp_path / "budget.journal")
     recorder.start_run("train-0.02h-notes", "lightlm", {}, "", system_metrics=False)
     ledger.append({"seconds": 11.0, "entries": {"check": 1.0}})
-    run, shown = FollowedRun(tmp_path), io.StringIO()
+    run = FollowedRun(tmp_path)
+    shown = io.StringIO()
+
     with Progress(run.clock, console=open_console(shown)) as display:
         run.look(display)
         assert run.clock.budget_seconds == pytest.approx(72)
@@ -47,16 +50,19 @@ def test_a_run_is_followed_from_record_to_record_to_its_end(tmp_path: Path) -> N
         recorder.log_text("The end \x1b[2J", "samples/step-0000003.txt")
         recorder.finish("FINISHED")
         run.look(display)
+
     recorder.close()
     ledger.close()
     assert run.status == "FINISHED"
-    assert say_end(run).startswith("train-0.02h-notes: finished (14 s of 72 s used)")
+    assert format_end(run).startswith("train-0.02h-notes: finished (14 s of 72 s used)")
     assert "2.250 bits per byte held out" in shown.getvalue()
     assert "The end \\x1b[2J" in shown.getvalue()
     assert "\x1b" not in shown.getvalue()
 
 
-def test_a_run_whose_process_is_gone_is_said_to_be_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_process_is_gone_is_said_to_be_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with_record = Recorder(tmp_path)
     with_record.start_run("train-0.02h-notes", "lightlm", {}, "", system_metrics=False)
     monkeypatch.setattr(lightlm.runs.watching, "SILENT_SECONDS", -1.0)
@@ -64,7 +70,7 @@ def test_a_run_whose_process_is_gone_is_said_to_be_silent(tmp_path: Path, monkey
     run.look(Progress(run.clock, quiet=True))
     with_record.close()
     assert run.is_silent
-    assert "its process is gone or halted" in say_end(run)
+    assert "its process is gone or halted" in format_end(run)
 
 
 def test_a_continued_run_is_no_longer_over(tmp_path: Path) -> None:
@@ -87,6 +93,7 @@ def test_a_run_is_found_by_path_name_and_beginning_and_the_newest_without(
     for name in ("20260101-000000-aa", "20260102-000000-bb"):
         Recorder(tmp_path / "runs" / name).close()
         (tmp_path / "runs" / name / "record.journal").touch()
+
     newest = tmp_path / "runs" / "20260102-000000-bb"
     assert find_run(None) == find_run("20260102") == find_run(str(newest)) == newest
     with pytest.raises(InputError, match="2 runs begin or end with '2026'"):
@@ -96,9 +103,9 @@ def test_a_run_is_found_by_path_name_and_beginning_and_the_newest_without(
 
 
 def test_hours_are_read_from_a_runs_name() -> None:
-    assert [hours_of(name) for name in ("train-0.1h-wikitext", "train-1e-05h-x", "retrain-2h-h-h", "x")] == [
-        *(0.1, 1e-05, 2.0, 0.0)
-    ]
+    assert [
+        hours_of(name) for name in ("train-0.1h-wikitext", "train-1e-05h-x", "retrain-2h-h-h", "x")
+    ] == [*(0.1, 1e-05, 2.0, 0.0)]
 
 
 def test_a_run_that_is_over_is_shown_at_once_with_its_exit_code(trained: Trained) -> None:

@@ -1,6 +1,8 @@
-"""docker-compose.yml as processes on this machine: its own commands, environments, health checks and order.
+"""docker-compose.yml as processes on this machine: its own commands, environments, health checks
+and order.
 
-What a container engine would give is given here: names of hosts become 127.0.0.1, ports free ones, volumes folders.
+What a container engine would give is given here: names of hosts become 127.0.0.1, ports free ones,
+volumes folders.
 """
 
 import os
@@ -28,7 +30,9 @@ PORTS = {"postgres": 5432, "prefect-server": 4200, "mlflow": 5000, "worker": 808
 
 
 def interpolate(text: str, variables: dict[str, str]) -> str:
-    """Return `text` with ${NAME}, ${NAME:-default} and ${NAME:?message} filled in, as Compose does."""
+    """Return `text` with ${NAME}, ${NAME:-default} and ${NAME:?message} filled in, as
+    Compose does.
+    """
 
     def fill(match: re.Match[str]) -> str:
         if match[0] == "$$":
@@ -42,7 +46,9 @@ def interpolate(text: str, variables: dict[str, str]) -> str:
 
 
 def fill_in(value: Any, variables: dict[str, str]) -> Any:
-    """Return a parsed value with all of its strings interpolated: after parsing, as Compose does."""
+    """Return a parsed value with all of its strings interpolated: after parsing, as
+    Compose does.
+    """
     if isinstance(value, dict):
         return {name: fill_in(inner, variables) for name, inner in value.items()}
     if isinstance(value, list):
@@ -63,7 +69,11 @@ def find_free_port() -> int:
 def find_postgres() -> Path | None:
     """Return the folder of PostgreSQL's programs."""
     found = shutil.which("initdb")
-    installed = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    installed = (
+        [Path(found).resolve().parent]
+        if found
+        else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    )
     return installed[-1] if installed and (installed[-1] / "initdb").exists() else None
 
 
@@ -72,27 +82,39 @@ class Stack:
     """The file's services as processes."""
 
     folder: Path
-    ports: dict[str, int] = field(default_factory=lambda: {name: find_free_port() for name in PORTS})
+    ports: dict[str, int] = field(
+        default_factory=lambda: {name: find_free_port() for name in PORTS}
+    )
     secret: dict[str, str] = field(
         default_factory=lambda: {
             name: secrets.token_urlsafe(24)
-            for name in ("POSTGRES_PASSWORD", "PREFECT_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_SESSION_KEY")
+            for name in (
+                "POSTGRES_PASSWORD",
+                "PREFECT_PASSWORD",
+                "MLFLOW_PASSWORD",
+                "MLFLOW_SESSION_KEY",
+            )
         }
     )
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     started_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        text = {"PREFECT_PORT": str(self.ports["prefect-server"]), "MLFLOW_PORT": str(self.ports["mlflow"])}
+        text = {
+            "PREFECT_PORT": str(self.ports["prefect-server"]),
+            "MLFLOW_PORT": str(self.ports["mlflow"]),
+        }
         self.services = read_compose(self.secret | text | {"TEXT_FOLDER": str(self.folder)})
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         """Add a line to the transcript, which `pytest -s` shows."""
         line = f"{time.monotonic() - self.started_at:6.1f} s  {message}"
         sys.stderr.write(line + "\n")
 
     def localize(self, service: str, value: str) -> str:
-        """Return a command's word or a variable's value with the hosts, ports and folders of this machine."""
+        """Return a command's word or a variable's value with the hosts, ports and folders of this
+        machine.
+        """
         for host, port in PORTS.items():
             value = value.replace(f"{host}:{port}", f"127.0.0.1:{self.ports[host]}")
             value = re.sub(rf"\b{port}\b", str(self.ports[host]), value)
@@ -103,9 +125,13 @@ class Stack:
         return value.replace("0.0.0.0", "127.0.0.1")
 
     def environment(self, service: str) -> dict[str, str]:
-        """Return a service's environment: the file's, and of this machine's only what an image would have."""
+        """Return a service's environment: the file's, and of this machine's only what an image
+        would have.
+        """
         own = self.services[service].get("environment", {})
-        kept = {name: os.environ[name] for name in ("LANG", "OMP_NUM_THREADS") if name in os.environ}
+        kept = {
+            name: os.environ[name] for name in ("LANG", "OMP_NUM_THREADS") if name in os.environ
+        }
         image = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(self.folder / "home"),
@@ -113,17 +139,24 @@ class Stack:
             "DO_NOT_TRACK": "true",
             "COLUMNS": "200",
         }
+
         return kept | image | {name: self.localize(service, value) for name, value in own.items()}
 
     def command(self, service: str) -> list[str]:
         return [self.localize(service, word) for word in self.services[service]["command"]]
 
     def start_all(self) -> None:
-        """Start the services that no profile hides, each when those that it depends on are healthy or done."""
+        """Start the services that no profile hides, each when those that it depends on are healthy
+        or done.
+        """
         (self.folder / "home").mkdir()
         waiting = [name for name, service in self.services.items() if not service.get("profiles")]
         while waiting:
-            ready = [name for name in waiting if not set(self.services[name].get("depends_on", {})) & set(waiting)]
+            ready = [
+                name
+                for name in waiting
+                if not set(self.services[name].get("depends_on", {})) & set(waiting)
+            ]
             assert ready, f"{waiting} wait for each other"
             for name in ready:
                 for needed, what in self.services[name].get("depends_on", {}).items():
@@ -133,11 +166,13 @@ class Stack:
 
     def start(self, service: str) -> None:
         for volume in self.services[service].get("volumes", []):
-            (self.folder / "volumes" / volume.split(":")[0].lstrip("./")).mkdir(parents=True, exist_ok=True)
+            (self.folder / "volumes" / volume.split(":")[0].lstrip("./")).mkdir(
+                parents=True, exist_ok=True
+            )
         if service == "postgres":
             self.start_postgres()
         else:
-            self.say(f"start {service}: {' '.join(self.command(service))}")
+            self.log(f"start {service}: {' '.join(self.command(service))}")
             self.spawn(service, self.command(service))
 
     def spawn(self, service: str, command: list[str]) -> None:
@@ -153,36 +188,83 @@ class Stack:
             )
 
     def start_postgres(self) -> None:
-        """Do what the image of PostgreSQL does: user, password, database, and the files mounted for the first start."""
+        """Do what the image of PostgreSQL does: user, password, database, and the files mounted for
+        the first start.
+        """
         programs = find_postgres()
         assert programs is not None
         environment = self.environment("postgres")
-        user, password = environment["POSTGRES_USER"], environment["POSTGRES_PASSWORD"]
+        user = environment["POSTGRES_USER"]
+        password = environment["POSTGRES_PASSWORD"]
         data = self.folder / "postgres"
         data.mkdir()
         given = self.folder / "postgres" / "password"
         given.write_text(password)
         as_postgres: list[str] = []
+
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             for path in (data, given):
                 shutil.chown(path, "postgres", "postgres")
             for folder in [self.folder, *self.folder.parents][:4]:
                 folder.chmod(folder.stat().st_mode | 0o055)
             as_postgres = ["runuser", "-u", "postgres", "--"]
+
         cluster = str(data / "cluster")
-        initdb = [str(programs / "initdb"), "-D", cluster, "-U", user, "--pwfile", str(given), "-A", "scram-sha-256"]
+        initdb = [
+            str(programs / "initdb"),
+            "-D",
+            cluster,
+            "-U",
+            user,
+            "--pwfile",
+            str(given),
+            "-A",
+            "scram-sha-256",
+        ]
+
         subprocess.run(
-            [*as_postgres, *initdb, "--encoding=UTF8", "--locale=C"], check=True, capture_output=True, cwd="/"
+            [*as_postgres, *initdb, "--encoding=UTF8", "--locale=C"],
+            check=True,
+            capture_output=True,
+            cwd="/",
         )
+
         port = str(self.ports["postgres"])
-        options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", str(data), "-p", port]
-        self.say(f"start postgres on port {port}: {programs}")
+        options = [
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "fsync=off",
+            "-k",
+            str(data),
+            "-p",
+            port,
+        ]
+
+        self.log(f"start postgres on port {port}: {programs}")
         self.spawn("postgres", [*as_postgres, str(programs / "postgres"), "-D", cluster, *options])
-        self.wait_for_command([str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", port], environment)
-        psql = [str(programs / "psql"), "-h", "127.0.0.1", "-p", port, "-U", user, "-v", "ON_ERROR_STOP=1"]
+        self.wait_for_command(
+            [str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", port], environment
+        )
+        psql = [
+            str(programs / "psql"),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            port,
+            "-U",
+            user,
+            "-v",
+            "ON_ERROR_STOP=1",
+        ]
+
         entrypoint = "/docker-entrypoint-initdb.d/"
         mounted = [v.split(":")[0] for v in self.services["postgres"]["volumes"] if entrypoint in v]
-        words = [["-c", f"CREATE DATABASE {environment['POSTGRES_DB']}"], *(["-f", str(ROOT / m)] for m in mounted)]
+        words = [
+            ["-c", f"CREATE DATABASE {environment['POSTGRES_DB']}"],
+            *(["-f", str(ROOT / m)] for m in mounted),
+        ]
+
         for word in words:
             subprocess.run(
                 [*psql, "-d", "postgres", *word],
@@ -192,26 +274,35 @@ class Stack:
             )
 
     def wait_for(self, service: str, condition: str) -> None:
-        """Wait as `depends_on` says: until a service is healthy by its own check, or has ended well."""
+        """Wait as `depends_on` says: until a service is healthy by its own check, or has ended
+        well.
+        """
         if condition == "service_completed_successfully":
             code = self.processes[service].wait(SECONDS)
             assert code == 0, self.read_log(service)
-            self.say(f"{service} has ended with 0")
+            self.log(f"{service} has ended with 0")
             return
+
         assert condition == "service_healthy"
         kind, *words = self.services[service]["healthcheck"]["test"]
         words = [self.localize(service, word) for word in words]
         if kind == "CMD-SHELL":
             words = ["sh", "-c", *words]
+
         programs = find_postgres()
         # The image trusts whoever is inside of its container; this server does not.
-        more = {"PGPORT": str(self.ports["postgres"]), "PGPASSWORD": self.secret["POSTGRES_PASSWORD"]}
+        more = {
+            "PGPORT": str(self.ports["postgres"]),
+            "PGPASSWORD": self.secret["POSTGRES_PASSWORD"],
+        }
         environment = self.environment(service) | more
         environment["PATH"] += f":{programs}"
         self.wait_for_command(words, environment, service)
-        self.say(f"{service} is healthy")
+        self.log(f"{service} is healthy")
 
-    def wait_for_command(self, command: list[str], environment: dict[str, str], service: str = "postgres") -> None:
+    def wait_for_command(
+        self, command: list[str], environment: dict[str, str], service: str = "postgres"
+    ) -> None:
         deadline = time.monotonic() + SECONDS
         while subprocess.run(command, env=environment, capture_output=True, check=False).returncode:
             alive = self.processes[service].poll() is None and time.monotonic() < deadline
@@ -223,7 +314,7 @@ class Stack:
 
     def execute(self, *command: str) -> str:
         """Return what `docker compose exec worker COMMAND` would print."""
-        self.say(f"$ {' '.join(command)}")
+        self.log(f"$ {' '.join(command)}")
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment("worker"), capture_output=True, text=True,
             timeout=SECONDS, check=False,
@@ -235,7 +326,10 @@ class Stack:
         """Stop every process, the last started first."""
         for process in reversed(self.processes.values()):
             try:
-                family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+                family = [
+                    psutil.Process(process.pid),
+                    *psutil.Process(process.pid).children(recursive=True),
+                ]
             except psutil.NoSuchProcess:
                 continue
             process.send_signal(signal.SIGTERM)

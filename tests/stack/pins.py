@@ -1,4 +1,5 @@
-"""What constraints.txt pins, what of it the image installs, and what requirements.lock says of each pin's files.
+"""What constraints.txt pins, what of it the image installs, and what requirements.lock says of each
+pin's files.
 
 python -m tests.stack.pins image|development    # the pins of that part, as bin/lock reads them
 """
@@ -16,7 +17,9 @@ DEVELOPMENT = "# For development and tests, not in the image."
 """The line of requirements.lock between its two parts. The Dockerfile reads until there."""
 
 UNPINNED = {"torch", "pip"}
-"""torch's build depends on the machine: bin/bootstrap and the Dockerfile name it and its index. pip is Python's."""
+"""torch's build depends on the machine: bin/bootstrap and the Dockerfile name it and its index. pip
+is Python's.
+"""
 
 BUILD = "setuptools"
 """What builds LightLM's own package, in the image, too."""
@@ -35,12 +38,16 @@ def read_pins() -> dict[str, str]:
 
 
 def read_lock() -> tuple[dict[str, tuple[str, list[str]]], dict[str, tuple[str, list[str]]]]:
-    """Return {name: (version, digests of its files)} of requirements.lock: the image's part and the development's."""
+    """Return {name: (version, digests of its files)} of requirements.lock: the image's part and the
+    development's.
+    """
     parts = (ROOT / "requirements.lock").read_text("utf-8").split(f"{DEVELOPMENT}\n")
     image, development = (
         {
             normalize(name): (version, re.findall(r"--hash=sha256:([0-9a-f]{64})\b", digests))
-            for name, version, digests in re.findall(r"^([\w.-]+)==(\S+)((?: \\\n    --hash=\S+)*)$", part, re.M)
+            for name, version, digests in re.findall(
+                r"^([\w.-]+)==(\S+)((?: \\\n    --hash=\S+)*)$", part, re.M
+            )
         }
         for part in parts
     )
@@ -60,9 +67,12 @@ def list_needed(names: list[str]) -> set[str]:
         found.add(key)
         for text in distribution(requirement.name).requires or []:
             inner = Requirement(text)
-            if inner.marker is None or any(inner.marker.evaluate({"extra": extra}) for extra in extras):
+            if inner.marker is None or any(
+                inner.marker.evaluate({"extra": extra}) for extra in extras
+            ):
                 inner.marker = None
                 waiting.append(inner)
+
     return {name for name, _ in found}
 
 
@@ -76,7 +86,9 @@ def list_image() -> set[str]:
 
 def list_development() -> set[str]:
     """Return the distributions that everything here needs, but for what is UNPINNED."""
-    optional = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    optional = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+        "optional-dependencies"
+    ]
     return list_image() | list_needed(optional["dev"]) - UNPINNED - {"lightlm"}
 
 

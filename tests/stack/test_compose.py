@@ -1,4 +1,6 @@
-"""docker-compose.yml, Dockerfile and .env.example say what they should: nothing open, nothing default, all pinned."""
+"""docker-compose.yml, Dockerfile and .env.example say what they should: nothing open, nothing
+default, all pinned.
+"""
 
 import re
 import subprocess
@@ -23,7 +25,14 @@ def services() -> dict[str, Any]:
 
 
 def test_the_file_is_valid_compose() -> None:
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(FILE)]
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        str(FILE),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -31,7 +40,14 @@ def test_the_file_is_valid_compose() -> None:
 def test_a_file_with_an_unknown_key_is_not(tmp_path: Path) -> None:
     path = tmp_path / "docker-compose.yml"
     path.write_text(FILE.read_text("utf-8").replace("    scale: 1\n", "    scales: 1\n"))
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        str(path),
+    ]
     assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode != 0
 
 
@@ -50,7 +66,9 @@ def test_every_secret_is_given_from_outside_and_none_has_a_default() -> None:
 
 def test_the_example_names_every_secret_and_fills_in_none() -> None:
     lines = dict(
-        line.split("=", 1) for line in (ROOT / ".env.example").read_text("utf-8").splitlines() if line[:1].isupper()
+        line.split("=", 1)
+        for line in (ROOT / ".env.example").read_text("utf-8").splitlines()
+        if line[:1].isupper()
     )
     assert lines == dict.fromkeys(SECRETS, "")
 
@@ -113,7 +131,9 @@ def test_services_that_stay_are_checked_and_restarted(services: dict[str, Any]) 
 
 
 def test_one_variable_puts_artifacts_into_a_bucket() -> None:
-    environment = read_compose(GIVEN | {"MLFLOW_ARTIFACTS_DESTINATION": "s3://bucket/x"})["mlflow"]["environment"]
+    environment = read_compose(GIVEN | {"MLFLOW_ARTIFACTS_DESTINATION": "s3://bucket/x"})["mlflow"][
+        "environment"
+    ]
     assert environment["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://bucket/x"
 
 
@@ -129,7 +149,9 @@ def test_the_image_runs_as_a_user_who_is_not_root_and_keeps_bytecode() -> None:
 def test_the_image_gets_no_secret_and_no_data() -> None:
     lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert "*" in lines
-    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text("utf-8"), re.M)
+    copied = re.findall(
+        r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text("utf-8"), re.M
+    )
     assert {f"!{word}" for words in copied for word in words.split()} == {
         line for line in lines if line.startswith("!")
     }
@@ -153,6 +175,10 @@ def test_the_image_installs_all_that_it_needs_and_no_tool_of_development() -> No
 
 
 @pytest.mark.parametrize("path", ["bin/bootstrap", "Dockerfile"])
-def test_what_is_installed_has_to_be_what_the_lock_names_and_is_not_built_from_source(path: str) -> None:
+def test_what_is_installed_has_to_be_what_the_lock_names_and_is_not_built_from_source(
+    path: str,
+) -> None:
     (command,) = re.findall(r"pip install (.*requirements\.lock)", (ROOT / path).read_text("utf-8"))
-    assert {"--require-hashes", "--no-deps", "--only-binary :all:"} <= set(re.findall(r"--\S+(?: :all:)?", command))
+    assert {"--require-hashes", "--no-deps", "--only-binary :all:"} <= set(
+        re.findall(r"--\S+(?: :all:)?", command)
+    )

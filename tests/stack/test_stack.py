@@ -1,9 +1,10 @@
-"""The very docker-compose.yml, its commands as processes on a real PostgreSQL: trained, retrained, cancelled, killed.
+"""The very docker-compose.yml, its commands as processes on a real PostgreSQL: trained, retrained,
+cancelled, killed.
 
     make stack        # or: pytest -m stack -s tests/stack/test_stack.py
 
-Takes about three minutes, of which a schedule's two minutes pass beside the rest. The tests build on each other, in
-this order. Skipped, with the reason, where PostgreSQL is not installed.
+Takes about three minutes, of which a schedule's two minutes pass beside the rest. The tests build
+on each other, in this order. Skipped, with the reason, where PostgreSQL is not installed.
 """
 
 import base64
@@ -27,7 +28,9 @@ from .compose import SECONDS, Stack, find_postgres
 pytestmark = [
     pytest.mark.stack,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(find_postgres() is None, reason="PostgreSQL is not installed: apt-get install postgresql"),
+    pytest.mark.skipif(
+        find_postgres() is None, reason="PostgreSQL is not installed: apt-get install postgresql"
+    ),
 ]
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -57,10 +60,15 @@ def ask_prefect(stack: Stack, path: str, body: dict[str, Any] | None = None) -> 
     credentials = base64.b64encode(environment["PREFECT_API_AUTH_STRING"].encode()).decode()
     headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/json"}
     url = environment["PREFECT_API_URL"]
+
     if body is not None:
         token = urllib.request.Request(f"{url}/csrf-token?client=stack", headers=headers)
         with urllib.request.urlopen(token, timeout=30) as answer:
-            headers |= {"Prefect-Csrf-Token": json.load(answer)["token"], "Prefect-Csrf-Client": "stack"}
+            headers |= {
+                "Prefect-Csrf-Token": json.load(answer)["token"],
+                "Prefect-Csrf-Client": "stack",
+            }
+
     request = urllib.request.Request(
         f"{url}{path}", None if body is None else json.dumps(body).encode(), headers=headers
     )
@@ -75,12 +83,13 @@ def run_deployment(stack: Stack, *words: str) -> str:
 
 def wait_for_state(stack: Stack, run_id: str, wanted: set[str]) -> dict[str, Any]:
     """Return the flow run when its state is one of `wanted`, or it has ended."""
-    deadline, seen = time.monotonic() + SECONDS, ""
+    deadline = time.monotonic() + SECONDS
+    seen = ""
     while True:
         run = ask_prefect(stack, f"/flow_runs/{run_id}")
         if run["state_name"] != seen:
             seen = run["state_name"]
-            stack.say(f"{run['name']}: {seen}")
+            stack.log(f"{run['name']}: {seen}")
         if run["state_type"] in wanted | ENDED:
             return run
         assert time.monotonic() < deadline, stack.read_log("worker")
@@ -93,11 +102,15 @@ def wait_for_training(stack: Stack, run_id: str) -> None:
     while not ask_prefect(
         stack,
         "/task_runs/filter",
-        {"flow_runs": {"id": {"any_": [run_id]}}, "task_runs": {"name": {"like_": "Train the model"}}},
+        {
+            "flow_runs": {"id": {"any_": [run_id]}},
+            "task_runs": {"name": {"like_": "Train the model"}},
+        },
     ):
         assert time.monotonic() < deadline, stack.read_log("worker")
         time.sleep(0.5)
-    stack.say("training has begun")
+
+    stack.log("training has begun")
 
 
 def find_flow_process(stack: Stack) -> psutil.Process:
@@ -112,7 +125,9 @@ def list_versions(stack: Stack) -> list[dict[str, Any]]:
 
 def read_decision(stack: Stack, run_id: str) -> str:
     """Return what the flow run's page of the decision says, on one line."""
-    wanted = {"artifacts": {"flow_run_id": {"any_": [run_id]}, "key": {"any_": ["champion-decision"]}}}
+    wanted = {
+        "artifacts": {"flow_run_id": {"any_": [run_id]}, "key": {"any_": ["champion-decision"]}}
+    }
     (artifact,) = ask_prefect(stack, "/artifacts/filter", wanted)
     return " / ".join(line.strip() for line in artifact["data"].splitlines() if line.strip())
 
@@ -131,40 +146,61 @@ def test_train_flow_by_its_bare_name_registers_a_version_and_says_why_it_is_or_i
     stack: Stack, text: Path
 ) -> None:
     started_at = time.monotonic()
-    run_id = run_deployment(stack, "train-flow", "--param", "hours=0.01", "--param", f"dataset={text}")
+    run_id = run_deployment(
+        stack, "train-flow", "--param", "hours=0.01", "--param", f"dataset={text}"
+    )
     run = wait_for_state(stack, run_id, set())
     assert run["state_type"] == "COMPLETED", ask_prefect(stack, f"/flow_runs/{run_id}")["state"]
-    stack.say(f"{time.monotonic() - started_at:.1f} s from the command to the end of a run with a budget of 36 s")
+    stack.log(
+        f"{time.monotonic() - started_at:.1f} s from the command to the end of a run with a "
+        "budget of 36 s"
+    )
+
     (version,) = list_versions(stack)
-    stack.say(f"version {version['version']}, {version['aliases']}: {version['tags']['lightlm.promotion']}")
+    stack.log(
+        f"version {version['version']}, {version['aliases']}: "
+        f"{version['tags']['lightlm.promotion']}"
+    )
     assert version["tags"]["lightlm.promotion"]
     assert "champion" in version["aliases"]
 
 
-def test_retrain_flow_learns_a_changed_data_set_and_its_decision_is_the_alias(stack: Stack, text: Path) -> None:
+def test_retrain_flow_learns_a_changed_data_set_and_its_decision_is_the_alias(
+    stack: Stack, text: Path
+) -> None:
     with text.open("a", encoding="utf-8") as file:
         file.write("\n\nThe quiet river remembers the lantern of the captain, and answers.\n")
     run_id = run_deployment(stack, "retrain-flow", "--param", "hours=0.01")
     wait_for_state(stack, run_id, {"RUNNING"})
-    # Its runs wait until this one has ended, and then find the text unchanged; the last test looks at them.
-    said = stack.execute("lightlm", "schedule", "retrain-flow", "--cron", "* * * * *", "--hours", "0.01")
+    # Its runs wait until this one has ended, and then find the text unchanged; the last test looks
+    # at them.
+    said = stack.execute(
+        "lightlm", "schedule", "retrain-flow", "--cron", "* * * * *", "--hours", "0.01"
+    )
+
     assert f"data set {text}, 0.01 h (lightlm)" in said
     assert wait_for_state(stack, run_id, set())["state_type"] == "COMPLETED"
     challenger, first = list_versions(stack)
     reason = challenger["tags"]["lightlm.promotion"]
-    stack.say(f"version {challenger['version']}, {challenger['aliases']}: {reason}")
-    stack.say(f"its page: {read_decision(stack, run_id)}")
+    stack.log(f"version {challenger['version']}, {challenger['aliases']}: {reason}")
+    stack.log(f"its page: {read_decision(stack, run_id)}")
     is_promoted = reason.startswith("version 2 is champion instead of 1")
     assert is_promoted or reason.startswith("version 1 stays champion")
-    assert ("champion" in challenger["aliases"], "champion" in first["aliases"]) == (is_promoted, not is_promoted)
+    assert ("champion" in challenger["aliases"], "champion" in first["aliases"]) == (
+        is_promoted,
+        not is_promoted,
+    )
+
     assert ("previous" in first["aliases"]) == is_promoted
 
 
 def test_generate_flow_writes_with_the_registered_version(stack: Stack) -> None:
     run_id = run_deployment(stack, "generate-flow", "--param", "prompt=The")
     assert wait_for_state(stack, run_id, set())["state_type"] == "COMPLETED"
-    written = json.loads(stack.execute("lightlm", "generate", "The", "--max-new-tokens", "16", "--json"))
-    stack.say(f"version {written['model_version']} wrote {written['text']!r}")
+    written = json.loads(
+        stack.execute("lightlm", "generate", "The", "--max-new-tokens", "16", "--json")
+    )
+    stack.log(f"version {written['model_version']} wrote {written['text']!r}")
     assert written["model_version"] in ("1", "2")
     assert written["num_new_tokens"] > 0
 
@@ -185,22 +221,28 @@ def test_a_killed_run_is_seen_as_crashed(stack: Stack) -> None:
     wait_for_training(stack, run_id)
     family = find_flow_process(stack).children(recursive=True)
     os.kill(find_flow_process(stack).pid, signal.SIGKILL)
-    stack.say("killed the flow's process with SIGKILL")
+    stack.log("killed the flow's process with SIGKILL")
     assert wait_for_state(stack, run_id, set())["state_type"] == "CRASHED"
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
     assert len(list_versions(stack)) == 2
 
 
-def test_a_schedule_has_fired_twice_by_itself_and_an_unchanged_data_set_is_left_alone(stack: Stack) -> None:
+def test_a_schedule_has_fired_twice_by_itself_and_an_unchanged_data_set_is_left_alone(
+    stack: Stack,
+) -> None:
     deadline = time.monotonic() + SECONDS
     while len(fired := list_scheduled_retrainings(stack)) < 2:
         assert time.monotonic() < deadline, stack.read_log("worker")
         time.sleep(0.5)
+
     for run in fired[:2]:
         decision = read_decision(stack, run["id"])
-        stack.say(f"due {run['expected_start_time'][:19]} by its schedule, {run['name']}: {decision}")
+        stack.log(
+            f"due {run['expected_start_time'][:19]} by its schedule, {run['name']}: {decision}"
+        )
         assert "is unchanged" in decision
+
     due = [run["expected_start_time"] for run in fired[:2]]
     assert [moment[17:19] for moment in due] == ["00", "00"]
     assert due[0] != due[1]
@@ -223,7 +265,8 @@ def test_it_all_stands_in_postgresql(stack: Stack) -> None:
         "metrics": count("mlflow", "metrics"),
         "users": count("mlflow_users", "users"),
     }
-    stack.say(f"PostgreSQL holds {rows}")
+
+    stack.log(f"PostgreSQL holds {rows}")
     assert rows["flow runs"] >= 7
     assert rows["model versions"] == 2
     assert rows["metrics"] > 0

@@ -1,4 +1,6 @@
-"""Tests of backups: whole while others write, restored only where nothing is, and never from a damaged archive."""
+"""Tests of backups: whole while others write, restored only where nothing is, and never from a
+damaged archive.
+"""
 
 import io
 import json
@@ -35,9 +37,16 @@ def commit(folder: Path, content: str = "made") -> None:
 def filled(home: Path) -> Path:
     """A home with a commit, a database, a journal, a secret, and what belongs to processes."""
     commit(home / "store" / "samples" / "one")
-    for name in ("service/secrets.json", "service/service.json", "store/.one.lock", "runs/a/worker.log", ".tmp-1/x"):
+    for name in (
+        "service/secrets.json",
+        "service/service.json",
+        "store/.one.lock",
+        "runs/a/worker.log",
+        ".tmp-1/x",
+    ):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text("private")
+
     (home / "service" / "secrets.json").chmod(0o600)
     with closing(sqlite3.connect(home / "mlflow.db")) as database, database:
         database.execute("CREATE TABLE numbers (a INTEGER, b INTEGER)")
@@ -51,12 +60,17 @@ def elsewhere(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_restored_home_is_the_home_without_what_belongs_to_its_processes(filled: Path, elsewhere: Path) -> None:
+def test_a_restored_home_is_the_home_without_what_belongs_to_its_processes(
+    filled: Path, elsewhere: Path
+) -> None:
     file = filled.parent / "backup.tar"
     backup = write_backup(filled, file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert restore_backup(file, elsewhere, move_nothing) == backup
-    names = {path.relative_to(elsewhere).as_posix() for path in elsewhere.rglob("*") if path.is_file()}
+    names = {
+        path.relative_to(elsewhere).as_posix() for path in elsewhere.rglob("*") if path.is_file()
+    }
+
     one = "store/samples/one/"
     assert names == {f"{one}content", f"{one}manifest.json", "service/secrets.json", "mlflow.db"}
     assert stat.S_IMODE((elsewhere / "service" / "secrets.json").stat().st_mode) == 0o600
@@ -66,7 +80,9 @@ def test_a_restored_home_is_the_home_without_what_belongs_to_its_processes(fille
 
 @pytest.fixture
 def writers(filled: Path) -> Iterator[list[int]]:
-    """Two that write while a copy is made: a database's pairs that have to be equal, and a journal."""
+    """Two that write while a copy is made: a database's pairs that have to be equal, and
+    a journal.
+    """
     ended = threading.Event()
     written: list[int] = []
 
@@ -100,14 +116,18 @@ def test_a_backup_is_whole_while_a_database_and_a_journal_are_written(
     write_backup(filled, filled.parent / "backup.tar")
     before = len(writers)
     restore_backup(filled.parent / "backup.tar", elsewhere, move_nothing)
+
     with closing(sqlite3.connect(elsewhere / "mlflow.db")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         count, equal = database.execute("SELECT count(*), sum(a = b) FROM numbers").fetchone()
         (newest,) = database.execute("SELECT max(a) FROM numbers").fetchone()
+
     assert count == equal > 0
     numbers = [record["number"] for record, _ in read_journal(elsewhere / "runs" / "a.journal")]
     assert numbers == list(range(len(numbers)))
-    assert newest <= len(numbers) <= before + 1, "the databases are copied before what they are told from"
+    assert newest <= len(numbers) <= before + 1, (
+        "the databases are copied before what they are told from"
+    )
 
 
 def test_a_commit_that_is_dropped_meanwhile_is_there_whole_or_not_at_all(
@@ -130,6 +150,7 @@ def test_a_commit_that_is_dropped_meanwhile_is_there_whole_or_not_at_all(
     finally:
         ended.set()
         thread.join()
+
     for number in range(10):
         home = elsewhere / str(number)
         home.mkdir()
@@ -155,7 +176,9 @@ def test_a_home_that_holds_something_is_not_restored_over(filled: Path, elsewher
     file = filled.parent / "backup.tar"
     write_backup(filled, file)
     (elsewhere / "mlflow.db").write_text("mine")
-    with pytest.raises(InputError, match=r"is not empty \(mlflow.db\).*LIGHTLM_HOME=/new/folder lightlm restore"):
+    with pytest.raises(
+        InputError, match=r"is not empty \(mlflow.db\).*LIGHTLM_HOME=/new/folder lightlm restore"
+    ):
         restore_backup(file, elsewhere, move_nothing)
     assert [path.name for path in elsewhere.iterdir()] == ["mlflow.db"]
     assert (elsewhere / "mlflow.db").read_text() == "mine"
@@ -187,18 +210,24 @@ def test_a_damaged_archive_is_refused_and_leaves_the_home_empty(
     assert list(elsewhere.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["../out", "/tmp/out", "a/../../out", "link", "C:/out", "a\\..\\out"])
-def test_an_archive_that_somebody_made_puts_nothing_outside_of_the_home(elsewhere: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["../out", "/tmp/out", "a/../../out", "link", "C:/out", "a\\..\\out"]
+)
+def test_an_archive_that_somebody_made_puts_nothing_outside_of_the_home(
+    elsewhere: Path, name: str
+) -> None:
     file = elsewhere.parent / "made.tar"
     with tarfile.open(file, "w") as archive:
         member = tarfile.TarInfo(name)
         if name == "link":
-            member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            member.type = tarfile.SYMTYPE
+            member.linkname = "/etc/passwd"
         archive.addfile(member, io.BytesIO())
         contents = json.dumps({"format": 1, "home": "/", "files": {name: [0, ""]}}).encode()
         described = tarfile.TarInfo(CONTENTS)
         described.size = len(contents)
         archive.addfile(described, io.BytesIO(contents))
+
     with pytest.raises(InputError, match="is no file of a home"):
         restore_backup(file, elsewhere, move_nothing)
     assert list(elsewhere.iterdir()) == []

@@ -80,14 +80,18 @@ def test_a_changed_byte_is_refused_before_anybody_parses_it(tmp_path: Path, seed
 
 
 def test_a_shortened_a_longer_and_a_missing_file_are_refused(tmp_path: Path) -> None:
-    for index, damage in enumerate((lambda p: p.write_bytes(b"x"), lambda p: p.write_bytes(b"x" * 9999), Path.unlink)):
+    for index, damage in enumerate(
+        (lambda p: p.write_bytes(b"x"), lambda p: p.write_bytes(b"x" * 9999), Path.unlink)
+    ):
         folder = commit_folder(tmp_path / str(index), "sample", write_two).folder
         damage(folder / "a.bin")
         with pytest.raises(CorruptError, match=r"a\.bin"):
             open_commit(folder, "sample")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\xfe", b'{"files": 3, "meta": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\xfe", b'{"files": 3, "meta": 1}']
+)
 def test_a_broken_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
     folder = commit_folder(tmp_path / "one", "sample", write_two).folder
     (folder / MANIFEST).write_bytes(content)
@@ -109,7 +113,9 @@ def forge(folder: Path, change: Callable[[dict[str, Any]], object], *, seal: boo
 def test_a_manifest_that_names_a_file_outside_is_refused(tmp_path: Path, name: str) -> None:
     folder = commit_folder(tmp_path / "one", "sample", write_two).folder
     (tmp_path / "outside").write_text("x")
-    forge(folder, lambda manifest: manifest["files"].update({name: {"bytes": 1, "sha256": "0" * 64}}))
+    forge(
+        folder, lambda manifest: manifest["files"].update({name: {"bytes": 1, "sha256": "0" * 64}})
+    )
     with pytest.raises(CorruptError, match="outside its folder"):
         open_commit(folder, "sample")
     with pytest.raises(CorruptError, match="outside its folder"):
@@ -129,14 +135,20 @@ def test_a_file_that_became_a_link_is_refused(tmp_path: Path, target: str) -> No
 @pytest.mark.parametrize("key", ["kind", "meta", "files", "sha256"])
 def test_a_manifest_that_says_something_else_is_refused(tmp_path: Path, key: str) -> None:
     folder = commit_folder(tmp_path / "one", "sample", write_two).folder
-    other: dict[str, Any] = {"kind": "other", "meta": {"answer": 43}, "files": {}, "sha256": "0" * 64}
+    other: dict[str, Any] = {
+        "kind": "other",
+        "meta": {"answer": 43},
+        "files": {},
+        "sha256": "0" * 64,
+    }
     forge(folder, lambda manifest: manifest.update({key: other[key]}), seal=False)
     with pytest.raises(CorruptError, match=r"SHA-256 .* it says"):
         open_commit(folder)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("kind", 3), ("meta", []), ("files", []), ("files", {"a.bin": 1}), ("files", {"a.bin": {}})]
+    ("key", "value"),
+    [("kind", 3), ("meta", []), ("files", []), ("files", {"a.bin": 1}), ("files", {"a.bin": {}})],
 )
 def test_a_manifest_of_other_types_is_refused(tmp_path: Path, key: str, value: object) -> None:
     folder = commit_folder(tmp_path / "one", "sample", write_two).folder
@@ -145,7 +157,9 @@ def test_a_manifest_of_other_types_is_refused(tmp_path: Path, key: str, value: o
         open_commit(folder)
 
 
-def test_a_file_that_the_manifest_does_not_name_is_refused_and_a_hidden_one_is_not(tmp_path: Path) -> None:
+def test_a_file_that_the_manifest_does_not_name_is_refused_and_a_hidden_one_is_not(
+    tmp_path: Path,
+) -> None:
     folder = commit_folder(tmp_path / "one", "sample", write_two).folder
     (folder / ".DS_Store").write_text("left by a file manager")
     open_commit(folder, "sample")
@@ -181,7 +195,8 @@ def test_a_folder_in_place_of_a_file_is_damage(tmp_path: Path) -> None:
 
 def test_a_manifest_that_cannot_be_used_is_told_with_the_folder_to_remove(tmp_path: Path) -> None:
     folder = commit_folder(tmp_path / "one", "sample", write_two).folder
-    path, remedy = folder / MANIFEST, f"remove {folder} and run the same command again, which makes it anew"
+    path = folder / MANIFEST
+    remedy = f"remove {folder} and run the same command again, which makes it anew"
     sound = path.read_bytes()
 
     def refused() -> str:
@@ -216,6 +231,7 @@ def test_what_is_lost_or_broken_is_told_with_the_folder_to_remove(
     (folder / "a.bin").mkdir()
     with pytest.raises(CorruptError) as caught:
         open_commit(folder)
+
     assert str(caught.value) == f"{folder / 'a.bin'} is no file; {remedy}"
 
     def refuse(path: Path) -> bool:
@@ -258,7 +274,8 @@ def test_another_kind_and_another_schema_are_refused(tmp_path: Path) -> None:
 def test_a_disk_that_refuses_any_sync_leaves_no_commit_and_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: int
 ) -> None:
-    real, calls = os.fsync, 0
+    real = os.fsync
+    calls = 0
 
     def refuse(handle: int) -> None:
         nonlocal calls
@@ -275,7 +292,9 @@ def test_a_disk_that_refuses_any_sync_leaves_no_commit_and_one_sentence(
     assert list(tmp_path.glob(".tmp-*")) == []
 
 
-def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(handle: int) -> None:
         raise OSError(errno.ENOSPC, "full")
 
@@ -294,7 +313,8 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 def test_a_published_file_has_its_name_and_was_synced_before_and_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, synced = os.fsync, []
+    real = os.fsync
+    synced = []
 
     def watch(handle: int) -> None:
         synced.append((os.fstat(handle).st_ino, (tmp_path / "scratch").exists()))
@@ -306,10 +326,14 @@ def test_a_published_file_has_its_name_and_was_synced_before_and_after(
     monkeypatch.setattr(disk.os, "fsync", watch)
     publish_file(tmp_path / "scratch", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == b"new"
-    assert synced == [(inode, True), (tmp_path.stat().st_ino, False)], "its bytes, and then its name"
+    assert synced == [(inode, True), (tmp_path.stat().st_ino, False)], (
+        "its bytes, and then its name"
+    )
 
 
-def test_a_file_that_cannot_be_published_or_adopted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_published_or_adopted_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = commit_folder(tmp_path / "one", "sample", write_two).folder
     (tmp_path / "scratch").write_bytes(b"new")
 
@@ -352,9 +376,12 @@ def test_a_kill_at_any_moment_leaves_whole_commits_only(tmp_path: Path) -> None:
     tmp_path = tmp_path / "commits"
     draw = random.Random(7)
     started = 0
+
     for _ in range(KILLS):
         process = subprocess.Popen(
-            [sys.executable, "-c", COMMIT_FOR_EVER, str(tmp_path), str(started)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", COMMIT_FOR_EVER, str(tmp_path), str(started)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         said = [process.stdout.readline()]
@@ -370,6 +397,7 @@ def test_a_kill_at_any_moment_leaves_whole_commits_only(tmp_path: Path) -> None:
         started = max(int(folder.name[2:]) for folder in tmp_path.glob("c-*")) + 1
         for folder in tmp_path.glob("c-*"):
             remove_folder(folder)
+
     commit_folder(tmp_path / "last", "sample", write_two)
     assert [path.name for path in tmp_path.iterdir()] == ["last"], "what dead writers left is swept"
 
@@ -385,19 +413,30 @@ def test_a_commit_of_another_kind_is_neither_found_nor_adopted(tmp_path: Path) -
 def test_damage_is_told_with_the_file_both_digests_and_the_folder_to_remove(tmp_path: Path) -> None:
     folder = commit_folder(tmp_path / "one", "sample", write_two).folder
     remedy = f"remove {folder} and run the same command again, which makes it anew"
-    path, old, new = folder / "a.bin", b"alpha" * 1000, b"alphA" * 1000
+    path = folder / "a.bin"
+    old = b"alpha" * 1000
+    new = b"alphA" * 1000
     path.write_bytes(new)
     wanted, found = (hashlib.sha256(content).hexdigest()[:16] for content in (old, new))
     with pytest.raises(CorruptError) as caught:
         open_commit(folder)
-    assert str(caught.value) == f"{path} has SHA-256 {found}..., its manifest says {wanted}...; {remedy}"
+
+    assert (
+        str(caught.value)
+        == f"{path} has SHA-256 {found}..., its manifest says {wanted}...; {remedy}"
+    )
     path.write_bytes(b"short")
     with pytest.raises(CorruptError) as caught:
         open_commit(folder)
+
     assert str(caught.value) == f"{path} has 5 bytes, its manifest says 5000; {remedy}"
     path.write_bytes(old)
     (folder / "stranger").write_text("x")
     with pytest.raises(CorruptError) as caught:
         open_commit(folder)
-    said = f"{folder / 'stranger'} is not in its manifest: it was put there by something else; {remedy}"
+    said = (
+        f"{folder / 'stranger'} is not in its manifest: it was put there by something else; "
+        f"{remedy}"
+    )
+
     assert str(caught.value) == said

@@ -53,7 +53,10 @@ def test_a_refusal_says_the_path_and_what_to_do(tmp_path: Path, code: int, words
     ],
 )
 def test_a_full_disk_inside_a_library_is_said_as_ours(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(StoreError, match="the disk is full"), explain_writer(tmp_path / "one", tmp_path):
+    with (
+        pytest.raises(StoreError, match="the disk is full"),
+        explain_writer(tmp_path / "one", tmp_path),
+    ):
         raise error
 
 
@@ -64,7 +67,12 @@ def test_a_broken_disk_inside_a_library_is_told_in_the_systems_words(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "error", [ConnectionRefusedError(errno.ECONNREFUSED, "x"), ValueError("os error"), InputError("no such data")]
+    "error",
+    [
+        ConnectionRefusedError(errno.ECONNREFUSED, "x"),
+        ValueError("os error"),
+        InputError("no such data"),
+    ],
 )
 def test_what_is_not_the_disks_goes_through_as_it_is(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(type(error)) as caught, explain_writer(tmp_path / "one", tmp_path):
@@ -77,7 +85,10 @@ def test_another_files_permission_is_not_taken_for_ours(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), explain_writer(tmp_path / "one", tmp_path):
         raise theirs
     ours = PermissionError(errno.EACCES, "denied", str(tmp_path / "file"))
-    with pytest.raises(StoreError, match="make it writable"), explain_writer(tmp_path / "one", tmp_path):
+    with (
+        pytest.raises(StoreError, match="make it writable"),
+        explain_writer(tmp_path / "one", tmp_path),
+    ):
         raise ours
 
 
@@ -93,7 +104,9 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
         write_and_sync(tmp_path / "file", b"second")
 
 
-def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_that_cannot_sync_folders_is_good_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(handle: int) -> None:
         raise OSError(code, "no")
 
@@ -110,7 +123,12 @@ def test_a_tree_is_listed_without_following_links(tmp_path: Path) -> None:
     (top / "a" / "b").mkdir(parents=True)
     (top / "a" / "b" / "file").write_text("x")
     (top / "a" / "up").symlink_to(top)
-    assert [path.relative_to(top).as_posix() for path in list_tree(top)] == ["a", "a/b", "a/b/file", "a/up"]
+    assert [path.relative_to(top).as_posix() for path in list_tree(top)] == [
+        "a",
+        "a/b",
+        "a/b/file",
+        "a/up",
+    ]
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error_and_not_empty(tmp_path: Path) -> None:
@@ -122,18 +140,30 @@ def refusal(error: OSError, path: Path) -> str:
     return str(describe_refusal(error, path))
 
 
-def test_each_refusal_is_one_sentence_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_refusal_is_one_sentence_word_for_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import shutil
 
-    path, free = tmp_path / "x", shutil.disk_usage(tmp_path)._replace(free=3_000_000_000_000)
+    path = tmp_path / "x"
+    free = shutil.disk_usage(tmp_path)._replace(free=3_000_000_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     assert refusal(OSError(errno.ENOSPC, "full"), path) == (
-        f"the disk is full: {path} could not be written, 3,000,000 MB are free; free some space (`lightlm store` lists "
-        "what is there, `lightlm store prune` drops what can be made again) and run the same command again"
+        f"the disk is full: {path} could not be written, 3,000,000 MB are free; free some space "
+        "(`lightlm store` lists "
+        "what is there, `lightlm store prune` drops what can be made again) and run the same "
+        "command again"
     )
+
     after = "look after that disk or give a LIGHTLM_HOME on another, and run the same command again"
-    assert refusal(OSError(errno.EIO, "broken"), path) == f"{path} could not be written (broken); {after}"
-    assert refusal(OSError("only words"), path) == f"{path} could not be written (only words); {after}"
+    assert (
+        refusal(OSError(errno.EIO, "broken"), path)
+        == f"{path} could not be written (broken); {after}"
+    )
+    assert (
+        refusal(OSError("only words"), path) == f"{path} could not be written (only words); {after}"
+    )
+
     assert refusal(OSError(), path) == f"{path} could not be written (OSError); {after}"
 
 
@@ -161,7 +191,9 @@ def test_a_mac_is_asked_for_more_than_fsync(
 def test_what_another_wrote_is_opened_as_the_system_syncs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, mode: str
 ) -> None:
-    path, modes, open_path = tmp_path / "file", [], Path.open
+    path = tmp_path / "file"
+    modes = []
+    open_path = Path.open
     path.write_bytes(b"x")
 
     def note(self: Path, mode: str) -> Any:
@@ -172,12 +204,16 @@ def test_what_another_wrote_is_opened_as_the_system_syncs_it(
         patch.setattr(os, "name", system)
         patch.setattr(Path, "open", note)
         sync_written(path)
+
     assert modes == [mode]
     assert path.read_bytes() == b"x"
 
 
-def test_a_file_is_hashed_a_block_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, sizes = tmp_path / "file", []
+def test_a_file_is_hashed_a_block_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    sizes = []
     content = bytes(range(256)) * 10
     path.write_bytes(content)
 
@@ -196,5 +232,8 @@ def test_too_many_open_files_are_no_fault_of_the_disk(tmp_path: Path) -> None:
     for code in (errno.EMFILE, errno.ENFILE):
         said = refusal(OSError(code, "Too many open files"), tmp_path / "x")
         assert "too many open files, the " in said
-        assert "files that this process may open (ulimit -n) are in use; allow more with `ulimit -n " in said
+        assert (
+            "files that this process may open (ulimit -n) are in use; allow more with `ulimit -n "
+            in said
+        )
         assert "disk" not in said

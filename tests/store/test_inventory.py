@@ -1,4 +1,6 @@
-"""Tests of the inventory: what stands there is listed, verified and pruned; what is used, locked or a link stays."""
+"""Tests of the inventory: what stands there is listed, verified and pruned; what is used, locked or
+a link stays.
+"""
 
 import subprocess
 import sys
@@ -28,11 +30,14 @@ time.sleep(float(sys.argv[1]))
 @contextmanager
 def maker(*names: str, seconds: float = 0.0) -> Iterator[None]:
     """Make stages in another process, which goes on for some seconds."""
-    process = subprocess.Popen([sys.executable, "-c", MAKE, str(seconds), *names], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAKE, str(seconds), *names], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "made\n"
     if not seconds:
         process.wait()
+
     try:
         yield
     finally:
@@ -70,7 +75,16 @@ def test_everything_is_listed_by_kind_with_its_size(home: Path) -> None:
     commit_at(home / "store" / "quarantine" / "samples-0123")
     (home / "store" / "samples" / ".trash-0").mkdir()
     (home / "mlflow.db").write_bytes(b"d" * 10)
-    assert kinds(home) == ["damaged", "leftover", "model copy", "other", "run", "samples", "samples"]
+    assert kinds(home) == [
+        "damaged",
+        "leftover",
+        "model copy",
+        "other",
+        "run",
+        "samples",
+        "samples",
+    ]
+
     sizes = {item.kind: item.num_bytes for item in list_items(home)}
     assert sizes["other"] == 10
     assert sizes["run"] > 1000

@@ -1,4 +1,6 @@
-"""Tests of journals: what was appended is read back, a torn tail is cut, a flipped bit costs one record."""
+"""Tests of journals: what was appended is read back, a torn tail is cut, a flipped bit costs one
+record.
+"""
 
 import errno
 import os
@@ -15,7 +17,11 @@ from lightlm.store.disk import BLOCK_BYTES
 from lightlm.store.journal import Journal, frame, read_journal
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -27,7 +33,9 @@ def read(path: Path, offset: int = 0) -> list[dict]:
 
 
 @given(records=RECORDS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path, records: list[dict]) -> None:
     path = tmp_path / "journal"
     path.unlink(missing_ok=True)
@@ -39,26 +47,36 @@ def test_what_is_appended_is_read_back_in_order(tmp_path: Path, records: list[di
 
 
 @given(records=RECORDS.filter(bool), cut=st.integers(1, 400))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_torn_tail_costs_no_whole_record_and_is_cut_on_opening(tmp_path: Path, records: list[dict], cut: int) -> None:
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_torn_tail_costs_no_whole_record_and_is_cut_on_opening(
+    tmp_path: Path, records: list[dict], cut: int
+) -> None:
     path = tmp_path / "journal"
     lines = [frame(record) for record in records]
     content = b"".join(lines)
     kept = max(0, len(content) - cut)
     path.write_bytes(content[:kept])
-    whole, end = 0, 0
+    whole = 0
+    end = 0
+
     for line in lines:
         if end + len(line) <= kept:
-            whole, end = whole + 1, end + len(line)
+            whole = whole + 1
+            end = end + len(line)
         else:
             break
+
     journal = Journal(path)
     journal.append({"after": True})
     journal.close()
     assert read(path) == [*records[:whole], {"after": True}]
 
 
-def test_a_flipped_bit_costs_its_record_and_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flipped_bit_costs_its_record_and_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "journal"
     content = bytearray(frame({"a": 1}) + frame({"b": 2}) + frame({"c": 3}))
     content[len(frame({"a": 1})) + 12] ^= 4
@@ -81,9 +99,12 @@ def test_reading_goes_on_from_an_offset(tmp_path: Path) -> None:
 def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     threads = [
-        threading.Thread(target=lambda k=k: [journal.append({"k": k, "text": "x" * 500}) for _ in range(100)])
+        threading.Thread(
+            target=lambda k=k: [journal.append({"k": k, "text": "x" * 500}) for _ in range(100)]
+        )
         for k in range(4)
     ]
+
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -92,8 +113,11 @@ def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
     assert len(read(tmp_path / "journal")) == 400
 
 
-def test_half_a_line_on_a_full_disk_swallows_no_later_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = os.write, 0
+def test_half_a_line_on_a_full_disk_swallows_no_later_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.write
+    calls = 0
 
     def write_half(handle: int, content: bytes) -> int:
         nonlocal calls
@@ -139,7 +163,9 @@ def test_a_closed_journal_refuses(tmp_path: Path) -> None:
 
 
 def test_a_record_is_framed_as_earlier_versions_framed_it() -> None:
-    assert frame({"a": [1, "caf\u00e9"], "b": None}) == b'e15fb5bb {"a":[1,"caf\\u00e9"],"b":null}\n'
+    assert (
+        frame({"a": [1, "caf\u00e9"], "b": None}) == b'e15fb5bb {"a":[1,"caf\\u00e9"],"b":null}\n'
+    )
 
 
 def test_a_journal_is_the_frames_of_its_records_and_private(tmp_path: Path) -> None:
@@ -154,7 +180,9 @@ def test_a_journal_is_the_frames_of_its_records_and_private(tmp_path: Path) -> N
     assert [offset for _, offset in read_journal(tmp_path / "journal")] == ends
 
 
-def test_an_empty_line_at_the_start_stays_and_is_no_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_empty_line_at_the_start_stays_and_is_no_damage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "journal"
     path.write_bytes(b"\n")
     Journal(path).close()

@@ -26,7 +26,9 @@ with hold_lock(Path(sys.argv[1])):
 
 
 def start_holder(path: Path) -> "subprocess.Popen[str]":
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process
@@ -40,8 +42,13 @@ def holder(tmp_path: Path) -> "Iterator[subprocess.Popen[str]]":
     process.wait()
 
 
-def test_a_held_lock_is_refused_with_the_holders_number(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
-    with pytest.raises(BusyError, match=f"process {holder.pid} holds"), hold_lock(tmp_path / "lock", wait=False):
+def test_a_held_lock_is_refused_with_the_holders_number(
+    tmp_path: Path, holder: "subprocess.Popen[str]"
+) -> None:
+    with (
+        pytest.raises(BusyError, match=f"process {holder.pid} holds"),
+        hold_lock(tmp_path / "lock", wait=False),
+    ):
         pass
 
 
@@ -84,7 +91,9 @@ def test_a_waiter_is_told_again_and_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert said[1].startswith(f"still waiting for process {holder.pid}, for ")
 
 
-@pytest.mark.parametrize(("written", "said"), [(b"", "?"), (b"  \n", "?"), (b"12\xff", "12\ufffd"), (b"7\n", "7")])
+@pytest.mark.parametrize(
+    ("written", "said"), [(b"", "?"), (b"  \n", "?"), (b"12\xff", "12\ufffd"), (b"7\n", "7")]
+)
 def test_a_holder_that_has_not_written_its_number_is_said_all_the_same(
     tmp_path: Path, written: bytes, said: str
 ) -> None:
@@ -102,11 +111,16 @@ def test_where_locked_files_cannot_be_read_the_holder_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "pread")
-    with pytest.raises(BusyError, match=r"^process \? holds"), hold_lock(tmp_path / "lock", wait=False):
+    with (
+        pytest.raises(BusyError, match=r"^process \? holds"),
+        hold_lock(tmp_path / "lock", wait=False),
+    ):
         pass
 
 
-def test_on_windows_the_first_byte_of_the_file_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_windows_the_first_byte_of_the_file_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "lock").touch()
     asked: list[tuple[int, int, int]] = []
     refusals = [OSError(errno.EACCES, "Permission denied")]

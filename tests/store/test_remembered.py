@@ -1,4 +1,6 @@
-"""Tests of the small files of the home: whatever damage they have, their readers take them for absent and go on."""
+"""Tests of the small files of the home: whatever damage they have, their readers take them for
+absent and go on.
+"""
 
 import json
 import os
@@ -29,11 +31,25 @@ from lightlm_flows.cli.saved_configuration import load_configuration
 from lightlm_flows.service.lifecycle import read_service
 
 MODEL = ModelConfig(
-    vocab_size=300, num_layers=2, model_dim=64, num_heads=1, num_kv_heads=1, head_dim=64, ffn_dim=128, context_length=32
+    vocab_size=300,
+    num_layers=2,
+    model_dim=64,
+    num_heads=1,
+    num_kv_heads=1,
+    head_dim=64,
+    ffn_dim=128,
+    context_length=32,
 )
 TRAINER = TrainerConfig(batch_tokens=64, micro_batch_size=2)
 VERSION = ModelVersion.model_validate(
-    {"name": "lightlm", "version": "3", "run_id": "r", "aliases": [], "tags": {}, "created_at": "2026-01-01T00:00:00Z"}
+    {
+        "name": "lightlm",
+        "version": "3",
+        "run_id": "r",
+        "aliases": [],
+        "tags": {},
+        "created_at": "2026-01-01T00:00:00Z",
+    }
 )
 RUN = {
     "run": "a", "ended_at": 1.0, "hardware_id": "m", "hours": 0.1, "dataset": "d", "text_sha256": "t", "shape": "s",
@@ -93,12 +109,22 @@ def correct(home: Path) -> object:
 FILES: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
     "closing_seconds.json": (lambda _: [1.5, 2.0], lambda home: ClosingTimes(home).estimate(36.0)),
     "fixed_seconds.json": (lambda _: [4.0, 5.0, 6.0], lambda home: FixedTimes(home).find_least()),
-    "cache/compiled.json": (lambda _: ["0123456789abcdef"], lambda home: CompiledShapes(home).knows(MODEL, TRAINER)),
+    "cache/compiled.json": (
+        lambda _: ["0123456789abcdef"],
+        lambda home: CompiledShapes(home).knows(MODEL, TRAINER),
+    ),
     "finished_runs_mlflow.json": (lambda _: [RUN, RUN | {"run": "b"}, RUN | {"run": "c"}], correct),
-    FILE: (fill_resolved, lambda home: recall(home, "lightlm", TypeAdapter(ModelVersion), lambda: VERSION)),
+    FILE: (
+        fill_resolved,
+        lambda home: recall(home, "lightlm", TypeAdapter(ModelVersion), lambda: VERSION),
+    ),
     STATE: (fill_shipped, read_shipped_of),
     "last_config.json": (
-        lambda _: {"kind": "lightlm configuration", "schema": 1, "params": {"model": {"num_layers": 4}}},
+        lambda _: {
+            "kind": "lightlm configuration",
+            "schema": 1,
+            "params": {"model": {"num_layers": 4}},
+        },
         read_or_refuse(lambda home: load_configuration(home / "last_config.json")),
     ),
     "summary.json": (lambda _: {"run_id": "a"}, read_or_refuse(read_run)),
@@ -120,22 +146,28 @@ def mutate(content: Any, draw: st.DataObject) -> Any:
 
 @pytest.mark.parametrize("name", FILES)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_a_damaged_small_file_ends_nothing(home: Path, name: str, data: st.DataObject) -> None:
     fill, read = FILES[name]
     path = home / name
     path.parent.mkdir(parents=True, exist_ok=True)
     intact = json.dumps(fill(home))
     kind = data.draw(st.sampled_from(["value", "cut", "bytes", "deep", "digits"]))
+
     if kind == "value":
         content = json.dumps(mutate(json.loads(intact), data)).encode()
     elif kind == "cut":
         content = intact.encode()[: data.draw(st.integers(0, len(intact)))]
     elif kind == "bytes":
         at = data.draw(st.integers(0, len(intact) - 1))
-        content = intact[:at].encode() + data.draw(st.binary(max_size=4)) + intact[at + 1 :].encode()
+        content = (
+            intact[:at].encode() + data.draw(st.binary(max_size=4)) + intact[at + 1 :].encode()
+        )
     else:
         content = (DEEP if kind == "deep" else "9" * 6000).encode()
+
     path.write_bytes(content)
     read(home)
     path.write_text(intact)
@@ -149,7 +181,9 @@ def test_a_folder_in_the_place_of_a_small_file_ends_nothing(home: Path, name: st
     FILES[name][1](home)
 
 
-@pytest.mark.parametrize("text", ["", "{", "NaN", "[Infinity]", DEEP, '{"a":' * 50_000, "9" * 6000, "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "NaN", "[Infinity]", DEEP, '{"a":' * 50_000, "9" * 6000, "\ud800"]
+)
 def test_what_is_no_json_has_no_value(tmp_path: Path, text: str) -> None:
     assert parse_json(text) is None
     (tmp_path / "file").write_bytes(text.encode("utf-8", "surrogatepass"))

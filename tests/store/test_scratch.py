@@ -1,4 +1,6 @@
-"""Tests of scratch folders: gone with their writer, left alone while it lives, and never a way out of their folder."""
+"""Tests of scratch folders: gone with their writer, left alone while it lives, and never a way out
+of their folder.
+"""
 
 import errno
 import os
@@ -62,7 +64,9 @@ def test_a_scratch_folder_that_was_renamed_stays(parent: Path) -> None:
 
 
 def test_what_a_living_writer_fills_is_not_swept_and_what_a_dead_one_left_is(parent: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(parent)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(parent)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     sweep(parent)
@@ -83,7 +87,8 @@ def test_trash_goes_whoever_made_it(parent: Path) -> None:
 
 
 def test_a_temporary_file_goes_when_it_is_a_day_old(parent: Path) -> None:
-    young, old = name_temporary(parent), name_temporary(parent)
+    young = name_temporary(parent)
+    old = name_temporary(parent)
     young.write_text("x")
     old.write_text("x")
     age(old)
@@ -91,10 +96,13 @@ def test_a_temporary_file_goes_when_it_is_a_day_old(parent: Path) -> None:
     assert list(parent.iterdir()) == [young]
 
 
-def test_a_folder_named_after_a_living_process_stays_and_after_a_dead_one_goes(parent: Path) -> None:
+def test_a_folder_named_after_a_living_process_stays_and_after_a_dead_one_goes(
+    parent: Path,
+) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    ours, theirs = parent / f"{TEMPORARY}{os.getpid()}-abc", parent / f"{TEMPORARY}{dead.pid}-abc"
+    ours = parent / f"{TEMPORARY}{os.getpid()}-abc"
+    theirs = parent / f"{TEMPORARY}{dead.pid}-abc"
     ours.mkdir()
     theirs.mkdir()
     sweep(parent)
@@ -128,15 +136,20 @@ def count_handles(folder: Path) -> int:
     handles = Path("/proc/self/fd")
     if not handles.is_dir():
         pytest.skip("the system does not list a process's open files")
-    return sum(str(handle.resolve()).startswith(f"{folder}{os.sep}") for handle in handles.iterdir())
+    return sum(
+        str(handle.resolve()).startswith(f"{folder}{os.sep}") for handle in handles.iterdir()
+    )
 
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Gives what lets a function of the system fail with each of `errors` in turn, and then work."""
+    """Gives what lets a function of the system fail with each of `errors` in turn, and
+    then work.
+    """
 
     def let_fail(module: Any, name: str, *errors: OSError) -> None:
-        function, left = getattr(module, name), list(errors)
+        function = getattr(module, name)
+        left = list(errors)
 
         def fail(*arguments: Any, **options: Any) -> Any:
             if left:
@@ -151,14 +164,18 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
 def test_names_are_long_chance_behind_what_they_are(parent: Path) -> None:
     for prefix, names in ((TEMPORARY, name_temporary), (TRASH, name_trash)):
-        one, other = names(parent), names(parent)
+        one = names(parent)
+        other = names(parent)
         assert one != other
         assert one.parent == parent
         assert re.fullmatch(re.escape(prefix) + "[0-9a-f]{16}", one.name)
 
 
 def test_without_a_parent_the_error_says_which_folder_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=re.escape(str(tmp_path / "missing"))), scratch_folder(tmp_path / "missing"):
+    with (
+        pytest.raises(StoreError, match=re.escape(str(tmp_path / "missing"))),
+        scratch_folder(tmp_path / "missing"),
+    ):
         pass
 
 
@@ -172,14 +189,20 @@ def test_a_scratch_folder_is_locked_while_it_is_used_and_closed_after(parent: Pa
     assert count_handles(parent) == 0
 
 
-def test_a_folder_that_a_sweeper_took_before_its_lock_is_made_anew(parent: Path, failing: Callable[..., None]) -> None:
-    failing(os, "open", FileNotFoundError(errno.ENOENT, "gone"), FileNotFoundError(errno.ENOENT, "gone"))
+def test_a_folder_that_a_sweeper_took_before_its_lock_is_made_anew(
+    parent: Path, failing: Callable[..., None]
+) -> None:
+    failing(
+        os, "open", FileNotFoundError(errno.ENOENT, "gone"), FileNotFoundError(errno.ENOENT, "gone")
+    )
     with scratch_folder(parent) as folder:
         assert folder.is_dir()
         assert len(list(parent.iterdir())) == 3  # two that a sweeper would have taken
 
 
-def test_a_folder_whose_lock_a_sweeper_holds_is_not_used(parent: Path, failing: Callable[..., None]) -> None:
+def test_a_folder_whose_lock_a_sweeper_holds_is_not_used(
+    parent: Path, failing: Callable[..., None]
+) -> None:
     fcntl = pytest.importorskip("fcntl")
     failing(fcntl, "flock", BlockingIOError(errno.EWOULDBLOCK, "held"))
     with scratch_folder(parent) as folder:
@@ -193,9 +216,10 @@ def test_where_folders_cannot_be_locked_they_are_used_all_the_same(
     parent: Path, failing: Callable[..., None], refusing: str
 ) -> None:
     fcntl = pytest.importorskip("fcntl")
-    module, error = {"open": (os, PermissionError(errno.EACCES, "no")), "flock": (fcntl, OSError(errno.ENOLCK, "no"))}[
-        refusing
-    ]
+    module, error = {
+        "open": (os, PermissionError(errno.EACCES, "no")),
+        "flock": (fcntl, OSError(errno.ENOLCK, "no")),
+    }[refusing]
     failing(module, refusing, error)
     with scratch_folder(parent) as folder:
         (folder / "file").write_text("x")
@@ -209,7 +233,8 @@ def test_where_folders_cannot_be_locked_age_tells_who_is_gone(
     parent: Path, monkeypatch: pytest.MonkeyPatch, refusing: str
 ) -> None:
     fcntl = pytest.importorskip("fcntl")
-    young, old = name_temporary(parent), name_temporary(parent)
+    young = name_temporary(parent)
+    old = name_temporary(parent)
     young.mkdir()
     old.mkdir()
     age(old)
@@ -238,7 +263,8 @@ def test_what_another_sweeper_takes_first_is_no_error(
     shutil.rmtree(parent / f"{TEMPORARY}folder")
     failing(os, "scandir", PermissionError(errno.EACCES, "no"))
     sweep(parent)
-    assert (parent / f"{TRASH}folder").is_dir()  # it could not be listed, and the next sweep takes it
+    # it could not be listed, and the next sweep takes it
+    assert (parent / f"{TRASH}folder").is_dir()
 
 
 def test_what_vanishes_while_its_age_is_asked_is_left(

@@ -1,4 +1,6 @@
-"""Tests of the shared store: what one home made another takes, verified; whatever it answers, stages are made."""
+"""Tests of the shared store: what one home made another takes, verified; whatever it answers,
+stages are made.
+"""
 
 import hashlib
 import json
@@ -83,7 +85,9 @@ print(json.dumps([[stage.reused for stage in made], [stage.fingerprint for stage
 
 
 def tokenize_at(home: Path, text: Path, url: str) -> tuple[list[bool], list[str], Path]:
-    """Return what of subset, tokenizer and shards a process with this home reused, their names, and its shards."""
+    """Return what of subset, tokenizer and shards a process with this home reused, their names, and
+    its shards.
+    """
     environment = os.environ | {"LIGHTLM_HOME": str(home)}
     command = [sys.executable, "-c", TOKENIZE, str(text), url]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -91,10 +95,18 @@ def tokenize_at(home: Path, text: Path, url: str) -> tuple[list[bool], list[str]
     return reused, names, Path(shards)
 
 
-def test_a_second_process_with_a_home_of_its_own_reuses_what_the_first_tokenized(tmp_path: Path) -> None:
-    text, url = tmp_path / "text.txt", f"file://{tmp_path}/team"
+def test_a_second_process_with_a_home_of_its_own_reuses_what_the_first_tokenized(
+    tmp_path: Path,
+) -> None:
+    text = tmp_path / "text.txt"
+    url = f"file://{tmp_path}/team"
     draw = random.Random(1)
-    text.write_text("\n\n".join(" ".join(draw.choices(("river", "stone", "rain", "and"), k=50)) for _ in range(200)))
+    text.write_text(
+        "\n\n".join(
+            " ".join(draw.choices(("river", "stone", "rain", "and"), k=50)) for _ in range(200)
+        )
+    )
+
     first = tokenize_at(tmp_path / "one", text, url)
     second = tokenize_at(tmp_path / "two", text, url)
     assert (first[0], second[0]) == ([False] * 3, [True] * 3)
@@ -103,11 +115,17 @@ def test_a_second_process_with_a_home_of_its_own_reuses_what_the_first_tokenized
     damaged = next((tmp_path / "team" / "shards" / first[1][2]).glob("[0-9a-f]*"))
     damaged.write_bytes(bytes(reversed(damaged.read_bytes())))
     third = tokenize_at(tmp_path / "three", text, url)
-    assert third[0] == [True, True, False] and open_commit(third[2]).digest == open_commit(first[2]).digest
+    assert (
+        third[0] == [True, True, False]
+        and open_commit(third[2]).digest == open_commit(first[2]).digest
+    )
 
 
 def open_at(
-    url: str, make: Callable[[Path], Mapping[str, Any]] = build, said: list[str] | None = None, seconds: float = 60.0
+    url: str,
+    make: Callable[[Path], Mapping[str, Any]] = build,
+    said: list[str] | None = None,
+    seconds: float = 60.0,
 ) -> Stage:
     said = [] if said is None else said
     with share_stages(StoreParams(shared=url, shared_fraction=0.5), 2 * seconds, said.append):
@@ -152,7 +170,9 @@ def test_what_one_home_made_another_takes(url: str, move: Callable[[str], None])
     assert taken.folder != made.folder and taken.meta == made.meta == {"size": 4, "note": None}
     assert open_commit(taken.folder).digest == open_commit(made.folder).digest
     assert [line.split()[0] for line in said] == ["Uploaded", "Fetched"]
-    assert open_at(url, build_never, said).folder == taken.folder and len(said) == 2, "now it is here"
+    assert open_at(url, build_never, said).folder == taken.folder and len(said) == 2, (
+        "now it is here"
+    )
 
 
 def test_objects_are_named_by_their_content_and_nothing_else_is_left_there(url: str) -> None:
@@ -161,10 +181,16 @@ def test_objects_are_named_by_their_content_and_nothing_else_is_left_there(url: 
     assert sorted(objects) == sorted(
         f"/samples/{name}/{n}" for n in (MANIFEST, digest_of(b"made"), digest_of(b"x" * 1000))
     )
-    assert all(path.endswith(digest_of(content)) for path, content in objects.items() if not path.endswith(MANIFEST))
+    assert all(
+        path.endswith(digest_of(content))
+        for path, content in objects.items()
+        if not path.endswith(MANIFEST)
+    )
 
 
-def test_any_of_several_stages_is_taken_those_that_are_here_first(url: str, move: Callable[[str], None]) -> None:
+def test_any_of_several_stages_is_taken_those_that_are_here_first(
+    url: str, move: Callable[[str], None]
+) -> None:
     open_at(url)
     move("other")
     with share_stages(StoreParams(shared=url, shared_fraction=1.0), 60.0, [].append):
@@ -228,7 +254,9 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
     "a name with a line's end": rename("content\n"),
     "another kind": lambda manifest: manifest.update(kind="models"),
     "another version": lambda manifest: manifest.update(schema=99),
-    "a digest that is a path": lambda manifest: manifest["files"]["content"].update(sha256="../../secret"),
+    "a digest that is a path": lambda manifest: manifest["files"]["content"].update(
+        sha256="../../secret"
+    ),
     "a digest that is none": lambda manifest: manifest["files"]["content"].update(sha256=7),
     "a size below zero": lambda manifest: manifest["files"]["content"].update(bytes=-1),
     "a size that is true": lambda manifest: manifest["files"]["content"].update(bytes=True),
@@ -255,11 +283,16 @@ def test_a_manifest_that_lies_is_refused_though_its_digest_is_right(
     assert not made.reused and (made.folder / "content").read_bytes() == b"made"
     assert "made anew here" in said[0], said
     stage = {made.folder / name for name in ("content", "part-0", "empty", MANIFEST)}
-    new = {path for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith(".")} - before
+    new = {
+        path for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith(".")
+    } - before
+
     assert new == stage, "nothing was written elsewhere"
 
 
-def test_what_the_disk_has_no_room_for_is_not_fetched(tmp_path: Path, move: Callable[[str], None]) -> None:
+def test_what_the_disk_has_no_room_for_is_not_fetched(
+    tmp_path: Path, move: Callable[[str], None]
+) -> None:
     url = f"file://{tmp_path}/team"
     open_at(url)
     write_manifest(url, lambda manifest: manifest["files"]["content"].update(bytes=10**18))
@@ -269,7 +302,9 @@ def test_what_the_disk_has_no_room_for_is_not_fetched(tmp_path: Path, move: Call
     assert "MB stay free" in said[0]
 
 
-def test_an_upload_that_was_cut_is_not_seen_and_is_completed_by_the_next(url: str, move: Callable[[str], None]) -> None:
+def test_an_upload_that_was_cut_is_not_seen_and_is_completed_by_the_next(
+    url: str, move: Callable[[str], None]
+) -> None:
     open_at(url)
     whole = list_objects(url)
     change(url, MANIFEST, None)
@@ -314,13 +349,19 @@ def test_storage_that_does_not_answer_costs_no_more_than_its_time() -> None:
     fsspec.register_implementation("memory", Silent, clobber=True)
     said: list[str] = []
     Silent.gate.clear()
+
     try:
-        with share_stages(StoreParams(shared="memory://team", shared_fraction=0.1), 2.0, said.append) as shared:
-            stages = [open_stage("samples", {"key": key}, build, shareable=SAMPLES) for key in range(3)]
+        with share_stages(
+            StoreParams(shared="memory://team", shared_fraction=0.1), 2.0, said.append
+        ) as shared:
+            stages = [
+                open_stage("samples", {"key": key}, build, shareable=SAMPLES) for key in range(3)
+            ]
         assert shared is not None and shared.take_seconds() >= 0.2 and shared.take_seconds() == 0.0
     finally:
         Silent.gate.set()
         fsspec.register_implementation("memory", MemoryFileSystem, clobber=True)
+
     assert not any(stage.reused for stage in stages)
     (line,) = said
     assert "0.2 s" in line and "store.shared_fraction" in line
@@ -351,7 +392,9 @@ def test_a_url_that_is_none_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, 
         pass
 
 
-def test_the_environment_names_the_store_where_params_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_store_where_params_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("LIGHTLM_SHARED_STORE", "memory://one")
     for params, url in (
         (load_params(), "memory://one"),
@@ -426,12 +469,24 @@ DIGEST = {"bytes": 4, "sha256": "0" * 64}
     ("change", "words"),
     [
         ({"kind": "shards"}, "there holds a 'shards', wanted samples"),
-        ({"files": {"../content": DIGEST}}, "there names a file that samples do not have: '../content'"),
-        ({"files": {"content": DIGEST | {"bytes": -1}}}, "there gives no size and SHA-256 of content"),
-        ({"files": {"content": DIGEST | {"sha256": "0" * 63}}}, "there gives no size and SHA-256 of content"),
+        (
+            {"files": {"../content": DIGEST}},
+            "there names a file that samples do not have: '../content'",
+        ),
+        (
+            {"files": {"content": DIGEST | {"bytes": -1}}},
+            "there gives no size and SHA-256 of content",
+        ),
+        (
+            {"files": {"content": DIGEST | {"sha256": "0" * 63}}},
+            "there gives no size and SHA-256 of content",
+        ),
         ({"meta": {"size": "4", "note": None}}, "there says size='4', which samples do not say"),
         ({"meta": {"size": 4}}, "there does not say what samples say: note, size"),
-        ({"meta": {"size": 4, "note": None, "reused": True}}, "there does not say what samples say: note, size"),
+        (
+            {"meta": {"size": 4, "note": None, "reused": True}},
+            "there does not say what samples say: note, size",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_manifest_is_said(change: Mapping[str, Any], words: str) -> None:

@@ -1,4 +1,6 @@
-"""Tests of the room on the disk: asked for before a stage writes, refused with both figures and what to do."""
+"""Tests of the room on the disk: asked for before a stage writes, refused with both figures and
+what to do.
+"""
 
 from pathlib import Path
 
@@ -32,7 +34,9 @@ def test_the_last_bytes_are_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         check_space(tmp_path, 101, "a stage")
 
 
-def test_the_refusal_says_how_much_is_wanted_kept_and_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_refusal_says_how_much_is_wanted_kept_and_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import shutil
 
     free = shutil.disk_usage(tmp_path)._replace(free=5_000_000_000_000)
@@ -40,7 +44,9 @@ def test_the_refusal_says_how_much_is_wanted_kept_and_free(tmp_path: Path, monke
     with pytest.raises(StoreError) as caught:
         check_space(tmp_path, 7_000_000_000_000, "training")
     assert str(caught.value) == (
-        f"training will take about 7,000,000 MB under {tmp_path} and 67 MB stay free, but only 5,000,000 MB are free; "
-        "free some space (`lightlm store` lists what is there, `lightlm store prune` drops what can be made again), or "
+        f"training will take about 7,000,000 MB under {tmp_path} and 67 MB stay free, but only "
+        "5,000,000 MB are free; "
+        "free some space (`lightlm store` lists what is there, `lightlm store prune` drops what "
+        "can be made again), or "
         "give another LIGHTLM_HOME"
     )

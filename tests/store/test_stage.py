@@ -34,7 +34,10 @@ def race(log: str, barrier: Any, answers: Any) -> None:
 
 def test_a_fingerprint_is_of_the_content_and_not_of_the_order() -> None:
     assert fingerprint("a", {"x": 1, "y": [2]}) == fingerprint("a", {"y": [2], "x": 1})
-    assert len({fingerprint("a", {"x": 1}), fingerprint("b", {"x": 1}), fingerprint("a", {"x": 2})}) == 3
+    assert (
+        len({fingerprint("a", {"x": 1}), fingerprint("b", {"x": 1}), fingerprint("a", {"x": 2})})
+        == 3
+    )
 
 
 def test_the_second_opening_reuses_the_first(home: Path) -> None:
@@ -69,7 +72,9 @@ def test_a_corrupt_stage_is_set_aside_and_made_anew(home: Path) -> None:
 
 
 def test_a_stage_that_the_disk_has_no_room_for_is_not_begun() -> None:
-    with pytest.raises(StoreError, match=r"making the samples will take about 1,000,000,000,000 MB"):
+    with pytest.raises(
+        StoreError, match=r"making the samples will take about 1,000,000,000,000 MB"
+    ):
         open_stage("samples", {"key": 3}, build, 10**18)
     assert find_stage("samples", {"key": 3}) is None
     open_stage("samples", {"key": 3}, build)
@@ -79,10 +84,13 @@ def test_a_stage_that_the_disk_has_no_room_for_is_not_begun() -> None:
 @pytest.mark.timeout(60)
 def test_eight_processes_on_one_cold_key_build_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    barrier, answers, log = context.Barrier(8), context.Queue(), tmp_path / "log"
+    barrier = context.Barrier(8)
+    answers = context.Queue()
+    log = tmp_path / "log"
     processes = [context.Process(target=race, args=(str(log), barrier, answers)) for _ in range(8)]
     for process in processes:
         process.start()
+
     got = [answers.get(timeout=30) for _ in processes]
     for process in processes:
         process.join()
@@ -98,7 +106,8 @@ def test_a_fingerprint_is_the_one_that_earlier_runs_left_their_folders_under() -
 
 def test_a_stage_says_where_it_is_and_what_it_is_of(home: Path) -> None:
     name = fingerprint("samples", {"key": 1})
-    made, again = open_stage("samples", {"key": 1}, build), open_stage("samples", {"key": 1}, build)
+    made = open_stage("samples", {"key": 1}, build)
+    again = open_stage("samples", {"key": 1}, build)
     found = find_stage("samples", {"key": 1})
     wanted = (home / "store" / "samples" / name, name, {"size": 4})
     for stage in (made, again, found):
@@ -109,7 +118,10 @@ def test_a_stage_says_where_it_is_and_what_it_is_of(home: Path) -> None:
 def test_a_folder_of_another_kind_under_a_stages_name_is_refused(home: Path) -> None:
     other = home / "store" / "samples" / fingerprint("samples", {"key": 1})
     commit_folder(other, "models", build)
-    for use in (lambda: open_stage("samples", {"key": 1}, build), lambda: find_stage("samples", {"key": 1})):
+    for use in (
+        lambda: open_stage("samples", {"key": 1}, build),
+        lambda: find_stage("samples", {"key": 1}),
+    ):
         with pytest.raises(StoreError, match="holds a models, wanted a samples"):
             use()
 

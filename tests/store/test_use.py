@@ -21,7 +21,9 @@ time.sleep(60)
 
 
 def start_user(home: Path) -> "subprocess.Popen[str]":
-    process = subprocess.Popen([sys.executable, "-c", USE, str(home)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", USE, str(home)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "used\n"
     return process
@@ -38,7 +40,9 @@ def test_a_store_is_claimed_only_when_its_last_user_is_gone(home: Path) -> None:
         assert is_alone
 
 
-def test_a_process_that_turns_to_another_home_lets_go_of_the_first(home: Path, tmp_path: Path) -> None:
+def test_a_process_that_turns_to_another_home_lets_go_of_the_first(
+    home: Path, tmp_path: Path
+) -> None:
     (tmp_path / "other").mkdir()
     use_store(home)
     use_store(home)
@@ -81,7 +85,9 @@ def test_a_claim_makes_a_lock_that_is_its_owners_and_leaves_nothing_open(home: P
 
 def test_nobody_begins_to_use_what_is_claimed(home: Path) -> None:
     with claim_store(home):
-        user = subprocess.Popen([sys.executable, "-c", USE, str(home)], stdout=subprocess.PIPE, text=True)
+        user = subprocess.Popen(
+            [sys.executable, "-c", USE, str(home)], stdout=subprocess.PIPE, text=True
+        )
         with pytest.raises(subprocess.TimeoutExpired):
             user.wait(0.5)
     assert user.stdout is not None
@@ -111,6 +117,7 @@ def test_a_disk_without_locks_counts_nobody_and_leaves_nothing_open(
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", refuse)
         use_store(home)
+
     assert count_handles(home / LOCK) == 0
     with claim_store(home) as is_alone:
         assert is_alone
@@ -124,11 +131,13 @@ def test_windows_locks_no_store(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
         use_store(home)
         with claim_store(home) as is_alone:
             assert is_alone
+
     assert not (home / LOCK).exists()
     user = start_user(home)
     with monkeypatch.context() as patch:
         patch.setattr(os, "name", "nt")
         with claim_store(home) as is_alone:
             assert is_alone
+
     user.kill()
     user.wait()

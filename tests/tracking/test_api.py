@@ -16,14 +16,24 @@ from lightlm.tracking.registry import ModelVersion
 @pytest.fixture
 def model(model_folder: Path) -> Model:
     version = ModelVersion(
-        name="notes", version="3", run_id="r", aliases=(), tags={}, created_at=datetime(2026, 1, 1, tzinfo=UTC)
+        name="notes",
+        version="3",
+        run_id="r",
+        aliases=(),
+        tags={},
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
     return Model(version, model_folder)
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    code = "import lightlm, sys; print(sorted({'torch', 'mlflow', 'prefect', 'pydantic'} & set(sys.modules)))"
-    ended = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        "import lightlm, sys; print(sorted({'torch', 'mlflow', 'prefect', 'pydantic'} & "
+        "set(sys.modules)))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert (ended.stdout.strip(), ended.stderr) == ("[]", "")
 
 

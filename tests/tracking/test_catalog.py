@@ -20,7 +20,9 @@ def origin(source: str) -> dict[str, object]:
 
 
 @pytest.fixture
-def add(home: Path, database: Path, request_for: Callable[..., RegistrationRequest]) -> Callable[..., ModelVersion]:
+def add(
+    home: Path, database: Path, request_for: Callable[..., RegistrationRequest]
+) -> Callable[..., ModelVersion]:
     """Return a function that registers a version of a text under a name."""
     client = open_client(home)
 
@@ -36,7 +38,9 @@ def add(home: Path, database: Path, request_for: Callable[..., RegistrationReque
     return make
 
 
-def test_the_newest_model_is_the_one_that_is_meant_and_others_are_named(add: Callable[..., ModelVersion]) -> None:
+def test_the_newest_model_is_the_one_that_is_meant_and_others_are_named(
+    add: Callable[..., ModelVersion],
+) -> None:
     assert list_models() == []
     add("lightlm", None)
     add("notes", "/a/notes")
@@ -44,7 +48,12 @@ def test_the_newest_model_is_the_one_that_is_meant_and_others_are_named(add: Cal
     newest = add("notes", "/a/notes")
 
     listed = list_models()
-    assert [(model.name, model.num_versions) for model in listed] == [("notes", 2), ("mail", 1), ("lightlm", 1)]
+    assert [(model.name, model.num_versions) for model in listed] == [
+        ("notes", 2),
+        ("mail", 1),
+        ("lightlm", 1),
+    ]
+
     assert listed[0].champion is not None
     assert listed[0].champion.version == "1"
     assert listed[0].newest.version == "2"
@@ -52,12 +61,23 @@ def test_the_newest_model_is_the_one_that_is_meant_and_others_are_named(add: Cal
     assert (resolve().name, resolve().version) == ("notes", "1")
     assert resolve("2") == resolve("challenger", "notes") == newest
     assert resolve("latest").version == "2"
-    assert resolve("1", "lightlm").uri == resolve("models:/lightlm@champion").uri == "models:/lightlm/1"
+    assert (
+        resolve("1", "lightlm").uri
+        == resolve("models:/lightlm@champion").uri
+        == "models:/lightlm/1"
+    )
+
     assert resolve("mail").uri == resolve(None, "mail").uri == "models:/mail/1"
-    with pytest.raises(ModelVersionError, match=r"notes has no version 7; it has 2 \(challenger\), 1 \(champion\)"):
+    with pytest.raises(
+        ModelVersionError, match=r"notes has no version 7; it has 2 \(challenger\), 1 \(champion\)"
+    ):
         resolve("7")
-    with pytest.raises(ModelVersionError, match="there is no model poems; registered models: lightlm, mail, notes"):
+
+    with pytest.raises(
+        ModelVersionError, match="there is no model poems; registered models: lightlm, mail, notes"
+    ):
         resolve(None, "poems")
+
     with pytest.raises(ModelVersionError, match="is no version of mail"):
         resolve("models:/notes/1", "mail")
 
@@ -65,15 +85,21 @@ def test_the_newest_model_is_the_one_that_is_meant_and_others_are_named(add: Cal
 def test_a_name_is_taken_by_its_text_and_another_text_gets_the_next(
     home: Path, add: Callable[..., ModelVersion]
 ) -> None:
-    champion, client = add("notes", "/a/notes"), open_client(home)
+    champion = add("notes", "/a/notes")
+    client = open_client(home)
     names = ["notes", "b-notes", "notes-1f2e3d"]
     assert choose_name(client, names, origin("/a/notes"))[1] == champion
     assert choose_name(client, names, origin("/b/notes")) == ("b-notes", None)
-    assert choose_name(client, ["notes"], origin("/b/notes"))[0] == "notes", "a name that was given is kept"
+    assert choose_name(client, ["notes"], origin("/b/notes"))[0] == "notes", (
+        "a name that was given is kept"
+    )
+
     add("b-notes", "/c/b-notes")
     assert choose_name(client, names, origin("/b/notes")) == ("notes-1f2e3d", None)
     add("old", None)
-    assert choose_name(client, ["old", "b-old"], origin("/b/old"))[0] == "old", "it does not say what it learnt"
+    assert choose_name(client, ["old", "b-old"], origin("/b/old"))[0] == "old", (
+        "it does not say what it learnt"
+    )
 
 
 def test_a_champion_that_learnt_another_text_stays_whatever_the_scores(
@@ -82,25 +108,49 @@ def test_a_champion_that_learnt_another_text_stays_whatever_the_scores(
     champion = add("notes", "/a/notes")
     asked = request_for(beats="1").model_copy(update={"model_name": "notes"})
     assert judge(champion, "2", asked)[0]
-    other = asked.model_copy(update={"tags": asked.tags | {ORIGIN_TAG: json.dumps(origin("/b/notes"))}})
+    other = asked.model_copy(
+        update={"tags": asked.tags | {ORIGIN_TAG: json.dumps(origin("/b/notes"))}}
+    )
+
     moves, reason = judge(champion, "2", other)
     assert not moves
-    for words in ("learnt /a/notes and not /b/notes", "--name OTHER", "`lightlm promote 2 --name notes`"):
+    for words in (
+        "learnt /a/notes and not /b/notes",
+        "--name OTHER",
+        "`lightlm promote 2 --name notes`",
+    ):
         assert words in reason
 
 
-def test_what_a_version_learnt_is_found_in_its_tag_or_in_its_runs_params(add: Callable[..., ModelVersion]) -> None:
+def test_what_a_version_learnt_is_found_in_its_tag_or_in_its_runs_params(
+    add: Callable[..., ModelVersion],
+) -> None:
     assert find_origin(add("notes", "/a/notes")) == origin("/a/notes")
-    old = add("lightlm", None, dataset__source="stories.jsonl", dataset__config="None", dataset__max_bytes="5000")
+    old = add(
+        "lightlm",
+        None,
+        dataset__source="stories.jsonl",
+        dataset__config="None",
+        dataset__max_bytes="5000",
+    )
+
     assert find_origin(old) == {"source": "stories.jsonl", "config": None, "max_bytes": 5000}
     silent = add("lightlm", None)
     assert find_origin(silent) is None
     fallen = silent.model_copy(update={"run_id": old.run_id, "tags": {"dataset": "python-docs"}})
-    assert find_origin(fallen) == {"source": "python-docs", "config": None, "revision": None, "max_bytes": 5000}
+    assert find_origin(fallen) == {
+        "source": "python-docs",
+        "config": None,
+        "revision": None,
+        "max_bytes": 5000,
+    }
 
 
-def test_a_registry_of_before_is_read_as_it_is(home: Path, add: Callable[..., ModelVersion]) -> None:
-    version, client = add("lightlm", None), open_client(home)
+def test_a_registry_of_before_is_read_as_it_is(
+    home: Path, add: Callable[..., ModelVersion]
+) -> None:
+    version = add("lightlm", None)
+    client = open_client(home)
     client.delete_model_version_tag("lightlm", "1", RECORD_TAG)
     for key, value in version.tags.items():
         client.set_model_version_tag("lightlm", "1", key, value)

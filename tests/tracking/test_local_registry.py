@@ -1,4 +1,6 @@
-"""The registry read without MLflow: it says what MLflow itself says of the same database, or is not used."""
+"""The registry read without MLflow: it says what MLflow itself says of the same database, or is not
+used.
+"""
 
 import sqlite3
 import subprocess
@@ -31,32 +33,48 @@ def filled(home: Path) -> Path:
         client.create_registered_model(name)
         for index in range(number):
             client.create_model_version(
-                name, source=(home / "a").as_uri(), run_id=None, tags={"lightlm.manifest_sha256": "f" * 64}
+                name,
+                source=(home / "a").as_uri(),
+                run_id=None,
+                tags={"lightlm.manifest_sha256": "f" * 64},
             )
             client.set_model_version_tag(name, str(index + 1), "bits_per_byte", f"1.{index}")
+
     client.delete_model_version("notes", "1")
     client.set_registered_model_alias("notes", "champion", "3")
     client.set_registered_model_alias("notes", "previous", "2")
     client.create_registered_model("greeting")
+
     # As MLflow marks a prompt; its client keeps that to its own way of making one.
     with closing(sqlite3.connect(home / "mlflow.db")) as database, database:
         columns = "(workspace, name, key, value)"
         values = ("default", "greeting", "mlflow.prompt.is_prompt", "true")
         database.execute(f"INSERT INTO registered_model_tags {columns} VALUES (?, ?, ?, ?)", values)
+
     return home
 
 
 def test_the_tables_read_alone_tell_what_mlflow_tells(filled: Path) -> None:
-    local, client = LocalRegistry.load(filled / "mlflow.db"), open_client(filled)
+    local = LocalRegistry.load(filled / "mlflow.db")
+    client = open_client(filled)
     assert local is not None
     assert isinstance(open_reader(filled), LocalRegistry)
+
     for name in ("notes", "poems", "absent"):
-        ours, theirs = list_versions(name, local), list_versions(name, client)
+        ours = list_versions(name, local)
+        theirs = list_versions(name, client)
         assert ours == theirs
+
     assert [version.version for version in list_versions("notes")] == ["3", "2"]
     assert list_versions("notes")[0].aliases == ("champion",)
-    assert describe(local.get_model_version("notes", "2")).tags == describe(client.get_model_version("notes", "2")).tags
-    assert [m.name for m in local.search_registered_models()] == [m.name for m in client.search_registered_models()]
+    assert (
+        describe(local.get_model_version("notes", "2")).tags
+        == describe(client.get_model_version("notes", "2")).tags
+    )
+
+    assert [m.name for m in local.search_registered_models()] == [
+        m.name for m in client.search_registered_models()
+    ]
     assert resolve(name="notes").version == "3"
 
 
@@ -88,5 +106,7 @@ def test_listing_the_models_of_a_local_database_imports_no_mlflow(filled: Path) 
     assert {model.name for model in list_models()} == {"notes", "poems"}
     code = "from lightlm.tracking.catalog import list_models; import sys; "
     code += "print(len(list_models()), 'mlflow' in sys.modules)"
-    ended = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert ended.stdout.split() == ["2", "False"]

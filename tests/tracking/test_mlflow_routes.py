@@ -1,4 +1,6 @@
-"""Every call that MLflow registers is on LightLM's list and asks for a password, or is answered 404 before MLflow."""
+"""Every call that MLflow registers is on LightLM's list and asks for a password, or is answered 404
+before MLflow.
+"""
 
 import asyncio
 import json
@@ -21,7 +23,9 @@ PROFILES = ("ui", "up", "compose")
 OPEN = {"/health", "/version", "/static-files/<path:path>"} | {
     f"/{api}/3.0/mlflow/server-info" for api in ("api", "ajax-api")
 }
-"""What MLflow answers without a password: that it lives, what it can do, and the code of its pages."""
+"""What MLflow answers without a password: that it lives, what it can do, and the code of
+its pages.
+"""
 
 REFUSED_FAMILIES = re.compile(
     r"/(ajax-)?api/3\.0/mlflow/(assistant|gateway|jobs|mcp-servers|scorers?|datasets|issues|label-schemas"
@@ -32,7 +36,9 @@ REFUSED_FAMILIES = re.compile(
     r"|runs/create-promptlab-run|traces/link-prompts|artifacts/presigned-\w+-url)"
     r"|/ajax-api/3\.0/jobs/.*|/gateway/.*|/signup|/build/<path:filename>|/(ajax-)?api/2\.0mlflow/.*"
 )
-"""What of MLflow LightLM has no use for. A call that is neither here nor allowed is new: decide where it belongs."""
+"""What of MLflow LightLM has no use for. A call that is neither here nor allowed is new: decide
+where it belongs.
+"""
 
 
 def is_of_no_use(method: str, rule: str) -> bool:
@@ -46,17 +52,25 @@ def start_profile(profile: str, home: Path) -> ServerStart:
         return start_of_pages(home, 5000)
     if profile == "up":
         return start_of("mlflow", home, "127.0.0.1", 5000, (), {})
+
     secrets = ("POSTGRES_PASSWORD", "PREFECT_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_SESSION_KEY")
     service = read_compose(dict.fromkeys(secrets, "x" * 20))["mlflow"]
     words = service["command"]
     host, names = (words[words.index(option) + 1] for option in ("--host", "--allowed-hosts"))
-    given = {name: value for name, value in service["environment"].items() if value and "postgresql" not in value}
+    given = {
+        name: value
+        for name, value in service["environment"].items()
+        if value and "postgresql" not in value
+    }
+
     given |= {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home / 'mlflow.db'}"}
     return start_of("mlflow", home, host, 5000, names.split(","), given)
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory, new_database: Path) -> dict[str, list[dict[str, Any]]]:
+def answers(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Path
+) -> dict[str, list[dict[str, Any]]]:
     homes = {profile: tmp_path_factory.mktemp(profile) for profile in PROFILES}
     for folder in homes.values():
         (folder / "mlflow.db").write_bytes(new_database.read_bytes())
@@ -73,9 +87,17 @@ def walk(profile: str, home: Path) -> "subprocess.Popen[str]":
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         start = start_profile(profile, home)
-    command = [sys.executable, str(Path(__file__).with_name("walk_mlflow.py")), ",".join(start.names)]
+
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("walk_mlflow.py")),
+        ",".join(start.names),
+    ]
     environment = os.environ | start.environment
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def finish(process: "subprocess.Popen[str]") -> list[dict[str, Any]]:
@@ -98,14 +120,24 @@ def test_every_call_is_on_the_list_or_never_reaches_mlflow(
 def test_a_call_that_a_new_mlflow_brings_has_to_be_decided_on(
     answers: dict[str, list[dict[str, Any]]], profile: str
 ) -> None:
-    refused = [(answer["method"], answer["rule"]) for answer in answers[profile] if not answer["reaches_mlflow"]]
+    refused = [
+        (answer["method"], answer["rule"])
+        for answer in answers[profile]
+        if not answer["reaches_mlflow"]
+    ]
     assert [call for call in refused if not is_of_no_use(*call)] == []
     assert [call for call in ALLOWED if is_of_no_use(*call)] == []
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_call_on_the_list_asks_for_a_password(answers: dict[str, list[dict[str, Any]]], profile: str) -> None:
-    reached = [answer for answer in answers[profile] if answer["reaches_mlflow"] and answer["rule"] not in OPEN]
+def test_every_call_on_the_list_asks_for_a_password(
+    answers: dict[str, list[dict[str, Any]]], profile: str
+) -> None:
+    reached = [
+        answer
+        for answer in answers[profile]
+        if answer["reaches_mlflow"] and answer["rule"] not in OPEN
+    ]
     assert [answer for answer in reached if answer["status"] != 401] == []
 
 
@@ -144,5 +176,7 @@ def test_a_websocket_is_closed_before_mlflow_sees_it() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(AllowedCalls(reach, [])({"type": "websocket", "path": "/", "headers": []}, reach, send))
+    asyncio.run(
+        AllowedCalls(reach, [])({"type": "websocket", "path": "/", "headers": []}, reach, send)
+    )
     assert sent == [{"type": "websocket.close", "code": 1008}]

@@ -48,7 +48,8 @@ def test_a_run_is_told_whole_to_a_database_that_was_not_there(
 ) -> None:
     database.unlink()
     shipment = ship(recorded("run-1", steps=30))
-    run, client = find_run(home, "run-1"), open_client(home)
+    run = find_run(home, "run-1")
+    client = open_client(home)
     assert (shipment.run_id, shipment.num_unsent, shipment.error) == (run.info.run_id, 0, None)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"training.seed": "0", "plan.model.num_layers": "1"}
@@ -86,7 +87,9 @@ def test_the_version_is_told_while_the_outbox_goes_on(
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.5, 2.2, 2.9])
-def test_a_killed_outbox_is_made_up_for_by_the_next(home: Path, recorded: Callable[..., Path], seconds: float) -> None:
+def test_a_killed_outbox_is_made_up_for_by_the_next(
+    home: Path, recorded: Callable[..., Path], seconds: float
+) -> None:
     folder = recorded("run-1", steps=1500)
     outbox = Outbox.start(folder)
     time.sleep(seconds)
@@ -101,7 +104,9 @@ def test_a_killed_outbox_is_made_up_for_by_the_next(home: Path, recorded: Callab
     assert run.info.status == "FINISHED"
 
 
-def test_a_dead_outbox_has_a_successor_that_tells_all(home: Path, recorded: Callable[..., Path]) -> None:
+def test_a_dead_outbox_has_a_successor_that_tells_all(
+    home: Path, recorded: Callable[..., Path]
+) -> None:
     folder = recorded("run-1", steps=7)
     outbox = Outbox.start(folder)
     os.kill(outbox._process.pid, signal.SIGKILL)
@@ -112,7 +117,9 @@ def test_a_dead_outbox_has_a_successor_that_tells_all(home: Path, recorded: Call
     assert find_run(home, "run-1").info.status == "FINISHED"
 
 
-def test_what_an_earlier_run_left_is_sent_by_the_next(home: Path, recorded: Callable[..., Path]) -> None:
+def test_what_an_earlier_run_left_is_sent_by_the_next(
+    home: Path, recorded: Callable[..., Path]
+) -> None:
     recorded("run-1", steps=5, is_finished=False)
     recorded("run-2", steps=4, is_finished=True)
     recorded("run-3", steps=6, is_finished=False)
@@ -122,12 +129,17 @@ def test_what_an_earlier_run_left_is_sent_by_the_next(home: Path, recorded: Call
     outbox = Outbox.start(folder)
     for key in ("run-1", "run-2"):
         wait_until(lambda key=key: read_state(home / "runs" / key)["is_finished"])
-    died, late = find_run(home, "run-1"), find_run(home, "run-2")
+
+    died = find_run(home, "run-1")
+    late = find_run(home, "run-2")
     assert died.info.status == "KILLED"
     assert steps_of(home, died.info.run_id, "train/loss") == [1, 2, 3, 4, 5]
     assert late.info.status == "FINISHED"
     assert outbox.wait_for_version(0.5) is None, "an earlier run's version is not this one's"
-    assert [v.run_id for v in open_client(home).search_model_versions("name='lightlm'")] == [late.info.run_id]
+    assert [v.run_id for v in open_client(home).search_model_versions("name='lightlm'")] == [
+        late.info.run_id
+    ]
+
     recorder.close()
     outbox.close(60)
     assert find_run(home, "run-4").info.status == "KILLED", "its parent left without an end"
@@ -162,14 +174,19 @@ def test_the_champion_that_was_asked_for_is_told_with_its_files_in_the_cache(
         outbox.close(60)
         if key == "run-1":
             ship(recorded("registered", steps=2))
+
     assert (answers[0].version, answers[0].error) == (None, None), "there was none yet"
     assert answers[1].error is None
     assert answers[1].version is not None
     assert "champion" in answers[1].version.aliases
-    assert (home / "models" / "lightlm" / answers[1].version.version / "model.safetensors").is_file()
+    assert (
+        home / "models" / "lightlm" / answers[1].version.version / "model.safetensors"
+    ).is_file()
 
 
-def test_a_champion_whose_files_are_damaged_is_told_with_the_reason(home: Path, recorded: Callable[..., Path]) -> None:
+def test_a_champion_whose_files_are_damaged_is_told_with_the_reason(
+    home: Path, recorded: Callable[..., Path]
+) -> None:
     ship(recorded("registered", steps=2))
     (weights,) = (home / "mlartifacts").rglob("model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + bytes([weights.read_bytes()[-1] ^ 1]))

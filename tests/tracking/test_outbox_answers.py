@@ -1,6 +1,8 @@
-"""Tests of the parent's side of shipping: what it makes of the process's answers, its silence and its death.
+"""Tests of the parent's side of shipping: what it makes of the process's answers, its silence and
+its death.
 
-The process is a real one with a pipe; what it says is written here, so that no test waits for MLflow.
+The process is a real one with a pipe; what it says is written here, so that no test waits for
+MLflow.
 """
 
 import json
@@ -53,6 +55,7 @@ def speak(tmp_path: Path, request: pytest.FixtureRequest) -> Speak:
             text=True,
             encoding="utf-8",
         )
+
         request.addfinalizer(process.wait)
         request.addfinalizer(process.kill)
         return Outbox(tmp_path, process)
@@ -83,28 +86,38 @@ def test_silence_is_waited_for_as_long_as_was_said(speak: Speak) -> None:
     assert outbox.trouble is None
 
 
-def test_trouble_is_kept_and_shortens_the_wait(speak: Speak, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trouble_is_kept_and_shortens_the_wait(
+    speak: Speak, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outbox_module, "TROUBLE_SECONDS", 0.1)
     outbox = speak(say({"trouble": "no answer"}), FOREVER)
     assert outbox.wait_for_version(HOURS) is None
     assert outbox.trouble == "no answer"
 
 
-def test_trouble_that_is_over_gives_the_wait_back(speak: Speak, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trouble_that_is_over_gives_the_wait_back(
+    speak: Speak, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outbox_module, "TROUBLE_SECONDS", 0.2)
     over = say({"trouble": "no answer"}, {"trouble": None})
-    outbox = speak(over, "time.sleep(0.3)", over, "time.sleep(0.3)", say({"version": VERSION}), FOREVER)
+    outbox = speak(
+        over, "time.sleep(0.3)", over, "time.sleep(0.3)", say({"version": VERSION}), FOREVER
+    )
     assert outbox.wait_for_version(HOURS) == TOLD
     assert outbox.trouble is None
 
 
-def test_a_version_that_comes_while_trouble_lasts_is_taken(speak: Speak, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_comes_while_trouble_lasts_is_taken(
+    speak: Speak, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outbox_module, "TROUBLE_SECONDS", HOURS)
     outbox = speak(say({"trouble": "slow"}), "time.sleep(0.1)", say({"version": VERSION}), FOREVER)
     assert outbox.wait_for_version(HOURS) == TOLD
 
 
-def test_a_wait_shorter_than_the_trouble_ends_as_said(speak: Speak, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_shorter_than_the_trouble_ends_as_said(
+    speak: Speak, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outbox_module, "TROUBLE_SECONDS", HOURS)
     assert speak(say({"trouble": "slow"}), FOREVER).wait_for_version(0.3) is None
 
@@ -123,14 +136,20 @@ def test_the_champion_is_what_the_process_told(speak: Speak) -> None:
 
 def test_there_may_be_no_champion_or_a_damaged_one(speak: Speak) -> None:
     told = say({"champion": None, "champion_error": None, **ASKED})
-    assert speak(told, FOREVER).wait_for_champion(["lightlm"], HOURS) == ChampionAnswer(None, None, "lightlm")
+    assert speak(told, FOREVER).wait_for_champion(["lightlm"], HOURS) == ChampionAnswer(
+        None, None, "lightlm"
+    )
     told = say({"champion": VERSION, "champion_error": "damaged", **ASKED})
-    assert speak(told, FOREVER).wait_for_champion(["lightlm"], HOURS) == ChampionAnswer(TOLD, "damaged", "lightlm")
+    assert speak(told, FOREVER).wait_for_champion(["lightlm"], HOURS) == ChampionAnswer(
+        TOLD, "damaged", "lightlm"
+    )
 
 
 def test_a_champion_that_is_not_told_of_in_time_is_said(speak: Speak) -> None:
     answer = speak(FOREVER).wait_for_champion(["lightlm"], 0.1)
-    assert answer == ChampionAnswer(None, "MLflow did not say within 0 s which version is champion", "lightlm")
+    assert answer == ChampionAnswer(
+        None, "MLflow did not say within 0 s which version is champion", "lightlm"
+    )
 
 
 def test_closing_hears_the_last_word(speak: Speak) -> None:
@@ -142,7 +161,9 @@ def test_closing_hears_the_last_word(speak: Speak) -> None:
 
 
 def test_a_run_that_mlflow_never_saw_has_no_id(speak: Speak) -> None:
-    assert speak(say({"done": {"num_unsent": 3, "error": "away"}})).close(HOURS) == Shipment(None, 3, "away")
+    assert speak(say({"done": {"num_unsent": 3, "error": "away"}})).close(HOURS) == Shipment(
+        None, 3, "away"
+    )
 
 
 def test_closing_after_a_death_counts_what_was_not_sent(speak: Speak, tmp_path: Path) -> None:
@@ -151,7 +172,9 @@ def test_closing_after_a_death_counts_what_was_not_sent(speak: Speak, tmp_path: 
     assert shipment == Shipment("f00d", 5, f"{why}; see {tmp_path / LOG}")
 
 
-def test_a_process_that_does_not_end_in_time_is_killed_and_the_rest_counted(speak: Speak, tmp_path: Path) -> None:
+def test_a_process_that_does_not_end_in_time_is_killed_and_the_rest_counted(
+    speak: Speak, tmp_path: Path
+) -> None:
     outbox = speak(say({"run_id": "f00d"}), FOREVER, num_records=4)
     assert "MLflow's database was not done in the 0.2 s that were left: its disk is slow" in str(
         outbox.close(0.25).error
@@ -175,8 +198,12 @@ def test_a_process_that_has_said_its_last_word_and_stays_is_killed(speak: Speak)
 
 
 @pytest.fixture
-def speak_in_turn(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Speak:
-    """Give an outbox whose process is followed by those of the next scripts, one after each death."""
+def speak_in_turn(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Speak:
+    """Give an outbox whose process is followed by those of the next scripts, one after
+    each death.
+    """
     monkeypatch.setattr(outbox_module, "RESTART_SECONDS", 0.01)
 
     def start(*scripts: str) -> Outbox:
@@ -202,14 +229,20 @@ def speak_in_turn(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: p
     return start
 
 
-def test_a_process_that_dies_is_started_again_and_its_successor_is_heard(speak_in_turn: Speak) -> None:
-    outbox = speak_in_turn(say({"trouble": "slow"}), say({"run_id": "f00d"}), f"{say({'version': VERSION})}\n{FOREVER}")
+def test_a_process_that_dies_is_started_again_and_its_successor_is_heard(
+    speak_in_turn: Speak,
+) -> None:
+    outbox = speak_in_turn(
+        say({"trouble": "slow"}), say({"run_id": "f00d"}), f"{say({'version': VERSION})}\n{FOREVER}"
+    )
     assert outbox.wait_for_version(HOURS) == TOLD
     assert outbox.num_deaths == 2
     assert outbox.is_answering, "the trouble was the dead one's"
 
 
-def test_a_process_that_dies_again_and_again_is_given_up_and_that_is_said(speak_in_turn: Speak) -> None:
+def test_a_process_that_dies_again_and_again_is_given_up_and_that_is_said(
+    speak_in_turn: Speak,
+) -> None:
     outbox = speak_in_turn(*["sys.exit(1)"] * (outbox_module.MAX_RESTARTS + 1))
     assert outbox.wait_for_version(HOURS) is None
     assert not outbox.is_answering
@@ -236,36 +269,55 @@ def test_a_process_that_dies_when_it_is_closed_has_no_successor(speak_in_turn: S
         ("API request to /create failed with error code 500 != 200", "MLflow refused"),
     ],
 )
-def test_a_server_that_is_away_and_one_that_says_no_are_told_apart(speak: Speak, trouble: str, cause: str) -> None:
+def test_a_server_that_is_away_and_one_that_says_no_are_told_apart(
+    speak: Speak, trouble: str, cause: str
+) -> None:
     outbox = speak(say({"trouble": trouble}), FOREVER)
     outbox.wait_for_version(1.0)
     assert outbox.explain_delay(1.0).startswith(cause)
 
 
-def test_the_silence_of_a_server_is_not_blamed_on_this_disk(speak: Speak, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_silence_of_a_server_is_not_blamed_on_this_disk(
+    speak: Speak, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     outbox = speak(FOREVER)
     assert outbox.explain_delay(1.5).startswith("MLflow did not answer in the 1.5 s")
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads how a process was started from /proc")
-def test_the_process_is_its_own_session_and_writes_its_complaints_to_the_log(tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="reads how a process was started from /proc"
+)
+def test_the_process_is_its_own_session_and_writes_its_complaints_to_the_log(
+    tmp_path: Path,
+) -> None:
     (tmp_path / LOG).write_text("earlier\n")
     outbox = Outbox.start(tmp_path)
-    pid, pipes = outbox._process.pid, (outbox._process.stdin, outbox._process.stdout)
+    pid = outbox._process.pid
+    pipes = (outbox._process.stdin, outbox._process.stdout)
     while not (line := Path(f"/proc/{pid}/cmdline").read_bytes()):
         time.sleep(0.01)  # empty while the new program takes the old one's place
+
     arguments = line.split(b"\0")[:-1]
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    log, session = Path(f"/proc/{pid}/fd/2").resolve(), os.getsid(pid)
+    log = Path(f"/proc/{pid}/fd/2").resolve()
+    session = os.getsid(pid)
     outbox._process.kill()
     outbox._closing.set()  # no successor
     assert "ended early" in (outbox.close(HOURS).error or "")
-    assert [os.fsdecode(one) for one in arguments] == python_command("lightlm.tracking.outbox", str(tmp_path))
+    assert [os.fsdecode(one) for one in arguments] == python_command(
+        "lightlm.tracking.outbox", str(tmp_path)
+    )
+
     assert b"PYTHONSAFEPATH=1" in environment
     assert b"PYTHONWARNINGS=ignore" in environment
-    assert os.fsencode(f"LIGHTLM_HOME={os.environ['LIGHTLM_HOME']}") in environment, "and all else that we have"
+    assert os.fsencode(f"LIGHTLM_HOME={os.environ['LIGHTLM_HOME']}") in environment, (
+        "and all else that we have"
+    )
     assert log == (tmp_path / LOG).resolve()
     assert (tmp_path / LOG).read_text().startswith("earlier\n")
-    assert [pipe and pipe.encoding for pipe in pipes] == ["utf-8", "utf-8"], "whatever the locale's encoding"
+    assert [pipe and pipe.encoding for pipe in pipes] == ["utf-8", "utf-8"], (
+        "whatever the locale's encoding"
+    )
+
     assert session == pid, "Ctrl-C in the terminal does not reach it"

@@ -1,4 +1,6 @@
-"""Tests of the registered model as MLflow serves it: it needs nothing of LightLM, and takes params."""
+"""Tests of the registered model as MLflow serves it: it needs nothing of LightLM, and
+takes params.
+"""
 
 import os
 import re
@@ -46,7 +48,9 @@ print("fine")
 """
 
 
-def test_the_version_is_loaded_and_asked_without_lightlm(home: Path, recorded: Callable[..., Path]) -> None:
+def test_the_version_is_loaded_and_asked_without_lightlm(
+    home: Path, recorded: Callable[..., Path]
+) -> None:
     outbox = Outbox.start(recorded("run-1", steps=2))
     assert outbox.wait_for_version(60) is not None
     outbox.close(60.0)
@@ -86,9 +90,14 @@ def add_code(folder: Path) -> str:
     return "modeling_evil.py"
 
 
-@pytest.mark.parametrize("damage", [flip_weights, lose_tokenizer, lose_manifest, garble_manifest, add_code])
+@pytest.mark.parametrize(
+    "damage", [flip_weights, lose_tokenizer, lose_manifest, garble_manifest, add_code]
+)
 def test_mlflows_server_refuses_a_damaged_model_before_it_is_parsed(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], str]
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], str],
 ) -> None:
     import transformers
 
@@ -116,13 +125,19 @@ def test_mlflows_server_refuses_a_damaged_model_before_it_is_parsed(
         ("seed", 2**70, "-1 to 9223372036854775807"),
     ],
 )
-def test_a_param_out_of_its_limits_is_refused_as_a_mistake_of_who_asks(name: str, value: object, limits: str) -> None:
-    with pytest.raises(MlflowException, match=f"{name} is {value}; give a value from {limits}") as caught:
+def test_a_param_out_of_its_limits_is_refused_as_a_mistake_of_who_asks(
+    name: str, value: object, limits: str
+) -> None:
+    with pytest.raises(
+        MlflowException, match=f"{name} is {value}; give a value from {limits}"
+    ) as caught:
         check_params({name: value})
     assert caught.value.get_http_status_code() == 400
 
 
-@pytest.mark.parametrize("prompts", [[None], ["fine", 5], pandas.DataFrame({"prompt": ["fine", float("nan")]})])
+@pytest.mark.parametrize(
+    "prompts", [[None], ["fine", 5], pandas.DataFrame({"prompt": ["fine", float("nan")]})]
+)
 def test_a_prompt_that_is_no_text_is_refused_and_not_spelled_out(prompts: object) -> None:
     with pytest.raises(MlflowException, match="give a text") as caught:
         read_prompts(prompts)

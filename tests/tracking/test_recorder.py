@@ -61,7 +61,13 @@ def write_everywhere(recorder: Recorder, request: RegistrationRequest, text: str
     recorder.log_text(text, "plan.json")
     recorder.log_dataset({"name": text, "digest": "d", "source": text, "notice": text})
     recorder.describe(text)
-    told = {"description": text, "tags": {"origin": text}, "params": {"dataset.source": text}, "not_compared": text}
+    told = {
+        "description": text,
+        "tags": {"origin": text},
+        "params": {"dataset.source": text},
+        "not_compared": text,
+    }
+
     recorder.register(request.model_copy(update=told))
 
 
@@ -76,7 +82,14 @@ def test_records_come_back_in_order_with_their_kinds_and_times(
     recorder.finish("FINISHED")
     recorder.close()
     records = [record for record, _ in read_journal(tmp_path / "run-7" / JOURNAL)]
-    assert [record["kind"] for record in records] == ["start", "params", "metrics", "register", "finish"]
+    assert [record["kind"] for record in records] == [
+        "start",
+        "params",
+        "metrics",
+        "register",
+        "finish",
+    ]
+
     assert records[0]["run_key"] == "run-7"
     assert records[0]["tags"] == {"mlflow.user": "somebody"}
     assert records[1]["values"] == {"training.seed": "0"}
@@ -99,7 +112,9 @@ def test_a_secret_is_hidden_wherever_it_stands(
     assert redact(redact(text)) == redact(text)
 
 
-@pytest.mark.parametrize("name", ["hub.token", "HF_TOKEN", "db_password", "client.secret", "service.api_key"])
+@pytest.mark.parametrize(
+    "name", ["hub.token", "HF_TOKEN", "db_password", "client.secret", "service.api_key"]
+)
 def test_a_value_is_hidden_by_its_name(tmp_path: Path, name: str) -> None:
     recorder = Recorder(tmp_path)
     recorder.log_params({name: "sesame 42"})
@@ -169,12 +184,16 @@ assert "mlflow" not in sys.modules and "torch" not in sys.modules
 def test_recording_opens_no_socket_and_imports_no_mlflow(tmp_path: Path) -> None:
     environment = os.environ | {"MLFLOW_TRACKING_URI": "http://192.0.2.1:5000"}
     command = [sys.executable, "-c", RECORD, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert len(list(read_journal(tmp_path / JOURNAL))) == 4
 
 
-def test_every_record_is_told_word_for_word(tmp_path: Path, request_for: Callable[..., RegistrationRequest]) -> None:
+def test_every_record_is_told_word_for_word(
+    tmp_path: Path, request_for: Callable[..., RegistrationRequest]
+) -> None:
     before = time.time()
     recorder = Recorder(tmp_path / "run-7")
     recorder.start_run("name", "experiment", {"a": "b"}, "text")
@@ -188,7 +207,14 @@ def test_every_record_is_told_word_for_word(tmp_path: Path, request_for: Callabl
     recorder.close()
     records = [record for record, _ in read_journal(tmp_path / "run-7" / JOURNAL)]
     assert all(before - 1 <= record.pop("time_ms") / 1000 <= time.time() + 1 for record in records)
-    start = {"kind": "start", "name": "name", "experiment": "experiment", "run_key": "run-7", "description": "text"}
+    start = {
+        "kind": "start",
+        "name": "name",
+        "experiment": "experiment",
+        "run_key": "run-7",
+        "description": "text",
+    }
+
     assert records[:-1] == [
         start | {"system_metrics": True, "tags": {"a": "b"}},
         start | {"system_metrics": False, "tags": {}},
@@ -198,6 +224,7 @@ def test_every_record_is_told_word_for_word(tmp_path: Path, request_for: Callabl
         {"kind": "dataset", "values": {"name": "stories", "num_documents": 60}},
         {"kind": "champion", "names": ["lightlm", "other"], "origin": {"source": "/a/lightlm"}},
     ]
+
     assert records[-1] == {"kind": "register", "request": request_for().model_dump(mode="json")}
 
 
@@ -230,6 +257,7 @@ def test_a_records_time_never_goes_backward(home: Path, monkeypatch: pytest.Monk
             monkeypatch.setattr(time, "time", lambda by=offset + shift: real() + by)
             recorder.log_metrics({"a": 1.0}, 1)
         recorder.close()
+
     times = [record["time_ms"] for record, _ in read_journal(folder / JOURNAL)]
     assert len(times) == 15
     assert times == sorted(times)

@@ -11,7 +11,13 @@ from lightlm.evaluation.comparison import Comparison
 from lightlm.store.commit import open_commit
 from lightlm.tracking.catalog import resolve
 from lightlm.tracking.recorder import RegistrationRequest
-from lightlm.tracking.registration import choose_champion, describe_signature, judge, promote, register
+from lightlm.tracking.registration import (
+    choose_champion,
+    describe_signature,
+    judge,
+    promote,
+    register,
+)
 from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion, open_client
 from lightlm.tracking.shipper import find_experiment, pin_requirements
 from lightlm.tracking.tags import MANIFEST_TAG, RECORD_TAG
@@ -19,7 +25,14 @@ from tests.tracking.conftest import compared
 
 
 def version(number: str, **tags: str) -> ModelVersion:
-    return ModelVersion(name="lightlm", version=number, run_id="r", aliases=(), tags=tags, created_at=datetime.now(UTC))
+    return ModelVersion(
+        name="lightlm",
+        version=number,
+        run_id="r",
+        aliases=(),
+        tags=tags,
+        created_at=datetime.now(UTC),
+    )
 
 
 OTHER = version("1", **{PROMOTION_TAG: "because"})
@@ -31,8 +44,20 @@ OTHER = version("1", **{PROMOTION_TAG: "because"})
         (None, "better", None, True, "first champion"),
         (None, "never", None, False, "never"),
         (OTHER, "better", compared("1", 1.0, 0.9), True, "version 2 is champion instead of 1: "),
-        (OTHER, "better", compared("1", 0.9, 1.0), False, "version 1 stays champion: version 2 is not shown"),
-        (OTHER, "better", compared("1", 1.0, 1.0), False, "version 1 stays champion: version 2 is not shown"),
+        (
+            OTHER,
+            "better",
+            compared("1", 0.9, 1.0),
+            False,
+            "version 1 stays champion: version 2 is not shown",
+        ),
+        (
+            OTHER,
+            "better",
+            compared("1", 1.0, 1.0),
+            False,
+            "version 1 stays champion: version 2 is not shown",
+        ),
         (OTHER, "better", compared("1", 1.0, 0.9, 5), False, "5 documents are too few to tell"),
         (OTHER, "better", compared("7", 1.0, 0.9), False, "compared with version 7"),
         (OTHER, "better", None, False, "the disk was away; `lightlm promote 2 --name lightlm`"),
@@ -67,9 +92,13 @@ def make_run(home: Path, database: Path) -> Callable[[], str]:
 
 
 def test_registering_twice_is_one_version_with_the_same_reason(
-    home: Path, make_run: Callable[[], str], request_for: Callable[..., RegistrationRequest], model_folder: Path
+    home: Path,
+    make_run: Callable[[], str],
+    request_for: Callable[..., RegistrationRequest],
+    model_folder: Path,
 ) -> None:
-    client, run_id = open_client(home), make_run()
+    client = open_client(home)
+    run_id = make_run()
     first = register(client, run_id, request_for(), pin_requirements())
     again = register(client, run_id, request_for(), pin_requirements())
     assert again == first
@@ -82,7 +111,8 @@ def test_registering_twice_is_one_version_with_the_same_reason(
 def test_a_registration_that_was_cut_short_is_finished(
     home: Path, make_run: Callable[[], str], request_for: Callable[..., RegistrationRequest]
 ) -> None:
-    client, run_id = open_client(home), make_run()
+    client = open_client(home)
+    run_id = make_run()
     version = register(client, run_id, request_for(), pin_requirements())
     for alias in ("champion", "challenger"):
         client.delete_registered_model_alias("lightlm", alias)
@@ -96,11 +126,21 @@ def test_the_former_champion_is_called_previous(
     client = open_client(home)
     for beats in (None, "1", None):
         register(client, make_run(), request_for(beats=beats), pin_requirements())
-    assert [resolve(alias).version for alias in ("champion", "previous", "challenger")] == ["2", "1", "3"]
+    assert [resolve(alias).version for alias in ("champion", "previous", "challenger")] == [
+        "2",
+        "1",
+        "3",
+    ]
+
     version = resolve("3")
     reason = promote(client, version, request_for(promote="always"))
     assert "tracking.promote is always" in reason
-    assert [resolve(alias).version for alias in ("champion", "previous", "challenger")] == ["3", "2", "3"]
+    assert [resolve(alias).version for alias in ("champion", "previous", "challenger")] == [
+        "3",
+        "2",
+        "3",
+    ]
+
     promote(client, version, request_for(promote="always"))
     assert resolve("previous").version == "2", "a second time changes nothing"
 
@@ -137,8 +177,14 @@ def test_a_version_whose_files_are_damaged_does_not_become_champion(
 def test_the_signature_has_every_sampling_param_with_its_default() -> None:
     signature = describe_signature({"max_new_tokens": 8, "temperature": 0.5})
     assert signature.params is not None
-    defaults = {param["name"]: (param["type"], param["default"]) for param in signature.params.to_dict()}
-    assert defaults == {"max_new_tokens": ("long", 8), "temperature": ("double", 0.5), "seed": ("long", -1)}
+    defaults = {
+        param["name"]: (param["type"], param["default"]) for param in signature.params.to_dict()
+    }
+    assert defaults == {
+        "max_new_tokens": ("long", 8),
+        "temperature": ("double", 0.5),
+        "seed": ("long", -1),
+    }
 
 
 def test_requirements_name_releases_that_can_be_installed() -> None:

@@ -1,4 +1,6 @@
-"""Tests of the registry: names, what there is, and files that are checked before they are opened."""
+"""Tests of the registry: names, what there is, and files that are checked before they
+are opened.
+"""
 
 import hashlib
 import json
@@ -78,7 +80,9 @@ def test_what_is_no_models_name_is_refused(written: str) -> None:
 
 
 def test_without_any_model_a_person_is_told_to_train(home: Path, database: Path) -> None:
-    with pytest.raises(ModelVersionError, match="no model is registered; run `lightlm train` first"):
+    with pytest.raises(
+        ModelVersionError, match="no model is registered; run `lightlm train` first"
+    ):
         resolve("models:/lightlm@champion")
     database.unlink()
     for model in ("models:/lightlm@champion", "3", "models:/lightlm/latest"):
@@ -88,7 +92,9 @@ def test_without_any_model_a_person_is_told_to_train(home: Path, database: Path)
     assert not database.exists(), "asking creates nothing"
 
 
-def test_versions_are_found_by_number_alias_and_latest(register: Callable[..., ModelVersion]) -> None:
+def test_versions_are_found_by_number_alias_and_latest(
+    register: Callable[..., ModelVersion],
+) -> None:
     first = register("run-1", bits_per_byte=1.5)
     second = register("run-2", bits_per_byte=1.6)
     third = register("run-3", bits_per_byte=1.4, beats="1")
@@ -99,6 +105,7 @@ def test_versions_are_found_by_number_alias_and_latest(register: Callable[..., M
         ("2", ()),
         ("1", ("previous",)),
     ]
+
     assert resolve("models:/lightlm@champion").version == third.version == "3"
     assert resolve("previous").version == "1"
     assert resolve("2").version == resolve("models:/lightlm/2").version == "2"
@@ -106,11 +113,18 @@ def test_versions_are_found_by_number_alias_and_latest(register: Callable[..., M
     assert resolve("models:/lightlm/latest").version == "3"
     assert second.tags["lightlm.promotion"].startswith("version 1 stays champion")
     assert resolve("2").tags["bits_per_byte"] == "1.6"
-    for unknown, missing in (("models:/lightlm/99", "no version 99"), ("models:/lightlm@nobody", "alias nobody")):
+
+    for unknown, missing in (
+        ("models:/lightlm/99", "no version 99"),
+        ("models:/lightlm@nobody", "alias nobody"),
+    ):
         with pytest.raises(ModelVersionError, match=f"{missing}; {LISTED}"):
             resolve(unknown)
+
     for unknown in ("models:/other@champion", "models:/other/latest", "models:/other/1"):
-        with pytest.raises(ModelVersionError, match="registered models: lightlm; run `lightlm train` first"):
+        with pytest.raises(
+            ModelVersionError, match="registered models: lightlm; run `lightlm train` first"
+        ):
             resolve(unknown)
 
 
@@ -133,11 +147,15 @@ def test_a_version_is_cached_and_a_damaged_copy_is_fetched_again(
     assert folder == home / "models" / "lightlm" / "1"
     names = {path.name for path in model_folder.iterdir()}
     assert {path.name for path in folder.iterdir()} == names
+
     for damage in (flip, Path.unlink, lambda path: path.write_bytes(b"")):
         for name in ("model.safetensors", "manifest.json", "config.json"):
             damage(folder / name)
             assert download(version) == folder
-            assert (folder / name).read_bytes() == (model_folder / name).read_bytes() or name == "manifest.json"
+            assert (folder / name).read_bytes() == (
+                model_folder / name
+            ).read_bytes() or name == "manifest.json"
+
     shutil.rmtree(home / "mlartifacts")
     assert download(version) == folder, "a sound copy needs no server"
     assert [path.name for path in folder.parent.iterdir()] == ["1"], "nothing is left beside it"
@@ -149,7 +167,9 @@ def test_a_changed_file_in_the_store_is_not_opened(
 ) -> None:
     version = register("run-1")
     flip(find_stored(home, name))
-    with pytest.raises(ModelVersionError, match=f"not as it was registered and is not opened.*{name}"):
+    with pytest.raises(
+        ModelVersionError, match=f"not as it was registered and is not opened.*{name}"
+    ):
         download(version)
     assert not (home / "models" / "lightlm" / "1").exists()
 
@@ -167,13 +187,15 @@ def test_a_changed_file_with_a_manifest_to_match_is_not_opened(
     version = register("run-1")
     from lightlm.store.commit import hash_file
 
-    config, manifest = find_stored(home, "config.json"), find_stored(home, "manifest.json")
+    config = find_stored(home, "config.json")
+    manifest = find_stored(home, "manifest.json")
     flip(config)
     table = json.loads(manifest.read_bytes())
     table["files"]["config.json"]["sha256"] = hash_file(config)
     manifest.write_text(seal(table))
     with pytest.raises(ModelVersionError, match="the registry says"):
         download(version)
+
     table["files"]["../../stolen"] = table["files"].pop("config.json")
     manifest.write_text(seal(table))
     with pytest.raises(ModelVersionError, match="outside its folder"):
@@ -181,10 +203,13 @@ def test_a_changed_file_with_a_manifest_to_match_is_not_opened(
     manifest.unlink()
     with pytest.raises(ModelVersionError, match="not as it was registered"):
         download(version)
+
     assert not (home / "models" / "lightlm" / "1").exists()
 
 
-def test_a_file_that_nobody_registered_is_not_opened(home: Path, register: Callable[..., ModelVersion]) -> None:
+def test_a_file_that_nobody_registered_is_not_opened(
+    home: Path, register: Callable[..., ModelVersion]
+) -> None:
     version = register("run-1")
     (find_stored(home, "config.json").parent / "modeling_evil.py").write_text("raise SystemExit")
     with pytest.raises(ModelVersionError, match=r"modeling_evil\.py is not in its manifest"):
@@ -192,8 +217,12 @@ def test_a_file_that_nobody_registered_is_not_opened(home: Path, register: Calla
     assert not (home / "models" / "lightlm" / "1").exists()
 
 
-@pytest.mark.parametrize(("name", "number"), [("../../x", "1"), ("lightlm", "../1"), ("a/b", "1"), ("lightlm", "")])
-def test_a_server_cannot_choose_where_files_go(register: Callable[..., ModelVersion], name: str, number: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "number"), [("../../x", "1"), ("lightlm", "../1"), ("a/b", "1"), ("lightlm", "")]
+)
+def test_a_server_cannot_choose_where_files_go(
+    register: Callable[..., ModelVersion], name: str, number: str
+) -> None:
     version = register("run-1").model_copy(update={"name": name, "version": number})
     with pytest.raises(ModelVersionError, match="is not opened"):
         download(version)
@@ -204,15 +233,25 @@ def test_a_name_that_would_be_a_filter_is_refused() -> None:
         list_versions("x' or name like '%")
 
 
-def test_a_server_that_is_away_is_said_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_away_is_said_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://alice:sesame42@127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    asked = [lambda: resolve("models:/lightlm@champion"), lambda: resolve("latest"), lambda: list_versions("lightlm")]
+    asked = [
+        lambda: resolve("models:/lightlm@champion"),
+        lambda: resolve("latest"),
+        lambda: list_versions("lightlm"),
+    ]
+
     for ask in asked:
-        with pytest.raises(TrackingError, match=rf"http://\[hidden\]@127.0.0.1:{port} cannot be reached") as caught:
+        with pytest.raises(
+            TrackingError, match=rf"http://\[hidden\]@127.0.0.1:{port} cannot be reached"
+        ) as caught:
             ask()
         assert "sesame42" not in str(caught.value)
 

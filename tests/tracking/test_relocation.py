@@ -1,4 +1,6 @@
-"""A home that was restored elsewhere has its versions and files, and registers what had not been told yet."""
+"""A home that was restored elsewhere has its versions and files, and registers what had not been
+told yet.
+"""
 
 import sqlite3
 from collections.abc import Callable
@@ -19,7 +21,9 @@ def move(home: Path, to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_backup(home, to.parent / "backup.tar")
     to.mkdir()
     restore_backup(
-        to.parent / "backup.tar", to, lambda files, old, new: relocate_artifacts(files / "mlflow.db", old, new)
+        to.parent / "backup.tar",
+        to,
+        lambda files, old, new: relocate_artifacts(files / "mlflow.db", old, new),
     )
     home.rename(home.with_name("away"))
     monkeypatch.setenv("LIGHTLM_HOME", str(to))
@@ -41,13 +45,17 @@ def test_a_restored_home_has_its_versions_and_registers_what_was_pending(
     model_folder_of_run.mkdir()
     for path in model_folder.iterdir():
         (model_folder_of_run / path.name).write_bytes(path.read_bytes())
+
     moved = tmp_path / "moved home"
     move(home, moved, monkeypatch)
 
     version = resolve("models:/lightlm@champion")
     fetched = download(version)
     assert fetched.is_relative_to(moved)
-    assert (fetched / "model.safetensors").read_bytes() == (model_folder / "model.safetensors").read_bytes()
+    assert (fetched / "model.safetensors").read_bytes() == (
+        model_folder / "model.safetensors"
+    ).read_bytes()
+
     names = {artifact.path for artifact in open_client(moved).list_artifacts(version.run_id)}
     assert "plan.json" in names
     assert [one.version for one in sync(moved)] == ["models:/lightlm/2"]
@@ -59,10 +67,19 @@ def test_a_restored_home_has_its_versions_and_registers_what_was_pending(
 
 def test_only_paths_of_the_old_home_are_changed(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
-    values = ["file:///old", "file:///old/a", "/old/a", "file:///older/a", "see /old/a", "mlflow-artifacts:/old/a"]
+    values = [
+        "file:///old",
+        "file:///old/a",
+        "/old/a",
+        "file:///older/a",
+        "see /old/a",
+        "mlflow-artifacts:/old/a",
+    ]
+
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE runs (artifact_uri VARCHAR(200), name TEXT, step BIGINT)")
         database.executemany("INSERT INTO runs VALUES (?, 'x', 1)", [(value,) for value in values])
+
     assert relocate_artifacts(path, Path("/old"), Path("/new home")) == 3
     with closing(sqlite3.connect(path)) as database:
         found = [uri for (uri,) in database.execute("SELECT artifact_uri FROM runs ORDER BY rowid")]

@@ -34,7 +34,9 @@ def ask(home: Path, model: str, asked: list[str]) -> dict[str, str]:
     return recall(home, model, TypeAdapter(dict[str, str]), answer)
 
 
-def test_an_unchanged_database_is_asked_once_for_each_name(database: sqlite3.Connection, tmp_path: Path) -> None:
+def test_an_unchanged_database_is_asked_once_for_each_name(
+    database: sqlite3.Connection, tmp_path: Path
+) -> None:
     asked: list[str] = []
     said = [ask(tmp_path, model, asked)["version"] for model in ("a", "b", "a", "b")]
     assert (asked, said) == (["a", "b"], ["1", "2", "1", "2"])
@@ -50,6 +52,7 @@ def test_after_a_change_it_is_asked_anew_even_where_size_and_time_are_as_before(
     asked: list[str] = []
     for _ in range(2):
         ask(tmp_path, "a", asked)
+
     size = (tmp_path / "mlflow.db").stat().st_size
     database.execute("insert into versions values ('b')")
     database.commit()
@@ -58,7 +61,9 @@ def test_after_a_change_it_is_asked_anew_even_where_size_and_time_are_as_before(
     assert ask(tmp_path, "a", asked)["version"] == "2"
 
 
-def test_a_database_changed_this_moment_is_not_remembered(database: sqlite3.Connection, tmp_path: Path) -> None:
+def test_a_database_changed_this_moment_is_not_remembered(
+    database: sqlite3.Connection, tmp_path: Path
+) -> None:
     os.utime(tmp_path / "mlflow.db")
     asked: list[str] = []
     for _ in range(2):
@@ -68,9 +73,20 @@ def test_a_database_changed_this_moment_is_not_remembered(database: sqlite3.Conn
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{}", b'{"database": 1}', b"\xff", b'{"database": null, "versions": 3}', b"[" * 100_000]
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"database": 1}',
+        b"\xff",
+        b'{"database": null, "versions": 3}',
+        b"[" * 100_000,
+    ],
 )
-def test_a_broken_memory_is_none(database: sqlite3.Connection, tmp_path: Path, content: bytes) -> None:
+def test_a_broken_memory_is_none(
+    database: sqlite3.Connection, tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / FILE).write_bytes(content)
     asked: list[str] = []
     assert ask(tmp_path, "a", asked) == ask(tmp_path, "a", asked) == {"version": "1"}

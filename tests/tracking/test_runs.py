@@ -13,7 +13,12 @@ def record(home: Path, name: str, losses: list[float], status: str | None) -> Re
     recorder = Recorder(home / "runs" / name)
     recorder.start_run("train-0.02h-notes", "lightlm", {}, "", system_metrics=False)
     recorder.log_dataset({"name": "notes", "digest": "0"})
-    plan = {"predicted_bits_per_byte": 1.9, "num_parameters": 4200, "model": {"num_layers": 2, "model_dim": 64}}
+    plan = {
+        "predicted_bits_per_byte": 1.9,
+        "num_parameters": 4200,
+        "model": {"num_layers": 2, "model_dim": 64},
+    }
+
     recorder.log_text(json.dumps(plan), "plan.json")
     for step, loss in enumerate(losses, 1):
         recorder.log_metrics({"train/loss": loss, "budget/elapsed_seconds": 2.0 * step}, step)
@@ -21,6 +26,7 @@ def record(home: Path, name: str, losses: list[float], status: str | None) -> Re
         recorder.log_metrics({"evaluation/bits_per_byte": 2.01}, len(losses))
     if status is not None:
         recorder.finish(status)  # type: ignore[arg-type]
+
     return recorder
 
 
@@ -45,7 +51,8 @@ def test_a_run_without_an_end_runs_as_long_as_its_process_lives(tmp_path: Path) 
     recorder = record(tmp_path, folder.name, [3.0], None)
     assert list_runs(tmp_path)[0].state == "running"
     recorder.close()
-    os.utime(folder / LOCK, (1.0, 1.0))  # its number was written before the process that has it now began
+    # its number was written before the process that has it now began
+    os.utime(folder / LOCK, (1.0, 1.0))
     assert list_runs(tmp_path)[0].state == "died"
 
 
@@ -58,7 +65,9 @@ def test_looking_at_a_run_does_not_keep_it_from_being_continued(tmp_path: Path) 
 
 
 def test_a_long_run_keeps_a_thinned_loss_and_a_damaged_record_is_left_out(tmp_path: Path) -> None:
-    record(tmp_path, "20260101-000000-aaaaaa", [float(i) for i in range(500, 0, -1)], "FINISHED").close()
+    record(
+        tmp_path, "20260101-000000-aaaaaa", [float(i) for i in range(500, 0, -1)], "FINISHED"
+    ).close()
     broken = tmp_path / "runs" / "20260102-000000-bbbbbb"
     broken.mkdir(parents=True)
     (broken / "record.journal").write_bytes(b"\xff\x00 no record\n")

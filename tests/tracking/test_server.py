@@ -33,7 +33,9 @@ def echo(model_input: list[str]) -> list[str]:
 
 
 class Server:
-    """An MLflow server of its own home, started as `lightlm ui` does; its artifacts go through it."""
+    """An MLflow server of its own home, started as `lightlm ui` does; its artifacts go
+    through it.
+    """
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -78,12 +80,20 @@ class Server:
         self.process.wait()
 
     def ask(
-        self, method: str, path: str, body: object = None, *, has_password: bool = True, **headers: str
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        has_password: bool = True,
+        **headers: str,
     ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         content = None if body is None else json.dumps(body)
         if has_password:
-            headers["Authorization"] = f"Basic {b64encode(f'{USER}:{self.password}'.encode()).decode()}"
+            headers["Authorization"] = (
+                f"Basic {b64encode(f'{USER}:{self.password}'.encode()).decode()}"
+            )
         connection.request(method, path, content, {"Content-Type": "application/json"} | headers)
         response = connection.getresponse()
         return response.status, response.read()
@@ -113,7 +123,9 @@ def remote(server: Server, home: Path, monkeypatch: pytest.MonkeyPatch) -> Serve
 
 
 def losses_of(home: Path, run_id: str) -> list[int]:
-    return sorted(metric.step for metric in open_client(home).get_metric_history(run_id, "train/loss"))
+    return sorted(
+        metric.step for metric in open_client(home).get_metric_history(run_id, "train/loss")
+    )
 
 
 def test_the_pages_are_for_this_machine_only(server: Server) -> None:
@@ -124,6 +136,7 @@ def test_the_pages_are_for_this_machine_only(server: Server) -> None:
     assert status == 200
     assert json.loads(content)["experiments"]
     assert server.ask("POST", search, {"max_results": 5}, Host=f"localhost:{server.port}")[0] == 200
+
     for host in (
         "evil.example",
         f"evil.example:{server.port}",
@@ -132,6 +145,7 @@ def test_the_pages_are_for_this_machine_only(server: Server) -> None:
     ):
         assert server.ask("POST", search, {"max_results": 5}, Host=host)[0] == 403
         assert server.ask("GET", "/", Host=host)[0] == 403
+
     assert server.begun.command[server.begun.command.index("--host") + 1] == "127.0.0.1"
 
 
@@ -154,7 +168,12 @@ def test_the_assistant_that_runs_commands_cannot_be_reached(
     server: Server, has_password: bool, origin: str | None
 ) -> None:
     assistant = "/ajax-api/3.0/mlflow/assistant"
-    provider = {"selected": True, "base_url": "http://127.0.0.1:9", "permissions": {"full_access": True}}
+    provider = {
+        "selected": True,
+        "base_url": "http://127.0.0.1:9",
+        "permissions": {"full_access": True},
+    }
+
     headers = {} if origin is None else {"Origin": origin}
     for method, path, body in [
         ("PUT", "/config", {"providers": {"ollama": provider}}),
@@ -162,7 +181,9 @@ def test_the_assistant_that_runs_commands_cannot_be_reached(
         ("POST", "/message", {"message": "run id"}),
         ("GET", "/sessions/one/stream", None),
     ]:
-        status, content = server.ask(method, assistant + path, body, has_password=has_password, **headers)
+        status, content = server.ask(
+            method, assistant + path, body, has_password=has_password, **headers
+        )
         assert (status, content) == (404, REFUSED)
 
 
@@ -170,18 +191,36 @@ def test_only_the_servers_own_pages_may_call_it(server: Server) -> None:
     search = "/ajax-api/2.0/mlflow/experiments/search?max_results=1"
     for own in (f"http://localhost:{server.port}", f"http://127.0.0.1:{server.port}"):
         assert server.ask("GET", search, Origin=own)[0] == 200
-    for method, path in [("POST", "/api/2.0/mlflow/experiments/create"), ("GET", search), ("GET", "/")]:
+
+    for method, path in [
+        ("POST", "/api/2.0/mlflow/experiments/create"),
+        ("GET", search),
+        ("GET", "/"),
+    ]:
         for foreign in (
             "https://evil.example", "null", "http://localhost:9999", "http://127.0.0.1", "http://[::1]:9",
             f"http://localhost:{server.port}0", f"http://LOCALHOST:{server.port}",
         ):  # fmt: skip
-            assert server.ask(method, path, {"name": "x"}, Origin=foreign)[0] == 403, (method, foreign)
-    assert server.ask("OPTIONS", "/api/2.0/mlflow/experiments/create", Origin="http://localhost:9999")[0] == 404
+            assert server.ask(method, path, {"name": "x"}, Origin=foreign)[0] == 403, (
+                method,
+                foreign,
+            )
+
+    assert (
+        server.ask("OPTIONS", "/api/2.0/mlflow/experiments/create", Origin="http://localhost:9999")[
+            0
+        ]
+        == 404
+    )
 
 
-def test_the_pages_of_a_server_elsewhere_are_not_served_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_of_a_server_elsewhere_are_not_served_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://alice:sesame42@mlflow.example")
-    with pytest.raises(TrackingError, match=r"https://\[hidden\]@mlflow.example, a server that shows") as caught:
+    with pytest.raises(
+        TrackingError, match=r"https://\[hidden\]@mlflow.example, a server that shows"
+    ) as caught:
         start_of_pages(home, 5000)
     assert "sesame42" not in str(caught.value)
 
@@ -200,12 +239,19 @@ def test_a_run_its_model_and_its_files_go_through_the_server(
     assert resolve("models:/lightlm@champion").version == version.version
     folder = download(version)
     assert folder.is_relative_to(home)
-    assert (folder / "model.safetensors").read_bytes() == (model_folder / "model.safetensors").read_bytes()
-    assert [path.name for path in folder.parent.iterdir()] == [version.version], "what was fetched is tidied up"
+    assert (folder / "model.safetensors").read_bytes() == (
+        model_folder / "model.safetensors"
+    ).read_bytes()
+
+    assert [path.name for path in folder.parent.iterdir()] == [version.version], (
+        "what was fetched is tidied up"
+    )
     assert not (home / "mlartifacts").exists()
 
 
-def test_what_a_person_does_with_mlflows_client_goes_through_the_server(remote: Server, home: Path) -> None:
+def test_what_a_person_does_with_mlflows_client_goes_through_the_server(
+    remote: Server, home: Path
+) -> None:
     client = open_client(home)
     import mlflow
     from mlflow.artifacts import load_text
@@ -216,15 +262,24 @@ def test_what_a_person_does_with_mlflows_client_goes_through_the_server(remote: 
     with mlflow.start_run(experiment_id=experiment_id) as run:
         mlflow.log_params({"a": 1})
         mlflow.log_metric("loss", 1.0, step=1)
-        client.log_batch(run.info.run_id, [Metric("loss", 0.5, 2**41, 2)], [Param("b", "2")], [RunTag("t", "x")])
+        client.log_batch(
+            run.info.run_id, [Metric("loss", 0.5, 2**41, 2)], [Param("b", "2")], [RunTag("t", "x")]
+        )
         mlflow.log_text("words", "notes/words.txt")
         mlflow.log_input(from_numpy(np.zeros(2)))
-        mlflow.pyfunc.log_model(name="echo", python_model=echo, registered_model_name="echo", pip_requirements=[])
+        mlflow.pyfunc.log_model(
+            name="echo", python_model=echo, registered_model_name="echo", pip_requirements=[]
+        )
+
     client.set_registered_model_alias("echo", "champion", "1")
     client.set_model_version_tag("echo", "1", "kind", "test")
     client.update_model_version("echo", "1", description="says it again")
     assert mlflow.pyfunc.load_model("models:/echo@champion").predict(["a"]) == ["a"]
-    assert [metric.value for metric in client.get_metric_history(run.info.run_id, "loss")] == [1.0, 0.5]
+    assert [metric.value for metric in client.get_metric_history(run.info.run_id, "loss")] == [
+        1.0,
+        0.5,
+    ]
+
     assert load_text(f"runs:/{run.info.run_id}/notes/words.txt") == "words"
     assert len(mlflow.search_runs(experiment_names=["by hand"], output_format="list")) == 1
 
@@ -253,7 +308,10 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def test_a_server_that_dies_in_a_run_and_comes_back_has_everything_once(
-    remote: Server, home: Path, recorded: Callable[..., Path], request_for: Callable[..., RegistrationRequest]
+    remote: Server,
+    home: Path,
+    recorded: Callable[..., Path],
+    request_for: Callable[..., RegistrationRequest],
 ) -> None:
     folder = recorded("run-dies", steps=20, is_finished=False)
     recorder = Recorder(folder)
@@ -265,6 +323,7 @@ def test_a_server_that_dies_in_a_run_and_comes_back_has_everything_once(
     for step in range(21, 51):
         recorder.log_metrics({"train/loss": 1.0}, step)
         time.sleep(0.01)
+
     recorder.register(request_for())
     recorder.finish("FINISHED")
     wait_until(lambda: "refused" in (early / "outbox.log").read_text())
@@ -272,11 +331,13 @@ def test_a_server_that_dies_in_a_run_and_comes_back_has_everything_once(
     # While the server starts, a single wait is short: it is known to be away.
     wait_until(lambda: outbox.wait_for_version(60))
     wait_until(lambda: waiting.wait_for_version(60))
-    version, other = outbox.wait_for_version(0), waiting.wait_for_version(0)
+    version = outbox.wait_for_version(0)
+    other = waiting.wait_for_version(0)
     recorder.close()
     assert version is not None
     assert other is not None
     client = open_client(home)
+
     for box, run_id, steps in ((outbox, version.run_id, 50), (waiting, other.run_id, 4)):
         shipment = box.close(60)
         assert (shipment.num_unsent, shipment.error, shipment.run_id) == (0, None, run_id)

@@ -1,4 +1,6 @@
-"""Tests of the shipper against a real SQLite MLflow: everything once, with its own times, and nothing stops it."""
+"""Tests of the shipper against a real SQLite MLflow: everything once, with its own times, and
+nothing stops it.
+"""
 
 import json
 import shutil
@@ -47,10 +49,15 @@ def test_metrics_keep_their_steps_and_times(home: Path, recorded: Callable[..., 
         for record, _ in read_journal(folder / JOURNAL)
         if "train/loss" in record.get("values", {})
     ]
+
     assert sorted(read_metrics(shipper, "train/loss")) == sorted(written)
     records = [record for record, _ in read_journal(folder / JOURNAL)]
     run = shipper.client.get_run(shipper.run_id)
-    assert (run.info.start_time, run.info.end_time) == (records[0]["time_ms"], records[-1]["time_ms"])
+    assert (run.info.start_time, run.info.end_time) == (
+        records[0]["time_ms"],
+        records[-1]["time_ms"],
+    )
+
     assert run.info.run_name == "train-run-1"
 
 
@@ -60,14 +67,19 @@ def test_a_replay_from_the_start_doubles_nothing(home: Path, recorded: Callable[
     for _ in range(2):
         (folder / STATE).unlink()
         shipper = ship(home, folder)
+
     assert shipper.run_id == run_id
-    assert [step for _, step, _ in sorted(read_metrics(shipper, "train/loss"))] == list(range(1, 26))
+    assert [step for _, step, _ in sorted(read_metrics(shipper, "train/loss"))] == list(
+        range(1, 26)
+    )
     assert len(shipper.client.search_model_versions("name='lightlm'")) == 1
     assert len(shipper.client.get_run(run_id).inputs.dataset_inputs) == 1
     assert shipper.is_over()
 
 
-def test_a_damaged_state_means_from_the_start_exactly_once(home: Path, recorded: Callable[..., Path]) -> None:
+def test_a_damaged_state_means_from_the_start_exactly_once(
+    home: Path, recorded: Callable[..., Path]
+) -> None:
     folder = recorded(steps=3)
     run_id = ship(home, folder).run_id
     intact = json.loads((folder / STATE).read_text())
@@ -78,14 +90,19 @@ def test_a_damaged_state_means_from_the_start_exactly_once(home: Path, recorded:
         ("cursor", 1.5), ("cursor", None), ("run_id", 7), ("version", []), ("version", {"name": 1}),
         ("is_finished", "yes"), ("refused", {}),
     )]  # fmt: skip
+
     for content in (*damaged, [1], None, float("nan")):
         (folder / STATE).write_text(json.dumps(content))
-        assert count_unsent(folder) == len(list(read_journal(folder / JOURNAL))), "it does not count as sent"
+        assert count_unsent(folder) == len(list(read_journal(folder / JOURNAL))), (
+            "it does not count as sent"
+        )
         assert list(list_pending(home)) == [folder]
+
     for content in (b"", b"{", b"\xff", b"[" * 100_000, json.dumps(damaged[0]).encode()):
         (folder / STATE).write_bytes(content)
         shipper = ship(home, folder)
         assert shipper.run_id == run_id
+
     assert len(read_metrics(shipper, "train/loss")) == 3
     assert len(shipper.client.search_model_versions("name='lightlm'")) == 1
     assert list(list_pending(home)) == []
@@ -97,10 +114,14 @@ def test_more_metrics_than_one_request_takes(home: Path, database: Path) -> None
         recorder.log_metrics({"a": step, "b": -step}, step)
     shipper = ship(home, end(recorder))
     for name, sign in (("a", 1), ("b", -1)):
-        assert [value for _, _, value in sorted(read_metrics(shipper, name))] == [sign * step for step in range(1200)]
+        assert [value for _, _, value in sorted(read_metrics(shipper, name))] == [
+            sign * step for step in range(1200)
+        ]
 
 
-def test_what_mlflow_refuses_is_left_out_and_said_and_the_rest_arrives(home: Path, database: Path) -> None:
+def test_what_mlflow_refuses_is_left_out_and_said_and_the_rest_arrives(
+    home: Path, database: Path
+) -> None:
     recorder = begin(home)
     recorder.log_params({"seed": 1})
     recorder.log_params({"seed": 2})
@@ -119,19 +140,25 @@ def test_what_mlflow_refuses_is_left_out_and_said_and_the_rest_arrives(home: Pat
     assert count_unsent(shipper.folder) == 0
 
 
-def test_long_values_odd_letters_and_endless_losses_do_not_stop_a_run(home: Path, database: Path) -> None:
+def test_long_values_odd_letters_and_endless_losses_do_not_stop_a_run(
+    home: Path, database: Path
+) -> None:
     recorder = begin(home)
     recorder.log_params({"long": "x" * 20_000})
     recorder.describe("y" * 20_000)
     recorder.log_text("caf\udce9 \0 \U0001f600", "samples/step-1.txt")
     for step, loss in enumerate([3.0, float("nan"), float("inf"), 2.0], start=1):
         recorder.log_metrics({"train/loss": loss, "validation/bits_per_byte": loss}, step)
+
     shipper = ship(home, end(recorder))
     assert shipper.client.get_run(shipper.run_id).info.status == "FINISHED"
     assert shipper.state["refused"] is None
     assert len(read_metrics(shipper, "train/loss")) == 4
     assert [value for _, value in shipper.read_points("train/loss")] == [3.0, 2.0]
-    assert {artifact.path for artifact in shipper.client.list_artifacts(shipper.run_id)} == {"loss.png", "samples"}
+    assert {artifact.path for artifact in shipper.client.list_artifacts(shipper.run_id)} == {
+        "loss.png",
+        "samples",
+    }
 
 
 def test_a_store_that_does_not_know_the_run_gets_all_of_it(
@@ -149,9 +176,17 @@ def test_a_store_that_does_not_know_the_run_gets_all_of_it(
     shipper = Shipper(folder, open_client(other), other)
     with pytest.raises(Exception, match="not found"):
         shipper.ship()
+
     shipper.ship()
     assert shipper.run_id != first.run_id
-    assert [step for _, step, _ in sorted(read_metrics(shipper, "train/loss"))] == [1, 2, 3, 4, 5, 6]
+    assert [step for _, step, _ in sorted(read_metrics(shipper, "train/loss"))] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
 
 
 def test_a_deleted_experiment_takes_runs_again(home: Path, recorded: Callable[..., Path]) -> None:
@@ -169,10 +204,12 @@ def test_a_model_whose_files_are_gone_is_not_registered_but_the_run_ends(
     path = folder / JOURNAL
     elsewhere = home / "pruned"
     moved = Recorder(home / "runs" / "moved")
+
     for record, _ in read_journal(path):
         if record["kind"] == "register":
             record["request"]["hf_folder"] = str(elsewhere)
         moved._journal.append(record)
+
     moved.close()
     told: list[dict[str, Any]] = []
     shipper = Shipper(moved.folder, open_client(home), home, tell=told.append)
@@ -197,13 +234,16 @@ def test_that_mlflow_is_back_is_known_before_the_parent_has_its_version(
         tell=lambda record: heard.extend(record),
         accepted=lambda: heard.append("accepted"),
     )
+
     shipper.ship()
     told = heard.index("version")
     assert heard[told - 1] == "accepted"
     assert "accepted" in heard[: told - 1]
 
 
-def test_a_run_that_died_ends_when_its_last_record_was_written(home: Path, recorded: Callable[..., Path]) -> None:
+def test_a_run_that_died_ends_when_its_last_record_was_written(
+    home: Path, recorded: Callable[..., Path]
+) -> None:
     folder = recorded(steps=4, is_finished=False)
     shipper = ship(home, folder)
     shipper.end("KILLED", "its process died")
@@ -213,7 +253,9 @@ def test_a_run_that_died_ends_when_its_last_record_was_written(home: Path, recor
     assert json.loads((folder / STATE).read_text())["is_finished"]
 
 
-def test_what_is_recorded_after_the_end_is_told_too(home: Path, recorded: Callable[..., Path]) -> None:
+def test_what_is_recorded_after_the_end_is_told_too(
+    home: Path, recorded: Callable[..., Path]
+) -> None:
     folder = recorded(steps=2)
     ship(home, folder)
     recorder = Recorder(folder)
@@ -250,7 +292,9 @@ def test_who_ships_after_another_answers_what_that_one_was_asked_in_vain(
     assert again.is_over()
 
 
-def test_what_an_earlier_start_of_the_run_asked_is_not_answered_again(home: Path, database: Path) -> None:
+def test_what_an_earlier_start_of_the_run_asked_is_not_answered_again(
+    home: Path, database: Path
+) -> None:
     recorder = begin(home)
     recorder.ask_champion(["lightlm"])
     recorder.start_run("run-1", "lightlm", {}, "", system_metrics=False)

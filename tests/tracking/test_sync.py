@@ -1,4 +1,6 @@
-"""Tests of what is told later: pending runs, their ends, and registrations that come after newer ones."""
+"""Tests of what is told later: pending runs, their ends, and registrations that come after newer
+ones.
+"""
 
 import os
 from collections.abc import Callable
@@ -24,7 +26,12 @@ def test_all_that_is_pending_is_told_once_and_the_dead_get_an_end_with_a_reason(
     living = recorded("run-3", steps=3, is_finished=False)
     recorder = Recorder(living)
     told = sync(home)
-    assert [(one.folder, one.outcome) for one in told] == [(died, "told"), (finished, "told"), (living, "busy")]
+    assert [(one.folder, one.outcome) for one in told] == [
+        (died, "told"),
+        (finished, "told"),
+        (living, "busy"),
+    ]
+
     assert [one.version for one in told] == [None, "models:/lightlm/1", None]
     client = open_client(home)
     run = client.get_run(read_state(died)["run_id"])
@@ -61,7 +68,9 @@ def test_a_registration_that_is_told_late_takes_no_alias_from_a_newer_version(
     assert (newest.version, newest.aliases) == ("1", ("challenger", "champion"))
     second = resolve("models:/lightlm/2")
     assert second.aliases == ()
-    assert "version 1 stays champion: it is newer than version 2" in second.tags["lightlm.promotion"]
+    assert (
+        "version 1 stays champion: it is newer than version 2" in second.tags["lightlm.promotion"]
+    )
 
 
 def test_a_server_that_is_away_is_said_and_everything_stays_pending(
@@ -77,12 +86,22 @@ def test_a_server_that_is_away_is_said_and_everything_stays_pending(
 
 
 def test_the_command_says_what_it_told_and_none_of_what_mlflow_prints(
-    home: Path, recorded: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    home: Path,
+    recorded: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     recorded("run-1", steps=2)
-    monkeypatch.setattr(os, "environ", dict(os.environ) | {"PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    monkeypatch.setattr(
+        os, "environ", dict(os.environ) | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    )
     tell_all()
     out, err = capfd.readouterr()
     assert out == ""
-    assert [line.partition(":")[0] for line in err.splitlines()] == ["run-1", "run-1", "Prefect was not asked"]
+    assert [line.partition(":")[0] for line in err.splitlines()] == [
+        "run-1",
+        "run-1",
+        "Prefect was not asked",
+    ]
+
     assert "told; 9 records; models:/lightlm/1" in err

@@ -1,4 +1,6 @@
-"""Tests of what is sampled of the machine: MLflow's own names, at most one sample in five seconds."""
+"""Tests of what is sampled of the machine: MLflow's own names, at most one sample in
+five seconds.
+"""
 
 import math
 from pathlib import Path
@@ -26,7 +28,12 @@ def test_a_sample_that_is_not_due_is_not_sent(home: Path, database: Path) -> Non
     sampler.send(client, run_id)
     sampler._next = math.inf
     sampler.send(client, run_id)
-    assert [m.step for m in client.get_metric_history(run_id, "system/cpu_utilization_percentage")] == [0]
+    assert [
+        m.step for m in client.get_metric_history(run_id, "system/cpu_utilization_percentage")
+    ] == [0]
+
     sampler._next = 0.0
     sampler.send(client, run_id)
-    assert [m.step for m in client.get_metric_history(run_id, "system/cpu_utilization_percentage")] == [0, 1]
+    assert [
+        m.step for m in client.get_metric_history(run_id, "system/cpu_utilization_percentage")
+    ] == [0, 1]

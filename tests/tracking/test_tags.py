@@ -4,17 +4,41 @@ import json
 
 import pytest
 
-from lightlm.tracking.tags import LEARNT_TAG, MOST_CHARACTERS, RECORD_TAG, is_other_text, pack_tags, unpack_tags
+from lightlm.tracking.tags import (
+    LEARNT_TAG,
+    MOST_CHARACTERS,
+    RECORD_TAG,
+    is_other_text,
+    pack_tags,
+    unpack_tags,
+)
 
 
 def tags(source: str = "/a/notes", digest: str = "1", **values: object) -> dict[str, str]:
-    origin = {"source": source, "config": None, "train_split": "train", "text_column": None} | values
+    origin = {
+        "source": source,
+        "config": None,
+        "train_split": "train",
+        "text_column": None,
+    } | values
     return {"dataset": "notes", "source_digest": digest, "lightlm.dataset": json.dumps(origin)}
 
 
 def test_packed_tags_come_back_and_a_person_sees_eight_at_most() -> None:
-    given = tags() | {"bits_per_byte": "1.5", "hours": "0.1", "num_parameters": "9", "started_from": "scratch"}
-    given |= {"lightlm.promotion": "first", "lightlm.manifest_sha256": "ab", "seen_bytes": "7", "git_commit": "c0"}
+    given = tags() | {
+        "bits_per_byte": "1.5",
+        "hours": "0.1",
+        "num_parameters": "9",
+        "started_from": "scratch",
+    }
+
+    given |= {
+        "lightlm.promotion": "first",
+        "lightlm.manifest_sha256": "ab",
+        "seen_bytes": "7",
+        "git_commit": "c0",
+    }
+
     packed = pack_tags(given)
     assert len(packed) == 8
     assert unpack_tags(packed) == given

@@ -1,4 +1,6 @@
-"""Tests of registered versions: one flipped bit is found and named, and an intact copy is put back."""
+"""Tests of registered versions: one flipped bit is found and named, and an intact copy
+is put back.
+"""
 
 import shutil
 import subprocess
@@ -38,36 +40,63 @@ def flip(path: Path) -> None:
 
 def lightlm(*words: str) -> "subprocess.CompletedProcess[str]":
     code = "import sys; from lightlm_flows.cli.main import main; sys.argv[0] = 'lightlm'; main()"
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
 
 
-def test_a_flipped_bit_is_named_by_verify_and_doctor_and_repaired(home: Path, version: ModelVersion) -> None:
+def test_a_flipped_bit_is_named_by_verify_and_doctor_and_repaired(
+    home: Path, version: ModelVersion
+) -> None:
     assert doctor.check_versions(home).message == "1 as they were registered"
     weights = stored(home, "model.safetensors")
     intact = weights.read_bytes()
     flip(weights)
-    with pytest.raises(ModelVersionError, match="`lightlm store verify --repair` puts an intact copy back") as caught:
+
+    with pytest.raises(
+        ModelVersionError, match="`lightlm store verify --repair` puts an intact copy back"
+    ) as caught:
         download(version)
+
     assert str(home) not in str(caught.value), "no folder is named that is gone by now"
     checked = doctor.check_versions(home)
     assert (checked.status, checked.fix) == ("fail", "lightlm store verify --repair")
-    assert "models:/lightlm/1 (challenger, champion) is not as it was registered: model.safetensors" in checked.message
+    assert (
+        "models:/lightlm/1 (challenger, champion) is not as it was registered: model.safetensors"
+        in checked.message
+    )
+
     found = lightlm("store", "verify")
     assert found.returncode == 74
-    assert "models:/lightlm/1 (challenger, champion) is not as it was registered: model.safetensors" in found.stderr
-    assert f"an intact copy is in {home / 'runs' / 'run-1' / 'model'}" in " ".join(found.stderr.split())
+    assert (
+        "models:/lightlm/1 (challenger, champion) is not as it was registered: model.safetensors"
+        in found.stderr
+    )
+
+    assert f"an intact copy is in {home / 'runs' / 'run-1' / 'model'}" in " ".join(
+        found.stderr.split()
+    )
     repaired = lightlm("store", "verify", "--repair")
     assert repaired.returncode == 0, repaired.stderr
     assert "models:/lightlm/1 has its files again, from " in repaired.stdout
     assert weights.read_bytes() == intact
-    assert [path.name for path in weights.parent.parent.iterdir()] == ["model"], "nothing is left beside it"
-    assert len(list((home / "store" / "quarantine").iterdir())) == 1, "the damaged files are set aside, not deleted"
+    assert [path.name for path in weights.parent.parent.iterdir()] == ["model"], (
+        "nothing is left beside it"
+    )
+
+    assert len(list((home / "store" / "quarantine").iterdir())) == 1, (
+        "the damaged files are set aside, not deleted"
+    )
     assert doctor.check_versions(home).status == "pass"
     assert download(version).is_dir()
 
 
-@pytest.mark.parametrize("damage", ["missing folder", "missing file", "stranger", "manifest", "other model"])
-def test_every_kind_of_damage_is_found_and_repaired(home: Path, version: ModelVersion, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage", ["missing folder", "missing file", "stranger", "manifest", "other model"]
+)
+def test_every_kind_of_damage_is_found_and_repaired(
+    home: Path, version: ModelVersion, damage: str
+) -> None:
     folder = stored(home, "config.json").parent
     if damage == "missing folder":
         shutil.rmtree(folder)
@@ -79,6 +108,7 @@ def test_every_kind_of_damage_is_found_and_repaired(home: Path, version: ModelVe
         (folder / "manifest.json").write_text("[" * 100_000)
     else:
         flip(folder / "config.json")
+
     (files,) = list_version_files(home)
     found = find_damage(home, files)
     assert found is not None
@@ -99,13 +129,18 @@ def test_a_repair_that_was_interrupted_is_finished(home: Path, version: ModelVer
     assert find_damage(home, files) is None
 
 
-def test_without_an_intact_copy_another_version_is_advised(home: Path, version: ModelVersion) -> None:
+def test_without_an_intact_copy_another_version_is_advised(
+    home: Path, version: ModelVersion
+) -> None:
     flip(stored(home, "model.safetensors"))
     flip(home / "runs" / "run-1" / "model" / "model.safetensors")
     (files,) = list_version_files(home)
     found = find_damage(home, files)
     assert found is not None
-    assert "no intact copy of it is here; make another version champion with `lightlm promote`" in found.describe()
+    assert (
+        "no intact copy of it is here; make another version champion with `lightlm promote`"
+        in found.describe()
+    )
     with pytest.raises(StoreError):
         repair(home, found)
 

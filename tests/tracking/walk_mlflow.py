@@ -1,7 +1,8 @@
-"""Walks every call that MLflow registers in this environment, and prints what LightLM's server answers to it, as JSON.
+"""Walks every call that MLflow registers in this environment, and prints what LightLM's server
+answers to it, as JSON.
 
-A process of its own, because MLflow reads its environment when it is imported. Nothing listens: the application is
-called in process. `python walk_mlflow.py HOST:PORT,HOST:PORT`
+A process of its own, because MLflow reads its environment when it is imported. Nothing listens: the
+application is called in process. `python walk_mlflow.py HOST:PORT,HOST:PORT`
 """
 
 import asyncio
@@ -20,7 +21,9 @@ from lightlm.tracking.mlflow_server import build_application
 
 
 def walk_native(routes: list[Any]) -> Iterator[tuple[str, str]]:
-    """Yield (method, rule) of FastAPI's routes, in Flask's spelling; newer FastAPIs keep routers as they were added."""
+    """Yield (method, rule) of FastAPI's routes, in Flask's spelling; newer FastAPIs keep routers as
+    they were added.
+    """
     for route in routes:
         if hasattr(route, "effective_candidates"):
             yield from walk_native(route.effective_candidates())
@@ -29,7 +32,9 @@ def walk_native(routes: list[Any]) -> Iterator[tuple[str, str]]:
         if isinstance(route, Mount):
             continue  # Flask's application, walked by its own map
         rule = re.sub(r"\{(\w+)\}", r"<\1>", re.sub(r"\{(\w+):path\}", r"<path:\1>", route.path))
-        methods = ["WEBSOCKET"] if isinstance(route, WebSocketRoute) else sorted(route.methods - {"HEAD"})
+        methods = (
+            ["WEBSOCKET"] if isinstance(route, WebSocketRoute) else sorted(route.methods - {"HEAD"})
+        )
         yield from ((method, rule) for method in methods)
 
 
@@ -54,8 +59,14 @@ async def ask_all(application: AllowedCalls, host: str) -> list[dict[str, Any]]:
             answer = await client.request(method, path)
             is_refused = (answer.status_code, answer.content) == (404, REFUSED)
             answers.append(
-                {"method": method, "rule": rule, "status": answer.status_code, "reaches_mlflow": not is_refused}
+                {
+                    "method": method,
+                    "rule": rule,
+                    "status": answer.status_code,
+                    "reaches_mlflow": not is_refused,
+                }
             )
+
     return answers
 
 

@@ -21,7 +21,10 @@ from lightlm.training.optimizer import Optimizer
 
 CONTEXT_LENGTH = 16
 BATCH_SIZE = 4
-LINES = [f"{n} little birds sat on {n + 1} old walls; {n % 3} flew away, and the rest sang." for n in range(80)]
+LINES = [
+    f"{n} little birds sat on {n + 1} old walls; {n % 3} flew away, and the rest sang."
+    for n in range(80)
+]
 
 SHAPE: dict[str, Any] = {
     "num_layers": 2,
@@ -42,7 +45,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenShards, Token
     (folder / "lines.jsonl").write_text(rows, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIGHTLM_HOME", str(folder / "home"))
-        params = load_params(overrides={"dataset.validation_fraction": 0.2}, dataset=str(folder / "lines.jsonl"))
+        params = load_params(
+            overrides={"dataset.validation_fraction": 0.2}, dataset=str(folder / "lines.jsonl")
+        )
         subset = materialize_subset(params.dataset)
         tokenizer = prepare_tokenizer(params.tokenizer, subset, [280])
         return tokenize_subset(subset, tokenizer), tokenizer
@@ -102,21 +107,28 @@ def make_request(
     settings: Callable[..., TrainerConfig],
     tmp_path: Path,
 ) -> Callable[..., TrainRequest]:
-    """Return a request to train on the small text; options of the request, the rest the trainer's."""
+    """Return a request to train on the small text; options of the request, the rest the
+    trainer's.
+    """
 
     def make(name: str = "run", **change: Any) -> TrainRequest:
         shards, tokenizer = corpus
-        options = {key: change.pop(key) for key in tuple(change) if key in TrainRequest.model_fields}
+        options = {
+            key: change.pop(key) for key in tuple(change) if key in TrainRequest.model_fields
+        }
         values = {
             "run_folder": tmp_path / name,
             "shards_folder": shards.folder,
             "tokenizer_folder": tokenizer.folder,
             "model": shape(),
-            "trainer": settings(**({"max_steps": 16, "num_validations": 4, "num_checkpoints": 4} | change)),
+            "trainer": settings(
+                **({"max_steps": 16, "num_validations": 4, "num_checkpoints": 4} | change)
+            ),
             "deadline": time.monotonic() + 600,
             "validation_tokens": 200,
             "sample_tokens": 0,
         }
+
         return TrainRequest.model_validate(values | options)
 
     return make

@@ -11,7 +11,7 @@ from lightlm.training.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from lightlm.training.pace import StepPace
+from lightlm.training.stop_criterion import StepCriterion
 from lightlm.training.trainer import Progress, train
 
 
@@ -27,7 +27,7 @@ def is_same(one, other):
 def take_steps(model, optimizer, config, batches, start, end):
     """Take steps `start` to `end` of 10."""
     counters = Progress(step=start)
-    steps = train(model, optimizer, batches(start), config, StepPace(10), counters=counters)
+    steps = train(model, optimizer, batches(start), config, StepCriterion(10), counters=counters)
     for event in steps:
         if event.step == end:
             break
@@ -53,9 +53,13 @@ def saved(build, settings, batches, tmp_path):
     return tmp_path / "checkpoints", states
 
 
-@pytest.mark.parametrize("change", [{}, {"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 16}])
+@pytest.mark.parametrize(
+    "change", [{}, {"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 16}]
+)
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
-def test_ten_steps_are_five_a_checkpoint_and_five_more(build, settings, batches, tmp_path, kind, change):
+def test_ten_steps_are_five_a_checkpoint_and_five_more(
+    build, settings, batches, tmp_path, kind, change
+):
     config = settings(optimizer=kind, dropout=0.1, weight_decay=0.1)
     straight = build(config, **change)
     take_steps(*straight, config, batches, 0, 10)
@@ -71,7 +75,9 @@ def test_ten_steps_are_five_a_checkpoint_and_five_more(build, settings, batches,
 
 
 def test_the_whole_state_comes_back(build, settings, tmp_path):
-    state = TrainingState(step=12, total_tokens=768, spent_seconds=3.5, micro_batch_size=2, best_bits_per_byte=1.75)
+    state = TrainingState(
+        step=12, total_tokens=768, spent_seconds=3.5, micro_batch_size=2, best_bits_per_byte=1.75
+    )
     folder = save_checkpoint(tmp_path, *build(settings()), state)
     assert load_checkpoint(folder, *build(settings())) == state
 
@@ -84,15 +90,22 @@ def test_the_newest_two_are_kept(build, settings, tmp_path):
     model, optimizer = build(settings())
     for step in (9, 10, 999_999, 1_000_000):
         save_checkpoint(tmp_path, model, optimizer, TrainingState(step=step))
-    assert [folder.name for folder in list_checkpoints(tmp_path)] == ["step-001000000", "step-000999999"]
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == [
+        "step-001000000",
+        "step-000999999",
+    ]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "manifest.json"])
 def test_where_the_newest_is_damaged_the_one_before_it_is_loaded(build, settings, saved, name):
     parent, states = saved
     damage(parent / "step-000000002", name)
-    both, reported = build(settings()), []
-    assert load_latest(parent, *both, report=lambda *one: reported.append(one)) == TrainingState(step=1)
+    both = build(settings())
+    reported = []
+    assert load_latest(parent, *both, report=lambda *one: reported.append(one)) == TrainingState(
+        step=1
+    )
+
     assert is_same(copy_state(*both), states[0])
     ((folder, aside, error),) = reported
     assert folder == parent / "step-000000002"

@@ -5,7 +5,9 @@ from lightlm.training.config import TrainerConfig
 
 
 def test_settings_survive_json(settings):
-    config = settings(optimizer="adamw", seed=2**63 - 1, max_steps=7, dtype="bfloat16", sample_prompt='"\u00e9\n')
+    config = settings(
+        optimizer="adamw", seed=2**63 - 1, max_steps=7, dtype="bfloat16", sample_prompt='"\u00e9\n'
+    )
     assert TrainerConfig.model_validate_json(config.model_dump_json()) == config
 
 

@@ -17,7 +17,10 @@ def test_a_built_model_has_the_weights_of_its_seed(shape, settings):
     built = build_model(shape(), settings(seed=3))
     wanted = Transformer(shape())
     wanted.initialize(3)
-    assert all(torch.equal(one, other) for one, other in zip(built.parameters(), wanted.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(built.parameters(), wanted.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

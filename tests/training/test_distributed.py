@@ -1,4 +1,6 @@
-"""Tests of several ranks: real processes that train one model agree with one process, stop together, die together."""
+"""Tests of several ranks: real processes that train one model agree with one process, stop
+together, die together.
+"""
 
 import os
 import signal
@@ -34,7 +36,8 @@ def run_job(request: TrainRequest) -> tuple[list[float], TrainResult]:
 @pytest.mark.slow
 def test_two_ranks_train_as_one_does(make_request: Callable[..., TrainRequest]) -> None:
     results = {
-        size: run_job(make_request(f"ranks-{size}", max_steps=50, num_devices=size, dropout=0.0)) for size in (1, 2)
+        size: run_job(make_request(f"ranks-{size}", max_steps=50, num_devices=size, dropout=0.0))
+        for size in (1, 2)
     }
     (scores, one), (shared_scores, two) = results[1], results[2]
     assert len(scores) == len(shared_scores) >= 4
@@ -49,7 +52,14 @@ def test_two_ranks_train_as_one_does(make_request: Callable[..., TrainRequest]) 
 def test_two_ranks_with_half_the_model_each_train_as_one_with_all_of_it(
     make_request: Callable[..., TrainRequest], shape: Callable[..., ModelConfig]
 ) -> None:
-    steps = {"max_steps": 50, "dropout": 0.0, "weight_decay": 0.1, "micro_batch_size": 1, "keep_best": True}
+    steps = {
+        "max_steps": 50,
+        "dropout": 0.0,
+        "weight_decay": 0.1,
+        "micro_batch_size": 1,
+        "keep_best": True,
+    }
+
     model = shape(**EXPERTS)
     events: list[Event] = []
     one = TrainingRun(make_request("one", **steps, model=model)).run(events.append)
@@ -62,6 +72,7 @@ def test_two_ranks_with_half_the_model_each_train_as_one_with_all_of_it(
     assert wanted.keys() == found.keys()
     for name, weight in wanted.items():
         torch.testing.assert_close(found[name], weight, atol=2e-3, rtol=2e-3)
+
     opened = AutoModelForCausalLM.from_pretrained(two.folder)
     assert opened.num_parameters() == sum(weight.numel() for weight in found.values())
 
@@ -96,10 +107,17 @@ def test_several_nodes_want_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_rank_that_dies_ends_all_and_training_goes_on(
     make_request: Callable[..., TrainRequest], sharding: str, steps: int, checkpoints: int
 ) -> None:
-    change = {"num_devices": 2, "max_steps": steps, "num_checkpoints": checkpoints, "sharding": sharding}
+    change = {
+        "num_devices": 2,
+        "max_steps": steps,
+        "num_checkpoints": checkpoints,
+        "sharding": sharding,
+    }
+
     request = make_request("killed", **change)
     records: list[dict[str, Any]] = []
     is_killed = False
+
     with Worker(request.run_folder, {"OMP_NUM_THREADS": "1"}) as worker:
         for record in worker.train(request.model_dump(mode="json")):
             records.append(record)
@@ -107,6 +125,7 @@ def test_a_rank_that_dies_ends_all_and_training_goes_on(
                 is_killed = True
                 (peer,) = find_peers(worker)
                 os.kill(peer, signal.SIGKILL)
+
     assert any("ended with exit code 137" in str(record) for record in records)
     assert records[-1]["result"]["step"] == steps
 
@@ -116,4 +135,8 @@ def find_peers(worker: Worker) -> list[int]:
 
     assert worker._process is not None
     children = psutil.Process(worker._process.pid).children()
-    return [child.pid for child in children if "lightlm.training.distributed" in " ".join(child.cmdline())]
+    return [
+        child.pid
+        for child in children
+        if "lightlm.training.distributed" in " ".join(child.cmdline())
+    ]

@@ -27,7 +27,9 @@ EXAMPLES = [
     Checkpointed(8, 0.5, "/runs/one/checkpoints/step-000000008", 0.1),
     MicroBatchReduced(8, 0.5, 2),
     WorkerRestarted(8, 0.5, "killed (signal 9)", 1),
-    CheckpointDamaged(8, 0.5, "/store/quarantine/checkpoint-step-8", "model.safetensors has SHA-256 00..."),
+    CheckpointDamaged(
+        8, 0.5, "/store/quarantine/checkpoint-step-8", "model.safetensors has SHA-256 00..."
+    ),
     RolledBack(8, 0.5, 5, 0.5, "3 steps in a row were not finite"),
 ]
 

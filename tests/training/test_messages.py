@@ -23,4 +23,7 @@ def test_a_result_survives_the_way_back():
         is_stopped=False,
         used_best_checkpoint=True,
     )
-    assert TrainResult.model_validate(json.loads(json.dumps(result.model_dump(mode="json")))) == result
+
+    assert (
+        TrainResult.model_validate(json.loads(json.dumps(result.model_dump(mode="json")))) == result
+    )

@@ -20,7 +20,8 @@ def test_all_singular_values_end_near_one(shape, dtype):
     values = torch.linalg.svdvals(orthogonalize(draw(*shape), dtype).float())
     assert values.max() < 1.3
     assert values.median() > 0.6
-    # Five iterations lift a singular value by at most about 3.4445^5: only the very smallest stay low.
+    # Five iterations lift a singular value by at most about 3.4445^5: only the very smallest stay
+    # low.
     assert (values > 0.6).float().mean() > 0.9
 
 
@@ -39,7 +40,9 @@ def test_the_size_of_a_gradient_plays_no_part(scale):
     if scale == 1e-12:  # below the smallest norm that is divided by
         assert orthogonalize(matrix * scale, torch.float32).norm() < wanted.norm()
     else:
-        torch.testing.assert_close(orthogonalize(matrix * scale, torch.float32), wanted, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            orthogonalize(matrix * scale, torch.float32), wanted, atol=1e-5, rtol=1e-4
+        )
 
 
 def test_a_gradient_of_zeros_moves_nothing():
@@ -68,7 +71,8 @@ def test_a_first_update_is_the_orthogonal_gradient_times_rate_and_aspect(rows, c
 
 
 def test_weight_decay_shrinks_the_matrix_before_its_update():
-    plain, decayed = make_slice(8, 8), make_slice(8, 8)
+    plain = make_slice(8, 8)
+    decayed = make_slice(8, 8)
     before = plain.view.clone()
     Muon([plain], torch.float32).step(0.1, 0.9, 0.0)
     Muon([decayed], torch.float32).step(0.1, 0.9, 0.5)
@@ -89,7 +93,8 @@ def test_momentum_keeps_the_direction_of_earlier_gradients():
 def test_an_update_looks_ahead_as_nesterov_does():
     piece = make_slice(8, 8)
     rule = Muon([piece], torch.float32)
-    first, second = piece.gradient().clone(), draw(8, 8, seed=9)
+    first = piece.gradient().clone()
+    second = draw(8, 8, seed=9)
     rule.step(0.0, 0.9, 0.0)
     piece.gradient_of.grad = second.clone()
     before = piece.view.clone()

@@ -16,7 +16,8 @@ def set_gradients(model, draw_batch):
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
 def test_every_parameter_is_moved_by_a_step(build, settings, draw_batch, kind, change):
     model, rule = build(settings(optimizer=kind), **change)
-    # Output projections start at zero, and what is before them gets no gradient until they have moved.
+    # Output projections start at zero, and what is before them gets no gradient until they have
+    # moved.
     for _ in range(2):
         before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         set_gradients(model, draw_batch)
@@ -26,7 +27,9 @@ def test_every_parameter_is_moved_by_a_step(build, settings, draw_batch, kind, c
 
 
 @pytest.mark.parametrize("change", VARIANTS, ids=["dense", "tied", "experts"])
-def test_muon_takes_all_matrices_of_the_layers_but_the_router_and_adamw_the_rest(build, settings, change):
+def test_muon_takes_all_matrices_of_the_layers_but_the_router_and_adamw_the_rest(
+    build, settings, change
+):
     model, rule = build(settings(), **change)
     by_muon = sum(buffer.numel() for buffer in rule.muon.momenta.values())
     by_adamw = sum(group["params"][0].numel() for group in rule.adamw.param_groups)
@@ -46,9 +49,11 @@ def test_query_key_value_gate_and_up_are_matrices_of_their_own(build, settings, 
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.01)
+
     set_gradients(model, draw_batch)
     stacked = model.layers[0].attention.query_key_value
-    before, gradient = stacked.detach().clone(), stacked.grad.clone()
+    before = stacked.detach().clone()
+    gradient = stacked.grad.clone()
     rule.step(1.0, 0.0)
     moved = before - stacked.detach()
     # 2 heads of queries and 1 of keys and of values, each 16 dimensions, over a width of 32.
@@ -60,7 +65,9 @@ def test_query_key_value_gate_and_up_are_matrices_of_their_own(build, settings, 
 def test_each_kind_of_parameter_has_its_own_rate(build, settings):
     config = settings(embedding_learning_rate=0.1, head_learning_rate=0.2, gain_learning_rate=0.3)
     _, rule = build(config, **EXPERTS)
-    peaks = {name: group["peak"] for name, group in zip(rule.names, rule.adamw.param_groups, strict=True)}
+    peaks = {
+        name: group["peak"] for name, group in zip(rule.names, rule.adamw.param_groups, strict=True)
+    }
     assert peaks["embedding"] == 0.1
     assert peaks["head"] == peaks["layers.0.feedforward.router"] == 0.2
     assert peaks["norm"] == peaks["layers.1.attention.query_norm"] == 0.3
@@ -73,10 +80,17 @@ def test_weight_decay_acts_on_matrices_alone(build, settings, kind):
         for weight in model.parameters():
             weight.fill_(1.0)
             weight.grad = torch.zeros_like(weight)
+
     rule.step(1.0, 0.5)
     shrunk = {name for name, weight in model.named_parameters() if (weight < 1.0).all()}
     prefix = "layers.0."
-    matrices = ("attention.query_key_value", "attention.output", "feedforward.gate_up", "feedforward.down")
+    matrices = (
+        "attention.query_key_value",
+        "attention.output",
+        "feedforward.gate_up",
+        "feedforward.down",
+    )
+
     assert shrunk == {prefix + name for name in matrices}
 
 
@@ -85,7 +99,9 @@ def test_at_a_factor_of_zero_nothing_moves(build, settings, draw_batch):
     set_gradients(model, draw_batch)
     before = [weight.detach().clone() for weight in model.parameters()]
     rule.step(0.0, 1.0)
-    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])

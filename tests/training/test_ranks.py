@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lightlm.training import ranks
-from lightlm.training.pace import StepPace
 from lightlm.training.ranks import ALONE, AgreedPace, cut_buckets
+from lightlm.training.stop_criterion import StepCriterion
 
 DTYPES = [torch.float32, torch.float32, torch.float32, torch.bfloat16]
 
@@ -20,10 +20,10 @@ def test_progress_is_rank_0s_and_one_stop_stops_all() -> None:
         said.append((is_over, progress))
         return is_over or len(said) > 2, 0.25
 
-    pace = AgreedPace(StepPace(4), lambda: False, agree)
+    pace = AgreedPace(StepCriterion(4), lambda: False, agree)
     assert pace.allows(1)
     assert pace.progress(1) == 0.25
-    assert not AgreedPace(StepPace(4), lambda: True, agree).allows(0)
+    assert not AgreedPace(StepCriterion(4), lambda: True, agree).allows(0)
     assert not pace.allows(2)
     assert said == [(False, 0.25), (True, 0.0), (False, 0.5)]
 
@@ -36,7 +36,7 @@ def test_buckets_hold_every_tensor_once_in_order_by_dtype(monkeypatch: pytest.Mo
 
 
 def test_one_process_alone_decides_for_itself() -> None:
-    pace = StepPace(3)
+    pace = StepCriterion(3)
     assert ALONE.follow(pace, pytest.fail)[0] is pace
     assert ALONE.lead(True, False) == (True, False)
     assert ALONE.is_first
@@ -44,7 +44,9 @@ def test_one_process_alone_decides_for_itself() -> None:
 
 def test_a_rank_of_a_sharded_model_without_memory_ends_as_a_memory_kill_does():
     code = "from lightlm.training.ranks import ShardedRanks; object.__new__(ShardedRanks).shrink()"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == ranks.MEMORY_KILL == 137
     assert "memory ran out" in ended.stderr
 

@@ -13,7 +13,7 @@ from lightlm.model.hugging_face import load_model
 from lightlm.store.commit import open_commit
 from lightlm.training.checkpoint import list_checkpoints
 from lightlm.training.events import Checkpointed, RolledBack, Sampled, StepDone, Validated
-from lightlm.training.recollection import Recollection
+from lightlm.training.recent_events import RecentEvents
 from lightlm.training.run import EARLY_SAMPLES, MAX_ROLLBACKS, TrainingRun
 from lightlm.training.validation import choose_validation_sample, validate
 
@@ -33,7 +33,8 @@ def is_same(one, other):
 
 def test_a_run_ends_with_a_committed_folder_that_scores_better_than_chance(make_request, corpus):
     request = make_request(max_steps=60, generation={"temperature": 0.7})
-    events, recollection = [], Recollection()
+    events = []
+    recollection = RecentEvents()
     result = TrainingRun(request).run(recollection.keeping(events.append))
     assert (result.step, result.total_tokens) == (60, 60 * 64)
     assert not result.is_stopped
@@ -44,6 +45,7 @@ def test_a_run_ends_with_a_committed_folder_that_scores_better_than_chance(make_
         "result": result.model_dump(mode="json"),
         "events": recollection.dump(),
     }
+
     shards, tokenizer = corpus
     score = evaluate_shards(load_model(result.folder), shards)
     assert score.nats_per_token < 0.8 * math.log(tokenizer.vocab_size)
@@ -56,7 +58,8 @@ def test_a_run_tells_steps_validations_samples_and_checkpoints_in_order(make_req
     events = []
     TrainingRun(make_request(sample_tokens=5)).run(events.append)
     kinds = [type(event) for event in events]
-    assert kinds.count(Validated) == kinds.count(Sampled) - len(EARLY_SAMPLES) == 4  # 3 on the way, 1 at the end
+    # 3 on the way, 1 at the end
+    assert kinds.count(Validated) == kinds.count(Sampled) - len(EARLY_SAMPLES) == 4
     assert [event.step for event in events if isinstance(event, Checkpointed)] == [3, 5, 9, 13, 16]
     assert [event.progress for event in events] == sorted(event.progress for event in events)
     last = [event for event in events if isinstance(event, StepDone)][-1]
@@ -73,7 +76,8 @@ def test_watching_does_not_change_what_is_learnt(make_request):
 
 def test_a_stopped_run_keeps_a_checkpoint_and_goes_on_to_the_same_end(make_request):
     straight = TrainingRun(make_request("straight")).run(lambda event: None)
-    request, events = make_request("stopped"), []
+    request = make_request("stopped")
+    events = []
     stopped = TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
     assert stopped.is_stopped
     assert stopped.step == 3
@@ -95,11 +99,14 @@ def test_paced_by_the_clock_a_run_ends_by_its_deadline_annealed(make_request):
 
 
 def test_seconds_spent_before_a_restart_count_as_spent(make_request):
-    request, events = make_request(max_steps=None, deadline=time.monotonic() + 2.0), []
+    request = make_request(max_steps=None, deadline=time.monotonic() + 2.0)
+    events = []
     stopped = TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
     events.clear()
     TrainingRun(request).run(events.append)
-    first = next(event for event in events if isinstance(event, StepDone) and event.step > stopped.step)
+    first = next(
+        event for event in events if isinstance(event, StepDone) and event.step > stopped.step
+    )
     assert first.progress >= 0.1  # the checkpoint's
 
 
@@ -121,12 +128,15 @@ def test_a_micro_batch_that_was_made_smaller_stays_so_on_resuming(make_request):
     events = []
     request = make_request(micro_batch_size=2)
     TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
-    assert TrainingRun(make_request(micro_batch_size=4)).run(lambda event: None).micro_batch_size == 2
+    assert (
+        TrainingRun(make_request(micro_batch_size=4)).run(lambda event: None).micro_batch_size == 2
+    )
 
 
 def test_where_the_last_weights_validate_worse_the_best_ones_are_kept(make_request):
     request = make_request(max_steps=20, num_validations=10, keep_best=True)
-    run, events = TrainingRun(request), []
+    run = TrainingRun(request)
+    events = []
 
     def spoil(event):
         events.append(event)
@@ -159,7 +169,9 @@ def test_a_sample_of_all_is_the_whole_held_out_text(corpus):
 def test_a_sample_counts_the_bytes_of_its_tokens(corpus, max_tokens):
     shards, tokenizer = corpus
     sample = choose_validation_sample(shards, tokenizer, max_tokens)
-    assert sample.num_bytes == sum(len(tokenizer.decode_bytes(piece[1:].tolist())) for piece in sample.pieces)
+    assert sample.num_bytes == sum(
+        len(tokenizer.decode_bytes(piece[1:].tolist())) for piece in sample.pieces
+    )
     assert max_tokens // 2 <= sum(len(piece) - 1 for piece in sample.pieces) <= 2 * max_tokens
 
 
@@ -176,7 +188,9 @@ def test_a_sample_is_spread_over_the_text(corpus):
 
 
 def poison_at(run, steps):
-    """Make the loss not a number in the steps named, counted by the calls of the first layer in training."""
+    """Make the loss not a number in the steps named, counted by the calls of the first layer in
+    training.
+    """
     calls = iter(range(10**9))
 
     def hook(module, inputs, output):
@@ -192,20 +206,27 @@ def all_finite(folder):
 
 
 def test_three_bad_steps_lead_back_to_the_last_good_weights_at_half_the_rate(make_request):
-    request, events = make_request(max_steps=40), []
+    request = make_request(max_steps=40)
+    events = []
     run = TrainingRun(request)
     poison_at(run, {15, 16, 17})
     result = run.run(events.append)
     (way_back,) = [event for event in events if isinstance(event, RolledBack)]
-    saved = [event.step for event in events if isinstance(event, Checkpointed) and event.step < way_back.step]
+    saved = [
+        event.step
+        for event in events
+        if isinstance(event, Checkpointed) and event.step < way_back.step
+    ]
+
     assert way_back.to_step == saved[-1]
-    assert way_back.learning_rate_share == 0.5
+    assert way_back.learning_rate_scale == 0.5
     assert (result.step, result.num_rollbacks) == (40, 1)  # the batches that did it are left behind
     assert all_finite(result.folder)
 
 
 def test_before_the_first_checkpoint_the_way_back_is_to_fresh_weights(make_request):
-    request, events = make_request(max_steps=40, num_checkpoints=1), []
+    request = make_request(max_steps=40, num_checkpoints=1)
+    events = []
     run = TrainingRun(request)
     poison_at(run, {0, 1, 2})
     result = run.run(events.append)
@@ -215,7 +236,8 @@ def test_before_the_first_checkpoint_the_way_back_is_to_fresh_weights(make_reque
 
 
 def test_a_run_that_comes_apart_again_and_again_ends_with_its_last_good_weights(make_request):
-    run, events = TrainingRun(make_request(max_steps=400)), []
+    run = TrainingRun(make_request(max_steps=400))
+    events = []
     poison_at(run, set(range(100, 10**6)))
     result = run.run(events.append)
     assert len([event for event in events if isinstance(event, RolledBack)]) == MAX_ROLLBACKS + 1
@@ -234,7 +256,8 @@ def test_a_run_that_was_never_finite_publishes_nothing(make_request):
 
 
 def test_weights_that_an_update_made_infinite_are_neither_saved_nor_published(make_request):
-    request, events = make_request(max_steps=20), []
+    request = make_request(max_steps=20)
+    events = []
     run = TrainingRun(request)
 
     def spoil(event):
@@ -249,7 +272,8 @@ def test_weights_that_an_update_made_infinite_are_neither_saved_nor_published(ma
 
 
 def test_a_run_that_has_ended_is_not_trained_again(make_request):
-    request, events = make_request(), []
+    request = make_request()
+    events = []
     result = TrainingRun(request).run(lambda event: None)
     assert TrainingRun(request).run(events.append) == result
     assert not [event for event in events if isinstance(event, Checkpointed)]
@@ -257,19 +281,32 @@ def test_a_run_that_has_ended_is_not_trained_again(make_request):
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["stopped", "ended"])
 def test_what_nobody_heard_is_told_again_to_who_resumes(make_request, is_over):
-    request, unheard, heard = make_request(sample_tokens=5), [], []
-    TrainingRun(request, should_stop=(lambda: False) if is_over else stop_after(unheard, Validated)).run(unheard.append)
+    request = make_request(sample_tokens=5)
+    unheard = []
+    heard = []
+    TrainingRun(
+        request, should_stop=(lambda: False) if is_over else stop_after(unheard, Validated)
+    ).run(unheard.append)
+
     assert {type(event) for event in unheard} == {StepDone, Validated, Sampled, Checkpointed}
     TrainingRun(request).run(heard.append)
     wanted = [event for event in unheard if isinstance(event, StepDone | Sampled)]
-    assert [event for event in heard if isinstance(event, StepDone | Sampled)][: len(wanted)] == wanted
-    validated, again = ([e for e in events if isinstance(e, Validated)] for events in (unheard, heard))
+    assert [event for event in heard if isinstance(event, StepDone | Sampled)][
+        : len(wanted)
+    ] == wanted
+
+    validated, again = (
+        [e for e in events if isinstance(e, Validated)] for events in (unheard, heard)
+    )
     assert again[: len(validated)] == [replace(event, seconds=0.0) for event in validated]
 
 
 def test_the_best_weights_outlive_a_restart(make_request):
-    request, events = make_request(max_steps=40, num_validations=10, keep_best=True), []
-    run = TrainingRun(request, should_stop=lambda: len([e for e in events if isinstance(e, Validated)]) >= 2)
+    request = make_request(max_steps=40, num_validations=10, keep_best=True)
+    events = []
+    run = TrainingRun(
+        request, should_stop=lambda: len([e for e in events if isinstance(e, Validated)]) >= 2
+    )
     run.run(events.append)
     resumed = TrainingRun(request)
     assert is_same(resumed.best_weights, run.best_weights)
@@ -277,7 +314,8 @@ def test_the_best_weights_outlive_a_restart(make_request):
 
 
 def test_the_figures_of_a_resumed_run_are_those_of_the_whole(make_request):
-    request, events = make_request(), []
+    request = make_request()
+    events = []
     first = TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
     second = TrainingRun(request).run(lambda event: None)
     assert second.training_seconds > first.training_seconds

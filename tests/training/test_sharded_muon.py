@@ -13,7 +13,11 @@ def draw(*shape):
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 8])
 def test_every_matrix_has_one_owner_and_none_works_much_more_than_another(num_ranks):
-    sizes = {f"layers.{layer}.{name}": size for layer in range(6) for name, size in (("output", 4), ("gate_up", 22))}
+    sizes = {
+        f"layers.{layer}.{name}": size
+        for layer in range(6)
+        for name, size in (("output", 4), ("gate_up", 22))
+    }
     owned = assign_owners(sizes, num_ranks)
     assert sorted(name for names in owned for name in names) == sorted(sizes)
     loads = [sum(sizes[name] for name in names) for names in owned]
@@ -24,7 +28,9 @@ def test_every_matrix_has_one_owner_and_none_works_much_more_than_another(num_ra
 def test_whole_matrices_get_the_update_that_a_process_alone_makes():
     shapes = {"query_key_value": (24, 16), "down": (3, 16, 8)}
     heights = {"query_key_value": [16, 4, 4], "down": [16]}
-    slices, wholes = [], {}
+    slices = []
+    wholes = {}
+
     for name, shape in shapes.items():
         parameter = torch.nn.Parameter(draw(*shape))
         parameter.grad = draw(*shape) * 0.1
@@ -33,8 +39,11 @@ def test_whole_matrices_get_the_update_that_a_process_alone_makes():
             start = 0
             for height in heights[name]:
                 whole = parameter.data if index is None else parameter.data[index]
-                slices.append(MatrixSlice(name, whole[start : start + height], parameter, start, index))
+                slices.append(
+                    MatrixSlice(name, whole[start : start + height], parameter, start, index)
+                )
                 start += height
+
     before = {piece.name: piece.gradient_of.detach().clone() for piece in slices}
     Muon(slices, torch.float32).step(0.1, 0.0, 0.0)
     orthogonalize_all(wholes, heights, torch.float32)

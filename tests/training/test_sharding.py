@@ -1,4 +1,6 @@
-"""Tests of whole tensors put into shards and taken out, in a group of one process; of several, test_distributed."""
+"""Tests of whole tensors put into shards and taken out, in a group of one process; of several,
+test_distributed.
+"""
 
 import pytest
 import torch
@@ -11,12 +13,16 @@ from lightlm.training.sharding import gather, gather_model, is_sharded, like, lo
 
 @pytest.fixture
 def group(tmp_path):
-    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
     yield
     distributed.destroy_process_group()
 
 
-def test_a_sharded_model_has_the_weights_and_the_losses_of_the_whole_one(group, shape, settings, draw_batch):
+def test_a_sharded_model_has_the_weights_and_the_losses_of_the_whole_one(
+    group, shape, settings, draw_batch
+):
     whole = build_model(shape(), settings(seed=3))
     cut = build_model(shape(), settings(seed=3, sharding="fsdp"))
     assert is_sharded(cut) and not is_sharded(whole)
@@ -26,6 +32,7 @@ def test_a_sharded_model_has_the_weights_and_the_losses_of_the_whole_one(group, 
     assert losses[0] == losses[1]
     with torch.inference_mode():
         assert torch.equal(*(model(batch.inputs, batch.targets) for model in (whole, cut)))
+
     gathered = gather_model(cut, is_kept=True)
     assert gathered is not None and not is_sharded(gathered)
     for name, weight in gathered.named_parameters():
@@ -47,7 +54,8 @@ def test_what_is_put_in_comes_out(group, shape, settings):
 
 
 def test_without_shards_a_tensor_is_all_there_is_of_it():
-    target, values = torch.zeros(3, 2), torch.ones(3, 2)
+    target = torch.zeros(3, 2)
+    values = torch.ones(3, 2)
     put(target, values)
     assert torch.equal(target, values)
     assert local(target) is target

@@ -32,7 +32,9 @@ def find_worker(parent: int | None = None) -> psutil.Process:
     """Return the one worker among a process's children."""
     for _ in range(100):  # a child that was only forked has its parent's command line for a moment
         children = psutil.Process(parent).children()
-        found = [child for child in children if "lightlm.training.worker" in " ".join(child.cmdline())]
+        found = [
+            child for child in children if "lightlm.training.worker" in " ".join(child.cmdline())
+        ]
         if len(found) == 1:
             return found[0]
         time.sleep(0.1)
@@ -57,7 +59,9 @@ def is_same(one, other):
 
 
 def follow(worker, request, at_first_checkpoint):
-    """Return the events of a run, and its result; call `at_first_checkpoint` once, with the worker's process."""
+    """Return the events of a run, and its result; call `at_first_checkpoint` once, with the
+    worker's process.
+    """
     events = []
     for record in worker.train(request.model_dump(mode="json")):
         events.append(record)
@@ -79,6 +83,7 @@ def test_a_worker_that_dies_before_it_is_asked_has_a_successor_at_once(tmp_path)
         assert successor is not None
         assert worker.call("describe_devices")["devices"]
         assert worker._process is successor
+
     assert successor.poll() is not None, "and it ends with its owner"
 
 
@@ -93,7 +98,10 @@ def test_a_worker_that_is_stopped_has_no_successor(tmp_path):
 def test_a_run_that_crashed_resumes_and_ends_with_the_weights_of_one_that_did_not(make_request):
     request = make_request(max_steps=300)
     with Worker(request.run_folder) as worker:
-        events, result = follow(worker, request, lambda process: process.send_signal(signal.SIGABRT))
+        events, result = follow(
+            worker, request, lambda process: process.send_signal(signal.SIGABRT)
+        )
+
     (restart,) = [record for record in events if record["event"] == "WorkerRestarted"]
     assert restart["restart"] == 1
     assert restart["step"] < 300
@@ -121,12 +129,16 @@ def test_an_interrupted_run_ends_at_a_step_with_a_checkpoint_and_a_model(make_re
             records.append(record)
             if len(records) == 1:
                 worker.interrupt()
+
     result = TrainResult.model_validate(records[-1]["result"])
     assert result.is_stopped
     (checkpoint,) = list_checkpoints(request.run_folder / "checkpoints")
     assert checkpoint.name == f"step-{result.step:09d}"
     assert load_model(result.folder).config == request.model
-    further = request.model_copy(update={"trainer": request.trainer.model_copy(update={"max_steps": result.step + 2})})
+    further = request.model_copy(
+        update={"trainer": request.trainer.model_copy(update={"max_steps": result.step + 2})}
+    )
+
     assert TrainingRun(further).run(lambda event: None).step == result.step + 2
 
 
@@ -169,7 +181,10 @@ def test_a_worker_that_nobody_listens_to_any_more_saves_what_it_reached(make_req
     worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert worker.stdin is not None
     assert worker.stdout is not None
-    worker.stdin.write(json.dumps({"job": "train", "arguments": request.model_dump(mode="json")}) + "\n")
+    worker.stdin.write(
+        json.dumps({"job": "train", "arguments": request.model_dump(mode="json")}) + "\n"
+    )
+
     worker.stdin.flush()
     assert any('"StepDone"' in line for line in worker.stdout)
     worker.stdout.close()
@@ -189,7 +204,9 @@ def test_a_worker_that_died_between_two_jobs_is_started_anew(tmp_path):
 
 def test_a_bug_in_a_job_is_told_once_with_the_way_to_its_traceback(tmp_path):
     with Worker(tmp_path) as worker:
-        with pytest.raises(WorkerBug, match=r"KeyError: 'no_such_job'.*traceback is in .*worker\.log"):
+        with pytest.raises(
+            WorkerBug, match=r"KeyError: 'no_such_job'.*traceback is in .*worker\.log"
+        ):
             worker.call("no_such_job")
         assert "Traceback (most recent call last)" in worker.log.read_text()
         assert worker.call("describe_devices")["devices"][0]["kind"] == "cpu"
@@ -197,7 +214,10 @@ def test_a_bug_in_a_job_is_told_once_with_the_way_to_its_traceback(tmp_path):
 
 def test_a_bug_in_training_is_not_tried_again(make_request):
     request = make_request()
-    values = request.model_dump(mode="json") | {"validation_tokens": -1, "trainer": {"batch_tokens": "many"}}
+    values = request.model_dump(mode="json") | {
+        "validation_tokens": -1,
+        "trainer": {"batch_tokens": "many"},
+    }
     events = []
     with Worker(request.run_folder) as worker, pytest.raises(WorkerBug, match="ValidationError"):
         for record in worker.train(values):
@@ -207,7 +227,8 @@ def test_a_bug_in_training_is_not_tried_again(make_request):
 
 def test_a_worker_that_never_gets_anywhere_is_given_up(make_request):
     request = make_request()
-    worker = Worker(request.run_folder, {"PYTHONHOME": "/nonexistent"})  # the interpreter itself does not start
+    # the interpreter itself does not start
+    worker = Worker(request.run_folder, {"PYTHONHOME": "/nonexistent"})
     events = []
     with pytest.raises(WorkerError, match=f"gave up after {MAX_RESTARTS} restarts"):
         for record in worker.train(request.model_dump(mode="json")):
@@ -224,7 +245,13 @@ def test_the_workers_environment_is_added_to_ours(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(-9, "killed"), (-11, "ended by signal 11"), (1, "ended with exit code 1"), (0, "exit code 0")]
+    ("code", "words"),
+    [
+        (-9, "killed"),
+        (-11, "ended by signal 11"),
+        (1, "ended with exit code 1"),
+        (0, "exit code 0"),
+    ],
 )
 def test_how_a_process_ended_is_said(code, words):
     assert words in describe_exit(code)

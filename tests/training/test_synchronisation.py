@@ -1,6 +1,8 @@
-"""Tests that a training step waits for its device once: a wait in between would leave a GPU idle each time.
+"""Tests that a training step waits for its device once: a wait in between would leave a GPU idle
+each time.
 
-There is no GPU here, so what would make the host wait for one is counted on the CPU, by the names of its calls.
+There is no GPU here, so what would make the host wait for one is counted on the CPU, by the names
+of its calls.
 """
 
 import itertools
@@ -11,15 +13,34 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightlm.training.events import StepDone
-from lightlm.training.pace import StepPace
+from lightlm.training.stop_criterion import StepCriterion
 from lightlm.training.trainer import train
 
 EXPERTS = {"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 16}
 
-CALLS = {"item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__", "__contains__", "equal"}
+CALLS = {
+    "item",
+    "tolist",
+    "cpu",
+    "numpy",
+    "__bool__",
+    "__float__",
+    "__int__",
+    "__index__",
+    "__contains__",
+    "equal",
+}
 """Of a tensor, which need its values on the host."""
 
-OPERATORS = {"_local_scalar_dense", "nonzero", "masked_select", "bincount", "_unique2", "is_nonzero", "equal"}
+OPERATORS = {
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "bincount",
+    "_unique2",
+    "is_nonzero",
+    "equal",
+}
 """Of aten, whose result's shape or value the host has to know."""
 
 
@@ -33,14 +54,18 @@ class CalledWaits(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
         is_boolean_index = name == "__getitem__" and getattr(args[1], "dtype", None) == torch.bool
-        is_moved = name == "to" and any(str(a) == "cpu" for a in (*args[1:], *(kwargs or {}).values()))
+        is_moved = name == "to" and any(
+            str(a) == "cpu" for a in (*args[1:], *(kwargs or {}).values())
+        )
         if name in CALLS or is_boolean_index or is_moved:
             self.found.append(name)
         return function(*args, **(kwargs or {}))
 
 
 class OperatorWaits(TorchDispatchMode):
-    """Notes the operators that wait for a device, those within torch's own functions and the backward pass too."""
+    """Notes the operators that wait for a device, those within torch's own functions and the
+    backward pass too.
+    """
 
     def __init__(self, found):
         super().__init__()
@@ -74,10 +99,12 @@ def count_waits(steps):
     ],
     ids=["plain", "in parts", "adamw", "recomputed", "experts", "experts, recomputed"],
 )
-def test_a_step_waits_for_its_device_once_whatever_it_does(build, settings, draw_batch, change, shape_change):
+def test_a_step_waits_for_its_device_once_whatever_it_does(
+    build, settings, draw_batch, change, shape_change
+):
     config = settings(**change)
     model, rule = build(config, **shape_change)
-    steps = train(model, rule, itertools.repeat(draw_batch()), config, StepPace(9))
+    steps = train(model, rule, itertools.repeat(draw_batch()), config, StepCriterion(9))
     next(steps)
     assert count_waits(steps) == ["tolist"]
 
@@ -98,7 +125,9 @@ def test_a_step_waits_for_its_device_once_whatever_it_does(build, settings, draw
 def test_a_wait_in_a_layer_is_noticed(build, settings, draw_batch, wait):
     config = settings()
     model, rule = build(config)
-    model.layers[0].register_forward_hook(lambda module, inputs, output: wait(output[0].detach()) is None or None)
-    steps = train(model, rule, itertools.repeat(draw_batch()), config, StepPace(9))
+    model.layers[0].register_forward_hook(
+        lambda module, inputs, output: wait(output[0].detach()) is None or None
+    )
+    steps = train(model, rule, itertools.repeat(draw_batch()), config, StepCriterion(9))
     next(steps)
     assert len(count_waits(steps)) > 1

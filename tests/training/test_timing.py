@@ -4,7 +4,9 @@ import torch
 from lightlm.training.timing import measure_matrix_rate, random_batch, time_steps, used_memory
 
 
-@pytest.mark.parametrize("change", [{}, {"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 16}])
+@pytest.mark.parametrize(
+    "change", [{}, {"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 16}]
+)
 def test_timed_steps_give_consistent_figures(shape, settings, change):
     timing = time_steps(shape(**change), settings(), max_seconds=0.05)
     assert timing.num_steps >= 3

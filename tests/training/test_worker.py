@@ -26,7 +26,9 @@ def test_it_describes_the_devices_the_cpu_first(worker):
 
 def test_it_measures_the_matrix_rate_and_real_steps(worker, shape, settings):
     trainer = settings().model_dump()
-    rates = worker.call("measure_matrix_rates", trainer=trainer, dtypes=["float32", "bfloat16"], max_seconds=0.0)
+    rates = worker.call(
+        "measure_matrix_rates", trainer=trainer, dtypes=["float32", "bfloat16"], max_seconds=0.0
+    )
     assert min(rates["float32"], rates["bfloat16"]) > 1e6
     answer = worker.call("time_steps", model=shape().model_dump(), trainer=trainer, max_seconds=0.1)
     timing = StepTiming.model_validate(answer)
@@ -38,20 +40,31 @@ def test_it_trains_and_then_scores_what_it_trained(worker, make_request, corpus)
     shards: TokenShards = corpus[0]
     request = make_request(max_steps=20)
     records = list(worker.stream("train", **request.model_dump(mode="json")))
-    assert [list(record) == ["result"] for record in records] == [False] * (len(records) - 1) + [True]
+    assert [list(record) == ["result"] for record in records] == [False] * (len(records) - 1) + [
+        True
+    ]
+
     result = records[-1]["result"]
     assert result["step"] == 20
     arguments = {"folder": result["folder"], "shards_folder": str(shards.folder), "max_bytes": None}
     arguments["trainer"] = request.trainer.model_dump()
-    score = Score.model_validate(worker.call("evaluate", **arguments, deadline=time.monotonic() + 600)["score"])
+    score = Score.model_validate(
+        worker.call("evaluate", **arguments, deadline=time.monotonic() + 600)["score"]
+    )
+
     wanted = evaluate_shards(load_model(request.run_folder / "model"), shards)
     assert score.is_whole
     assert score.bits_per_byte == pytest.approx(wanted.bits_per_byte, rel=1e-5)
-    late = Score.model_validate(worker.call("evaluate", **arguments, deadline=time.monotonic() - 1)["score"])
+    late = Score.model_validate(
+        worker.call("evaluate", **arguments, deadline=time.monotonic() - 1)["score"]
+    )
+
     assert late.num_documents == 1
 
 
-def test_an_error_arrives_as_the_class_that_was_raised_and_the_worker_lives_on(worker, make_request, shape, tmp_path):
+def test_an_error_arrives_as_the_class_that_was_raised_and_the_worker_lives_on(
+    worker, make_request, shape, tmp_path
+):
     def train(**change):
         return worker.call("train", **make_request(**change).model_dump(mode="json"))
 
@@ -61,8 +74,13 @@ def test_an_error_arrives_as_the_class_that_was_raised_and_the_worker_lives_on(w
         train(model=shape(context_length=65_536))
     with pytest.raises(ParameterError, match="no flash kernel on Apple GPUs"):
         train(device="mps", attention="flash")
-    with pytest.raises(TrainingError, match=r"loss on held-out text is .*give a smaller training.learning_rate_scale"):
+
+    with pytest.raises(
+        TrainingError,
+        match=r"loss on held-out text is .*give a smaller training.learning_rate_scale",
+    ):
         train(max_steps=100, embedding_learning_rate=1e38, gain_learning_rate=1e38)
+
     assert worker.call("describe_devices")["devices"]
 
 

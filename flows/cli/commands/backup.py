@@ -7,22 +7,29 @@ import typer
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="The file to write; it holds the service's passwords, too.")],
+    file: Annotated[
+        Path, typer.Argument(help="The file to write; it holds the service's passwords, too.")
+    ],
 ) -> None:
     """Copy LIGHTLM_HOME into one file.
 
     Runs may go on meanwhile.
     """
-    from lightlm.console.quantities import say_bytes
+    from lightlm.console.quantities import format_bytes
     from lightlm.store.backup import write_backup
     from lightlm.store.home import name_home
     from lightlm.tracking.registry import is_local
 
     home = name_home()
     done = write_backup(home, file)
-    typer.echo(f"{file}: {done.num_files:,} files, {say_bytes(done.num_bytes)} of {home}")
+    typer.echo(f"{file}: {done.num_files:,} files, {format_bytes(done.num_bytes)} of {home}")
+
     if not is_local(home):
-        typer.echo("MLflow's data is on its server, not in this home: back that up too (docs/operations.md).", err=True)
+        typer.echo(
+            "MLflow's data is on its server, not in this home: back that up too "
+            "(docs/operations.md).",
+            err=True,
+        )
 
 
 def restore(file: Annotated[Path, typer.Argument(help="What `lightlm backup` wrote.")]) -> None:
@@ -30,12 +37,16 @@ def restore(file: Annotated[Path, typer.Argument(help="What `lightlm backup` wro
 
     Each file is checked against its digest.
     """
-    from lightlm.console.quantities import say_bytes
+    from lightlm.console.quantities import format_bytes
     from lightlm.store.backup import restore_backup
     from lightlm.store.home import find_home
     from lightlm.tracking.relocation import relocate_artifacts
 
     home = find_home()
-    done = restore_backup(file, home, lambda files, old, new: relocate_artifacts(files / "mlflow.db", old, new))
-    typer.echo(f"{home}: {done.num_files:,} files, {say_bytes(done.num_bytes)}, as {done.home} was")
+    done = restore_backup(
+        file, home, lambda files, old, new: relocate_artifacts(files / "mlflow.db", old, new)
+    )
+    typer.echo(
+        f"{home}: {done.num_files:,} files, {format_bytes(done.num_bytes)}, as {done.home} was"
+    )
     typer.echo("What MLflow had not been told yet is told by `lightlm sync`.", err=True)

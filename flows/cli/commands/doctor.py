@@ -18,7 +18,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     The exit code is 0 without a failure, else 1.
     """
-    from lightlm.console.tables import draw_checks
+    from lightlm.console.tables import render_checks
     from lightlm.console.terminal import open_console
     from lightlm_flows.cli.doctor import examine
 
@@ -27,11 +27,16 @@ def doctor(as_json: AsJson = False) -> None:
     for check in examine():
         checks.append(check)
         if not as_json:
-            console.print(draw_checks([check], console, NAME_COLUMNS))
+            console.print(render_checks([check], console, NAME_COLUMNS))
+
     failed = [check.name for check in checks if check.status == "fail"]
     if as_json:
         print_json({"checks": [check.model_dump() for check in checks], "num_failed": len(failed)})
     elif failed:
-        typer.echo(f"\nfailed: {', '.join(dict.fromkeys(failed))}; below each line stands what to do", err=True)
+        typer.echo(
+            f"\nfailed: {', '.join(dict.fromkeys(failed))}; below each line stands what to do",
+            err=True,
+        )
+
     if failed:
         raise typer.Exit(LightLMError.exit_code)

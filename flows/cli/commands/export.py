@@ -29,6 +29,7 @@ def export(
     """
     if to not in ("hf", "gguf", "onnx"):
         raise InputError(f"--to is {to!r}; give hf, gguf or onnx")
+
     from lightlm.versions.export import check_folder, export_version
 
     check_folder(folder)
@@ -36,9 +37,11 @@ def export(
     if as_json:
         print_json(done.model_dump())
         return
+
     same = "the same" if done.is_same_text else "another"
     typer.echo(
         f"{done.model_name} version {done.model_version} as {done.format} in {done.folder} "
-        f"({done.num_bytes / 1e6:.1f} MB)\nchecked with {done.checked_with} over {done.checked_tokens} tokens: logits "
+        f"({done.num_bytes / 1e6:.1f} MB)\nchecked with {done.checked_with} over "
+        f"{done.checked_tokens} tokens: logits "
         f"within {done.largest_difference:.1e} of ours, {same} likeliest token everywhere"
     )

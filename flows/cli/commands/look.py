@@ -20,7 +20,10 @@ from lightlm_flows.cli.options import (
 
 def look(
     dataset: Annotated[
-        str | None, typer.Argument(help="A file, a folder, a pattern, a Hub id, or python-docs; else the preset's.")
+        str | None,
+        typer.Argument(
+            help="A file, a folder, a pattern, a Hub id, or python-docs; else the preset's."
+        ),
     ] = None,
     dataset_config: DatasetConfig = None,
     text_column: TextColumn = None,
@@ -31,8 +34,8 @@ def look(
 ) -> None:
     """Show what would be trained on and what would be held out.
 
-    Nothing is trained. Which files are read in which encoding and column, what is left out and why, copies, and the
-    oddest documents.
+    Nothing is trained. Which files are read in which encoding and column, what is left out and why,
+    copies, and the oddest documents.
     """
     overrides = collect_overrides(assignments, dataset_config, text_column, offline)
     params = load_params(preset, overrides, dataset=dataset)
@@ -44,8 +47,9 @@ def look(
         record = values.pop("record")
         print_json(values | record)
         return
-    from lightlm.console.look import draw_look
+
+    from lightlm.console.look import render_look
     from lightlm.console.terminal import open_console
 
     console = open_console(sys.stdout)
-    console.print(draw_look(found, console))
+    console.print(render_look(found, console))

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 
 def check_given(params: "Params", dataset: str | None, overrides: dict[str, Any]) -> None:
-    """Refuse a data set that was given and cannot be used; without one, the champion's is looked at once it is known.
+    """Refuse a data set that was given and cannot be used; without one, the champion's is looked at
+    once it is known.
 
     Raises:
         InputError: with what to do.
@@ -51,10 +52,14 @@ def retrain(
     preset: Preset = "retrain",
     offline: Offline = None,
     assignments: Assignments = None,
-    force: Annotated[bool, typer.Option("--force", help="Train although the data set is unchanged.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train although the data set is unchanged.")
+    ] = False,
     start: Annotated[
         Literal["forecast", "scratch", "champion"],
-        typer.Option(help="Begin from scratch, from the champion's weights, or as the forecasts say."),
+        typer.Option(
+            help="Begin from scratch, from the champion's weights, or as the forecasts say."
+        ),
     ] = "forecast",
     fresh: Fresh = False,
     as_json: AsJson = False,
@@ -62,7 +67,8 @@ def retrain(
 ) -> None:
     """Train a challenger if the champion's data set has changed.
 
-    It becomes champion if it is shown to be better. --dataset names another data set than what the champion learnt.
+    It becomes champion if it is shown to be better. --dataset names another data set than what the
+    champion learnt.
     """
     started_at = find_process_start()
     overrides = collect_overrides(assignments, dataset_config, text_column, offline, name)
@@ -82,6 +88,7 @@ def retrain(
     relearning.check()
     if not quiet:
         typer.echo(relearning.describe(), err=True)
+
     launch = Launch(started_at, is_quiet=quiet, is_fresh=fresh)
     with end_in_order(), run_flows(api):
         LAUNCH.set(launch)
@@ -96,8 +103,12 @@ def retrain(
             launch,
             lambda: launch.retraining,
         )
+
     if summary.run is not None:
-        summary = summary.model_copy(update={"run": summary.run.closed(time.monotonic() - started_at)})
+        summary = summary.model_copy(
+            update={"run": summary.run.closed(time.monotonic() - started_at)}
+        )
+
     if as_json:
         print_json(summary.model_dump(mode="json"))
     elif not quiet:
@@ -117,7 +128,10 @@ def show_retraining(summary: "RetrainSummary") -> None:
 def promote(
     version: Annotated[
         str,
-        typer.Argument(autocompletion=complete_version, help="A version's number, an alias, or models:/NAME/VERSION."),
+        typer.Argument(
+            autocompletion=complete_version,
+            help="A version's number, an alias, or models:/NAME/VERSION.",
+        ),
     ],
     name: Name = None,
     as_json: AsJson = False,
@@ -141,7 +155,8 @@ def move_champion(model: str, name: str | None, as_json: bool) -> None:
     """Make what `model` names champion, and say what was champion before.
 
     Raises:
-        ModelVersionError: there is no such version, it is champion already, or its files are damaged.
+        ModelVersionError: there is no such version, it is champion already, or its files are
+            damaged.
     """
     from lightlm.store.home import find_home
     from lightlm.tracking.catalog import parse_model, resolve
@@ -149,19 +164,27 @@ def move_champion(model: str, name: str | None, as_json: bool) -> None:
 
     if parse_model(model)[0] == model:
         check_alias(model, name)
+
     wanted = resolve(model, name)
     former = choose_champion(find_home(), wanted)
     previous = None if former is None else former.version
     if as_json:
         print_json({"model_name": wanted.name, "champion": wanted.version, "previous": previous})
         return
+
     back = f"{name_command()} rollback --name {wanted.name}"
-    before = "" if previous is None else f"; version {previous} is previous, and `{back}` takes this back"
+    before = (
+        ""
+        if previous is None
+        else f"; version {previous} is previous, and `{back}` takes this back"
+    )
+
     typer.echo(f"version {wanted.version} of {wanted.name} is champion{before}")
 
 
 def check_alias(word: str, name: str | None) -> None:
-    """Refuse a bare word that is no version of a model: a model's own name does not say which version is meant.
+    """Refuse a bare word that is no version of a model: a model's own name does not say which
+    version is meant.
 
     Raises:
         ModelVersionError: with the versions there are.
@@ -174,8 +197,10 @@ def check_alias(word: str, name: str | None) -> None:
     versions = list_versions(chosen) if chosen else []
     if any(word in version.aliases for version in versions):
         return
+
     numbers = ", ".join(version.version for version in versions[:10]) or "none"
     raise ModelVersionError(
-        f"{word} is no version; wanted a number, an alias (challenger, previous) or models:/NAME/VERSION"
+        f"{word} is no version; wanted a number, an alias (challenger, previous) or "
+        "models:/NAME/VERSION"
         + (f"; {chosen} has the versions {numbers}" if chosen else "; no model is registered yet")
     )

@@ -7,7 +7,9 @@ import typer
 
 from lightlm_flows.cli.options import AsJson, complete_run, print_json
 
-runs = typer.Typer(help="List the runs of this machine, or remove one.", invoke_without_command=True)
+runs = typer.Typer(
+    help="List the runs of this machine, or remove one.", invoke_without_command=True
+)
 
 
 @runs.callback()
@@ -22,6 +24,7 @@ def show(
     """
     if context.invoked_subcommand is not None:
         return
+
     from lightlm.store.home import find_home
     from lightlm.tracking.runs import list_runs
 
@@ -29,22 +32,31 @@ def show(
     if as_json:
         print_json({"runs": [run.model_dump(mode="json") for run in found]})
         return
+
     if not found:
         typer.echo("no run yet; run `lightlm train` first", err=True)
         return
-    from lightlm.console.runs import draw_runs
+
+    from lightlm.console.runs import render_runs
     from lightlm.console.terminal import open_console
 
     console = open_console(sys.stdout)
-    console.print(draw_runs(found, console))
+    console.print(render_runs(found, console))
     if any(run.state in ("stopped", "died") for run in found):
-        typer.echo("stopped or died: the same command goes on with it; `lightlm watch RUN` follows a running one")
+        typer.echo(
+            "stopped or died: the same command goes on with it; `lightlm watch RUN` follows a "
+            "running one"
+        )
 
 
 @runs.command()
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="RUN", autocompletion=complete_run, help="Runs, by name.")],
-    is_forced: Annotated[bool, typer.Option("--force", help="Also what MLflow does not have yet.")] = False,
+    names: Annotated[
+        list[str], typer.Argument(metavar="RUN", autocompletion=complete_run, help="Runs, by name.")
+    ],
+    is_forced: Annotated[
+        bool, typer.Option("--force", help="Also what MLflow does not have yet.")
+    ] = False,
 ) -> None:
     """Remove runs' folders: records, checkpoints, their own copies of the model.
 

@@ -10,24 +10,39 @@ import typer
 from lightlm_flows.cli.options import AsJson, print_json
 
 
-def say(message: str) -> None:
+def log(message: str) -> None:
     """Tell the person at the terminal."""
     typer.echo(message, err=True)
 
 
 def up(
-    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Prefect's port on this machine.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="MLflow's port on this machine.")] = 5000,
+    prefect_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Prefect's port on this machine.")
+    ] = 4200,
+    mlflow_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="MLflow's port on this machine.")
+    ] = 5000,
     print_env: Annotated[
-        bool, typer.Option("--print-env", help="Print what points a shell at the running service; start nothing.")
+        bool,
+        typer.Option(
+            "--print-env", help="Print what points a shell at the running service; start nothing."
+        ),
     ] = False,
-    is_opened: Annotated[bool, typer.Option("--open", help="Open both servers' pages in a browser.")] = False,
+    is_opened: Annotated[
+        bool, typer.Option("--open", help="Open both servers' pages in a browser.")
+    ] = False,
     foreground: Annotated[
-        bool, typer.Option("--foreground", help="Stay, for systemd and containers; the service ends with this.")
+        bool,
+        typer.Option(
+            "--foreground", help="Stay, for systemd and containers; the service ends with this."
+        ),
     ] = False,
     systemd: Annotated[
         bool,
-        typer.Option("--systemd", help="Write a unit that starts it with the machine (macOS: launchd); start nothing."),
+        typer.Option(
+            "--systemd",
+            help="Write a unit that starts it with the machine (macOS: launchd); start nothing.",
+        ),
     ] = False,
 ) -> None:
     """Start Prefect, MLflow and a worker on this machine.
@@ -35,7 +50,7 @@ def up(
     With the flows deployed, on loopback, behind passwords.
     """
     from lightlm.store.home import find_home
-    from lightlm_flows.service.browser import open_page, say_logins
+    from lightlm_flows.service.browser import open_page, print_logins
     from lightlm_flows.service.keeper import keep_in_foreground
     from lightlm_flows.service.lifecycle import start_service
     from lightlm_flows.service.record import SERVERS
@@ -43,23 +58,27 @@ def up(
     if print_env:
         print_environment()
         return
+
     if systemd:
         install_unit(prefect_port, mlflow_port)
         return
-    service = start_service(prefect_port, mlflow_port, say, is_keeper=foreground)
+
+    service = start_service(prefect_port, mlflow_port, log, is_keeper=foreground)
     typer.echo(f"Prefect {service.prefect_url}")
     typer.echo(f"MLflow  {service.mlflow_url}")
-    say_logins(find_home(), say, *SERVERS)
+    print_logins(find_home(), log, *SERVERS)
     if foreground:
-        keep_in_foreground(say)
+        keep_in_foreground(log)
         return
+
     if is_opened:
         for url in (service.prefect_url, service.mlflow_url):
-            open_page(url, say)
-    say("To point this shell at the service:")
-    say('  eval "$(lightlm up --print-env)"')
-    say("  prefect deployment run train-flow --param hours=0.1")
-    say("`lightlm down` stops all of it.")
+            open_page(url, log)
+
+    log("To point this shell at the service:")
+    log('  eval "$(lightlm up --print-env)"')
+    log("  prefect deployment run train-flow --param hours=0.1")
+    log("`lightlm down` stops all of it.")
 
 
 def install_unit(prefect_port: int, mlflow_port: int) -> None:
@@ -70,12 +89,13 @@ def install_unit(prefect_port: int, mlflow_port: int) -> None:
     unit = describe_unit(find_home(), prefect_port, mlflow_port, os.environ)
     write_unit(unit)
     typer.echo(unit.path)
-    say("To put it into use (`lightlm down` first, if the service runs):")
+    log("To put it into use (`lightlm down` first, if the service runs):")
     for command in unit.enable:
-        say(f"  {command}")
-    say("And out of it:")
+        log(f"  {command}")
+
+    log("And out of it:")
     for command in unit.disable:
-        say(f"  {command}")
+        log(f"  {command}")
 
 
 def status(as_json: AsJson = False) -> None:
@@ -107,7 +127,9 @@ def print_environment() -> None:
 
     values = find_environment()
     if values is None:
-        raise InputError("the service does not run here; start it with `lightlm up`, or see `lightlm env`")
+        raise InputError(
+            "the service does not run here; start it with `lightlm up`, or see `lightlm env`"
+        )
     print_exports(values)
 
 
@@ -126,7 +148,11 @@ def env() -> None:
     from lightlm.tracking.registry import tracking_uri
     from lightlm_flows.service.lifecycle import find_environment
 
-    own = {"MLFLOW_TRACKING_URI": tracking_uri(find_home()), "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    own = {
+        "MLFLOW_TRACKING_URI": tracking_uri(find_home()),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
     print_exports(find_environment() or own)
 
 
@@ -134,17 +160,22 @@ def down() -> None:
     """Stop what `lightlm up` started, and nothing else."""
     from lightlm_flows.service.lifecycle import stop_service
 
-    say("Stopped." if stop_service(say) else "Nothing runs that `lightlm up` started.")
+    log("Stopped." if stop_service(log) else "Nothing runs that `lightlm up` started.")
 
 
 def deploy(
-    pool: Annotated[str, typer.Option(help="The work pool; created if it is not there.")] = "lightlm",
+    pool: Annotated[
+        str, typer.Option(help="The work pool; created if it is not there.")
+    ] = "lightlm",
     pool_type: Annotated[
-        Literal["process", "docker", "kubernetes"], typer.Option(help="What a run is: a process, a container, a job.")
+        Literal["process", "docker", "kubernetes"],
+        typer.Option(help="What a run is: a process, a container, a job."),
     ] = "process",
     job_variables: Annotated[
         list[str] | None,
-        typer.Option("--job-variable", metavar="NAME=VALUE", help="As image=lightlm:cpu; may be repeated."),
+        typer.Option(
+            "--job-variable", metavar="NAME=VALUE", help="As image=lightlm:cpu; may be repeated."
+        ),
     ] = None,
 ) -> None:
     """Deploy the flows on a Prefect server.
@@ -155,7 +186,7 @@ def deploy(
 
     for name in deploy_flows(pool, read_variables(pool_type, job_variables or [])):
         typer.echo(name)
-    say(f"Deployed on work pool {pool}; start a worker with `prefect worker start --pool {pool}`.")
+    log(f"Deployed on work pool {pool}; start a worker with `prefect worker start --pool {pool}`.")
 
 
 def read_variables(pool_type: str, given: list[str]) -> Any:
@@ -177,10 +208,13 @@ def read_variables(pool_type: str, given: list[str]) -> Any:
         if not equals:
             raise InputError(f"--job-variable {word} is no NAME=VALUE")
         values[name] = yaml.safe_load(value)
+
     try:
         return POOL_TYPES[pool_type].model_validate(values)
     except ValidationError as error:
-        raise InputError(f"job variables of a {pool_type} pool: {describe_validation(error)}") from None
+        raise InputError(
+            f"job variables of a {pool_type} pool: {describe_validation(error)}"
+        ) from None
 
 
 def serve_flows(
@@ -193,7 +227,10 @@ def serve_flows(
     from lightlm_flows.service.deployments import open_server
 
     with open_server() as client:
-        say(f"Serving train-flow, generate-flow and retrain-flow to {client.api_url} (Ctrl-C ends it)")
+        log(
+            f"Serving train-flow, generate-flow and retrain-flow to {client.api_url} (Ctrl-C ends "
+            "it)"
+        )
     from lightlm_flows.service.deployments import serve_flows as serve
 
     serve(limit)
@@ -201,24 +238,41 @@ def serve_flows(
 
 def schedule(
     flow: Annotated[
-        Literal["retrain-flow", "train-flow"], typer.Argument(help="What is run: retrain-flow or train-flow.")
+        Literal["retrain-flow", "train-flow"],
+        typer.Argument(help="What is run: retrain-flow or train-flow."),
     ] = "retrain-flow",
-    cron: Annotated[str | None, typer.Option(help="Minute, hour, day, month, weekday, as '0 3 * * *'.")] = None,
-    timezone: Annotated[str, typer.Option(help="In which the hours are meant, as Europe/Berlin.")] = "UTC",
+    cron: Annotated[
+        str | None, typer.Option(help="Minute, hour, day, month, weekday, as '0 3 * * *'.")
+    ] = None,
+    timezone: Annotated[
+        str, typer.Option(help="In which the hours are meant, as Europe/Berlin.")
+    ] = "UTC",
     hours: Annotated[
         str | None,
-        typer.Option("--hours", "-H", metavar="TIME", help="Of each run, as 0.5, 30m or 1h30; else the deployment's."),
+        typer.Option(
+            "--hours",
+            "-H",
+            metavar="TIME",
+            help="Of each run, as 0.5, 30m or 1h30; else the deployment's.",
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
-            "--dataset", "-d", help="The data set; else what the champion learnt, or for train-flow WikiText."
+            "--dataset",
+            "-d",
+            help="The data set; else what the champion learnt, or for train-flow WikiText.",
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="The registered model's name; else the newest model trained here.")
+        str | None,
+        typer.Option(
+            "--name", help="The registered model's name; else the newest model trained here."
+        ),
     ] = None,
-    off: Annotated[bool, typer.Option("--off", help="Remove the schedule that --cron set.")] = False,
+    off: Annotated[
+        bool, typer.Option("--off", help="Remove the schedule that --cron set.")
+    ] = False,
 ) -> None:
     """Run a flow again and again on the service.
 
@@ -235,13 +289,16 @@ def schedule(
             name = find_retrained_name(name)
         wanted = None if hours is None else load_params(hours=hours).budget.hours
         given = {"hours": wanted, "dataset": dataset, "name": name}
-        lines = schedule_flow(flow, cron, timezone, {key: value for key, value in given.items() if value is not None})
+        lines = schedule_flow(
+            flow, cron, timezone, {key: value for key, value in given.items() if value is not None}
+        )
     else:
         lines = list_schedules(flow)
+
     for line in lines:
         typer.echo(line)
     if not lines:
-        say(f"{flow} has no schedule.")
+        log(f"{flow} has no schedule.")
 
 
 def find_retrained_name(name: str | None) -> str:
@@ -257,16 +314,22 @@ def find_retrained_name(name: str | None) -> str:
     if version is None:
         missing = f"there is no model {name} yet" if name else "no model is registered yet"
         raise InputError(
-            f"{missing}; train one first, as with `lightlm train --dataset notes/`, or give --dataset here"
+            f"{missing}; train one first, as with `lightlm train --dataset notes/`, or give "
+            "--dataset here"
         )
+
     find_learnt(version)
     return chosen
 
 
 def server(
     name: Annotated[Literal["prefect", "mlflow"], typer.Argument(help="Which of the two.")],
-    host: Annotated[str, typer.Option(help="Beyond loopback it wants secrets and --allowed-hosts.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="4200 for Prefect, 5000 for MLflow.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Beyond loopback it wants secrets and --allowed-hosts.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="4200 for Prefect, 5000 for MLflow.")
+    ] = None,
     allowed_hosts: Annotated[
         str, typer.Option(help="HOST:PORT,HOST:PORT that lead here; browsers use the first.")
     ] = "",
@@ -276,7 +339,7 @@ def server(
     With the launch profile of the service; for supervisors, too.
     """
     from lightlm.store.home import find_home
-    from lightlm_flows.service.browser import say_logins
+    from lightlm_flows.service.browser import print_logins
     from lightlm_flows.service.lifecycle import bare_environment
     from lightlm_flows.service.private_files import make_private_folder
     from lightlm_flows.service.servers import is_loopback, name_service_folder, start_of
@@ -287,12 +350,21 @@ def server(
     make_private_folder(name_service_folder(home))
     start = start_of(name, home, host, number, names, os.environ)
     if is_loopback(host):
-        say_logins(home, say, name)
-    # Compose hands over variables that nobody set as empty ones; an empty endpoint is one that nobody reaches.
+        print_logins(home, log, name)
+
+    # Compose hands over variables that nobody set as empty ones; an empty endpoint is one that
+    # nobody reaches.
     given = {key: value for key, value in os.environ.items() if value}
     settings = ("PREFECT_SERVER_", "PREFECT_HOME", "MLFLOW_S3_")
-    kept = {key: value for key, value in given.items() if key in bare_environment() or key.startswith(settings)}
+    kept = {
+        key: value
+        for key, value in given.items()
+        if key in bare_environment() or key.startswith(settings)
+    }
+
     if name == "prefect":
-        # Prefect would take settings, and its database's updates modules, from the folder a person stands in.
+        # Prefect would take settings, and its database's updates modules, from the folder a person
+        # stands in.
         os.chdir(name_service_folder(home))
+
     os.execvpe(start.command[0], start.command, kept | start.environment)  # noqa: S606

@@ -2,7 +2,14 @@
 
 import sys
 
-from lightlm_flows.cli.options import Assignments, Dataset, DatasetConfig, Hours, TextColumn, collect_overrides
+from lightlm_flows.cli.options import (
+    Assignments,
+    Dataset,
+    DatasetConfig,
+    Hours,
+    TextColumn,
+    collect_overrides,
+)
 
 
 def setup(
@@ -18,17 +25,25 @@ def setup(
     """
     choices = collect_overrides(assignments, dataset_config, text_column, None)
     if dataset is not None:
-        choices = {"dataset.source": dataset, "dataset.config": None, "dataset.revision": None} | choices
+        choices = {
+            "dataset.source": dataset,
+            "dataset.config": None,
+            "dataset.revision": None,
+        } | choices
+
     if hours is not None:
         choices["budget.hours"] = hours
+
     from lightlm_flows.cli.setup_session import run_setup
 
     run_setup(choices)
 
 
 def is_asked_for() -> bool:
-    """Return whether `lightlm train` is to open the menus: no option was given, and a person sits there.
+    """Return whether `lightlm train` is to open the menus: no option was given, and a person sits
+    there.
 
-    Only then: a script's `lightlm train` must neither wait for an answer nor eat the script's own input.
+    Only then: a script's `lightlm train` must neither wait for an answer nor eat the script's own
+    input.
     """
     return sys.argv[2:] == [] and sys.stdin.isatty() and sys.stderr.isatty()

@@ -14,7 +14,9 @@ from lightlm_flows.cli.options import AsJson, print_json
 if TYPE_CHECKING:
     from lightlm.store.inventory import Item
 
-store = typer.Typer(help="List, verify or prune what stands under LIGHTLM_HOME.", invoke_without_command=True)
+store = typer.Typer(
+    help="List, verify or prune what stands under LIGHTLM_HOME.", invoke_without_command=True
+)
 
 
 @store.callback()
@@ -22,20 +24,28 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
     """List what stands under LIGHTLM_HOME: kind, size, age, and what uses it."""
     if context.invoked_subcommand is not None:
         return
+
     from lightlm.store.home import find_home
     from lightlm.store.inventory import list_items
 
     home = find_home()
-    items, users = list_items(home), find_users(home)
+    items = list_items(home)
+    users = find_users(home)
+
     if as_json:
-        print_json({"home": str(home), "items": [describe(home, item, users(item)) for item in items]})
+        print_json(
+            {"home": str(home), "items": [describe(home, item, users(item)) for item in items]}
+        )
         return
-    draw_items(home, items, users)
+
+    render_items(home, items, users)
 
 
 @store.command()
 def verify(
-    repair: Annotated[bool, typer.Option("--repair", help="Put intact copies back for damaged versions.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put intact copies back for damaged versions.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check every stored file and every registered version against its digest."""
@@ -47,12 +57,14 @@ def verify(
     problems = [problem for item in items for problem in verify_item(item)]
     num_versions, damaged, repaired = verify_versions(home, is_repair=repair)
     problems += damaged
+
     if as_json:
         counts = {"num_items": len(items), "num_versions": num_versions}
         print_json({"home": str(home), **counts, "repaired": repaired, "problems": problems})
     else:
         for line in repaired:
             typer.echo(line)
+
     if problems:
         raise CorruptError("; ".join(problems))
     if not as_json:
@@ -69,7 +81,9 @@ def verify_versions(home: Path, *, is_repair: bool) -> tuple[int, list[str], lis
     from lightlm.tracking import verification
 
     versions = verification.list_version_files(home)
-    problems, repaired = [], []
+    problems = []
+    repaired = []
+
     for files in versions:
         damaged = verification.find_damage(home, files)
         if damaged is None:
@@ -80,27 +94,35 @@ def verify_versions(home: Path, *, is_repair: bool) -> tuple[int, list[str], lis
         aside = verification.repair(home, damaged)
         kept = f"; the damaged files are in {aside}" if aside else ""
         repaired.append(f"{files.version.uri} has its files again, from {damaged.intact}{kept}")
+
     return len(versions), problems, repaired
 
 
 @store.command()
 def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would go.")] = False,
-    older_than: Annotated[float, typer.Option(min=0.0, help="Only what nobody used for so many days.")] = 0.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only say what would go.")
+    ] = False,
+    older_than: Annotated[
+        float, typer.Option(min=0.0, help="Only what nobody used for so many days.")
+    ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Remove what can be had again and nobody needs.
 
     Runs, records and the champion stay.
     """
-    from lightlm.console.quantities import say_bytes
+    from lightlm.console.quantities import format_bytes
     from lightlm.store.home import find_home
     from lightlm.store.inventory import prune as prune_store
 
     home = find_home()
     users = find_users(home)
-    gone, stays = prune_store(home, lambda item: bool(users(item)) or item.age_days < older_than, is_dry=dry_run)
+    gone, stays = prune_store(
+        home, lambda item: bool(users(item)) or item.age_days < older_than, is_dry=dry_run
+    )
     num_bytes = sum(item.num_bytes for item in gone)
+
     if as_json:
         print_json(
             {
@@ -111,16 +133,19 @@ def prune(
             }
         )
         return
+
     verb = "would remove" if dry_run else "removed"
     for item in gone:
-        typer.echo(f"{verb} {item.kind} {item.path.name}: {say_bytes(item.num_bytes)}")
+        typer.echo(f"{verb} {item.kind} {item.path.name}: {format_bytes(item.num_bytes)}")
     for item, why in stays:
         typer.echo(f"kept {item.kind} {item.path.name}: {why}", err=True)
-    typer.echo(f"{say_bytes(num_bytes)} {'would be freed' if dry_run else 'freed'}")
+    typer.echo(f"{format_bytes(num_bytes)} {'would be freed' if dry_run else 'freed'}")
 
 
 def find_users(home: Path) -> "Callable[[Item], str]":
-    """Return what says who needs an item: unfinished runs their data, aliases their versions; "" if nobody does."""
+    """Return what says who needs an item: unfinished runs their data, aliases their versions; "" if
+    nobody does.
+    """
     from lightlm.runs.folder import OVER, read_decisions
     from lightlm.store.inventory import COPY, RUN, RUNS
 
@@ -129,6 +154,7 @@ def find_users(home: Path) -> "Callable[[Item], str]":
         decisions = read_decisions(journal)
         if OVER not in decisions:
             unfinished[journal.parent.name] = str(decisions)
+
     aliases = read_aliases(home)
 
     def find(item: "Item") -> str:
@@ -136,7 +162,12 @@ def find_users(home: Path) -> "Callable[[Item], str]":
             return "unfinished" if item.path.name in unfinished else ""
         if item.kind == COPY:
             # Where MLflow cannot be asked, every copy counts as needed.
-            return aliases.get((item.path.parent.name, item.path.name), "") if aliases is not None else "MLflow is away"
+            return (
+                aliases.get((item.path.parent.name, item.path.name), "")
+                if aliases is not None
+                else "MLflow is away"
+            )
+
         named = [name for name, decisions in unfinished.items() if item.path.name in decisions]
         # A run does not note its tokenizer's fingerprint; all are small.
         return ", ".join(sorted(unfinished) if item.kind == "tokenizers" else named)
@@ -145,18 +176,22 @@ def find_users(home: Path) -> "Callable[[Item], str]":
 
 
 def read_aliases(home: Path) -> dict[tuple[str, str], str] | None:
-    """Return the aliases of registered versions whose copies are here; None where MLflow cannot be asked."""
+    """Return the aliases of registered versions whose copies are here; None where MLflow cannot be
+    asked.
+    """
     from lightlm.store.inventory import MODELS
 
     names = [path.name for path in (home / MODELS).iterdir()] if (home / MODELS).is_dir() else []
     if not names:
         return {}
+
     from lightlm.tracking.registry import list_versions
 
     try:
         versions = [version for name in names for version in list_versions(name)]
     except LightLMError:
         return None
+
     listed = {(version.name, version.version): ", ".join(version.aliases) for version in versions}
     # A copy that the registry does not know could not be fetched again.
     copies = [(path.parent.name, path.name) for path in (home / MODELS).glob("*/*")]
@@ -174,26 +209,31 @@ def describe(home: Path, item: "Item", users: str) -> dict[str, Any]:
     }
 
 
-def draw_items(home: Path, items: "list[Item]", users: "Callable[[Item], str]") -> None:
+def render_items(home: Path, items: "list[Item]", users: "Callable[[Item], str]") -> None:
     """Print the table of items."""
-    from lightlm.console.quantities import say_bytes, say_seconds
+    from lightlm.console.quantities import format_bytes, format_seconds
     from lightlm.console.tables import open_table
-    from lightlm.console.terminal import draw_text, open_console
+    from lightlm.console.terminal import open_console, render_text
     from lightlm.store.inventory import COPY
 
     table = open_table("kind", "name", "size", "last used", "used by")
     for item in items:
         table.add_row(
-            draw_text(item.kind),
-            draw_text(f"{item.path.parent.name}/{item.path.name}" if item.kind == COPY else item.path.name),
-            say_bytes(item.num_bytes),
-            f"{say_seconds(item.age_days * 86_400)} ago",
-            draw_text(users(item)),
+            render_text(item.kind),
+            render_text(
+                f"{item.path.parent.name}/{item.path.name}" if item.kind == COPY else item.path.name
+            ),
+            format_bytes(item.num_bytes),
+            f"{format_seconds(item.age_days * 86_400)} ago",
+            render_text(users(item)),
         )
+
     console = open_console(sys.stdout)
     if items:
         console.print(table)
+
     console.print(
-        f"{say_bytes(sum(item.num_bytes for item in items))} in {count(len(items), 'thing')} under {home}",
+        f"{format_bytes(sum(item.num_bytes for item in items))} in {count(len(items), 'thing')} "
+        f"under {home}",
         soft_wrap=True,
     )

@@ -24,18 +24,21 @@ def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
     stderr = sys.stderr
 
-    def say(message: str) -> None:
+    def log(message: str) -> None:
         if not quiet:
             stderr.write(escape_for_terminal(message) + "\n")
 
     embedded.apply_settings(home)
     with open_api() as why_not:
-        # MLflow tells what it does on both streams, and warns of what is meant so; its errors come as such.
+        # MLflow tells what it does on both streams, and warns of what is meant so; its errors come
+        # as such.
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            synced = sync_runs(home, say)
-        ended, prefect_error = [], why_not
+            synced = sync_runs(home, log)
+        ended = []
+        prefect_error = why_not
         if why_not is None:
             ended, prefect_error = reconcile_states(home)
+
     failed = [one for one in synced if one.outcome == "failed"]
     if as_json:
         runs = [
@@ -49,29 +52,36 @@ def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
             for one in synced
         ]
         print_json({"runs": runs, "flow_runs": ended, "prefect_error": prefect_error})
+
     for one in synced:
         details = [f"{one.num_records:,} records", one.version, one.error]
-        say(f"{one.folder.name}: {one.outcome}; {'; '.join(filter(None, details))}")
+        log(f"{one.folder.name}: {one.outcome}; {'; '.join(filter(None, details))}")
+
     for line in ended:
-        say(line)
+        log(line)
     if prefect_error:
-        say(f"Prefect was not asked: {prefect_error}")
+        log(f"Prefect was not asked: {prefect_error}")
     if not synced and not ended:
-        say("Nothing to send: MLflow and Prefect know of every run.")
+        log("Nothing to send: MLflow and Prefect know of every run.")
+
     if failed:
         raise TrackingError(
-            f"{len(failed)} of {len(synced)} runs could not be told to MLflow ({failed[0].error}); their records are "
+            f"{len(failed)} of {len(synced)} runs could not be told to MLflow "
+            f"({failed[0].error}); their records are "
             "kept, run `lightlm sync` again when it answers"
         )
 
 
 @contextmanager
 def open_api() -> Iterator[str | None]:
-    """Have Prefect's API inside, embedded or a server; gives why there is none, where there is none."""
+    """Have Prefect's API inside, embedded or a server; gives why there is none, where there is
+    none.
+    """
     from lightlm.errors import LightLMError
     from lightlm_flows.prefect_api import embedded
 
-    api, why_not = None, None
+    api = None
+    why_not = None
     try:
         api = embedded.start_api()
         if api is not None:
@@ -80,6 +90,7 @@ def open_api() -> Iterator[str | None]:
             why_not = embedded.find_trouble()
     except LightLMError as error:
         why_not = str(error)
+
     try:
         yield why_not
     finally:

@@ -54,15 +54,17 @@ def check(as_json: AsJson = False, assignments: Assignments = None) -> None:
         from lightlm.training.device import describe_devices
 
         devices = describe_devices()
+
     report = check_system(params, find_home(), devices)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
-        from lightlm.console.tables import draw_checks
+        from lightlm.console.tables import render_checks
         from lightlm.console.terminal import open_console
 
         console = open_console(sys.stdout)
-        console.print(draw_checks(report.checks, console))
+        console.print(render_checks(report.checks, console))
+
     if report.failed:
         raise typer.Exit(InputError.exit_code)
 
@@ -84,15 +86,18 @@ def train(
 ) -> None:
     """Train, score and register a model within the hours given.
 
-    An unfinished run of the same options goes on. Without any option, on a terminal: the menus of `lightlm setup`.
+    An unfinished run of the same options goes on. Without any option, on a terminal: the menus of
+    `lightlm setup`.
     """
     if is_asked_for():
         setup()
         return
+
     started_at = find_process_start()
     overrides = collect_overrides(assignments, dataset_config, text_column, offline, name)
     if sample_prompt is not None:
         overrides["training.sample_prompt"] = sample_prompt
+
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
     check_sources(params)
     from lightlm.runs.session import Launch, confirm_stop
@@ -101,7 +106,10 @@ def train(
 
     notifier = Notifier(notify)
     with notifier.around(), end_in_order(confirm_stop):
-        summary = run_training(params, dataset, preset, overrides, Launch(started_at, is_quiet=quiet, is_fresh=fresh))
+        summary = run_training(
+            params, dataset, preset, overrides, Launch(started_at, is_quiet=quiet, is_fresh=fresh)
+        )
+
     notifier.finish(summary)
     if as_json:
         print_json(summary.model_dump(mode="json"))
@@ -114,7 +122,9 @@ def train(
 def run_training(
     params: "Params", dataset: str | None, preset: str, overrides: dict[str, Any], launch: "Launch"
 ) -> "RunSummary":
-    """Return what the train-flow reached; clock, worker and Prefect's API start before the flow is imported."""
+    """Return what the train-flow reached; clock, worker and Prefect's API start before the flow is
+    imported.
+    """
     from lightlm.runs.folder import claim_run
     from lightlm.runs.naming import name_run
     from lightlm.runs.session import LAUNCH, start_worker
@@ -125,8 +135,11 @@ def run_training(
     # The terminal has the panel and one clear line for an error; Prefect keeps its record of both.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     embedded.apply_settings(home)
+
     with ExitStack() as stack:
-        run = claim_run(home, name_run(params), params, started_at=launch.started_at, is_fresh=launch.is_fresh)
+        run = claim_run(
+            home, name_run(params), params, started_at=launch.started_at, is_fresh=launch.is_fresh
+        )
         stack.callback(run.close)
         with run.ledger.stage("start-up"):
             worker = start_worker(run.folder, home, is_needed=not run.is_scored)
@@ -139,7 +152,9 @@ def run_training(
         launch = replace(launch, run=run, worker=worker)
         LAUNCH.set(launch)
         summary = keep_result(
-            lambda: train_flow(hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides),
+            lambda: train_flow(
+                hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides
+            ),
             launch,
             lambda: launch.summary,
         )
@@ -160,7 +175,10 @@ def plan(
     offline: Offline = None,
     assignments: Assignments = None,
     probe_file: Annotated[
-        Path | None, typer.Option(help="Plan from the probe figures of an earlier `plan --json`, without measuring.")
+        Path | None,
+        typer.Option(
+            help="Plan from the probe figures of an earlier `plan --json`, without measuring."
+        ),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -175,7 +193,7 @@ def plan(
     from lightlm.budget.probe import read_probe
 
     probe = None if probe_file is None else read_probe(probe_file)
-    from lightlm.runs.naming import list_model_names, say_model_name
+    from lightlm.runs.naming import format_model_name, list_model_names
     from lightlm.runs.planning import make_plan
 
     planned = make_plan(params, probe, is_quiet=quiet)
@@ -189,15 +207,15 @@ def plan(
             }
         )
     else:
-        from lightlm.console.forecasts import draw_forecasts
-        from lightlm.console.tables import draw_plan
+        from lightlm.console.forecasts import render_forecasts
+        from lightlm.console.tables import render_plan
         from lightlm.console.terminal import open_console
 
         console = open_console(sys.stdout)
-        console.print(draw_plan(planned.plan, console))
+        console.print(render_plan(planned.plan, console))
         if planned.forecasts:
-            console.print(draw_forecasts(planned.forecasts))
-        typer.echo(say_model_name(params, planned.text_name))
+            console.print(render_forecasts(planned.forecasts))
+        typer.echo(format_model_name(params, planned.text_name))
 
 
 def calibration(as_json: AsJson = False) -> None:
@@ -211,17 +229,21 @@ def calibration(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"summary": judged.model_dump(), "runs": [run.model_dump() for run in runs]})
         return
+
     if not runs:
         typer.echo("no finished run yet; run `lightlm train` first", err=True)
         return
-    from lightlm.console.forecasts import draw_calibration
+
+    from lightlm.console.forecasts import render_calibration
     from lightlm.console.terminal import open_console
 
-    open_console(sys.stdout).print(draw_calibration(runs, judged))
+    open_console(sys.stdout).print(render_calibration(runs, judged))
 
 
 def find_process_start() -> float:
-    """Return the time.monotonic() seconds at which this process began, imports of Python included."""
+    """Return the time.monotonic() seconds at which this process began, imports of Python
+    included.
+    """
     import psutil
 
     return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
@@ -229,13 +251,16 @@ def find_process_start() -> float:
 
 @contextmanager
 def run_flows(api: Any) -> Iterator[None]:
-    """Run flows inside: with the API, embedded or a server's, or without one where there is none, and say so."""
+    """Run flows inside: with the API, embedded or a server's, or without one where there is none,
+    and say so.
+    """
     from lightlm.errors import LightLMError
     from lightlm.store.home import find_home
     from lightlm_flows.prefect_api import embedded
     from lightlm_flows.prefect_api.reconciling import start_reconciling
 
-    logging.raiseExceptions = False  # Prefect's handler would say so at each line that its API does not take.
+    # Prefect's handler would say so at each line that its API does not take.
+    logging.raiseExceptions = False
     with ExitStack() as stack:
         try:
             if api is not None:
@@ -244,7 +269,10 @@ def run_flows(api: Any) -> Iterator[None]:
         except LightLMError as error:
             why_not = str(error)
         if why_not is not None:
-            say_aside(f"Prefect's API cannot be used; this run goes on without Prefect's record of it ({why_not})")
+            log_aside(
+                "Prefect's API cannot be used; this run goes on without Prefect's record of it "
+                f"({why_not})"
+            )
             stack.enter_context(embedded.without_prefect())
         else:
             stack.enter_context(embedded.without_retries())
@@ -254,7 +282,7 @@ def run_flows(api: Any) -> Iterator[None]:
         yield
 
 
-def say_aside(message: str) -> None:
+def log_aside(message: str) -> None:
     """Say something on standard error, outside the panel."""
     from lightlm.console.escape import escape_for_terminal
     from lightlm.tracking.recorder import redact
@@ -265,7 +293,8 @@ def say_aside(message: str) -> None:
 def keep_result(
     run_flow: "Callable[[], Result]", launch: "Launch", find_result: "Callable[[], Result | None]"
 ) -> "Result":
-    """Return what a flow reached, or raise why it failed, even where Prefect could not be told of either.
+    """Return what a flow reached, or raise why it failed, even where Prefect could not be told of
+    either.
 
     A flow that Prefect could not even begin runs without it.
     """
@@ -279,20 +308,30 @@ def keep_result(
     except Exception as error:  # httpx and Prefect raise their own
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         if (result := find_result()) is not None:
-            say_aside(f"Prefect's API went away ({why}); the run is complete, and Prefect is told at the next start")
+            log_aside(
+                f"Prefect's API went away ({why}); the run is complete, and Prefect is told at "
+                "the next start"
+            )
             return result
         if launch.failure is not None:
-            say_aside(f"Prefect's API went away ({why}); Prefect is told of the failed run at the next start")
+            log_aside(
+                f"Prefect's API went away ({why}); Prefect is told of the failed run at the next "
+                "start"
+            )
             raise launch.failure from None
         if launch.progress is not None or not is_of_prefect(error):
             raise
-        say_aside(f"Prefect did not begin the flow; it runs without Prefect's record of it ({why})")
+        log_aside(f"Prefect did not begin the flow; it runs without Prefect's record of it ({why})")
         with embedded.without_prefect():
             return run_flow()
 
 
 def is_of_prefect(error: BaseException) -> bool:
-    """Return whether an error is Prefect's, or of its way to the API: some are a plain RuntimeError of its code."""
-    raised_in = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
+    """Return whether an error is Prefect's, or of its way to the API: some are a plain RuntimeError
+    of its code.
+    """
+    raised_in = [
+        frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)
+    ][-1:]
     names = {name.partition(".")[0] for name in (type(error).__module__, *raised_in)}
     return not names.isdisjoint(("prefect", "httpx", "httpcore"))

@@ -12,7 +12,15 @@ import typer
 
 from lightlm.console.escape import escape_for_terminal
 from lightlm.errors import InputError
-from lightlm_flows.cli.options import AsJson, Model, Name, TextColumn, complete_version, open_chosen, print_json
+from lightlm_flows.cli.options import (
+    AsJson,
+    Model,
+    Name,
+    TextColumn,
+    complete_version,
+    open_chosen,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,17 +36,26 @@ MOST_RUNS = 200
 
 def generate(
     prompt: Annotated[
-        str | None, typer.Argument(help="The text to continue; without one, a session asks for them.")
+        str | None,
+        typer.Argument(help="The text to continue; without one, a session asks for them."),
     ] = None,
     model: Model = None,
     name: Name = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to write.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 = always the likeliest token.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Sample from the k likeliest tokens; 0 = all.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest tokens of this share.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 = always the likeliest token.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Sample from the k likeliest tokens; 0 = all.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Sample from the likeliest tokens of this share.")
+    ] = None,
     repetition_penalty: Annotated[float | None, typer.Option(help="Above 1: repeat less.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed writes the same text.")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this string; may be repeated.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End before this string; may be repeated.")
+    ] = None,
     as_json: AsJson = False,
     raw: Annotated[bool, typer.Option(help="Print control characters as they are.")] = False,
 ) -> None:
@@ -55,24 +72,29 @@ def generate(
         "seed": seed,
         "stop": tuple(stop) if stop else None,
     }
+
     sampling = {name: value for name, value in given.items() if value is not None}
     if prompt is None and as_json and not sys.stdin.isatty():
         prompt = sys.stdin.read().removesuffix("\n")
+
     if prompt is None and not as_json:
         from lightlm_flows.cli.generation_session import hold_dialogue
 
         hold_dialogue(model, name, sampling, str if raw else escape_for_terminal)
         return
+
     from lightlm.versions.text import check_request, stream_text, write_text
 
     prompt = prompt or ""
     sampling = check_request(prompt, sampling)
     version = open_chosen(model, name, is_quiet=as_json)
+
     if as_json:
         if sampling["seed"] is None:
             sampling["seed"] = secrets.randbelow(MOST_SEEDS)  # what it wrote can be had again
         print_json(write_text(version, prompt, sampling).model_dump() | {"seed": sampling["seed"]})
         return
+
     show = str if raw else escape_for_terminal
     pieces = stream_text(version, prompt, sampling)
     first = next(pieces, "")  # a prompt that is too long is refused here, before it is shown
@@ -80,25 +102,37 @@ def generate(
     for piece in pieces:
         sys.stdout.write(show(piece))
         sys.stdout.flush()
+
     sys.stdout.write("\n")
 
 
 def evaluate(
     path: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="A file or folder, read as by train; - = standard input.")
+        str | None,
+        typer.Argument(
+            metavar="TEXT", help="A file or folder, read as by train; - = standard input."
+        ),
     ] = None,
-    text: Annotated[str | None, typer.Option("--text", "-t", help="The same, as an option.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", "-t", help="The same, as an option.")
+    ] = None,
     model: Model = None,
     name: Name = None,
     text_column: TextColumn = None,
-    encoding: Annotated[str | None, typer.Option(help="The text's encoding; none: as it is recognized.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="The text's encoding; none: as it is recognized.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a registered version on a text, in bits per byte."""
     from lightlm.data.look import read_documents
 
     if (path is None) == (text is None):
-        raise InputError("wanted one text to score: a file, a folder, or - for standard input, as in `evaluate a.txt`")
+        raise InputError(
+            "wanted one text to score: a file, a folder, or - for standard input, as in `evaluate "
+            "a.txt`"
+        )
+
     with find_text(path or text or "") as found:
         documents = read_documents(str(found), text_column, encoding)
     from lightlm.versions.text import score_text
@@ -106,11 +140,13 @@ def evaluate(
     version = open_chosen(model, name, is_quiet=as_json)
     score = score_text(version, documents)
     result = {"model_name": version.name, "model_version": version.version} | score.model_dump()
+
     if as_json:
         print_json(result)
     else:
         typer.echo(
-            f"{version.name} version {version.version}: {score.bits_per_byte:.4f} bits per byte on {score.num_bytes:,} "
+            f"{version.name} version {version.version}: {score.bits_per_byte:.4f} bits per byte "
+            f"on {score.num_bytes:,} "
             f"bytes ({score.num_tokens:,} tokens, SHA-256 {score.text_sha256[:16]}...)"
         )
 
@@ -126,19 +162,26 @@ def find_text(text: str) -> Iterator[str]:
         yield text
         return
     if sys.stdin.isatty():
-        raise InputError("- reads standard input, which is a terminal here; pipe a text in, or name a file")
+        raise InputError(
+            "- reads standard input, which is a terminal here; pipe a text in, or name a file"
+        )
     with tempfile.NamedTemporaryFile(prefix="standard-input-", suffix=".txt") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
         file.flush()
         yield file.name
 
 
-models = typer.Typer(help="List the registered models, or remove a version.", invoke_without_command=True)
+models = typer.Typer(
+    help="List the registered models, or remove a version.", invoke_without_command=True
+)
 
 
 @models.command()
 def rm(
-    version: Annotated[str, typer.Argument(autocompletion=complete_version, help="models:/NAME/VERSION, or a number.")],
+    version: Annotated[
+        str,
+        typer.Argument(autocompletion=complete_version, help="models:/NAME/VERSION, or a number."),
+    ],
     name: Name = None,
 ) -> None:
     """Remove a version from the registry; a champion is refused."""
@@ -150,7 +193,9 @@ def rm(
 @models.callback()
 def show(
     context: typer.Context,
-    name: Annotated[str | None, typer.Option("--name", help="One model, with all of its versions.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="One model, with all of its versions.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the registered models: versions, champion, score, text.
@@ -159,25 +204,35 @@ def show(
     """
     if context.invoked_subcommand is not None:
         return
+
     from lightlm.tracking.catalog import list_models
     from lightlm.tracking.registry import list_versions
 
     found = list_models() if name is None else []
     only = name or (found[0].name if len(found) == 1 else None)
     if as_json:
-        versions = [version for one in ([name] if name else [m.name for m in found]) for version in list_versions(one)]
+        versions = [
+            version
+            for one in ([name] if name else [m.name for m in found])
+            for version in list_versions(one)
+        ]
         lines = [model.model_dump(mode="json") for model in found]
-        print_json({"models": [version.model_dump(mode="json") for version in versions], "names": lines})
+        print_json(
+            {"models": [version.model_dump(mode="json") for version in versions], "names": lines}
+        )
         return
-    from lightlm.console.tables import draw_models
+
+    from lightlm.console.tables import render_models
     from lightlm.console.terminal import open_console
 
     if name is None and not found:
         typer.echo("no model yet; run `lightlm train` first", err=True)
         return
+
     console = open_console(sys.stdout)
     if found:
-        console.print(draw_models(found))
+        console.print(render_models(found))
+
     if only is not None:
         show_versions(only, list_versions(only), console)
     else:
@@ -190,7 +245,7 @@ def show_versions(name: str, versions: "list[ModelVersion]", console: "Console")
     Raises:
         ModelVersionError: it has none.
     """
-    from lightlm.console.tables import draw_versions
+    from lightlm.console.tables import render_versions
     from lightlm.console.terminal import can_show_blocks
     from lightlm.errors import ModelVersionError
     from lightlm.store.home import find_home
@@ -198,10 +253,11 @@ def show_versions(name: str, versions: "list[ModelVersion]", console: "Console")
 
     if not versions:
         raise ModelVersionError(f"there is no model {name}; `lightlm models` lists those there are")
+
     runs = [run for run in list_runs(find_home(), MOST_RUNS) if run.mlflow_run_id]
     losses = {run.mlflow_run_id or "": run.losses for run in runs}
     names = {run.mlflow_run_id or "": run.run.rpartition("-")[2] for run in runs}
-    console.print(draw_versions(versions, losses, names, is_unicode=can_show_blocks(console)))
+    console.print(render_versions(versions, losses, names, is_unicode=can_show_blocks(console)))
 
 
 def ui(

@@ -1,7 +1,8 @@
 """Bytes to text: which encoding an input has, and how its bytes become characters and lines.
 
-A byte order mark decides first, then strict UTF-8, then charset-normalizer. What stays unsure is refused by name: text
-in the wrong encoding is easier to predict, so a score would reward the mistake.
+A byte order mark decides first, then strict UTF-8, then charset-normalizer. What stays unsure is
+refused by name: text in the wrong encoding is easier to predict, so a score would reward the
+mistake.
 """
 
 import codecs
@@ -16,10 +17,14 @@ from lightlm.data.characters.file_checks import explain_unreadable, name_other_f
 from lightlm.errors import DatasetError
 
 Opener = Callable[[], BinaryIO]
-"""Opens the (decompressed) bytes of one input anew, from their start; the caller closes the stream."""
+"""Opens the (decompressed) bytes of one input anew, from their start; the caller closes
+the stream.
+"""
 
 SCANNED_BYTES = 1 << 25
-"""Bytes of an input that are read to find its encoding; 32 MB take 30 ms. What comes later is decoded and counted."""
+"""Bytes of an input that are read to find its encoding; 32 MB take 30 ms. What comes later is
+decoded and counted.
+"""
 
 GUESSED_BYTES = 1 << 16
 """Bytes of lines beyond ASCII that charset-normalizer sees; more of them change no guess."""
@@ -28,27 +33,44 @@ BLOCK_BYTES = 1 << 20
 
 STRAY_BYTES = 1
 STRAY_RATIO = 20
-"""A text is UTF-8 with damage if it has one bad byte, or this many whole UTF-8 characters for each bad byte."""
+"""A text is UTF-8 with damage if it has one bad byte, or this many whole UTF-8 characters for each
+bad byte.
+"""
 
 MIXED_SHARE = 0.1
-"""Fraction of the lines beyond ASCII that are valid UTF-8, while others are not, from which a text is mixed."""
+"""Fraction of the lines beyond ASCII that are valid UTF-8, while others are not, from which a text
+is mixed.
+"""
 
-CLOSE_CHAOS, CLOSE_COHERENCE = 0.02, 0.08
-"""Distances in charset-normalizer's measures below which two encodings with different text are as likely."""
+CLOSE_CHAOS = 0.02
+CLOSE_COHERENCE = 0.08
+"""Distances in charset-normalizer's measures below which two encodings with different text are as
+likely.
+"""
 
-BETTER_CHAOS, BETTER_COHERENCE = 0.1, 0.2
-"""Less chaos than the first decides, unless an encoding within this distance has a language's letters more clearly."""
+BETTER_CHAOS = 0.1
+BETTER_COHERENCE = 0.2
+"""Less chaos than the first decides, unless an encoding within this distance has a language's
+letters more clearly.
+"""
 
-WESTERN = frozenset("àâäáãåæçéèêëíìîïñóòôöõøúùûüÿßÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØÚÙÛÜ«»¿¡“”‘’„‚–—…€°§£©®·´\u00a0")
-"""Signs of western European text beyond ASCII: where cp1252 gives no others, it decides between equally likely ones."""
+WESTERN = frozenset(
+    "àâäáãåæçéèêëíìîïñóòôöõøúùûüÿßÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØÚÙÛÜ«»¿¡“”‘’„‚–—…€°§£©®·´\u00a0"
+)
+"""Signs of western European text beyond ASCII: where cp1252 gives no others, it decides between
+equally likely ones.
+"""
 
 CODECS = (
-    "cp1252", "cp1251", "cp1250", "koi8_r", "koi8_u", "cp866", "iso8859_5", "mac_cyrillic", "iso8859_2",
-    "iso8859_15", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874", "tis_620", "shift_jis", "euc_jp",
+    "cp1252", "cp1251", "cp1250", "koi8_r", "koi8_u", "cp866", "iso8859_5", "mac_cyrillic",
+    "iso8859_2",
+    "iso8859_15", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874", "tis_620",
+    "shift_jis", "euc_jp",
     "gb18030", "big5", "euc_kr", "cp437", "cp850", "mac_roman",
 )  # fmt: skip
-"""Encodings of text files in use, the likelier of two that give the same text first. Source: WHATWG Encoding Standard,
-and the code pages of DOS and of classic Mac OS."""
+"""Encodings of text files in use, the likelier of two that give the same text first. Source: WHATWG
+Encoding Standard, and the code pages of DOS and of classic Mac OS.
+"""
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -70,7 +92,9 @@ class Encoding:
 
 @dataclass
 class RowCounts:
-    """What was met while reading: rows, rows without text, rows with undecodable bytes, and those bytes."""
+    """What was met while reading: rows, rows without text, rows with undecodable bytes, and those
+    bytes.
+    """
 
     rows: int = 0
     empty: int = 0
@@ -82,7 +106,8 @@ UTF_8 = Encoding("utf-8")
 
 
 def find_encoding(open_input: Opener, name: str, named: str | None = None) -> Encoding:
-    """Return the encoding of an input; `name` is the input's for messages, `named` the encoding that a person gave.
+    """Return the encoding of an input; `name` is the input's for messages, `named` the encoding
+    that a person gave.
 
     Raises:
         DatasetError: no text at all, or no encoding that is sure.
@@ -94,16 +119,20 @@ def find_encoding(open_input: Opener, name: str, named: str | None = None) -> En
         found = Encoding(check_encoding_name(named), "named")
     if found is None and b"\0" in head and (wide := find_wide(head)):
         found = Encoding(wide, "guess")
+
     if found is not None:
         return found
+
     refuse_binary(head, name)
     if escaped := find_escaped(head):
         return Encoding(escaped, "guess")
+
     bad, whole = _count_sequences(head)
     if bad == 0:
         return UTF_8
     if bad <= STRAY_BYTES or whole >= STRAY_RATIO * bad:
         return UTF_8
+
     return _guess(head, name)
 
 
@@ -118,7 +147,8 @@ def check_encoding_name(named: str) -> str:
         "".encode(found.name)
     except (LookupError, ValueError):
         raise DatasetError(
-            f"dataset.encoding is {named!r}, which is no encoding that Python knows; give one such as utf-8, cp1252, "
+            f"dataset.encoding is {named!r}, which is no encoding that Python knows; give one "
+            "such as utf-8, cp1252, "
             "cp1251, utf-16, shift_jis, gb18030"
         ) from None
     return found.name
@@ -137,9 +167,14 @@ def refuse_binary(head: bytes, name: str) -> None:
     """
     other = name_other_format(head)
     if other is not None:
-        raise DatasetError(f"{name} is {other}, not text; convert it to text and give what comes out")
+        raise DatasetError(
+            f"{name} is {other}, not text; convert it to text and give what comes out"
+        )
     if b"\0" in head:
-        raise DatasetError(f"{name} holds NUL bytes, so it is binary or damaged, not text; leave it out or convert it")
+        raise DatasetError(
+            f"{name} holds NUL bytes, so it is binary or damaged, not text; leave it out or "
+            "convert it"
+        )
 
 
 def decode_text(data: bytes, encoding: Encoding, counts: RowCounts) -> str:
@@ -166,17 +201,25 @@ def mend_surrogates(text: str, counts: RowCounts) -> str:
 
 
 def iterate_lines(
-    stream: BinaryIO, encoding: Encoding, counts: RowCounts, *, longest: int, only_newline: bool = False
+    stream: BinaryIO,
+    encoding: Encoding,
+    counts: RowCounts,
+    *,
+    longest: int,
+    only_newline: bool = False,
 ) -> Iterator[str]:
-    r"""Yield the lines of a stream with their ends; a line of more than `longest` characters in parts.
+    r"""Yield the lines of a stream with their ends; a line of more than `longest` characters in
+    parts.
 
-    A line ends at \n, \r\n, \r, or at U+2028 and U+2029 and the other ends that str.splitlines knows; with
-    `only_newline` at \n alone, as JSON lines do. All parts joined are the decoded stream, its byte order mark left out.
+    A line ends at \n, \r\n, \r, or at U+2028 and U+2029 and the other ends that str.splitlines
+    knows; with `only_newline` at \n alone, as JSON lines do. All parts joined are the decoded
+    stream, its byte order mark left out.
     """
     decoder = codecs.getincrementaldecoder(encoding.name)(_HANDLER)
     rest = ""
     is_rest_bad = False
     is_first = True
+
     while True:
         block = stream.read(BLOCK_BYTES)
         before = counts.replaced_bytes
@@ -224,7 +267,11 @@ def _split_newlines(text: str) -> list[str]:
 
 
 def _is_ended(line: str, *, only_newline: bool) -> bool:
-    return line.endswith("\n") if only_newline else bool(line) and len(line.splitlines()[0]) < len(line)
+    return (
+        line.endswith("\n")
+        if only_newline
+        else bool(line) and len(line.splitlines()[0]) < len(line)
+    )
 
 
 def _count_sequences(head: bytes) -> tuple[int, int]:
@@ -235,13 +282,20 @@ def _count_sequences(head: bytes) -> tuple[int, int]:
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.end >= len(head) and len(head) == SCANNED_BYTES and error.reason == "unexpected end of data":
+        if (
+            error.end >= len(head)
+            and len(head) == SCANNED_BYTES
+            and error.reason == "unexpected end of data"
+        ):
             return 0, 0
     else:
         return 0, 0
+
     counts = RowCounts()
     text = decode_text(head, UTF_8, counts)
-    return counts.replaced_bytes, sum(character > "\x7f" for character in text) - text.count("\ufffd")
+    return counts.replaced_bytes, sum(character > "\x7f" for character in text) - text.count(
+        "\ufffd"
+    )
 
 
 def _guess(head: bytes, name: str) -> Encoding:
@@ -250,40 +304,58 @@ def _guess(head: bytes, name: str) -> Encoding:
     advice = "name it: --set dataset.encoding=cp1252 (or another)"
     lines = [line for line in head.splitlines(keepends=True) if not line.isascii()]
     valid = sum(_is_utf8(line) for line in lines)
+
     if len(lines) > 1 and valid > MIXED_SHARE * len(lines) and valid < len(lines):
         raise DatasetError(
-            f"{name} is partly UTF-8 ({valid:,} lines) and partly not ({len(lines) - valid:,} lines); {advice}"
+            f"{name} is partly UTF-8 ({valid:,} lines) and partly not ({len(lines) - valid:,} "
+            f"lines); {advice}"
         )
+
     sample = b"".join(lines)[:GUESSED_BYTES]
     if latin := find_latin(sample):
         return Encoding(_shown_name(latin), "guess")
+
     matches = list(from_bytes(sample, cp_isolation=list(CODECS)))
     if not matches:
         raise DatasetError(f"{name} is not UTF-8, and its encoding cannot be told; {advice}")
+
     matches = [match for match in matches if not _shouts(str(match))] or matches
     best = matches[0]
-    rivals = [match for match in matches[1:] if str(match) != str(best) and _is_as_likely(match, best)]
+    rivals = [
+        match for match in matches[1:] if str(match) != str(best) and _is_as_likely(match, best)
+    ]
+
     if rivals:
-        western = [match for match in (best, *rivals) if WESTERN.issuperset(c for c in str(match) if not c.isascii())]
+        western = [
+            match
+            for match in (best, *rivals)
+            if WESTERN.issuperset(c for c in str(match) if not c.isascii())
+        ]
         if any("cp1252" in (match.encoding, *match.could_be_from_charset) for match in western):
             return Encoding("cp1252", "guess")
         if len(western) != 1:
             likely = ", ".join(_shown_name(match.encoding) for match in (best, *rivals[:3]))
             option = f"--set dataset.encoding={_shown_name(best.encoding)}"
-            raise DatasetError(f"{name} is not UTF-8 and may be {likely}; name it: {option} (or another)")
+            raise DatasetError(
+                f"{name} is not UTF-8 and may be {likely}; name it: {option} (or another)"
+            )
         best = western[0]
+
     same = [codec for codec in CODECS if codec in (best.encoding, *best.could_be_from_charset)]
     return Encoding(_shown_name(same[0] if same else best.encoding), "guess")
 
 
 def _shouts(text: str) -> bool:
-    """Return whether capitals outnumber small letters beyond ASCII, as in Russian read by the wrong code page."""
+    """Return whether capitals outnumber small letters beyond ASCII, as in Russian read by the wrong
+    code page.
+    """
     letters = [character for character in text if not character.isascii() and character.isalpha()]
     return sum(map(str.isupper, letters)) > sum(map(str.islower, letters))
 
 
 def _is_as_likely(match: Any, best: Any) -> bool:
-    chaos, coherence = match.chaos - best.chaos, match.coherence - best.coherence
+    chaos = match.chaos - best.chaos
+    coherence = match.coherence - best.coherence
     return (chaos < CLOSE_CHAOS and coherence > -CLOSE_COHERENCE) or (
         chaos < BETTER_CHAOS and coherence > BETTER_COHERENCE
     )

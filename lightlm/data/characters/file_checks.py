@@ -1,6 +1,7 @@
 """What a file must be to be read as text: of no other format, with rows that memory holds.
 
-Owns the limits against files that are made to do harm, and the words for files that their readers give up on.
+Owns the limits against files that are made to do harm, and the words for files that their readers
+give up on.
 """
 
 import csv
@@ -11,11 +12,15 @@ from pathlib import Path
 
 from lightlm.errors import DatasetError
 
-ROWS_A_READ = 64
-"""Of a parquet file at a time: a dictionary may name one long value in each, and reading is no slower than by 4,096."""
+ROWS_PER_READ = 64
+"""Of a parquet file at a time: a dictionary may name one long value in each, and reading is no
+slower than by 4,096.
+"""
 
 EXPANDED_BYTES = 1 << 28
-"""That the rows of one read may come to, where a column is packed so tightly that it looks made to expand."""
+"""That the rows of one read may come to, where a column is packed so tightly that it looks made to
+expand.
+"""
 
 TIGHT_RATIO = 100
 """Bytes for each byte on disk from which it does; text packs 2- to 10-fold."""
@@ -52,7 +57,9 @@ MAGIC = {
 
 
 def name_other_format(head: bytes) -> str | None:
-    """Return what a file is by its first bytes where that is no text; None where they may be text."""
+    """Return what a file is by its first bytes where that is no text; None where they
+    may be text.
+    """
     return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
 
 
@@ -66,8 +73,14 @@ def explain_unreadable(path: Path | str) -> Iterator[None]:
     try:
         yield
     except _list_errors() as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error).partition("\n")[0]
-        raise DatasetError(f"{path} cannot be read ({why}); mend it, or download or write it again") from None
+        why = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else str(error).partition("\n")[0]
+        )
+        raise DatasetError(
+            f"{path} cannot be read ({why}); mend it, or download or write it again"
+        ) from None
 
 
 def _list_errors() -> tuple[type[Exception], ...]:
@@ -76,6 +89,9 @@ def _list_errors() -> tuple[type[Exception], ...]:
     return (OSError, csv.Error, RecursionError, *((arrow.ArrowException,) if arrow else ()))
 
 
-def say_long(num_bytes: int) -> str:
+def format_long(num_bytes: int) -> str:
     """Return what is wrong with a row of so many bytes, and what to do."""
-    return f"{num_bytes / 1e6:,.0f} MB; the longest may have {LONGEST_ROW_BYTES / 1e6:,.0f} MB: divide it into several"
+    return (
+        f"{num_bytes / 1e6:,.0f} MB; the longest may have {LONGEST_ROW_BYTES / 1e6:,.0f} MB: "
+        "divide it into several"
+    )

@@ -1,7 +1,8 @@
 """Duplicates: documents that are met again while a subset is written, and near copies afterwards.
 
-A document counts as met if an accepted one is equal but for its white space. Each accepted one costs 8 bytes in a
-table of digests: of 10 million different documents one is taken for a copy by chance with odds of 1 to 1,400.
+A document counts as met if an accepted one is equal but for its white space. Each accepted one
+costs 8 bytes in a table of digests: of 10 million different documents one is taken for a copy by
+chance with odds of 1 to 1,400.
 """
 
 import hashlib
@@ -18,11 +19,14 @@ from lightlm.data.copies.leaks import NearCopies
 from lightlm.data.copies.near_copies import find_near_copies
 
 MOST_DIGESTS = 23_000_000
-"""Documents that are remembered, in at most 270 MB; later ones of training are still compared with these."""
+"""Documents that are remembered, in at most 270 MB; later ones of training are still compared with
+these.
+"""
 
 _WHITE_SPACE = bytes.maketrans(b"\t\n\v\f\r\x1c\x1d\x1e\x1f", b" " * 9)
 _BLANKS = re.compile(rb"  +")
-# Each pattern starts with a letter of its own: such a search is ten times as fast as one for any of them.
+# Each pattern starts with a letter of its own: such a search is ten times as fast as one for any of
+# them.
 _WIDE_BLANKS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -37,7 +41,9 @@ _WIDE_BLANKS = tuple(
 
 @dataclass
 class CopyCounts:
-    """Documents that were left out while writing, as each was a copy of one that had been accepted before."""
+    """Documents that were left out while writing, as each was a copy of one that had been accepted
+    before.
+    """
 
     exact: int = 0
     folded: int = 0
@@ -47,7 +53,9 @@ class CopyCounts:
 
 
 def fold_white_space(document: bytes) -> bytes:
-    """Return a document of UTF-8 with each run of white space made one blank, and none at its ends."""
+    """Return a document of UTF-8 with each run of white space made one blank, and none
+    at its ends.
+    """
     if not document.isascii():
         for blanks in _WIDE_BLANKS:
             document = blanks.sub(b" ", document)
@@ -73,7 +81,9 @@ class DuplicateFinder:
         """Whether more documents were accepted than are remembered."""
         return len(self._digests) >= MOST_DIGESTS
 
-    def is_copy(self, split: Literal["train", "validation"], document: bytes, digest: bytes | None = None) -> bool:
+    def is_copy(
+        self, split: Literal["train", "validation"], document: bytes, digest: bytes | None = None
+    ) -> bool:
         """Return whether a document is a copy of an accepted one, and count it if so.
 
         `digest` is `digest_of(document)`, where the caller has it already.
@@ -89,13 +99,17 @@ class DuplicateFinder:
         self.counts.leaks += split == "train" and bool(found & 0x80)
         return True
 
-    def add(self, split: Literal["train", "validation"], document: bytes, digest: bytes | None = None) -> None:
+    def add(
+        self, split: Literal["train", "validation"], document: bytes, digest: bytes | None = None
+    ) -> None:
         """Remember a document that is written."""
         if split == "validation" or not self.is_full:
             self._digests.add(self._key(document, digest) | (0x80 if split == "validation" else 0))
 
     def find_near(self, folder: Path, *, max_seconds: float | None = None) -> NearCopies:
-        """Return what to leave out of the documents in `folder` as near copies (nothing where `near` is off)."""
+        """Return what to leave out of the documents in `folder` as near copies (nothing where
+        `near` is off).
+        """
         if self.near:
             return find_near_copies(folder, max_seconds=max_seconds)
         splits = ("validation", "train")
@@ -103,7 +117,9 @@ class DuplicateFinder:
         return NearCopies({split: np.zeros(size, dtype=bool) for split, size in sizes.items()})
 
     def _key(self, document: bytes, digest: bytes | None) -> int:
-        """Return 56 bits of the folded digest, one that is free for the split, and 7 bits of the exact bytes."""
+        """Return 56 bits of the folded digest, one that is free for the split, and 7 bits of the
+        exact bytes.
+        """
         if self._last is not None and self._last[0] is document:
             return self._last[1]
         digest = digest or digest_of(document)
@@ -114,10 +130,11 @@ class DuplicateFinder:
 
 
 class DigestTable:
-    """A set of 64-bit keys, equal if their upper 56 bits are, at 8 bytes a slot; 11 to 23 bytes a key.
+    """A set of 64-bit keys, equal if their upper 56 bits are, at 8 bytes a slot; 11 to 23 bytes a
+    key.
 
-    Keys lie in the order of their values, each in the slot of its upper bits or in the next free one (linear
-    probing), so that a larger table is made by one sort.
+    Keys lie in the order of their values, each in the slot of its upper bits or in the next free
+    one (linear probing), so that a larger table is made by one sort.
     """
 
     LOAD = 0.7
@@ -151,14 +168,17 @@ class DigestTable:
         """Add a key."""
         if self._size >= self.LOAD * (1 << self._bits):
             self._grow()
+
         slots = self._slots
         place = key >> (64 - self._bits)
         while slots[place]:
             place += 1
+
         if place >= len(slots) - 2:
             self._grow()
             self.add(key)
             return
+
         slots[place] = key
         self._size += 1
 

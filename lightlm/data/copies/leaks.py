@@ -13,7 +13,9 @@ LEAK_SHARE = 0.5
 LEAST_LEAK_RUNS = 4
 
 MOST_OWNERS = 8
-"""Held-out documents that share a run of words; one that more share is a form's or a header's and tells nothing."""
+"""Held-out documents that share a run of words; one that more share is a form's or a header's and
+tells nothing.
+"""
 
 MOST_HELD_OUT_RUNS = 1 << 21
 """Of held-out text that are looked for; of more text, a sample."""
@@ -49,10 +51,15 @@ class LeakIndex:
         self.counts = counts[is_distinctive]
         self.owners = owners
 
-        distinctive = np.bincount(owners[expand_ranges(self.first, self.counts)], minlength=len(held_out) or 1)
-        self.wanted = np.where(
-            distinctive >= LEAST_LEAK_RUNS, np.maximum(LEAST_LEAK_RUNS, LEAK_SHARE * distinctive), np.inf
+        distinctive = np.bincount(
+            owners[expand_ranges(self.first, self.counts)], minlength=len(held_out) or 1
         )
+        self.wanted = np.where(
+            distinctive >= LEAST_LEAK_RUNS,
+            np.maximum(LEAST_LEAK_RUNS, LEAK_SHARE * distinctive),
+            np.inf,
+        )
+
         self._may_be = np.zeros(1 << 22, dtype=bool)
         self._may_be[self.runs >> np.uint64(42)] = True
 
@@ -62,11 +69,13 @@ class LeakIndex:
         nothing = np.empty(0, dtype=np.int64)
         if not len(self.runs):
             return nothing, nothing
+
         places = np.flatnonzero(self._may_be[runs >> np.uint64(42)])
         positions = np.searchsorted(self.runs, runs[places])
         positions[positions == len(self.runs)] = 0
         is_found = self.runs[positions] == runs[places]
-        places, positions = places[is_found], positions[is_found]
+        places = places[is_found]
+        positions = positions[is_found]
         if len(places) < LEAST_LEAK_RUNS:
             return nothing, nothing
 
@@ -78,17 +87,21 @@ class LeakIndex:
         pairs, shared = np.unique(documents * len(self.wanted) + owners, return_counts=True)
         documents, owners = np.divmod(pairs, len(self.wanted))
         is_leak = shared >= self.wanted[owners]
+
         return documents[is_leak], owners[is_leak]
 
 
 def _list_runs(documents: Documents, is_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the runs of words of the documents that stay, each once a document, sorted, and whose they are."""
+    """Return the runs of words of the documents that stay, each once a document, sorted, and whose
+    they are.
+    """
     all_runs: list[np.ndarray] = [np.empty(0, dtype=np.uint64)]
     all_owners: list[np.ndarray] = [np.empty(0, dtype=np.int64)]
     is_sampled = np.uint64(0)
     total = int(documents.ends[-1]) if len(documents) else 0
     while total >> int(is_sampled).bit_length() > 6 * MOST_HELD_OUT_RUNS:
         is_sampled = is_sampled << np.uint64(1) | np.uint64(1)
+
     for start, stop in documents.batches():
         words = hash_words(documents.read_range(start, stop))
         runs, starts = words.shingles(LEAK_WORDS)
@@ -97,11 +110,15 @@ def _list_runs(documents: Documents, is_out: np.ndarray) -> tuple[np.ndarray, np
         keeps = ~is_out[owners] & is_long[owners - start] & (runs & is_sampled == 0)
         all_runs.append(runs[keeps])
         all_owners.append(owners[keeps])
-    runs, owners = np.concatenate(all_runs), np.concatenate(all_owners)
+
+    runs = np.concatenate(all_runs)
+    owners = np.concatenate(all_owners)
     order = np.lexsort((owners, runs))
-    runs, owners = runs[order], owners[order]
+    runs = runs[order]
+    owners = owners[order]
     is_new = np.ones(len(runs), dtype=bool)
     is_new[1:] = (runs[1:] != runs[:-1]) | (owners[1:] != owners[:-1])
+
     return runs[is_new], owners[is_new]
 
 
@@ -119,29 +136,40 @@ def _is_of_one(train: Documents, document: int, held_out: Documents, owner: int)
 
 
 def settle_leaks(
-    leaks: Sequence[tuple[np.ndarray, np.ndarray]], held_out: Documents, train: Documents, found: NearCopies
+    leaks: Sequence[tuple[np.ndarray, np.ndarray]],
+    held_out: Documents,
+    train: Documents,
+    found: NearCopies,
 ) -> None:
-    """Leave out one side of each leak: the one that is the smaller part of its split, mostly the training document.
+    """Leave out one side of each leak: the one that is the smaller part of its split, mostly the
+    training document.
 
-    Thus a book that quotes one held-out post stays, and a file that repeats the whole held-out text goes.
+    Thus a book that quotes one held-out post stays, and a file that repeats the whole held-out text
+    goes.
     """
     by_document: dict[int, list[int]] = {}
     for documents, owners in leaks:
         for document, owner in zip(documents.tolist(), owners.tolist(), strict=True):
             by_document.setdefault(document, []).append(owner)
+
     held_out_bytes = max(1, int(held_out.lengths.sum()))
     train_bytes = max(1, int(train.lengths.sum()))
     may_go = MOST_HELD_OUT_REMOVED * held_out_bytes
+
     for document in sorted(by_document, key=lambda number: (-int(train.lengths[number]), number)):
         owners = [
             owner
             for owner in by_document[document]
-            if not found.left_out["validation"][owner] and not _is_of_one(train, document, held_out, owner)
+            if not found.left_out["validation"][owner]
+            and not _is_of_one(train, document, held_out, owner)
         ]
         num_bytes = int(held_out.lengths[owners].sum())
         if not owners:
             continue
-        if int(train.lengths[document]) / train_bytes <= num_bytes / held_out_bytes or num_bytes > may_go:
+        if (
+            int(train.lengths[document]) / train_bytes <= num_bytes / held_out_bytes
+            or num_bytes > may_go
+        ):
             found.left_out["train"][document] = True
             found.num_leaks += 1
         else:

@@ -1,10 +1,11 @@
-"""Near copies among the written documents of a subset: held-out text in the training text, and texts told twice.
+"""Near copies among the written documents of a subset: held-out text in the training text, and
+texts told twice.
 
-Two questions, two measures. A training document *leaks* if it holds half of a held-out document's distinctive runs of
-five words: looked up exactly, in every training document. Two documents of one split are *near copies* if two thirds
-of all of their runs of three words stand in both (about 80 % of each): candidates by MinHash,
-verified where that leaves a doubt. Passages
-of one document are never near copies of each other: a text may repeat itself.
+Two questions, two measures. A training document *leaks* if it holds half of a held-out document's
+distinctive runs of five words: looked up exactly, in every training document. Two documents of one
+split are *near copies* if two thirds of all of their runs of three words stand in both (about 80 %
+of each): candidates by MinHash, verified where that leaves a doubt. Passages of one document are
+never near copies of each other: a text may repeat itself.
 """
 
 import os
@@ -24,14 +25,20 @@ from lightlm.data.copies.written import BATCH_BYTES, Documents
 
 COPY_WORDS = 3
 COPY_SIMILARITY = 2 / 3
-"""Runs of three words that stand in both of two documents, of those in either (Jaccard): 80 % of each one's."""
+"""Runs of three words that stand in both of two documents, of those in either (Jaccard): 80 % of
+each one's.
+"""
 
 BANDS = 21
 ROWS = 3
-"""MinHash values a band: of pairs with similarity 2/3, 0.7 and 0.8, 6, 2 and 0.01 of 10,000 are missed."""
+"""MinHash values a band: of pairs with similarity 2/3, 0.7 and 0.8, 6, 2 and 0.01 of 10,000 are
+missed.
+"""
 
 SURE_BANDS = 13
-"""Equal bands of a pair that needs no other proof: 1 of 400 with similarity 2/3 has so many, 1 of 10^7 with 0.5."""
+"""Equal bands of a pair that needs no other proof: 1 of 400 with similarity 2/3 has so many, 1 of
+10^7 with 0.5.
+"""
 
 VALUES = 64
 """MinHash values a document; one more than the bands take, as a power of two is made faster."""
@@ -40,7 +47,9 @@ MOST_SKETCHES = 3_000_000
 """Documents of a split that are compared with each other, at 92 bytes of memory each."""
 
 MOST_PAIR_RUNS = 256
-"""About as many runs of words are compared of a pair; a longer document's are a sample by their hashes."""
+"""About as many runs of words are compared of a pair; a longer document's are a sample by their
+hashes.
+"""
 
 MOST_REFUTED = 4_000_000
 """Pairs that are remembered as no near copies, so that they are not compared again."""
@@ -51,8 +60,8 @@ SEED = 1
 def find_near_copies(folder: Path, *, max_seconds: float | None = None) -> NearCopies:
     """Return the near copies among the documents in `folder`, the same ones every time.
 
-    Held-out text is looked for in the whole training text. Near copies inside of the training text are looked for
-    until `max_seconds` are over; then the result says so.
+    Held-out text is looked for in the whole training text. Near copies inside of the training text
+    are looked for until `max_seconds` are over; then the result says so.
     """
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     held_out = Documents(folder, "validation")
@@ -65,12 +74,19 @@ def find_near_copies(folder: Path, *, max_seconds: float | None = None) -> NearC
 
 
 def _find(held_out: Documents, train: Documents, deadline: float | None) -> NearCopies:
-    found = NearCopies({"validation": np.zeros(len(held_out), dtype=bool), "train": np.zeros(len(train), dtype=bool)})
+    found = NearCopies(
+        {
+            "validation": np.zeros(len(held_out), dtype=bool),
+            "train": np.zeros(len(train), dtype=bool),
+        }
+    )
+
     sketches = Sketches(len(held_out))
     short = ShortTexts(held_out.wholes)
     for start, _, rows, bands, _, (shorts, keys) in _read(held_out, None):
         sketches.add(start + rows, bands)
         short.add(start + shorts, keys)
+
     sketches.mark_copies(held_out, found.left_out["validation"], None)
     short.mark_copies(found.left_out["validation"])
     found.num_copies["validation"] = int(found.left_out["validation"].sum())
@@ -79,24 +95,33 @@ def _find(held_out: Documents, train: Documents, deadline: float | None) -> Near
     sketches = Sketches(len(train))
     leaks: list[tuple[np.ndarray, np.ndarray]] = []
     ours = ShortTexts(train.wholes)
+
     for start, _, rows, bands, (documents, owners), (shorts, keys) in _read(train, index):
         sketches.add(start + rows, bands)
         leaks.append((start + documents, owners))
-        found.num_leaks += short.mark_leaks(start + shorts, keys, train.wholes, found.left_out["train"])
+        found.num_leaks += short.mark_leaks(
+            start + shorts, keys, train.wholes, found.left_out["train"]
+        )
         ours.add(start + shorts, keys)
+
     settle_leaks(leaks, held_out, train, found)
 
     before = int(found.left_out["train"].sum())
     ours.mark_copies(found.left_out["train"])
     finished = sketches.mark_copies(train, found.left_out["train"], deadline)
     found.num_copies["train"] = int(found.left_out["train"].sum()) - before
+
     if not finished:
-        found.not_looked_at = "the time for near copies inside of the training text was over before all were compared"
+        found.not_looked_at = (
+            "the time for near copies inside of the training text was over before all were compared"
+        )
     elif sketches.num_missed:
         found.not_looked_at = (
-            f"{sketches.num_missed:,} training documents after the first {MOST_SKETCHES:,} were compared with the "
+            f"{sketches.num_missed:,} training documents after the first {MOST_SKETCHES:,} were "
+            "compared with the "
             "held-out text alone"
         )
+
     return found
 
 
@@ -105,7 +130,9 @@ _Batch = tuple[int, int, np.ndarray, np.ndarray, _Pair, _Pair]
 
 
 def _read(documents: Documents, index: LeakIndex | None) -> Iterator[_Batch]:
-    """Yield (first, end, rows with a sketch, bands, leaks, short texts) of each batch, in order, by a thread a core."""
+    """Yield (first, end, rows with a sketch, bands, leaks, short texts) of each batch, in order, by
+    a thread a core.
+    """
 
     def work(start: int, stop: int) -> _Batch:
         words = hash_words(documents.read_range(start, stop))
@@ -129,12 +156,19 @@ def _sketch(runs: np.ndarray, starts: np.ndarray, rows: np.ndarray) -> np.ndarra
     """Return the bands (one a row, of uint32) of MinHash of the documents `rows`."""
     if not len(rows):
         return np.empty((BANDS, 0), dtype=np.uint32)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(runs, starts.astype(np.uint64), VALUES, SEED)
+
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+        runs, starts.astype(np.uint64), VALUES, SEED
+    )
     values = np.array(matrix.to_rows(), dtype=np.uint32)[rows, : BANDS * ROWS].astype(np.uint64)
     values = values.reshape(len(rows), BANDS, ROWS)
     bands = values[:, :, 0]
+
     for row in range(1, ROWS):
-        bands = (bands ^ (bands >> np.uint64(29))) * np.uint64(0xBF58_476D_1CE4_E5B9) + values[:, :, row]
+        bands = (bands ^ (bands >> np.uint64(29))) * np.uint64(0xBF58_476D_1CE4_E5B9) + values[
+            :, :, row
+        ]
+
     bands *= np.uint64(0x94D0_49BB_1331_11EB)
     return (bands >> np.uint64(32)).astype(np.uint32).T
 
@@ -159,7 +193,9 @@ class Sketches:
         self._size = stop
 
     def mark_copies(self, documents: Documents, is_out: np.ndarray, deadline: float | None) -> bool:
-        """Mark in `is_out` each near copy of an earlier document that stays; return False if time was over first."""
+        """Mark in `is_out` each near copy of an earlier document that stays; return False if time
+        was over first.
+        """
         refuted = np.empty(0, dtype=np.int64)
         numbers = self._numbers[: self._size]
         for band in range(BANDS):
@@ -176,21 +212,29 @@ class Sketches:
                 earlier, later = np.divmod(pairs, self._size)
                 is_copy = self._count_equal_bands(earlier, later) >= SURE_BANDS
                 unsure = np.flatnonzero(~is_copy)
-                verified = _verify_all(documents, numbers[earlier[unsure]], numbers[later[unsure]], deadline)
+                verified = _verify_all(
+                    documents, numbers[earlier[unsure]], numbers[later[unsure]], deadline
+                )
                 if verified is None:
                     return False
                 is_copy[unsure] = verified
                 _mark(numbers[earlier[is_copy]], numbers[later[is_copy]], is_out)
-                refuted = np.union1d(refuted if len(refuted) < MOST_REFUTED else refuted[:0], pairs[~is_copy])
+                refuted = np.union1d(
+                    refuted if len(refuted) < MOST_REFUTED else refuted[:0], pairs[~is_copy]
+                )
+
         return True
 
     def _list_candidates(self, band: int, stays: np.ndarray, *, with_first: bool) -> np.ndarray:
-        """Return pairs of sketches with an equal band, as earlier * number of sketches + later, sorted.
+        """Return pairs of sketches with an equal band, as earlier * number of sketches + later,
+        sorted.
 
         Each that stays is paired with the first one of its band's value, or with the one before it.
         """
         places = np.flatnonzero(stays)
-        keys = self._bands[band, places].astype(np.uint64) << np.uint64(32) | places.astype(np.uint64)
+        keys = self._bands[band, places].astype(np.uint64) << np.uint64(32) | places.astype(
+            np.uint64
+        )
         keys.sort()
         places = (keys & np.uint64(0xFFFF_FFFF)).astype(np.int64)
         is_first = np.ones(len(keys), dtype=bool)
@@ -221,9 +265,11 @@ def _verify_all(
     """Return which pairs are near copies, or None if time was over first."""
     if not len(later):
         return np.empty(0, dtype=bool)
+
     sizes = np.cumsum(documents.lengths[earlier] + documents.lengths[later])
     batches = []
     start = 0
+
     while start < len(sizes):
         before = int(sizes[start - 1]) if start else 0
         stop = max(start + 1, int(np.searchsorted(sizes, before + BATCH_BYTES, side="right")))
@@ -239,18 +285,26 @@ def _verify_all(
         answers = list(pool.map(work, batches))
     if any(answer is None for answer in answers):
         return None
+
     return np.concatenate([answer for answer in answers if answer is not None])
 
 
 def _verify(documents: Documents, earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
-    """Return which pairs have so many of their runs of words in common that they are near copies."""
+    """Return which pairs have so many of their runs of words in common that they are
+    near copies.
+    """
     numbers, places = np.unique(np.concatenate((earlier, later)), return_inverse=True)
-    runs, starts = hash_words([documents[number] for number in numbers.tolist()]).shingles(COPY_WORDS)
+    runs, starts = hash_words([documents[number] for number in numbers.tolist()]).shingles(
+        COPY_WORDS
+    )
     counts = np.diff(starts)
-    first, second = places[: len(earlier)], places[len(earlier) :]
+    first = places[: len(earlier)]
+    second = places[len(earlier) :]
 
     longest = np.maximum(counts[first], counts[second])
-    halvings = np.maximum(0, np.ceil(np.log2(np.maximum(1, longest) / MOST_PAIR_RUNS))).astype(np.uint64)
+    halvings = np.maximum(0, np.ceil(np.log2(np.maximum(1, longest) / MOST_PAIR_RUNS))).astype(
+        np.uint64
+    )
     masks = (np.uint64(1) << halvings) - np.uint64(1)
 
     def pick(side: np.ndarray) -> np.ndarray:
@@ -260,12 +314,14 @@ def _verify(documents: Documents, earlier: np.ndarray, later: np.ndarray) -> np.
         is_sampled = values & masks[pairs] == 0
         return np.unique(pairs[is_sampled] << np.uint64(44) | values[is_sampled] >> np.uint64(20))
 
-    ours, theirs = pick(first), pick(second)
+    ours = pick(first)
+    theirs = pick(second)
     both = np.intersect1d(ours, theirs, assume_unique=True)
     num_both, num_ours, num_theirs = (
         np.bincount((values >> np.uint64(44)).astype(np.int64), minlength=len(earlier))
         for values in (both, ours, theirs)
     )
+
     return num_both >= COPY_SIMILARITY * np.maximum(1, num_ours + num_theirs - num_both)
 
 

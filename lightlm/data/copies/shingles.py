@@ -1,7 +1,8 @@
 """Shingles: documents as hashes of runs of neighboring words, many documents at a time.
 
-Letter case, punctuation and white space do not count. Letters of three and four bytes (Chinese, Japanese, Thai ...) are
-words of their own, as these scripts set no blanks. All work is numpy's, at some 100 MB/s a core.
+Letter case, punctuation and white space do not count. Letters of three and four bytes (Chinese,
+Japanese, Thai ...) are words of their own, as these scripts set no blanks. All work is numpy's, at
+some 100 MB/s a core.
 """
 
 import threading
@@ -11,13 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 
 LEAST_WORDS = 20
-"""Of a document that is compared word by word; a shorter one counts as a copy if all its words are equal."""
+"""Of a document that is compared word by word; a shorter one counts as a copy if all its words are
+equal.
+"""
 
 SHORT_WORDS = 5
-"""Of the shortest document that is compared by its words; one of fewer ("Thanks a lot!") is a copy if it is equal."""
+"""Of the shortest document that is compared by its words; one of fewer ("Thanks a lot!") is a copy
+if it is equal.
+"""
 
 BLOCK_BYTES = 1 << 18
-"""Of text whose letters are hashed at once; some ten arrays of it have to fit into a core's cache."""
+"""Of text whose letters are hashed at once; some ten arrays of it have to fit into a
+core's cache.
+"""
 
 _RANDOM = np.random.default_rng(20_261_130)
 _LETTER_HASHES = _RANDOM.integers(0, 2**64, size=0x100, dtype=np.uint64)
@@ -33,8 +40,8 @@ _LEAST_OWN_WORD = 0xE0
 
 _SCRATCH = threading.local()
 
-# Signs among the letters of several bytes, as (first byte, least and largest second byte, length): Latin-1 signs,
-# dashes and quotes, Chinese and Japanese punctuation.
+# Signs among the letters of several bytes, as (first byte, least and largest second byte, length):
+# Latin-1 signs, dashes and quotes, Chinese and Japanese punctuation.
 _SIGNS = ((0xC2, 0x80, 0xBF, 2), (0xE2, 0x80, 0x81, 3), (0xE3, 0x80, 0x80, 3))
 
 
@@ -47,7 +54,9 @@ class WordHashes:
     """Where each document's words start, and where the last one's end (int64)."""
 
     def shingles(self, words: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the hashes of all runs of `words` words inside a document, and where each document's start."""
+        """Return the hashes of all runs of `words` words inside a document, and where each
+        document's start.
+        """
         counts = np.maximum(np.diff(self.starts) - (words - 1), 0)
         starts = np.concatenate(([0], np.cumsum(counts)))
         if not starts[-1]:
@@ -62,13 +71,17 @@ class WordHashes:
         for place in range(1, words):
             borders = self.starts[1:-1] - place
             is_inside[borders[(borders >= 0) & (borders < len(runs))]] = False
+
         return _mix(runs[is_inside]), starts
 
     def hash_short(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the documents of at least SHORT_WORDS, fewer than LEAST_WORDS words, and a hash of each one's."""
+        """Return the documents of at least SHORT_WORDS, fewer than LEAST_WORDS words, and a hash of
+        each one's.
+        """
         counts = np.diff(self.starts)
         rows = np.flatnonzero((counts >= SHORT_WORDS) & (counts < LEAST_WORDS))
-        starts, counts = self.starts[rows], counts[rows]
+        starts = self.starts[rows]
+        counts = counts[rows]
         keys = np.zeros(len(rows), dtype=np.uint64)
         for place in range(LEAST_WORDS - 1):
             goes_on = np.flatnonzero(counts > place)
@@ -92,7 +105,9 @@ def hash_words(documents: Sequence[bytes]) -> WordHashes:
 
 
 def _cut_blocks(text: bytes) -> Iterator[bytes]:
-    """Yield the text in blocks that a core's cache holds, each cut between words if it has any end of one."""
+    """Yield the text in blocks that a core's cache holds, each cut between words if it has any end
+    of one.
+    """
     start = 0
     while len(text) - start > BLOCK_BYTES:
         stop = start + BLOCK_BYTES
@@ -107,7 +122,9 @@ def _cut_blocks(text: bytes) -> Iterator[bytes]:
 
 
 def _hash_block(text: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Return the hashes of the words of a block, and how many stand before each border of documents."""
+    """Return the hashes of the words of a block, and how many stand before each border of
+    documents.
+    """
     letters = np.frombuffer(text, dtype=np.uint8)
     if not len(letters):
         return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
@@ -122,6 +139,7 @@ def _hash_block(text: bytes) -> tuple[np.ndarray, np.ndarray]:
     is_end[:-1] &= ~is_letter[1:] | is_start[1:]
     ends = np.flatnonzero(is_end) + 1
     borders = np.searchsorted(starts, np.flatnonzero(letters == 0))
+
     return _hash_pieces(letters, starts, ends), borders
 
 
@@ -130,7 +148,9 @@ def _fold_case(documents: Sequence[bytes]) -> bytes:
     text = _SEPARATOR.join(documents)
     if text.count(_SEPARATOR) != len(documents) - 1:
         text = _SEPARATOR.join(document.replace(_SEPARATOR, b" ") for document in documents)
-    return text.lower() if text.isascii() else text.decode("utf-8", "replace").lower().encode("utf-8")
+    return (
+        text.lower() if text.isascii() else text.decode("utf-8", "replace").lower().encode("utf-8")
+    )
 
 
 def _blank_signs(letters: np.ndarray) -> np.ndarray:
@@ -145,10 +165,13 @@ def _blank_signs(letters: np.ndarray) -> np.ndarray:
 
 
 def _hash_pieces(letters: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return a hash of each piece: a polynomial of its bytes' hashes, by differences of running sums."""
+    """Return a hash of each piece: a polynomial of its bytes' hashes, by differences of running
+    sums.
+    """
     if not hasattr(_SCRATCH, "sums"):
         _SCRATCH.sums = np.empty(BLOCK_BYTES + 4, dtype=np.uint64)
-    # New memory for each block would cost more than all sums; "clip" lets numpy write without another copy.
+    # New memory for each block would cost more than all sums; "clip" lets numpy write without
+    # another copy.
     sums = np.take(_LETTER_HASHES, letters, out=_SCRATCH.sums[: len(letters)], mode="clip")
     sums *= _POWERS[: len(letters)]
     np.cumsum(sums, out=sums)
@@ -159,7 +182,9 @@ def _hash_pieces(letters: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> n
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """Return the values with every bit made to depend on all (SplitMix64's last steps), in place."""
+    """Return the values with every bit made to depend on all (SplitMix64's last steps),
+    in place.
+    """
     for mixer, shift in zip(_MIXERS, (30, 27), strict=True):
         values ^= values >> np.uint64(shift)
         values *= mixer

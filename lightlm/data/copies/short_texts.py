@@ -1,4 +1,6 @@
-"""Documents of too few words for runs of words: copies of each other if all their words are equal."""
+"""Documents of too few words for runs of words: copies of each other if all their words
+are equal.
+"""
 
 import numpy as np
 
@@ -7,7 +9,9 @@ MOST_SHORT_TEXTS = 3_000_000
 
 
 class ShortTexts:
-    """The short documents of a split by a hash of their words. `wholes` tells which whole document each is of."""
+    """The short documents of a split by a hash of their words. `wholes` tells which whole document
+    each is of.
+    """
 
     def __init__(self, wholes: np.ndarray | None) -> None:
         self._wholes = wholes
@@ -24,21 +28,29 @@ class ShortTexts:
             self._size += len(numbers)
 
     def mark_copies(self, is_out: np.ndarray) -> None:
-        """Mark in `is_out` each document with the words of an earlier one, unless both are of one whole document."""
+        """Mark in `is_out` each document with the words of an earlier one, unless both are of one
+        whole document.
+        """
         if not self._size:
             return
-        numbers, keys = np.concatenate(self._numbers), np.concatenate(self._keys)
+
+        numbers = np.concatenate(self._numbers)
+        keys = np.concatenate(self._keys)
         stays = ~is_out[numbers]
-        numbers, keys = numbers[stays], keys[stays]
+        numbers = numbers[stays]
+        keys = keys[stays]
         found, first, places = np.unique(keys, return_index=True, return_inverse=True)
         self._index = found, numbers[first]
         earlier = numbers[first][places]
         is_copy = earlier != numbers
         if self._wholes is not None:
             is_copy &= self._wholes[earlier] != self._wholes[numbers]
+
         is_out[numbers[is_copy]] = True
 
-    def mark_leaks(self, numbers: np.ndarray, keys: np.ndarray, wholes: np.ndarray | None, is_out: np.ndarray) -> int:
+    def mark_leaks(
+        self, numbers: np.ndarray, keys: np.ndarray, wholes: np.ndarray | None, is_out: np.ndarray
+    ) -> int:
         """Mark another split's documents that have the words of one of these; return how many.
 
         `mark_copies` comes before.

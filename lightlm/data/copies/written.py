@@ -13,7 +13,8 @@ BATCH_BYTES = 1 << 20
 class Documents:
     """Documents of one split: `<split>.text` holds their UTF-8, `<split>.lengths` how long each is.
 
-    `wholes` says which whole document each is a passage of, (documents,) int64; without `<split>.wholes` of none.
+    `wholes` says which whole document each is a passage of, (documents,) int64; without
+    `<split>.wholes` of none.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -23,7 +24,9 @@ class Documents:
         wholes = folder / f"{split}.wholes"
         self.wholes = np.fromfile(wholes, dtype="<i8") if wholes.exists() else None
         with (folder / f"{split}.text").open("rb") as file:
-            self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(lengths) else b""
+            self._text = (
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(lengths) else b""
+            )
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -43,7 +46,9 @@ class Documents:
         start = 0
         while start < len(self):
             before = int(self.ends[start] - self.lengths[start])
-            stop = max(start + 1, int(np.searchsorted(self.ends, before + BATCH_BYTES, side="right")))
+            stop = max(
+                start + 1, int(np.searchsorted(self.ends, before + BATCH_BYTES, side="right"))
+            )
             yield start, stop
             start = stop
 

@@ -1,4 +1,6 @@
-"""What a name means on this machine: a path, a pattern, or neither; and the names that are nearest to it."""
+"""What a name means on this machine: a path, a pattern, or neither; and the names that are nearest
+to it.
+"""
 
 import difflib
 import glob
@@ -15,20 +17,25 @@ HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 
 
 def find_local_path(source: str) -> Path | None:
-    """Return the file, folder or pattern that `source` names, None where it is a Hub id or the built-in corpus.
+    """Return the file, folder or pattern that `source` names, None where it is a Hub id or the
+    built-in corpus.
 
     Raises:
         DatasetError: it looks like a path and is not there; with the nearest names that are.
     """
     if source == PYTHON_DOCS:
         return None
+
     path = _expand(source)
     try:
         if path.exists():
             return path.absolute()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise DatasetError(f"{_shorten(source)} cannot be a file ({why}); give a file or folder of text") from None
+        raise DatasetError(
+            f"{_shorten(source)} cannot be a file ({why}); give a file or folder of text"
+        ) from None
+
     if is_pattern(path):
         return path
     if _looks_local(source, path) or not HUB_ID.match(source):
@@ -37,6 +44,7 @@ def find_local_path(source: str) -> Path | None:
             f"{_shorten(source)} does not exist; {near or 'give a file or folder of text'}"
             f"{'' if near else f', a Hub id (OWNER/NAME), or {PYTHON_DOCS}'}"
         )
+
     return None
 
 
@@ -49,9 +57,14 @@ def suggest_names(path: Path) -> str:
     """Return "did you mean notes?" for a name that is not there but nearly is, or ""."""
     folder = path.parent
     try:
-        names = [entry.name for entry in os.scandir(folder if str(folder) else ".") if not entry.name.startswith(".")]
+        names = [
+            entry.name
+            for entry in os.scandir(folder if str(folder) else ".")
+            if not entry.name.startswith(".")
+        ]
     except OSError:
         return ""
+
     near = difflib.get_close_matches(path.name, names, 3, 0.6) or [
         name for name in sorted(names) if Path(name).stem.lower() == path.stem.lower()
     ]
@@ -66,7 +79,9 @@ def _expand(source: str) -> Path:
 
 
 def _looks_local(source: str, path: Path) -> bool:
-    """Return whether a name that is not there was meant as a path, by its beginning, its suffix or its first folder."""
+    """Return whether a name that is not there was meant as a path, by its beginning, its suffix or
+    its first folder.
+    """
     suffixes = (*SUFFIXES, *PACKED_SUFFIXES)
     first = path.parts[0] if len(path.parts) > 1 else ""
     return (

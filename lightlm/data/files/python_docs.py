@@ -1,7 +1,8 @@
-"""The built-in corpus: prose of the docstrings of the standard library and of the installed packages.
+"""The built-in corpus: prose of the docstrings of the standard library and of the installed
+packages.
 
-Read from source files with `ast`, nothing is imported. A document is a module; the order is that of a hash of its
-name, so that any prefix is a fair sample.
+Read from source files with `ast`, nothing is imported. A document is a module; the order is that of
+a hash of its name, so that any prefix is a fair sample.
 """
 
 import ast
@@ -31,25 +32,35 @@ def list_modules() -> tuple[tuple[str, Path], ...]:
     for root in roots:
         for path in root.rglob("*.py"):
             relative = path.relative_to(root).as_posix()
-            if relative.startswith(("site-packages/", "dist-packages/")) or _LEFT_OUT.search(relative):
+            if relative.startswith(("site-packages/", "dist-packages/")) or _LEFT_OUT.search(
+                relative
+            ):
                 continue
             modules[relative.removesuffix(".py").removesuffix("/__init__").replace("/", ".")] = path
-    return tuple(sorted(modules.items(), key=lambda item: hashlib.sha256(item[0].encode()).digest()))
+
+    return tuple(
+        sorted(modules.items(), key=lambda item: hashlib.sha256(item[0].encode()).digest())
+    )
 
 
 def read_python_docs() -> Iterator[str]:
-    """Yield the prose of one module after the other; "" for one with too little, so that progress can be told."""
+    """Yield the prose of one module after the other; "" for one with too little, so that progress
+    can be told.
+    """
     for name, path in list_modules():
         text = extract_prose(name, path)
         yield text if len(text) >= MIN_DOCUMENT_CHARACTERS else ""
 
 
 def extract_prose(name: str, path: Path) -> str:
-    """Return a module's docstrings under headings of what they describe; "" where it cannot be parsed."""
+    """Return a module's docstrings under headings of what they describe; "" where it cannot be
+    parsed.
+    """
     try:
         source = path.read_text(encoding="utf-8", errors="strict")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # other people's invalid escapes are not our reader's business
+            # other people's invalid escapes are not our reader's business
+            warnings.simplefilter("ignore")
             tree = ast.parse(source)
     except (OSError, ValueError, SyntaxError, RecursionError):
         return ""
@@ -69,6 +80,7 @@ def _describe(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
     own = ast.get_docstring(node, clean=False)
     if own:
         yield inspect.cleandoc(own)
+
     for child in node.body:
         if isinstance(child, ast.ClassDef):
             inner = list(_describe(child, f"{prefix}{child.name}."))

@@ -1,7 +1,8 @@
-"""What the data stage took: the files, their encodings, columns and splits, what was left out, replaced and repeated.
+"""What the data stage took: the files, their encodings, columns and splits, what was left out,
+replaced and repeated.
 
-One record is made while the text is read. It is shown before training, kept with the subset, logged to MLflow, and told
-in report and card. All bytes are of UTF-8 text.
+One record is made while the text is read. It is shown before training, kept with the subset, logged
+to MLflow, and told in report and card. All bytes are of UTF-8 text.
 """
 
 from collections.abc import Iterator
@@ -74,15 +75,22 @@ class DataRecord(BaseModel):
     def num_left_out(self) -> int:
         """Return how many files were not read."""
         rows = (one.path.split() for one in self.left_out)
-        return sum(int(words[2].replace(",", "")) if words[:2] == ["...", "and"] else 1 for words in rows)
+        return sum(
+            int(words[2].replace(",", "")) if words[:2] == ["...", "and"] else 1 for words in rows
+        )
 
     def summary_lines(self) -> Iterator[str]:
-        """Yield what a person should know of the data before training, one sentence a line, without the warnings."""
+        """Yield what a person should know of the data before training, one sentence a line, without
+        the warnings.
+        """
         used = [source for source in self.sources if source.used]
         kinds = ", ".join(sorted({source.kind for source in used}))
         files = f"{count(len(used), 'file')} ({kinds})" if used else "the built-in text"
         column = f", column {self.column}" if self.column else ""
-        others = [f"{name} {number:,}" for name, number in self.encodings.items() if name != "utf-8"]
+        others = [
+            f"{name} {number:,}" for name, number in self.encodings.items() if name != "utf-8"
+        ]
+
         encodings = f", encodings: {', '.join(others)}" if others else ""
         yield f"Text from {files}{column}{encodings}; held out: {self.split}"
         gone = {
@@ -91,11 +99,21 @@ class DataRecord(BaseModel):
             ("exact copy", "exact copies", " left out"): self.exact_duplicates,
             ("near copy", "near copies", " left out"): self.near_duplicates,
         }
-        told = [f"{count(number, one, many)}{what}" for (one, many, what), number in gone.items() if number]
+
+        told = [
+            f"{count(number, one, many)}{what}"
+            for (one, many, what), number in gone.items()
+            if number
+        ]
+
         if self.left_out:
-            told.append(f"{count(self.num_left_out, 'file')} not read ({_main_reasons(self.left_out)})")
+            told.append(
+                f"{count(self.num_left_out, 'file')} not read ({_main_reasons(self.left_out)})"
+            )
+
         if told:
             yield "; ".join(told)
+
         yield from dict.fromkeys([*self.notes, *(note for source in used for note in source.notes)])
 
 
@@ -103,7 +121,9 @@ def add_up(sources: list[SourceRecord]) -> list[SourceRecord]:
     """Return at most LISTED_SOURCES rows: the rest is one row with the sums of its numbers."""
     if len(sources) <= LISTED_SOURCES:
         return sources
-    kept, rest = sources[: LISTED_SOURCES - 1], sources[LISTED_SOURCES - 1 :]
+
+    kept = sources[: LISTED_SOURCES - 1]
+    rest = sources[LISTED_SOURCES - 1 :]
     numbers = ("documents", "bytes", "rows", "empty_rows", "bad_rows", "replaced_bytes")
     row = SourceRecord(
         path=f"... and {len(rest):,} more",
@@ -113,7 +133,11 @@ def add_up(sources: list[SourceRecord]) -> list[SourceRecord]:
         used=any(source.used for source in rest),
         notes=sorted({note for source in rest for note in source.notes})[:20],
     )
-    return [*kept, row.model_copy(update={name: sum(getattr(one, name) for one in rest) for name in numbers})]
+
+    return [
+        *kept,
+        row.model_copy(update={name: sum(getattr(one, name) for one in rest) for name in numbers}),
+    ]
 
 
 def _main_reasons(left_out: list[LeftOutRecord]) -> str:
@@ -121,6 +145,7 @@ def _main_reasons(left_out: list[LeftOutRecord]) -> str:
     for one in left_out:
         numbers[one.reason] = numbers.get(one.reason, 0) + 1
     first = [
-        shorten(reason, 60, placeholder=" ...") for reason in sorted(numbers, key=lambda reason: -numbers[reason])[:3]
+        shorten(reason, 60, placeholder=" ...")
+        for reason in sorted(numbers, key=lambda reason: -numbers[reason])[:3]
     ]
     return "; ".join(first) + ("; ..." if len(numbers) > len(first) else "")

@@ -1,7 +1,8 @@
-"""Rows of text from files: each file by its own format, encoding and column, with a record of what was met.
+"""Rows of text from files: each file by its own format, encoding and column, with a record of what
+was met.
 
-A row is a string; None ends a document. The rows of a plain text are its lines, and a document ends where the file
-does, or at a line that is exactly <|endoftext|>. The rows of a table are documents.
+A row is a string; None ends a document. The rows of a plain text are its lines, and a document ends
+where the file does, or at a line that is exactly <|endoftext|>. The rows of a table are documents.
 """
 
 import hashlib
@@ -19,16 +20,22 @@ from lightlm.data.formats.documents import extract_documents, find_document_enco
 from lightlm.data.tables.tables import TableShape, count_rows, inspect_table, read_rows
 
 END_OF_TEXT_LINE = "<|endoftext|>"
-"""A line that ends a document in TinyStories and in GPT-2's corpora; blanks around it are allowed."""
+"""A line that ends a document in TinyStories and in GPT-2's corpora; blanks around it
+are allowed.
+"""
 
 LINE_PART = 1 << 20
-"""Characters of a plain text's line that are read at once: a text without line ends is as long as its file."""
+"""Characters of a plain text's line that are read at once: a text without line ends is as long as
+its file.
+"""
 
 LINE_SAMPLE = 1000
 """Rows of a table that are looked at to tell lines of a running text from documents."""
 
 LINE_SHARE = 0.9
-"""Fraction of those that must end in a line end: then rows are lines (WikiText's are, stories' are not)."""
+"""Fraction of those that must end in a line end: then rows are lines (WikiText's are, stories' are
+not).
+"""
 
 Rows = Iterator[str | None]
 
@@ -48,7 +55,9 @@ class Tally:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that is read: `column` and `encoding` as a person named them, None where they are to be found."""
+    """A file that is read: `column` and `encoding` as a person named them, None where they are to
+    be found.
+    """
 
     input: InputFile
     column: str | None = None
@@ -65,7 +74,11 @@ class SourceFile:
             return None
         with explain_unreadable(self.input.name):
             return inspect_table(
-                self.input.open, self.input.suffix, self.input.name, column=self.column, encoding=self.encoding
+                self.input.open,
+                self.input.suffix,
+                self.input.name,
+                column=self.column,
+                encoding=self.encoding,
             )
 
     @cached_property
@@ -73,7 +86,9 @@ class SourceFile:
         """Return whether the rows are lines of one text, to be joined as they stand."""
         if self.shape is None:
             return self.input.kind != "document"
-        looked = islice(filter(str.strip, read_rows(self.input.open, self.shape, RowCounts())), LINE_SAMPLE)
+        looked = islice(
+            filter(str.strip, read_rows(self.input.open, self.shape, RowCounts())), LINE_SAMPLE
+        )
         looks = [is_line(row) for row in looked]
         return bool(looks) and sum(looks) >= LINE_SHARE * len(looks)
 
@@ -100,9 +115,13 @@ class SourceFile:
         shape = self.shape if not tally.error and self.input.is_table else None
         notes = list(shape.notes) if shape is not None else []
         if tally.borders:
-            notes.append(f"{tally.borders:,} lines that are exactly {END_OF_TEXT_LINE} end documents")
+            notes.append(
+                f"{tally.borders:,} lines that are exactly {END_OF_TEXT_LINE} end documents"
+            )
+
         if tally.is_guessed:
             notes.append(f"{self.input.name} is read as {tally.encoding}")
+
         return SourceRecord(
             path=self.input.name,
             kind=self._name_kind(shape),
@@ -126,10 +145,15 @@ class SourceFile:
     def _name_kind(self, shape: TableShape | None) -> str:
         if shape is not None:
             return shape.kind
-        return self.input.suffix.lstrip(".") if self.input.is_table or self.input.kind == "document" else "text"
+        return (
+            self.input.suffix.lstrip(".")
+            if self.input.is_table or self.input.kind == "document"
+            else "text"
+        )
 
     def _read_table(self, shape: TableShape, tally: Tally) -> Rows:
-        tally.encoding, tally.is_guessed = shape.encoding.name, shape.encoding.found_by == "guess"
+        tally.encoding = shape.encoding.name
+        tally.is_guessed = shape.encoding.found_by == "guess"
         ends = not self.is_running_text
         for row in read_rows(self.input.open, shape, tally.counts):
             yield row
@@ -138,10 +162,18 @@ class SourceFile:
         yield None
 
     def _read_documents(self, tally: Tally) -> Rows:
-        encoding = find_document_encoding(self.input.open, self.input.suffix, self.input.name, self.encoding)
-        tally.encoding, tally.is_guessed = encoding.name, encoding.found_by == "guess"
+        encoding = find_document_encoding(
+            self.input.open, self.input.suffix, self.input.name, self.encoding
+        )
+        tally.encoding = encoding.name
+        tally.is_guessed = encoding.found_by == "guess"
+
         for document in extract_documents(
-            self.input.open, self.input.suffix, self.input.name, encoding=encoding, counts=tally.counts
+            self.input.open,
+            self.input.suffix,
+            self.input.name,
+            encoding=encoding,
+            counts=tally.counts,
         ):
             tally.counts.rows += 1
             tally.counts.empty += not document.strip()
@@ -150,7 +182,8 @@ class SourceFile:
 
     def _read_text(self, tally: Tally) -> Rows:
         encoding = find_encoding(self.input.open, self.input.name, self.encoding)
-        tally.encoding, tally.is_guessed = encoding.name, encoding.found_by == "guess"
+        tally.encoding = encoding.name
+        tally.is_guessed = encoding.found_by == "guess"
         with self.input.open() as stream:
             for line in iterate_lines(stream, encoding, tally.counts, longest=LINE_PART):
                 if END_OF_TEXT_LINE in line and line.strip() == END_OF_TEXT_LINE:

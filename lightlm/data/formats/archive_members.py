@@ -1,4 +1,6 @@
-"""What a file in an archive is called, whether it is read, and why not. What names say of packing."""
+"""What a file in an archive is called, whether it is read, and why not. What names say
+of packing.
+"""
 
 import io
 import re
@@ -24,7 +26,20 @@ TAR_PACKINGS = {
 
 ARCHIVE_SUFFIXES = (".zip", *TAR_PACKINGS)
 
-OTHER_ARCHIVES = (".7z", ".rar", ".lz4", ".br", ".lzma", ".lz", ".z", ".cab", ".iso", ".jar", ".zipx", ".cpio")
+OTHER_ARCHIVES = (
+    ".7z",
+    ".rar",
+    ".lz4",
+    ".br",
+    ".lzma",
+    ".lz",
+    ".z",
+    ".cab",
+    ".iso",
+    ".jar",
+    ".zipx",
+    ".cpio",
+)
 """Suffixes of packed files that are not read."""
 
 MAX_MEMBERS = 500_000
@@ -33,7 +48,9 @@ MAX_MEMBERS = 500_000
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in an archive: its name there, its size in bytes, and why it is left out (None: it can be read)."""
+    """A file in an archive: its name there, its size in bytes, and why it is left out (None: it can
+    be read).
+    """
 
     name: str
     size: int
@@ -42,7 +59,9 @@ class Member:
 
 
 def split_suffix(name: str | Path) -> tuple[str, str]:
-    """Return a name's own suffix and that of its packing, in small letters: ("a.jsonl.gz") -> (".jsonl", ".gz")."""
+    """Return a name's own suffix and that of its packing, in small letters: ("a.jsonl.gz") ->
+    (".jsonl", ".gz").
+    """
     parts = PurePosixPath(str(name).replace("\\", "/")).name.lower()
     for packing in sorted((*ARCHIVE_SUFFIXES, *STREAM_SUFFIXES), key=len, reverse=True):
         if parts.endswith(packing) and parts != packing:
@@ -77,9 +96,12 @@ def buffer(stream: io.RawIOBase) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(stream, CHUNK_BYTES))
 
 
-def say_many(path: Path, count: int) -> str:
+def format_many(path: Path, count: int) -> str:
     """Return what is wrong with an archive of so many members, and what to do."""
-    return f"{path} has {count:,} members or more, at most {MAX_MEMBERS:,} are read; unpack it and give the folder"
+    return (
+        f"{path} has {count:,} members or more, at most {MAX_MEMBERS:,} are read; unpack it "
+        "and give the folder"
+    )
 
 
 def first_line(error: Exception) -> str:

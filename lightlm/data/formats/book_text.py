@@ -35,8 +35,11 @@ def _list_chapters(parts: DocumentParts) -> list[str]:
     parse_xml(
         parts,
         "META-INF/container.xml",
-        lambda tag, attributes: packages.append(attributes.get("full-path", "")) if tag == "rootfile" else None,
+        lambda tag, attributes: (
+            packages.append(attributes.get("full-path", "")) if tag == "rootfile" else None
+        ),
     )
+
     if "META-INF/encryption.xml" in parts:
         parse_xml(
             parts,
@@ -45,6 +48,7 @@ def _list_chapters(parts: DocumentParts) -> list[str]:
                 locked.add(unquote(attributes.get("URI", ""))) if tag == "CipherReference" else None
             ),
         )
+
     if not packages:
         raise DatasetError("is no book: its container names no package; download it again")
 
@@ -53,21 +57,27 @@ def _list_chapters(parts: DocumentParts) -> list[str]:
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         if tag == "item":
-            items[attributes.get("id", "")] = (attributes.get("href", ""), attributes.get("media-type", ""))
+            items[attributes.get("id", "")] = (
+                attributes.get("href", ""),
+                attributes.get("media-type", ""),
+            )
         elif tag == "itemref":
             order.append(attributes.get("idref", ""))
 
     parse_xml(parts, packages[0], start)
     folder = posixpath.dirname(packages[0])
     chapters = []
+
     for href, kind in (items[key] for key in order if key in items):
         name = posixpath.normpath(posixpath.join(folder, unquote(href)))
         if kind in WEB_TYPES and name in parts and name not in chapters:
             chapters.append(name)
+
     if locked.intersection(chapters):
         raise DatasetError("is locked by its shop (DRM), so its text cannot be read")
     if not chapters:
         raise DatasetError("is a book without chapters of text; download it again")
+
     return chapters
 
 

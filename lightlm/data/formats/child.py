@@ -1,7 +1,9 @@
-"""The child process that parses documents under limits: bytes in, text out, one document file after the other.
+"""The child process that parses documents under limits: bytes in, text out, one document file after
+the other.
 
-Its parent (formats) kills it where a file takes too long. Nothing heavy is imported: it starts in about 0.1 s. It can
-write no file, and a file that needs more memory than its limit ends in a refusal of that file.
+Its parent (formats) kills it where a file takes too long. Nothing heavy is imported: it starts in
+about 0.1 s. It can write no file, and a file that needs more memory than its limit ends in a
+refusal of that file.
 """
 
 import contextlib
@@ -16,10 +18,14 @@ from typing import Any, BinaryIO, cast
 from lightlm.errors import DatasetError
 
 MEMORY_BYTES = 2 << 30
-"""Address space of the child: eight times the largest file. Linux enforces it; macOS and Windows know no such limit."""
+"""Address space of the child: eight times the largest file. Linux enforces it; macOS and Windows
+know no such limit.
+"""
 
 FILE_BYTES = 1 << 28
-"""Bytes of a file that is parsed as a whole; a mailbox is read message by message, whatever its size."""
+"""Bytes of a file that is parsed as a whole; a mailbox is read message by message, whatever its
+size.
+"""
 
 BLOCK_BYTES = 1 << 16
 
@@ -30,9 +36,14 @@ LENGTH = struct.Struct("<I")
 ABORTED = 0xFFFFFFFF
 """In place of a length: the parent could not read the file to its end."""
 
-PART, END, FINISHED, REFUSED, LAST = b"P", b"E", b"F", b"X", b"L"
-"""Kinds of answers: a part of a document, its end, the end of the file, why the file cannot be read, and the same from
-a child that ends with it."""
+PART = b"P"
+END = b"E"
+FINISHED = b"F"
+REFUSED = b"X"
+LAST = b"L"
+"""Kinds of answers: a part of a document, its end, the end of the file, why the file cannot be
+read, and the same from a child that ends with it.
+"""
 
 Extract = Callable[[BinaryIO], Iterator[str | None]]
 """Yields parts of documents, and None at the end of each document."""
@@ -93,13 +104,16 @@ def choose_extract(kind: str) -> Extract:
         "pdf": pdf_text.iterate_pdf,
         "message": mail_text.iterate_message,
     }
+
     if kind == "mailbox":
         return mail_text.iterate_messages
+
     return lambda stream: whole[kind](read_whole(stream))
 
 
 def read_whole(stream: BinaryIO, name: str = "") -> bytes:
-    """Return all bytes of a file; the refusal begins with its name, which in the child the parent adds.
+    """Return all bytes of a file; the refusal begins with its name, which in the child the parent
+    adds.
 
     Raises:
         DatasetError: more than are parsed as a whole.
@@ -110,7 +124,9 @@ def read_whole(stream: BinaryIO, name: str = "") -> bytes:
         blocks.append(block)
         size += len(block)
         if size > FILE_BYTES:
-            raise DatasetError(f"{name} has more than {FILE_BYTES >> 20} MB; divide it into several files".lstrip())
+            raise DatasetError(
+                f"{name} has more than {FILE_BYTES >> 20} MB; divide it into several files".lstrip()
+            )
     return b"".join(blocks)
 
 
@@ -120,10 +136,17 @@ def limit_resources(memory_bytes: int) -> None:
         import resource
     except ImportError:  # Windows
         return
-    for kind, limit in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+
+    for kind, limit in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
         _, hard = resource.getrlimit(kind)
         with contextlib.suppress(OSError, ValueError):  # macOS takes no limit of the address space
-            resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+            resource.setrlimit(
+                kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard)
+            )
 
 
 def answer(extract: Extract, source: _Input, answers: BinaryIO) -> bool:
@@ -136,7 +159,9 @@ def answer(extract: Extract, source: _Input, answers: BinaryIO) -> bool:
                 _send(answers, END)
                 continue
             for start in range(0, len(part), PART_CHARACTERS):
-                _send(answers, PART, part[start : start + PART_CHARACTERS].encode("utf-8", "replace"))
+                _send(
+                    answers, PART, part[start : start + PART_CHARACTERS].encode("utf-8", "replace")
+                )
     except DatasetError as error:
         kind = REFUSED
         refusal = str(error)
@@ -153,9 +178,14 @@ def answer(extract: Extract, source: _Input, answers: BinaryIO) -> bool:
         refusal = "ends in the middle; download or save it again"
     except Exception as error:  # noqa: BLE001 - parsers fail on hostile files in every way; the file is refused
         kind = REFUSED
-        refusal = f"cannot be read ({type(error).__name__}: {str(error)[:200]}); save it anew or convert it to text"
+        refusal = (
+            f"cannot be read ({type(error).__name__}: {str(error)[:200]}); save it anew or "
+            "convert it to text"
+        )
+
     if kind != LAST:
         source.drain()
+
     _send(answers, kind, refusal.encode("utf-8", "replace"))
     return kind != LAST
 

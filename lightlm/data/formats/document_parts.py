@@ -1,4 +1,5 @@
-"""The XML files inside a document that is a zip (.docx, .odt, .epub), with bounds on what they expand to.
+"""The XML files inside a document that is a zip (.docx, .odt, .epub), with bounds on what they
+expand to.
 
 XML comes through expat in a stream, entities refused.
 """
@@ -44,7 +45,10 @@ class DocumentParts:
         if info.flag_bits & 1:
             raise DatasetError("is locked by a password; save it without one")
         if info.file_size > PART_BYTES:
-            raise DatasetError(f"holds {name} of {info.file_size / 1e6:,.0f} MB, at most {PART_BYTES / 1e6:,.0f} MB")
+            raise DatasetError(
+                f"holds {name} of {info.file_size / 1e6:,.0f} MB, at most {PART_BYTES / 1e6:,.0f} "
+                "MB"
+            )
         return self._archive.open(info, mode="r")
 
     def read(self, name: str) -> bytes:
@@ -58,19 +62,33 @@ def open_document(content: bytes) -> Iterator[DocumentParts]:
     """Hand out the files inside a document.
 
     Raises:
-        DatasetError: it is damaged, locked, or something else; in place of the errors of zip and XML readers.
+        DatasetError: it is damaged, locked, or something else; in place of the errors of zip and
+            XML readers.
     """
     if content.startswith(b"\xd0\xcf\x11\xe0"):
         raise DatasetError(
-            "is an old Word file, or one with a password, under a new name; save it as .docx without one"
+            "is an old Word file, or one with a password, under a new name; save it as .docx "
+            "without one"
         )
+
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if len(archive.infolist()) > DOCUMENT_ENTRIES:
-                raise DatasetError(f"holds {len(archive.infolist()):,} files, at most {DOCUMENT_ENTRIES:,} are read")
+                raise DatasetError(
+                    f"holds {len(archive.infolist()):,} files, at most {DOCUMENT_ENTRIES:,} are "
+                    "read"
+                )
             yield DocumentParts(archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, expat.ExpatError) as error:
-        raise DatasetError(f"is damaged ({str(error) or 'it ends early'}); download or save it again") from None
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        expat.ExpatError,
+    ) as error:
+        raise DatasetError(
+            f"is damaged ({str(error) or 'it ends early'}); download or save it again"
+        ) from None
 
 
 def parse_xml(
@@ -93,6 +111,7 @@ def parse_xml(
     parser.EndElementHandler = lambda tag: end(tag.rpartition(" ")[2])
     parser.CharacterDataHandler = take
     parser.buffer_text = True
+
     with parts.open_part(name) as file:
         while block := file.read(READ_BYTES):
             parser.Parse(block)

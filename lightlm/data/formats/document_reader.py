@@ -1,7 +1,8 @@
-"""The parent's side of the child that parses documents: feeds it files, takes text, kills it beyond its limits.
+"""The parent's side of the child that parses documents: feeds it files, takes text, kills it beyond
+its limits.
 
-One child takes many files, for starting one costs 0.1 s. What it refuses, or dies of, is an error with the file's name;
-the next file finds a child that lives.
+One child takes many files, for starting one costs 0.1 s. What it refuses, or dies of, is an error
+with the file's name; the next file finds a child that lives.
 """
 
 import contextlib
@@ -17,24 +18,40 @@ from typing import BinaryIO
 from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.data.characters.decoding import Opener
 from lightlm.data.characters.file_checks import LONGEST_ROW_BYTES, explain_unreadable
-from lightlm.data.formats.child import ABORTED, BLOCK_BYTES, END, FINISHED, LAST, LENGTH, MEMORY_BYTES, PART, REFUSED
+from lightlm.data.formats.child import (
+    ABORTED,
+    BLOCK_BYTES,
+    END,
+    FINISHED,
+    LAST,
+    LENGTH,
+    MEMORY_BYTES,
+    PART,
+    REFUSED,
+)
 from lightlm.errors import DatasetError
 
 FILE_SECONDS = 60.0
 BYTES_PER_SECOND = 50_000
-"""Seconds that a file may take in the child: so many, and one for so many bytes of it. pypdf reads 200 to 300 kB of a
-PDF of text a second, the other parsers some MB (2 CPU cores, shared, 2026-11-30)."""
+"""Seconds that a file may take in the child: so many, and one for so many bytes of it. pypdf reads
+200 to 300 kB of a PDF of text a second, the other parsers some MB (2 CPU cores, shared,
+2026-11-30).
+"""
 
 OUTPUT_BYTES = 1 << 26
 OUTPUT_RATIO = 20
-"""Bytes of text that a file may give: so many, and so many for each byte of it. XML in .docx packs 10-fold."""
+"""Bytes of text that a file may give: so many, and so many for each byte of it. XML in .docx packs
+10-fold.
+"""
 
 ANSWERS_AHEAD = 8
 LONGEST_ANSWER = 1 << 22
 
 
 class DocumentReader:
-    """One child process that parses document files, started with the first one and anew after a kill."""
+    """One child process that parses document files, started with the first one and anew after a
+    kill.
+    """
 
     def __init__(self, seconds: float = FILE_SECONDS, memory_bytes: int = MEMORY_BYTES) -> None:
         self._memory_bytes = memory_bytes
@@ -57,6 +74,7 @@ class DocumentReader:
             finally:
                 reader.close()
             return
+
         try:
             yield from self._extract(open_input, kind, name)
         finally:
@@ -96,6 +114,7 @@ class DocumentReader:
         length = 0
         total = 0
         waited = 0.0
+
         while True:
             begun = time.monotonic()
             kind, payload = self._next_answer(feeder, waited, name)
@@ -108,9 +127,13 @@ class DocumentReader:
 
             total += len(payload)
             length += len(payload)
-            if total > OUTPUT_BYTES + OUTPUT_RATIO * feeder.bytes_sent or length > LONGEST_ROW_BYTES:
+            if (
+                total > OUTPUT_BYTES + OUTPUT_RATIO * feeder.bytes_sent
+                or length > LONGEST_ROW_BYTES
+            ):
                 raise DatasetError(
-                    f"{name} gives more than {total / 1e6:,.0f} MB of text from {feeder.bytes_sent / 1e6:,.1f} MB: it "
+                    f"{name} gives more than {total / 1e6:,.0f} MB of text from "
+                    f"{feeder.bytes_sent / 1e6:,.1f} MB: it "
                     "looks made to fill memory; convert it to text if you know it"
                 )
             parts.append(payload)
@@ -123,11 +146,14 @@ class DocumentReader:
         """Return the child's next answer, after so many seconds of waiting for earlier ones."""
         begun = time.monotonic()
         while True:
-            allowed = self._seconds + feeder.bytes_sent / BYTES_PER_SECOND + feeder.count_source_seconds()
+            allowed = (
+                self._seconds + feeder.bytes_sent / BYTES_PER_SECOND + feeder.count_source_seconds()
+            )
             left = allowed - waited - (time.monotonic() - begun)
             if left <= 0:
                 raise DatasetError(
-                    f"{name} was given up: its parser needs more than {allowed:,.0f} s; convert it to text"
+                    f"{name} was given up: its parser needs more than {allowed:,.0f} s; convert "
+                    "it to text"
                 )
             try:
                 found = self._answers.get(timeout=left)
@@ -143,6 +169,7 @@ class DocumentReader:
     def _start(self) -> "subprocess.Popen[bytes]":
         if self._process is not None and self._process.poll() is None:
             return self._process
+
         self.close()
         self._answers = queue.Queue(ANSWERS_AHEAD)
         self._process = subprocess.Popen(
@@ -151,16 +178,22 @@ class DocumentReader:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | SAFE_PATH,
-            start_new_session=True,  # an interrupt is the parent's to answer; the child ends with its input
+            # an interrupt is the parent's to answer; the child ends with its input
+            start_new_session=True,
         )
-        threading.Thread(target=_read_answers, args=(self._process.stdout, self._answers), daemon=True).start()
+
+        threading.Thread(
+            target=_read_answers, args=(self._process.stdout, self._answers), daemon=True
+        ).start()
         return self._process
 
 
 class _Feeder:
     """Sends a file to the child from a thread, while the parent reads what comes back."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", open_input: Opener, kind: str, name: str) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", open_input: Opener, kind: str, name: str
+    ) -> None:
         assert process.stdin is not None
         self._pipe = process.stdin
         self._open = open_input

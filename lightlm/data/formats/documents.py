@@ -1,8 +1,9 @@
 """Documents of web pages, notebooks, subtitles, books, office files, PDFs and mail, as plain text.
 
-Python's own parsers read .html .ipynb .srt .docx .odt .epub .eml and .mbox; pypdf, pure Python as well, reads .pdf. All
-run in one child process under limits of memory, time and output, for files are anybody's. .tex .rst .org .adoc and
-source code are plain text: a model of them learns their marks, as it does Markdown's.
+Python's own parsers read .html .ipynb .srt .docx .odt .epub .eml and .mbox; pypdf, pure Python as
+well, reads .pdf. All run in one child process under limits of memory, time and output, for files
+are anybody's. .tex .rst .org .adoc and source code are plain text: a model of them learns their
+marks, as it does Markdown's.
 """
 
 import atexit
@@ -12,7 +13,14 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from lightlm.data.characters.decoding import Encoding, Opener, RowCounts, decode_text, find_encoding, find_mark
+from lightlm.data.characters.decoding import (
+    Encoding,
+    Opener,
+    RowCounts,
+    decode_text,
+    find_encoding,
+    find_mark,
+)
 from lightlm.data.characters.file_checks import explain_unreadable
 from lightlm.data.formats.child import read_whole
 from lightlm.data.formats.document_reader import DocumentReader
@@ -38,10 +46,18 @@ DOCUMENT_SUFFIXES = {
 TEXT_KINDS = ("page", "subtitles")
 """Kinds that are bytes of text in some encoding; the others say their own."""
 
-WEB_CODECS = {"iso-8859-1": "cp1252", "latin1": "cp1252", "us-ascii": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}
+WEB_CODECS = {
+    "iso-8859-1": "cp1252",
+    "latin1": "cp1252",
+    "us-ascii": "cp1252",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+}
 """Encodings that browsers take for others. Source: WHATWG Encoding Standard."""
 
-CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{2,40})""", re.IGNORECASE)
+CHARSET = re.compile(
+    rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{2,40})""", re.IGNORECASE
+)
 CHARSET_BYTES = 4096
 
 
@@ -57,10 +73,11 @@ def extract_documents(
     encoding: Encoding | None = None,
     counts: RowCounts | None = None,
 ) -> Iterator[str]:
-    """Yield the documents of an input; `suffix` is one of `DOCUMENT_SUFFIXES`, `name` the input's for messages.
+    """Yield the documents of an input; `suffix` is one of `DOCUMENT_SUFFIXES`, `name` the input's
+    for messages.
 
-    Pages and subtitles are decoded by `encoding`, or the one that `find_document_encoding` finds, and what had to be
-    replaced is added to `counts`.
+    Pages and subtitles are decoded by `encoding`, or the one that `find_document_encoding` finds,
+    and what had to be replaced is added to `counts`.
 
     Raises:
         DatasetError: it cannot be read or exceeds a limit.
@@ -72,7 +89,9 @@ def extract_documents(
     yield from _SHARED.extract(open_input, kind, name)
 
 
-def find_document_encoding(open_input: Opener, suffix: str, name: str, named: str | None = None) -> Encoding:
+def find_document_encoding(
+    open_input: Opener, suffix: str, name: str, named: str | None = None
+) -> Encoding:
     """Return the encoding of a page or of subtitles; UTF-8 for formats that say their own.
 
     A page that is no UTF-8 has the encoding that it declares, where its bytes allow that.
@@ -83,14 +102,20 @@ def find_document_encoding(open_input: Opener, suffix: str, name: str, named: st
     kind = DOCUMENT_SUFFIXES[suffix]
     if kind not in TEXT_KINDS:
         return Encoding("utf-8", "mark")
+
     if kind == "page" and named is None:
         content = _read_whole(open_input, name)
         declared = CHARSET.search(content[:CHARSET_BYTES])
-        if declared is not None and find_mark(content) is None and not _is_decodable(content, "utf-8"):
+        if (
+            declared is not None
+            and find_mark(content) is None
+            and not _is_decodable(content, "utf-8")
+        ):
             label = declared.group(1).decode("ascii").lower()
             codec = WEB_CODECS.get(label, label)
             if _is_decodable(content, codec):
                 return Encoding(codecs.lookup(codec).name, "mark")
+
     return find_encoding(open_input, name, named)
 
 

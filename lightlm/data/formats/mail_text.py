@@ -1,4 +1,5 @@
-"""Text of e-mail: .eml, .mbox and pages that browsers save as .mhtml, by Python's own email package.
+"""Text of e-mail: .eml, .mbox and pages that browsers save as .mhtml, by Python's own email
+package.
 
 A message becomes its subject, its sender's name and its body, decoded; attachments are left out.
 """
@@ -34,6 +35,7 @@ def iterate_messages(stream: BinaryIO) -> Iterator[str | None]:
     size = 0
     was_blank = True
     is_line_start = True
+
     while line := stream.readline(LINE_BYTES):
         if is_line_start and was_blank and SEPARATOR.match(line):
             if lines is not None:
@@ -46,11 +48,14 @@ def iterate_messages(stream: BinaryIO) -> Iterator[str | None]:
                 raise DatasetError("is no mailbox: it does not begin with From, a name and a date")
         elif size < MESSAGE_BYTES:
             # Mailboxes write > before a line of a body that begins as a separator does.
-            is_quoted = is_line_start and line.startswith(b">") and line.lstrip(b">").startswith(b"From ")
+            is_quoted = (
+                is_line_start and line.startswith(b">") and line.lstrip(b">").startswith(b"From ")
+            )
             lines.append(line[1:] if is_quoted else line)
             size += len(line)
         was_blank = is_line_start and not line.strip()
         is_line_start = line.endswith(b"\n")
+
     if lines is not None:
         yield _read_if_whole(b"".join(lines))
         yield None
@@ -75,12 +80,16 @@ def read_message(content: bytes) -> str:
     message = email.message_from_bytes(content)
     body = _find_body(message)
     text = _read_part(body) if body is not None else ""
-    headers = [f"{name}: {value}" for name in ("Subject", "From") if (value := _read_header(message, name))]
+    headers = [
+        f"{name}: {value}" for name in ("Subject", "From") if (value := _read_header(message, name))
+    ]
     return "\n\n".join(filter(None, ("\n".join(headers), text.strip())))
 
 
 def _read_if_whole(content: bytes) -> str:
-    """Return the text of a message; nothing where it is broken in a way that Python's own parser gives up on."""
+    """Return the text of a message; nothing where it is broken in a way that Python's own parser
+    gives up on.
+    """
     try:
         return read_message(content)
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError):
@@ -88,7 +97,9 @@ def _read_if_whole(content: bytes) -> str:
 
 
 def _find_body(message: "Message[Any, Any]") -> "Message[Any, Any] | None":
-    """Return the part that is the text: the first plain one that is no attachment, else the first page."""
+    """Return the part that is the text: the first plain one that is no attachment, else the first
+    page.
+    """
     found: dict[str, Message[Any, Any]] = {}
     for part in message.walk():
         kind = part.get_content_type()
@@ -120,6 +131,7 @@ def _read_header(message: "Message[Any, Any]", name: str) -> str:
     if name == "From":
         person, address = parseaddr(value)
         value = person or address or value
-    with contextlib.suppress(ValueError, LookupError, TypeError):  # of no known encoding: as it stands
+    # of no known encoding: as it stands
+    with contextlib.suppress(ValueError, LookupError, TypeError):
         value = str(make_header(decode_header(value)))
     return " ".join(value.split())

@@ -1,7 +1,8 @@
 """Text of web pages, subtitles and notebooks, by Python's own parsers.
 
-A page gives what a reader sees of its body: no scripts, styles, menus, footers, hidden parts. Subtitles give their
-lines without numbers and times, a notebook its notes and code without what the code put out.
+A page gives what a reader sees of its body: no scripts, styles, menus, footers, hidden parts.
+Subtitles give their lines without numbers and times, a notebook its notes and code without what the
+code put out.
 """
 
 import json
@@ -13,20 +14,26 @@ from typing import Any
 from lightlm.errors import DatasetError
 
 PARAGRAPHS = frozenset(
-    "p h1 h2 h3 h4 h5 h6 blockquote pre table ul ol dl figure hr section article main header address details".split()
+    "p h1 h2 h3 h4 h5 h6 blockquote pre table ul ol dl figure hr section article main header "
+    "address details".split()
 )
 """Elements that a blank line stands before and after."""
 
-LINES = frozenset("br div li tr dt dd form fieldset figcaption summary caption body option legend".split())
+LINES = frozenset(
+    "br div li tr dt dd form fieldset figcaption summary caption body option legend".split()
+)
 """Elements that begin on a new line, and end one."""
 
 CELLS = frozenset(("td", "th"))
 
 UNSEEN = frozenset(
-    "script style template noscript title svg annotation rt rp iframe object canvas audio video button select "
+    "script style template noscript title svg annotation rt rp iframe object canvas audio video "
+    "button select "
     "textarea datalist".split()
 )
-"""Elements whose text is no part of the page's: code, controls, what stands in for pictures, reading aids."""
+"""Elements whose text is no part of the page's: code, controls, what stands in for pictures,
+reading aids.
+"""
 
 AROUND = frozenset(("nav", "footer", "aside"))
 """Elements around the text of a web page; a book's hold its notes."""
@@ -41,8 +48,12 @@ SPACE = re.compile(r"[ \t\n\r\f\xa0]+")
 EMBEDDED = re.compile(r"\(?data:[\w/+.-]+;base64,[A-Za-z0-9+/=\s]{64,}\)?")
 """A picture inside a text, as base64."""
 
-CUE_TIME = re.compile(r"\s*(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}\s*-->\s*(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}.*")
-CUE_TAG = re.compile(r"</?(?:[ibucv]|font|lang|ruby|rt)(?:[ .][^>]*)?>|<\d[\d:.]*>|\{\\[^}]*\}", re.IGNORECASE)
+CUE_TIME = re.compile(
+    r"\s*(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}\s*-->\s*(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}.*"
+)
+CUE_TAG = re.compile(
+    r"</?(?:[ibucv]|font|lang|ruby|rt)(?:[ .][^>]*)?>|<\d[\d:.]*>|\{\\[^}]*\}", re.IGNORECASE
+)
 
 
 class PageParser(HTMLParser):
@@ -56,7 +67,8 @@ class PageParser(HTMLParser):
         self._breaks = 0  # line ends that are due before the next text
         self._has_space = False
         self._pre_depth = 0
-        self._skipped: tuple[str, int] | None = None  # the element that is skipped, and how deep in its like
+        # the element that is skipped, and how deep in its like
+        self._skipped: tuple[str, int] | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Begin an element."""
@@ -94,12 +106,15 @@ class PageParser(HTMLParser):
         if self._pre_depth:
             self._put(data)
             return
+
         text = SPACE.sub(" ", data)
         if text.startswith(" "):
             self._has_space = True
             text = text[1:]
+
         if not text:
             return
+
         ends_in_space = text.endswith(" ")
         self._put(text[:-1] if ends_in_space else text)
         self._has_space = ends_in_space
@@ -110,7 +125,9 @@ class PageParser(HTMLParser):
 
     @property
     def is_within_skipped(self) -> bool:
-        """Whether an element that is skipped has not ended, but for those whose text no reader sees."""
+        """Whether an element that is skipped has not ended, but for those whose text no reader
+        sees.
+        """
         return self._skipped is not None and self._skipped[0] not in UNSEEN
 
     def _break_at(self, tag: str) -> None:
@@ -133,7 +150,8 @@ class PageParser(HTMLParser):
 
 def _is_hidden(attrs: list[tuple[str, str | None]]) -> bool:
     return any(
-        name == "hidden" or (name == "style" and "display:none" in (value or "").replace(" ", "").lower())
+        name == "hidden"
+        or (name == "style" and "display:none" in (value or "").replace(" ", "").lower())
         for name, value in attrs
     )
 
@@ -152,9 +170,13 @@ def read_page(page: str, *, is_web_page: bool = True) -> str:
 
 
 def read_subtitles(text: str) -> str:
-    """Return the spoken lines of .srt or .vtt: no numbers, times, styles, and no line that only repeats the last."""
+    """Return the spoken lines of .srt or .vtt: no numbers, times, styles, and no line that only
+    repeats the last.
+    """
     lines: list[str] = []
-    for block in re.split(r"\n[ \t]*\n+", text.replace("\r\n", "\n").replace("\r", "\n").strip("\ufeff\n")):
+    for block in re.split(
+        r"\n[ \t]*\n+", text.replace("\r\n", "\n").replace("\r", "\n").strip("\ufeff\n")
+    ):
         rows = block.split("\n")
         start = next((index for index, row in enumerate(rows) if CUE_TIME.fullmatch(row)), None)
         if start is None:
@@ -163,8 +185,12 @@ def read_subtitles(text: str) -> str:
             line = CUE_TAG.sub("", row).strip()
             if line and (not lines or lines[-1] != line):
                 lines.append(line)
+
     if not lines:
-        raise DatasetError("holds no subtitle with a time; wanted lines such as 00:00:01,000 --> 00:00:04,000")
+        raise DatasetError(
+            "holds no subtitle with a time; wanted lines such as 00:00:01,000 --> 00:00:04,000"
+        )
+
     return "\n".join(lines)
 
 
@@ -178,14 +204,23 @@ def read_notebook(content: bytes) -> str:
         notebook: Any = json.loads(content.decode("utf-8-sig", "replace"))
     except ValueError as error:
         raise DatasetError(f"is no whole notebook: it is not JSON ({error})") from None
+
     if not isinstance(notebook, dict):
         raise DatasetError("is no notebook: wanted an object with cells")
+
     cells = notebook.get("cells")
     if cells is None:  # version 3
         sheets = notebook.get("worksheets")
-        cells = [cell for sheet in sheets or [] if isinstance(sheet, dict) for cell in sheet.get("cells") or []]
+        cells = [
+            cell
+            for sheet in sheets or []
+            if isinstance(sheet, dict)
+            for cell in sheet.get("cells") or []
+        ]
+
     if not isinstance(cells, list):
         raise DatasetError("is no notebook: its cells are no list")
+
     return "\n\n".join(filter(None, map(_read_cell, cells)))
 
 
@@ -193,7 +228,11 @@ def _read_cell(cell: Any) -> str:
     if not isinstance(cell, dict):
         return ""
     source = cell.get("source", cell.get("input", ""))
-    text = "".join(part for part in source if isinstance(part, str)) if isinstance(source, list) else source
+    text = (
+        "".join(part for part in source if isinstance(part, str))
+        if isinstance(source, list)
+        else source
+    )
     return EMBEDDED.sub("", text).strip("\n") if isinstance(text, str) else ""
 
 

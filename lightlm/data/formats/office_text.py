@@ -1,7 +1,7 @@
 """Text of .docx and .odt.
 
-Paragraphs are set apart by a blank line, list items and rows of tables by a line end. Deleted revisions, comments,
-headers and footers are no text of a document; its notes are.
+Paragraphs are set apart by a blank line, list items and rows of tables by a line end. Deleted
+revisions, comments, headers and footers are no text of a document; its notes are.
 """
 
 import posixpath
@@ -22,7 +22,11 @@ def iterate_docx(content: bytes) -> Iterator[str | None]:
     with open_document(content) as parts:
         body = _find_docx_body(parts)
         folder = posixpath.dirname(body)
-        for name in (body, posixpath.join(folder, "footnotes.xml"), posixpath.join(folder, "endnotes.xml")):
+        for name in (
+            body,
+            posixpath.join(folder, "footnotes.xml"),
+            posixpath.join(folder, "endnotes.xml"),
+        ):
             if name == body or name in parts:
                 collector = _DocxCollector()
                 parse_xml(parts, name, collector.start, collector.end, collector.take)
@@ -44,7 +48,9 @@ def iterate_odt(content: bytes) -> Iterator[str | None]:
 
 
 class _Paragraphs:
-    """Paragraphs that are set apart by blank lines, or by line ends where they are items or rows."""
+    """Paragraphs that are set apart by blank lines, or by line ends where they are items
+    or rows.
+    """
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -125,7 +131,9 @@ class _DocxCollector:
 class _OdtCollector:
     """Collects the text of OpenDocument."""
 
-    SKIPPED = frozenset(("tracked-changes", "annotation", "forms", "sequence-decls", "desc", "title"))
+    SKIPPED = frozenset(
+        ("tracked-changes", "annotation", "forms", "sequence-decls", "desc", "title")
+    )
 
     def __init__(self) -> None:
         self._paragraphs = _Paragraphs()

@@ -1,7 +1,9 @@
-"""Bytes of .gz, .bz2, .xz and .zst as a stream: one pass, constant memory, a bound on what they expand to.
+"""Bytes of .gz, .bz2, .xz and .zst as a stream: one pass, constant memory, a bound on what they
+expand to.
 
-zlib, bz2 and lzma come with Python; zstd is pyarrow's, which every installation has. Several packed parts in one file
-follow each other, as `cat a.gz b.gz` writes them. A stream that ends early or is damaged is refused by name.
+zlib, bz2 and lzma come with Python; zstd is pyarrow's, which every installation has. Several packed
+parts in one file follow each other, as `cat a.gz b.gz` writes them. A stream that ends early or is
+damaged is refused by name.
 """
 
 import bz2
@@ -19,17 +21,22 @@ CHUNK_BYTES = 1 << 17
 """Bytes that are read and unpacked at a time; larger ones are no faster."""
 
 FREE_BYTES = 1 << 28
-"""Bytes that any input may expand to, 0.3 to 1 s of unpacking; the ratio counts only beyond them."""
+"""Bytes that any input may expand to, 0.3 to 1 s of unpacking; the ratio counts only
+beyond them.
+"""
 
 MAX_RATIO = 200
-"""Bytes unpacked for each packed byte. Text packs 2- to 15-fold, logs of equal lines up to 100-fold; a bomb of zeros
-reaches 1,000 with gzip and more with the others."""
+"""Bytes unpacked for each packed byte. Text packs 2- to 15-fold, logs of equal lines up to
+100-fold; a bomb of zeros reaches 1,000 with gzip and more with the others.
+"""
 
 MAX_UNPACKED_BYTES = 1 << 40
 """Bytes that one input may expand to, whatever its ratio: 1 TB, an hour of unpacking."""
 
 WINDOW_BYTES = 1 << 28
-"""Memory that an .xz file may ask of its reader; `xz -9` asks for 65 MB. zstd's own bound is 128 MB."""
+"""Memory that an .xz file may ask of its reader; `xz -9` asks for 65 MB. zstd's own bound is 128
+MB.
+"""
 
 MAGIC = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\0"}
 
@@ -50,7 +57,8 @@ class _GzipDecoder:
     """zlib's decoder, which hands back the input that it did not use yet, kept here."""
 
     def __init__(self) -> None:
-        self._decoder = zlib.decompressobj(wbits=31)  # 31: a gzip header, and the CRC at the end is checked
+        # 31: a gzip header, and the CRC at the end is checked
+        self._decoder = zlib.decompressobj(wbits=31)
         self._rest = b""
 
     @property
@@ -133,17 +141,21 @@ class _PartReader:
                 raise EOFError
 
     def _begin_next(self) -> bool:
-        """Start the next part; return False at the end of the file, zero bytes of padding included."""
+        """Start the next part; return False at the end of the file, zero bytes of
+        padding included.
+        """
         rest = self._decoder.unused_data.lstrip(b"\0")
         while len(rest) < len(MAGIC[self._packing]):
             more = self._packed.read(CHUNK_BYTES)
             if not more:
                 break
             rest = (rest + more).lstrip(b"\0")
+
         if not rest:
             return False
         if not rest.startswith(MAGIC[self._packing]):
             raise OSError("other bytes follow the packed ones")
+
         self._decoder = DECODERS[self._packing]()
         self._waiting = rest
         return True
@@ -178,7 +190,9 @@ class _Unpacked(io.RawIOBase):
     def __init__(self, stream: BinaryIO, packing: str, name: str) -> None:
         self._name = name
         self._packed = _Counted(stream)
-        self._reader = _ZstdReader(self._packed) if packing == ".zst" else _PartReader(self._packed, packing)
+        self._reader = (
+            _ZstdReader(self._packed) if packing == ".zst" else _PartReader(self._packed, packing)
+        )
         self._size = 0
 
     def readable(self) -> bool:
@@ -189,9 +203,14 @@ class _Unpacked(io.RawIOBase):
         try:
             data = self._reader.read(len(view))
         except EOFError:
-            raise DatasetError(f"{self._name} ends in the middle; download or pack it again") from None
+            raise DatasetError(
+                f"{self._name} ends in the middle; download or pack it again"
+            ) from None
         except (zlib.error, lzma.LZMAError, OSError) as error:
-            raise DatasetError(f"{self._name} cannot be unpacked: {_explain(error, self._name)}") from None
+            raise DatasetError(
+                f"{self._name} cannot be unpacked: {_explain(error, self._name)}"
+            ) from None
+
         view[: len(data)] = data
         self._size += len(data)
         check_expansion(self._size, self._packed.bytes_read, self._name)
@@ -203,9 +222,11 @@ class _Unpacked(io.RawIOBase):
 
 
 def unpack_stream(stream: BinaryIO, packing: str, name: str) -> BinaryIO:
-    """Return the unpacked bytes of a stream, whose `packing` is one of `STREAM_SUFFIXES`; it closes the stream.
+    """Return the unpacked bytes of a stream, whose `packing` is one of `STREAM_SUFFIXES`; it closes
+    the stream.
 
-    Reading it raises DatasetError with the `name` where the packed data is damaged, ends early, or expands too far.
+    Reading it raises DatasetError with the `name` where the packed data is damaged, ends early, or
+    expands too far.
     """
     return cast(BinaryIO, io.BufferedReader(_Unpacked(stream, packing, name), CHUNK_BYTES))
 
@@ -218,11 +239,13 @@ def check_expansion(unpacked: int, packed: int, name: str) -> None:
     """
     if unpacked > MAX_UNPACKED_BYTES:
         raise DatasetError(
-            f"{name} expands to more than {MAX_UNPACKED_BYTES >> 40} TB; unpack it, and give a part of what comes out"
+            f"{name} expands to more than {MAX_UNPACKED_BYTES >> 40} TB; unpack it, and give a "
+            "part of what comes out"
         )
     if unpacked > FREE_BYTES and unpacked > MAX_RATIO * max(1, packed):
         raise DatasetError(
-            f"{name} expands to {unpacked // max(1, packed):,} times its size, more than {MAX_RATIO} times: it looks "
+            f"{name} expands to {unpacked // max(1, packed):,} times its size, more than "
+            f"{MAX_RATIO} times: it looks "
             "made to fill memory and disks; if you know it, unpack it and give what comes out"
         )
 
@@ -234,4 +257,6 @@ def _explain(error: Exception, name: str) -> str:
         return f"it asks for more than 128 MB of memory; unpack it: zstd -d --long=31 {name}"
     if "Memory usage limit" in words:
         return f"it asks for more than {WINDOW_BYTES >> 20} MB of memory; unpack it: xz -dk {name}"
-    return f"it is damaged or something else than its name says ({words}); download or pack it again"
+    return (
+        f"it is damaged or something else than its name says ({words}); download or pack it again"
+    )

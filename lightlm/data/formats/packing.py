@@ -1,7 +1,8 @@
-"""Packed inputs: what a name says of its packing, the members of an archive, and a way to open each of them.
+"""Packed inputs: what a name says of its packing, the members of an archive, and a way to open each
+of them.
 
-An input is a file, a packed file (.gz .bz2 .xz .zst), or a member of an archive (.zip .tar and packed tars), which may
-be packed itself. Archives within archives are listed and left out.
+An input is a file, a packed file (.gz .bz2 .xz .zst), or a member of an archive (.zip .tar and
+packed tars), which may be packed itself. Archives within archives are listed and left out.
 """
 
 import tempfile
@@ -11,7 +12,12 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from lightlm.data.characters.file_checks import explain_unreadable
-from lightlm.data.formats.archive_members import ARCHIVE_SUFFIXES, OTHER_ARCHIVES, TAR_PACKINGS, Member
+from lightlm.data.formats.archive_members import (
+    ARCHIVE_SUFFIXES,
+    OTHER_ARCHIVES,
+    TAR_PACKINGS,
+    Member,
+)
 from lightlm.data.formats.archive_members import split_suffix as split_suffix
 from lightlm.data.formats.packed_streams import CHUNK_BYTES, STREAM_SUFFIXES, unpack_stream
 from lightlm.data.formats.tar_archive import TarArchive
@@ -22,7 +28,9 @@ PACKED_SUFFIXES = (*STREAM_SUFFIXES, *ARCHIVE_SUFFIXES)
 UNREAD_PACKED_SUFFIXES = OTHER_ARCHIVES
 
 SEEKABLE_SUFFIXES = (".parquet",)
-"""Formats that are not read from start to end: their unpacked bytes lie in memory, or in a nameless temporary file."""
+"""Formats that are not read from start to end: their unpacked bytes lie in memory, or in a nameless
+temporary file.
+"""
 
 SPOOLED_MEMORY_BYTES = 1 << 26
 SPOOLED_BYTES = 1 << 32
@@ -55,7 +63,9 @@ class _Shelf:
         if self._archive is None or self._key != key:
             self._close()
             packing = split_suffix(path.name)[1]
-            self._archive = ZipArchive(path) if packing == ".zip" else TarArchive(path, TAR_PACKINGS[packing])
+            self._archive = (
+                ZipArchive(path) if packing == ".zip" else TarArchive(path, TAR_PACKINGS[packing])
+            )
             self._key = key
         return self._archive
 
@@ -80,10 +90,11 @@ def list_members(path: Path) -> list[Member]:
 
 
 def open_packed(path: Path, member: Member | str | None = None) -> Callable[[], BinaryIO]:
-    """Return what opens the unpacked bytes of a file, or of one member of an archive, from their start.
+    """Return what opens the unpacked bytes of a file, or of one member of an archive, from their
+    start.
 
-    The streams raise DatasetError where the bytes are damaged, end early or expand too far. They are forward only, but
-    for formats that need more (`SEEKABLE_SUFFIXES`).
+    The streams raise DatasetError where the bytes are damaged, end early or expand too far. They
+    are forward only, but for formats that need more (`SEEKABLE_SUFFIXES`).
 
     Raises:
         DatasetError: no such member, or one that is left out.
@@ -91,12 +102,14 @@ def open_packed(path: Path, member: Member | str | None = None) -> Callable[[], 
     inner = path.name
     name = str(path)
     chosen: Member | None = None
+
     if member is not None:
         chosen = member if isinstance(member, Member) else _find_member(path, member)
         inner = chosen.name
         name = f"{path}:{chosen.name}"
         if chosen.left_out is not None:
             raise DatasetError(f"{name} is left out: {chosen.left_out}")
+
     suffix, packing = split_suffix(inner)
     if packing in ARCHIVE_SUFFIXES:
         raise DatasetError(f"{name} is an archive; name one of its members")
@@ -128,7 +141,9 @@ def _find_member(path: Path, name: str) -> Member:
 
 
 def _spool(stream: BinaryIO, name: str) -> BinaryIO:
-    """Return the bytes of a stream in a file that can be read anywhere, and that vanishes when it is closed."""
+    """Return the bytes of a stream in a file that can be read anywhere, and that vanishes when it
+    is closed.
+    """
     spooled = tempfile.SpooledTemporaryFile(max_size=SPOOLED_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
     size = 0
     with stream:
@@ -136,7 +151,11 @@ def _spool(stream: BinaryIO, name: str) -> BinaryIO:
             size += len(block)
             if size > SPOOLED_BYTES:
                 spooled.close()
-                raise DatasetError(f"{name} expands to more than {SPOOLED_BYTES >> 30} GB; unpack it and give the file")
+                raise DatasetError(
+                    f"{name} expands to more than {SPOOLED_BYTES >> 30} GB; unpack it and give "
+                    "the file"
+                )
             spooled.write(block)
+
     spooled.seek(0)
     return cast(BinaryIO, spooled)

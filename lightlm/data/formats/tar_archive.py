@@ -1,7 +1,9 @@
-"""Members of a .tar, packed or not, read in place. Links, devices and sparse files are listed and left out.
+"""Members of a .tar, packed or not, read in place. Links, devices and sparse files are listed and
+left out.
 
-A packed tar can only be read from its start: it is read on from where the last member ended, and small members are kept
-for a while, so that reading all members in their order, some times each, is one pass.
+A packed tar can only be read from its start: it is read on from where the last member ended, and
+small members are kept for a while, so that reading all members in their order, some times each, is
+one pass.
 """
 
 import io
@@ -17,7 +19,7 @@ from lightlm.data.formats.archive_members import (
     buffer,
     find_fault,
     first_line,
-    say_many,
+    format_many,
     show_name,
 )
 from lightlm.data.formats.packed_streams import CHUNK_BYTES, unpack_stream
@@ -50,6 +52,7 @@ class TarArchive:
             stream = cast(BinaryIO, self._path.open("rb"))
             stream.seek(self._offsets[member.index])
             return buffer(_Region(stream, member.size, name, stream.close))
+
         if member.index in self._kept:
             self._kept.move_to_end(member.index)
             return io.BytesIO(self._kept[member.index])
@@ -58,6 +61,7 @@ class TarArchive:
         region = _Region(cursor.stream, member.size, name, lambda: self._give_back(cursor))
         if member.size > KEPT_MEMBER_BYTES:
             return buffer(region)
+
         with region:
             self._keep(member.index, region.readall())
         return io.BytesIO(self._kept[member.index])
@@ -71,7 +75,9 @@ class TarArchive:
             self._cursor = None
 
     def _reach(self, index: int) -> "_TarCursor":
-        """Return a cursor that stands at the data of a member; it belongs to the caller until it is given back."""
+        """Return a cursor that stands at the data of a member; it belongs to the caller until it is
+        given back.
+        """
         cursor = self._cursor
         self._cursor = None
         if cursor is not None and cursor.next_index > index:
@@ -98,11 +104,12 @@ class TarArchive:
         found: list[Member] = []
         last: dict[str, int] = {}
         cursor = _TarCursor(self._path, self._packing)
+
         try:
             while (info := cursor.advance()) is not None:
                 index = cursor.next_index - 1
                 if index >= MAX_MEMBERS:
-                    raise DatasetError(say_many(self._path, index + 1))
+                    raise DatasetError(format_many(self._path, index + 1))
                 if info.isdir():
                     continue
                 name = _decode_tar_name(info.name)
@@ -112,9 +119,15 @@ class TarArchive:
                 found.append(Member(show_name(name), info.size, left_out, index))
         finally:
             cursor.close()
+
         later = {show_name(name): index for name, index in last.items()}
         return [
-            Member(member.name, member.size, member.left_out or "a later member has the same name", member.index)
+            Member(
+                member.name,
+                member.size,
+                member.left_out or "a later member has the same name",
+                member.index,
+            )
             if later[member.name] != member.index
             else member
             for member in found
@@ -127,7 +140,9 @@ class _TarCursor:
     def __init__(self, path: Path, packing: str) -> None:
         self._path = path
         raw = cast(BinaryIO, path.open("rb"))
-        self.stream = _ForwardStream(unpack_stream(raw, packing, str(path)) if packing else raw, str(path))
+        self.stream = _ForwardStream(
+            unpack_stream(raw, packing, str(path)) if packing else raw, str(path)
+        )
         self.next_index = 0
         self._tar: Any = None
 
@@ -140,20 +155,30 @@ class _TarCursor:
         try:
             if self._tar is None:
                 self._tar = tarfile.TarFile(
-                    fileobj=cast(Any, self.stream), mode="r", encoding="utf-8", errors="surrogateescape"
+                    fileobj=cast(Any, self.stream),
+                    mode="r",
+                    encoding="utf-8",
+                    errors="surrogateescape",
                 )
             info = self._tar.next()
         except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as error:
             raise DatasetError(
-                f"{self._path} is no whole tar archive ({first_line(error)}); download or pack it again"
+                f"{self._path} is no whole tar archive ({first_line(error)}); download or pack it "
+                "again"
             ) from None
+
         # tarfile keeps every member, and takes a damaged header for the end.
         self._tar.members.clear()
         if info is None and self.stream.last_block.strip(b"\0"):
-            raise DatasetError(f"{self._path} is damaged after its member {self.next_index}; download or pack it again")
+            raise DatasetError(
+                f"{self._path} is damaged after its member {self.next_index}; download or pack it "
+                "again"
+            )
+
         self.next_index += 1
         if info is not None and self.stream.tell() < info.offset_data:
             self.stream.seek(info.offset_data)
+
         return info
 
     def close(self) -> None:
@@ -161,7 +186,9 @@ class _TarCursor:
 
 
 class _ForwardStream:
-    """What tarfile needs of a file, of a stream that only goes forward and hands out little at a time."""
+    """What tarfile needs of a file, of a stream that only goes forward and hands out little at a
+    time.
+    """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream = stream
@@ -213,7 +240,9 @@ class _Region(io.RawIOBase):
         wanted = min(len(view), self._left, HEADER_BYTES)
         data = self._stream.read(wanted)
         if wanted and not data:
-            raise DatasetError(f"{self._name} ends in the middle; download or pack the archive again")
+            raise DatasetError(
+                f"{self._name} ends in the middle; download or pack the archive again"
+            )
         view[: len(data)] = data
         self._left -= len(data)
         return len(data)

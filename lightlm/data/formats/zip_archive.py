@@ -1,4 +1,6 @@
-"""Members of a .zip, read in place. Encrypted ones, links and rare methods of packing are listed and left out."""
+"""Members of a .zip, read in place. Encrypted ones, links and rare methods of packing are listed
+and left out.
+"""
 
 import io
 import stat
@@ -14,7 +16,7 @@ from lightlm.data.formats.archive_members import (
     buffer,
     find_fault,
     first_line,
-    say_many,
+    format_many,
     show_name,
 )
 from lightlm.data.formats.packed_streams import check_expansion
@@ -47,8 +49,17 @@ class ZipArchive:
         name = f"{self._path}:{member.name}"
         try:
             stream = self._zip.open(self._by_index[member.index], mode="r")
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, struct.error, ValueError) as error:
-            raise DatasetError(f"{name} cannot be unpacked ({first_line(error)}); pack the zip again") from None
+        except (
+            zipfile.BadZipFile,
+            RuntimeError,
+            NotImplementedError,
+            struct.error,
+            ValueError,
+        ) as error:
+            raise DatasetError(
+                f"{name} cannot be unpacked ({first_line(error)}); pack the zip again"
+            ) from None
+
         return buffer(_ZipStream(cast(BinaryIO, stream), name))
 
     def close(self) -> None:
@@ -57,11 +68,16 @@ class ZipArchive:
 
     def _list_members(self) -> list[Member]:
         infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
-        check_expansion(sum(info.file_size for info in infos), self._path.stat().st_size, str(self._path))
+        check_expansion(
+            sum(info.file_size for info in infos), self._path.stat().st_size, str(self._path)
+        )
         if len(infos) > MAX_MEMBERS:
-            raise DatasetError(say_many(self._path, len(infos)))
+            raise DatasetError(format_many(self._path, len(infos)))
+
         if infos and all(info.flag_bits & 1 for info in infos):
-            raise DatasetError(f"{self._path} is encrypted; unpack it with its password and give the folder")
+            raise DatasetError(
+                f"{self._path} is encrypted; unpack it with its password and give the folder"
+            )
 
         last = {info.filename: index for index, info in enumerate(infos)}
         members = []
@@ -72,6 +88,7 @@ class ZipArchive:
             if left_out is None and last[info.filename] != index:
                 left_out = "a later member has the same name"
             members.append(Member(show_name(name), info.file_size, left_out, index))
+
         return members
 
 
@@ -90,11 +107,14 @@ class _ZipStream(io.RawIOBase):
         try:
             data = self._stream.read(len(view))
         except EOFError:
-            raise DatasetError(f"{self._name} ends in the middle; download or pack the zip again") from None
+            raise DatasetError(
+                f"{self._name} ends in the middle; download or pack the zip again"
+            ) from None
         except (zipfile.BadZipFile, zlib.error, OSError) as error:
             raise DatasetError(
                 f"{self._name} is damaged ({first_line(error)}); download or pack the zip again"
             ) from None
+
         view[: len(data)] = data
         return len(data)
 
@@ -111,8 +131,12 @@ def _find_zip_fault(info: zipfile.ZipInfo) -> str | None:
         return "a device or a pipe"
     if info.flag_bits & 1:
         return "encrypted"
+
     if info.compress_type not in ZIP_METHODS:
-        return f"packed by method {info.compress_type}, which is not read; pack it again with deflate"
+        return (
+            f"packed by method {info.compress_type}, which is not read; pack it again with deflate"
+        )
+
     return None
 
 
@@ -133,8 +157,11 @@ def _check_directory(path: Path) -> None:
                 record = file.read(56)
                 if record[:4] == b"PK\x06\x06" and len(record) == 56:
                     table = struct.unpack_from("<Q", record, 40)[0]
+
     if table > DIRECTORY_BYTES and table != 0xFFFFFFFF:
-        raise DatasetError(f"{path} has a table of members of {table / 1e6:,.0f} MB; unpack it and give the folder")
+        raise DatasetError(
+            f"{path} has a table of members of {table / 1e6:,.0f} MB; unpack it and give the folder"
+        )
 
 
 def _decode_zip_name(info: zipfile.ZipInfo) -> str:

@@ -1,4 +1,6 @@
-"""How a csv file is written, found by many of its rows: separator, quoting, line ends, and whether it has a header."""
+"""How a csv file is written, found by many of its rows: separator, quoting, line ends, and whether
+it has a header.
+"""
 
 import csv
 import re
@@ -26,10 +28,14 @@ TIGHT_SHARE = 0.9
 """Fraction of lines with a separator that no blank follows from which lines are no sentences."""
 
 FEW_QUOTES = 3
-"""Fields that begin with a quote and do not end with one, from which quotes in a file with commas may be text."""
+"""Fields that begin with a quote and do not end with one, from which quotes in a file with commas
+may be text.
+"""
 
 PROSE_SPACED = 0.9
-"""Fraction of fields that begin with a blank from which the separators are the commas of sentences."""
+"""Fraction of fields that begin with a blank from which the separators are the commas of
+sentences.
+"""
 
 MOST_TITLE_LINES = 5
 LEAST_TABLE_LINES = 4
@@ -40,10 +46,14 @@ HEADER_WORDS = 6
 """More than that in a first row's field is text, not a name."""
 
 COMMON_NAMES = frozenset((
-    *USUAL_COLUMNS, *OTHER_USUAL_COLUMNS, "id", "label", "labels", "title", "author", "name", "date", "url", "score",
-    "rating", "stars", "class", "category", "sentiment", "target", "summary", "question", "answer", "instruction",
-    "output", "input", "prompt", "response", "completion", "subject", "source", "lang", "language", "number", "index",
-    "headline", "highlights", "word", "words", "line", "user", "item", "feedback", "quote", "notes", "note",
+    *USUAL_COLUMNS, *OTHER_USUAL_COLUMNS, "id", "label", "labels", "title", "author", "name",
+    "date", "url", "score",
+    "rating", "stars", "class", "category", "sentiment", "target", "summary", "question",
+    "answer", "instruction",
+    "output", "input", "prompt", "response", "completion", "subject", "source", "lang",
+    "language", "number", "index",
+    "headline", "highlights", "word", "words", "line", "user", "item", "feedback", "quote",
+    "notes", "note",
 ))  # fmt: skip
 """Names that columns often have, in lower case."""
 
@@ -63,8 +73,11 @@ class Trial:
     is_prose: bool
 
 
-def find_format(lines: Sequence[str], suffix: str, is_whole: bool, returns_end_rows: bool) -> tuple[CsvFormat, int]:
-    """Return how the fields of the sampled lines are written, and how many lines stand before the table.
+def find_format(
+    lines: Sequence[str], suffix: str, is_whole: bool, returns_end_rows: bool
+) -> tuple[CsvFormat, int]:
+    """Return how the fields of the sampled lines are written, and how many lines stand before the
+    table.
 
     Raises:
         OpenQuote: a quote that encloses a field is not closed.
@@ -73,24 +86,33 @@ def find_format(lines: Sequence[str], suffix: str, is_whole: bool, returns_end_r
         form = CsvFormat(first[1], "doubled", returns_end_rows)
         trials, _ = _try_all(lines[1:], first[1], is_whole, returns_end_rows)
         return max(trials, key=lambda trial: trial.fit).form if trials else form, 1
+
     trials, torn = _try_all(lines, "".join(SEPARATORS), is_whole, returns_end_rows)
     good = [trial for trial in trials if trial.fit >= WANTED_FIT and not trial.is_prose]
     skipped = 0
+
     while not good and not torn and skipped < min(MOST_TITLE_LINES, len(lines) - LEAST_TABLE_LINES):
         # A title, or comments, may stand above the header.
         skipped += 1
         if not lines[skipped].strip():
             continue
         trials, _ = _try_all(
-            lines[skipped : skipped + SAMPLED_BELOW_TITLE], "".join(SEPARATORS), False, returns_end_rows
+            lines[skipped : skipped + SAMPLED_BELOW_TITLE],
+            "".join(SEPARATORS),
+            False,
+            returns_end_rows,
         )
         good = [trial for trial in trials if trial.is_exact and trial.is_named]
+
     if not good:
         if torn is not None:
             raise torn
         if not _are_enclosed(lines, ONE_COLUMN):
             _refuse_fields(lines)
-        return CsvFormat("", _find_plain_quoting(lines, is_whole, returns_end_rows), returns_end_rows), 0
+        return CsvFormat(
+            "", _find_plain_quoting(lines, is_whole, returns_end_rows), returns_end_rows
+        ), 0
+
     wanted = SUFFIX_SEPARATORS.get(suffix)
     voice = _ask_sniffer("".join(lines[skipped:]))
     best = max(
@@ -103,11 +125,13 @@ def find_format(lines: Sequence[str], suffix: str, is_whole: bool, returns_end_r
             trial.fit,
         ),
     )
+
     return best.form, skipped
 
 
 def _refuse_fields(lines: Sequence[str]) -> None:
-    """Refuse to read lines whole where a separator in nearly all of them, with no blank behind it, shows fields.
+    """Refuse to read lines whole where a separator in nearly all of them, with no blank behind it,
+    shows fields.
 
     Raises:
         DatasetError: with what to do.
@@ -120,7 +144,8 @@ def _refuse_fields(lines: Sequence[str]) -> None:
         if sum(tight.search(line) is not None for line in filled) < TIGHT_SHARE * len(filled):
             continue
         raise DatasetError(
-            f"the lines seem to have fields (separator: {word}), but different numbers of them; write texts that hold "
+            f"the lines seem to have fields (separator: {word}), but different numbers of them; "
+            "write texts that hold "
             'the separator in quotes ("..."), or give a text file with one text per line as .txt'
         )
 
@@ -128,18 +153,24 @@ def _refuse_fields(lines: Sequence[str]) -> None:
 def _try_all(
     lines: Sequence[str], separators: str, is_whole: bool, returns_end_rows: bool
 ) -> tuple[list[Trial], OpenQuote | None]:
-    """Return how well each way to write the lines fits, and the first quote that is open in one that may be meant."""
+    """Return how well each way to write the lines fits, and the first quote that is open in one
+    that may be meant.
+    """
     sample = "".join(lines)
     trials = []
     torn = None
+
     for separator in separators:
-        for form in _list_formats(separator, sample, returns_end_rows) if separator in sample else ():
+        for form in (
+            _list_formats(separator, sample, returns_end_rows) if separator in sample else ()
+        ):
             try:
                 trial = _try_format(lines, form, is_whole)
             except OpenQuote as error:
                 torn = torn or error
             else:
                 trials += [trial] if trial is not None else []
+
     return trials, torn
 
 
@@ -166,34 +197,44 @@ def _try_format(lines: Sequence[str], form: CsvFormat, is_whole: bool) -> Trial 
             return None
     except DatasetError:
         return None
+
     if form.quoting == "none" and _are_enclosed(lines, form.separator):
         return None
     if len(rows) < 1 or len(rows[0]) < 2:
         return None
+
     num_fields = len(rows[0])
     counts = [len(row) for row in rows]
     same = counts.count(num_fields) / len(rows)
     more = sum(count > num_fields for count in counts) / len(rows)
     is_header = looks_like_names(rows[0])
     num_rated = min(num_fields, RATED_FIELDS)
-    fields = [[row[index] for row in rows[1:] if len(row) == num_fields] for index in range(num_rated)]
+    fields = [
+        [row[index] for row in rows[1:] if len(row) == num_fields] for index in range(num_rated)
+    ]
+
     typed = sum(rate_column(field, len(field)).kind != "text" for field in fields) / num_rated
-    # Surplus fields are text with separators, where a header or typed columns show that there are columns at all.
+    # Surplus fields are text with separators, where a header or typed columns show that there are
+    # columns at all.
     is_table = is_header or (typed >= 0.5 and same >= 0.5)
     fit = same + (SURPLUS_FIT * more if is_table else 0.0)
     if is_table and more > 0.1 and same + more > 0.98:
         fit = max(fit, 0.95)
+
     inside = [field for row in rows for field in row[1:]]
     spaced = sum(field.startswith(" ") for field in inside) / max(1, len(inside))
     # Quotes are parsed where both readings fit: a field of quoted text then loses its quotes.
     penalty = {"doubled": 0.0, "backslash": 0.001, "none": 0.002}[form.quoting]
     is_named = is_header and any(name.strip().casefold() in COMMON_NAMES for name in rows[0])
     is_prose = not typed and spaced > PROSE_SPACED and not is_named
+
     return Trial(form, fit - penalty, same == 1.0, typed, spaced, is_named, is_prose)
 
 
 def _are_enclosed(lines: Sequence[str], separator: str) -> bool:
-    """Return whether quotes of lines enclose fields: most that open one close it before a separator or a line end."""
+    """Return whether quotes of lines enclose fields: most that open one close it before a separator
+    or a line end.
+    """
     mark = re.escape(separator)
     opened = re.compile(rf'(?:\A|{mark}) ?"')
     closed = re.compile(rf'(?:\A|{mark}) ?"[^"]*(?:""[^"]*)*"(?={mark}|\r?\n?\Z)')
@@ -230,24 +271,32 @@ def _ask_sniffer(sample: str) -> str | None:
 
 
 def looks_like_names(fields: Sequence[str]) -> bool:
-    """Return whether a first row may be names of columns: short, different, and no numbers or sentences."""
+    """Return whether a first row may be names of columns: short, different, and no numbers or
+    sentences.
+    """
     names = [field.strip() for field in fields]
     filled = [name for name in names if name]
     if not filled or len(set(filled)) < len(filled) - 1:
         return False
     return all(
-        len(name) <= HEADER_CHARACTERS and len(name.split()) <= HEADER_WORDS and "\n" not in name for name in filled
+        len(name) <= HEADER_CHARACTERS and len(name.split()) <= HEADER_WORDS and "\n" not in name
+        for name in filled
     )
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Return whether the first of the rows names the columns, by what the rows below hold."""
-    first, below = rows[0], rows[1:]
+    first = rows[0]
+    below = rows[1:]
     names = [field.strip() for field in first]
     if not looks_like_names(first):
         return False
+
     if any(name.casefold() in COMMON_NAMES for name in names):
-        return not any(_stands_below(name, index, below) for index, name in enumerate(names) if name)
+        return not any(
+            _stands_below(name, index, below) for index, name in enumerate(names) if name
+        )
+
     for index, name in enumerate(names):
         values = [row[index] for row in below if len(row) > index]
         kind = rate_column(values, len(values)).kind if values else "empty"
@@ -256,12 +305,22 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
             return rate_column([name], 1).kind != kind
         if kind == "label" and name in {value.strip() for value in values}:
             return False
+
     if not below:
         return all(name.isidentifier() for name in names)
-    longest = max(range(len(names)), key=lambda index: sum(len(row[index]) for row in below if len(row) > index))
+
+    longest = max(
+        range(len(names)),
+        key=lambda index: sum(len(row[index]) for row in below if len(row) > index),
+    )
     lengths = sorted(len(row[longest]) for row in below if len(row) > longest)
-    is_short = len(names[longest]) <= min(lengths[len(lengths) // 2] / 2, lengths[len(lengths) // 10] + 1)
-    return is_short and all(re.fullmatch(r"[^\W\d]([\w .:/()-]*[\w)])?", name) for name in names if name)
+    is_short = len(names[longest]) <= min(
+        lengths[len(lengths) // 2] / 2, lengths[len(lengths) // 10] + 1
+    )
+
+    return is_short and all(
+        re.fullmatch(r"[^\W\d]([\w .:/()-]*[\w)])?", name) for name in names if name
+    )
 
 
 def _stands_below(name: str, index: int, below: Sequence[Sequence[str]]) -> bool:
@@ -270,12 +329,16 @@ def _stands_below(name: str, index: int, below: Sequence[Sequence[str]]) -> bool
 
 
 def name_columns(first: Sequence[str], is_header: bool) -> tuple[tuple[str, ...], str | None]:
-    """Return the names of columns, all different, and a note where the header's had to be changed."""
+    """Return the names of columns, all different, and a note where the header's had to
+    be changed.
+    """
     if not is_header:
         return tuple(str(index) for index in range(len(first))), None
+
     names: dict[str, None] = {}
     taken: Counter[str] = Counter()
     changed = []
+
     for index, field in enumerate(first):
         name = wanted = field.strip() or str(index)
         while name in names:
@@ -284,14 +347,19 @@ def name_columns(first: Sequence[str], is_header: bool) -> tuple[tuple[str, ...]
         if name != field.strip():
             changed.append(name)
         names[name] = None
+
     if not changed:
         return tuple(names), None
-    return tuple(names), f"Header names that were empty or stood there twice are now: {', '.join(changed[:10])}."
+
+    return tuple(
+        names
+    ), f"Header names that were empty or stood there twice are now: {', '.join(changed[:10])}."
 
 
 def refuse_open_quote(name: str, line: int) -> DatasetError:
     """Return the error for a quote that is not closed."""
     return DatasetError(
-        f'{name} line {line}: a quote (") opens there and is not closed, so the rows after it would become one; '
+        f'{name} line {line}: a quote (") opens there and is not closed, so the rows after it '
+        "would become one; "
         f'close it, or write a quote that is text twice (""){show_line(name, line)}'
     )

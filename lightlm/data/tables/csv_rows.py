@@ -1,4 +1,6 @@
-"""Records of csv and tsv files: fields by line, quotes parsed, and never more lines in a row than its quotes say."""
+"""Records of csv and tsv files: fields by line, quotes parsed, and never more lines in a row than
+its quotes say.
+"""
 
 import csv
 import re
@@ -6,11 +8,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from lightlm.data.characters.file_checks import LONGEST_ROW_BYTES, say_long
+from lightlm.data.characters.file_checks import LONGEST_ROW_BYTES, format_long
 from lightlm.errors import DatasetError
 
 ONE_COLUMN = "\x1f"
-"""What stands for the separator in a file of one column; the unit separator of ASCII, which texts do not hold."""
+"""What stands for the separator in a file of one column; the unit separator of ASCII, which texts
+do not hold.
+"""
 
 
 LONG_LINE = 1_000_000
@@ -19,7 +23,8 @@ MOST_FIELDS = 200_000
 
 
 class OpenQuote(Exception):
-    """A quote that is never closed, or is closed by the quote of a later row; `line` is where it opened.
+    """A quote that is never closed, or is closed by the quote of a later row; `line` is where it
+    opened.
 
     `is_at_end` where no other quote followed up to the end of the lines.
     """
@@ -34,7 +39,8 @@ class OpenQuote(Exception):
 class CsvFormat:
     """How the fields of a csv file are written; `separator` "" where a line is one field.
 
-    `quoting` is "doubled" (RFC 4180), "backslash" or "none". `returns_end_rows` where lone carriage returns do.
+    `quoting` is "doubled" (RFC 4180), "backslash" or "none". `returns_end_rows` where lone carriage
+    returns do.
     """
 
     separator: str
@@ -44,7 +50,8 @@ class CsvFormat:
 
 
 def join_lines(lines: Iterable[str], name: str, returns_end_rows: bool) -> Iterator[str]:
-    """Yield lines that end in LF, CRLF or, where they do, CR; put together what was cut elsewhere (U+2028, parts).
+    """Yield lines that end in LF, CRLF or, where they do, CR; put together what was cut elsewhere
+    (U+2028, parts).
 
     Raises:
         DatasetError: a line is longer than a row may be.
@@ -53,6 +60,7 @@ def join_lines(lines: Iterable[str], name: str, returns_end_rows: bool) -> Itera
     parts: list[str] = []
     length = 0
     number = 1
+
     for line in lines:
         if line.endswith(ends):
             yield "".join((*parts, line)) if parts else line
@@ -63,12 +71,15 @@ def join_lines(lines: Iterable[str], name: str, returns_end_rows: bool) -> Itera
         parts.append(line)
         length += len(line)
         if length > LONGEST_ROW_BYTES:
-            raise DatasetError(f"{name} line {number} is longer than {say_long(length)}")
+            raise DatasetError(f"{name} line {number} is longer than {format_long(length)}")
+
     if parts:
         yield "".join(parts)
 
 
-def split_records(lines: Iterable[str], form: CsvFormat, name: str) -> Iterator[tuple[int, list[str]]]:
+def split_records(
+    lines: Iterable[str], form: CsvFormat, name: str
+) -> Iterator[tuple[int, list[str]]]:
     """Yield (number of its first line, fields) of each record; blank lines are left out.
 
     Raises:
@@ -80,10 +91,13 @@ def split_records(lines: Iterable[str], form: CsvFormat, name: str) -> Iterator[
     if form.quoting == "none":
         for number, line in numbered:
             if len(line) > LONG_LINE and line.count(separator) > MOST_FIELDS:
-                raise DatasetError(f"{name} line {number} is no row of a table: it has too many fields")
+                raise DatasetError(
+                    f"{name} line {number} is no row of a table: it has too many fields"
+                )
             if (bare := strip_end(line)).strip(" "):
                 yield number, bare.split(separator)
         return
+
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     held: list[str] = []
     waiting: list[str] = []
@@ -107,11 +121,19 @@ def split_records(lines: Iterable[str], form: CsvFormat, name: str) -> Iterator[
             yield line
 
     escape = "\\" if form.quoting == "backslash" else None
-    reader = csv.reader(feed(), delimiter=separator, strict=True, escapechar=escape, skipinitialspace=form.skips_spaces)
+    reader = csv.reader(
+        feed(),
+        delimiter=separator,
+        strict=True,
+        escapechar=escape,
+        skipinitialspace=form.skips_spaces,
+    )
+
     for number, line in numbered:
         if len(line) > LONG_LINE and line.count(separator) > MOST_FIELDS:
             raise DatasetError(
-                f"{name} line {number} has {line.count(separator) + 1:,} fields: it is no table of texts"
+                f"{name} line {number} has {line.count(separator) + 1:,} fields: it is no table "
+                "of texts"
             )
         if '"' not in line and (escape is None or escape not in line):
             if (bare := strip_end(line)).strip(" "):
@@ -132,21 +154,30 @@ def split_records(lines: Iterable[str], form: CsvFormat, name: str) -> Iterator[
 
 def strip_end(line: str) -> str:
     """Return a line without its line end."""
-    return line[:-2] if line.endswith("\r\n") else line[:-1] if line.endswith(("\n", "\r")) else line
+    return (
+        line[:-2] if line.endswith("\r\n") else line[:-1] if line.endswith(("\n", "\r")) else line
+    )
 
 
 def _field_pattern(form: CsvFormat) -> re.Pattern[str]:
-    """Return the pattern of one field and its end; an inner quote that no separator follows is text."""
+    """Return the pattern of one field and its end; an inner quote that no separator follows is
+    text.
+    """
     end = rf"(?:{re.escape(form.separator or ONE_COLUMN)}|\r?\n?\Z)"
     inner = r'(?:[^"\\]|""|\\.|\\\Z)' if form.quoting == "backslash" else r'(?:[^"]|"")'
-    return re.compile(rf' *"({inner}*+(?:"(?!{end}){inner}*+)*+)"({end})|((?!").*?)({end})', re.DOTALL)
+    return re.compile(
+        rf' *"({inner}*+(?:"(?!{end}){inner}*+)*+)"({end})|((?!").*?)({end})', re.DOTALL
+    )
 
 
 def split_leniently(line: str, form: CsvFormat) -> list[str] | None:
-    """Return the fields of one line whose quotes are not doubled inside of fields; None where a quote stays open."""
+    """Return the fields of one line whose quotes are not doubled inside of fields; None where a
+    quote stays open.
+    """
     pattern = _field_pattern(form)
     fields = []
     position = 0
+
     while position <= len(line):
         match = pattern.match(line, position)
         if match is None:
@@ -156,6 +187,7 @@ def split_leniently(line: str, form: CsvFormat) -> list[str] | None:
         if (match[2] or match[4] or "") != (form.separator or ONE_COLUMN):
             return fields
         position = match.end()
+
     return fields
 
 

@@ -1,4 +1,6 @@
-"""Texts of csv and tsv files: their format, columns and header found, rows with too many or too few fields judged."""
+"""Texts of csv and tsv files: their format, columns and header found, rows with too many or too few
+fields judged.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
@@ -35,10 +37,12 @@ SAMPLE_CHARACTERS = 1 << 20
 LEAST_LINES = 200
 MOST_CHARACTERS = 1 << 25
 LEAST_ROWS = 20
-"""A sample ends after SAMPLE_LINES, or after SAMPLE_CHARACTERS and LEAST_LINES, or after MOST_CHARACTERS;
-where it holds fewer than LEAST_ROWS rows, a larger one is taken."""
+"""A sample ends after SAMPLE_LINES, or after SAMPLE_CHARACTERS and LEAST_LINES, or after
+MOST_CHARACTERS; where it holds fewer than LEAST_ROWS rows, a larger one is taken.
+"""
 
-WHOLE_ROWS, WHOLE_SHARE = 5, 0.05
+WHOLE_ROWS = 5
+WHOLE_SHARE = 0.05
 """Rows with as many fields as the header that are enough to rate columns by."""
 
 BLANK_SHARE = 0.5
@@ -51,7 +55,9 @@ KIND_PATTERNS = {"number": NUMBER, "date": DATE, "link": LINK}
 LABEL_WORDS = 4
 
 
-def inspect_csv(open_input: Opener, suffix: str, name: str, encoding: Encoding, column: str | None) -> TableShape:
+def inspect_csv(
+    open_input: Opener, suffix: str, name: str, encoding: Encoding, column: str | None
+) -> TableShape:
     """Return how a csv file is written and which of its columns holds the text.
 
     Raises:
@@ -61,36 +67,58 @@ def inspect_csv(open_input: Opener, suffix: str, name: str, encoding: Encoding, 
     is_header = has_header(rows)
     names, renamed = name_columns(rows[0], is_header)
     below = rows[1:] if is_header else rows
+
     if not below:
-        raise DatasetError(f"{name} holds no text: it has no rows below its header; give a data set with text in it")
+        raise DatasetError(
+            f"{name} holds no text: it has no rows below its header; give a data set with text in "
+            "it"
+        )
+
     named = _resolve(column, names)
     ratings = _rate(names, _align(below, len(names), form.separator), named)
     chosen = choose_column(ratings, name, named)
     notes = _describe(form, lines, skipped)
+
     if not is_header:
-        notes.append(f"No header: the first row is data, the columns are numbered ({list_examples(ratings)}).")
+        notes.append(
+            "No header: the first row is data, the columns are numbered "
+            f"({list_examples(ratings)})."
+        )
+
     notes += [renamed] if renamed else []
-    surplus = [row for row in below if len(row) > len(names) and any(field.strip() for field in row[len(names) :])]
+    surplus = [
+        row
+        for row in below
+        if len(row) > len(names) and any(field.strip() for field in row[len(names) :])
+    ]
+
     details = {
-        "separator": form.separator, "quoting": form.quoting, "returns_end_rows": form.returns_end_rows,
+        "separator": form.separator, "quoting": form.quoting,
+        "returns_end_rows": form.returns_end_rows,
         "skips_spaces": form.skips_spaces, "has_header": is_header, "skipped_lines": skipped,
         "kinds": [ratings[name].kind if name in ratings else "number" for name in names],
         "is_named": column is not None,
     }  # fmt: skip
+
     shape = TableShape("csv", names, chosen, None, encoding, details, tuple(notes), name)
     if surplus:
         text_column = _find_text_column(shape)
         if text_column is not None:
             _refuse_shifted(surplus, shape, text_column)
-            note = f"Rows with more fields than the header: the rest belongs to the text ({names[text_column]})."
+            note = (
+                "Rows with more fields than the header: the rest belongs to the text "
+                f"({names[text_column]})."
+            )
             shape = TableShape("csv", names, chosen, None, encoding, details, (*notes, note), name)
+
     return shape
 
 
 def _read_sample(
     open_input: Opener, suffix: str, name: str, encoding: Encoding
 ) -> tuple[CsvFormat, int, list[str], list[list[str]]]:
-    """Return the format of a file, how many lines stand above the table, and lines and records from its start.
+    """Return the format of a file, how many lines stand above the table, and lines and records from
+    its start.
 
     Raises:
         DatasetError: no rows, or an open quote.
@@ -98,7 +126,9 @@ def _read_sample(
     for most in (SAMPLE_LINES, 100 * SAMPLE_LINES):
         lines, is_whole, returns_end_rows = _sample_lines(open_input, name, encoding, most)
         if not lines:
-            raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
+            raise DatasetError(
+                f"{name} holds no text: it has no rows; give a data set with text in it"
+            )
         try:
             form, skipped = find_format(lines, suffix, is_whole, returns_end_rows)
         except OpenQuote as error:
@@ -114,10 +144,12 @@ def _read_sample(
         # Texts may go over very many lines.
         if is_whole or len(rows) >= LEAST_ROWS:
             break
+
     if torn is not None and (is_whole or not torn.is_at_end or len(rows) < 2):
         raise refuse_open_quote(name, torn.line + skipped)
     if not rows:
         raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
+
     return form, skipped, lines, rows
 
 
@@ -128,30 +160,40 @@ def _describe(form: CsvFormat, lines: Sequence[str], skipped: int) -> list[str]:
         notes.append("One column: the lines hold no separator that all of them share.")
     elif form.separator != ",":
         notes.append(f"The separator is the {SEPARATORS[form.separator]}.")
+
     if form.quoting == "none" and any('"' in line for line in lines):
         notes.append("Quotes are text, they enclose no fields.")
     if form.quoting == "backslash":
         notes.append(r"Quotes inside of fields are written \".")
     if skipped and not SEP_LINE.fullmatch(strip_end(lines[0])):
         notes.append(f'The table begins at line {skipped + 1}, below "{shorten(lines[0])}".')
+
     return notes
 
 
-def read_csv(open_input: Opener, shape: TableShape, counts: RowCounts, bad: BadRows) -> Iterator[str]:
+def read_csv(
+    open_input: Opener, shape: TableShape, counts: RowCounts, bad: BadRows
+) -> Iterator[str]:
     """Yield the text of each row.
 
     Raises:
-        DatasetError: a quote that is not closed, fields that belong to no column, or too many rows without the column.
+        DatasetError: a quote that is not closed, fields that belong to no column, or too many rows
+            without the column.
     """
     details = shape.details
     form = CsvFormat(
-        details["separator"], details["quoting"], details["returns_end_rows"], details.get("skips_spaces", False)
+        details["separator"],
+        details["quoting"],
+        details["returns_end_rows"],
+        details.get("skips_spaces", False),
     )
+
     num_columns = len(shape.columns)
     index = shape.columns.index(shape.column)
     left_out = int(details["has_header"])
     skipped = details["skipped_lines"]
     inner = RowCounts()
+
     with open_input() as stream:
         lines = _iterate(stream, shape.encoding, inner, shape.name, form.returns_end_rows)
         for _ in range(skipped):
@@ -171,7 +213,8 @@ def read_csv(open_input: Opener, shape: TableShape, counts: RowCounts, bad: BadR
                     text = ""
                     counts.bad_rows += 1
                     bad.add(
-                        f"line {number + skipped} has {len(fields)} of {num_columns} fields, so its text is missing "
+                        f"line {number + skipped} has {len(fields)} of {num_columns} fields, so "
+                        "its text is missing "
                         "(a line break inside of a text must stand in quotes)"
                     )
                 if inner.replaced_bytes:
@@ -186,7 +229,8 @@ def read_csv(open_input: Opener, shape: TableShape, counts: RowCounts, bad: BadR
 
 
 def join_surplus(fields: list[str], shape: TableShape, number: int) -> list[str]:
-    """Return the fields of a row that has too many, the surplus joined to the text that holds the separator.
+    """Return the fields of a row that has too many, the surplus joined to the text that holds the
+    separator.
 
     Raises:
         DatasetError: it may belong to another column.
@@ -194,6 +238,7 @@ def join_surplus(fields: list[str], shape: TableShape, number: int) -> list[str]
     num_columns = len(shape.columns)
     if not any(field.strip() for field in fields[num_columns:]):
         return fields[:num_columns]
+
     kinds = shape.details["kinds"]
     index = _find_text_column(shape)
     if index is not None:
@@ -201,14 +246,17 @@ def join_surplus(fields: list[str], shape: TableShape, number: int) -> list[str]
         others = [position for position in range(num_columns) if position != index]
         if all(_fits(joined[position], kinds[position]) for position in others):
             return joined
+
     raise DatasetError(
-        f"{shape.name} line {number} has {len(fields)} fields, wanted {num_columns}: a text that holds the separator "
+        f"{shape.name} line {number} has {len(fields)} fields, wanted {num_columns}: a text that "
+        "holds the separator "
         f'must stand in quotes ("..."); mend the line{show_line(shape.name, number)}'
     )
 
 
 def _refuse_shifted(rows: Sequence[Sequence[str]], shape: TableShape, index: int) -> None:
-    """Refuse rows whose surplus does not look like the commas of sentences: another column may hold the separator.
+    """Refuse rows whose surplus does not look like the commas of sentences: another column may hold
+    the separator.
 
     Raises:
         DatasetError: with an example.
@@ -219,8 +267,10 @@ def _refuse_shifted(rows: Sequence[Sequence[str]], shape: TableShape, index: int
     if blank < BLANK_SHARE * len(parts):
         example = shorten(" ".join(rows[0]))
         raise DatasetError(
-            f'{shape.name} has {len(rows):,} rows with more fields than its first row, such as "{example}"; a field '
-            'that holds the separator must stand in quotes ("..."): write the file again with quotes'
+            f"{shape.name} has {len(rows):,} rows with more fields than its first row, such as "
+            f'"{example}"; a field '
+            'that holds the separator must stand in quotes ("..."): write the file again with '
+            "quotes"
         )
 
 
@@ -238,17 +288,24 @@ def _fits(field: str, kind: str) -> bool:
 
 
 def _align(rows: Sequence[list[str]], num_columns: int, separator: str) -> Sequence[list[str]]:
-    """Return rows to rate columns by: whole ones, or with surplus fields joined where the others are no text then."""
+    """Return rows to rate columns by: whole ones, or with surplus fields joined where the others
+    are no text then.
+    """
     whole = [row for row in rows if len(row) <= num_columns]
     if len(whole) >= max(WHOLE_ROWS, WHOLE_SHARE * len(rows)) or len(whole) == len(rows):
         return whole
+
     fits = []
     for index in range(num_columns if num_columns <= MOST_ALIGNED else 0):
-        joined = [join_fields(row, index, num_columns, separator) if len(row) > num_columns else row for row in rows]
+        joined = [
+            join_fields(row, index, num_columns, separator) if len(row) > num_columns else row
+            for row in rows
+        ]
         others = [position for position in range(num_columns) if position != index]
         values = [[row[position] for row in joined if len(row) > position] for position in others]
         if all(rate_column(column, len(column)).kind != "text" for column in values):
             fits.append(joined)
+
     return fits[0] if len(fits) == 1 else whole or rows
 
 
@@ -258,7 +315,9 @@ def join_fields(fields: list[str], index: int, num_columns: int, separator: str)
     return [*fields[:index], separator.join(fields[index:end]), *fields[end:]]
 
 
-def _rate(names: Sequence[str], rows: Sequence[Sequence[str]], named: str | None) -> dict[str, Rating]:
+def _rate(
+    names: Sequence[str], rows: Sequence[Sequence[str]], named: str | None
+) -> dict[str, Rating]:
     return {
         name: rate_column([row[index] for row in rows if len(row) > index], len(rows))
         for index, name in enumerate(names)
@@ -273,26 +332,40 @@ def _resolve(column: str | None, names: Sequence[str]) -> str | None:
     return column.strip() if column.strip() in names else column
 
 
-def _sample_lines(open_input: Opener, name: str, encoding: Encoding, most: int) -> tuple[list[str], bool, bool]:
+def _sample_lines(
+    open_input: Opener, name: str, encoding: Encoding, most: int
+) -> tuple[list[str], bool, bool]:
     """Return lines from the start, whether they are all, and whether carriage returns end them."""
     with open_input() as stream:
-        first = next(iterate_lines(stream, encoding, RowCounts(), longest=PART_CHARACTERS, only_newline=True), "")
+        first = next(
+            iterate_lines(
+                stream, encoding, RowCounts(), longest=PART_CHARACTERS, only_newline=True
+            ),
+            "",
+        )
+
     returns_end_rows = not first.endswith("\n") and "\r" in first
     lines: list[str] = []
     length = 0
+
     with open_input() as stream:
         for line in _iterate(stream, encoding, RowCounts(), name, returns_end_rows):
             lines.append(line)
             length += len(line)
-            is_enough = most == SAMPLE_LINES and len(lines) >= LEAST_LINES and length >= SAMPLE_CHARACTERS
+            is_enough = (
+                most == SAMPLE_LINES and len(lines) >= LEAST_LINES and length >= SAMPLE_CHARACTERS
+            )
             if len(lines) >= most or is_enough or length >= MOST_CHARACTERS:
                 return lines, False, returns_end_rows
+
     return lines, True, returns_end_rows
 
 
 def _iterate(
     stream: BinaryIO, encoding: Encoding, counts: RowCounts, name: str, returns_end_rows: bool
 ) -> Iterator[str]:
-    lines = iterate_lines(stream, encoding, counts, longest=PART_CHARACTERS, only_newline=not returns_end_rows)
+    lines = iterate_lines(
+        stream, encoding, counts, longest=PART_CHARACTERS, only_newline=not returns_end_rows
+    )
     for index, line in enumerate(join_lines(lines, name, returns_end_rows)):
         yield line.removeprefix("\ufeff") if index == 0 else line

@@ -1,4 +1,6 @@
-"""Rows of JSON files, however they lie: a value a line, an array, an array under a key, values one after another."""
+"""Rows of JSON files, however they lie: a value a line, an array, an array under a key, values one
+after another.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -20,10 +22,14 @@ PART_CHARACTERS = 1 << 20
 
 LINES_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines")
 LEAST_TEXTS = 20
-"""Members of an object that are texts, from which they are rows by their ids, not columns of one row."""
+"""Members of an object that are texts, from which they are rows by their ids, not columns of one
+row.
+"""
 
 WALKED_CHARACTERS = 1 << 26
-"""Text of an object's members that is looked through for the rows; those that lie behind are not found."""
+"""Text of an object's members that is looked through for the rows; those that lie behind are not
+found.
+"""
 
 BLANKS = " \t\r\n\ufeff"
 
@@ -31,7 +37,9 @@ Layout = tuple[str, str | None]
 """How rows lie ("lines", "array", "key", "members", "values") and the key."""
 
 
-def inspect_json(open_input: Opener, suffix: str, name: str, encoding: Encoding, column: str | None) -> TableShape:
+def inspect_json(
+    open_input: Opener, suffix: str, name: str, encoding: Encoding, column: str | None
+) -> TableShape:
     """Return how the rows of a JSON file lie and what gives each its text.
 
     Raises:
@@ -43,35 +51,53 @@ def inspect_json(open_input: Opener, suffix: str, name: str, encoding: Encoding,
     sample = take_sample(value for _, value in values)
     if not sample and scratch.bad_rows:
         raise refuse_broken(name, "it ends inside of its first row")
+
     if not sample:
         raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
+
     details = {"layout": layout[0], "key": layout[1]}
-    shape = choose_text(sample, "jsonl" if layout[0] == "lines" else "json", name, encoding, column, details)
+    shape = choose_text(
+        sample, "jsonl" if layout[0] == "lines" else "json", name, encoding, column, details
+    )
     notes = []
     if layout[0] == "key":
         notes.append(f'The rows are those under "{layout[1]}"; other keys are not read.')
+
     if layout[0] == "members":
         notes.append("The rows are the members of one object.")
     if scratch.bad_rows:
         notes.append("Broken rows or a torn last one are left out and counted.")
+
     return replace(shape, notes=(*notes, *shape.notes))
 
 
-def read_json(open_input: Opener, shape: TableShape, counts: RowCounts, bad: BadRows) -> Iterator[str]:
+def read_json(
+    open_input: Opener, shape: TableShape, counts: RowCounts, bad: BadRows
+) -> Iterator[str]:
     """Yield the text of each row.
 
     Raises:
         DatasetError: too many broken rows, or a row that is too long.
     """
     details = shape.details
-    read = make_reader(shape.column, shape.template, counts, bad, also=details["also"], is_named=details["is_named"])
+    read = make_reader(
+        shape.column,
+        shape.template,
+        counts,
+        bad,
+        also=details["also"],
+        is_named=details["is_named"],
+    )
+
     layout = details["layout"], details["key"]
     for place, value in iterate_values(open_input, layout, shape.name, shape.encoding, counts, bad):
         yield read(name_fields(value) if details["rows_are_lists"] else value, place)
 
 
 def count_json(open_input: Opener, shape: TableShape) -> int | None:
-    """Return how many lines with something in them a file of JSON lines has; None for wide encodings."""
+    """Return how many lines with something in them a file of JSON lines has; None for wide
+    encodings.
+    """
     if shape.encoding.name.startswith(("utf-16", "utf-32")):
         return None
     with open_input() as stream:
@@ -86,12 +112,16 @@ def find_layout(open_input: Opener, suffix: str, name: str, encoding: Encoding) 
         DatasetError: no JSON, or none with rows.
     """
     with open_input() as stream:
-        parts = iterate_lines(stream, encoding, RowCounts(), longest=PART_CHARACTERS, only_newline=True)
+        parts = iterate_lines(
+            stream, encoding, RowCounts(), longest=PART_CHARACTERS, only_newline=True
+        )
         is_lines = _are_lines((part for part in parts if part.strip(BLANKS)), suffix)
+
     if is_lines is None:
         raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
     if is_lines:
         return "lines", None
+
     with open_input() as stream:
         values = JsonStream(_iterate_parts(stream, encoding, RowCounts()), name)
         try:
@@ -109,25 +139,40 @@ def _are_lines(parts: Iterator[str], suffix: str) -> bool | None:
         return None
     if len(first) >= PART_CHARACTERS - 2:
         return suffix in LINES_SUFFIXES and not first.startswith("[")
+
     try:
         value = json.loads(first, strict=False)
     except (ValueError, RecursionError):
-        # "[" or "{" alone begins a value of several lines; values between carriage returns follow one another.
-        return "\r" not in first and suffix in LINES_SUFFIXES and first not in ("[", "{") and not first.startswith("[{")
+        # "[" or "{" alone begins a value of several lines; values between carriage returns follow
+        # one another.
+        return (
+            "\r" not in first
+            and suffix in LINES_SUFFIXES
+            and first not in ("[", "{")
+            and not first.startswith("[{")
+        )
+
     # One value alone: the rows may be its elements or members.
-    return next(parts, None) is not None and (not _is_table(value) or flatten_chat(value) is not None)
+    return next(parts, None) is not None and (
+        not _is_table(value) or flatten_chat(value) is not None
+    )
 
 
 def _is_table(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
+    return (
+        isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
+    )
 
 
 def _walk(stream: JsonStream) -> Layout:
-    """Return where the rows are of a file whose first value goes over several lines, or is all of it."""
+    """Return where the rows are of a file whose first value goes over several lines, or is all of
+    it.
+    """
     if stream.peek() == "[":
         return "array", None
     if stream.peek() != "{":
         return "values", None
+
     members = Members()
     try:
         is_early = members.read(stream)
@@ -135,6 +180,7 @@ def _walk(stream: JsonStream) -> Layout:
             return "values", None
     except TornEnd:
         members.num_members += 1
+
     return members.choose()
 
 
@@ -178,7 +224,9 @@ class Members:
             self.own_text += len(value)
             self.num_texts += 1
         elif isinstance(value, Mapping) and value:
-            self.num_objects += any(isinstance(inside, str | list | Mapping) for inside in value.values())
+            self.num_objects += any(
+                isinstance(inside, str | list | Mapping) for inside in value.values()
+            )
             if all(name.isdigit() for name in value):
                 self.texts[key] = _weigh(list(islice(value.values(), SAMPLE_ROWS)))
 
@@ -188,28 +236,48 @@ class Members:
         if not self.is_chat and best is not None and self.texts[best] > self.own_text:
             return "key", best
         are_rows = self.num_objects >= 2 and self.num_objects >= self.num_members - 1
-        are_rows = are_rows or (self.num_texts >= LEAST_TEXTS and self.num_texts >= self.num_members - 1)
+        are_rows = are_rows or (
+            self.num_texts >= LEAST_TEXTS and self.num_texts >= self.num_members - 1
+        )
         return ("members", None) if are_rows else ("values", None)
 
 
 def _weigh(rows: list[Any]) -> float:
-    """Return how many characters of text sampled rows hold, 0 of rows that are neither objects nor texts."""
+    """Return how many characters of text sampled rows hold, 0 of rows that are neither objects nor
+    texts.
+    """
     if rows and are_records(rows):
         rows = [name_fields(row) for row in rows]
     if sum(isinstance(row, str | Mapping) for row in rows) <= 0.5 * len(rows):
         return 0.0
+
     columns = {name for row in rows if isinstance(row, Mapping) for name in row}
     strings = [row for row in rows if isinstance(row, str)]
     cells = [[row.get(name) for row in rows if isinstance(row, Mapping)] for name in columns]
-    nested = sum(len(json.dumps(cell)) for column in cells for cell in column if isinstance(cell, list | Mapping))
+    nested = sum(
+        len(json.dumps(cell))
+        for column in cells
+        for cell in column
+        if isinstance(cell, list | Mapping)
+    )
+
     ratings = [rate_column(column, 1) for column in (strings, *cells)]
-    return sum(rating.characters for rating in ratings if rating.kind in ("text", "id", "label")) + nested
+    return (
+        sum(rating.characters for rating in ratings if rating.kind in ("text", "id", "label"))
+        + nested
+    )
 
 
 def iterate_values(
-    open_input: Opener, layout: Layout, name: str, encoding: Encoding, counts: RowCounts, bad: BadRows
+    open_input: Opener,
+    layout: Layout,
+    name: str,
+    encoding: Encoding,
+    counts: RowCounts,
+    bad: BadRows,
 ) -> Iterator[tuple[str, Any]]:
-    """Yield (place, value) of each row; a torn end is left out and counted, other broken rows up to 1 %.
+    """Yield (place, value) of each row; a torn end is left out and counted, other broken rows up to
+    1 %.
 
     Raises:
         DatasetError: more broken rows than that, or a row that is too long.
@@ -271,11 +339,16 @@ def _iterate_line_values(
         try:
             value = decoder.decode(line.removeprefix("\ufeff"))
         except (ValueError, RecursionError) as error:
-            why = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
+            why = (
+                "nested too deeply"
+                if isinstance(error, RecursionError)
+                else str(error).partition(";")[0]
+            )
             torn = f"line {number} is not JSON ({why}) and begins {strip_end(line)[:40]!r}"
             counts.bad_rows += 1
             continue
         yield f"line {number}", value
+
     if torn is not None and bad.num_rows == 1:
         raise refuse_broken(name, torn)
 
@@ -302,5 +375,6 @@ def _iterate_parts(stream: BinaryIO, encoding: Encoding, counts: RowCounts) -> I
 def refuse_broken(name: str, why: str) -> DatasetError:
     """Return the error for a file that is no JSON."""
     return DatasetError(
-        f'{name} is no readable JSON ({why}); give an object a line, as {{"text": "..."}}, or one array of them'
+        f'{name} is no readable JSON ({why}); give an object a line, as {{"text": "..."}}, or one '
+        "array of them"
     )

@@ -1,10 +1,12 @@
-"""JSON values one after another out of a file of any length: an array's elements, an object's members, a sequence."""
+"""JSON values one after another out of a file of any length: an array's elements, an object's
+members, a sequence.
+"""
 
 import json
 import re
 from collections.abc import Iterator
 
-from lightlm.data.characters.file_checks import LONGEST_ROW_BYTES, say_long
+from lightlm.data.characters.file_checks import LONGEST_ROW_BYTES, format_long
 from lightlm.errors import DatasetError
 
 FIRST_CHARACTERS = 1 << 16
@@ -81,12 +83,18 @@ class JsonStream:
         """
         if not self.peek():
             raise TornEnd
+
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._buffer, self._position)
             except json.JSONDecodeError as error:
-                goes_on = error.msg.startswith("Unterminated string") or error.pos > len(self._buffer) - NEAR_END
-                if goes_on and self._fill(max(FIRST_CHARACTERS, 2 * (len(self._buffer) - self._position))):
+                goes_on = (
+                    error.msg.startswith("Unterminated string")
+                    or error.pos > len(self._buffer) - NEAR_END
+                )
+                if goes_on and self._fill(
+                    max(FIRST_CHARACTERS, 2 * (len(self._buffer) - self._position))
+                ):
                     continue
                 if goes_on:
                     raise TornEnd from None
@@ -96,7 +104,11 @@ class JsonStream:
             except ValueError as error:
                 raise BrokenValue(f"line {self.line}: {str(error).partition(';')[0]}") from None
             # A number at the end of what was read may go on.
-            if end == len(self._buffer) and not isinstance(value, str | list | dict) and self._fill(FIRST_CHARACTERS):
+            if (
+                end == len(self._buffer)
+                and not isinstance(value, str | list | dict)
+                and self._fill(FIRST_CHARACTERS)
+            ):
                 continue
             self._position = end
             return value
@@ -113,11 +125,14 @@ class JsonStream:
                 return
 
     def members(self) -> Iterator[str]:
-        """Yield the keys of the object that begins there; whoever iterates reads each value before the next key."""
+        """Yield the keys of the object that begins there; whoever iterates reads each value before
+        the next key.
+        """
         self.take("{")
         if self.peek() == "}":
             self._position += 1
             return
+
         while True:
             if self.peek() not in ('"', ""):
                 raise BrokenValue(f"line {self.line}: wanted a key in double quotes")
@@ -131,9 +146,11 @@ class JsonStream:
         """Read on; return whether there was more."""
         if self._is_ended:
             return False
+
         held = len(self._buffer) - self._position
         if held > LONGEST_ROW_BYTES:
-            raise DatasetError(f"{self._name} line {self.line} has a value of {say_long(held)}")
+            raise DatasetError(f"{self._name} line {self.line} has a value of {format_long(held)}")
+
         parts = []
         length = 0
         for part in self._parts:
@@ -143,8 +160,10 @@ class JsonStream:
                 break
         else:
             self._is_ended = True
+
         self.num_read += length
         self._line = self.line
         self._buffer = "".join((self._buffer[self._position :], *parts))
         self._position = 0
+
         return length > 0

@@ -1,24 +1,34 @@
-"""Rows of parquet files: texts, bytes, dictionaries, lists and structs of any column, in bounded memory."""
+"""Rows of parquet files: texts, bytes, dictionaries, lists and structs of any column, in bounded
+memory.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from lightlm.data.characters.decoding import Encoding, Opener, RowCounts, check_encoding_name, decode_text
+from lightlm.data.characters.decoding import (
+    Encoding,
+    Opener,
+    RowCounts,
+    check_encoding_name,
+    decode_text,
+)
 from lightlm.data.characters.file_checks import (
     EXPANDED_BYTES,
     HEAD_BYTES,
     LONGEST_ROW_BYTES,
-    ROWS_A_READ,
+    ROWS_PER_READ,
     TIGHT_RATIO,
-    say_long,
+    format_long,
 )
 from lightlm.data.tables.columns import MOST_COLUMNS, BadRows, TableShape, list_names, take_sample
 from lightlm.data.tables.records import choose_text, make_reader
 from lightlm.errors import DatasetError
 
 PICTURE_SHARE = 0.1
-"""Fraction of the first characters that are no text of the encoding from which a value is a picture or the like."""
+"""Fraction of the first characters that are no text of the encoding from which a value is a picture
+or the like.
+"""
 
 PICTURE_BYTES = 200_000
 """Mean length from which bytes are not even looked at."""
@@ -27,25 +37,39 @@ READ_BYTES = 1 << 26
 """Mean length of what is read at once; Arrow holds it some times over."""
 
 
-def inspect_parquet(open_input: Opener, name: str, encoding: str | None, column: str | None) -> TableShape:
+def inspect_parquet(
+    open_input: Opener, name: str, encoding: str | None, column: str | None
+) -> TableShape:
     """Return which column of a parquet file holds the text, by the types and by the first rows.
 
     Raises:
         DatasetError: not readable, no rows, no such column, or several that could be meant.
     """
-    found = Encoding("utf-8", "strict") if encoding is None else Encoding(check_encoding_name(encoding), "named")
+    found = (
+        Encoding("utf-8", "strict")
+        if encoding is None
+        else Encoding(check_encoding_name(encoding), "named")
+    )
+
     with _open(open_input, name) as file:
         schema = file.schema_arrow
         types = {field.name: field.type for field in schema if _may_hold_text(field.type)}
         if not file.metadata.num_rows:
-            raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
+            raise DatasetError(
+                f"{name} holds no text: it has no rows; give a data set with text in it"
+            )
         large = _find_large(file)
-        names = [field for field in schema.names if field in types and field not in large][:MOST_COLUMNS]
+        names = [field for field in schema.names if field in types and field not in large][
+            :MOST_COLUMNS
+        ]
         if column is not None and column in schema.names and column not in names:
             names = [column]
         if not names:
-            raise DatasetError(f"{name} has no column of text (columns: {list_names(schema.names)}); give another")
+            raise DatasetError(
+                f"{name} has no column of text (columns: {list_names(schema.names)}); give another"
+            )
         sample = take_sample(_read_objects(file, names, name, found, RowCounts(), keep_bytes=True))
+
     shape = choose_text(sample, "parquet", name, found, column, {})
     top = _find_top(shape.column, schema.names)
     notes = list(shape.notes)
@@ -53,21 +77,48 @@ def inspect_parquet(open_input: Opener, name: str, encoding: str | None, column:
         notes.append(f"The column {top} holds bytes: they are read as {found.name.upper()}.")
     if shape.column not in schema.names and shape.template is None and top is not None:
         notes.append(f"The text is {shape.column}, inside of the objects of {top}.")
-    details = {**shape.details, "read": [top] if top is not None and shape.template != "pair" else names}
-    return TableShape("parquet", tuple(schema.names), shape.column, shape.template, found, details, tuple(notes), name)
+
+    details = {
+        **shape.details,
+        "read": [top] if top is not None and shape.template != "pair" else names,
+    }
+
+    return TableShape(
+        "parquet",
+        tuple(schema.names),
+        shape.column,
+        shape.template,
+        found,
+        details,
+        tuple(notes),
+        name,
+    )
 
 
-def read_parquet(open_input: Opener, shape: TableShape, counts: RowCounts, bad: BadRows) -> Iterator[str]:
+def read_parquet(
+    open_input: Opener, shape: TableShape, counts: RowCounts, bad: BadRows
+) -> Iterator[str]:
     """Yield the text of each row.
 
     Raises:
-        DatasetError: not readable, another schema than the one inspected, or rows that memory may not hold.
+        DatasetError: not readable, another schema than the one inspected, or rows that memory may
+            not hold.
     """
     details = shape.details
-    read = make_reader(shape.column, shape.template, counts, bad, also=details["also"], is_named=details["is_named"])
+    read = make_reader(
+        shape.column,
+        shape.template,
+        counts,
+        bad,
+        also=details["also"],
+        is_named=details["is_named"],
+    )
+
     columns = list(dict.fromkeys((*details["read"], *details["also"])))
     with _open(open_input, shape.name) as file:
-        for number, row in enumerate(_read_objects(file, columns, shape.name, shape.encoding, counts), 1):
+        for number, row in enumerate(
+            _read_objects(file, columns, shape.name, shape.encoding, counts), 1
+        ):
             bad.num_rows += 1
             yield read(row, f"row {number}")
 
@@ -88,16 +139,26 @@ def _open(open_input: Opener, name: str) -> Iterator[Any]:
             file = pq.ParquetFile(stream)
         except (pa.ArrowException, OSError, ValueError) as error:
             why = str(error).partition("\n")[0]
-            raise DatasetError(f"{name} is not a readable parquet file ({why}); download or write it again") from None
+            raise DatasetError(
+                f"{name} is not a readable parquet file ({why}); download or write it again"
+            ) from None
         try:
             yield file
         except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
             why = str(error).partition("\n")[0]
-            raise DatasetError(f"{name} cannot be read ({why}); download or write it again") from None
+            raise DatasetError(
+                f"{name} cannot be read ({why}); download or write it again"
+            ) from None
 
 
 def _read_objects(
-    file: Any, columns: list[str], name: str, encoding: Encoding, counts: RowCounts, *, keep_bytes: bool = False
+    file: Any,
+    columns: list[str],
+    name: str,
+    encoding: Encoding,
+    counts: RowCounts,
+    *,
+    keep_bytes: bool = False,
 ) -> Iterator[Mapping[str, Any]]:
     rows = choose_rows(file, columns, name)
     for batch in file.iter_batches(rows, columns=columns):
@@ -115,15 +176,19 @@ def _read_objects(
 
 
 def choose_rows(file: Any, columns: list[str], name: str) -> int:
-    """Return how many rows of a parquet file to read at once, so that memory holds what they expand to.
+    """Return how many rows of a parquet file to read at once, so that memory holds what they expand
+    to.
 
     Raises:
         DatasetError: it has no such column, or rows that memory may not hold.
     """
     missing = [column for column in columns if column not in file.schema_arrow.names]
     if missing:
-        raise DatasetError(f"{name} has no column {missing[0]!r}, as it had before; it was changed: start again")
-    rows = ROWS_A_READ
+        raise DatasetError(
+            f"{name} has no column {missing[0]!r}, as it had before; it was changed: start again"
+        )
+
+    rows = ROWS_PER_READ
     for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
         expanded = 0
         for chunk in map(group.column, range(group.num_columns)):
@@ -131,30 +196,42 @@ def choose_rows(file: Any, columns: list[str], name: str) -> int:
             if not any(path == column or path.startswith(f"{column}.") for column in columns):
                 continue
             if chunk.total_uncompressed_size > LONGEST_ROW_BYTES * max(1, chunk.num_values):
-                raise DatasetError(f"{name} has rows of {say_long(chunk.total_uncompressed_size // chunk.num_values)}")
+                raise DatasetError(
+                    f"{name} has rows of "
+                    f"{format_long(chunk.total_uncompressed_size // chunk.num_values)}"
+                )
             mean = chunk.total_uncompressed_size // max(1, chunk.num_values)
             rows = min(rows, max(1, READ_BYTES // max(1, mean)))
             if chunk.total_uncompressed_size > TIGHT_RATIO * chunk.total_compressed_size:
                 expanded += chunk.total_uncompressed_size
         if expanded:
             rows = min(rows, max(1, EXPANDED_BYTES // expanded))
+
     return rows
 
 
 def _find_large(file: Any) -> set[str]:
-    """Return the columns that hold bytes of pictures, sounds or the like, by the lengths that the file states."""
+    """Return the columns that hold bytes of pictures, sounds or the like, by the lengths that the
+    file states.
+    """
     found = set()
     for group in map(file.metadata.row_group, range(min(1, file.metadata.num_row_groups))):
         for index in range(group.num_columns):
             chunk = group.column(index)
             is_text = file.schema.column(index).logical_type.type == "STRING"
-            if not is_text and chunk.total_uncompressed_size > PICTURE_BYTES * max(1, chunk.num_values):
-                found.add(_find_top(chunk.path_in_schema, file.schema_arrow.names) or chunk.path_in_schema)
+            if not is_text and chunk.total_uncompressed_size > PICTURE_BYTES * max(
+                1, chunk.num_values
+            ):
+                found.add(
+                    _find_top(chunk.path_in_schema, file.schema_arrow.names) or chunk.path_in_schema
+                )
+
     return found
 
 
 def _to_values(array: Any, encoding: Encoding, counts: RowCounts, keep_bytes: bool) -> list[Any]:
-    """Return the values of a column; texts and bytes decoded, those that are not as the encoding says counted.
+    """Return the values of a column; texts and bytes decoded, those that are not as the encoding
+    says counted.
 
     With `keep_bytes` pictures and the like stay bytes.
     """
@@ -164,19 +241,27 @@ def _to_values(array: Any, encoding: Encoding, counts: RowCounts, keep_bytes: bo
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
         array = array.dictionary_decode()
+
     if _is_binary(kind):
         values = array.to_pylist()
         if keep_bytes:
-            return [value if value is None else _decode_or_keep(value, encoding) for value in values]
+            return [
+                value if value is None else _decode_or_keep(value, encoding) for value in values
+            ]
         return [None if value is None else decode_text(value, encoding, counts) for value in values]
+
     try:
         return array.to_pylist()
     except UnicodeDecodeError:
         if not _is_string(kind):
             return [_to_value(value) for value in array]
+
     # Arrow does not check that the texts of a file are UTF-8, and its own conversion raises.
-    values = array.cast(pa.binary_view() if pa.types.is_string_view(kind) else pa.large_binary()).to_pylist()
+    values = array.cast(
+        pa.binary_view() if pa.types.is_string_view(kind) else pa.large_binary()
+    ).to_pylist()
     utf_8 = Encoding("utf-8", "strict")
+
     return [None if value is None else decode_text(value, utf_8, counts) for value in values]
 
 
@@ -196,7 +281,9 @@ def _to_value(value: Any) -> Any:
 def _is_string(kind: Any) -> bool:
     import pyarrow as pa
 
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
 def _is_binary(kind: Any) -> bool:

@@ -1,4 +1,6 @@
-"""Tables: csv, JSON and parquet files as rows of text; what a file's shape is, and its rows by that shape."""
+"""Tables: csv, JSON and parquet files as rows of text; what a file's shape is, and its rows by that
+shape.
+"""
 
 from collections.abc import Iterator
 
@@ -18,12 +20,18 @@ __all__ = ["TABLE_SUFFIXES", "TableShape", "count_rows", "inspect_table", "read_
 
 
 def inspect_table(
-    open_input: Opener, suffix: str, name: str, *, column: str | None = None, encoding: str | None = None
+    open_input: Opener,
+    suffix: str,
+    name: str,
+    *,
+    column: str | None = None,
+    encoding: str | None = None,
 ) -> TableShape:
     """Return how a table is read and which of its columns holds the text, by the first rows.
 
     Raises:
-        DatasetError: not readable, no text, or no column that is sure; with the command that settles it.
+        DatasetError: not readable, no text, or no column that is sure; with the command that
+            settles it.
     """
     suffix = suffix.lower()
     with explain_unreadable(name):

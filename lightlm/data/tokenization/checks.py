@@ -1,7 +1,9 @@
-"""What a tokenizer.json must be before anything is built from it: its size, nesting, fields, ids and patterns.
+"""What a tokenizer.json must be before anything is built from it: its size, nesting, fields, ids
+and patterns.
 
-A file of a few kilobytes can ask for gigabytes (one id of four billion), for hours (a pattern that backtracks) or for
-a stack (ten thousand brackets). What a look at the file can tell is refused here.
+A file of a few kilobytes can ask for gigabytes (one id of four billion), for hours (a pattern that
+backtracks) or for a stack (ten thousand brackets). What a look at the file can tell is refused
+here.
 """
 
 import re
@@ -21,23 +23,32 @@ MAX_BYTES = 1 << 26
 MAX_IDS = 1 << 21
 """The largest vocabulary in use has a million entries."""
 
-MAX_DEPTH, MAX_PARTS, MAX_TEXT = 16, 512, 8192
+MAX_DEPTH = 16
+MAX_PARTS = 512
+MAX_TEXT = 8192
 """Of normalizer, pre_tokenizer and decoder; the longest pattern in use has 700 characters."""
 
 MAX_GROWTH = 64
 """How many times longer a text may become by the replacements of a normalizer."""
 
 MAX_REPEATS = 10_000
-"""Product of the upper bounds of a pattern's `{n,m}`: each multiplies the size of what it is compiled to."""
+"""Product of the upper bounds of a pattern's `{n,m}`: each multiplies the size of what it is
+compiled to.
+"""
 
 MAX_TOKEN = 1024
 """Characters of an added token."""
 
 REFERENCE = re.compile(r"\\(?:[1-9]|k<|g<|k'|g')|\(\?(?:R|[0-9&]|P[=>])|\(\?\(")
-"""Back references, calls and conditions: no tokenizer has them, and they take time that grows exponentially."""
+"""Back references, calls and conditions: no tokenizer has them, and they take time that grows
+exponentially.
+"""
 
 INTERVAL = re.compile(r"\{(\d*)(?:,(\d*))?\}")
-REMEDY = "give a tokenizer.json as the tokenizers library writes it, or take --set tokenizer.source=train"
+REMEDY = (
+    "give a tokenizer.json as the tokenizers library writes it, or take --set "
+    "tokenizer.source=train"
+)
 
 Id = Annotated[int, Field(ge=0, lt=MAX_IDS)]
 Entry = Annotated[tuple[str, float], Field(strict=False)]
@@ -110,28 +121,34 @@ def read_tokenizer_file(path: Path) -> bytes:
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise TokenizerError(f"{path} is longer than {MAX_BYTES >> 20} MiB, which no tokenizer.json is; {REMEDY}")
+        raise TokenizerError(
+            f"{path} is longer than {MAX_BYTES >> 20} MiB, which no tokenizer.json is; {REMEDY}"
+        )
     return content
 
 
 def parse_tokenizer(content: bytes, name: str) -> dict[str, Any]:
-    """Return the values of a tokenizer.json from which a tokenizer may be built. `name` stands in messages.
+    """Return the values of a tokenizer.json from which a tokenizer may be built. `name` stands in
+    messages.
 
     Raises:
-        TokenizerError: it is no JSON, a field has another type, an id is out of bounds, parts are nested too deep, or
-            a pattern may run for hours.
+        TokenizerError: it is no JSON, a field has another type, an id is out of bounds, parts are
+            nested too deep, or a pattern may run for hours.
     """
     try:
         values = from_json(content)
     except ValueError as error:
         raise TokenizerError(f"{name} is no JSON ({_shorten(error)}); {REMEDY}") from None
+
     if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
         raise TokenizerError(f"{name} is no tokenizer.json: it has no `model`; {REMEDY}")
+
     values["model"].setdefault("type", "BPE" if "merges" in values["model"] else None)
     try:
         FILE.validate_python(values)
     except ValidationError as error:
         raise TokenizerError(f"{name} is no tokenizer.json: {_describe(error)}; {REMEDY}") from None
+
     _check_ids(values["model"]["vocab"], name)
     for part in ("normalizer", "pre_tokenizer", "decoder"):
         _check_part(values.get(part), f"{name}: {part}")
@@ -139,7 +156,9 @@ def parse_tokenizer(content: bytes, name: str) -> dict[str, Any]:
 
 
 def read_end_of_text(config: Any) -> str | None:
-    """Return the token that a tokenizer_config.json names as end of text, as a string or as an object; else None."""
+    """Return the token that a tokenizer_config.json names as end of text, as a string or as an
+    object; else None.
+    """
     token = config.get("eos_token") if isinstance(config, dict) else None
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) and token else None
@@ -150,12 +169,15 @@ def _check_ids(vocab: dict[str, int] | list[Any], name: str) -> None:
         seen: dict[int, str] = {}
         for token, index in vocab.items():
             if index in seen:
-                raise TokenizerError(f"{name} gives id {index} to {seen[index]!r} and to {token!r}; {REMEDY}")
+                raise TokenizerError(
+                    f"{name} gives id {index} to {seen[index]!r} and to {token!r}; {REMEDY}"
+                )
             seen[index] = token
 
 
 def _check_part(part: dict[str, Any] | None, name: str) -> None:
-    growth, num_parts = 1.0, 0
+    growth = 1.0
+    num_parts = 0
     for key, value, holder in _walk(part, name):
         num_parts += 1
         if num_parts > MAX_PARTS:
@@ -163,25 +185,35 @@ def _check_part(part: dict[str, Any] | None, name: str) -> None:
         if not isinstance(value, str) or key == "precompiled_charsmap":
             continue
         if len(value) > MAX_TEXT:
-            raise TokenizerError(f"{name} holds a {key} of {len(value):,} characters, wanted {MAX_TEXT:,}; {REMEDY}")
+            raise TokenizerError(
+                f"{name} holds a {key} of {len(value):,} characters, wanted {MAX_TEXT:,}; {REMEDY}"
+            )
         if key == "Regex":
             _check_pattern(value, name)
         if key in ("content", "prepend") and holder.get("type") in ("Replace", "Prepend"):
             growth *= max(1, len(value))
+
     if growth > MAX_GROWTH:
-        raise TokenizerError(f"{name} makes texts up to {growth:,.0f} times longer, wanted {MAX_GROWTH}; {REMEDY}")
+        raise TokenizerError(
+            f"{name} makes texts up to {growth:,.0f} times longer, wanted {MAX_GROWTH}; {REMEDY}"
+        )
 
 
 def _check_pattern(pattern: str, name: str) -> None:
     if found := REFERENCE.search(pattern):
         raise TokenizerError(
-            f"{name} has the pattern {_shorten(pattern)} with {found[0]!r}, which may never end; {REMEDY}"
+            f"{name} has the pattern {_shorten(pattern)} with {found[0]!r}, which may never end; "
+            f"{REMEDY}"
         )
+
     repeats = 1
     for low, high in INTERVAL.findall(pattern):
         repeats *= max(1, int((high or low or "1")[:9]))
+
     if repeats > MAX_REPEATS:
-        raise TokenizerError(f"{name} has the pattern {_shorten(pattern)}, which repeats {repeats:,} times; {REMEDY}")
+        raise TokenizerError(
+            f"{name} has the pattern {_shorten(pattern)}, which repeats {repeats:,} times; {REMEDY}"
+        )
 
 
 def _walk(
@@ -202,7 +234,11 @@ def _walk(
 
 def _describe(error: ValidationError) -> str:
     detail = error.errors(include_url=False)[0]
-    names = [str(part) for part in detail["loc"] if part not in ("BPE", "WordPiece", "WordLevel", "Unigram")]
+    names = [
+        str(part)
+        for part in detail["loc"]
+        if part not in ("BPE", "WordPiece", "WordLevel", "Unigram")
+    ]
     where = ".".join(name if len(name) < 40 else name[:37] + "..." for name in names)
     got = _shorten(repr(detail.get("input")))
     return f"{where or 'it'} is {got}; {detail['msg'][0].lower()}{detail['msg'][1:]}"

@@ -1,6 +1,8 @@
-"""The tokenizer: a byte-level BPE trained on the subset, or one that is loaded; lossless either way.
+"""The tokenizer: a byte-level BPE trained on the subset, or one that is loaded; lossless either
+way.
 
-Owns training, loading and the checks that no text is lost. Special tokens that stand in text are text.
+Owns training, loading and the checks that no text is lost. Special tokens that stand in text are
+text.
 """
 
 import hashlib
@@ -34,8 +36,10 @@ SPLIT = (
     r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""Where words end: Llama 3's rule, which llama.cpp has as llama-bpe, so that both cut every text alike. It has no rule
-with two digits a token, as nanochat cuts numbers; what that costs stands in docs/planner.md."""
+"""Where words end: Llama 3's rule, which llama.cpp has as llama-bpe, so that both cut every text
+alike. It has no rule with two digits a token, as nanochat cuts numbers; what that costs stands in
+docs/planner.md.
+"""
 
 FOLDER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -65,7 +69,9 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of several texts, computed on all cores."""
         with library_errors(f"{self.folder} cannot encode a text"):
-            encoded = self.engine.encode_batch_fast([_mend(text) for text in texts], add_special_tokens=False)
+            encoded = self.engine.encode_batch_fast(
+                [_mend(text) for text in texts], add_special_tokens=False
+            )
         return [one.ids for one in encoded]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -78,7 +84,8 @@ class Tokenizer:
 
 
 def check_tokenizer_source(params: TokenizerParams) -> None:
-    """Refuse at once a tokenizer that is not there, is malformed or loses text; one of the Hub when it is needed.
+    """Refuse at once a tokenizer that is not there, is malformed or loses text; one of the Hub when
+    it is needed.
 
     Raises:
         TokenizerError: with what to do.
@@ -94,10 +101,11 @@ def prepare_tokenizer(
     *,
     report: Callable[[str], None] = ignore,
 ) -> Tokenizer:
-    """Return a tokenizer trained on the subset with `vocab_sizes[0]` entries, or the one that `params` name.
+    """Return a tokenizer trained on the subset with `vocab_sizes[0]` entries, or the one that
+    `params` name.
 
-    One with another of `vocab_sizes` is taken if it is in the store and the first is not. Too little text for so many
-    entries gives fewer; `vocab_size` of the result says how many.
+    One with another of `vocab_sizes` is taken if it is in the store and the first is not. Too
+    little text for so many entries gives fewer; `vocab_size` of the result says how many.
 
     Raises:
         TokenizerError: the one named is not there, or would lose text.
@@ -115,11 +123,13 @@ def prepare_tokenizer(
         stage = _adopt(params.source, report)
         for note in stage.meta["notes"]:
             report(f"{params.source}: {note}")
+
     return _open(stage)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Return the tokenizer of a folder that holds a tokenizer.json: a stage's, a model's, a Hub copy's.
+    """Return the tokenizer of a folder that holds a tokenizer.json: a stage's, a model's, a Hub
+    copy's.
 
     Raises:
         TokenizerError: there is none, or it has no end-of-text token.
@@ -141,29 +151,43 @@ def _open(stage: Stage) -> Tokenizer:
     try:
         content = read_tokenizer_file(path)
     except OSError:
-        raise TokenizerError(f"{stage.folder} holds no tokenizer.json; give a folder that does") from None
+        raise TokenizerError(
+            f"{stage.folder} holds no tokenizer.json; give a folder that does"
+        ) from None
+
     values = parse_tokenizer(content, str(path))
     with library_errors(f"{path} is no tokenizer that can be read"):
         engine = Engine.from_str(content.decode("utf-8"))
         engine.encode_special_tokens = True
         engine.no_padding()
         engine.no_truncation()
-    end = engine.token_to_id(read_end_of_text(_read_json(stage.folder / "tokenizer_config.json")) or END_OF_TEXT)
+
+    end = engine.token_to_id(
+        read_end_of_text(_read_json(stage.folder / "tokenizer_config.json")) or END_OF_TEXT
+    )
+
     if end is None:
-        raise TokenizerError(f"{path} has no end-of-text token; name it as eos_token in tokenizer_config.json")
+        raise TokenizerError(
+            f"{path} has no end-of-text token; name it as eos_token in tokenizer_config.json"
+        )
+
     tokens = TokenBytes(values, engine)
-    return Tokenizer(stage.folder, stage.fingerprint, stage.reused, _count_ids(engine), end, engine, tokens)
+    return Tokenizer(
+        stage.folder, stage.fingerprint, stage.reused, _count_ids(engine), end, engine, tokens
+    )
 
 
 def _train(folder: Path, subset: TextSubset, vocab_size: int, max_bytes: int) -> dict[str, Any]:
     """Train a byte-level BPE on the first `max_bytes` of the training text."""
-    engine = Engine(models.BPE(ignore_merges=True))  # as llama.cpp has it; all entries are reached by merges anyway
+    # as llama.cpp has it; all entries are reached by merges anyway
+    engine = Engine(models.BPE(ignore_merges=True))
     engine.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
         [
             pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+
     engine.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -171,6 +195,7 @@ def _train(folder: Path, subset: TextSubset, vocab_size: int, max_bytes: int) ->
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
+
     engine.train_from_iterator(_take_bytes(subset, max_bytes), trainer)
     _save(folder, engine.to_str(), END_OF_TEXT)
     return {"vocab_size": _count_ids(engine), "source": "train"}
@@ -217,15 +242,20 @@ def _save(folder: Path, tokenizer: str, end: str) -> None:
 
 
 def _read_source(source: str) -> tuple[bytes, str | None]:
-    """Return the content of a tokenizer.json, and the end of text that the config beside it names."""
+    """Return the content of a tokenizer.json, and the end of text that the config beside
+    it names.
+    """
     path = _find_local(source)
     if path is not None:
         file = path / "tokenizer.json" if path.is_dir() else path
         try:
             content = read_tokenizer_file(file)
         except OSError as error:
-            raise TokenizerError(f"cannot read {file}: {error.strerror}; give a tokenizer.json or its folder") from None
+            raise TokenizerError(
+                f"cannot read {file}: {error.strerror}; give a tokenizer.json or its folder"
+            ) from None
         return content, read_end_of_text(_read_json(file.parent / "tokenizer_config.json"))
+
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
@@ -236,11 +266,16 @@ def _read_source(source: str) -> tuple[bytes, str | None]:
         except EntryNotFoundError:
             config = None
     except (RepositoryNotFoundError, EntryNotFoundError):
-        raise TokenizerError(f"the Hub has no tokenizer.json for {source!r}; check the id, or give a folder") from None
+        raise TokenizerError(
+            f"the Hub has no tokenizer.json for {source!r}; check the id, or give a folder"
+        ) from None
     except TokenizerError:
         raise
     except Exception as error:  # noqa: BLE001  (connection errors of whichever HTTP library the Hub's client uses)
-        raise TokenizerError(f"the Hub is out of reach ({error}); give a folder or tokenizer.source=train") from None
+        raise TokenizerError(
+            f"the Hub is out of reach ({error}); give a folder or tokenizer.source=train"
+        ) from None
+
     return content, read_end_of_text(config)
 
 
@@ -249,7 +284,8 @@ def _find_local(source: str) -> Path | None:
         return find_local_path(source)
     except DatasetError:
         raise TokenizerError(
-            f"the tokenizer {source} does not exist; give train, a folder, a tokenizer.json, or a Hub id"
+            f"the tokenizer {source} does not exist; give train, a folder, a tokenizer.json, or a "
+            "Hub id"
         ) from None
 
 

@@ -1,7 +1,9 @@
-"""The trial of a tokenizer from elsewhere, in a child process with limits: does every text come back, byte for byte?
+"""The trial of a tokenizer from elsewhere, in a child process with limits: does every text come
+back, byte for byte?
 
-The child reads, checks, rewrites and builds what it is given and tries it on hard texts with our own decoder. A
-pattern that backtracks for hours, a panic of the library or gigabytes of memory end the child, not the run.
+The child reads, checks, rewrites and builds what it is given and tries it on hard texts with our
+own decoder. A pattern that backtracks for hours, a panic of the library or gigabytes of memory end
+the child, not the run.
 """
 
 import contextlib
@@ -32,7 +34,9 @@ MEMORY_BYTES = 6 << 30
 
 @dataclass(frozen=True)
 class Adopted:
-    """A tokenizer that loses nothing: the text of its tokenizer.json, its end-of-text token, what was changed."""
+    """A tokenizer that loses nothing: the text of its tokenizer.json, its end-of-text token, what
+    was changed.
+    """
 
     text: str
     end: str
@@ -40,13 +44,16 @@ class Adopted:
 
 
 def adopt(content: bytes, source: str, named_end: str | None = None) -> Adopted:
-    """Return the tokenizer of a tokenizer.json's content, rewritten so that it loses no text, after its trial.
+    """Return the tokenizer of a tokenizer.json's content, rewritten so that it loses no text, after
+    its trial.
 
     Raises:
-        TokenizerError: it is malformed, it loses text however it is rewritten, or its trial ended at a limit.
+        TokenizerError: it is malformed, it loses text however it is rewritten, or its trial ended
+            at a limit.
     """
     request = json.dumps({"source": source, "end": named_end}).encode() + b"\n" + content
-    # One thread and one arena: threads' stacks and arenas count as address space, and a machine has many cores.
+    # One thread and one arena: threads' stacks and arenas count as address space, and a machine has
+    # many cores.
     limits = {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "MALLOC_ARENA_MAX": "1"}
     process = subprocess.Popen(
         python_command("lightlm.data.tokenization.trial"),
@@ -56,13 +63,17 @@ def adopt(content: bytes, source: str, named_end: str | None = None) -> Adopted:
         env=os.environ | SAFE_PATH | limits,
         start_new_session=True,
     )
+
     try:
         output, _ = process.communicate(request, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        raise TokenizerError(f"{source} took more than {SECONDS:.0f} s to build and try; {REMEDY}") from None
+        raise TokenizerError(
+            f"{source} took more than {SECONDS:.0f} s to build and try; {REMEDY}"
+        ) from None
     finally:
         process.kill()
         process.communicate()
+
     try:
         answer = json.loads(output)
     except ValueError:
@@ -70,8 +81,10 @@ def adopt(content: bytes, source: str, named_end: str | None = None) -> Adopted:
             f"{source} cannot be built and tried within {MEMORY_BYTES >> 30} GiB of memory "
             f"(the trial ended with exit code {process.returncode}); {REMEDY}"
         ) from None
+
     if "refused" in answer:
         raise TokenizerError(answer["refused"])
+
     return Adopted(answer["text"], answer["end"], tuple(answer["notes"]))
 
 
@@ -98,30 +111,39 @@ def serve(content: bytes, source: str, named_end: str | None) -> dict[str, Any]:
                 loss = loss or found
     except TokenizerError as error:
         return {"refused": str(error)}
+
     assert loss is not None
     return {
-        "refused": f"{source}, a {kind} tokenizer, loses text: {_show(loss[0])} comes back as {_show(loss[1])}; "
+        "refused": f"{source}, a {kind} tokenizer, loses text: {_show(loss[0])} comes back as "
+        f"{_show(loss[1])}; "
         "give a byte-level BPE, or one with byte fallback, or --set tokenizer.source=train"
     }
 
 
 def find_loss(engine: Engine, adoption: Adoption, texts: Sequence[str]) -> tuple[str, str] | None:
-    """Return a text that does not come back by our own decoder or the library's, and what did; None where all do."""
+    """Return a text that does not come back by our own decoder or the library's, and what did; None
+    where all do.
+    """
     tokens = TokenBytes(adoption.values, engine)
     end = engine.token_to_id(adoption.end)
     losses = []
-    for text, encoding in zip(texts, engine.encode_batch(list(texts), add_special_tokens=False), strict=True):
+
+    for text, encoding in zip(
+        texts, engine.encode_batch(list(texts), add_special_tokens=False), strict=True
+    ):
         back = b"".join(tokens.of(index) for index in encoding.ids if index != end)
         if back != text.encode("utf-8"):
             losses.append((text, back.decode("utf-8", "replace")))
         elif (theirs := engine.decode(encoding.ids, skip_special_tokens=False)) != text:
             losses.append((text, theirs))
+
     return min(losses, key=lambda loss: (len(loss[0]) < 4, len(loss[0])), default=None)
 
 
 @contextlib.contextmanager
 def library_errors(message: str) -> Iterator[None]:
-    """Turn what the tokenizers library raises, bare exceptions and Rust's panics, into a TokenizerError.
+    """Turn what the tokenizers library raises, bare exceptions and Rust's panics, into a
+    TokenizerError.
 
     Raises:
         TokenizerError: begins with `message`.
@@ -138,16 +160,23 @@ def library_errors(message: str) -> Iterator[None]:
 
 
 def _vary(adoption: Adoption) -> Iterator[Adoption]:
-    """Yield an adoption as it is, then with what may still lose text left out, one thing after the other."""
+    """Yield an adoption as it is, then with what may still lose text left out, one thing after the
+    other.
+    """
     yield adoption
-    values, notes = adoption.values, adoption.notes
+    values = adoption.values
+    notes = adoption.notes
+
     if values["model"].get("ignore_merges"):
-        values, notes = copy.copy(values), [*notes, "words are built by merges alone (ignore_merges is off)"]
+        values = copy.copy(values)
+        notes = [*notes, "words are built by merges alone (ignore_merges is off)"]
         values["model"] = values["model"] | {"ignore_merges": False}
         yield Adoption(values, adoption.end, notes)
+
     plain = [token for token in values["added_tokens"] if not token.get("special")]
     if plain:
-        values, notes = copy.copy(values), [*notes, f"its {len(plain)} added tokens are no longer cut out of a text"]
+        values = copy.copy(values)
+        notes = [*notes, f"its {len(plain)} added tokens are no longer cut out of a text"]
         values["added_tokens"] = [token for token in values["added_tokens"] if token.get("special")]
         yield Adoption(values, adoption.end, notes)
 

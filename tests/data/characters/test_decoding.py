@@ -1,4 +1,6 @@
-"""Bytes to text: the encoding is found or refused, nothing is lost in silence, and lines end where writers end them."""
+"""Bytes to text: the encoding is found or refused, nothing is lost in silence, and lines end where
+writers end them.
+"""
 
 import io
 from functools import partial
@@ -7,19 +9,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightlm.data.characters.decoding import UTF_8, Encoding, RowCounts, decode_text, find_encoding, iterate_lines
+from lightlm.data.characters.decoding import (
+    UTF_8,
+    Encoding,
+    RowCounts,
+    decode_text,
+    find_encoding,
+    iterate_lines,
+)
 from lightlm.errors import DatasetError
 
 GERMAN = "Über den Fluß führte eine schöne Brücke, und die Mädchen hörten die Vögel.\n" * 20
-RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n" * 20
-FRENCH = "Longtemps, je me suis couché de bonne heure; à peine ma bougie éteinte, mes yeux se fermaient.\n" * 20
-POLISH = "Litwo! Ojczyzno moja! ty jesteś jak zdrowie; dziś piękność twą w całej ozdobie widzę i opisuję.\n" * 20
+RUSSIAN = (
+    "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n"
+    * 20
+)
+FRENCH = (
+    "Longtemps, je me suis couché de bonne heure; à peine ma bougie éteinte, mes yeux se "
+    "fermaient.\n" * 20
+)
+POLISH = (
+    "Litwo! Ojczyzno moja! ty jesteś jak zdrowie; dziś piękność twą w całej ozdobie widzę i "
+    "opisuję.\n" * 20
+)
 PORTUGUESE = "Olá, não sei o que é isto, mas a canção é bonita e o pão também.\n" * 20
 TURKISH = "Bir gün yaşlı adam ağacın altında oturmuş, çocukların oyunlarını izliyordu.\n" * 20
 CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy, a pak šel domů na oběd.\n" * 5
 HEBREW = "על כן יעזב איש את אביו ואת אמו ודבק באשתו\n" * 5
 HUNGARIAN = "Őrült tűző nap volt, és az öreg ház előtt fűszálak nőttek a kőúton.\n" * 5
-LITHUANIAN = "Senas namas stovėjo gatvės gale, o sodas buvo pilnas piktžolių, kurių niekas nešienavo.\n" * 5
+LITHUANIAN = (
+    "Senas namas stovėjo gatvės gale, o sodas buvo pilnas piktžolių, kurių niekas nešienavo.\n" * 5
+)
 UKRAINIAN = "Її старий будинок стояв у кінці вулиці, і ґанок його заріс бур'янами.\n" * 5
 KOREAN = "오래된 집은 길의 끝에 서 있었다. 아무도 살지 않았다.\n" * 5
 THAI = "บ้านเก่าตั้งอยู่ที่ปลายถนน ไม่มีใครอาศัยอยู่ที่นั่น\n" * 5
@@ -31,7 +51,9 @@ def find(data: bytes, named: str | None = None) -> Encoding:
     return find_encoding(partial(io.BytesIO, data), "novel.txt", named)
 
 
-def read(data: bytes, encoding: Encoding = UTF_8, *, longest: int = 1 << 20) -> tuple[list[str], RowCounts]:
+def read(
+    data: bytes, encoding: Encoding = UTF_8, *, longest: int = 1 << 20
+) -> tuple[list[str], RowCounts]:
     counts = RowCounts()
     return list(iterate_lines(io.BytesIO(data), encoding, counts, longest=longest)), counts
 
@@ -75,7 +97,9 @@ def read(data: bytes, encoding: Encoding = UTF_8, *, longest: int = 1 << 20) -> 
         ),
     ],
 )
-def test_a_text_is_read_in_the_encoding_that_it_was_written_in(text: str, codec: str, found: str) -> None:
+def test_a_text_is_read_in_the_encoding_that_it_was_written_in(
+    text: str, codec: str, found: str
+) -> None:
     data = text.encode(codec)
     encoding = find(data)
     assert encoding.name == found
@@ -99,7 +123,10 @@ def test_damage_in_a_text_that_is_utf_8_otherwise_is_counted() -> None:
 
 
 def test_a_text_of_two_encodings_is_refused_with_both_numbers() -> None:
-    with pytest.raises(DatasetError, match=r"partly UTF-8 \(20 lines\) and partly not \(20 lines\).*dataset\.encoding"):
+    with pytest.raises(
+        DatasetError,
+        match=r"partly UTF-8 \(20 lines\) and partly not \(20 lines\).*dataset\.encoding",
+    ):
         find(GERMAN.encode() + GERMAN.encode("cp1252"))
 
 
@@ -145,8 +172,14 @@ def test_json_lines_end_at_newlines_alone() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text(alphabet="ab é\r\n\u2029漢", max_size=80), st.integers(1, 9), st.sampled_from(["utf-8", "utf-16-le"]))
-def test_lines_joined_are_the_text_whatever_the_size_of_a_block(text: str, block: int, codec: str) -> None:
+@given(
+    st.text(alphabet="ab é\r\n\u2029漢", max_size=80),
+    st.integers(1, 9),
+    st.sampled_from(["utf-8", "utf-16-le"]),
+)
+def test_lines_joined_are_the_text_whatever_the_size_of_a_block(
+    text: str, block: int, codec: str
+) -> None:
     from lightlm.data.characters import decoding
 
     patch = pytest.MonkeyPatch()

@@ -1,4 +1,6 @@
-"""Copies and near copies: found in both splits, the same ones every time, and nothing else is left out."""
+"""Copies and near copies: found in both splits, the same ones every time, and nothing else is left
+out.
+"""
 
 import random
 from pathlib import Path
@@ -24,12 +26,16 @@ def write(folder: Path, **splits: list[str]) -> Path:
 
 
 def make_text(draw: random.Random, lines: int = 6, words: int = 9) -> str:
-    return "".join(" ".join(draw.choice(VOCABULARY) for _ in range(words)) + "\n" for _ in range(lines))
+    return "".join(
+        " ".join(draw.choice(VOCABULARY) for _ in range(words)) + "\n" for _ in range(lines)
+    )
 
 
 def find_kept(found: NearCopies, **splits: list[str]) -> dict[str, list[str]]:
     return {
-        split: [text for text, is_out in zip(texts, found.left_out[split], strict=True) if not is_out]
+        split: [
+            text for text, is_out in zip(texts, found.left_out[split], strict=True) if not is_out
+        ]
         for split, texts in splits.items()
     }
 
@@ -90,7 +96,9 @@ def test_short_answers_are_copies_only_if_they_are_equal(tmp_path: Path) -> None
     assert not found.left_out["train"].any() and not found.left_out["validation"].any()
 
 
-def test_a_table_of_digests_finds_what_was_added_and_nothing_else_and_costs_under_24_bytes_each() -> None:
+def test_a_table_of_digests_finds_what_was_added_and_nothing_else_and_costs_under_24_bytes_each() -> (
+    None
+):
     draw = random.Random(2)
     keys = [draw.getrandbits(64) | 256 for _ in range(120_000)]
     table = DigestTable()
@@ -111,15 +119,21 @@ def test_a_table_of_digests_takes_keys_that_all_want_the_same_slot() -> None:
     assert all(table.find(key) == key for key in keys)
 
 
-def test_no_held_out_text_has_a_near_copy_in_training_if_five_copies_differ_in_their_last_line(tmp_path: Path) -> None:
+def test_no_held_out_text_has_a_near_copy_in_training_if_five_copies_differ_in_their_last_line(
+    tmp_path: Path,
+) -> None:
     draw = random.Random(3)
     texts = []
     for kind in range(600):
         start = make_text(draw, 5)
         texts += [(kind, start + make_text(draw, 1)) for _ in range(5)]
+
     draw.shuffle(texts)
     kinds = {text: kind for kind, text in texts}
-    splits = {"validation": [text for _, text in texts[:300]], "train": [text for _, text in texts[300:]]}
+    splits = {
+        "validation": [text for _, text in texts[:300]],
+        "train": [text for _, text in texts[300:]],
+    }
 
     found = find_near_copies(write(tmp_path, **splits))
     kept = find_kept(found, **splits)
@@ -133,8 +147,10 @@ def test_no_held_out_text_has_a_near_copy_in_training_if_five_copies_differ_in_t
 
 
 STORY = (
-    "On the 3rd of March 1847 Miss Eliza Harrow left the house at Dorn for the last time. Her trunk, two hat boxes "
-    "and a parrot had gone ahead by the carrier; nobody but the cook came to the gate. It rained, as it had rained on "
+    "On the 3rd of March 1847 Miss Eliza Harrow left the house at Dorn for the last time. Her "
+    "trunk, two hat boxes "
+    "and a parrot had gone ahead by the carrier; nobody but the cook came to the gate. It rained, "
+    "as it had rained on "
     "the day when she arrived, and the road to the station was a brook."
 )
 
@@ -151,22 +167,33 @@ STORY = (
         "Reposted by admin: " + STORY,
     ],
 )
-def test_a_copy_with_another_case_date_name_or_ending_is_a_leak_and_a_near_copy(tmp_path: Path, copy: str) -> None:
+def test_a_copy_with_another_case_date_name_or_ending_is_a_leak_and_a_near_copy(
+    tmp_path: Path, copy: str
+) -> None:
     draw = random.Random(4)
     others = [make_text(draw) for _ in range(20)]
 
-    leak = find_near_copies(write(tmp_path, validation=[STORY, *others[:5]], train=[*others[5:], copy]))
+    leak = find_near_copies(
+        write(tmp_path, validation=[STORY, *others[:5]], train=[*others[5:], copy])
+    )
     assert np.flatnonzero(leak.left_out["train"]).tolist() == [15] and leak.num_leaks == 1
-    twice = find_near_copies(write(tmp_path, validation=others[:5], train=[STORY, *others[5:], copy]))
-    assert np.flatnonzero(twice.left_out["train"]).tolist() == [16] and twice.num_copies["train"] == 1
+    twice = find_near_copies(
+        write(tmp_path, validation=others[:5], train=[STORY, *others[5:], copy])
+    )
+
+    assert (
+        np.flatnonzero(twice.left_out["train"]).tolist() == [16] and twice.num_copies["train"] == 1
+    )
 
 
 def test_near_copies_are_found_in_scripts_without_blanks_and_beyond_ascii(tmp_path: Path) -> None:
     draw = random.Random(5)
     chinese = ["".join(chr(draw.randrange(0x4E00, 0x5E00)) for _ in range(120)) for _ in range(30)]
     russian = [
-        " ".join("".join(chr(draw.randrange(0x430, 0x450)) for _ in range(6)) for _ in range(60)) for _ in range(30)
+        " ".join("".join(chr(draw.randrange(0x430, 0x450)) for _ in range(6)) for _ in range(60))
+        for _ in range(30)
     ]
+
     texts = chinese + russian
     copies = [text[:50] + "。" + text[51:] for text in chinese] + [text.upper() for text in russian]
 
@@ -185,14 +212,22 @@ def test_500_different_texts_all_stay(tmp_path: Path) -> None:
 def test_articles_with_the_same_headers_and_forms_with_other_entries_stay(tmp_path: Path) -> None:
     draw = random.Random(7)
     articles = [
-        f" = {make_text(draw, 1, 2).strip()} = \n = = Early life = = \n{make_text(draw, 2)} = = Career = = \n"
-        f"{make_text(draw, 2)} = = References = = \n External links and further reading on this subject \n"
+        f" = {make_text(draw, 1, 2).strip()} = \n = = Early life = = \n{make_text(draw, 2)} = = "
+        "Career = = \n"
+        f"{make_text(draw, 2)} = = References = = \n External links and further reading on this "
+        "subject \n"
         for _ in range(400)
     ]
+
     preamble = (
-        "Below is an instruction that describes a task. Write a response that appropriately completes the request. "
+        "Below is an instruction that describes a task. Write a response that "
+        "appropriately completes the request. "
     )
-    chats = [f"{preamble}\nInstruction: {make_text(draw, 1, 6)}Response: {make_text(draw, 1, 12)}" for _ in range(400)]
+    chats = [
+        f"{preamble}\nInstruction: {make_text(draw, 1, 6)}Response: {make_text(draw, 1, 12)}"
+        for _ in range(400)
+    ]
+
     texts = [text for pair in zip(articles, chats, strict=True) for text in pair]
 
     found = find_near_copies(write(tmp_path, validation=texts[:80], train=texts[80:]))
@@ -211,7 +246,9 @@ def test_a_held_out_post_that_a_training_document_quotes_is_a_leak(tmp_path: Pat
     assert np.flatnonzero(found.left_out["train"]).tolist() == [50]
 
 
-def test_a_file_that_repeats_all_held_out_text_goes_and_a_book_that_quotes_one_post_stays(tmp_path: Path) -> None:
+def test_a_file_that_repeats_all_held_out_text_goes_and_a_book_that_quotes_one_post_stays(
+    tmp_path: Path,
+) -> None:
     draw = random.Random(9)
     posts = [make_text(draw, 4) for _ in range(40)]
     book = make_text(draw, 2000) + posts[7] + make_text(draw, 2000)
@@ -247,7 +284,9 @@ def test_long_documents_are_compared_by_a_sample_of_their_words(tmp_path: Path) 
     other = make_text(draw, 5000)
     found = find_near_copies(
         write(
-            tmp_path, validation=[make_text(draw)], train=[book, other, "Second edition. " + book[: -len(book) // 20]]
+            tmp_path,
+            validation=[make_text(draw)],
+            train=[book, other, "Second edition. " + book[: -len(book) // 20]],
         )
     )
     assert found.left_out["train"].tolist() == [False, False, True]
@@ -256,7 +295,9 @@ def test_long_documents_are_compared_by_a_sample_of_their_words(tmp_path: Path) 
 def test_it_says_so_if_the_time_ended_and_still_leaves_out_every_leak(tmp_path: Path) -> None:
     draw = random.Random(12)
     texts = [make_text(draw) for _ in range(30)]
-    found = find_near_copies(write(tmp_path, validation=texts[:5], train=[*texts, *texts]), max_seconds=0.0)
+    found = find_near_copies(
+        write(tmp_path, validation=texts[:5], train=[*texts, *texts]), max_seconds=0.0
+    )
 
     assert np.flatnonzero(found.left_out["train"]).tolist() == [0, 1, 2, 3, 4, 30, 31, 32, 33, 34]
     assert found.not_looked_at and "time" in found.not_looked_at
@@ -269,7 +310,9 @@ def test_it_says_how_many_documents_were_too_many_to_be_compared_with_each_other
     draw = random.Random(13)
     texts = [make_text(draw) for _ in range(30)]
     found = find_near_copies(write(tmp_path, validation=[make_text(draw)], train=texts))
-    assert found.not_looked_at and found.not_looked_at.startswith("10 training documents after the first 20 ")
+    assert found.not_looked_at and found.not_looked_at.startswith(
+        "10 training documents after the first 20 "
+    )
 
 
 def test_empty_splits_and_documents_without_words_have_no_near_copies(tmp_path: Path) -> None:
@@ -284,14 +327,22 @@ def test_the_search_for_near_copies_can_be_switched_off(tmp_path: Path) -> None:
     assert DuplicateFinder().find_near(tmp_path).left_out["train"].all()
 
 
-def test_short_posts_that_differ_in_case_and_punctuation_stand_on_one_side_once(tmp_path: Path) -> None:
+def test_short_posts_that_differ_in_case_and_punctuation_stand_on_one_side_once(
+    tmp_path: Path,
+) -> None:
     posts = [f"number {number} is what I like best" for number in range(300)]
     train = (
-        [f"Number {number}: is what I like BEST!" for number in range(300)] + ["what I like"] + ["Thanks!", "thanks"]
+        [f"Number {number}: is what I like BEST!" for number in range(300)]
+        + ["what I like"]
+        + ["Thanks!", "thanks"]
     )
+
     found = find_near_copies(write(tmp_path, validation=posts[:20], train=train))
     assert found.left_out["validation"].sum() == 0
     assert found.left_out["train"].tolist() == [True] * 20 + [False] * (len(train) - 20)
     assert found.num_leaks == 20
-    found = find_near_copies(write(tmp_path, validation=["a held out text of its own"], train=[*train, *posts]))
+    found = find_near_copies(
+        write(tmp_path, validation=["a held out text of its own"], train=[*train, *posts])
+    )
+
     assert found.left_out["train"].tolist() == [False] * len(train) + [True] * len(posts)

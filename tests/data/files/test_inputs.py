@@ -1,4 +1,6 @@
-"""Which files a name stands for: kinds, splits, links, archives, patterns; what is not read is listed with a reason."""
+"""Which files a name stands for: kinds, splits, links, archives, patterns; what is not read is
+listed with a reason.
+"""
 
 import json
 import os
@@ -56,7 +58,9 @@ def test_a_split_is_a_name_of_its_own_and_in_tables_a_word_between_delimiters(
     assert split_of(name, is_table=is_table) == split
 
 
-def test_what_is_hidden_linked_empty_or_of_no_known_format_is_listed_with_its_reason(tmp_path: Path) -> None:
+def test_what_is_hidden_linked_empty_or_of_no_known_format_is_listed_with_its_reason(
+    tmp_path: Path,
+) -> None:
     outside = tmp_path / "secret.txt"
     outside.write_text("root:x:0:0")
     folder = tmp_path / "notes"
@@ -71,6 +75,7 @@ def test_what_is_hidden_linked_empty_or_of_no_known_format_is_listed_with_its_re
     (folder / "empty.md").touch()
     (folder / "photo.png").write_bytes(b"\x89PNG")
     os.mkfifo(folder / "pipe.txt")
+
     with socket.socket(socket.AF_UNIX) as listener:
         here = Path.cwd()
         os.chdir(folder)
@@ -78,6 +83,7 @@ def test_what_is_hidden_linked_empty_or_of_no_known_format_is_listed_with_its_re
             listener.bind("sock.txt")
         finally:
             os.chdir(here)
+
     assert names(folder) == ["a.md"]
     assert reasons(folder) == {
         ".git/": "hidden",
@@ -106,14 +112,18 @@ def test_a_named_file_of_any_suffix_is_taken_and_a_folder_takes_known_ones(tmp_p
     assert names(tmp_path) == ["novel.log"]
 
 
-def test_a_pattern_takes_what_it_matches_and_source_code_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pattern_takes_what_it_matches_and_source_code_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "src" / "deep").mkdir(parents=True)
     for name in ("src/a.py", "src/deep/b.py", "src/c.txt"):
         (tmp_path / name).write_text("print()")
     monkeypatch.chdir(tmp_path)
     assert names(Path("src/**/*.py")) == ["a.py", "deep/b.py"]
     assert names(tmp_path / "src" / "*.py") == ["a.py"]
-    with pytest.raises(DatasetError, match=r"no file matches src/\*\.rs; put the pattern in quotes"):
+    with pytest.raises(
+        DatasetError, match=r"no file matches src/\*\.rs; put the pattern in quotes"
+    ):
         find_inputs(Path("src/*.rs"))
 
 
@@ -166,6 +176,7 @@ def test_a_pattern_follows_no_link_out_of_its_folder_and_none_in_circles(tmp_pat
     for place in (outside, folder):
         place.mkdir(parents=True)
         (place / "a.py").write_text("x = 1\n")
+
     (tmp_path / "src" / "out").symlink_to(outside)
     for number in range(5):
         (tmp_path / "src" / f"loop{number}").symlink_to(tmp_path / "src")

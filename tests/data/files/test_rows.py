@@ -1,4 +1,6 @@
-"""Rows from files: each by its own format, encoding and column, documents ended where they end, all of it recorded."""
+"""Rows from files: each by its own format, encoding and column, documents ended where they end, all
+of it recorded.
+"""
 
 import json
 from pathlib import Path
@@ -17,7 +19,8 @@ def open_file(path: Path, column: str | None = None, encoding: str | None = None
 
 
 def documents(file: SourceFile, tally: Tally | None = None) -> list[str]:
-    found, lines = [], []
+    found = []
+    lines = []
     for row in file.rows(tally or Tally()):
         if row is None:
             found.append("".join(lines))
@@ -39,6 +42,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
         'quote " and , comma and \t tab',
         "\u4e2d\u6587 \U0001f600 \u00e9",
     ] * 5
+
     path = tmp_path / f"data{suffix}"
     lines = "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in texts)
     if suffix == ".parquet":
@@ -53,6 +57,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",")
             writer.writerows([("id", "text"), *((1, text) for text in texts)])
+
     file = open_file(path)
     assert file.shape is not None and file.shape.column == "text"
     assert [text for text in documents(file) if text] == texts
@@ -84,7 +89,9 @@ def test_a_text_in_another_encoding_is_read_in_it_and_said(tmp_path: Path) -> No
     record = file.describe(tally)
     assert (record.encoding, record.replaced_bytes) == ("cp1252", 0)
     assert record.notes == ["roman.txt is read as cp1252"]
-    assert documents(open_file(path, encoding="cp1250")) == [content.encode("latin-1").decode("cp1250")]
+    assert documents(open_file(path, encoding="cp1250")) == [
+        content.encode("latin-1").decode("cp1250")
+    ]
 
 
 def test_a_stray_byte_is_replaced_and_counted(tmp_path: Path) -> None:
@@ -98,7 +105,13 @@ def test_a_stray_byte_is_replaced_and_counted(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_table_that_are_lines_are_one_running_text(tmp_path: Path) -> None:
-    rows = ["", " = Title = \n", "", *(f" paragraph {index} of the text . \n" for index in range(20))]
+    rows = [
+        "",
+        " = Title = \n",
+        "",
+        *(f" paragraph {index} of the text . \n" for index in range(20)),
+    ]
+
     pq.write_table(pa.table({"text": rows}), tmp_path / "wiki.parquet")
     file = open_file(tmp_path / "wiki.parquet")
     tally = Tally()

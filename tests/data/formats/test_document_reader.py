@@ -1,4 +1,6 @@
-"""The child that parses documents is bounded in time, memory and output; the file after a hostile one is read."""
+"""The child that parses documents is bounded in time, memory and output; the file after a hostile
+one is read.
+"""
 
 import io
 import json
@@ -39,11 +41,15 @@ def make_docx(size: int) -> bytes:
     sink = io.BytesIO()
     head = b'<w:document xmlns:w="w"><w:body><w:p><w:r><w:t>'
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("word/document.xml", head + b"a" * size + b"</w:t></w:r></w:p></w:body></w:document>")
+        archive.writestr(
+            "word/document.xml", head + b"a" * size + b"</w:t></w:r></w:p></w:body></w:document>"
+        )
     return sink.getvalue()
 
 
-def test_one_child_reads_many_files_and_starts_without_heavy_imports(reader: DocumentReader) -> None:
+def test_one_child_reads_many_files_and_starts_without_heavy_imports(
+    reader: DocumentReader,
+) -> None:
     assert extract(reader, b"<p>one", "page") == ["one"]
     first = process_id(reader)
     with pytest.raises(DatasetError, match=r"^x is no mailbox"):
@@ -52,10 +58,13 @@ def test_one_child_reads_many_files_and_starts_without_heavy_imports(reader: Doc
     assert process_id(reader) == first
 
     imported = subprocess.run(
-        [sys.executable, "-P", "-c", "import sys, lightlm.data.formats.child as c; c.choose_extract('pdf');"
-         "print([m for m in ('torch', 'numpy', 'pyarrow', 'transformers', 'pypdf') if m in sys.modules])"],
+        [sys.executable, "-P", "-c", "import sys, lightlm.data.formats.child as c; "
+                                     "c.choose_extract('pdf');"
+         "print([m for m in ('torch', 'numpy', 'pyarrow', 'transformers', 'pypdf') if m in "
+         "sys.modules])"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
+
     assert imported.stdout == "[]\n"
 
 
@@ -63,7 +72,9 @@ def test_a_file_that_takes_too_long_is_given_up_and_the_next_one_is_read() -> No
     reader = DocumentReader(seconds=0.5)
     with pytest.raises(DatasetError, match=r"^slow was given up: its parser needs more than"):
         # Every "<" makes Python's parser look through the rest of the page.
-        extract(reader, b"<a " * 60_000, "page", "slow") and extract(reader, b"<" * 30_000_000, "page", "slow")
+        extract(reader, b"<a " * 60_000, "page", "slow") and extract(
+            reader, b"<" * 30_000_000, "page", "slow"
+        )
     assert extract(reader, b"<p>next", "page") == ["next"]
     reader.close()
 
@@ -93,7 +104,9 @@ def test_entities_that_expand_in_xml_are_refused(reader: DocumentReader) -> None
     entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as archive:
-        archive.writestr("word/document.xml", f'<!DOCTYPE d [<!ENTITY e0 "ha">{entities}]><d><t>&e9;</t></d>')
+        archive.writestr(
+            "word/document.xml", f'<!DOCTYPE d [<!ENTITY e0 "ha">{entities}]><d><t>&e9;</t></d>'
+        )
     with pytest.raises(DatasetError, match="declares entities"):
         extract(reader, sink.getvalue(), "docx")
 
@@ -102,9 +115,20 @@ def test_a_pdf_stream_that_expands_without_end_is_refused(reader: DocumentReader
     packed = zlib.compress(bytes(200_000_000), 9)
     page = b"<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << >> >>"
     body = b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(packed), packed)
-    objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>", page, body]
-    content = b"%PDF-1.4\n" + b"".join(b"%d 0 obj\n%s\nendobj\n" % (n, o) for n, o in enumerate(objects, 1))
-    with pytest.raises(DatasetError, match=r"^bomb (cannot be read|has pages but no text|needs more)"):
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        page,
+        body,
+    ]
+
+    content = b"%PDF-1.4\n" + b"".join(
+        b"%d 0 obj\n%s\nendobj\n" % (n, o) for n, o in enumerate(objects, 1)
+    )
+
+    with pytest.raises(
+        DatasetError, match=r"^bomb (cannot be read|has pages but no text|needs more)"
+    ):
         extract(reader, content + b"trailer << /Root 1 0 R >>\n%%EOF\n", "pdf", "bomb")
 
 
@@ -123,7 +147,9 @@ def test_a_child_that_dies_is_named_and_followed_by_another(reader: DocumentRead
     assert process_id(reader) != first
 
 
-def test_an_input_that_fails_in_the_middle_is_refused_in_its_own_words(reader: DocumentReader) -> None:
+def test_an_input_that_fails_in_the_middle_is_refused_in_its_own_words(
+    reader: DocumentReader,
+) -> None:
     class Torn(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell() > 100_000:
@@ -133,8 +159,11 @@ def test_an_input_that_fails_in_the_middle_is_refused_in_its_own_words(reader: D
     message = b"From a Mon Jan 01 10:00:00 2024\nSubject: x\n\nbody\n\n"
     found = []
     with pytest.raises(DatasetError, match=r"^notes\.mbox\.gz ends in the middle"):
-        for document in reader.extract(lambda: cast(BinaryIO, Torn(message * 10_000)), "mailbox", "notes.mbox.gz"):
+        for document in reader.extract(
+            lambda: cast(BinaryIO, Torn(message * 10_000)), "mailbox", "notes.mbox.gz"
+        ):
             found.append(document)
+
     assert found and set(found) == {"Subject: x\n\nbody"}
     first = process_id(reader)
     assert extract(reader, b"<p>next", "page") == ["next"]
@@ -147,8 +176,12 @@ def test_an_input_that_fails_in_the_middle_is_refused_in_its_own_words(reader: D
         list(reader.extract(missing, "page", "gone.html"))
 
 
-def test_a_mailbox_larger_than_any_whole_file_is_read_with_little_memory(reader: DocumentReader) -> None:
-    message = b"From a Mon Jan 01 10:00:00 2024\nSubject: x\n\n" + b"a body of text\n" * 3_000 + b"\n"
+def test_a_mailbox_larger_than_any_whole_file_is_read_with_little_memory(
+    reader: DocumentReader,
+) -> None:
+    message = (
+        b"From a Mon Jan 01 10:00:00 2024\nSubject: x\n\n" + b"a body of text\n" * 3_000 + b"\n"
+    )
 
     class Endless(io.RawIOBase):
         left = 500
@@ -199,12 +232,16 @@ def test_the_child_ends_with_its_parent() -> None:
         "print(next(documents), _SHARED._process.pid, flush=True)\n"
         "import os; os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=False)
+
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=False
+    )
     text, pid = done.stdout.split()
     assert text == "hi"
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and _is_alive(int(pid)):
         time.sleep(0.02)
+
     assert not _is_alive(int(pid))
 
 
@@ -225,5 +262,7 @@ def test_what_a_parser_prints_disturbs_no_answer() -> None:
         "c.main()"
     )
     content = json.dumps({"kind": "page"}).encode() + b"\n\x05\0\0\0<p>hi\0\0\0\0"
-    done = subprocess.run([sys.executable, "-P", "-c", script], input=content, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], input=content, capture_output=True, check=True
+    )
     assert done.stdout == b"P\x02\0\0\0hiE\0\0\0\0F\0\0\0\0"

@@ -1,4 +1,6 @@
-"""Packed files and archives: their bytes come out whole, or an error names the file; a bomb ends soon."""
+"""Packed files and archives: their bytes come out whole, or an error names the file; a bomb ends
+soon.
+"""
 
 import bz2
 import gzip
@@ -93,7 +95,9 @@ def test_a_name_says_its_own_suffix_and_its_packing(name: str, found: tuple[str,
 
 
 @pytest.mark.parametrize("packing_suffix", PACK)
-def test_a_packed_file_gives_its_bytes_as_often_as_it_is_opened(packing_suffix: str, tmp_path: Path) -> None:
+def test_a_packed_file_gives_its_bytes_as_often_as_it_is_opened(
+    packing_suffix: str, tmp_path: Path
+) -> None:
     path = tmp_path / f"a.txt{packing_suffix}"
     path.write_bytes(PACK[packing_suffix](TEXT))
     assert read(path) == TEXT
@@ -103,32 +107,43 @@ def test_a_packed_file_gives_its_bytes_as_often_as_it_is_opened(packing_suffix: 
 @pytest.mark.parametrize("packing_suffix", PACK)
 def test_parts_that_follow_each_other_are_all_read(packing_suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.txt{packing_suffix}"
-    path.write_bytes(PACK[packing_suffix](TEXT) + PACK[packing_suffix](b"") + PACK[packing_suffix](b"end"))
+    path.write_bytes(
+        PACK[packing_suffix](TEXT) + PACK[packing_suffix](b"") + PACK[packing_suffix](b"end")
+    )
     assert read(path) == TEXT + b"end"
 
 
 @pytest.mark.parametrize("packing_suffix", PACK)
 @pytest.mark.parametrize("kept", [0.01, 0.5, 0.9999])
-def test_a_torn_file_ends_in_an_error_with_its_name(packing_suffix: str, kept: float, tmp_path: Path) -> None:
+def test_a_torn_file_ends_in_an_error_with_its_name(
+    packing_suffix: str, kept: float, tmp_path: Path
+) -> None:
     path = tmp_path / f"a.txt{packing_suffix}"
     packed = PACK[packing_suffix](TEXT)
     path.write_bytes(packed[: int(len(packed) * kept)])
-    with pytest.raises(DatasetError, match=r"a\.txt\S+ ends in the middle; download or pack it again"):
+    with pytest.raises(
+        DatasetError, match=r"a\.txt\S+ ends in the middle; download or pack it again"
+    ):
         read(path)
 
 
 @pytest.mark.parametrize("packing_suffix", PACK)
-def test_a_damaged_or_mislabelled_file_ends_in_an_error_with_its_name(packing_suffix: str, tmp_path: Path) -> None:
+def test_a_damaged_or_mislabelled_file_ends_in_an_error_with_its_name(
+    packing_suffix: str, tmp_path: Path
+) -> None:
     path = tmp_path / f"a.txt{packing_suffix}"
     packed = PACK[packing_suffix](TEXT)
     middle = len(packed) // 2
+
     for content in (
         b"<html>Not found</html>",
         packed[:middle] + b"\0" * 64 + packed[middle + 64 :],
         packed + b"more text",
     ):
         path.write_bytes(content)
-        with pytest.raises(DatasetError, match=r"a\.txt\S+ (cannot be unpacked|ends in the middle)"):
+        with pytest.raises(
+            DatasetError, match=r"a\.txt\S+ (cannot be unpacked|ends in the middle)"
+        ):
             read(path)
 
 
@@ -148,9 +163,14 @@ def test_a_bomb_ends_in_an_error_before_it_has_expanded(
     path = tmp_path / f"bomb.txt{packing_suffix}"
     path.write_bytes(one * 400)  # 6.4 GB
     read_bytes = 0
-    with pytest.raises(DatasetError, match="times its size, more than 200"), open_packed(path)() as stream:
+
+    with (
+        pytest.raises(DatasetError, match="times its size, more than 200"),
+        open_packed(path)() as stream,
+    ):
         while block := stream.read(1 << 20):
             read_bytes += len(block)
+
     assert read_bytes <= max(free, MAX_RATIO * path.stat().st_size) + (1 << 20)
 
 
@@ -176,7 +196,9 @@ def test_zstd_of_a_long_window_says_how_to_unpack_it(tmp_path: Path) -> None:
 
 def test_xz_that_asks_for_gigabytes_says_how_to_unpack_it(tmp_path: Path) -> None:
     path = tmp_path / "dump.txt.xz"
-    compressor = lzma.LZMACompressor(format=lzma.FORMAT_XZ, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 16}])
+    compressor = lzma.LZMACompressor(
+        format=lzma.FORMAT_XZ, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 16}]
+    )
     packed = bytearray(compressor.compress(b"text") + compressor.flush())
     header = bytearray(packed[12:20])
     assert header[2] == lzma.FILTER_LZMA2
@@ -191,9 +213,14 @@ TAR_MODES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.bz2": "w:bz2"
 
 
 @pytest.mark.parametrize("suffix", [*TAR_MODES, ".tar.zst", ".zip"])
-def test_members_of_an_archive_are_listed_and_read_in_any_order(suffix: str, tmp_path: Path) -> None:
-    members = {f"notes/{number:02}.txt": f"note {number}\n".encode() * 100 * number for number in range(12)}
+def test_members_of_an_archive_are_listed_and_read_in_any_order(
+    suffix: str, tmp_path: Path
+) -> None:
+    members = {
+        f"notes/{number:02}.txt": f"note {number}\n".encode() * 100 * number for number in range(12)
+    }
     path = tmp_path / f"notes{suffix}"
+
     if suffix == ".zip":
         write_zip(path, members)
     elif suffix == ".tar.zst":
@@ -217,31 +244,42 @@ def test_large_members_of_a_packed_tar_are_read_again_and_after_being_left_in_th
     members = {f"{number}.txt": os.urandom(5_000 + number) for number in range(5)}
     path = write_tar(tmp_path / "a.tar.gz", members, "w:gz")
     first, second, *_ = list_members(path)
+
     with open_packed(path, first)() as stream, open_packed(path, second)() as other:
         assert stream.read(10) == members["0.txt"][:10]
         assert other.read() == members["1.txt"]
         assert stream.read() == members["0.txt"][10:]
+
     for name, data in members.items():
         with open_packed(path, name)() as stream:
             assert stream.read(100) == data[:100]
+
     assert read(path, "4.txt") == members["4.txt"]
 
 
-def test_members_may_be_packed_themselves_and_archives_in_archives_are_left_out(tmp_path: Path) -> None:
+def test_members_may_be_packed_themselves_and_archives_in_archives_are_left_out(
+    tmp_path: Path,
+) -> None:
     inner = write_zip(tmp_path / "inner.zip", {"a.txt": TEXT}).read_bytes()
-    path = write_zip(tmp_path / "a.zip", {"posts.jsonl.gz": gzip.compress(TEXT), "inner.zip": inner, "b.7z": b"7z"})
+    path = write_zip(
+        tmp_path / "a.zip",
+        {"posts.jsonl.gz": gzip.compress(TEXT), "inner.zip": inner, "b.7z": b"7z"},
+    )
     left_out = {member.name: member.left_out for member in list_members(path)}
     assert left_out == {
         "posts.jsonl.gz": None,
         "inner.zip": "an archive within an archive; unpack it first",
         "b.7z": "an archive within an archive; unpack it first",
     }
+
     assert read(path, "posts.jsonl.gz") == TEXT
     with pytest.raises(DatasetError, match="an archive within an archive"):
         read(path, "inner.zip")
 
 
-def test_names_that_lead_out_hidden_files_links_and_devices_are_left_out_by_name(tmp_path: Path) -> None:
+def test_names_that_lead_out_hidden_files_links_and_devices_are_left_out_by_name(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as tar:
         for name in (
@@ -254,7 +292,11 @@ def test_names_that_lead_out_hidden_files_links_and_devices_are_left_out_by_name
             "ok.txt",
         ):
             tar.addfile(tarfile.TarInfo(name))
-        for name, kind in (("soft", tarfile.SYMTYPE), ("hard", tarfile.LNKTYPE), ("null", tarfile.CHRTYPE)):
+        for name, kind in (
+            ("soft", tarfile.SYMTYPE),
+            ("hard", tarfile.LNKTYPE),
+            ("null", tarfile.CHRTYPE),
+        ):
             info = tarfile.TarInfo(name)
             info.type = kind
             info.linkname = "/etc/passwd"
@@ -262,6 +304,7 @@ def test_names_that_lead_out_hidden_files_links_and_devices_are_left_out_by_name
         folder = tarfile.TarInfo("folder")
         folder.type = tarfile.DIRTYPE
         tar.addfile(folder)
+
     out = "its name leads out of the archive"
     assert [(member.name, member.left_out) for member in list_members(path)] == [
         ("/etc/passwd", out),
@@ -306,17 +349,23 @@ def test_of_two_members_with_one_name_the_later_is_read(tmp_path: Path) -> None:
             info = tarfile.TarInfo("./a.txt")
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
+
     zipped = tmp_path / "a.zip"
     with zipfile.ZipFile(zipped, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("a.txt", "old")
         archive.writestr("a.txt", "new!")
+
     for path in (tar, zipped):
-        assert [member.left_out for member in list_members(path)] == ["a later member has the same name", None]
+        assert [member.left_out for member in list_members(path)] == [
+            "a later member has the same name",
+            None,
+        ]
         assert read(path, "a.txt") == b"new!"
 
 
 @pytest.mark.parametrize(
-    ("raw", "shown"), [("größe.txt".encode(), "größe.txt"), ("gr\u00f6\u00dfe.txt".encode("cp437"), "größe.txt")]
+    ("raw", "shown"),
+    [("größe.txt".encode(), "größe.txt"), ("gr\u00f6\u00dfe.txt".encode("cp437"), "größe.txt")],
 )
 def test_names_in_a_zip_are_utf_8_or_code_page_437(raw: bytes, shown: str, tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {"N" * len(raw): TEXT})
@@ -343,7 +392,9 @@ def encrypt_flags(path: Path, members: int) -> None:
     path.write_bytes(data)
 
 
-def test_an_encrypted_zip_is_refused_and_single_encrypted_members_are_left_out(tmp_path: Path) -> None:
+def test_an_encrypted_zip_is_refused_and_single_encrypted_members_are_left_out(
+    tmp_path: Path,
+) -> None:
     path = write_zip(tmp_path / "a.zip", {"a.txt": b"1", "b.txt": b"2"})
     encrypt_flags(path, 1)
     assert [member.left_out for member in list_members(path)] == ["encrypted", None]
@@ -353,22 +404,30 @@ def test_an_encrypted_zip_is_refused_and_single_encrypted_members_are_left_out(t
         list_members(path)
 
 
-def test_a_zip_that_expands_too_far_is_refused_from_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip_that_expands_too_far_is_refused_from_its_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lightlm.data.formats.packed_streams.FREE_BYTES", 1 << 20)
-    path = write_zip(tmp_path / "bomb.zip", {f"{number}.txt": bytes(1 << 21) for number in range(4)})
+    path = write_zip(
+        tmp_path / "bomb.zip", {f"{number}.txt": bytes(1 << 21) for number in range(4)}
+    )
     with pytest.raises(DatasetError, match=r"bomb\.zip expands to .* times its size"):
         list_members(path)
 
 
 def test_a_zip_that_lies_about_a_size_gives_no_more_than_it_says(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {"a.txt": bytes(100_000)})
-    path.write_bytes(path.read_bytes().replace(struct.pack("<I", 100_000), struct.pack("<I", 1_000)))
+    path.write_bytes(
+        path.read_bytes().replace(struct.pack("<I", 100_000), struct.pack("<I", 1_000))
+    )
     with pytest.raises(DatasetError, match=r"a\.txt is damaged"):
         read(path, "a.txt")
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
-@pytest.mark.parametrize("content", [b"", b"<html>Not found</html>", b"\xff" * 5_000], ids=["empty", "page", "noise"])
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>Not found</html>", b"\xff" * 5_000], ids=["empty", "page", "noise"]
+)
 def test_what_is_no_archive_is_refused_by_name(suffix: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content)
@@ -434,7 +493,9 @@ def test_a_spooled_input_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         open_packed(path)()
 
 
-def test_a_member_that_is_not_there_and_an_archive_without_a_member_are_refused(tmp_path: Path) -> None:
+def test_a_member_that_is_not_there_and_an_archive_without_a_member_are_refused(
+    tmp_path: Path,
+) -> None:
     path = write_zip(tmp_path / "a.zip", {"a.txt": b"1"})
     with pytest.raises(DatasetError, match=r"has no member b\.txt"):
         open_packed(path, "b.txt")

@@ -1,4 +1,6 @@
-"""Tests of tables: separators, headers, columns, JSON layouts, chats, parquet types, and files made to do harm."""
+"""Tests of tables: separators, headers, columns, JSON layouts, chats, parquet types, and files made
+to do harm.
+"""
 
 import csv
 import io
@@ -20,7 +22,10 @@ from lightlm.data.tables import columns
 from lightlm.data.tables.tables import TableShape, count_rows, inspect_table, read_rows
 from lightlm.errors import DatasetError
 
-WORDS = "goats boat river mill evening window lamp uncle salt stone bread letter summer winter road home".split()
+WORDS = (
+    "goats boat river mill evening window lamp uncle salt stone bread letter summer winter "
+    "road home"
+).split()
 
 
 def sentence(seed: int, separator: str = " ") -> str:
@@ -73,7 +78,9 @@ def test_each_separator_is_found_and_commas_of_the_text_stay(separator: str, suf
     texts = [sentence(seed, ", " if separator != "," else " ") for seed in range(150)]
     file = io.StringIO()
     writer = csv.writer(file, delimiter=separator)
-    writer.writerows([("id", "stars", "text"), *((seed, seed % 5, text) for seed, text in enumerate(texts))])
+    writer.writerows(
+        [("id", "stars", "text"), *((seed, seed % 5, text) for seed, text in enumerate(texts))]
+    )
     found, shape, counts = read(file.getvalue(), suffix)
     assert found == texts
     assert shape.columns == ("id", "stars", "text")
@@ -81,14 +88,19 @@ def test_each_separator_is_found_and_commas_of_the_text_stay(separator: str, suf
 
 
 def test_semicolons_separate_though_each_text_has_just_as_many_commas() -> None:
-    rows = [f"{seed};{seed % 5};{sentence(seed, ', ')[:-1]}, {sentence(seed)}" for seed in range(150)]
+    rows = [
+        f"{seed};{seed % 5};{sentence(seed, ', ')[:-1]}, {sentence(seed)}" for seed in range(150)
+    ]
     found, shape, _ = read("id;stars;text\n" + "\n".join(rows))
     assert found == [row.split(";")[2] for row in rows]
     assert any("semicolon" in note for note in shape.notes)
 
 
 def test_a_sep_line_decides_and_is_no_row() -> None:
-    assert texts_of("sep=;\r\nid;text\r\n" + "".join(f"{i};{t}\r\n" for i, t in enumerate(TEXTS))) == TEXTS
+    assert (
+        texts_of("sep=;\r\nid;text\r\n" + "".join(f"{i};{t}\r\n" for i, t in enumerate(TEXTS)))
+        == TEXTS
+    )
 
 
 def test_one_column_without_a_separator_is_read_whole() -> None:
@@ -113,7 +125,9 @@ def test_sentences_with_commas_are_no_columns() -> None:
 
 @pytest.mark.parametrize("above", ["My export of May\n\n", "# exported by a tool\n# twice\n"])
 def test_a_title_above_the_header_is_no_row(above: str) -> None:
-    found, shape, _ = read(above + "id,text\n" + "".join(f"{i},{text}\n" for i, text in enumerate(TEXTS)))
+    found, shape, _ = read(
+        above + "id,text\n" + "".join(f"{i},{text}\n" for i, text in enumerate(TEXTS))
+    )
     assert found == TEXTS
     assert any("The table begins at line 3, below" in note for note in shape.notes)
 
@@ -126,7 +140,9 @@ def test_line_ends_inside_of_texts_stay() -> None:
 
 
 def test_latin_text_is_decoded_not_replaced() -> None:
-    data = ("id,text\n" + "".join(f"{i},Fräulein Müller grüßt {t}\n" for i, t in enumerate(TEXTS))).encode("latin-1")
+    data = (
+        "id,text\n" + "".join(f"{i},Fräulein Müller grüßt {t}\n" for i, t in enumerate(TEXTS))
+    ).encode("latin-1")
     found, shape, counts = read(data)
     assert found[0].startswith("Fräulein Müller grüßt ")
     assert shape.encoding.name == "cp1252"
@@ -134,7 +150,9 @@ def test_latin_text_is_decoded_not_replaced() -> None:
 
 
 def test_stray_bytes_are_counted_with_their_row() -> None:
-    data = ("id,text\n" + "".join(f"{i},{text}\n" for i, text in enumerate(TEXTS))).encode() + b"151,caf\xe9 au lait\n"
+    data = (
+        "id,text\n" + "".join(f"{i},{text}\n" for i, text in enumerate(TEXTS))
+    ).encode() + b"151,caf\xe9 au lait\n"
     found, _, counts = read(data)
     assert found[-1] == "caf\ufffd au lait"
     assert (counts.replaced_bytes, counts.bad_rows) == (1, 1)
@@ -145,7 +163,9 @@ def test_stray_bytes_are_counted_with_their_row() -> None:
 
 def test_quotes_that_are_not_doubled_inside_of_a_field_are_text() -> None:
     rows = [f'{i},"He said "{text}" and left"' for i, text in enumerate(TEXTS)]
-    assert texts_of("id,text\n" + "\n".join(rows)) == [f'He said "{text}" and left' for text in TEXTS]
+    assert texts_of("id,text\n" + "\n".join(rows)) == [
+        f'He said "{text}" and left' for text in TEXTS
+    ]
 
 
 def test_quotes_in_a_table_without_quoting_are_text() -> None:
@@ -187,14 +207,18 @@ def test_unquoted_commas_of_the_last_text_are_joined_and_noted() -> None:
 
 def test_unquoted_commas_of_a_text_before_a_label_are_joined() -> None:
     texts = [sentence(seed, ", " if seed % 3 else " ") for seed in range(150)]
-    data = "text,label\n" + "".join(f"{text},{'good' if i % 2 else 'bad'}\n" for i, text in enumerate(texts))
+    data = "text,label\n" + "".join(
+        f"{text},{'good' if i % 2 else 'bad'}\n" for i, text in enumerate(texts)
+    )
     assert texts_of(data) == texts
 
 
 def test_a_surplus_that_may_belong_to_another_column_is_refused_with_its_line() -> None:
     rows = [f"{sentence(i)},{sentence(i + 500)},{sentence(i + 900)}" for i in range(150)]
     rows[20] += ", and more"
-    assert "line 22 has 4 fields, wanted 3" in refusal("title,text,answer\n" + "\n".join(rows), column="text")
+    assert "line 22 has 4 fields, wanted 3" in refusal(
+        "title,text,answer\n" + "\n".join(rows), column="text"
+    )
 
 
 def test_a_link_with_a_comma_that_shifts_the_text_is_refused() -> None:
@@ -203,7 +227,10 @@ def test_a_link_with_a_comma_that_shifts_the_text_is_refused() -> None:
 
 
 def test_fields_of_different_numbers_without_a_header_are_not_taken_for_one_text() -> None:
-    rows = [f"{i},good,{sentence(i, ', ') if i % 3 else sentence(i)}" + ",and" * (i % 4) for i in range(150)]
+    rows = [
+        f"{i},good,{sentence(i, ', ') if i % 3 else sentence(i)}" + ",and" * (i % 4)
+        for i in range(150)
+    ]
     refusal("\n".join(rows))
 
 
@@ -213,7 +240,9 @@ def test_unquoted_commas_without_a_header_are_joined_where_other_columns_are_typ
 
 
 def test_empty_surplus_fields_are_dropped() -> None:
-    assert texts_of("id,text\n" + "".join(f"{i},{text},,\n" for i, text in enumerate(TEXTS))) == TEXTS
+    assert (
+        texts_of("id,text\n" + "".join(f"{i},{text},,\n" for i, text in enumerate(TEXTS))) == TEXTS
+    )
 
 
 def test_rows_that_lack_their_text_are_counted_and_many_are_refused() -> None:
@@ -260,7 +289,9 @@ def test_a_row_longer_than_memory_holds_is_refused(monkeypatch: pytest.MonkeyPat
 def test_a_text_of_very_many_lines_is_one_row() -> None:
     text = "".join(f"{sentence(i)}\n" for i in range(3000))
     file = io.StringIO()
-    csv.writer(file).writerows([("title", "text"), *((f"Book {i}", f"{i} {text}") for i in range(6))])
+    csv.writer(file).writerows(
+        [("title", "text"), *((f"Book {i}", f"{i} {text}") for i in range(6))]
+    )
     assert texts_of(file.getvalue()) == [f"{i} {text}" for i in range(6)]
 
 
@@ -290,7 +321,8 @@ def test_the_first_value_does_not_decide(first: str) -> None:
 def test_ids_labels_dates_links_and_numbers_are_no_text() -> None:
     rows = [
         {
-            "uid": f"a{i:07x}", "when": f"2020-01-{i % 28 + 1:02} 12:00:00", "link": f"https://example.org/{i}",
+            "uid": f"a{i:07x}", "when": f"2020-01-{i % 28 + 1:02} "
+                                        "12:00:00", "link": f"https://example.org/{i}",
             "price": f"$ {i}.50", "mood": ["very good", "so so"][i % 2], "said": text, "file": f"/data/{i}.wav",
         }
         for i, text in enumerate(TEXTS)
@@ -314,19 +346,27 @@ def test_equal_texts_are_refused_with_examples_and_a_command_that_leads_on() -> 
 
 
 def test_a_wrong_name_is_refused_with_the_nearest() -> None:
-    assert "did you mean --text-column review?" in refusal("id,review\n1,Some words here\n", column="reviews")
-    assert "did you mean --text-column 'my text'?" in refusal("id,my text\n1,Some words here\n", column="My Text")
+    assert "did you mean --text-column review?" in refusal(
+        "id,review\n1,Some words here\n", column="reviews"
+    )
+    assert "did you mean --text-column 'my text'?" in refusal(
+        "id,my text\n1,Some words here\n", column="My Text"
+    )
 
 
 def test_a_column_whose_first_rows_are_all_empty_is_read_on() -> None:
-    rows = [{"id": i, "text": None} for i in range(300)] + [{"id": i, "text": text} for i, text in enumerate(TEXTS)]
+    rows = [{"id": i, "text": None} for i in range(300)] + [
+        {"id": i, "text": text} for i, text in enumerate(TEXTS)
+    ]
     found, _, counts = read(lines_of(rows), ".jsonl")
     assert found[300:] == TEXTS
     assert (counts.rows, counts.empty) == (450, 300)
 
 
 def test_single_words_are_taken_where_just_one_column_has_them() -> None:
-    names = [f"{i},{first}{second}" for i, (first, second) in enumerate(itertools.product(WORDS, WORDS))]
+    names = [
+        f"{i},{first}{second}" for i, (first, second) in enumerate(itertools.product(WORDS, WORDS))
+    ]
     assert read("id,name\n" + "\n".join(names))[1].column == "name"
 
 
@@ -343,7 +383,9 @@ LAYOUTS: dict[str, Callable[[list[Any]], str]] = {
     "lines": lines_of,
     "array": json.dumps,
     "indented": lambda rows: json.dumps(rows, indent=2),
-    "key": lambda rows: json.dumps({"version": 1, "info": ["a", "b"], "data": rows, "end": {"x": 1}}),
+    "key": lambda rows: json.dumps(
+        {"version": 1, "info": ["a", "b"], "data": rows, "end": {"x": 1}}
+    ),
     "train": lambda rows: json.dumps({"train": rows}, indent=1),
     "members": lambda rows: json.dumps({f"id{i}": row for i, row in enumerate(rows)}),
     "one_after_another": lambda rows: "\n".join(json.dumps(row, indent=2) for row in rows),
@@ -353,7 +395,9 @@ LAYOUTS: dict[str, Callable[[list[Any]], str]] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
 def test_every_layout_of_json_gives_the_same_rows(layout: str, suffix: str) -> None:
-    data = LAYOUTS[layout]([{"id": i, "tags": ["a b", "c d"], "text": text} for i, text in enumerate(TEXTS)])
+    data = LAYOUTS[layout](
+        [{"id": i, "tags": ["a b", "c d"], "text": text} for i, text in enumerate(TEXTS)]
+    )
     found, _, counts = read(data, suffix)
     assert found == TEXTS
     assert counts == RowCounts(rows=150)
@@ -365,7 +409,12 @@ def test_strings_are_rows_too(layout: str) -> None:
 
 
 def test_columns_as_pandas_writes_them_are_read() -> None:
-    data = json.dumps({"label": {str(i): i % 2 for i in range(150)}, "text": {str(i): t for i, t in enumerate(TEXTS)}})
+    data = json.dumps(
+        {
+            "label": {str(i): i % 2 for i in range(150)},
+            "text": {str(i): t for i, t in enumerate(TEXTS)},
+        }
+    )
     assert texts_of(data, ".json") == TEXTS
     assert texts_of(json.dumps({"id": list(range(150)), "text": TEXTS}), ".json") == TEXTS
 
@@ -373,13 +422,18 @@ def test_columns_as_pandas_writes_them_are_read() -> None:
 def test_lists_as_rows_have_numbered_columns() -> None:
     rows = [[i, text, "x"] for i, text in enumerate(TEXTS)]
     assert texts_of(lines_of(rows), ".jsonl") == TEXTS
-    assert texts_of(json.dumps({"columns": ["id", "text", "mark"], "data": rows}), ".json", "1") == TEXTS
+    assert (
+        texts_of(json.dumps({"columns": ["id", "text", "mark"], "data": rows}), ".json", "1")
+        == TEXTS
+    )
     sentences = [[text] * (2 + i % 3) for i, text in enumerate(TEXTS)]
     assert texts_of(lines_of(sentences), ".jsonl") == ["\n".join(row) for row in sentences]
 
 
 def test_one_object_is_one_document() -> None:
-    assert texts_of(json.dumps({"title": "A", "text": TEXTS[0], "tags": ["x", "y"]}), ".json") == [TEXTS[0]]
+    assert texts_of(json.dumps({"title": "A", "text": TEXTS[0], "tags": ["x", "y"]}), ".json") == [
+        TEXTS[0]
+    ]
 
 
 def test_a_torn_end_is_left_out_and_counted() -> None:
@@ -418,7 +472,19 @@ def test_lone_surrogates_are_replaced_and_counted() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    ["[" * 100_000, '{"a":' * 100_000, "[1, 2, 3]", "3", "{}", "[]", "null", "not json", '{"a": [', "[{]", "[[[]]]"],
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "[1, 2, 3]",
+        "3",
+        "{}",
+        "[]",
+        "null",
+        "not json",
+        '{"a": [',
+        "[{]",
+        "[[[]]]",
+    ],
 )
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
 def test_json_without_rows_of_text_is_refused(data: str, suffix: str) -> None:
@@ -426,14 +492,20 @@ def test_json_without_rows_of_text_is_refused(data: str, suffix: str) -> None:
 
 
 def test_shapes_on_a_map_are_refused() -> None:
-    feature = {"type": "Feature", "properties": {"name": "A"}, "geometry": {"type": "Point", "coordinates": [1, 2]}}
+    feature = {
+        "type": "Feature",
+        "properties": {"name": "A"},
+        "geometry": {"type": "Point", "coordinates": [1, 2]},
+    }
     refusal(json.dumps({"type": "FeatureCollection", "features": [feature] * 50}), ".json")
 
 
 def test_an_array_is_read_in_bounded_memory() -> None:
     import tracemalloc
 
-    data = ("[" + ",".join(json.dumps({"text": f"{i} goats " * 1000}) for i in range(3000)) + "]").encode()
+    data = (
+        "[" + ",".join(json.dumps({"text": f"{i} goats " * 1000}) for i in range(3000)) + "]"
+    ).encode()
     shape = inspect_table(opener(data), ".json", "data.json")
     tracemalloc.start()
     length = sum(map(len, read_rows(opener(data), shape, RowCounts())))
@@ -480,7 +552,9 @@ def test_objects_beyond_the_sample_are_refused_where_they_are_many() -> None:
 
 
 def test_texts_inside_of_objects_are_offered_and_chosen_by_a_dotted_name() -> None:
-    data = lines_of([{"id": i, "message": {"text": text, "from": "x"}} for i, text in enumerate(TEXTS)])
+    data = lines_of(
+        [{"id": i, "message": {"text": text, "from": "x"}} for i, text in enumerate(TEXTS)]
+    )
     assert "--text-column message.text" in refusal(data, ".jsonl")
     assert texts_of(data, ".jsonl", "message.text") == TEXTS
 
@@ -518,9 +592,14 @@ def test_chat_records_become_one_document_each_by_a_plain_template(kind: str) ->
 
 
 def test_chat_records_of_several_kinds_are_flattened_row_by_row() -> None:
-    rows = [list(CHATS.values())[i % 2 * 2](text, text) if i % 5 else {"text": text} for i, text in enumerate(TEXTS)]
+    rows = [
+        list(CHATS.values())[i % 2 * 2](text, text) if i % 5 else {"text": text}
+        for i, text in enumerate(TEXTS)
+    ]
     found = texts_of(lines_of(rows), ".jsonl", "messages")
-    assert found == [f"User: {text}\n\nAssistant: {text}" if i % 5 else text for i, text in enumerate(TEXTS)]
+    assert found == [
+        f"User: {text}\n\nAssistant: {text}" if i % 5 else text for i, text in enumerate(TEXTS)
+    ]
 
 
 def test_a_column_of_a_task_can_be_taken_alone() -> None:
@@ -544,7 +623,9 @@ def column_of(kind: str) -> pa.Array:
     return arrays[kind]()
 
 
-@pytest.mark.parametrize("kind", ["string", "large", "view", "dictionary", "binary", "large_binary"])
+@pytest.mark.parametrize(
+    "kind", ["string", "large", "view", "dictionary", "binary", "large_binary"]
+)
 @pytest.mark.parametrize("column", ["text", "a.b"])
 def test_every_type_of_text_in_parquet_is_read(kind: str, column: str) -> None:
     data = parquet(pa.table({"id": range(150), column: column_of(kind)}))
@@ -574,17 +655,29 @@ def test_bytes_in_parquet_that_are_no_utf8_are_counted() -> None:
 
 
 def test_pictures_in_parquet_are_no_text() -> None:
-    pictures = pa.array([{"bytes": b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "path": f"{i}.png"} for i in range(100)])
+    pictures = pa.array(
+        [
+            {"bytes": b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "path": f"{i}.png"}
+            for i in range(100)
+        ]
+    )
     refusal(parquet(pa.table({"image": pictures, "label": range(100)})), ".parquet")
 
 
 def test_a_caption_is_taken_and_not_the_bytes_of_its_picture() -> None:
-    pictures = pa.array([b"\x89PNG\r\n\x1a\n" + random.Random(i).randbytes(5000) for i in range(150)])
+    pictures = pa.array(
+        [b"\x89PNG\r\n\x1a\n" + random.Random(i).randbytes(5000) for i in range(150)]
+    )
     data = parquet(pa.table({"image": pictures, "caption": TEXTS}))
     assert texts_of(data, ".parquet") == TEXTS
     large = pa.array([random.Random(i).randbytes(400_000) for i in range(5)])
-    assert texts_of(parquet(pa.table({"image": large, "caption": TEXTS[:5]})), ".parquet") == TEXTS[:5]
-    assert "no column of text (columns: image)" in refusal(parquet(pa.table({"image": large})), ".parquet")
+    assert (
+        texts_of(parquet(pa.table({"image": large, "caption": TEXTS[:5]})), ".parquet") == TEXTS[:5]
+    )
+
+    assert "no column of text (columns: image)" in refusal(
+        parquet(pa.table({"image": large})), ".parquet"
+    )
 
 
 def test_parquet_that_cannot_be_read_is_refused() -> None:
@@ -607,7 +700,9 @@ FIELD = st.text(st.characters(codec="utf-8", exclude_characters="\0\ufeff"), max
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
     end=st.sampled_from(["\n", "\r\n"]),
 )
-def test_what_the_csv_module_writes_is_read_back(texts: list[str], separator: str, quoting: Any, end: str) -> None:
+def test_what_the_csv_module_writes_is_read_back(
+    texts: list[str], separator: str, quoting: Any, end: str
+) -> None:
     file = io.StringIO()
     writer = csv.writer(file, delimiter=separator, quoting=quoting, lineterminator=end)
     writer.writerow(["id", "text", "stars"])
@@ -618,7 +713,9 @@ def test_what_the_csv_module_writes_is_read_back(texts: list[str], separator: st
 @settings(max_examples=300, deadline=None)
 @given(data=st.binary(max_size=300) | st.text('",;\n\r\t|ab1 \\{}[]:', max_size=80).map(str.encode),
        suffix=st.sampled_from([".csv", ".tsv", ".json", ".jsonl", ".parquet"]), named=st.booleans())  # fmt: skip
-def test_hostile_bytes_are_read_or_refused_and_nothing_else(data: bytes, suffix: str, named: bool) -> None:
+def test_hostile_bytes_are_read_or_refused_and_nothing_else(
+    data: bytes, suffix: str, named: bool
+) -> None:
     try:
         shape = inspect_table(opener(data), suffix, "data", column="0" if named else None)
         rows = list(read_rows(opener(data), shape, RowCounts()))

@@ -1,4 +1,6 @@
-"""Tests of what a tokenizer.json may ask for: malformed and hostile ones are one line, at once, in any process."""
+"""Tests of what a tokenizer.json may ask for: malformed and hostile ones are one line, at once, in
+any process.
+"""
 
 import json
 import time
@@ -8,7 +10,12 @@ from typing import Any
 import pytest
 
 from lightlm.data.tokenization import trial as tokenizer_trial
-from lightlm.data.tokenization.checks import MAX_BYTES, parse_tokenizer, read_end_of_text, read_tokenizer_file
+from lightlm.data.tokenization.checks import (
+    MAX_BYTES,
+    parse_tokenizer,
+    read_end_of_text,
+    read_tokenizer_file,
+)
 from lightlm.data.tokenization.hard_texts import HARD_TEXTS
 from lightlm.data.tokenization.tokenizer import load_tokenizer, prepare_tokenizer
 from lightlm.errors import TokenizerError
@@ -22,7 +29,12 @@ def nest(depth: int) -> dict[str, Any]:
 
 def split(pattern: str) -> dict[str, Any]:
     step = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    return byte_level(pre_tokenizer={"type": "Sequence", "pretokenizers": [step, BYTE_LEVEL | {"use_regex": False}]})
+    return byte_level(
+        pre_tokenizer={
+            "type": "Sequence",
+            "pretokenizers": [step, BYTE_LEVEL | {"use_regex": False}],
+        }
+    )
 
 
 def model(**fields: Any) -> dict[str, Any]:
@@ -63,8 +75,12 @@ MALFORMED = {
     "a call": split(r"(?<x>a\g<x>?b)"),
     "repeats of repeats": split("(?:a{1000}){1000}"),
     "a long pattern": split("a" * 10_000),
-    "a text that grows": byte_level(normalizer={"type": "Sequence", "normalizers": [GROWING, GROWING]}),
-    "scores without names": {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0], ["b"]]}},
+    "a text that grows": byte_level(
+        normalizer={"type": "Sequence", "normalizers": [GROWING, GROWING]}
+    ),
+    "scores without names": {
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0], ["b"]]}
+    },
 }
 
 UNBUILDABLE = {
@@ -80,7 +96,9 @@ def encode(values: Any) -> bytes:
 
 
 @pytest.mark.parametrize("values", MALFORMED.values(), ids=MALFORMED)
-def test_what_is_malformed_or_asks_too_much_is_refused_by_a_look_at_it(values: Any, tmp_path: Path) -> None:
+def test_what_is_malformed_or_asks_too_much_is_refused_by_a_look_at_it(
+    values: Any, tmp_path: Path
+) -> None:
     started = time.process_time()
     with pytest.raises(TokenizerError, match=r"tokenizer\.source=train") as raised:
         parse_tokenizer(encode(values), "tokenizer.json")
@@ -96,7 +114,9 @@ def test_what_is_malformed_or_asks_too_much_is_refused_by_a_look_at_it(values: A
 def test_what_cannot_be_built_or_panics_ends_as_one_line(values: Any, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(encode(values))
     with pytest.raises(TokenizerError, match=r"cannot be used.*tokenizer\.source=train") as raised:
-        prepare_tokenizer(load_params(overrides={"tokenizer.source": str(tmp_path)}).tokenizer, None, [300])  # pyright: ignore
+        prepare_tokenizer(
+            load_params(overrides={"tokenizer.source": str(tmp_path)}).tokenizer, None, [300]
+        )  # pyright: ignore
     assert "\n" not in str(raised.value)
 
 
@@ -128,7 +148,12 @@ def test_a_file_that_is_too_long_is_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("config", "end"),
-    [({"eos_token": "</s>"}, "</s>"), ({"eos_token": {"content": "<e>"}}, "<e>"), ({"eos_token": 3}, None), ([], None)],
+    [
+        ({"eos_token": "</s>"}, "</s>"),
+        ({"eos_token": {"content": "<e>"}}, "<e>"),
+        ({"eos_token": 3}, None),
+        ([], None),
+    ],
 )
 def test_the_end_of_text_of_a_config_is_a_string_or_an_object(config: Any, end: str | None) -> None:
     assert read_end_of_text(config) == end

@@ -1,4 +1,6 @@
-"""Tests of the tokenizer: it loses nothing, parses no special token out of text, and is what transformers loads."""
+"""Tests of the tokenizer: it loses nothing, parses no special token out of text, and is what
+transformers loads.
+"""
 
 import json
 from pathlib import Path
@@ -38,27 +40,44 @@ def byte_level(symbols: list[str]) -> Engine:
 
 
 @given(text=st.text(max_size=200))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 def test_any_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert all(0 <= index < tokenizer.vocab_size for index in ids)
 
 
-def test_no_entry_is_lost_to_the_rule_that_a_word_is_its_entry(tokenizer: Tokenizer, subset: TextSubset) -> None:
-    """llama-bpe takes a word that is an entry whole; other programs merge: both come to the same ids."""
+def test_no_entry_is_lost_to_the_rule_that_a_word_is_its_entry(
+    tokenizer: Tokenizer, subset: TextSubset
+) -> None:
+    """llama-bpe takes a word that is an entry whole; other programs merge: both come to the same
+    ids.
+    """
     values = json.loads(tokenizer.engine.to_str())
     assert values["model"]["ignore_merges"]
     values["model"]["ignore_merges"] = False
     merging = Engine.from_str(json.dumps(values))
     texts = [document.decode() for document in subset.read_documents("train")]
-    texts += [tokenizer.decode([index]) for index in range(tokenizer.vocab_size) if index != tokenizer.end_of_text_id]
+    texts += [
+        tokenizer.decode([index])
+        for index in range(tokenizer.vocab_size)
+        if index != tokenizer.end_of_text_id
+    ]
+
     for text in texts:
         assert merging.encode(text).ids == tokenizer.encode(text)
 
 
-@given(parts=st.lists(st.sampled_from([END_OF_TEXT, "<|endof", "text|>", " ", "word", "\n", "</s>"]), max_size=8))
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    parts=st.lists(
+        st.sampled_from([END_OF_TEXT, "<|endof", "text|>", " ", "word", "\n", "</s>"]), max_size=8
+    )
+)
+@settings(
+    max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 def test_special_tokens_in_text_are_text(tokenizer: Tokenizer, parts: list[str]) -> None:
     text = "".join(parts)
     ids = tokenizer.encode(text)
@@ -86,9 +105,14 @@ def test_the_vocabulary_has_the_size_asked_for_or_what_the_text_gives(subset: Te
 
 
 def test_the_second_preparation_is_from_the_store(subset: TextSubset) -> None:
-    first, second = prepare_tokenizer(params(), subset, [300]), prepare_tokenizer(params(), subset, [300])
+    first = prepare_tokenizer(params(), subset, [300])
+    second = prepare_tokenizer(params(), subset, [300])
     assert (first.reused, second.reused) == (False, True)
-    assert first.fingerprint == second.fingerprint != prepare_tokenizer(params(), subset, [301]).fingerprint
+    assert (
+        first.fingerprint
+        == second.fingerprint
+        != prepare_tokenizer(params(), subset, [301]).fingerprint
+    )
 
 
 def test_transformers_loads_the_folder_with_equal_ids(tokenizer: Tokenizer) -> None:
@@ -100,7 +124,9 @@ def test_transformers_loads_the_folder_with_equal_ids(tokenizer: Tokenizer) -> N
     assert theirs.eos_token_id == tokenizer.end_of_text_id
 
 
-def test_a_loaded_tokenizer_that_lacks_bytes_is_completed(tmp_path: Path, subset: TextSubset) -> None:
+def test_a_loaded_tokenizer_that_lacks_bytes_is_completed(
+    tmp_path: Path, subset: TextSubset
+) -> None:
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())[:-21]
     byte_level(symbols).save(str(tmp_path / "tokenizer.json"))
     said: list[str] = []
@@ -114,8 +140,12 @@ def test_a_loaded_tokenizer_that_lacks_bytes_is_completed(tmp_path: Path, subset
     assert file.fingerprint == loaded.fingerprint
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"model": {"type": "WordPiece", "vocab": {}}}'])
-def test_a_file_that_is_no_byte_level_tokenizer_is_refused(tmp_path: Path, subset: TextSubset, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[1]", '{"model": {"type": "WordPiece", "vocab": {}}}']
+)
+def test_a_file_that_is_no_byte_level_tokenizer_is_refused(
+    tmp_path: Path, subset: TextSubset, content: str
+) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(TokenizerError):
         prepare_tokenizer(params(str(tmp_path)), subset, [300])

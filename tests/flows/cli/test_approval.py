@@ -1,4 +1,6 @@
-"""An approved plan: what a screen showed is what `train` plans again, on a machine that is faster or slower by then."""
+"""An approved plan: what a screen showed is what `train` plans again, on a machine that is faster
+or slower by then.
+"""
 
 import pytest
 
@@ -10,7 +12,13 @@ from lightlm.budget.reserve import Closing
 from lightlm.params import Params, load_params
 from lightlm_flows.cli.approval import FIXED, fix_plan, free_plan, take_text
 
-MACHINE = MachineRate(device="cpu", dtype="bfloat16", num_threads=2, flops_per_second=4e11, memory_bytes=16_000_000_000)
+MACHINE = MachineRate(
+    device="cpu",
+    dtype="bfloat16",
+    num_threads=2,
+    flops_per_second=4e11,
+    memory_bytes=16_000_000_000,
+)
 
 
 def plan(params: Params, vocab_size: int, *, speed: float = 1.0, seconds: float = 60.0) -> Plan:
@@ -20,8 +28,12 @@ def plan(params: Params, vocab_size: int, *, speed: float = 1.0, seconds: float 
     return planner.plan(None, Probe(machine=machine, shapes=[]))[0]
 
 
-@pytest.mark.parametrize(("speed", "seconds"), [(1.0, 60.0), (0.05, 60.0), (20.0, 60.0), (1.0, 3.0), (1.0, 600.0)])
-def test_what_was_approved_is_planned_again_however_fast_the_machine_is_by_then(speed: float, seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("speed", "seconds"), [(1.0, 60.0), (0.05, 60.0), (20.0, 60.0), (1.0, 3.0), (1.0, 600.0)]
+)
+def test_what_was_approved_is_planned_again_however_fast_the_machine_is_by_then(
+    speed: float, seconds: float
+) -> None:
     shown = plan(load_params(), vocab_size=1024)
     approved = fix_plan(shown)
     params = load_params(overrides=approved)

@@ -1,4 +1,6 @@
-"""One message for each mistake, whichever door a configuration comes in by. Ten thousand stand in tests/faults."""
+"""One message for each mistake, whichever door a configuration comes in by. Ten thousand stand in
+tests/faults.
+"""
 
 from typing import Any
 

@@ -28,9 +28,11 @@ def test_where_a_model_was_trained_nothing_fails(trained: Trained) -> None:
     found = {check["name"]: check for check in ended.json["checks"]}
     assert ended.json["num_failed"] == 0
     names = (
-        "LightLM Packages Export torch Bytecode Python Memory Disk Home Secrets Store Service MLflow Versions "
+        "LightLM Packages Export torch Bytecode Python Memory Disk Home Secrets Store Service "
+        "MLflow Versions "
         "Prefect Hub Clock"
     )
+
     assert found.keys() >= set(names.split())
     assert "1 model" in found["MLflow"]["message"]
     assert "answers in" in found["Prefect"]["message"]
@@ -38,7 +40,9 @@ def test_where_a_model_was_trained_nothing_fails(trained: Trained) -> None:
     assert all(check["fix"] for check in found.values() if check["status"] != "pass")
 
 
-def test_a_package_that_breaks_prefect_unseen_is_named_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_breaks_prefect_unseen_is_named_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     wanted = ["fastapi<0.1", "numpy>=2", "no-such-thing>=1", "other-thing; extra == 'export'"]
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: wanted)
     first, second = doctor.check_packages()
@@ -55,7 +59,9 @@ def test_packages_within_their_bounds_are_one_line() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of files")
-def test_passwords_and_a_home_that_others_can_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_and_a_home_that_others_can_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     home = tmp_path / "mine"
     home.mkdir(mode=0o700)
@@ -78,7 +84,9 @@ def test_a_stored_file_that_changed_is_named(tmp_path: Path) -> None:
     assert "text.bin" in damaged.message
 
 
-def test_a_large_store_is_looked_at_by_its_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_store_is_looked_at_by_its_manifests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(doctor, "QUICK_BYTES", 0)
     stored = write_stage(tmp_path)
     assert "`lightlm store verify` reads every byte" in doctor.check_store(tmp_path).message

@@ -11,7 +11,9 @@ from tests.command_line import LIGHTLM, SECONDS, Ended, Trained
 
 def talk(home: Path, *lines: str) -> Ended:
     """Run `lightlm generate` without a prompt, with lines from a pipe."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))
+    }
     ended = subprocess.run(
         [str(LIGHTLM), "generate", "--name", "stories"],
         input="".join(f"{line}\n" for line in lines),
@@ -22,16 +24,36 @@ def talk(home: Path, *lines: str) -> Ended:
         timeout=SECONDS,
         check=False,
     )
+
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
 def test_a_session_shows_the_version_and_answers_until_quit(trained: Trained) -> None:
     settings = ["/seed 3", "/length 8", "/temperature 0.7", "/top-k 5", "/top-p 0.9"]
-    wrong = ["/temperature hot", "/top-p 2", "/seeed 3", "/version 99", "/compare 1 champion", "/top-k"]
-    ended = talk(trained.lightlm.home, *settings, "The river", *wrong, "The river", "/help", "quit", "never read")
+    wrong = [
+        "/temperature hot",
+        "/top-p 2",
+        "/seeed 3",
+        "/version 99",
+        "/compare 1 champion",
+        "/top-k",
+    ]
+
+    ended = talk(
+        trained.lightlm.home,
+        *settings,
+        "The river",
+        *wrong,
+        "The river",
+        "/help",
+        "quit",
+        "never read",
+    )
+
     assert ended.code == 0, ended.err
     first, second = ended.out.split("The river")[1:]
     assert first == second, "the same seed writes the same text"
+
     for words in (
         "stories version 1",
         "champion",
@@ -49,6 +71,7 @@ def test_a_session_shows_the_version_and_answers_until_quit(trained: Trained) ->
         "/compare 2 3",
     ):
         assert words in ended.err, words
+
     assert "never read" not in ended.out
     assert "Traceback" not in ended.err
 
@@ -67,7 +90,9 @@ def test_without_a_prompt_and_without_lines_it_says_what_is_wanted(trained: Trai
 
 def test_at_a_terminal_earlier_prompts_come_back_and_ctrl_d_ends(trained: Trained) -> None:
     pexpect = pytest.importorskip("pexpect")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))
+    }
     terminal = pexpect.spawn(
         str(LIGHTLM),
         ["generate", "--max-new-tokens", "3"],
@@ -76,6 +101,7 @@ def test_at_a_terminal_earlier_prompts_come_back_and_ctrl_d_ends(trained: Traine
         dimensions=(24, 80),
         timeout=SECONDS,
     )
+
     terminal.expect("quit ends")
     terminal.sendline("The quiet lantern")
     terminal.expect("The quiet lantern.*The quiet lantern")

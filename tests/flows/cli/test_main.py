@@ -1,4 +1,6 @@
-"""The command line: every command answers, and what cannot be used gets one line, exit code 2, and leaves nothing."""
+"""The command line: every command answers, and what cannot be used gets one line, exit code 2, and
+leaves nothing.
+"""
 
 import importlib.metadata
 import json
@@ -27,12 +29,17 @@ def stranger(make_command_line: Callable[[], CommandLine]) -> CommandLine:
     (folder / "page.txt").write_bytes(
         b"".join(b"%d green bottles hang on the wall of the yard.\n\n" % i for i in range(99))
     )
-    (folder / "rows.jsonl").write_text('{"prose": "one two"}\n{"prose": "three four"}\n', encoding="utf-8")
+
+    (folder / "rows.jsonl").write_text(
+        '{"prose": "one two"}\n{"prose": "three four"}\n', encoding="utf-8"
+    )
     return lightlm
 
 
 def assert_refused(ended: Ended, *words: str) -> None:
-    """Check for exit code 2, nothing on standard output, and one line on standard error that holds `words`."""
+    """Check for exit code 2, nothing on standard output, and one line on standard error that holds
+    `words`.
+    """
     assert ended.code == 2, ended.err
     assert ended.out == ""
     assert ended.err.endswith("\n")
@@ -67,7 +74,10 @@ def test_every_command_explains_itself(command: list[str], stranger: CommandLine
         ("train --dataset nothing", "is an empty folder"),
         ("train --dataset nowhere.txt", "nowhere.txt does not exist"),
         ("train --dataset tiny.txt", "tiny.txt is too small"),
-        ("train --dataset rows.jsonl --text-column text", "no column 'text'; its columns are prose"),
+        (
+            "train --dataset rows.jsonl --text-column text",
+            "no column 'text'; its columns are prose",
+        ),
         ("train --dataset page.txt --set model.context_length=100000", "model.context_length"),
         ("plan --dataset page.txt --set model.context_length=100000", "model.context_length"),
         ("train --set model.model_dim=100 --set model.num_heads=3", "num_heads 3"),
@@ -90,7 +100,9 @@ def test_every_command_explains_itself(command: list[str], stranger: CommandLine
         ("evaluate --text latin.txt", "run `lightlm train` first"),
     ],
 )
-def test_what_cannot_be_used_gets_one_line_and_leaves_nothing(command: str, words: str, stranger: CommandLine) -> None:
+def test_what_cannot_be_used_gets_one_line_and_leaves_nothing(
+    command: str, words: str, stranger: CommandLine
+) -> None:
     assert_refused(stranger(*command.split()), words)
     assert not stranger.home.exists() or not list(stranger.home.iterdir())
 
@@ -106,9 +118,18 @@ def test_a_shell_completes_commands_presets_and_params(stranger: CommandLine) ->
         ("lightlm train --preset wik", "wikitext"),
         ("lightlm train --set model.num_l", "model.num_layers="),
     ):
-        asked = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_LIGHTLM_COMPLETE": "complete_bash"}
+        asked = {
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(typed.count(" ")),
+            "_LIGHTLM_COMPLETE": "complete_bash",
+        }
         ended = subprocess.run(
-            [str(LIGHTLM)], env=os.environ | asked, capture_output=True, text=True, timeout=SECONDS, check=True
+            [str(LIGHTLM)],
+            env=os.environ | asked,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=True,
         )
         assert ended.stdout.split() == [found]
 
@@ -132,13 +153,17 @@ def test_a_message_shows_control_characters_instead_of_obeying_them(stranger: Co
 def test_an_unknown_version_is_refused_with_those_that_exist(trained: Trained) -> None:
     ended = trained.lightlm("generate", "The", "--model", "models:/stories/999")
     assert_refused(ended, "stories has no version 999; it has", "1")
-    assert_refused(trained.lightlm("generate", "The", "--model", "999", "--name", "stories"), "no version 999")
+    assert_refused(
+        trained.lightlm("generate", "The", "--model", "999", "--name", "stories"), "no version 999"
+    )
     ended = trained.lightlm("generate", "The", "--model", "models:/poet@champion")
     assert_refused(ended, "there is no model poet; registered models:", "stories")
 
 
 def test_a_prompt_longer_than_the_context_is_refused(trained: Trained) -> None:
-    assert_refused(trained.lightlm("generate", "garden " * 3000, "--name", "stories", "--model", "1"), "tokens")
+    assert_refused(
+        trained.lightlm("generate", "garden " * 3000, "--name", "stories", "--model", "1"), "tokens"
+    )
 
 
 def test_generate_says_the_text_and_the_version_and_its_speed(trained: Trained) -> None:
@@ -156,7 +181,10 @@ def test_temperature_zero_needs_no_seed_and_text_follows_its_prompt(trained: Tra
     options = ["--name", "stories", "--model", "1", "--temperature", 0, "--max-new-tokens", 16]
     ended = trained.lightlm("generate", "The old", *options)
     assert ended.code == 0, ended.err
-    assert ended.out == f"The old{trained.lightlm('generate', 'The old', *options, '--json').json['text']}\n"
+    assert (
+        ended.out
+        == f"The old{trained.lightlm('generate', 'The old', *options, '--json').json['text']}\n"
+    )
     assert ended.err == ""
 
 
@@ -170,8 +198,12 @@ def test_control_characters_of_the_prompt_do_not_reach_the_terminal(trained: Tra
 
 
 def test_models_are_listed_for_a_person_and_for_a_script(trained: Trained) -> None:
-    listed = {model["version"]: model for model in trained.lightlm("models", "--json").json["models"]}
-    assert float(listed["1"]["tags"]["bits_per_byte"]) == pytest.approx(trained.summary["bits_per_byte"], abs=1e-5)
+    listed = {
+        model["version"]: model for model in trained.lightlm("models", "--json").json["models"]
+    }
+    assert float(listed["1"]["tags"]["bits_per_byte"]) == pytest.approx(
+        trained.summary["bits_per_byte"], abs=1e-5
+    )
     table = trained.lightlm("models")
     assert (table.code, table.err) == (0, "")
     assert f"{trained.summary['bits_per_byte']:.3f}" in table.out
@@ -197,8 +229,18 @@ def test_check_fails_where_the_machine_has_too_little_and_says_what_to_do(traine
     assert "Traceback" not in ended.err
 
 
-def test_a_plan_can_be_made_again_from_its_own_figures_without_measuring(trained: Trained, tmp_path: Path) -> None:
-    options = ["--hours", 0.01, "--dataset", trained.text, *settings(tokenizer__vocab_size=512), "--json"]
+def test_a_plan_can_be_made_again_from_its_own_figures_without_measuring(
+    trained: Trained, tmp_path: Path
+) -> None:
+    options = [
+        "--hours",
+        0.01,
+        "--dataset",
+        trained.text,
+        *settings(tokenizer__vocab_size=512),
+        "--json",
+    ]
+
     runs = set((trained.lightlm.home / "runs").iterdir())
     first = trained.lightlm("plan", *options)
     assert first.json.keys() == {"model_name", "plan", "probe", "forecast"}
@@ -208,6 +250,7 @@ def test_a_plan_can_be_made_again_from_its_own_figures_without_measuring(trained
     again = trained.lightlm("plan", *options, "--probe-file", path).json
     for name in ("model", "trainer", "predicted_bits_per_byte", "expected_tokens"):
         assert again["plan"][name] == first.json["plan"][name]
+
     assert again["probe"] == first.json["probe"]
     assert set((trained.lightlm.home / "runs").iterdir()) == runs
     assert not [c for c in first.err if c < " " and c != "\n"]
@@ -227,8 +270,12 @@ def test_a_stream_that_cannot_hold_the_answer_gives_no_traceback(
 ) -> None:
     if target is not None and not Path(target).exists():
         pytest.skip("needs a full device")
-    text = "\n\n".join(f"Passage {number} — of the “odd” text, with some more words in it." for number in range(40))
+
+    text = "\n\n".join(
+        f"Passage {number} — of the “odd” text, with some more words in it." for number in range(40)
+    )
     (tmp_path / "notes 😀.txt").write_text(text, "utf-8")
+
     with Path(target or tmp_path / "out").open("w") as out:
         ended = subprocess.run(
             [str(LIGHTLM), "look", str(tmp_path / "notes 😀.txt")],
@@ -239,6 +286,7 @@ def test_a_stream_that_cannot_hold_the_answer_gives_no_traceback(
             timeout=SECONDS,
             check=False,
         )
+
     assert "Traceback" not in ended.stderr
     assert ended.returncode == code, ended.stderr
     assert told in ended.stderr

@@ -1,4 +1,6 @@
-"""A word at the end: one argument, no shell, a limit, and never a change of the run's own result."""
+"""A word at the end: one argument, no shell, a limit, and never a change of the run's
+own result.
+"""
 
 import sys
 from pathlib import Path
@@ -19,13 +21,20 @@ def told(tmp_path: Path) -> Path:
 def notifier(tmp_path: Path, told: Path) -> Notifier:
     """Return one whose command writes its arguments and standard input down."""
     script = tmp_path / "tell it.py"
-    script.write_text(f"import sys; open({str(told)!r}, 'w').write(repr(sys.argv[1:]) + sys.stdin.read())")
+    script.write_text(
+        f"import sys; open({str(told)!r}, 'w').write(repr(sys.argv[1:]) + sys.stdin.read())"
+    )
     return Notifier(f"{sys.executable} '{script}' word")
 
 
-def test_the_sentence_is_one_argument_that_no_shell_reads(notifier: Notifier, told: Path, tmp_path: Path) -> None:
+def test_the_sentence_is_one_argument_that_no_shell_reads(
+    notifier: Notifier, told: Path, tmp_path: Path
+) -> None:
     notifier.tell(f"$(touch {tmp_path}/owned); `id` 'x' > y", {"status": "finished"})
-    assert told.read_text() == repr(["word", f"$(touch {tmp_path}/owned); `id` 'x' > y"]) + '{"status": "finished"}'
+    assert (
+        told.read_text()
+        == repr(["word", f"$(touch {tmp_path}/owned); `id` 'x' > y"]) + '{"status": "finished"}'
+    )
     assert not (tmp_path / "owned").exists()
 
 

@@ -1,4 +1,6 @@
-"""last_config.json: what was chosen comes back, and no file, however broken, ends a session without a clear message."""
+"""last_config.json: what was chosen comes back, and no file, however broken, ends a session without
+a clear message.
+"""
 
 import json
 from pathlib import Path
@@ -35,7 +37,9 @@ def test_what_was_saved_is_loaded_again(tmp_path: Path) -> None:
 
 def test_the_file_is_readable_and_holds_only_what_was_chosen(tmp_path: Path) -> None:
     path = tmp_path / CONFIGURATION
-    save_configuration(path, CHOICES | {"model.num_experts": load_params().model.num_experts}, "12 layers")
+    save_configuration(
+        path, CHOICES | {"model.num_experts": load_params().model.num_experts}, "12 layers"
+    )
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["schema"] == 1
     assert content["params"]["model"] == {"num_layers": 12, "flash_attention": True}
@@ -44,7 +48,10 @@ def test_the_file_is_readable_and_holds_only_what_was_chosen(tmp_path: Path) -> 
 
 def test_an_older_file_gives_what_is_known_and_says_what_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / CONFIGURATION
-    path.write_text('{"num_layers": 6, "hours": 2, "n_head": 12, "model": {"context_length": -4}}', encoding="utf-8")
+    path.write_text(
+        '{"num_layers": 6, "hours": 2, "n_head": 12, "model": {"context_length": -4}}',
+        encoding="utf-8",
+    )
     loaded = load_configuration(path)
     assert loaded.choices == {"model.num_layers": 6, "budget.hours": 2}
     told = " ".join(loaded.notices)
@@ -63,7 +70,10 @@ def test_an_older_file_gives_what_is_known_and_says_what_is_left_out(tmp_path: P
         (b'{"schema": 99, "params": {}}', "newer LightLM"),
         (b'{"schema": "one", "params": {}}', "newer LightLM"),
         (b'{"schema": 1, "params": {}}', "no value that can be used"),
-        (b'{"schema": 1, "params": {"model": {"model_dim": 100, "num_heads": 3}}}', "exclude each other"),
+        (
+            b'{"schema": 1, "params": {"model": {"model_dim": 100, "num_heads": 3}}}',
+            "exclude each other",
+        ),
         (b"[" * 100_000, "damaged, it is no JSON"),
         (b" " * 1_000_001, "more than 1,000,000 bytes"),
     ],
@@ -87,7 +97,8 @@ def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
 def test_the_file_of_this_folder_is_offered_only_where_the_home_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home, here = tmp_path / "home", tmp_path / "here"
+    home = tmp_path / "home"
+    here = tmp_path / "here"
     here.mkdir()
     monkeypatch.setenv("LIGHTLM_HOME", str(home))
     monkeypatch.chdir(here)

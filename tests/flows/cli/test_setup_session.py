@@ -1,4 +1,6 @@
-"""The Training Setup session: the documented sequence at a terminal, every screen in a pipe, ways out everywhere."""
+"""The Training Setup session: the documented sequence at a terminal, every screen in a pipe, ways
+out everywhere.
+"""
 
 import io
 import json
@@ -18,16 +20,24 @@ from lightlm.console.terminal import open_console
 from lightlm.params import load_params, parse_assignments
 from lightlm.runs.folder import read_decisions
 from lightlm_flows.cli.commands.setup import is_asked_for
-from lightlm_flows.cli.setup_session import say_command
+from lightlm_flows.cli.setup_session import format_command
 from lightlm_flows.cli.shape_editor import MANUAL, Editor
 from tests.command_line import LIGHTLM, SECONDS, CommandLine, Ended
 
-RATE = MachineRate(device="cpu", dtype="bfloat16", num_threads=2, flops_per_second=4e11, memory_bytes=16_000_000_000)
+RATE = MachineRate(
+    device="cpu",
+    dtype="bfloat16",
+    num_threads=2,
+    flops_per_second=4e11,
+    memory_bytes=16_000_000_000,
+)
 
 
 def answer(lightlm: CommandLine, *lines: str, dataset: Path) -> Ended:
     """Run `lightlm setup` with lines from a pipe."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))
+    }
     ended = subprocess.run(
         [str(LIGHTLM), "setup", "--dataset", str(dataset)],
         input="".join(f"{line}\n" for line in lines),
@@ -39,6 +49,7 @@ def answer(lightlm: CommandLine, *lines: str, dataset: Path) -> Ended:
         timeout=SECONDS,
         check=False,
     )
+
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
@@ -53,7 +64,9 @@ def test_the_documented_sequence_runs_through_at_a_terminal_while_another_proces
 ) -> None:
     pexpect = pytest.importorskip("pexpect")
     lightlm = make_command_line()
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "LIGHTLM"))
+    }
     terminal = pexpect.spawn(
         str(LIGHTLM),
         ["setup", "--dataset", str(text)],
@@ -63,6 +76,7 @@ def test_the_documented_sequence_runs_through_at_a_terminal_while_another_proces
         dimensions=(24, 80),
         timeout=SECONDS,
     )
+
     terminal.expect("Training Setup")
     shown_plan = ""
     for shown, typed in (
@@ -78,10 +92,12 @@ def test_the_documented_sequence_runs_through_at_a_terminal_while_another_proces
         if shown.startswith("Apply"):
             shown_plan = terminal.before or ""
         terminal.sendline(typed)
+
     deadline = time.monotonic() + SECONDS
     while not list(lightlm.home.glob("runs/*/record.journal")):
         assert time.monotonic() < deadline, "no run begins"
         time.sleep(0.1)
+
     watching = lightlm.start("watch")
     terminal.expect("Training completed: stories")
     terminal.expect(pexpect.EOF)
@@ -90,6 +106,7 @@ def test_the_documented_sequence_runs_through_at_a_terminal_while_another_proces
     assert watching.returncode == 0, told
     for words in ("Watching", "Plan: ", "finished"):
         assert words in told, words
+
     saved = json.loads((lightlm.home / "last_config.json").read_text(encoding="utf-8"))
     assert saved["params"]["budget"]["hours"] == 0.0025
     assert saved["params"]["model"]["num_layers"] == 1
@@ -102,11 +119,16 @@ def test_the_documented_sequence_runs_through_at_a_terminal_while_another_proces
     assert f"{trained['num_parameters']:,}, " in shown_plan
 
 
-def test_a_session_in_a_pipe_makes_saves_and_loads_a_configuration(newcomer: CommandLine, text: Path) -> None:
+def test_a_session_in_a_pipe_makes_saves_and_loads_a_configuration(
+    newcomer: CommandLine, text: Path
+) -> None:
     made = ["2", "3", "4", "128", "", "64", "off", "", "0.01", "1", "4"]
     broken = newcomer.folder / "broken.json"
     broken.write_text('{"params": ', encoding="utf-8")
-    ended = answer(newcomer, *made, "2", str(broken), "", "1", "nowhere.txt", "", "6", "3", dataset=text)
+    ended = answer(
+        newcomer, *made, "2", str(broken), "", "1", "nowhere.txt", "", "6", "3", dataset=text
+    )
+
     assert ended.code == 0, ended.err
     assert ended.out == ""
     for words in (
@@ -120,6 +142,7 @@ def test_a_session_in_a_pipe_makes_saves_and_loads_a_configuration(newcomer: Com
         "Nothing is trained",
     ):
         assert words in ended.err, words
+
     assert "Traceback" not in ended.err
     assert "\x1b" not in ended.err
 
@@ -138,7 +161,11 @@ def test_no_value_ends_a_session(newcomer: CommandLine, tmp_path: Path) -> None:
     hub = ["2", "1", "owner/set", "2018"]
     ended = answer(newcomer, "1", *hub, "6", "3", dataset=tmp_path / "gone.txt")
     assert ended.code == 0, ended.err
-    for words in ("gone.txt does not exist", "owner/set (2018)", "Model set-2018, named after the data set"):
+    for words in (
+        "gone.txt does not exist",
+        "owner/set (2018)",
+        "Model set-2018, named after the data set",
+    ):
         assert words in ended.err, words
     assert "Nothing is trained" in ended.err
 
@@ -153,7 +180,9 @@ def edit(*lines: str) -> tuple[dict[str, object] | None, str]:
     """Return what the editor makes of lines, and what it said."""
     shown = io.StringIO()
     console = open_console(shown)
-    dialogue = Dialogue(console, StreamReader(io.StringIO("".join(f"{line}\n" for line in lines)), console))
+    dialogue = Dialogue(
+        console, StreamReader(io.StringIO("".join(f"{line}\n" for line in lines)), console)
+    )
     return Editor(dialogue, {"dataset.source": "notes/"}, lambda: RATE).edit(), shown.getvalue()
 
 
@@ -170,6 +199,7 @@ def test_the_editor_begins_with_the_documented_defaults() -> None:
         "model.flash_attention": False,
         "model.mixture_of_experts": False,
     }
+
     assert "parameters" in shown
     assert "tokens/s" in shown
     assert load_params(overrides=made).model.num_layers == 12
@@ -182,11 +212,16 @@ def test_the_editor_explains_bounds_each_value_and_offers_heads_that_divide() ->
     assert "model.num_layers is 0" in shown
     assert "model_dim 100 is not a multiple of num_heads 7" in shown
     assert "wanted on or off, got 'maybe'" in shown
-    assert (made["model.num_layers"], made["model.flash_attention"], made["model.mixture_of_experts"]) == (
+    assert (
+        made["model.num_layers"],
+        made["model.flash_attention"],
+        made["model.mixture_of_experts"],
+    ) == (
         2,
         True,
         True,
     )
+
     assert made["budget.hours"] == 0.5
 
 
@@ -196,9 +231,15 @@ def test_leaving_the_editor_changes_nothing() -> None:
 
 
 def test_the_command_that_is_shown_trains_the_same() -> None:
-    choices = {"budget.hours": 0.001, "dataset.source": "my notes/", "dataset.config": None, "model.num_layers": 2}
+    choices = {
+        "budget.hours": 0.001,
+        "dataset.source": "my notes/",
+        "dataset.config": None,
+        "model.num_layers": 2,
+    }
+
     started = [*shlex.split(name_command()), "train"]
-    words = shlex.split(say_command(choices | {"model.tie_embeddings": True}))
+    words = shlex.split(format_command(choices | {"model.tie_embeddings": True}))
     assert words[: len(started)] == started
     words = words[len(started) :]
     options = list(zip(words[::2], words[1::2], strict=True))

@@ -36,7 +36,7 @@ try:
             progress.enter_stage("at work")
             time.sleep(120)
         except KeyboardInterrupt:
-            progress.say("stopping")
+            progress.log("stopping")
             time.sleep(float(sys.argv[1]))
             raise
 except Interrupted:
@@ -45,10 +45,14 @@ except Interrupted:
 
 
 def open_panel(stopping_seconds: int) -> "pexpect.spawn[str]":
-    """Return a shell at a terminal in which a panel is drawn, and which tells the terminal's settings after it."""
+    """Return a shell at a terminal in which a panel is drawn, and which tells the terminal's
+    settings after it.
+    """
     words = f"trap : INT; {sys.executable} -c '{PANEL}' {stopping_seconds}; stty -a"
     environment = os.environ | {"TERM": "xterm-256color"}
-    terminal = pexpect.spawn("sh", ["-c", words], env=environment, encoding="utf-8", dimensions=(24, 80), timeout=60)
+    terminal = pexpect.spawn(
+        "sh", ["-c", words], env=environment, encoding="utf-8", dimensions=(24, 80), timeout=60
+    )
     terminal.expect("at work")
     assert terminal.waitnoecho(60), "what is typed would break the panel"
     return terminal
@@ -58,12 +62,14 @@ def test_at_a_panel_ctrl_c_asks_and_what_was_typed_before_is_no_answer() -> None
     terminal = open_panel(0)
     terminal.sendline("y")
     for answer in ("n", "y"):
-        for _ in range(2):  # drawn again, the panel has its answer: a Ctrl-C before that would count as a yes
+        # drawn again, the panel has its answer: a Ctrl-C before that would count as a yes
+        for _ in range(2):
             terminal.expect("at work")
         assert terminal.waitnoecho(60)
         terminal.sendintr()
         terminal.expect("the same command goes on")
         terminal.sendline(answer)
+
     terminal.expect("echo True")
     terminal.expect(pexpect.EOF)
 
@@ -92,9 +98,12 @@ stopping.end_process(75)
 
 
 @pytest.mark.parametrize(
-    ("number", "kind", "code"), [(signal.SIGINT, Interrupted, 130), (signal.SIGTERM, Terminated, 143)]
+    ("number", "kind", "code"),
+    [(signal.SIGINT, Interrupted, 130), (signal.SIGTERM, Terminated, 143)],
 )
-def test_a_signal_becomes_the_error_with_its_exit_code(number: int, kind: type[Interrupted], code: int) -> None:
+def test_a_signal_becomes_the_error_with_its_exit_code(
+    number: int, kind: type[Interrupted], code: int
+) -> None:
     handler = signal.getsignal(number)
     with pytest.raises(kind, match="run the same command again to go on") as caught, end_in_order():
         os.kill(os.getpid(), number)
@@ -117,7 +126,9 @@ def test_another_error_goes_through() -> None:
 
 
 def test_a_second_signal_ends_the_process_at_once() -> None:
-    ended = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", TWICE], capture_output=True, text=True, check=False
+    )
     assert (ended.returncode, ended.stdout) == (128 + signal.SIGTERM, "in order\n")
 
 
@@ -147,5 +158,7 @@ def test_another_signal_asks_nobody() -> None:
 
 
 def test_a_library_that_waits_for_a_server_does_not_hold_the_process_up() -> None:
-    ended = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=False, timeout=120)
+    ended = subprocess.run(
+        [sys.executable, "-c", HELD], capture_output=True, text=True, check=False, timeout=120
+    )
     assert (ended.returncode, ended.stdout) == (75, "done\n")

@@ -72,12 +72,17 @@ def test_prefect_shows_the_check_the_plan_the_progress_the_score_and_the_way_to_
         ("champion-decision", "markdown"),
         ("mlflow-run", "markdown"),
     }
+
     assert artifacts["train-progress"][1] == 100
     score = {row["what"]: row["value"] for row in json.loads(artifacts["score"][1])}
     assert score["bits per byte"] == f"{trained.summary['bits_per_byte']:.4f}"
     assert "first champion" in score["decision"]
     assert trained.summary["shape"] in artifacts["budget-plan"][1].replace("\\", "")
-    assert re.search(rf"\(http://127\.0\.0\.1:5000/#/runs/{trained.summary['run_id']}\)", artifacts["mlflow-run"][1])
+    assert re.search(
+        rf"\(http://127\.0\.0\.1:5000/#/runs/{trained.summary['run_id']}\)",
+        artifacts["mlflow-run"][1],
+    )
+
     stages = {row["stage"]: row["seconds"] for row in json.loads(artifacts["ledger"][1])}
     assert stages["training"] == pytest.approx(trained.summary["ledger"]["training"], abs=0.01)
 
@@ -105,5 +110,6 @@ def test_an_api_that_accepts_and_never_answers_costs_a_run_nothing(tmp_path: Pat
             timeout=120,
             check=False,
         )
+
     assert done.returncode == 0, done.stderr
     assert done.stdout == "alive\n"

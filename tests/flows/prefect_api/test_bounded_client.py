@@ -1,4 +1,6 @@
-"""Prefect's client against a server that answers slowly, for ever, or asks for patience: a real socket on loopback."""
+"""Prefect's client against a server that answers slowly, for ever, or asks for patience: a real
+socket on loopback.
+"""
 
 import asyncio
 import contextlib

@@ -95,7 +95,9 @@ def test_a_bare_machine_names_no_server() -> None:
         ),
     ],
 )
-def test_a_server_is_found_wherever_prefect_would_find_it(name: str, content: str, tmp_path: Path) -> None:
+def test_a_server_is_found_wherever_prefect_would_find_it(
+    name: str, content: str, tmp_path: Path
+) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(content, encoding="utf-8")
@@ -178,7 +180,9 @@ def test_an_api_that_never_answers_is_given_up_and_ended() -> None:
         assert process.returncode is not None
 
 
-def test_a_request_to_an_api_that_is_gone_waits_hardly_between_its_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_to_an_api_that_is_gone_waits_hardly_between_its_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import httpx
     from prefect.client.orchestration import SyncPrefectClient
 
@@ -186,11 +190,13 @@ def test_a_request_to_an_api_that_is_gone_waits_hardly_between_its_connections(m
     monkeypatch.setattr("httpcore._backends.base.time.sleep", pauses.append)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
+
     with (
         without_retries(),
         SyncPrefectClient(f"http://127.0.0.1:{port}/api") as client,
         pytest.raises(httpx.ConnectError),
     ):
         client.read_flow_runs(limit=1)
+
     assert len(pauses) == 3  # Prefect has the transport connect again so often
     assert sum(pauses) <= 4 * CONNECT_PAUSE_SECONDS

@@ -1,4 +1,6 @@
-"""Flow runs of dead processes get their end state in a real Prefect API; those of the living are left alone."""
+"""Flow runs of dead processes get their end state in a real Prefect API; those of the living are
+left alone.
+"""
 
 import subprocess
 import sys
@@ -63,6 +65,10 @@ def test_the_dead_crash_the_finished_complete_and_the_living_run_on(tmp_path: Pa
         timeout=240,
         check=False,
     )
+
     assert ended.returncode == 0, ended.stderr
-    expected = '{"states": {"died": "Crashed", "finished": "Completed", "alive": "Running"}, "lines": 2, "again": []}'
+    expected = (
+        '{"states": {"died": "Crashed", "finished": "Completed", "alive": "Running"}, '
+        '"lines": 2, "again": []}'
+    )
     assert ended.stdout.strip() == expected

@@ -1,6 +1,8 @@
-"""What attackers send to the two servers: no password, foreign names, foreign pages, and published exploits.
+"""What attackers send to the two servers: no password, foreign names, foreign pages, and published
+exploits.
 
-Each is refused, or the launch profile has a hole. Sources: RELIABILITY E5 and E8; the CVE texts named there.
+Each is refused, or the launch profile has a hole. Sources: RELIABILITY E5 and E8; the CVE texts
+named there.
 """
 
 from dataclasses import dataclass, field
@@ -40,7 +42,11 @@ GUESSED = "Basic bGlnaHRsbTpsaWdodGxt"  # lightlm:lightlm
 MLFLOW_PROBES = [
     mlflow("no password: pages", "GET", "/"),
     mlflow("no password: experiments", "GET", SEARCH),
-    mlflow("no password: the pages' own API", "GET", "/ajax-api/2.0/mlflow/experiments/search?max_results=5"),
+    mlflow(
+        "no password: the pages' own API",
+        "GET",
+        "/ajax-api/2.0/mlflow/experiments/search?max_results=5",
+    ),
     mlflow("no password: create", "POST", CREATE, body={"name": "x"}),
     mlflow("no password: models", "GET", f"{MLFLOW_API}/registered-models/search"),
     mlflow("no password: users", "GET", f"{MLFLOW_API}/users/list"),
@@ -55,16 +61,39 @@ MLFLOW_PROBES = [
     mlflow("no password: upload", "PUT", f"{FILES}/x", body={}),
     mlflow("no password: graphql", "POST", "/graphql", body={"query": "{__typename}"}),
     mlflow("no password: gateway", "GET", "/api/2.0/endpoints/"),
-    mlflow("CVE-2026-0545: jobs without password", "POST", "/ajax-api/3.0/jobs", body={"job_name": "x", "params": {}}),
-    mlflow("CVE-2026-0545: jobs' search without password", "POST", "/ajax-api/3.0/jobs/search", body={}),
+    mlflow(
+        "CVE-2026-0545: jobs without password",
+        "POST",
+        "/ajax-api/3.0/jobs",
+        body={"job_name": "x", "params": {}},
+    ),
+    mlflow(
+        "CVE-2026-0545: jobs' search without password", "POST", "/ajax-api/3.0/jobs/search", body={}
+    ),
     mlflow("CVE-2026-2652: traces without password", "POST", "/v1/traces", body={}),
     mlflow("the default password", "GET", SEARCH, headers={"Authorization": DEFAULT}),
     mlflow("a guessed password", "GET", SEARCH, headers={"Authorization": GUESSED}),
     mlflow("a token for a password", "GET", SEARCH, headers={"Authorization": "Bearer x"}),
-    mlflow("rebinding: 10.*", "GET", SEARCH, headers={"Host": "10.attacker.example"}, has_password=True),
-    mlflow("rebinding: 192.168.*", "GET", SEARCH, headers={"Host": "192.168.attacker.example:5000"}, has_password=True),
-    mlflow("rebinding: 172.16.*", "GET", SEARCH, headers={"Host": "172.16.attacker.example:PORT"}, has_password=True),
-    mlflow("rebinding: a name", "GET", SEARCH, headers={"Host": "evil.example:PORT"}, has_password=True),
+    mlflow(
+        "rebinding: 10.*", "GET", SEARCH, headers={"Host": "10.attacker.example"}, has_password=True
+    ),
+    mlflow(
+        "rebinding: 192.168.*",
+        "GET",
+        SEARCH,
+        headers={"Host": "192.168.attacker.example:5000"},
+        has_password=True,
+    ),
+    mlflow(
+        "rebinding: 172.16.*",
+        "GET",
+        SEARCH,
+        headers={"Host": "172.16.attacker.example:PORT"},
+        has_password=True,
+    ),
+    mlflow(
+        "rebinding: a name", "GET", SEARCH, headers={"Host": "evil.example:PORT"}, has_password=True
+    ),
     mlflow(
         "rebinding: localhost as a prefix",
         "GET",
@@ -72,10 +101,24 @@ MLFLOW_PROBES = [
         headers={"Host": "localhost.evil.example:PORT"},
         has_password=True,
     ),
-    mlflow("rebinding: another port", "GET", SEARCH, headers={"Host": "127.0.0.1:1"}, has_password=True),
-    mlflow("a page elsewhere creates", "POST", CREATE, headers={"Origin": EVIL}, body={"name": "x"}, has_password=True),
     mlflow(
-        "a sandboxed page creates", "POST", CREATE, headers={"Origin": "null"}, body={"name": "x"}, has_password=True
+        "rebinding: another port", "GET", SEARCH, headers={"Host": "127.0.0.1:1"}, has_password=True
+    ),
+    mlflow(
+        "a page elsewhere creates",
+        "POST",
+        CREATE,
+        headers={"Origin": EVIL},
+        body={"name": "x"},
+        has_password=True,
+    ),
+    mlflow(
+        "a sandboxed page creates",
+        "POST",
+        CREATE,
+        headers={"Origin": "null"},
+        body={"name": "x"},
+        has_password=True,
     ),
     mlflow(
         "a form elsewhere creates",
@@ -99,16 +142,32 @@ MLFLOW_PROBES = [
         body={"name": "b", "artifact_location": "http:///?/../../../../../etc/"},
         has_password=True,
     ),
-    mlflow("CVE-2024-1560: encoded dots", "DELETE", f"{FILES}/%252E%252E/%252E%252E/etc/passwd", has_password=True),
+    mlflow(
+        "CVE-2024-1560: encoded dots",
+        "DELETE",
+        f"{FILES}/%252E%252E/%252E%252E/etc/passwd",
+        has_password=True,
+    ),
     mlflow("traversal: dots", "GET", f"{FILES}/../../../../../../etc/passwd", has_password=True),
     mlflow(
-        "traversal: encoded dots", "GET", f"{FILES}/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd", has_password=True
+        "traversal: encoded dots",
+        "GET",
+        f"{FILES}/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        has_password=True,
     ),
     mlflow(
-        "traversal: encoded twice", "GET", f"{FILES}/%252e%252e%252f%252e%252e%252fetc%252fpasswd", has_password=True
+        "traversal: encoded twice",
+        "GET",
+        f"{FILES}/%252e%252e%252f%252e%252e%252fetc%252fpasswd",
+        has_password=True,
     ),
     mlflow("traversal: absolute", "GET", f"{FILES}//etc/passwd", has_password=True),
-    mlflow("traversal: static files", "GET", "/static-files/../../../../../../etc/passwd", has_password=True),
+    mlflow(
+        "traversal: static files",
+        "GET",
+        "/static-files/../../../../../../etc/passwd",
+        has_password=True,
+    ),
     mlflow(
         "CVE-2025-11201: source outside the store",
         "POST",
@@ -120,7 +179,11 @@ MLFLOW_PROBES = [
         "CVE-2026-2614: prompt tag",
         "POST",
         f"{MLFLOW_API}/model-versions/create",
-        body={"name": "none", "source": "file:///etc", "tags": [{"key": "mlflow.prompt.is_prompt", "value": "true"}]},
+        body={
+            "name": "none",
+            "source": "file:///etc",
+            "tags": [{"key": "mlflow.prompt.is_prompt", "value": "true"}],
+        },
         has_password=True,
     ),
     mlflow(
@@ -142,16 +205,33 @@ PREFECT_PROBES = [
     prefect("no password: variables", "POST", "/api/variables/filter", body={}),
     prefect("no password: a token against CSRF", "GET", "/api/csrf-token?client=x"),
     prefect("no password: documentation of the API", "GET", "/api/docs"),
-    prefect("no password: clear the database", "POST", "/api/admin/database/clear", body={"confirm": True}),
+    prefect(
+        "no password: clear the database",
+        "POST",
+        "/api/admin/database/clear",
+        body={"confirm": True},
+    ),
     prefect("a guessed password", "GET", "/api/admin/version", headers={"Authorization": GUESSED}),
-    prefect("a token for a password", "GET", "/api/admin/version", headers={"Authorization": "Bearer x"}),
+    prefect(
+        "a token for a password", "GET", "/api/admin/version", headers={"Authorization": "Bearer x"}
+    ),
     prefect("CVE-2026-3514: path that ends in health", "GET", "/api/variables/name/system-health"),
     prefect("CVE-2026-7722: path that ends in ready", "GET", "/api/variables/name/ready"),
     prefect("CVE-2026-7722: health in the query", "GET", "/api/admin/version?x=/health"),
     prefect("health by way of dots", "GET", "/api/health/../admin/version"),
-    prefect("health in the host", "GET", "/api/admin/version", headers={"Host": "127.0.0.1:PORT/health"}),
-    prefect("rebinding: a name", "GET", "/api/admin/version", headers={"Host": "evil.example:PORT"}),
-    prefect("rebinding: 10.*", "POST", "/api/flow_runs/filter", headers={"Host": "10.attacker.example"}, body={}),
+    prefect(
+        "health in the host", "GET", "/api/admin/version", headers={"Host": "127.0.0.1:PORT/health"}
+    ),
+    prefect(
+        "rebinding: a name", "GET", "/api/admin/version", headers={"Host": "evil.example:PORT"}
+    ),
+    prefect(
+        "rebinding: 10.*",
+        "POST",
+        "/api/flow_runs/filter",
+        headers={"Host": "10.attacker.example"},
+        body={},
+    ),
     prefect("CSRF: no token", "POST", "/api/flows/", body={"name": "x"}, has_password=True),
     prefect(
         "CSRF: a made-up token",

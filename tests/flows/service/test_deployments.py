@@ -1,4 +1,6 @@
-"""`lightlm deploy` against a real API: flows run by the bare name; a second time takes nothing away; other pools."""
+"""`lightlm deploy` against a real API: flows run by the bare name; a second time takes nothing
+away; other pools.
+"""
 
 import base64
 import json
@@ -41,6 +43,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
         env=kept | {"PREFECT_PROFILES_PATH": str(home / "none.toml")},
         cwd=home, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+
     assert server.stdout is not None
     url, password = server.stdout.readline().split()
     environment = kept | {
@@ -55,7 +58,9 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     }
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        program, *words = arguments if arguments[0] == "lightlm" else ("prefect", "--no-prompt", *arguments)
+        program, *words = (
+            arguments if arguments[0] == "lightlm" else ("prefect", "--no-prompt", *arguments)
+        )
         return subprocess.run(
             [str(Path(sys.executable).with_name(program)), *words],
             env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
@@ -101,9 +106,13 @@ def test_the_schedule_is_shipped_inactive(prefect: Prefect) -> None:
 
 
 def read_deployment(prefect: Prefect, name: str) -> dict[str, Any]:
-    """Return a deployment as the API has it: `prefect deployment inspect -o json` fails over automations (3.8.8)."""
+    """Return a deployment as the API has it: `prefect deployment inspect -o json` fails over
+    automations (3.8.8).
+    """
     environment = prefect.environment  # pyright: ignore[reportFunctionMemberAccess]
-    request = urllib.request.Request(f"{environment['PREFECT_API_URL']}/deployments/name/{name}/{name}")
+    request = urllib.request.Request(
+        f"{environment['PREFECT_API_URL']}/deployments/name/{name}/{name}"
+    )
     credentials = base64.b64encode(environment["PREFECT_API_AUTH_STRING"].encode()).decode()
     request.add_header("Authorization", f"Basic {credentials}")
     with urllib.request.urlopen(request, timeout=60) as answer:
@@ -116,7 +125,9 @@ def test_every_parameter_of_every_form_has_a_type_and_a_description(prefect: Pre
         assert len(properties) >= 3
         bare = [key for key, value in properties.items() if not value.get("description")]
         assert bare == [], name
-        assert all({"type", "anyOf", "allOf", "$ref"} & set(value) for value in properties.values()), name
+        assert all(
+            {"type", "anyOf", "allOf", "$ref"} & set(value) for value in properties.values()
+        ), name
 
 
 def test_two_trainings_wait_for_each_other(prefect: Prefect) -> None:
@@ -134,13 +145,29 @@ def test_a_changed_data_set_and_a_silent_run_have_an_automation_each(prefect: Pr
 
 def test_a_second_deployment_keeps_schedules_and_doubles_nothing(prefect: Prefect) -> None:
     name = "retrain-flow"
-    added = prefect("deployment", "schedule", "create", f"{name}/{name}", "--cron", "7 7 * * *", "--timezone", "UTC")
+    added = prefect(
+        "deployment",
+        "schedule",
+        "create",
+        f"{name}/{name}",
+        "--cron",
+        "7 7 * * *",
+        "--timezone",
+        "UTC",
+    )
+
     assert added.returncode == 0, added.stdout + added.stderr
     nightly = next(s for s in read_deployment(prefect, name)["schedules"] if s["slug"] == "nightly")
-    assert prefect("deployment", "schedule", "resume", f"{name}/{name}", nightly["id"]).returncode == 0
+    assert (
+        prefect("deployment", "schedule", "resume", f"{name}/{name}", nightly["id"]).returncode == 0
+    )
     assert prefect("lightlm", "deploy").returncode == 0
     schedules = read_deployment(prefect, name)["schedules"]
-    assert sorted((s["schedule"]["cron"], s["active"]) for s in schedules) == [("0 4 * * *", True), ("7 7 * * *", True)]
+    assert sorted((s["schedule"]["cron"], s["active"]) for s in schedules) == [
+        ("0 4 * * *", True),
+        ("7 7 * * *", True),
+    ]
+
     automations = prefect("automation", "ls").stdout
     assert automations.count("retrain-on-changed-data-set") == 1
     assert automations.count("lightlm-crash-zombies") == 1
@@ -149,7 +176,11 @@ def test_a_second_deployment_keeps_schedules_and_doubles_nothing(prefect: Prefec
 @pytest.mark.parametrize(
     ("kind", "given", "wanted"),
     [
-        ("docker", "mem_limit=8g", {"image": "lightlm:cpu", "mem_limit": "8g", "volumes": ["lightlm_data:/data"]}),
+        (
+            "docker",
+            "mem_limit=8g",
+            {"image": "lightlm:cpu", "mem_limit": "8g", "volumes": ["lightlm_data:/data"]},
+        ),
         (
             "kubernetes",
             "namespace=research",
@@ -161,7 +192,9 @@ def test_the_flows_are_deployed_to_containers_with_typed_variables(
     prefect: Prefect, kind: str, given: str, wanted: dict[str, Any]
 ) -> None:
     pool = f"lightlm-{kind}"
-    done = prefect("lightlm", "deploy", "--pool", pool, "--pool-type", kind, "--job-variable", given)
+    done = prefect(
+        "lightlm", "deploy", "--pool", pool, "--pool-type", kind, "--job-variable", given
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     deployment = read_deployment(prefect, "train-flow")
     assert deployment["work_pool_name"] == pool
@@ -186,7 +219,9 @@ def test_a_pool_of_another_type_is_refused_in_one_line(prefect: Prefect) -> None
         ("docker", "novalue", "novalue"),
     ],
 )
-def test_a_job_variable_that_the_pool_does_not_have_is_refused(kind: str, given: str, said: str) -> None:
+def test_a_job_variable_that_the_pool_does_not_have_is_refused(
+    kind: str, given: str, said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         read_variables(kind, [given])
 

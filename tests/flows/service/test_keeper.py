@@ -1,12 +1,27 @@
-"""How long a part that died waits before it is started again, and what `lightlm status` says of it."""
+"""How long a part that died waits before it is started again, and what `lightlm status`
+says of it.
+"""
 
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lightlm_flows.service.keeper import FIRST_SECONDS, MOST_SECONDS, STEADY_SECONDS, Waits, keep_service
-from lightlm_flows.service.record import KEEPER, RunningProcess, Service, describe_process, read_service, record_service
+from lightlm_flows.service.keeper import (
+    FIRST_SECONDS,
+    MOST_SECONDS,
+    STEADY_SECONDS,
+    Waits,
+    keep_service,
+)
+from lightlm_flows.service.record import (
+    KEEPER,
+    RunningProcess,
+    Service,
+    describe_process,
+    read_service,
+    record_service,
+)
 from lightlm_flows.service.status import CurrentRun, NextRun, PartStatus, Status, describe_status
 from tests.command_line import CommandLine
 
@@ -44,7 +59,10 @@ def test_a_keeper_ends_when_the_service_is_stopped_or_another_keeps_it(home: Pat
     other = RunningProcess(name=KEEPER, pid=os.getpid() + 1, created_at=0.0)
     record_service(home, Service(prefect_port=1, mlflow_port=2, processes=(other,)))
     keep_service(home)
-    service = Service(prefect_port=1, mlflow_port=2).including(describe_process(KEEPER, os.getpid()))
+    service = Service(prefect_port=1, mlflow_port=2).including(
+        describe_process(KEEPER, os.getpid())
+    )
+
     record_service(home, service)
     looks = iter([False, False, True])
     keep_service(home, lambda: next(looks))
@@ -58,14 +76,19 @@ def test_status_says_what_runs_since_when_and_what_is_to_do() -> None:
         home="/home",
         is_started=True,
         parts=(
-            PartStatus(name="prefect", is_running=True, answers=True, url="http://p", pid=1, since=started),
-            PartStatus(name="mlflow", is_running=True, answers=False, pid=2, since=started, num_restarts=3),
+            PartStatus(
+                name="prefect", is_running=True, answers=True, url="http://p", pid=1, since=started
+            ),
+            PartStatus(
+                name="mlflow", is_running=True, answers=False, pid=2, since=started, num_restarts=3
+            ),
             PartStatus(name="worker", is_running=False, answers=False, pid=3, since=started),
             PartStatus(name="keeper", is_running=False),
         ),
         next_runs=(NextRun(name="retrain", at=now + timedelta(hours=15)),),
         current_runs=(CurrentRun(run="a", name="train", since=started),),
     )
+
     lines = describe_status(status, now)
     assert "train (a) trains since" in lines[0]
     assert "answers, since" in lines[1]
@@ -78,7 +101,9 @@ def test_status_says_what_runs_since_when_and_what_is_to_do() -> None:
     assert lines[6] == "`lightlm up` starts what is missing"
 
 
-def test_status_of_a_home_without_a_service_says_what_to_do(make_command_line: Callable[[], CommandLine]) -> None:
+def test_status_of_a_home_without_a_service_says_what_to_do(
+    make_command_line: Callable[[], CommandLine],
+) -> None:
     lightlm = make_command_line()
     said = lightlm("status")
     assert said.code == 0

@@ -1,6 +1,8 @@
-"""`lightlm up` as a person types it: loopback, passwords, files of their owner's; what attackers try is refused.
+"""`lightlm up` as a person types it: loopback, passwords, files of their owner's; what attackers
+try is refused.
 
-The probes are RELIABILITY's E5 and E8 against this very launch profile; their number is printed (pytest -s).
+The probes are RELIABILITY's E5 and E8 against this very launch profile; their number is printed
+(pytest -s).
 """
 
 import base64
@@ -33,7 +35,10 @@ PREFECT = Path(sys.executable).with_name("prefect")
 
 
 def find_free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
         return one.getsockname()[1], other.getsockname()[1]
 
 
@@ -50,7 +55,9 @@ class Up:
     def exports(self) -> dict[str, str]:
         """What --print-env sets, by a shell's own reading."""
         words = f"{self.lightlm('up', '--print-env').out}\nenv -0"
-        done = subprocess.run(["sh", "-c", words], env={"PATH": os.environ["PATH"]}, capture_output=True, check=True)
+        done = subprocess.run(
+            ["sh", "-c", words], env={"PATH": os.environ["PATH"]}, capture_output=True, check=True
+        )
         return dict(line.split("=", 1) for line in done.stdout.decode().split("\0") if "=" in line)
 
     def list_family(self) -> list[psutil.Process]:
@@ -132,22 +139,32 @@ def run(service: Up, program: Path, *words: str) -> str:
     environment = service.exports | {"HOME": str(service.lightlm.folder), "COLUMNS": "200"}
     command = [str(program), *words]
     folder = service.lightlm.folder
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_a_schedule_makes_runs(service: Up) -> None:
     said = run(service, LIGHTLM, "schedule", "train-flow", "--cron", "0 5 1 1 *", "--hours", "0.25")
-    (line,) = [line for line in said.splitlines() if line.startswith("train-flow 0 5 1 1 * UTC, on: ")]
+    (line,) = [
+        line for line in said.splitlines() if line.startswith("train-flow 0 5 1 1 * UTC, on: ")
+    ]
     assert "data set Salesforce/wikitext (wikitext-2-v1), 0.25 h" in line
     deadline = time.monotonic() + 240
+
     while True:
-        runs = json.loads(run(service, PREFECT, "flow-run", "ls", "--state-type", "SCHEDULED", "-o", "json"))
+        runs = json.loads(
+            run(service, PREFECT, "flow-run", "ls", "--state-type", "SCHEDULED", "-o", "json")
+        )
         if any(found["auto_scheduled"] for found in runs):
             break
-        assert time.monotonic() < deadline, (service.lightlm.home / "service" / "prefect.log").read_text()[-2000:]
+        assert time.monotonic() < deadline, (
+            service.lightlm.home / "service" / "prefect.log"
+        ).read_text()[-2000:]
         time.sleep(2)
+
     assert "(lightlm)" not in run(service, LIGHTLM, "schedule", "train-flow", "--off")
 
 
@@ -159,15 +176,18 @@ def ask(service: Up, probe: Probe) -> tuple[int, bytes]:
         "prefect": exports.get("PREFECT_API_AUTH_STRING", ""),
         "mlflow": f"lightlm:{exports.get('MLFLOW_TRACKING_PASSWORD', '')}",
     }[probe.server]
+
     headers = {"Content-Type": "application/json", "Host": f"127.0.0.1:{port}"}
     if probe.has_password:
         headers["Authorization"] = f"Basic {base64.b64encode(credentials.encode()).decode()}"
+
     headers |= {name: value.replace("PORT", str(port)) for name, value in probe.headers.items()}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.putrequest(probe.method, probe.path, skip_host=True, skip_accept_encoding=True)
     body = b"" if probe.body is None else json.dumps(probe.body).encode()
     for name, value in (headers | {"Content-Length": str(len(body))}).items():
         connection.putheader(name, value)
+
     connection.endheaders(body)
     answer = connection.getresponse()
     return answer.status, answer.read()
@@ -189,7 +209,11 @@ def test_every_probe_is_refused(service: Up, server: str) -> None:
 
 @pytest.mark.parametrize("server", ["prefect", "mlflow"])
 def test_the_same_calls_are_answered_with_password_name_and_token(service: Up, server: str) -> None:
-    path = "/api/admin/version" if server == "prefect" else "/api/2.0/mlflow/experiments/search?max_results=1"
+    path = (
+        "/api/admin/version"
+        if server == "prefect"
+        else "/api/2.0/mlflow/experiments/search?max_results=1"
+    )
     status, _ = ask(service, Probe("a client's own call", server, "GET", path, has_password=True))
     assert status == 200
 
@@ -210,13 +234,17 @@ def test_prefects_sockets_let_nobody_in_without_the_password(service: Up, path: 
 def talk(url: str, words: list[str]) -> list[str]:
     """Return the kinds of messages that a socket sends before it closes."""
     kinds: list[str] = []
-    with suppress(WebSocketException), connect(url, subprotocols=[Subprotocol("prefect")], proxy=None) as websocket:
+    with (
+        suppress(WebSocketException),
+        connect(url, subprotocols=[Subprotocol("prefect")], proxy=None) as websocket,
+    ):
         for word in words:
             websocket.send(word)
         if not words:
             websocket.send("{}")
         while True:
             kinds.append(json.loads(websocket.recv(timeout=30)).get("type", ""))
+
     return kinds
 
 
@@ -224,13 +252,17 @@ def test_a_part_that_is_killed_comes_back_and_status_says_so(service: Up) -> Non
     killed = next(part for part in service.record()["processes"] if part["name"] == "mlflow")
     os.kill(killed["pid"], signal.SIGKILL)
     deadline = time.monotonic() + 240
+
     while True:
         told = service.lightlm("status", "--json").json
         parts = {part["name"]: part for part in told["parts"]}
         if parts["mlflow"]["num_restarts"] == 1 and parts["mlflow"]["answers"]:
             break
-        assert time.monotonic() < deadline, (service.lightlm.home / "service" / "keeper.log").read_text()
+        assert time.monotonic() < deadline, (
+            service.lightlm.home / "service" / "keeper.log"
+        ).read_text()
         time.sleep(1)
+
     assert parts["mlflow"]["pid"] != killed["pid"]
     assert {name: part["is_running"] for name, part in parts.items()} == dict.fromkeys(parts, True)
     assert parts["worker"]["answers"]
@@ -249,7 +281,9 @@ def test_up_on_a_port_that_is_taken_is_one_line_and_leaves_nothing(
     assert lightlm.list_processes() == []
 
 
-def test_without_a_service_print_env_says_what_to_do(make_command_line: Callable[[], CommandLine]) -> None:
+def test_without_a_service_print_env_says_what_to_do(
+    make_command_line: Callable[[], CommandLine],
+) -> None:
     refused = make_command_line()("up", "--print-env")
     assert refused.code == 2
     assert "lightlm up" in refused.err
@@ -262,7 +296,9 @@ def test_down_stops_what_up_started_and_nothing_else(service: Up) -> None:
     try:
         done = service.lightlm("down")
         assert done.code == 0, done.err
-        assert [process for process in family if process.is_running() and process.status() != "zombie"] == []
+        assert [
+            process for process in family if process.is_running() and process.status() != "zombie"
+        ] == []
         assert neighbour.poll() is None
         assert service.record() == {}
         assert "Nothing runs" in service.lightlm("down").err

@@ -69,13 +69,22 @@ def mlflow_url(tmp_path: Path) -> Iterator[str]:
         port = listener.getsockname()[1]
     store = f"sqlite:///{tmp_path}/mlflow.db"
     words = "-m mlflow server --workers 1 --host 127.0.0.1"
-    where = ["--port", str(port), "--backend-store-uri", store, "--artifacts-destination", f"{tmp_path}/artifacts"]
+    where = [
+        "--port",
+        str(port),
+        "--backend-store-uri",
+        store,
+        "--artifacts-destination",
+        f"{tmp_path}/artifacts",
+    ]
+
     server = subprocess.Popen(
         [sys.executable, *words.split(), *where],
         env=bare_environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
+
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 180
     while True:
@@ -86,6 +95,7 @@ def mlflow_url(tmp_path: Path) -> Iterator[str]:
             alive = server.poll() is None and time.monotonic() < deadline
             assert alive, server.communicate()[1].decode()[-2000:]
             time.sleep(0.1)
+
     yield url
     server.terminate()
     server.communicate(timeout=60)
@@ -102,6 +112,7 @@ def test_a_flow_runs_on_the_embedded_api_which_knows_it_and_lets_nobody_else_in(
         stdout=subprocess.PIPE,
         text=True,
     )
+
     assert owner.stdout is not None
     run_id, total = owner.stdout.readline().split()
     url, password = owner.stdout.readline().split()
@@ -111,6 +122,7 @@ def test_a_flow_runs_on_the_embedded_api_which_knows_it_and_lets_nobody_else_in(
     assert run["state"]["type"] == "COMPLETED"
     with pytest.raises(urllib.error.HTTPError, match="401"):
         ask(f"{url}/flow_runs/{run_id}")
+
     owner.communicate("")
     assert owner.returncode == 0
     assert (tmp_path / "home" / "prefect" / "prefect.db").is_file()

@@ -1,4 +1,6 @@
-"""The files that start the service with the machine are what systemd and launchd read, and hold no secret."""
+"""The files that start the service with the machine are what systemd and launchd read, and hold no
+secret.
+"""
 
 import plistlib
 import shutil
@@ -32,6 +34,7 @@ def test_systemd_reads_the_unit_without_a_word(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
+
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 

@@ -1,4 +1,6 @@
-"""A backup that is taken while training, restored elsewhere, generates; what was unfinished there stays whole."""
+"""A backup that is taken while training, restored elsewhere, generates; what was unfinished there
+stays whole.
+"""
 
 import shutil
 import time
@@ -33,18 +35,24 @@ def test_a_backup_taken_while_training_is_restored_elsewhere_and_generates(
     (earlier,) = (training.home / "runs").iterdir()
     process = training.start("train", "--hours", 0.01, "--dataset", trained.text, *options)
     deadline = time.monotonic() + 120
-    while not any(trains(folder) for folder in (training.home / "runs").iterdir() if folder != earlier):
+
+    while not any(
+        trains(folder) for folder in (training.home / "runs").iterdir() if folder != earlier
+    ):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
+
     assert process.poll() is None, "the backup is taken while the training goes on"
     assert training("backup", tmp_path / "second.tar").code == 0
     process.kill()
     process.communicate()
+
     for left in training.list_processes():
         with suppress(psutil.NoSuchProcess):
             left.kill()
             left.wait(30)
+
     shutil.rmtree(training.home)
 
     elsewhere = restore(make_command_line, tmp_path / "second.tar")
@@ -56,9 +64,15 @@ def test_a_backup_taken_while_training_is_restored_elsewhere_and_generates(
     assert elsewhere("sync").code == 0
 
 
-def test_a_backup_is_refused_in_one_line(make_command_line: Callable[[], CommandLine], tmp_path: Path) -> None:
+def test_a_backup_is_refused_in_one_line(
+    make_command_line: Callable[[], CommandLine], tmp_path: Path
+) -> None:
     lightlm = make_command_line()
     (tmp_path / "no.tar").write_text("words")
-    for words in (["backup", tmp_path / "new.tar"], ["restore", tmp_path / "no.tar"], ["restore", tmp_path / "none"]):
+    for words in (
+        ["backup", tmp_path / "new.tar"],
+        ["restore", tmp_path / "no.tar"],
+        ["restore", tmp_path / "none"],
+    ):
         refused = lightlm(*words)
         assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err

@@ -32,7 +32,9 @@ def run(*words: str) -> "subprocess.CompletedProcess[str]":
 @pytest.fixture
 def stages(home: Path) -> list[str]:
     """Make two stages, of which an unfinished run needs the first."""
-    made = subprocess.run([sys.executable, "-c", MAKE], capture_output=True, text=True, check=True).stdout.split()
+    made = subprocess.run(
+        [sys.executable, "-c", MAKE], capture_output=True, text=True, check=True
+    ).stdout.split()
     from lightlm.store.journal import Journal
 
     journal = Journal(home / "runs" / "20260101-000000-abcdef" / "run-0.journal")
@@ -44,7 +46,9 @@ def stages(home: Path) -> list[str]:
 def test_the_list_says_what_uses_what(stages: list[str]) -> None:
     shown = run("store")
     assert shown.returncode == 0
-    lines = {name: next(line for line in shown.stdout.splitlines() if name in line) for name in stages}
+    lines = {
+        name: next(line for line in shown.stdout.splitlines() if name in line) for name in stages
+    }
     assert "20260101-000000-abcdef" in lines[stages[0]]
     assert "20260101-000000-abcdef" not in lines[stages[1]]
     items = json.loads(run("store", "--json").stdout)["items"]

@@ -19,6 +19,8 @@ def test_a_failed_flow_ends_with_its_own_reason_where_prefect_cannot_be_told(
     assert "Prefect's API went away (ConnectError" in capsys.readouterr().err
 
 
-def test_what_a_flow_reached_is_returned_where_prefect_cannot_be_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_flow_reached_is_returned_where_prefect_cannot_be_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert keep_result(lose_prefect, Launch(), lambda: 7) == 7
     assert "the run is complete" in capsys.readouterr().err

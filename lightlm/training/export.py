@@ -13,15 +13,22 @@ from lightlm.training.messages import TrainRequest, TrainResult
 
 
 def publish(
-    model: Transformer, request: TrainRequest, result: TrainResult, events: Sequence[dict[str, Any]] = ()
+    model: Transformer,
+    request: TrainRequest,
+    result: TrainResult,
+    events: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Commit the model's Hugging Face folder with the result and events beside it; an earlier one gives way.
+    """Commit the model's Hugging Face folder with the result and events beside it; an earlier one
+    gives way.
 
     Raises:
         TrainingError: a weight is not finite; nothing is committed.
     """
     if not is_finite(dict(model.named_parameters())):
-        raise TrainingError("the weights are not finite and there is no earlier state; give a smaller learning rate")
+        raise TrainingError(
+            "the weights are not finite and there is no earlier state; give a smaller learning rate"
+        )
+
     if result.folder.exists():
         remove_folder(result.folder)
 

@@ -1,6 +1,8 @@
-"""What a checkpoint remembers of the events before it: a parent that was killed did not hear the last of them.
+"""What a checkpoint remembers of the events before it: a parent that was killed did not hear the
+last of them.
 
-Its orphan trains on until it has saved, and what stood unread between the two is gone; who resumes tells them again.
+Its orphan trains on until it has saved, and what stood unread between the two is gone; who resumes
+tells them again.
 """
 
 import math
@@ -18,7 +20,7 @@ KEPT_OTHERS = 64
 """Validations and samples: all that a run has, as a rule."""
 
 
-class Recollection:
+class RecentEvents:
     """The newest events of a run, from what a checkpoint kept on."""
 
     def __init__(self, records: Iterable[dict[str, Any]] = ()) -> None:
@@ -31,7 +33,9 @@ class Recollection:
         """Remember an event, if it is of those that a run is judged by."""
         if isinstance(event, StepDone):
             self._steps.append(event)
-        elif isinstance(event, Sampled) or (isinstance(event, Validated) and math.isfinite(event.bits_per_byte)):
+        elif isinstance(event, Sampled) or (
+            isinstance(event, Validated) and math.isfinite(event.bits_per_byte)
+        ):
             self._others.append(event)
 
     def keeping(self, emit: Callable[[Event], None]) -> Callable[[Event], None]:

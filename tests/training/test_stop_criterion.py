@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightlm.training.pace import (
+from lightlm.training.stop_criterion import (
     OPENING_SECONDS,
     STALL_FACTOR,
     STEPS_REMEMBERED,
-    CheckpointPace,
+    CheckpointSchedule,
     Milestones,
     ScoringTime,
-    StepPace,
-    TimePace,
+    StepCriterion,
+    TimeCriterion,
 )
 
 
@@ -38,7 +38,7 @@ def run_steps(pace, clock, seconds):
 
 def test_progress_is_the_share_of_the_seconds_that_are_gone():
     clock = FakeClock()
-    pace = TimePace(50.0, clock)
+    pace = TimeCriterion(50.0, clock)
     assert pace.progress(0) == 0.0
     clock.now += 10
     assert pace.progress(10**6) == pytest.approx(0.2)
@@ -48,7 +48,7 @@ def test_progress_is_the_share_of_the_seconds_that_are_gone():
 
 def test_seconds_spent_before_a_restart_count():
     clock = FakeClock()
-    pace = TimePace(50.0, clock, spent_seconds=40.0)
+    pace = TimeCriterion(50.0, clock, spent_seconds=40.0)
     assert pace.progress(0) == pytest.approx(0.8)
     clock.now += 5
     assert pace.spent_seconds == pytest.approx(45.0)
@@ -56,14 +56,14 @@ def test_seconds_spent_before_a_restart_count():
 
 @pytest.mark.parametrize("budget", [0.0, -3.0])
 def test_no_budget_is_all_spent(budget):
-    assert TimePace(budget, FakeClock()).progress(0) == 1.0
+    assert TimeCriterion(budget, FakeClock()).progress(0) == 1.0
 
 
 @settings(deadline=None)
 @given(step=st.floats(0.01, 20), budget=st.floats(0.1, 100))
 def test_steady_steps_end_before_the_deadline_and_leave_less_than_one_unused(step, budget):
     clock = FakeClock()
-    run_steps(TimePace(budget, clock), clock, [step] * 20_000)
+    run_steps(TimeCriterion(budget, clock), clock, [step] * 20_000)
     over = clock.now - 1000.0 - budget
     # The first step's length is not known before it is taken.
     assert over <= max(0.0, step - budget) + 1e-6
@@ -72,9 +72,11 @@ def test_steady_steps_end_before_the_deadline_and_leave_less_than_one_unused(ste
 
 @settings(deadline=None)
 @given(seconds=st.lists(st.floats(0.01, 5), min_size=2, max_size=300), budget=st.floats(1, 50))
-def test_no_step_begins_that_would_miss_the_deadline_by_being_as_slow_as_one_before(seconds, budget):
+def test_no_step_begins_that_would_miss_the_deadline_by_being_as_slow_as_one_before(
+    seconds, budget
+):
     clock = FakeClock()
-    count = run_steps(TimePace(budget, clock), clock, seconds)
+    count = run_steps(TimeCriterion(budget, clock), clock, seconds)
     before = seconds[1 : count - 1] or seconds[: count - 1]  # the first judges the second
     usual = statistics.median_low(seconds[: count - 1]) if count > 1 else 0.0
     slowest_before = max((one for one in before if one <= STALL_FACTOR * usual), default=0.0)
@@ -85,13 +87,13 @@ def test_no_step_begins_that_would_miss_the_deadline_by_being_as_slow_as_one_bef
 
 def test_a_first_step_that_compiled_the_model_does_not_end_training_early():
     clock = FakeClock()
-    assert run_steps(TimePace(60.0, clock), clock, [10.0] + [1.0] * 1000) == 51
+    assert run_steps(TimeCriterion(60.0, clock), clock, [10.0] + [1.0] * 1000) == 51
     assert clock.now == 1060.0
 
 
 def test_after_the_first_step_a_second_one_is_as_long_as_that():
     clock = FakeClock()
-    assert run_steps(TimePace(15.0, clock), clock, [10.0] + [1.0] * 1000) == 1
+    assert run_steps(TimeCriterion(15.0, clock), clock, [10.0] + [1.0] * 1000) == 1
 
 
 @pytest.mark.parametrize("stalled_step", [1, 2, 3, 10, 40])
@@ -99,7 +101,7 @@ def test_training_goes_on_after_one_stall_and_uses_the_time_that_is_left(stalled
     clock = FakeClock()
     seconds = [0.2] * 1000
     seconds[stalled_step] = 10.0
-    pace = TimePace(20.0, clock)
+    pace = TimeCriterion(20.0, clock)
     run_steps(pace, clock, seconds)
     assert clock.now == pytest.approx(1020.0, abs=0.2 + 1e-6)
     assert pace.progress(0) >= 0.99
@@ -107,11 +109,11 @@ def test_training_goes_on_after_one_stall_and_uses_the_time_that_is_left(stalled
 
 def test_a_stall_that_takes_all_of_the_time_ends_training():
     clock = FakeClock()
-    assert run_steps(TimePace(20.0, clock), clock, [0.2] * 10 + [60.0] + [0.2] * 10) == 11
+    assert run_steps(TimeCriterion(20.0, clock), clock, [0.2] * 10 + [60.0] + [0.2] * 10) == 11
 
 
 def test_steps_that_are_often_slow_are_no_stalls():
-    pace = TimePace(1e9, FakeClock())
+    pace = TimeCriterion(1e9, FakeClock())
     for _ in range(10):
         for seconds in [1.0, 1.0, 1.0, 9.0]:
             pace.record_step(seconds)
@@ -119,21 +121,21 @@ def test_steps_that_are_often_slow_are_no_stalls():
 
 
 def test_of_many_steps_the_slowest_hundredth_does_not_count():
-    pace = TimePace(1e9, FakeClock())
+    pace = TimeCriterion(1e9, FakeClock())
     for index in range(STEPS_REMEMBERED):
         pace.record_step(60.0 if index == 7 else 1.0)
     assert pace.slow_step_seconds() == 1.0
 
 
 def test_steps_long_ago_are_forgotten():
-    pace = TimePace(1e9, FakeClock())
+    pace = TimeCriterion(1e9, FakeClock())
     for seconds in [9.0] * 50 + [1.0] * STEPS_REMEMBERED:
         pace.record_step(seconds)
     assert pace.slow_step_seconds() == 1.0
 
 
 def test_a_number_of_steps_is_taken_exactly_whatever_they_last():
-    pace = StepPace(7)
+    pace = StepCriterion(7)
     assert run_steps(pace, FakeClock(), [100.0] * 50) == 7
     assert [pace.progress(step) for step in (0, 7, 9)] == [0.0, 1.0, 1.0]
 
@@ -154,13 +156,13 @@ def test_fractions_passed_before_a_restart_or_in_one_leap_do_not_come_again():
 
 def test_a_tenth_of_the_budget_is_saved_at_whatever_the_number_of_checkpoints():
     clock = FakeClock()
-    saving = CheckpointPace(4, 0.0, clock)
+    saving = CheckpointSchedule(4, 0.0, clock)
     assert [index for index in range(101) if saving.is_due(index / 100)] == [10, 25, 50, 75]
 
 
 def test_between_the_fractions_saving_takes_half_a_percent_of_the_time():
     clock = FakeClock()
-    saving = CheckpointPace(1, 0.0, clock)
+    saving = CheckpointSchedule(1, 0.0, clock)
     assert saving.is_due(0.1)
     saving.record(seconds=0.5)
     clock.now += 99.0
@@ -176,7 +178,7 @@ def test_between_the_fractions_saving_takes_half_a_percent_of_the_time():
 
 def test_validations_tell_how_long_the_final_score_takes_and_the_end_of_training_moves() -> None:
     scoring = ScoringTime(100_000, expected_seconds=10.0)
-    pace = TimePace(100.0, lambda: 0.0)
+    pace = TimeCriterion(100.0, lambda: 0.0)
     for seconds in (0.2, 0.21, 0.9):  # a tenth of the text each; one beside a busy neighbour
         pace.extend(-scoring.record(10_000, seconds, pace.budget_seconds))
     assert scoring.seconds == pytest.approx(OPENING_SECONDS + 2.1)

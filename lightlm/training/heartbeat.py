@@ -1,8 +1,10 @@
-"""Signs of life: a worker that is alive and gets nowhere is told from one that is slow. No torch: both sides use it.
+"""Signs of life: a worker that is alive and gets nowhere is told from one that is slow. No torch:
+both sides use it.
 
-The worker says once a second how long its main thread has stood at one and the same instruction; the supervisor judges.
-Stopped by a signal or swapped out, a worker says nothing; in a collective whose other side is gone, or in a driver that
-hangs, it says an ever longer time. Compilations, validations and saving move on from instruction to instruction.
+The worker says once a second how long its main thread has stood at one and the same instruction;
+the supervisor judges. Stopped by a signal or swapped out, a worker says nothing; in a collective
+whose other side is gone, or in a driver that hangs, it says an ever longer time. Compilations,
+validations and saving move on from instruction to instruction.
 """
 
 import faulthandler
@@ -17,13 +19,17 @@ from typing import Any
 BEAT_SECONDS = 1.0
 
 SILENT_SECONDS = 20.0
-"""Without a beat; a library that is loaded from a slow disk, or copies gigabytes, lets no other thread run."""
+"""Without a beat; a library that is loaded from a slow disk, or copies gigabytes, lets no other
+thread run.
+"""
 
 STARTING_SECONDS = 300.0
 """Without a first beat: torch is imported from a cold disk."""
 
 STUCK_SECONDS = 120.0
-"""At one instruction. The longest here are a compiler that is waited for and a large model's step back."""
+"""At one instruction. The longest here are a compiler that is waited for and a large model's step
+back.
+"""
 
 FIRST_STUCK_SECONDS = 600.0
 """The same before a job's first event, where a whole model may be compiled."""
@@ -38,10 +44,12 @@ LATE_FACTOR = 20.0
 """Times the longest stand, that it gets where that is more: a slow disk makes both long."""
 
 
-class Pulse:
+class Heartbeat:
     """The worker's side: beats from a thread of its own while a job runs."""
 
-    def __init__(self, emit: Callable[[dict[str, Any]], None], every_seconds: float = BEAT_SECONDS) -> None:
+    def __init__(
+        self, emit: Callable[[dict[str, Any]], None], every_seconds: float = BEAT_SECONDS
+    ) -> None:
         self._emit = emit
         self._every_seconds = every_seconds
         self._is_running = threading.Event()
@@ -49,7 +57,9 @@ class Pulse:
         self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat; from here on the signal that `dump_stacks` sends writes all stacks to standard error."""
+        """Begin to beat; from here on the signal that `dump_stacks` sends writes all stacks to
+        standard error.
+        """
         if hasattr(faulthandler, "register"):
             faulthandler.register(DUMP_SIGNAL, all_threads=True)
         self._thread.start()
@@ -68,13 +78,19 @@ class Pulse:
         self._is_running.clear()
 
     def _beat(self) -> None:
-        last, stood, looked_at = None, 0.0, time.monotonic()
+        last = None
+        stood = 0.0
+        looked_at = time.monotonic()
+
         while True:
             self._is_running.wait()
-            now, place = time.monotonic(), (self._steps, find_place())
-            # A process that was stopped, with its whole machine perhaps, has not stood still all that time.
+            now = time.monotonic()
+            place = (self._steps, find_place())
+            # A process that was stopped, with its whole machine perhaps, has not stood still all
+            # that time.
             stood = stood + min(now - looked_at, 2 * self._every_seconds) if place == last else 0.0
-            last, looked_at = place, now
+            last = place
+            looked_at = now
             self._emit({"beat": round(stood, 1)})
             time.sleep(self._every_seconds)
 
@@ -89,17 +105,24 @@ def find_place() -> tuple[tuple[int, int], ...]:
     return tuple(place)
 
 
-class Watch:
-    """The supervisor's side of one job: takes its records and the waits between them, and says when it hangs."""
+class Watchdog:
+    """The supervisor's side of one job: takes its records and the waits between them, and says when
+    it hangs.
+    """
 
-    def __init__(self, arguments: Mapping[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, arguments: Mapping[str, Any], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
         self._began = clock()
         # A job that is bounded by steps may take as long as it takes.
         is_timed = "deadline" in arguments and arguments.get("trainer", {}).get("max_steps") is None
         self._deadline: float | None = float(arguments["deadline"]) if is_timed else None
-        self._silent, self._standing, self._longest = 0.0, 0.0, 0.0
-        self._has_beaten, self._has_event = False, False
+        self._silent = 0.0
+        self._standing = 0.0
+        self._longest = 0.0
+        self._has_beaten = False
+        self._has_event = False
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Take note of a record: a beat, or what the job tells."""
@@ -114,7 +137,9 @@ class Watch:
         self._standing = record["beat"]
 
     def wait(self, seconds: float) -> None:
-        """Take note that nothing came for `seconds`; a machine that slept, or a parent that did, counts for little."""
+        """Take note that nothing came for `seconds`; a machine that slept, or a parent that did,
+        counts for little.
+        """
         self._silent += min(seconds, 2 * BEAT_SECONDS)
 
     def find_trouble(self) -> str | None:
@@ -122,19 +147,24 @@ class Watch:
         silent = SILENT_SECONDS if self._has_beaten else STARTING_SECONDS
         if self._silent > silent:
             return f"gave no sign of life for {self._silent:.0f} s"
+
         least = STUCK_SECONDS if self._has_event else FIRST_STUCK_SECONDS
         if self._standing > max(least, STUCK_FACTOR * self._longest):
             return f"stood still for {self._standing:.0f} s"
         if self._deadline is None:
             return None
+
         late = self._clock() - max(self._deadline, self._began)
         if late > max(LATE_SECONDS, LATE_FACTOR * self._longest):
             return f"did not end within {late:.0f} s of its deadline"
+
         return None
 
 
 def dump_stacks(pid: int, seconds: float = 1.0) -> None:
-    """Have a worker write the stacks of its threads to its log, within `seconds`; a stopped one is woken for it."""
+    """Have a worker write the stacks of its threads to its log, within `seconds`; a stopped one is
+    woken for it.
+    """
     if not hasattr(faulthandler, "register"):
         return
     try:

@@ -1,5 +1,5 @@
 from lightlm.training.events import StepDone
-from lightlm.training.thinning import ThinnedSteps
+from lightlm.training.throttle import ThrottledSteps
 
 
 def make_step(step, loss):
@@ -7,7 +7,7 @@ def make_step(step, loss):
 
 
 def test_steps_left_out_are_averaged_into_the_next_that_is_told():
-    thinned = ThinnedSteps(3600.0)
+    thinned = ThrottledSteps(3600.0)
     assert list(thinned.take(make_step(1, 4.0))) == [make_step(1, 4.0)]
     assert list(thinned.take(make_step(2, 3.0))) == []
     assert list(thinned.take(make_step(3, 1.0))) == []
@@ -16,5 +16,8 @@ def test_steps_left_out_are_averaged_into_the_next_that_is_told():
 
 
 def test_every_step_is_told_when_none_is_too_soon():
-    thinned = ThinnedSteps(0.0)
-    assert [list(thinned.take(make_step(n, 1.0))) for n in (1, 2)] == [[make_step(1, 1.0)], [make_step(2, 1.0)]]
+    thinned = ThrottledSteps(0.0)
+    assert [list(thinned.take(make_step(n, 1.0))) for n in (1, 2)] == [
+        [make_step(1, 1.0)],
+        [make_step(2, 1.0)],
+    ]

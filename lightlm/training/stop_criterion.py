@@ -1,4 +1,5 @@
-"""How much of the budget is spent and whether one more step fits: by the clock, or by a number of steps.
+"""How much of the budget is spent and whether one more step fits: by the clock, or by a number of
+steps.
 
 Owns the decision to stop. The clock is an argument, so that a test can be exact.
 """
@@ -15,23 +16,31 @@ OPENING_SECONDS = 0.25
 """Of the final score, for opening the model's folder and the held-out text (3M parameters)."""
 
 SCORING_SHARE = 0.15
-"""Of the time for training, that the final score is given at most where validations are slower than planned."""
+"""Of the time for training, that the final score is given at most where validations are slower than
+planned.
+"""
 
 STEPS_REMEMBERED = 200
 """Steps whose times judge the next one; a longer memory reacts late to a throttled machine."""
 
 STALL_FACTOR = 4.0
-"""A step this many times slower than the median is a stall (a swap, SIGSTOP, a closed lid): the machine stood still."""
+"""A step this many times slower than the median is a stall (a swap, SIGSTOP, a closed lid): the
+machine stood still.
+"""
 
 STALLS_IGNORED = 0.05
-"""Fraction of the remembered steps that may be stalls without judging the next step; one stall always may."""
+"""Fraction of the remembered steps that may be stalls without judging the next step; one stall
+always may.
+"""
 
 
-class Pace(Protocol):
+class StopCriterion(Protocol):
     """What the trainer asks before each step."""
 
     def progress(self, step: int) -> float:
-        """Return the fraction of the budget that is spent, in [0, 1], before step `step` (from 0)."""
+        """Return the fraction of the budget that is spent, in [0, 1], before step `step`
+        (from 0).
+        """
         ...
 
     def allows(self, step: int) -> bool:
@@ -43,10 +52,12 @@ class Pace(Protocol):
         ...
 
 
-class TimePace:
+class TimeCriterion:
     """Paced by a clock: `budget_seconds` from now, of which `spent_seconds` are already gone."""
 
-    def __init__(self, budget_seconds: float, clock: Callable[[], float], spent_seconds: float = 0.0) -> None:
+    def __init__(
+        self, budget_seconds: float, clock: Callable[[], float], spent_seconds: float = 0.0
+    ) -> None:
         self.budget_seconds = budget_seconds
         self._clock = clock
         self._start = clock() - spent_seconds
@@ -65,11 +76,14 @@ class TimePace:
         return min(1.0, max(0.0, self.spent_seconds / self.budget_seconds))
 
     def allows(self, step: int) -> bool:
-        """Return whether a step as slow as the slowest 1 % of recent ones, stalls aside, ends in time."""
+        """Return whether a step as slow as the slowest 1 % of recent ones, stalls aside, ends in
+        time.
+        """
         return self.spent_seconds + self.slow_step_seconds() <= self.budget_seconds
 
     def slow_step_seconds(self) -> float:
-        """Return the 99th percentile of recent step times without rare stalls, in seconds; 0 before the first step.
+        """Return the 99th percentile of recent step times without rare stalls, in seconds; 0 before
+        the first step.
 
         A process's first step, which may compile the model, judges the second alone.
         """
@@ -99,9 +113,11 @@ class TimePace:
 
 
 class ScoringTime:
-    """What the final score will take: as planned, until validations show how fast held-out text is really scored.
+    """What the final score will take: as planned, until validations show how fast held-out text is
+    really scored.
 
-    Timed before training on one batch, the speed was 0.6 to 2 times the real one; a run was 15 s early or 4 s late.
+    Timed before training on one batch, the speed was 0.6 to 2 times the real one; a run was 15 s
+    early or 4 s late.
     """
 
     def __init__(self, num_tokens: int, expected_seconds: float) -> None:
@@ -111,20 +127,23 @@ class ScoringTime:
         self._measured: deque[float] = deque(maxlen=SCORES_REMEMBERED)
 
     def record(self, num_tokens: int, seconds: float, training_seconds: float) -> float:
-        """Take note that scoring `num_tokens` took `seconds`; return by how many seconds the expectation grew.
+        """Take note that scoring `num_tokens` took `seconds`; return by how many seconds the
+        expectation grew.
 
-        It stays below `SCORING_SHARE` of the time for training, or what was planned: else not all text is scored.
+        It stays below `SCORING_SHARE` of the time for training, or what was planned: else not all
+        text is scored.
         """
         if self._num_tokens == 0 or num_tokens == 0:
             return 0.0
         self._measured.append(seconds / num_tokens)
         usual = sorted(self._measured)[len(self._measured) // 2]
-        before, most = self.seconds, max(self._most, SCORING_SHARE * training_seconds)
+        before = self.seconds
+        most = max(self._most, SCORING_SHARE * training_seconds)
         self.seconds = min(OPENING_SECONDS + usual * self._num_tokens, most)
         return self.seconds - before
 
 
-class StepPace:
+class StepCriterion:
     """Paced by a number of steps: exact, for reproduction and tests."""
 
     def __init__(self, max_steps: int) -> None:
@@ -158,10 +177,12 @@ class Milestones:
         return is_reached
 
 
-class CheckpointPace:
-    """When to save: at `count` equal parts of the budget, at a tenth of it, and as often as costs half a percent.
+class CheckpointSchedule:
+    """When to save: at `count` equal parts of the budget, at a tenth of it, and as often as costs
+    half a percent.
 
-    The first tenth makes something that can be registered, whatever happens after; the rest bounds what a death costs.
+    The first tenth makes something that can be registered, whatever happens after; the rest bounds
+    what a death costs.
     """
 
     def __init__(self, count: int, progress: float, clock: Callable[[], float]) -> None:
@@ -173,7 +194,9 @@ class CheckpointPace:
     def is_due(self, progress: float) -> bool:
         """Return whether to save at `progress`."""
         is_reached = self._milestones.reached(progress)
-        return is_reached or (self._saved_at is not None and self._clock() >= self._saved_at + self._wait)
+        return is_reached or (
+            self._saved_at is not None and self._clock() >= self._saved_at + self._wait
+        )
 
     def record(self, seconds: float) -> None:
         """Take note that saving took `seconds`."""

@@ -1,4 +1,6 @@
-"""Fewer step events than steps: a person and a database need four a second, with no loss left out of the mean."""
+"""Fewer step events than steps: a person and a database need four a second, with no loss left out
+of the mean.
+"""
 
 import math
 import time
@@ -10,8 +12,10 @@ import numpy as np
 from lightlm.training.events import StepDone
 
 
-class ThinnedSteps:
-    """Step events, at most one each `seconds`; the mean loss of those left out goes into the next."""
+class ThrottledSteps:
+    """Step events, at most one each `seconds`; the mean loss of those left out goes into
+    the next.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

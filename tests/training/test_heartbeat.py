@@ -1,4 +1,6 @@
-"""Signs of life: what is waited for and what is given up, by a fake clock; then a real worker that hangs."""
+"""Signs of life: what is waited for and what is given up, by a fake clock; then a real worker that
+hangs.
+"""
 
 import os
 from collections.abc import Callable
@@ -6,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from lightlm.training import pulse
-from lightlm.training.pulse import (
+from lightlm.training import heartbeat
+from lightlm.training.heartbeat import (
     FIRST_STUCK_SECONDS,
     LATE_SECONDS,
     SILENT_SECONDS,
     STARTING_SECONDS,
     STUCK_FACTOR,
     STUCK_SECONDS,
-    Watch,
+    Watchdog,
 )
 from lightlm.training.supervisor import Worker, WorkerHung
 
@@ -24,7 +26,7 @@ class Job:
 
     def __init__(self, **arguments: Any) -> None:
         self.now = 0.0
-        self.watch = Watch(arguments, lambda: self.now)
+        self.watch = Watchdog(arguments, lambda: self.now)
 
     def beat(self, seconds: float, standing: bool = False) -> str | None:
         """Beat for so long, at one place or at many; return what is said at the end."""
@@ -61,13 +63,18 @@ def test_a_parent_that_slept_for_an_hour_gives_up_nothing() -> None:
 
 def test_a_first_compilation_may_stand_still_for_longer_than_what_comes_after() -> None:
     assert Job().beat(FIRST_STUCK_SECONDS, standing=True) is None
-    assert Job().beat(FIRST_STUCK_SECONDS + 1, standing=True) == f"stood still for {FIRST_STUCK_SECONDS + 1:.0f} s"
+    assert (
+        Job().beat(FIRST_STUCK_SECONDS + 1, standing=True)
+        == f"stood still for {FIRST_STUCK_SECONDS + 1:.0f} s"
+    )
     job = Job()
     job.watch.take({"event": "StepDone"})
     assert job.beat(STUCK_SECONDS, standing=True) is None
     job = Job()
     job.watch.take({"event": "StepDone"})
-    assert job.beat(STUCK_SECONDS + 1, standing=True) == f"stood still for {STUCK_SECONDS + 1:.0f} s"
+    assert (
+        job.beat(STUCK_SECONDS + 1, standing=True) == f"stood still for {STUCK_SECONDS + 1:.0f} s"
+    )
 
 
 def test_what_is_allowed_grows_with_the_steps() -> None:
@@ -95,12 +102,16 @@ def test_a_job_of_so_many_steps_has_no_deadline() -> None:
 def test_a_worker_in_a_call_that_never_returns_is_killed_and_its_stack_is_in_the_log(
     make_request: Callable[..., Any], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulse, "FIRST_STUCK_SECONDS", 2.0)
+    monkeypatch.setattr(heartbeat, "FIRST_STUCK_SECONDS", 2.0)
     (tmp_path / "shards").mkdir()
-    os.mkfifo(tmp_path / "shards" / "manifest.json")  # whoever opens it waits for its other end, as on a dead disk
+    # whoever opens it waits for its other end, as on a dead disk
+    os.mkfifo(tmp_path / "shards" / "manifest.json")
     request = make_request(shards_folder=tmp_path / "shards")
+
     with Worker(request.run_folder) as worker:
-        with pytest.raises(WorkerHung, match=r"stood still for .* s and was killed; .* in .*worker\.log"):
+        with pytest.raises(
+            WorkerHung, match=r"stood still for .* s and was killed; .* in .*worker\.log"
+        ):
             list(worker.stream("train", **request.model_dump(mode="json")))
         assert "in open_shards" in worker.log.read_text()
         assert worker.call("describe_devices")["devices"]
