@@ -38,7 +38,7 @@ from lightlm.data.ngram import measure_ngram_bits  # noqa: E402
 from lightlm.data.shards import TokenShards, tokenize_subset  # noqa: E402
 from lightlm.data.subset import materialize_subset  # noqa: E402
 from lightlm.data.tokenization.tokenizer import prepare_tokenizer  # noqa: E402
-from lightlm.evaluation.score import evaluate_shards  # noqa: E402
+from lightlm.evaluation.scoring import evaluate_shards  # noqa: E402
 from lightlm.model.accounting import count_matrix_parameters  # noqa: E402
 from lightlm.model.config import ModelConfig  # noqa: E402
 from lightlm.params import load_params  # noqa: E402

@@ -17,6 +17,7 @@ from lightlm.runs.results import summarize
 from lightlm.runs.session import LAUNCH, LOGGER
 from lightlm.runs.start import confirm_start
 from lightlm.runs.summary import RetrainSummary
+from lightlm.runs.values import Outcome
 from lightlm_flows import tasks
 from lightlm_flows.prefect_api.artifacts import FlowPage, show_logs
 from lightlm_flows.prefect_api.flow_session import open_flow_session
@@ -71,48 +72,47 @@ def retrain_flow(
     started_at = time.monotonic()
     params = tasks.find_text(preset, overrides, dataset, hours, name)
     show_logs()
-    news, champion_version = tasks.look_for_changes(params)
-    if not (news.is_changed or force):
-        return leave_alone(params, news)
+    change, champion_version = tasks.look_for_changes(params)
+    if not (change.is_changed or force):
+        return leave_alone(params, change)
 
     with open_flow_session(params, name_retraining(params), "lightlm retrain") as session:
         if LAUNCH.get() is None:  # else the clock runs since the process began
             session.ledger.exclude(started_at - session.ledger.started_at)
         session.page.rename(session.run.name)
-        know_champion(session, champion_version)
-        session.log(news.reason)
+        question = know_champion(session, champion_version)
+        session.log(change.reason)
         system = tasks.check_system(session)
         machine = tasks.measure_matrix_rate(session, system)
-        subset = tasks.materialize_subset(session, machine)
-        champion = tasks.score_champion(session, subset, machine)
-        tasks.choose_where_to_start(session, start, champion, subset, machine, system)
-        tokenizer = tasks.prepare_tokenizer(session, subset, machine)
-        shards = tasks.tokenize_subset(session, subset, tokenizer)
-        plan = tasks.plan_budget(session, system, machine, subset, shards)
-        plan = confirm_start(session, plan)
-        trained = tasks.train_model(session, plan, tokenizer, shards)
-        score = tasks.evaluate_model(session, plan, trained, shards)
-        version = tasks.register_model(session, plan, trained, score, subset, system, champion)
-        run = summarize(session, plan, machine, trained, score, subset, version)
+        material = tasks.materialize_subset(session, machine)
+        champion = tasks.score_champion(session, question, material, machine)
+        begin = tasks.choose_where_to_start(session, start, champion, material, machine, system)
+        tokenizer = tasks.prepare_tokenizer(session, begin.params, material, machine)
+        shards = tasks.tokenize_subset(session, material, tokenizer)
+        plan = tasks.plan_budget(session, begin, system, machine, material, shards)
+        begin, plan = confirm_start(session, begin, plan)
+        trained = tasks.train_model(session, begin, plan, tokenizer, shards)
+        evaluated = tasks.evaluate_model(session, plan, trained, shards)
+        outcome = Outcome(system, material, champion, begin, plan, trained, evaluated)
+        registered = tasks.register_model(session, outcome)
+        run = summarize(session, outcome, registered)
         return keep_outcome(
             RetrainSummary(
                 is_retrained=True,
-                news=news.model_dump(mode="json"),
+                news=change,
                 reason=run.promotion,
-                start=session.facts["start"].model_dump(mode="json"),
-                comparison=None
-                if session.facts["comparison"] is None
-                else session.facts["comparison"].model_dump(),
+                start=begin.choice,
+                comparison=run.comparison,
                 run=run,
             )
         )
 
 
-def leave_alone(params: Params, news: DatasetChange) -> RetrainSummary:
+def leave_alone(params: Params, change: DatasetChange) -> RetrainSummary:
     """Return that nothing was trained, and show why."""
     page = FlowPage(flow_run.id)
     page.rename(name_retraining(params))
-    reason = f"{news.reason}: nothing to do; force a retraining to train all the same"
+    reason = f"{change.reason}: nothing to do; force a retraining to train all the same"
     LOGGER.info(reason)
     page.markdown(
         "champion-decision",
@@ -121,9 +121,7 @@ def leave_alone(params: Params, news: DatasetChange) -> RetrainSummary:
     )
 
     page.close()
-    return keep_outcome(
-        RetrainSummary(is_retrained=False, news=news.model_dump(mode="json"), reason=reason)
-    )
+    return keep_outcome(RetrainSummary(is_retrained=False, news=change, reason=reason))
 
 
 def keep_outcome(summary: RetrainSummary) -> RetrainSummary:

@@ -6,11 +6,12 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from lightlm.params import Hours, Name, load_params
-from lightlm.runs.champion import ask_for_champion
+from lightlm.runs.champion import ask_again, ask_for_champion
 from lightlm.runs.input_checks import check_sources
 from lightlm.runs.naming import add_name, name_run
 from lightlm.runs.results import summarize
 from lightlm.runs.summary import RunSummary
+from lightlm.runs.values import Outcome, start_from_scratch
 from lightlm_flows import tasks
 from lightlm_flows.prefect_api.artifacts import show_logs
 from lightlm_flows.prefect_api.flow_session import open_flow_session
@@ -51,16 +52,19 @@ def train_flow(
     show_logs()
 
     with open_flow_session(params, name_run(params)) as session:
-        ask_for_champion(session)
+        question = ask_for_champion(session)
         system = tasks.check_system(session)
         machine = tasks.measure_matrix_rate(session, system)
-        subset = tasks.materialize_subset(session, machine)
+        material = tasks.materialize_subset(session, machine)
+        question = ask_again(session, question, material)
         machine = tasks.measure_training_rate(session, machine)
-        tokenizer = tasks.prepare_tokenizer(session, subset, machine)
-        shards = tasks.tokenize_subset(session, subset, tokenizer)
-        champion = tasks.score_champion(session, subset, machine)
-        plan = tasks.plan_budget(session, system, machine, subset, shards)
-        trained = tasks.train_model(session, plan, tokenizer, shards)
-        score = tasks.evaluate_model(session, plan, trained, shards)
-        version = tasks.register_model(session, plan, trained, score, subset, system, champion)
-        return summarize(session, plan, machine, trained, score, subset, version)
+        tokenizer = tasks.prepare_tokenizer(session, params, material, machine)
+        shards = tasks.tokenize_subset(session, material, tokenizer)
+        champion = tasks.score_champion(session, question, material, machine)
+        start = start_from_scratch(params, champion)
+        plan = tasks.plan_budget(session, start, system, machine, material, shards)
+        trained = tasks.train_model(session, start, plan, tokenizer, shards)
+        evaluated = tasks.evaluate_model(session, plan, trained, shards)
+        outcome = Outcome(system, material, champion, start, plan, trained, evaluated)
+        registered = tasks.register_model(session, outcome)
+        return summarize(session, outcome, registered)

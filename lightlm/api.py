@@ -65,7 +65,7 @@ class Model:
             DatasetError: it is empty.
         """
         from lightlm.data.tokenization.tokenizer import load_tokenizer
-        from lightlm.evaluation.score import evaluate_text
+        from lightlm.evaluation.scoring import evaluate_text
         from lightlm.model.hugging_face import load_model
 
         documents = [text] if isinstance(text, str) else text

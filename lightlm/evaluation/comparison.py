@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from lightlm.counting import count
+from lightlm.evaluation.score import DocumentScores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,15 +31,6 @@ FEWEST_DOCUMENTS = 6
 """Below this all documents may fall on one side by chance: (1/2)^5 is 3 %."""
 
 HISTOGRAM_BINS = 41
-
-
-class DocumentScores(BaseModel):
-    """What a model's text costs document by document: nats, and bytes of the raw text."""
-
-    model_config = ConfigDict(frozen=True)
-
-    nats: list[float]
-    num_bytes: list[int]
 
 
 class Comparison(BaseModel):

@@ -1,9 +1,8 @@
-"""What a run asks of the champion: its score on the new held-out text, and the comparison with the
-challenger.
-"""
+"""The champion in a run: asked for in the registry, scored on the held-out text, compared."""
 
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from lightlm.budget.memory import MATMUL_CONTEXT
 from lightlm.budget.probe import MachineRate
@@ -12,10 +11,12 @@ from lightlm.data.origin import describe_origin
 from lightlm.data.overlap import find_learnt
 from lightlm.data.subset import TextSubset
 from lightlm.errors import LightLMError
-from lightlm.evaluation.comparison import Comparison, DocumentScores, compare
+from lightlm.evaluation.comparison import Comparison, compare
+from lightlm.evaluation.score import DocumentScores
 from lightlm.model.config import ModelConfig
-from lightlm.runs.naming import MODEL_NAME, describe_text, list_model_names, settle_model_name
+from lightlm.runs.naming import MODEL_NAME, list_model_names, settle_model_name, text_tags
 from lightlm.runs.session import Session
+from lightlm.runs.values import Champion, Material
 from lightlm.store.stage import find_stage, open_stage
 from lightlm.tracking.outbox import ChampionAnswer
 from lightlm.tracking.registration import format_other_text
@@ -24,66 +25,74 @@ from lightlm.tracking.tags import LEARNT_TAG, MANIFEST_TAG, is_other_text
 from lightlm.training.config import TrainerConfig
 
 ANSWER_FRACTION = 0.1
-"""Of the budget; what MLflow gets to name the champion. Usually it has done so before the text is
-read.
-"""
+"""Fraction of the budget that MLflow may take to name the champion; mostly it is done earlier."""
 
 LEAST_ANSWER_SECONDS = 3.0
-"""What it gets however short the run is: half of it is importing MLflow."""
+"""Seconds that MLflow gets at least, however short the run: half of them import MLflow."""
 
 SCORING_FRACTION = 0.05
-"""Of the budget; a champion that was trained for longer is scored on as many documents as this
-allows.
-"""
+"""Fraction of the budget that scoring the champion may take; it then covers fewer documents."""
 
 KIND = "scores"
 FORMAT = 1
 
 
+class VersionScores(BaseModel):
+    """A registered version on the documents of a held-out text. `is_whole`: on all of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    documents: DocumentScores
+    is_whole: bool
+    model: ModelConfig
+
+
 @dataclass(frozen=True)
-class Champion:
-    """The champion as this run met it: scored on this held-out text, or with the reason why not."""
+class ChampionQuestion:
+    """What a run asks the registry: which version is champion of one of these model names.
 
-    version: ModelVersion | None
-    scores: DocumentScores | None = None
-    model: ModelConfig | None = None
-    learnt: frozenset[int] = frozenset()
-    """Indexes of held-out documents that it has learnt from: on these it is not compared."""
-    reason: str = ""
+    `is_asked` is False where no answer matters, or none can come. `answer` is there where the
+    caller had it before the run began.
+    """
 
-    @property
-    def bits_per_byte(self) -> float:
-        """Bits per byte on the documents that were scored."""
-        import math
-
-        assert self.scores is not None
-        return sum(self.scores.nats) / math.log(2) / sum(self.scores.num_bytes)
+    names: list[str]
+    is_asked: bool
+    answer: ChampionAnswer | None = None
 
 
-def ask_for_champion(session: Session, learnt: str | None = None) -> None:
-    """Ask MLflow for the champion, early: naming it and fetching its files go on beside the first
-    stages.
+def ask_for_champion(session: Session, learnt: str | None = None) -> ChampionQuestion:
+    """Ask MLflow for the champion; naming it and fetching its files overlap with the first stages.
 
-    `learnt` is the text where it is another than the one that was asked for.
+    `learnt` is the name of the text, where it is another than the one that was asked for.
     """
     params = session.params
-    settled = session.run.decided(MODEL_NAME)
-    names = [settled] if settled else list_model_names(params, learnt)
+    names = list_possible_names(session, learnt)
     matters = params.tracking.promote == "better" or len(names) > 1
-    session.facts["names"] = names
-    session.facts["asks"] = matters and has_registry(session)
-    if session.facts["asks"]:
+    question = ChampionQuestion(names, matters and has_registry(session))
+    if question.is_asked:
         session.recorder.ask_champion(names, describe_origin(params.dataset, learnt))
+    return question
 
 
-def know_champion(session: Session, champion: ModelVersion | None) -> None:
-    """Take the champion that the caller has found in the registry already; the params name the
-    model.
-    """
+def ask_again(session: Session, question: ChampionQuestion, material: Material) -> ChampionQuestion:
+    """Return the question, asked anew where the text that was read gives the model other names."""
+    learnt = material.subset.name
+    if list_possible_names(session, learnt) == question.names:
+        return question
+    return ask_for_champion(session, learnt)
+
+
+def list_possible_names(session: Session, learnt: str | None) -> list[str]:
+    """Return the names that the run's model may get; after a restart only the one it has."""
+    settled = session.run.decided(MODEL_NAME)
+    return [settled] if settled else list_model_names(session.params, learnt)
+
+
+def know_champion(session: Session, champion: ModelVersion | None) -> ChampionQuestion:
+    """Return the question with the champion that the caller has found already as its answer."""
     names = list_model_names(session.params)
-    session.facts["names"] = names
-    session.facts["asks"] = session.params.tracking.promote == "better"
-    session.facts["champion"] = ChampionAnswer(champion, None, names[0])
+    answer = ChampionAnswer(champion, None, names[0])
+    return ChampionQuestion(names, session.params.tracking.promote == "better", answer)
 
 
 def has_registry(session: Session) -> bool:
@@ -93,33 +102,33 @@ def has_registry(session: Session) -> bool:
     return not is_local(session.home) or (session.home / "mlflow.db").exists()
 
 
-def score_champion(session: Session, subset: TextSubset, machine: MachineRate) -> Champion:
-    """Return the champion with its score on this subset's held-out text, document by document."""
-    was_compared = session.run.decided("registration") is not None  # before a death
-    if was_compared or not session.facts["asks"]:
-        settle_model_name(session, session.facts["names"][0])
-        return Champion(None)
+def score_champion(
+    session: Session, question: ChampionQuestion, material: Material, machine: MachineRate
+) -> Champion:
+    """Return the champion with its loss on each of this run's held-out documents."""
+    was_compared = session.run.decided("registration") is not None  # before a restart
+    if was_compared or not question.is_asked:
+        return Champion(settle_model_name(session, question.names[0], material.origin))
 
-    with session.stage("champion", "Scoring the champion on this held-out text"):
-        patience = max(LEAST_ANSWER_SECONDS, ANSWER_FRACTION * session.ledger.budget_seconds)
-        answer = session.facts.get("champion") or session.outbox.wait_for_champion(
-            session.facts["names"], patience
-        )
-        settle_model_name(session, answer.name)
-        text = describe_text(session, subset)
+    with session.stage("champion"):
+        seconds = max(LEAST_ANSWER_SECONDS, ANSWER_FRACTION * session.ledger.budget_seconds)
+        answer = question.answer or session.outbox.wait_for_champion(question.names, seconds)
+        name = settle_model_name(session, answer.name, material.origin)
+        text = text_tags(material)
         if session.params.tracking.promote != "better":
-            champion = Champion(None)
+            champion = Champion(name)
         elif answer.version is None or answer.error:
-            champion = Champion(answer.version, reason=answer.error or "")
+            champion = Champion(name, answer.version, reason=answer.error or "")
         elif is_other_text(answer.version.tags, text):
-            champion = Champion(answer.version, reason=format_other_text(answer.version, text))
+            reason = format_other_text(answer.version, text)
+            champion = Champion(name, answer.version, reason=reason)
         else:
-            champion = read_scores(session, answer.version, subset, machine)
+            champion = read_scores(session, name, answer.version, material.subset, machine)
 
     if champion.scores is not None and champion.version is not None:
         session.log(
-            f"Champion: version {champion.version.version}, {champion.bits_per_byte:.4f} bits per "
-            "byte on "
+            f"Champion: version {champion.version.version}, "
+            f"{champion.scores.bits_per_byte:.4f} bits per byte on "
             f"{count(len(champion.scores.nats), 'held-out document')}"
         )
     elif champion.reason:
@@ -129,11 +138,9 @@ def score_champion(session: Session, subset: TextSubset, machine: MachineRate) -
 
 
 def read_scores(
-    session: Session, version: ModelVersion, subset: TextSubset, machine: MachineRate
+    session: Session, name: str, version: ModelVersion, subset: TextSubset, machine: MachineRate
 ) -> Champion:
-    """Return the champion with its scores, from the store where an earlier run scored it on the
-    same text.
-    """
+    """Return the champion with its scores; from the store, if an earlier run scored this text."""
     key = {
         "format": FORMAT,
         "model": version.tags.get(MANIFEST_TAG, ""),
@@ -145,23 +152,22 @@ def read_scores(
     try:
         found = find_stage(KIND, key)
         if found is not None:
-            values = found.meta
+            scores = VersionScores.model_validate(found.meta)
         else:
-            values = compute_scores(session, version, subset, machine)
-            if values["is_whole"]:
-                open_stage(KIND, key, lambda _: values)
+            scores = compute_scores(session, version, subset, machine)
+            if scores.is_whole:
+                open_stage(KIND, key, lambda _: scores.model_dump())
     except LightLMError as error:
-        return Champion(version, reason=str(error))
+        return Champion(name, version, reason=str(error))
 
-    scores = DocumentScores.model_validate(values["documents"])
     learnt = find_learnt(subset, version.tags.get(LEARNT_TAG, "").split(","))
-    return Champion(version, scores, ModelConfig.model_validate(values["model"]), learnt)
+    return Champion(name, version, scores.documents, scores.model, learnt)
 
 
 def compute_scores(
     session: Session, version: ModelVersion, subset: TextSubset, machine: MachineRate
-) -> dict[str, Any]:
-    """Return what the worker says of the version on the subset's held-out text."""
+) -> VersionScores:
+    """Return the scores that the worker computes for a version on the subset's held-out text."""
     trainer = TrainerConfig(
         batch_tokens=8,
         micro_batch_size=1,
@@ -170,7 +176,7 @@ def compute_scores(
         num_threads=machine.num_threads,
     )
 
-    return session.worker.call(
+    answer = session.worker.call(
         "score_version",
         folder=str(download(version)),
         subset_folder=str(subset.folder),
@@ -178,6 +184,7 @@ def compute_scores(
         matmul_context=MATMUL_CONTEXT,
         max_seconds=SCORING_FRACTION * session.ledger.budget_seconds,
     )
+    return VersionScores.model_validate(answer)
 
 
 def compare_with_champion(

@@ -1,9 +1,8 @@
-"""What a train-flow learns from earlier runs, and what it leaves to later ones."""
+"""Between runs: the figures that a run takes from earlier ones and leaves to later ones."""
 
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -11,7 +10,6 @@ from lightlm.budget.candidate import TextFacts
 from lightlm.budget.history import FinishedRun, History
 from lightlm.budget.lead import LeadTimes
 from lightlm.budget.neighbours import Neighbours
-from lightlm.budget.plan import Plan
 from lightlm.budget.reserve import ClosingTimes, FixedTimes
 from lightlm.budget.scaling import difficulty_of
 from lightlm.data.ngram import measure_ngram_bits
@@ -22,9 +20,9 @@ from lightlm.params import Params
 from lightlm.runs.folder import count_live_runs
 from lightlm.runs.session import Session
 from lightlm.runs.summary import RunSummary
+from lightlm.runs.values import Outcome
 from lightlm.system import SystemReport
 from lightlm.tracking.earlier_runs import FINISHED_RUN_TAG, HARDWARE_TAG
-from lightlm.training.messages import TrainResult
 
 
 def describe_text(shards: TokenShards, difficulty: float) -> TextFacts:
@@ -41,9 +39,7 @@ def describe_text(shards: TokenShards, difficulty: float) -> TextFacts:
 
 
 def notice_neighbours(session: Session, system: SystemReport) -> None:
-    """Look who else uses this machine, say it, and keep it for the plan and for the waits at the
-    end.
-    """
+    """Find out who else uses this machine, for the plan and for the waits at the end; log it."""
     num_runs = count_live_runs(session.home, session.folder)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     session.neighbours = Neighbours(num_runs, session.run.cpu.busy_cores(), system.num_cores, load)
@@ -53,7 +49,7 @@ def notice_neighbours(session: Session, system: SystemReport) -> None:
 
 
 def measure_difficulty(subset: TextSubset) -> float:
-    """Return how hard the text is for a model, against WikiText-2; 1 = as hard. Takes 0.1 s."""
+    """Return how hard the text is for a model; 1: as hard as WikiText-2. Takes 0.1 s."""
     return difficulty_of(*measure_ngram_bits(subset))
 
 
@@ -64,7 +60,7 @@ def count_scored_tokens(params: Params, shards: TokenShards) -> int:
 
 
 END_SECONDS = 0.7
-"""From a flow's return to the end of the process: Prefect's last states, exit handlers."""
+"""Seconds from a flow's return to the end of its process: Prefect's last states, exit handlers."""
 
 
 def remember_the_end(summary: RunSummary, home: Path, elapsed_seconds: float) -> None:
@@ -77,43 +73,36 @@ def remember_the_end(summary: RunSummary, home: Path, elapsed_seconds: float) ->
     closing.record(elapsed_seconds - summary.trained_until_seconds - scoring)
 
 
-def leave_to_later_runs(
-    session: Session,
-    plan: Plan,
-    trained: TrainResult,
-    score: dict[str, Any],
-    subset: TextSubset,
-    system: SystemReport,
-) -> None:
-    """Remember what was foreseen and what was reached: under LIGHTLM_HOME, and in MLflow for other
-    machines.
-    """
-    seconds = max(trained.training_seconds, 1e-9)
-    values = {
-        "run": session.folder.name,
-        "ended_at": time.time(),
-        "hardware_id": system.hardware_id,
-        "hours": session.params.budget.hours,
-        "dataset": subset.name,
-        "text_sha256": score["text_sha256"],
-        "shape": plan.summary(),
-        "matrix_parameters": count_matrix_parameters(plan.model),
-        "seen_bytes": trained.total_tokens * plan.bytes_per_token,
-        "unique_bytes": subset.num_bytes,
-        "hardness": plan.difficulty,
-        "training_seconds": seconds,
-        "planned_tokens_per_second": plan.tokens_per_second / plan.speed_correction,
-        "tokens_per_second": trained.total_tokens / seconds,
-        "predicted_bits_per_byte": plan.predicted_bits_per_byte,
-        "predicted_low": plan.predicted_low,
-        "predicted_high": plan.predicted_high,
-        "bits_per_byte": score["bits_per_byte"],
-        "is_whole": score["is_whole"],
-    }
-
+def leave_to_later_runs(session: Session, outcome: Outcome) -> None:
+    """Keep prediction and result for later plans: under LIGHTLM_HOME, and in MLflow for others."""
+    plan = outcome.plan
+    result = outcome.trained.result
+    score = outcome.evaluated.score
+    subset = outcome.material.subset
+    seconds = max(result.training_seconds, 1e-9)
     try:
-        run = FinishedRun.model_validate(values)
-    # a text learnt to the last bit, say: nothing that a plan could be corrected by
+        run = FinishedRun(
+            run=session.folder.name,
+            ended_at=time.time(),
+            hardware_id=outcome.system.hardware_id,
+            hours=session.params.budget.hours,
+            dataset=subset.name,
+            text_sha256=score.text_sha256,
+            shape=plan.summary(),
+            matrix_parameters=count_matrix_parameters(plan.model),
+            seen_bytes=result.total_tokens * plan.bytes_per_token,
+            unique_bytes=subset.num_bytes,
+            difficulty=plan.difficulty,
+            training_seconds=seconds,
+            planned_tokens_per_second=plan.tokens_per_second / plan.speed_correction,
+            tokens_per_second=result.total_tokens / seconds,
+            predicted_bits_per_byte=plan.predicted_bits_per_byte,
+            predicted_low=plan.predicted_low,
+            predicted_high=plan.predicted_high,
+            bits_per_byte=score.bits_per_byte,
+            is_whole=score.is_whole,
+        )
+    # For example a text that was learnt to the last bit: no plan could be corrected by it.
     except ValidationError:
         return
 
@@ -129,5 +118,5 @@ def leave_to_later_runs(
             "plan/hardness": run.difficulty,
             "plan/tokens_per_second": plan.tokens_per_second,
         },
-        trained.step,
+        result.step,
     )

@@ -3,18 +3,18 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from lightlm.data.origin import describe_origin, list_names
+from lightlm.data.origin import Origin, describe_origin, list_names
 from lightlm.params import Params
 from lightlm.tracking.tags import DATASET_TAG, DIGEST_TAG, ORIGIN_TAG
 
 if TYPE_CHECKING:
     from lightlm.data.subset import TextSubset
     from lightlm.runs.session import Session
+    from lightlm.runs.values import Material
     from lightlm.tracking.registry import ModelVersion
 
-ORIGIN = "origin"
 MODEL_NAME = "model_name"
-"""Under which a session's facts hold what is learnt, and a run its decision on the model's name."""
+"""Name of a run's decision on the name of its model."""
 
 
 def name_run(params: Params, learnt: str | None = None) -> str:
@@ -43,66 +43,39 @@ def format_model_name(params: Params, learnt: str | None = None) -> str:
     )
 
 
-def learn_origin(session: "Session", subset: "TextSubset") -> None:
-    """Note what is learnt; where it is not what was asked for, the run's name says so, and the
-    champion is another.
-    """
-    from lightlm.runs.champion import ask_for_champion
-
+def learn_origin(session: "Session", subset: "TextSubset") -> Origin:
+    """Return where the text is from; rename the run if it is not the text that was asked for."""
     params = session.params
-    session.facts[ORIGIN] = describe_origin(params.dataset, subset.name)
-
     name = session.run.name.replace(name_run(params), name_run(params, subset.name))
     if name != session.run.name:
         session.run.name = name
         session.recorder.rename(name)
         session.page.rename(name)
 
-    settled = session.run.decided(MODEL_NAME)
-    names = [settled] if settled else list_model_names(params, subset.name)
-    if names != session.facts["names"]:
-        ask_for_champion(session, subset.name)
+    return describe_origin(params.dataset, subset.name)
 
 
-def name_text(session: "Session") -> str:
-    """Return what the text is called, in names of runs and tables."""
-    return list_names(session.facts[ORIGIN])[0]
-
-
-def settle_model_name(session: "Session", name: str) -> None:
-    """Give the run's model its name: recorded with the params, said, and kept if the run is
-    continued.
-    """
-    params = session.params
-    given = params.tracking.model_name
-    chosen = session.run.decide_once(MODEL_NAME, lambda: name)
-    session.params = params.model_copy(
-        update={"tracking": params.tracking.model_copy(update={"model_name": chosen})}
-    )
-
-    best = name_text(session)
+def settle_model_name(session: "Session", name: str, origin: Origin) -> str:
+    """Return the name of the run's model; record and log it. A continued run keeps its own."""
+    given = session.params.tracking.model_name
+    chosen: str = session.run.decide_once(MODEL_NAME, lambda: name)
     why = "as it was asked for" if given else "named after the data set"
     session.recorder.set_tags({"lightlm.model_name": chosen, "lightlm.named": why})
     if given:
-        return
+        return chosen
 
-    other = "" if chosen == best else f" ({best} is another text's)"
+    best = list_names(origin)[0]
+    other = "" if chosen == best else f" ({best} is the name of another text's model)"
     session.log(f"Model {chosen}, named after the data set{other}; --name sets another")
+    return chosen
 
 
-def find_model_name(session: "Session") -> str:
-    """Return the name that the run's model was given."""
-    name = session.params.tracking.model_name
-    assert name is not None, "settle_model_name comes first"
-    return name
-
-
-def describe_text(session: "Session", subset: "TextSubset") -> dict[str, str]:
-    """Return the tags that say what text a version of this run learns."""
+def text_tags(material: "Material") -> dict[str, str]:
+    """Return the tags that name the text which a version of this run was trained on."""
     return {
-        DATASET_TAG: subset.name,
-        DIGEST_TAG: subset.source_digest,
-        ORIGIN_TAG: json.dumps(session.facts[ORIGIN]),
+        DATASET_TAG: material.subset.name,
+        DIGEST_TAG: material.subset.source_digest,
+        ORIGIN_TAG: json.dumps(material.origin),
     }
 
 

@@ -1,23 +1,25 @@
-"""The story of a run in pages: plan, training, samples, decision, time; the same words in Prefect
-and in MLflow.
-"""
+"""A run in pages, for Prefect and MLflow alike: checks, plan, samples, decision, score, time."""
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import astuple, fields
 
 from lightlm.budget.plan import Plan
 from lightlm.evaluation.comparison import FEWEST_DOCUMENTS, Comparison, format_too_few
+from lightlm.evaluation.score import Score
+from lightlm.params import Params
 from lightlm.rendering.page import Block, Page, Picture, Quote, Table
 from lightlm.rendering.plots import render_comparison
 from lightlm.runs.session import Session
+from lightlm.runs.values import Registered, Sample, StartingPoint
 from lightlm.system import SystemReport
-from lightlm.tracking.registry import ModelVersion, is_local, tracking_uri
+from lightlm.tracking.registry import PROMOTION_TAG, is_local, tracking_uri
 
 MLFLOW_PAGES = "http://127.0.0.1:5000"
 """Where `lightlm ui` shows runs that no server holds."""
 
 SHOWN_SAMPLES = 12
-"""Of a run's samples on one page; the first and the last among them."""
+"""Samples on one page at most; the first and the last are among them."""
 
 
 def show_checks(session: Session, report: SystemReport) -> None:
@@ -75,47 +77,36 @@ def describe_plan(plan: Plan) -> Page:
     )
 
 
-def keep_sample(session: Session, record: dict[str, Any]) -> None:
-    """Keep what a training event says of samples and scores, for the page of samples."""
-    if record["event"] == "Validated":
-        session.facts["validated"] = record["bits_per_byte"]
-    elif record["event"] == "Sampled":
-        samples = session.facts.setdefault("samples", [])
-        bits = session.facts.get("validated")
-        # told again by a worker that resumed
-        if record["step"] not in [step for step, *_ in samples]:
-            samples.append(
-                (record["step"], record["progress"], bits, record["prompt"] + record["text"])
-            )
-
-
-def show_samples(session: Session) -> None:
-    """Show what the model wrote along the way; in MLflow as samples.html and as a table."""
-    samples = session.facts.get("samples", [])
+def show_samples(session: Session, samples: Sequence[Sample]) -> None:
+    """Show the texts written during training; in MLflow as samples.html and as a table."""
     if not samples:
         return
 
     every = -(-len(samples) // SHOWN_SAMPLES)
     blocks: list[Block] = []
-    for step, progress, bits, text in [*samples[:-1:every], samples[-1]]:
-        score = "" if bits is None else f", {bits:.3f} bits per byte held out"
-        blocks += [f"{progress:.0%} of the time, step {step:,}{score}", Quote(text)]
+    for one in [*samples[:-1:every], samples[-1]]:
+        score = (
+            "" if one.bits_per_byte is None else f", {one.bits_per_byte:.3f} bits per byte held out"
+        )
+        blocks += [f"{one.progress:.0%} of the time, step {one.step:,}{score}", Quote(one.text)]
 
     page = Page("What the model wrote along the way", blocks)
     session.page.markdown("samples", page.to_markdown(), "What the model wrote along the way")
     recorder = session.recorder
     recorder.log_text(page.to_html(), "samples.html")
-    columns = ["step", "progress", "bits_per_byte", "text"]
-    recorder.log_text(json.dumps({"columns": columns, "data": samples}), "samples.json")
+    columns = [field.name for field in fields(Sample)]
+    rows = [astuple(one) for one in samples]
+    recorder.log_text(json.dumps({"columns": columns, "data": rows}), "samples.json")
     recorder.set_tags(
         {"mlflow.loggedArtifacts": json.dumps([{"path": "samples.json", "type": "table"}])}
     )
 
 
-def show_decision(session: Session, comparison: Comparison | None, not_compared: str) -> None:
-    """Record, before anything moves, what the gate found and why; in MLflow as decision.html."""
-    page = describe_decision(session, comparison, not_compared)
-    session.facts["decision"] = page
+def show_decision(
+    session: Session, start: StartingPoint, comparison: Comparison | None, not_compared: str
+) -> Page:
+    """Record how the models compare, before any alias moves; in MLflow as decision.html."""
+    page = describe_decision(session.params, start, comparison, not_compared)
     session.recorder.log_text(page.to_html(), "decision.html")
 
     if comparison is not None:
@@ -130,16 +121,19 @@ def show_decision(session: Session, comparison: Comparison | None, not_compared:
             0,
         )
 
+    return page
 
-def describe_decision(session: Session, comparison: Comparison | None, not_compared: str) -> Page:
-    """Return the story of the decision: where training started, what was compared, what follows."""
+
+def describe_decision(
+    params: Params, start: StartingPoint, comparison: Comparison | None, not_compared: str
+) -> Page:
+    """Return the page of the decision: where training started, the comparison, what follows."""
     blocks: list[Block] = []
-    start = session.facts.get("start")
-    if start is not None:
-        blocks.append(f"Training started from {start.name}: {start.reason}.")
+    if start.choice is not None:
+        blocks.append(f"Training started from {start.name}: {start.choice.reason}.")
 
     if comparison is None:
-        policy = session.params.tracking.promote
+        policy = params.tracking.promote
         reason = not_compared or (
             "there is no champion yet"
             if policy == "better"
@@ -191,34 +185,31 @@ def describe_decision(session: Session, comparison: Comparison | None, not_compa
 
 
 def show_outcome(
-    session: Session,
-    plan: Plan,
-    score: dict[str, Any],
-    version: ModelVersion,
-    ledger: dict[str, float],
+    session: Session, plan: Plan, score: Score, registered: Registered, ledger: dict[str, float]
 ) -> None:
-    """Show the score, the decision, where the time went, and the way to the run in MLflow."""
+    """Show the score, the decision, where the time went, and the link to the run in MLflow."""
     page = session.page
+    version = registered.version
+    promotion = version.tags.get(PROMOTION_TAG, "")
     page.progress(1.0)
     rows = [
         {"what": "version", "value": f"{version.name} {version.version or '(not registered yet)'}"},
         {"what": "aliases", "value": ", ".join(version.aliases) or "none"},
-        {"what": "bits per byte", "value": f"{score['bits_per_byte']:.4f}"},
+        {"what": "bits per byte", "value": f"{score.bits_per_byte:.4f}"},
         {"what": "predicted", "value": f"{plan.predicted_low:.3f} to {plan.predicted_high:.3f}"},
         {
             "what": "held-out bytes",
-            "value": f"{score['num_bytes']:,}{'' if score['is_whole'] else ' (a part)'}",
+            "value": f"{score.num_bytes:,}{'' if score.is_whole else ' (a part)'}",
         },
-        {"what": "SHA-256 of the text", "value": score["text_sha256"]},
-        {"what": "decision", "value": version.tags.get("lightlm.promotion", "")},
+        {"what": "SHA-256 of the text", "value": score.text_sha256},
+        {"what": "decision", "value": promotion},
     ]
 
     page.table("score", rows, "The version, its score and what became of it")
-    decision = session.facts.get("decision")
-    if decision is not None:
-        told = Page(decision.title, [version.tags.get("lightlm.promotion", ""), *decision.blocks])
+    if (decision := registered.decision) is not None:
+        shown = Page(decision.title, [promotion, *decision.blocks])
         page.markdown(
-            "champion-decision", told.to_markdown(), "Whether the champion changed, and why"
+            "champion-decision", shown.to_markdown(), "Whether the champion changed, and why"
         )
 
     budget = session.ledger.budget_seconds

@@ -1,6 +1,4 @@
-"""What a train-flow tells of itself: metrics, params, tags and descriptions, for the
-run's record.
-"""
+"""The record of a run: its metrics, params, tags and descriptions, and its registration request."""
 
 import getpass
 import json
@@ -11,20 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from lightlm.budget.plan import Plan
+from lightlm.data.origin import list_names
 from lightlm.data.subset import TextSubset
+from lightlm.evaluation.comparison import Comparison
 from lightlm.model.accounting import flops_per_token
-from lightlm.runs.champion import Champion, compare_with_champion
-from lightlm.runs.naming import describe_text, find_model_name, name_text
+from lightlm.params import Params
+from lightlm.rendering.page import Page
+from lightlm.runs.champion import compare_with_champion
+from lightlm.runs.naming import text_tags
 from lightlm.runs.orchestrator import FlowRun
-from lightlm.runs.pages import describe_ledger, keep_sample, show_decision, show_samples
+from lightlm.runs.pages import describe_ledger, show_decision, show_samples
 from lightlm.runs.session import LAUNCH, LOGGER, Session
 from lightlm.runs.summary import RunSummary
+from lightlm.runs.values import Material, Outcome, Trained
 from lightlm.store.commit import write_file
-from lightlm.system import SystemReport
 from lightlm.tracking.recorder import RegistrationRequest
 from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion
 from lightlm.tracking.tags import DATA_TAG, LEARNT_TAG
-from lightlm.training.messages import TrainResult
+from lightlm.training.events import Event, Sampled, StepDone, Validated
 
 MOST_DATA_CHARACTERS = 2000
 """Characters of a version's tag of its data."""
@@ -47,50 +49,47 @@ def run_tags(flow_run: FlowRun, command: str) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def record_event(session: Session, plan: Plan, record: dict[str, Any]) -> None:
-    """Put a training event's numbers and texts into the run's record."""
+def record_event(session: Session, plan: Plan, event: Event) -> None:
+    """Put the numbers and texts of a training event into the run's record."""
     recorder = session.recorder
-    kind = record["event"]
-    session.page.progress(record["progress"])
-    keep_sample(session, record)
+    session.page.progress(event.progress)
 
-    if kind == "StepDone":
-        speed = record["batch_tokens"] / max(record["seconds"], 1e-9)
+    if isinstance(event, StepDone):
+        seconds = max(event.seconds, 1e-9)
+        speed = event.batch_tokens / seconds
         metrics = {
-            "train/loss": record["loss"],
-            "train/gradient_norm": record["gradient_norm"],
-            "train/learning_rate_factor": record["learning_rate_factor"],
-            "train/tokens": record["total_tokens"],
+            "train/loss": event.loss,
+            "train/gradient_norm": event.gradient_norm,
+            "train/learning_rate_factor": event.learning_rate_factor,
+            "train/tokens": event.total_tokens,
             "throughput/tokens_per_second": speed,
             "throughput/mfu": mfu(plan, speed),
-            "throughput/waited_fraction": record["waited_seconds"] / max(record["seconds"], 1e-9),
-            "budget/progress": record["progress"],
+            "throughput/waited_fraction": event.waited_seconds / seconds,
+            "budget/progress": event.progress,
             "budget/elapsed_seconds": session.ledger.elapsed_seconds,
         }
-        if record["balance_loss"] is not None:
-            metrics["train/balance_loss"] = record["balance_loss"]
-            # 1 where all experts are chosen equally often; num_experts over num_active_experts
-            # where always the same.
-            metrics["train/expert_imbalance"] = (
-                record["balance_loss"] / plan.model.num_active_experts
-            )
-        recorder.log_metrics(metrics, record["step"])
-    elif kind == "Validated":
-        recorder.log_metrics({"validation/bits_per_byte": record["bits_per_byte"]}, record["step"])
+        if event.balance_loss is not None:
+            metrics["train/balance_loss"] = event.balance_loss
+            # 1 where all experts are chosen equally often; num_experts / num_active_experts where
+            # always the same ones are.
+            metrics["train/expert_imbalance"] = event.balance_loss / plan.model.num_active_experts
+        recorder.log_metrics(metrics, event.step)
+    elif isinstance(event, Validated):
+        recorder.log_metrics({"validation/bits_per_byte": event.bits_per_byte}, event.step)
         LOGGER.info(
             "%.0f %% of the time, step %d: %.3f bits per byte held out",
-            100 * record["progress"],
-            record["step"],
-            record["bits_per_byte"],
+            100 * event.progress,
+            event.step,
+            event.bits_per_byte,
         )
-    elif kind == "Sampled":
-        text = f"{record['prompt']}{record['text']}"
-        recorder.log_text(text, f"samples/step-{record['step']:07d}.txt")
+    elif isinstance(event, Sampled):
+        recorder.log_text(event.prompt + event.text, f"samples/step-{event.step:07d}.txt")
 
 
-def record_ledger(session: Session, plan: Plan, trained: TrainResult) -> None:
-    """Put the seconds by stage, and what memory later plans learn from, into the run's record."""
+def record_ledger(session: Session, plan: Plan, trained: Trained) -> None:
+    """Put the seconds of each stage, and speed and memory, into the run's record."""
     ledger = session.ledger
+    result = trained.result
     seconds = {
         f"wall_clock/{name.replace(' ', '_')}_seconds": value
         for name, value in ledger.entries.items()
@@ -104,17 +103,17 @@ def record_ledger(session: Session, plan: Plan, trained: TrainResult) -> None:
             "plan/expected_tokens": plan.expected_tokens,
             "plan/num_parameters": plan.num_parameters,
             "plan/memory_bytes": plan.memory_bytes,
-            "train/memory_bytes": trained.memory_bytes,
-            "throughput/mean_tokens_per_second": trained.tokens_per_second,
-            "throughput/mean_mfu": mfu(plan, trained.tokens_per_second),
+            "train/memory_bytes": result.memory_bytes,
+            "throughput/mean_tokens_per_second": result.tokens_per_second,
+            "throughput/mean_mfu": mfu(plan, result.tokens_per_second),
         },
-        trained.step,
+        result.step,
     )
 
     page = describe_ledger(ledger.entries, ledger.budget_seconds)
     session.recorder.log_text(page.to_html(), "ledger.html")
     session.recorder.log_text(json.dumps(ledger.entries, indent=2), "ledger.json")
-    show_samples(session)
+    show_samples(session, trained.samples)
 
 
 def mfu(plan: Plan, tokens_per_second: float) -> float:
@@ -122,16 +121,9 @@ def mfu(plan: Plan, tokens_per_second: float) -> float:
     return flops_per_token(plan.model) * tokens_per_second / plan.matrix_flops_per_second
 
 
-def generation_defaults(session: Session) -> dict[str, float | int]:
+def generation_defaults(params: Params) -> dict[str, float | int]:
     """Return how text is sampled from the model by default."""
-    generation = session.params.generation
-    return {
-        "max_new_tokens": generation.max_new_tokens,
-        "temperature": generation.temperature,
-        "top_k": generation.top_k,
-        "top_p": generation.top_p,
-        "repetition_penalty": generation.repetition_penalty,
-    }
+    return params.generation.model_dump(exclude={"seed"})
 
 
 def flatten_plan(plan: Plan) -> dict[str, Any]:
@@ -160,8 +152,9 @@ def describe_dataset(subset: TextSubset) -> dict[str, Any]:
     }
 
 
-def record_data(session: Session, subset: TextSubset) -> None:
-    """Tell what the data stage took: on the screen, and in the run's record."""
+def record_data(session: Session, material: Material) -> None:
+    """Show what the data stage read, and put it into the run's record."""
+    subset = material.subset
     record = subset.record
     recorder = session.recorder
     for line in record.summary_lines():
@@ -169,7 +162,8 @@ def record_data(session: Session, subset: TextSubset) -> None:
     for warning in record.warnings:
         session.log(f"warning: {warning}")
 
-    recorder.log_dataset(describe_dataset(subset) | {"name": name_text(session)})
+    name = list_names(material.origin)[0]
+    recorder.log_dataset(describe_dataset(subset) | {"name": name})
     recorder.log_text(record.model_dump_json(indent=2), "data.json")
     recorder.log_metrics(
         {
@@ -186,20 +180,21 @@ def record_data(session: Session, subset: TextSubset) -> None:
     )
 
 
-def describe_version(
-    session: Session, plan: Plan, score: dict[str, Any], subset: TextSubset
-) -> str:
+def describe_version(session: Session, outcome: Outcome, comparison: Comparison | None) -> str:
     """Return the model version's description, in Markdown."""
-    part = "the whole" if score["is_whole"] else "a prefix of the"
+    plan = outcome.plan
+    score = outcome.evaluated.score
+    subset = outcome.material.subset
+    part = "the whole" if score.is_whole else "a prefix of the"
+    version = outcome.start.version
+    origin = "scratch" if version is None else f"the weights of version {version.version}"
     lines = [
-        f"{score['bits_per_byte']:.4f} bits per byte on {part} held-out text of {subset.name} "
-        f"({score['num_bytes']:,} bytes, SHA-256 `{score['text_sha256'][:16]}...`).",
-        f"{plan.summary()}; {plan.num_parameters:,} parameters, trained from "
-        f"{describe_origin(session)} in "
+        f"{score.bits_per_byte:.4f} bits per byte on {part} held-out text of {subset.name} "
+        f"({score.num_bytes:,} bytes, SHA-256 `{score.text_sha256[:16]}...`).",
+        f"{plan.summary()}; {plan.num_parameters:,} parameters, trained from {origin} in "
         f"{session.params.budget.hours:g} h on {plan.trainer.device} ({plan.trainer.dtype}).",
     ]
 
-    comparison = session.facts.get("comparison")
     if comparison is not None:
         lines.append(f"Against version {comparison.champion_version}: {comparison.verdict}.")
 
@@ -211,16 +206,6 @@ def describe_version(
     return "\n\n".join(lines)
 
 
-def describe_origin(session: Session) -> str:
-    """Return "scratch", or which version's weights training went on from."""
-    start = session.facts.get("start")
-    return (
-        "scratch"
-        if start is None or start.version is None
-        else f"the weights of version {start.version}"
-    )
-
-
 def format_data(subset: TextSubset) -> str:
     """Return what the data stage took, a sentence a line, as the model card tells it."""
     record = subset.record
@@ -228,54 +213,40 @@ def format_data(subset: TextSubset) -> str:
     return "\n".join(" ".join(line.split()) for line in lines)[:MOST_DATA_CHARACTERS]
 
 
-def count_seen_bytes(session: Session, plan: Plan, trained: TrainResult) -> int:
-    """Return the bytes of text that the model has read, those of the version it was continued from
-    included.
-    """
-    before = (
-        session.facts["started_from"].tags.get("seen_bytes", "0")
-        if "started_from" in session.facts
-        else "0"
-    )
-    return int(float(before) + trained.total_tokens * plan.bytes_per_token)
+def count_seen_bytes(outcome: Outcome) -> int:
+    """Return the bytes of text that the model has read, including the version it started from."""
+    version = outcome.start.version
+    before = "0" if version is None else version.tags.get("seen_bytes", "0")
+    return int(float(before) + outcome.trained.result.total_tokens * outcome.plan.bytes_per_token)
 
 
-def list_learnt_subsets(session: Session, subset: TextSubset) -> str:
-    """Return the fingerprints of the subsets that the model and those it was continued from have
-    learnt.
-    """
-    before = (
-        session.facts["started_from"].tags.get(LEARNT_TAG, "")
-        if "started_from" in session.facts
-        else ""
-    )
-    names = [name for name in before.split(",") if name and name != subset.fingerprint]
-    return ",".join([*names[-MOST_SUBSETS:], subset.fingerprint])
+def list_learnt_subsets(outcome: Outcome) -> str:
+    """Return the fingerprints of the subsets that the model and its predecessors learnt."""
+    version = outcome.start.version
+    own = outcome.material.subset.fingerprint
+    before = "" if version is None else version.tags.get(LEARNT_TAG, "")
+    names = [name for name in before.split(",") if name and name != own]
+    return ",".join([*names[-MOST_SUBSETS:], own])
 
 
-def version_tags(
-    session: Session,
-    plan: Plan,
-    trained: TrainResult,
-    score: dict[str, Any],
-    subset: TextSubset,
-    system: SystemReport,
-) -> dict[str, str]:
-    """Return what a version says of its origin."""
+def version_tags(session: Session, outcome: Outcome) -> dict[str, str]:
+    """Return the tags that say where a version comes from."""
+    score = outcome.evaluated.score
+    subset = outcome.material.subset
     tags = {
-        "bits_per_byte": f"{score['bits_per_byte']:.5f}",
-        "text_sha256": score["text_sha256"],
-        "score_is_whole": str(score["is_whole"]).lower(),
-        **describe_text(session, subset),
+        "bits_per_byte": f"{score.bits_per_byte:.5f}",
+        "text_sha256": score.text_sha256,
+        "score_is_whole": str(score.is_whole).lower(),
+        **text_tags(outcome.material),
         "dataset_digest": subset.fingerprint,
         DATA_TAG: format_data(subset),
-        "seen_bytes": str(count_seen_bytes(session, plan, trained)),
-        LEARNT_TAG: list_learnt_subsets(session, subset),
-        "started_from": session.facts["start"].name if "start" in session.facts else "scratch",
-        "num_parameters": str(plan.num_parameters),
-        "tokens": str(trained.total_tokens),
+        "seen_bytes": str(count_seen_bytes(outcome)),
+        LEARNT_TAG: list_learnt_subsets(outcome),
+        "started_from": outcome.start.name,
+        "num_parameters": str(outcome.plan.num_parameters),
+        "tokens": str(outcome.trained.result.total_tokens),
         "hours": f"{session.params.budget.hours:g}",
-        "hardware_id": system.hardware_id,
+        "hardware_id": outcome.system.hardware_id,
         "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": read_git_commit(),
         "prefect_flow_run_id": session.flow_run.id,
@@ -300,55 +271,45 @@ def read_git_commit() -> str:
     return found.stdout.strip()
 
 
-def make_request(
-    session: Session,
-    plan: Plan,
-    trained: TrainResult,
-    score: dict[str, Any],
-    subset: TextSubset,
-    system: SystemReport,
-    champion: Champion,
-) -> RegistrationRequest:
-    """Return what is asked of MLflow's registry, with the comparison that decides who is
-    champion.
-    """
+def make_request(session: Session, outcome: Outcome) -> tuple[RegistrationRequest, Page]:
+    """Return the request to MLflow's registry, and the page of the comparison that it rests on."""
     params = session.params
+    score = outcome.evaluated.score
     comparison, not_compared = compare_with_champion(
-        champion, session.facts["documents"], params.training.seed
+        outcome.champion, outcome.evaluated.documents, params.training.seed
     )
-    session.facts["comparison"] = comparison
-    show_decision(session, comparison, not_compared)
+    page = show_decision(session, outcome.start, comparison, not_compared)
 
-    return RegistrationRequest(
-        hf_folder=trained.folder,
-        model_name=find_model_name(session),
+    request = RegistrationRequest(
+        hf_folder=outcome.trained.result.folder,
+        model_name=outcome.champion.model_name,
         promote=params.tracking.promote,
-        description=describe_version(session, plan, score, subset),
-        tags=version_tags(session, plan, trained, score, subset, system),
-        bits_per_byte=score["bits_per_byte"],
-        text_sha256=score["text_sha256"],
-        sampling=generation_defaults(session),
+        description=describe_version(session, outcome, comparison),
+        tags=version_tags(session, outcome),
+        bits_per_byte=score.bits_per_byte,
+        text_sha256=score.text_sha256,
+        sampling=generation_defaults(params),
         comparison=comparison,
         not_compared=not_compared,
-        params={name: str(value) for name, value in flatten_plan(plan).items()},
+        params={name: str(value) for name, value in flatten_plan(outcome.plan).items()},
     )
+    return request, page
 
 
-def describe_unregistered(session: Session, trained: TrainResult, seconds: float) -> ModelVersion:
+def describe_unregistered(session: Session, outcome: Outcome, seconds: float) -> ModelVersion:
     """Return the version, without a number yet, of a model that MLflow did not take in time.
 
-    The model and its record are on disk, and the next run or `lightlm sync` registers it: no reason
-    to fail.
+    That is no reason to fail: model and record are on disk, and the next run registers it.
     """
     why = session.outbox.explain_delay(seconds)
     reason = (
-        f"not registered yet ({why}); the model is kept in {trained.folder}, and "
+        f"not registered yet ({why}); the model is kept in {outcome.trained.result.folder}, "
+        "and "
         "`lightlm sync` or the next run registers it"
     )
-    name = find_model_name(session)
 
     return ModelVersion(
-        name=name,
+        name=outcome.champion.model_name,
         version="",
         run_id="",
         aliases=(),

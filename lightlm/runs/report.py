@@ -18,7 +18,7 @@ from lightlm.data.subset import KIND as SUBSETS
 from lightlm.data.subset import TextSubset, open_subset
 from lightlm.errors import InputError, StoreError, TrackingError
 from lightlm.evaluation.baselines import score_baselines
-from lightlm.evaluation.comparison import DocumentScores
+from lightlm.evaluation.score import DocumentScores
 from lightlm.model.accounting import count_matrix_parameters
 from lightlm.params import describe_validation
 from lightlm.rendering.page import Block, Heading, Page, Picture, Quote, Table

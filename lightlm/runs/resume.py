@@ -1,4 +1,4 @@
-"""What a train-flow keeps of the process that died before it, and training followed to its end."""
+"""Resuming a run: the decisions and results of the process that died, and training to its end."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,14 +10,16 @@ from lightlm.budget.probe import MachineRate, Probe
 from lightlm.data.shards import TokenShards
 from lightlm.data.subset import TextSubset
 from lightlm.errors import Interrupted
+from lightlm.evaluation.score import Evaluated, Score
 from lightlm.runs.folder import last_recorded_steps
 from lightlm.runs.naming import MODEL_NAME
 from lightlm.runs.recording import record_event
 from lightlm.runs.session import Session
+from lightlm.runs.values import Sample, Trained
 from lightlm.system import SystemReport
 from lightlm.tracking.recorder import RegistrationRequest
-from lightlm.training.events import from_json, to_json
-from lightlm.training.messages import read_result
+from lightlm.training.events import Checkpointed, Sampled, Validated, from_json, to_json
+from lightlm.training.messages import TrainRequest, TrainResult, read_result
 from lightlm.training.recent_events import RecentEvents
 
 Decided = TypeVar("Decided", bound=BaseModel)
@@ -77,15 +79,16 @@ def find_machine(session: Session, system: SystemReport) -> MachineRate | None:
     return None if kept is None or kept.device.partition(":")[0] not in kinds else kept
 
 
-def find_request(session: Session, score: dict[str, Any]) -> RegistrationRequest | None:
-    """Return what was asked of the registry before a death: asked again so, MLflow makes no second
-    version.
-    """
+def find_score(session: Session, model: str) -> Evaluated | None:
+    """Return the score that an earlier process computed of the model with this digest."""
+    kept = session.run.decided("score")
+    return None if kept is None or kept["model"] != model else Evaluated.model_validate(kept)
+
+
+def find_request(session: Session, score: Score) -> RegistrationRequest | None:
+    """Return the request of an earlier process; sent again, it makes no second version."""
     kept = read_decision(RegistrationRequest, session.run.decided("registration"))
-    if kept is None or kept.bits_per_byte != score["bits_per_byte"]:
-        return None
-    session.facts["comparison"] = kept.comparison
-    return kept
+    return kept if kept is not None and kept.bits_per_byte == score.bits_per_byte else None
 
 
 def read_decision(kind: type[Decided], values: Any) -> Decided | None:
@@ -111,24 +114,39 @@ def replay_training(folder: Path) -> list[dict[str, Any]] | None:
     return [*records, {"result": result.model_dump(mode="json")}]
 
 
-def follow_training(session: Session, plan: Plan, request: dict[str, Any]) -> dict[str, Any]:
-    """Return the worker's result; pass its events to the recorder and the display."""
+def follow_training(session: Session, plan: Plan, request: TrainRequest) -> Trained:
+    """Return what the worker reached; its events go to the recorder and the display."""
     seconds = {"validation": 0.0, "checkpoint": 0.0}
-    session.facts["seconds"] = seconds
-    told = last_recorded_steps(session.folder) if session.run.is_continued else {}
+    samples: list[Sample] = []
+    validated = None
+    recorded = last_recorded_steps(session.folder) if session.run.is_continued else {}
     published = replay_training(session.folder) if session.run.is_continued else None
 
     try:
-        for record in published or session.worker.train(request):
+        for record in published or session.worker.train(request.model_dump(mode="json")):
             if "result" in record:
-                return record["result"]
-            session.progress.show(from_json(record))
-            seconds["validation"] += record["seconds"] if record["event"] == "Validated" else 0.0
-            seconds["checkpoint"] += record["seconds"] if record["event"] == "Checkpointed" else 0.0
-            # Steps that are done again, after a death, are told already.
-            if record["step"] > told.get(record["event"], -1):
-                told[record["event"]] = record["step"]
-                record_event(session, plan, record)
+                result = TrainResult.model_validate(record["result"])
+                return Trained(result, seconds, samples)
+
+            event = from_json(record)
+            session.progress.show(event)
+            if isinstance(event, Validated):
+                seconds["validation"] += event.seconds
+            elif isinstance(event, Checkpointed):
+                seconds["checkpoint"] += event.seconds
+
+            # Steps that are done again after a death are recorded already.
+            kind = type(event).__name__
+            if event.step <= recorded.get(kind, -1):
+                continue
+
+            recorded[kind] = event.step
+            record_event(session, plan, event)
+            if isinstance(event, Validated):
+                validated = event.bits_per_byte
+            elif isinstance(event, Sampled):
+                text = event.prompt + event.text
+                samples.append(Sample(event.step, event.progress, validated, text))
     except KeyboardInterrupt:
         session.worker.interrupt()
         raise Interrupted(

@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import RenderableType
 
@@ -39,6 +39,7 @@ from lightlm.errors import (
 from lightlm.params import Params
 from lightlm.runs.folder import CONTINUED, Run, claim_run
 from lightlm.runs.orchestrator import NO_FLOW_RUN, FlowRun, RunPage, SilentPage
+from lightlm.runs.stage_names import STAGES
 from lightlm.runs.summary import RetrainSummary, RunSummary
 from lightlm.store.commit import write_file
 from lightlm.store.home import find_home
@@ -106,17 +107,18 @@ class Session:
     page: RunPage = field(default_factory=SilentPage)
     flow_run: FlowRun = NO_FLOW_RUN
     shared: SharedStore | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
-    def stage(self, name: str, message: str) -> Iterator[None]:
-        """Charge the time inside to a stage of the ledger and show its message.
+    def stage(self, name: str, message: str = "") -> Iterator[None]:
+        """Charge the time inside to a stage of the ledger and show its message, or the usual one.
 
         Raises:
             UnexpectedError: a bug; before Prefect keeps its message and traceback as they are.
         """
+        message = message or STAGES[name]
         LOGGER.info(message)
         self.progress.enter_stage(message)
+
         with self.ledger.stage(name):
             try:
                 yield

@@ -2,8 +2,6 @@
 to the ledger.
 """
 
-from typing import Any
-
 from lightlm.budget.allowance import LEAST_SECONDS, REGISTRATION
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
@@ -23,13 +21,12 @@ from lightlm.budget.tiers import tier_of
 from lightlm.budget.vocabulary import choose_vocab_sizes
 from lightlm.data.shards import TokenShards
 from lightlm.data.shards import tokenize_subset as tokenize
-from lightlm.data.subset import TextSubset
 from lightlm.data.subset import materialize_subset as materialize
 from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.data.tokenization.tokenizer import prepare_tokenizer as prepare
 from lightlm.errors import Interrupted, SystemCheckError
-from lightlm.evaluation.comparison import DocumentScores
-from lightlm.runs.champion import Champion
+from lightlm.evaluation.score import Evaluated
+from lightlm.params import Params
 from lightlm.runs.history import (
     count_scored_tokens,
     describe_text,
@@ -53,16 +50,19 @@ from lightlm.runs.resume import (
     find_plan,
     find_probe,
     find_request,
+    find_score,
     find_system,
     follow_training,
     forget_another_text,
 )
 from lightlm.runs.session import Session
+from lightlm.runs.stage_names import STAGES
+from lightlm.runs.values import Material, Outcome, Registered, StartingPoint, Trained
 from lightlm.store.commit import open_commit
 from lightlm.system import Device, SystemReport
 from lightlm.system import check_system as check
-from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion
-from lightlm.training.messages import TrainResult
+from lightlm.tracking.registry import PROMOTION_TAG
+from lightlm.training.messages import TrainRequest
 
 
 def check_system(session: Session) -> SystemReport:
@@ -70,7 +70,7 @@ def check_system(session: Session) -> SystemReport:
     if (known := find_system(session)) is not None:
         return known
 
-    with session.stage("check", "Checking the system"):
+    with session.stage("check"):
         devices = [
             Device.model_validate(d) for d in session.worker.call("describe_devices")["devices"]
         ]
@@ -109,9 +109,9 @@ def measure_matrix_rate(session: Session, system: SystemReport) -> MachineRate:
     return machine
 
 
-def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
-    """Return the documents that this budget can use, in the store."""
-    with session.stage("data", "Reading the data set"):
+def materialize_subset(session: Session, machine: MachineRate) -> Material:
+    """Return the documents that this budget can use, in the store, with their difficulty."""
+    with session.stage("data"):
         dataset = session.params.dataset
         fraction = None
         needed = session.run.decide_once(
@@ -135,12 +135,12 @@ def materialize_subset(session: Session, machine: MachineRate) -> TextSubset:
         # A first download from the network is the one thing that the hours do not cover.
         session.ledger.exclude(subset.download_seconds)
         forget_another_text(session, subset)
-        learn_origin(session, subset)
-        session.facts["difficulty"] = measure_difficulty(subset)
+        origin = learn_origin(session, subset)
+        material = Material(subset, measure_difficulty(subset), origin)
 
     session.log(subset.summary() + (" (from the store)" if subset.reused else ""))
-    record_data(session, subset)
-    return subset
+    record_data(session, material)
+    return material
 
 
 def measure_training_rate(session: Session, machine: MachineRate) -> MachineRate:
@@ -157,32 +157,33 @@ def measure_training_rate(session: Session, machine: MachineRate) -> MachineRate
     return machine.model_copy(update={"reference_flops_per_second": rate})
 
 
-def prepare_tokenizer(session: Session, subset: TextSubset, machine: MachineRate) -> Tokenizer:
-    """Return a tokenizer of the size that the budget suits, or the one named."""
-    with session.stage("tokenizer", "Preparing the tokenizer"):
-        fixed = session.params.tokenizer.vocab_size
+def prepare_tokenizer(
+    session: Session, params: Params, material: Material, machine: MachineRate
+) -> Tokenizer:
+    """Return a tokenizer of the size that suits the budget, or the one that `params` name."""
+    subset = material.subset
+    with session.stage("tokenizer"):
+        fixed = params.tokenizer.vocab_size
         seconds = session.ledger.remaining_seconds
         sizes = session.run.decide_once(
             "vocab_sizes",
             lambda: (
                 [fixed]
                 if fixed
-                else choose_vocab_sizes(
-                    machine, seconds, subset.num_bytes, session.facts["difficulty"]
-                )
+                else choose_vocab_sizes(machine, seconds, subset.num_bytes, material.difficulty)
             ),
         )
-        tokenizer = prepare(session.params.tokenizer, subset, sizes, report=session.log)
+        tokenizer = prepare(params.tokenizer, subset, sizes, report=session.log)
 
     reused = ", from the store" if tokenizer.reused else ""
     session.log(f"Tokenizer: {tokenizer.vocab_size:,} entries{reused}")
     return tokenizer
 
 
-def tokenize_subset(session: Session, subset: TextSubset, tokenizer: Tokenizer) -> TokenShards:
-    """Return the token shards of subset and tokenizer."""
-    with session.stage("shards", "Tokenizing to shards"):
-        shards = tokenize(subset, tokenizer, report=session.log)
+def tokenize_subset(session: Session, material: Material, tokenizer: Tokenizer) -> TokenShards:
+    """Return the token shards of the text under this tokenizer."""
+    with session.stage("shards"):
+        shards = tokenize(material.subset, tokenizer, report=session.log)
     reused = "Reusing" if shards.reused else "Wrote"
     session.log(
         f"{reused} shards {shards.fingerprint}: {shards.num_train_tokens:,} training tokens"
@@ -192,14 +193,13 @@ def tokenize_subset(session: Session, subset: TextSubset, tokenizer: Tokenizer) 
 
 def plan_budget(
     session: Session,
+    start: StartingPoint,
     system: SystemReport,
     machine: MachineRate,
-    subset: TextSubset,
+    material: Material,
     shards: TokenShards,
 ) -> Plan:
-    """Return the plan, made from timed shapes; shown, saved and recorded. A continued run keeps
-    what it trains on.
-    """
+    """Return the plan, made from timed shapes. A run that continues its training keeps its plan."""
     kept = find_plan(session, shards)
     if kept is not None:
         session.log(f"Keeping the plan: {kept.summary()}")
@@ -208,15 +208,15 @@ def plan_budget(
     timed = find_probe(session, shards)
     with session.stage("probe", "Timing shapes and planning"):
         planner = Planner(
-            session.params,
-            describe_text(shards, session.facts["difficulty"]),
+            start.params,
+            describe_text(shards, material.difficulty),
             timed.machine if timed else machine,
             lambda: session.ledger.remaining_seconds,
             session.neighbours.stretch(
                 ClosingTimes(session.home).estimate(session.ledger.budget_seconds)
             ),
             CompiledShapes(session.home),
-            History(session.home).correct(system.hardware_id, subset.validation_sha256),
+            History(session.home).correct(system.hardware_id, material.subset.validation_sha256),
             probed_seconds=session.ledger.entries.get("probe", 0.0),
         )
         plan, probe = planner.plan(None if timed else session.worker, timed)
@@ -230,107 +230,100 @@ def plan_budget(
     session.recorder.log_text(plan.model_dump_json(indent=2), "plan.json")
     session.recorder.log_text(probe.model_dump_json(indent=2), "probe.json")
     if session.run.decided("plan") is None:  # MLflow takes a param once
-        session.recorder.log_params(session.params.flatten() | flatten_plan(plan))
+        session.recorder.log_params(start.params.flatten() | flatten_plan(plan))
 
     session.run.decide("plan", {"shards": shards.fingerprint, "plan": plan.model_dump(mode="json")})
     return plan
 
 
 def train_model(
-    session: Session, plan: Plan, tokenizer: Tokenizer, shards: TokenShards
-) -> TrainResult:
-    """Return what training reached before the time kept for the score and the registration begins.
+    session: Session, start: StartingPoint, plan: Plan, tokenizer: Tokenizer, shards: TokenShards
+) -> Trained:
+    """Return what training reached before the time kept for score and registration begins.
 
-    A continued run goes on from its newest checkpoint; with too little time left, that is the
+    A continued run trains on from its newest checkpoint; with too little time left, that is the
     result.
-    """
-    with session.stage("training", f"Training {plan.summary()}"):
-        check_training_space(session.home, plan)
-        request = {
-            "run_folder": session.folder,
-            "shards_folder": shards.folder,
-            "tokenizer_folder": tokenizer.folder,
-            "model": plan.model.model_dump(),
-            "trainer": plan.trainer.model_dump(),
-            "deadline": min(
-                session.ledger.deadline - plan.reserve_seconds,
-                session.ledger.clock() + 1.02 * plan.training_seconds,
-            ),
-            "validation_tokens": plan.validation_tokens,
-            "sample_tokens": plan.sample_tokens,
-            "scoring_tokens": count_scored_tokens(session.params, shards),
-            "scoring_seconds": plan.scoring_reserve_seconds,
-            "keep_best": plan.keep_best,
-            "generation": generation_defaults(session),
-            "start_folder": session.facts.get("start_folder"),
-        }
-        result = follow_training(session, plan, request)
 
-    trained = TrainResult.model_validate(result)
-    session.ledger.split("training", session.facts["seconds"])
-    if trained.is_stopped:
+    Raises:
+        Interrupted: the user stopped it; what was reached is kept.
+    """
+    ledger = session.ledger
+    with session.stage("training", f"{STAGES['training']} {plan.summary()}"):
+        check_training_space(session.home, plan)
+        request = TrainRequest(
+            run_folder=session.folder,
+            shards_folder=shards.folder,
+            tokenizer_folder=tokenizer.folder,
+            model=plan.model,
+            trainer=plan.trainer,
+            deadline=min(
+                ledger.deadline - plan.reserve_seconds,
+                ledger.clock() + 1.02 * plan.training_seconds,
+            ),
+            validation_tokens=plan.validation_tokens,
+            sample_tokens=plan.sample_tokens,
+            scoring_tokens=count_scored_tokens(session.params, shards),
+            scoring_seconds=plan.scoring_reserve_seconds,
+            keep_best=plan.keep_best,
+            generation=generation_defaults(session.params),
+            start_folder=start.folder,
+        )
+        trained = follow_training(session, plan, request)
+
+    ledger.split("training", trained.seconds)
+    if trained.result.is_stopped:
         raise Interrupted(
-            f"stopped at step {trained.step:,}; run the same command again to go on (checkpoint "
-            f"in {session.folder})"
+            f"stopped at step {trained.result.step:,}; run the same command again to go on "
+            f"(checkpoint in {session.folder})"
         )
 
     return trained
 
 
 def evaluate_model(
-    session: Session, plan: Plan, trained: TrainResult, shards: TokenShards
-) -> dict[str, Any]:
-    """Return the Score of the model's folder on the whole held-out text, or on what the time
-    allows.
-    """
-    model = open_commit(trained.folder, "model").digest
-    kept = session.run.decided("score")
-    if kept is not None and kept["model"] == model:
-        session.facts["documents"] = DocumentScores.model_validate(kept["documents"])
-        return kept["score"]
+    session: Session, plan: Plan, trained: Trained, shards: TokenShards
+) -> Evaluated:
+    """Return the score of the model's folder on the held-out text, or on the part time allows."""
+    result = trained.result
+    model = open_commit(result.folder, "model").digest
+    if (known := find_score(session, model)) is not None:
+        return known
 
-    with session.stage("final evaluation", "Scoring the held-out text"):
+    with session.stage("final evaluation"):
         seconds = session.ledger.remaining_seconds - REGISTERING_SECONDS
         # Rather a moment late than a score of almost the whole text, which compares with nothing.
         seconds += PATIENCE_SECONDS + PATIENCE_FRACTION * session.ledger.budget_seconds
-        result = session.worker.call(
+        answer = session.worker.call(
             "evaluate",
-            folder=str(trained.folder),
+            folder=str(result.folder),
             shards_folder=str(shards.folder),
             trainer=plan.trainer.model_dump(),
             max_bytes=session.params.evaluation.max_bytes,
             deadline=session.ledger.clock() + max(seconds, plan.evaluation_seconds, 0.5),
         )
 
-    score = result["score"]
-    session.facts["documents"] = DocumentScores.model_validate(result["documents"])
-    session.run.decide("score", result | {"model": model})
-    session.recorder.log_metrics({"evaluation/bits_per_byte": score["bits_per_byte"]}, trained.step)
+    evaluated = Evaluated.model_validate(answer)
+    session.run.decide("score", answer | {"model": model})
+    session.recorder.log_metrics(
+        {"evaluation/bits_per_byte": evaluated.score.bits_per_byte}, result.step
+    )
 
-    return score
+    return evaluated
 
 
-def register_model(
-    session: Session,
-    plan: Plan,
-    trained: TrainResult,
-    score: dict[str, Any],
-    subset: TextSubset,
-    system: SystemReport,
-    champion: Champion,
-) -> ModelVersion:
-    """Return the version that MLflow's registry gave the model; champion, if it is shown to be
-    better.
-    """
-    with session.stage("registration", "Registering the model version"):
-        request = find_request(session, score)
+def register_model(session: Session, outcome: Outcome) -> Registered:
+    """Return the version that MLflow's registry gave the model; champion, if it is better."""
+    decision = None
+    with session.stage("registration"):
+        request = find_request(session, outcome.evaluated.score)
         if request is None:
-            request = make_request(session, plan, trained, score, subset, system, champion)
-            record_ledger(session, plan, trained)
-            # a continued model says nothing of the law for models from scratch
-            if "start_folder" not in session.facts:
-                leave_to_later_runs(session, plan, trained, score, subset, system)
+            request, decision = make_request(session, outcome)
+            record_ledger(session, outcome.plan, outcome.trained)
+            # A continued model says nothing about the law for models from scratch.
+            if outcome.start.version is None:
+                leave_to_later_runs(session, outcome)
             session.run.decide("registration", request.dump())
+
         session.recorder.describe(request.description)
         session.recorder.register(request)
         session.recorder.finish("FINISHED")
@@ -339,15 +332,15 @@ def register_model(
         version = session.outbox.wait_for_version(seconds)
 
     if version is None:
-        version = describe_unregistered(session, trained, seconds)
+        version = describe_unregistered(session, outcome, seconds)
         session.log(version.tags[PROMOTION_TAG])
 
-    return version
+    return Registered(version, request.comparison, decision)
 
 
 PATIENCE_SECONDS = 1.5
 PATIENCE_FRACTION = 0.005
-"""What the final score may take of the time kept for the end, to read the last of the text."""
+"""Seconds, and fraction of the budget, that the final score may run over to read all the text."""
 
 REGISTERING_SECONDS = 1.0
-"""From the score to the end of the flow."""
+"""Seconds from the score to the end of the flow."""

@@ -1,6 +1,4 @@
-"""Where a retraining starts: from the champion's weights or from scratch, as the forecasts say or
-as it was asked.
-"""
+"""The start of a retraining: the champion's weights or new ones, as forecast or as asked for."""
 
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.compiled import CompiledShapes
@@ -17,11 +15,10 @@ from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, Probe
 from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.vocabulary import bytes_per_token_at, choose_vocab_sizes
-from lightlm.data.subset import TextSubset
 from lightlm.model.config import ModelConfig
-from lightlm.runs.champion import Champion
-from lightlm.runs.history import measure_difficulty
+from lightlm.params import Params
 from lightlm.runs.session import Session
+from lightlm.runs.values import Champion, Material, StartingPoint, name_model
 from lightlm.system import SystemReport
 from lightlm.tracking.registry import ModelVersion, download
 
@@ -30,29 +27,29 @@ def choose_where_to_start(
     session: Session,
     start: str,
     champion: Champion,
-    subset: TextSubset,
+    material: Material,
     machine: MachineRate,
     system: SystemReport,
-) -> Start:
-    """Return the start that is forecast to score better; the session's params then fix the
-    champion's shape.
-    """
+) -> StartingPoint:
+    """Return the start that is forecast to score better, with params that fix its shape."""
     with session.stage("probe", "Choosing where to start"):
+        params = name_model(session.params, champion.model_name)
         kept = session.run.decided("start")
         if kept is None:
-            chosen = forecast_start(session, start, champion, subset, machine, system)
+            chosen = forecast_start(session, params, start, champion, material, machine, system)
             version = None if champion.version is None else champion.version.model_dump(mode="json")
             model = None if champion.model is None else champion.model.model_dump()
             kept = {"start": chosen.model_dump(), "version": version, "model": model}
             session.run.decide("start", kept)
+
         chosen = Start.model_validate(kept["start"])
+        point = StartingPoint(params, chosen)
         if chosen.version is not None:
             version = ModelVersion.model_validate(kept["version"])
             model = ModelConfig.model_validate(kept["model"])
             folder = download(version)
-            session.params = fix_shape(session.params, model, str(folder))
-            session.facts |= {"start_folder": folder, "started_from": version, "start_model": model}
-        session.facts["start"] = chosen
+            fixed = fix_shape(params, model, str(folder))
+            point = StartingPoint(fixed, chosen, version, folder, model)
 
     session.log(f"Starting from {chosen.name}: {chosen.reason}")
     session.recorder.set_tags(
@@ -66,14 +63,15 @@ def choose_where_to_start(
     session.recorder.log_metrics(
         {name: value for name, value in figures.items() if value is not None}, 0
     )
-    return chosen
+    return point
 
 
 def forecast_start(
     session: Session,
+    params: Params,
     start: str,
     champion: Champion,
-    subset: TextSubset,
+    material: Material,
     machine: MachineRate,
     system: SystemReport,
 ) -> Start:
@@ -88,27 +86,31 @@ def forecast_start(
         return from_scratch("it was asked for")
     if champion.version is None or champion.scores is None or champion.model is None:
         return from_scratch(champion.reason or "there is no champion yet")
-    if start == "forecast" and session.params.budget.planner != "measured":
-        return from_scratch(f"planner {session.params.budget.planner} fixes the shape")
+    if start == "forecast" and params.budget.planner != "measured":
+        return from_scratch(f"planner {params.budget.planner} fixes the shape")
 
     past = ChampionPast(
         version=champion.version.version,
         model=champion.model,
         seen_bytes=read_seen_bytes(champion),
-        bits_per_byte=champion.bits_per_byte,
+        bits_per_byte=champion.scores.bits_per_byte,
     )
 
     if past.seen_bytes <= 0:
         return from_scratch(f"version {past.version} does not say how much it has read")
 
-    difficulty = measure_difficulty(subset)
-    plan = plan_from_scratch(session, subset, machine, system, difficulty)
+    subset = material.subset
+    plan = plan_from_scratch(session, params, material, machine, system)
     speed = Probe(machine=machine, shapes=[]).speed_of(past.model, is_compiled=False)
     new_bytes = (
-        speed * plan.training_seconds * bytes_per_token_at(past.model.vocab_size, difficulty)
+        speed
+        * plan.training_seconds
+        * bytes_per_token_at(past.model.vocab_size, material.difficulty)
     )
     correction = History(session.home).correct(system.hardware_id, subset.validation_sha256).loss
-    continued = forecast_continuation(past, new_bytes, subset.num_bytes, difficulty, correction)
+    continued = forecast_continuation(
+        past, new_bytes, subset.num_bytes, material.difficulty, correction
+    )
     chosen = choose_start(past, continued, plan.predicted_bits_per_byte)
 
     if start == "champion":
@@ -132,15 +134,17 @@ def read_seen_bytes(champion: Champion) -> float:
 
 def plan_from_scratch(
     session: Session,
-    subset: TextSubset,
+    params: Params,
+    material: Material,
     machine: MachineRate,
     system: SystemReport,
-    difficulty: float,
 ) -> Plan:
     """Return the plan that a run from scratch would probably get: by the priors, before anything is
     timed.
     """
-    fixed = session.params.tokenizer.vocab_size
+    subset = material.subset
+    difficulty = material.difficulty
+    fixed = params.tokenizer.vocab_size
     seconds = session.ledger.remaining_seconds
     size = fixed or choose_vocab_sizes(machine, seconds, subset.num_bytes, difficulty)[0]
     length = bytes_per_token_at(size, difficulty)
@@ -155,7 +159,7 @@ def plan_from_scratch(
     )
 
     planner = Planner(
-        session.params,
+        params,
         text,
         machine,
         lambda: session.ledger.remaining_seconds,
@@ -167,15 +171,16 @@ def plan_from_scratch(
     return planner.plan(None)[0]
 
 
-def confirm_start(session: Session, plan: Plan) -> Plan:
-    """Return the plan with the forecast of the start; weights go only into a model of their own
-    shape.
-    """
-    chosen: Start = session.facts["start"]
-    if chosen.version is None or chosen.continued_bits_per_byte is None:
-        return plan
+def confirm_start(session: Session, start: StartingPoint, plan: Plan) -> tuple[StartingPoint, Plan]:
+    """Return start and plan with the forecast of the start.
 
-    if plan.model == session.facts["start_model"]:
+    It is from scratch if the plan has another shape: weights fit only into their own.
+    """
+    chosen = start.choice
+    if chosen is None or chosen.version is None or chosen.continued_bits_per_byte is None:
+        return start, plan
+
+    if plan.model == start.model:
         factor = chosen.continued_bits_per_byte / plan.predicted_bits_per_byte
         names = ("predicted_bits_per_byte", "predicted_low", "predicted_high")
         plan = plan.model_copy(update={name: factor * getattr(plan, name) for name in names})
@@ -184,12 +189,9 @@ def confirm_start(session: Session, plan: Plan) -> Plan:
             f"{plan.predicted_bits_per_byte:.3f} "
             f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f}) bits per byte"
         )
-        return plan
+        return start, plan
 
-    del session.facts["start_folder"], session.facts["started_from"]
     reason = f"the plan cannot have the shape of version {chosen.version}: {plan.summary()} instead"
     session.log(f"Starting from scratch: {reason}")
     session.recorder.set_tags({"lightlm.started_from": "scratch", "lightlm.start_reason": reason})
-    session.facts["start"] = chosen.model_copy(update={"version": None, "reason": reason})
-
-    return plan
+    return start.from_scratch(reason), plan

@@ -18,6 +18,7 @@ from lightlm.console.progress import Progress
 from lightlm.console.quantities import format_seconds
 from lightlm.errors import InputError
 from lightlm.runs.folder import LEDGER
+from lightlm.runs.stage_names import STAGES
 from lightlm.store.home import find_home
 from lightlm.store.journal import read_journal
 from lightlm.tracking.recorder import JOURNAL as RECORD
@@ -29,19 +30,6 @@ SILENT_SECONDS = 15.0
 """A living run writes its ledger twice a second; after this long without, its process is gone or
 halted.
 """
-
-STAGES = {
-    "check": "Checking the system",
-    "probe": "Measuring this machine and planning",
-    "compile": "Measuring this machine and planning",
-    "data": "Reading the data set",
-    "tokenizer": "Preparing the tokenizer",
-    "shards": "Tokenizing to shards",
-    "champion": "Scoring the champion",
-    "training": "Training",
-    "final evaluation": "Scoring the held-out text",
-    "registration": "Registering the model version",
-}
 
 SHOWN = 8
 """Runs that an error message names."""
@@ -189,8 +177,8 @@ class FollowedRun:
             return
 
         stage = STAGES[grown[-1]]
-        if stage == "Training" and self._plan is not None:
-            stage = f"Training {self._plan.summary()}"
+        if grown[-1] == "training" and self._plan is not None:
+            stage = f"{stage} {self._plan.summary()}"
         if stage != display.stage:
             display.enter_stage(stage)
 

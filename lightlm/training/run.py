@@ -16,7 +16,7 @@ from lightlm.data.loader import Batch, ThreadedDataLoader
 from lightlm.data.shards import open_shards
 from lightlm.data.tokenization.tokenizer import load_tokenizer
 from lightlm.errors import CorruptError, TrainingError
-from lightlm.evaluation.score import score_tokens
+from lightlm.evaluation.scoring import score_tokens
 from lightlm.generation.sampling import SamplingConfig
 from lightlm.generation.text import Generator
 from lightlm.training.checkpoint import (

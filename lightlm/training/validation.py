@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lightlm.data.shards import TokenShards
 from lightlm.data.tokenization.tokenizer import Tokenizer
-from lightlm.evaluation.score import score_tokens
+from lightlm.evaluation.scoring import score_tokens
 from lightlm.model.transformer import Transformer
 
 VALIDATION_STRETCHES = 8

@@ -126,11 +126,10 @@ def train(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
 
 
 def evaluate(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
-    """Return the Score of a Hugging Face folder on the held-out text of shards, until `deadline`;
-    and by document.
-    """
+    """Return the Evaluated of a Hugging Face folder on the shards' held-out text, by `deadline`."""
     from lightlm.data.shards import open_shards
-    from lightlm.evaluation.score import score_documents, summarize_documents
+    from lightlm.evaluation.score import DocumentScores, Evaluated
+    from lightlm.evaluation.scoring import score_documents, summarize_documents
     from lightlm.model.hugging_face import load_model
     from lightlm.store.commit import open_commit
     from lightlm.training.config import TrainerConfig
@@ -149,8 +148,9 @@ def evaluate(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any
         should_stop=lambda: stop.is_set() or time.monotonic() > deadline,
     )
 
-    documents = {"nats": nats.tolist(), "num_bytes": num_bytes.tolist()}
-    return {"score": summarize_documents(shards, nats).model_dump(), "documents": documents}
+    documents = DocumentScores(nats=nats.tolist(), num_bytes=num_bytes.tolist())
+    score = summarize_documents(shards, nats)
+    return Evaluated(score=score, documents=documents).model_dump()
 
 
 def score_version(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def score_version(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str
     """
     from lightlm.data.subset import open_subset
     from lightlm.data.tokenization.tokenizer import load_tokenizer
-    from lightlm.evaluation.score import score_texts
+    from lightlm.evaluation.scoring import score_texts
     from lightlm.model.hugging_face import load_model, read_config
     from lightlm.store.commit import open_commit
     from lightlm.training.config import TrainerConfig

@@ -159,7 +159,7 @@ def stream_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) ->
 def score_text(version: ModelVersion, documents: Sequence[bytes]) -> "Score":
     """Return the score of a registered version on a text's documents, in fp32."""
     from lightlm.data.tokenization.tokenizer import load_tokenizer
-    from lightlm.evaluation.score import evaluate_text
+    from lightlm.evaluation.scoring import evaluate_text
     from lightlm.model.hugging_face import load_model
 
     folder = download(version)

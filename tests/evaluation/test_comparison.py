@@ -5,7 +5,8 @@ import random
 import pytest
 
 from lightlm.evaluation import comparison as gate
-from lightlm.evaluation.comparison import FEWEST_DOCUMENTS, MOST_GROUPS, Comparison, DocumentScores
+from lightlm.evaluation.comparison import FEWEST_DOCUMENTS, MOST_GROUPS, Comparison
+from lightlm.evaluation.score import DocumentScores
 
 CHOOSE = random.Random(7)
 SIZES = [CHOOSE.randrange(200, 4000) for _ in range(300)]

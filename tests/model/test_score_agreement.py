@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from lightlm.data.tokenization.tokenizer import load_tokenizer
-from lightlm.evaluation.score import score_texts
+from lightlm.evaluation.scoring import score_texts
 from lightlm.model.hugging_face import load_model
 
 DOCUMENTS = ("the old river 7", "walks  under\n", "stone 21", "caf\u00e9 1914")

@@ -9,7 +9,8 @@ import pytest
 
 from lightlm.data.subset import materialize_subset
 from lightlm.data.tokenization.tokenizer import prepare_tokenizer
-from lightlm.evaluation.comparison import Comparison, DocumentScores, compare
+from lightlm.evaluation.comparison import Comparison, compare
+from lightlm.evaluation.score import DocumentScores
 from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import export_model
 from lightlm.model.transformer import Transformer

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lightlm.errors import TrainingError
-from lightlm.evaluation.score import evaluate_shards
+from lightlm.evaluation.scoring import evaluate_shards
 from lightlm.model.hugging_face import load_model
 from lightlm.store.commit import open_commit
 from lightlm.training.checkpoint import list_checkpoints

@@ -4,7 +4,8 @@ import pytest
 
 from lightlm.data.shards import TokenShards
 from lightlm.errors import DatasetError, ParameterError, StoreError, TrainingError
-from lightlm.evaluation.score import Score, evaluate_shards
+from lightlm.evaluation.score import Score
+from lightlm.evaluation.scoring import evaluate_shards
 from lightlm.model.hugging_face import load_model
 from lightlm.system import Device
 from lightlm.training.supervisor import Worker
