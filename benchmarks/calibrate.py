@@ -26,8 +26,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from lightlm.budget.calibration import CALIBRATION  # noqa: E402
 from lightlm.budget.scaling import (  # noqa: E402
-    CALIBRATION,
     choose_learning_rates,
     choose_regularization,
     difficulty_of,

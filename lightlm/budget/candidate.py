@@ -11,6 +11,9 @@ from lightlm.budget.scaling import Prediction
 from lightlm.model.accounting import flops_per_token
 from lightlm.model.config import ModelConfig
 
+NOTICEABLY_OTHER = 0.2
+"""Natural logarithm of the ratio of two shapes' costs per token from which both are shown."""
+
 
 @dataclass(frozen=True)
 class TextFacts:
@@ -77,7 +80,7 @@ def list_runners_up(best: Candidate, others: list[Candidate]) -> Iterator[Altern
     shown = [best.model]
     for other in others:
         cost = flops_per_token(other.model)
-        if any(abs(math.log(cost / flops_per_token(model))) < 0.2 for model in shown):
+        if any(abs(math.log(cost / flops_per_token(model))) < NOTICEABLY_OTHER for model in shown):
             continue
         shown.append(other.model)
         yield Alternative(

@@ -31,6 +31,15 @@ SHORTEST_SECONDS = 5.0
 PRIOR_RUNS = 0.5
 """What the law's own prediction counts for against runs on the same text."""
 
+FORGETTING = 1.5
+"""Natural logarithms of the ratio of bytes read after which another run counts 1/e. Assumption."""
+
+LEAST_SPEED = 0.5
+MOST_SPEED = 1.2
+"""Fractions of the timed speed that earlier runs can make of it: a stretch of bad company is no
+rule.
+"""
+
 LEAST_ERROR = 0.015
 """Relative; two runs of the same plan differ by as much on a shared machine."""
 
@@ -180,7 +189,7 @@ class History:
 
         loss, error = _correct_loss(same, seen_bytes)
         return Correction(
-            speed=min(max(statistics.median(speeds), 0.5), 1.2) if speeds else 1.0,
+            speed=min(max(statistics.median(speeds), LEAST_SPEED), MOST_SPEED) if speeds else 1.0,
             num_speeds=len(speeds),
             loss=loss,
             num_losses=len(same),
@@ -197,7 +206,7 @@ def _correct_loss(runs: list[FinishedRun], seen_bytes: float) -> tuple[float, fl
 
     logs = [math.log(run.bits_per_byte / run.law_bits_per_byte) for run in runs]
     weights = [
-        math.exp(-abs(math.log(max(seen_bytes, 1.0) / max(run.seen_bytes, 1.0))) / 1.5)
+        math.exp(-abs(math.log(max(seen_bytes, 1.0) / max(run.seen_bytes, 1.0))) / FORGETTING)
         if seen_bytes
         else 1.0
         for run in runs

@@ -7,6 +7,7 @@ fix the shape.
 
 from collections.abc import Callable, Iterator
 
+from lightlm.budget.calibration import load_calibration
 from lightlm.budget.candidate import Candidate, TextFacts, list_runners_up
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import NO_CORRECTION, Correction
@@ -17,8 +18,8 @@ from lightlm.budget.recipe import choose_trainer
 from lightlm.budget.reserve import Closing
 from lightlm.budget.scaling import (
     Prediction,
-    choose_context_length,
-    load_calibration,
+    guess_context_length,
+    is_repeated,
     predict_loss,
     useful_epochs,
     useful_parameters,
@@ -52,16 +53,6 @@ SAMPLE_TOKENS = 48
 
 EVALUATION_FRACTION = 0.15
 """Of the remaining time; the final score reads less text where all of it would take longer."""
-
-EXPORT_SECONDS = 0.7
-"""From the last step to the model's folder: one validation, the weights written and synced (3M
-parameters).
-"""
-
-SCORING_MARGIN = 1.5
-"""Of the expected time for the whole held-out text; scores of the whole text alone compare from run
-to run.
-"""
 
 LEAST_TRAINING_SECONDS = 5.0
 """However small the text is, where the time is there."""
@@ -261,9 +252,9 @@ class Planner:
         return useful_epochs(self.text.num_train_bytes) * self.text.num_train_tokens
 
     def _context(self) -> int:
-        speed = load_calibration()["speed"]["efficiency"] * self.machine.usual_flops
-        tokens = speed * max(FLOOR_SECONDS, self._training_seconds()) / 20e6
-        return choose_context_length(min(tokens, self._useful_tokens), self.text.num_train_tokens)
+        speed = load_calibration().speed.efficiency * self.machine.usual_flops
+        flops = speed * max(FLOOR_SECONDS, self._training_seconds())
+        return guess_context_length(flops, self.text.num_train_tokens, self._useful_tokens)
 
     def _fixed(self, tier: Tier | None) -> Candidate:
         fixed = self.params.model
@@ -351,7 +342,7 @@ class Planner:
         epochs = tokens / max(1, text.num_train_tokens)
         prediction = self._predict(best.model, tokens)
 
-        if epochs > 2:
+        if is_repeated(epochs):
             self.reasons.append(
                 f"the text is read {epochs:.1f} times: dropout {trainer.dropout:g}, weight decay "
                 f"{trainer.weight_decay:g}, and the best validated weights are kept"
@@ -383,11 +374,11 @@ class Planner:
             validation_tokens=int(max(best.model.context_length, validation_tokens)),
             sample_tokens=0 if seconds < SAMPLE_FROM_SECONDS else SAMPLE_TOKENS,
             evaluation_seconds=evaluation_seconds,
-            memory_bytes=plan_memory_bytes(best.model, trainer, keep_best=epochs > 2),
+            memory_bytes=plan_memory_bytes(best.model, trainer, keep_best=is_repeated(epochs)),
             predicted_bits_per_byte=prediction.bits_per_byte,
             predicted_low=prediction.low,
             predicted_high=prediction.high,
-            keep_best=epochs > 2,
+            keep_best=is_repeated(epochs),
             bytes_per_token=text.bytes_per_token,
             difficulty=text.difficulty,
             speed_correction=self.correction.speed,

@@ -14,10 +14,11 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lightlm.budget.calibration import load_calibration
 from lightlm.budget.history import NO_CORRECTION, Correction
-from lightlm.budget.scaling import expected_efficiency, load_calibration
+from lightlm.budget.scaling import expected_efficiency
 from lightlm.errors import ParameterError
-from lightlm.model.accounting import count_matrix_parameters, flops_per_token
+from lightlm.model.accounting import flops_per_token
 from lightlm.model.config import ModelConfig
 from lightlm.params import TrainingParams, describe_validation
 from lightlm.system import Device, SystemReport
@@ -161,9 +162,7 @@ class Probe(BaseModel):
             if s.is_compiled
         ]
 
-        return reached * (
-            max(speedups) if speedups else load_calibration()["speed"]["compile_speedup"]
-        )
+        return reached * (max(speedups) if speedups else load_calibration().speed.compile_speedup)
 
     def _eager_rates(self) -> list[tuple[int, float]]:
         """Return (width, operations a second), by width; of a shape that was timed in several ways,
@@ -179,7 +178,9 @@ class Probe(BaseModel):
     def score_speed(self, model: ModelConfig) -> float:
         """Return the expected tokens a second of scoring held-out text."""
         if not self.shapes:
-            return 2.0 * self.speed_of(model, is_compiled=False)
+            return load_calibration().speed.scoring_speedup * self.speed_of(
+                model, is_compiled=False
+            )
         nearest = min(self.shapes, key=lambda s: abs(math.log(s.model.model_dim / model.model_dim)))
         return (
             nearest.score_tokens_per_second
@@ -345,11 +346,6 @@ def read_probe(path: Path) -> Probe:
         return Probe.model_validate(values)
     except ValidationError as error:
         raise ParameterError(f"{path} is not a probe file: {describe_validation(error)}") from None
-
-
-def matrix_flops(model: ModelConfig) -> int:
-    """Return the operations a token of the matrices alone, in training: 6 a parameter."""
-    return 6 * count_matrix_parameters(model)
 
 
 def _interpolate(points: list[tuple[int, float]], width: int) -> float:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from lightlm.budget.calibration import load_calibration
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.probe import MATRIX_RATE_SECONDS, Computer, MachineRate, TimedShape, time_shape
-from lightlm.budget.scaling import load_calibration
 from lightlm.budget.shapes import has_same_layers
 from lightlm.errors import WorkerError
 from lightlm.model.config import ModelConfig
@@ -221,7 +221,7 @@ class Timings:
     @property
     def _may_compile(self) -> bool:
         """Whether so much time can pay for compiling, the first time."""
-        cost = load_calibration()["speed"]["compile_seconds"]
+        cost = load_calibration().speed.compile_seconds
         return (
             self.params.training.compile != "off"
             and _compiled_gain(self.params.budget.hours * 3600, cost) > 1
@@ -243,10 +243,10 @@ class Timings:
         """Return whether `seconds` of training, less the compilation, would be worth
         more compiled.
         """
-        priors = load_calibration()["speed"]
+        rule = load_calibration().speed
         is_known = self.compiled is not None and self.compiled.knows(model, trainer)
-        cost = priors["warm_compile_seconds"] if is_known else priors["compile_seconds"]
-        pays = _compiled_gain(seconds, cost) > 1.05
+        cost = rule.warm_compile_seconds if is_known else rule.compile_seconds
+        pays = _compiled_gain(seconds, cost) > rule.least_compile_gain
         if not pays:
             self.reasons.append(
                 f"not compiled: {seconds:.0f} s of training are too short to pay for about "
@@ -299,4 +299,4 @@ def _compiled_gain(seconds: float, cost: float) -> float:
     """Return what compiling multiplies the steps of `seconds` by, as priors have it, where `cost`
     of them go to it.
     """
-    return (seconds - cost) * load_calibration()["speed"]["compile_speedup"] / max(seconds, 1e-9)
+    return (seconds - cost) * load_calibration().speed.compile_speedup / max(seconds, 1e-9)

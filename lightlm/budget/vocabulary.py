@@ -7,37 +7,24 @@ entries from.
 
 import math
 
+from lightlm.budget.calibration import load_calibration
 from lightlm.budget.probe import MachineRate
-from lightlm.budget.scaling import (
-    choose_context_length,
-    expected_efficiency,
-    load_calibration,
-    predict_loss,
-)
+from lightlm.budget.scaling import expected_efficiency, guess_context_length, predict_loss
 from lightlm.budget.shapes import WIDTHS, choose_ffn_dim, choose_heads, depths_for
 from lightlm.model.accounting import count_matrix_parameters, flops_per_token
 from lightlm.model.config import ModelConfig
 
-AS_GOOD = 0.004
-"""Relative; sizes whose predicted loss is this near the best are as good, and one may be in the
-store already.
-"""
-
-
-TRAINING_SHARE = 0.8
-"""Of the time that is left; the rest is timing, scoring and registering."""
+HOPELESS = 1.5
+"""Factor on the least loss found from which still deeper shapes are not tried."""
 
 
 def bytes_per_token_at(vocab_size: int, difficulty: float = 1.0) -> float:
     """Return the bytes that a token of a byte-level BPE of this size stands for, in a text of this
     difficulty.
     """
-    rule = load_calibration()["vocabulary"]
-    return max(
-        1.0,
-        (rule["bytes_at_1024"] + rule["bytes_per_doubling"] * math.log2(vocab_size / 1024))
-        / difficulty,
-    )
+    rule = load_calibration().vocabulary
+    length = rule.bytes_at_1024 + rule.bytes_per_doubling * math.log2(vocab_size / 1024)
+    return max(1.0, length / difficulty)
 
 
 def choose_vocab_sizes(
@@ -47,21 +34,20 @@ def choose_vocab_sizes(
 
     `seconds` are left of the budget; `text_bytes` are there to train on.
     """
-    rule = load_calibration()["vocabulary"]
-    most = min(rule["largest"], max(rule["smallest"], text_bytes / rule["bytes_per_entry"]))
-    sizes = [2**k for k in range(int(math.log2(rule["smallest"])), int(math.log2(most)) + 1)]
-    flops = machine.trained_flops * max(1.0, TRAINING_SHARE * seconds)
+    rule = load_calibration().vocabulary
+    most = min(rule.largest, max(rule.smallest, text_bytes / rule.bytes_per_entry))
+    sizes = [2**k for k in range(int(math.log2(rule.smallest)), int(math.log2(most)) + 1)]
+    flops = machine.trained_flops * max(1.0, load_calibration().speed.training_fraction * seconds)
     losses = {size: _best_loss(size, flops, max(1, text_bytes), difficulty) for size in sizes}
     ranked = sorted(sizes, key=lambda size: losses[size])
-    return [size for size in ranked if losses[size] <= losses[ranked[0]] * (1 + AS_GOOD)][:2]
+    return [size for size in ranked if losses[size] <= losses[ranked[0]] * (1 + rule.as_good)][:2]
 
 
 def _best_loss(vocab_size: int, flops: float, text_bytes: int, difficulty: float) -> float:
     """Return the least loss that any shape reaches with a vocabulary."""
     length = bytes_per_token_at(vocab_size, difficulty)
-    context = choose_context_length(
-        flops * expected_efficiency(192) / 20e6, int(text_bytes / length)
-    )
+    speed = load_calibration().speed
+    context = guess_context_length(flops * speed.efficiency, int(text_bytes / length))
     losses = []
 
     for dim in WIDTHS:
@@ -83,7 +69,7 @@ def _best_loss(vocab_size: int, flops: float, text_bytes: int, difficulty: float
                     count_matrix_parameters(model), seen, text_bytes, difficulty
                 ).bits_per_byte
             )
-            if len(losses) > 1 and losses[-1] > 1.5 * min(losses):
+            if len(losses) > 1 and losses[-1] > HOPELESS * min(losses):
                 break  # deeper ones are further off
 
     return min(losses)

@@ -1,9 +1,12 @@
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightlm.budget.calibration import load_calibration
 from lightlm.budget.scaling import (
     choose_batch_tokens,
     choose_context_length,
@@ -12,7 +15,6 @@ from lightlm.budget.scaling import (
     choose_regularization,
     difficulty_of,
     estimate_needed_bytes,
-    load_calibration,
     near_powers_of_two,
     predict_loss,
     usable_flops,
@@ -36,7 +38,7 @@ def test_more_reading_is_never_worth_less_nor_more_than_fresh_text(seen, more, u
     worth = worth_of_repeats(seen, unique)
     assert worth <= seen * (1 + 1e-9)
     assert worth_of_repeats(seen * more, unique) >= worth * (1 - 1e-9)
-    horizon = load_calibration()["loss"]["repeats_worth"]
+    horizon = load_calibration().loss.repeats_worth
     assert worth <= unique * (1 + horizon) or seen <= unique
 
 
@@ -156,8 +158,8 @@ def test_a_small_text_is_worth_fewer_readings_and_a_smaller_model():
 
 
 def test_a_text_as_hard_as_the_reference_is_as_hard_as_one():
-    for size, bits in load_calibration()["reference_text"].items():
-        assert difficulty_of(bits, int(size)) == pytest.approx(1.0)
+    for size, bits in load_calibration().difficulty.reference_bits.items():
+        assert difficulty_of(bits, size) == pytest.approx(1.0)
     assert difficulty_of(2.38, 600_000) == pytest.approx(1.146, abs=0.01)  # classic-books
     assert (
         predict_loss(10**6, 1e7, 1e7, difficulty=1.1).bits_per_byte
@@ -175,8 +177,16 @@ def test_the_text_that_is_fetched_grows_with_the_time_in_powers_of_two(rate, sec
     assert usable_flops(rate, seconds) > 0
 
 
-def test_every_constant_of_the_rules_is_a_positive_number_but_an_exponent():
-    for rule, constants in load_calibration().items():
-        if rule != "source":
-            assert all(math.isfinite(value) for value in constants.values())
-            assert all(value > 0 for name, value in constants.items() if "exponent" not in name)
+def list_constants(rules: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in rules.items():
+        if isinstance(value, dict):
+            yield from list_constants(value)
+        elif isinstance(value, int | float):
+            yield name, value
+
+
+def test_every_constant_of_the_rules_is_a_positive_number_but_an_exponent() -> None:
+    constants = list(list_constants(load_calibration().model_dump()))
+    assert len(constants) > 50
+    assert all(math.isfinite(value) for _, value in constants)
+    assert all(value > 0 for name, value in constants if "exponent" not in str(name))
