@@ -58,7 +58,9 @@ class Allowance:
         self._clock = clock
         self._opened_at: float | None = None
         self.slowdown = 1.0
-        """By which factor a server on this machine is slower for the neighbours."""
+        """By which factor a server here is slower for the neighbors."""
+        self.seconds_behind = 0.0
+        """Seconds that follow the waits: writes that a slow disk confirms."""
 
     def seconds(self, fraction: float, *, least: float = 0.0, most: float = MOST_SECONDS) -> float:
         """Return how long a wait that begins now may take: until `fraction` of the lateness,
@@ -70,7 +72,8 @@ class Allowance:
         now = self._clock()
         least = self._stretch(least)
         self._opened_at = now if self._opened_at is None else self._opened_at
-        ends_at = min(self._deadline + fraction * self._lateness, self._opened_at + MOST_SECONDS)
+        late_end = self._deadline + fraction * self._lateness - self.seconds_behind
+        ends_at = min(late_end, self._opened_at + MOST_SECONDS)
         return min(most, max(least, ends_at - now))
 
     def left(self, fraction: float, *, least: float = 0.0) -> float:

@@ -21,6 +21,18 @@ end of the process take 1.0 s on two quiet cores, and twice that on busy ones; a
 late by a little, but should not waste much: with a second more, runs of 18 and 36 s left it unused.
 """
 
+SYNCS_AFTER_TRAINING = 32
+"""Writes that the disk confirms one after another once training has ended: the last checkpoint (7),
+the model's folder (9), decisions, the record and the histories (16). Counted by a preloaded
+library.
+"""
+
+SYNCS_AFTER_REGISTRATION = 10
+"""Those of them that come behind the last wait for MLflow."""
+
+SLOW_SYNC_SECONDS = 0.01
+"""Seconds from which a confirmed write is slow: an SSD takes 0.001, a disk 0.01 to 0.03."""
+
 MOST_SPREAD = 2.5
 """A slow end counts as this many times the median at most: a busy disk once took 13 s, and is no
 rule.
@@ -79,6 +91,13 @@ class Closing(NamedTuple):
 
     seconds: float
     scoring_margin: float = 1.0
+
+    def on_disk(self, sync_seconds: float) -> "Closing":
+        """Return what to keep where the disk takes `sync_seconds` to confirm a write."""
+        if sync_seconds < SLOW_SYNC_SECONDS:
+            return self
+        least = FIRST_CLOSING_SECONDS + SYNCS_AFTER_TRAINING * sync_seconds
+        return self._replace(seconds=max(self.seconds, least))
 
 
 class RememberedSeconds(Remembered[float]):

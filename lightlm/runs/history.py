@@ -10,7 +10,7 @@ from lightlm.budget.candidate import TextFacts
 from lightlm.budget.history import FinishedRun, History
 from lightlm.budget.lead import LeadTimes
 from lightlm.budget.neighbours import Neighbours
-from lightlm.budget.reserve import ClosingTimes, FixedTimes
+from lightlm.budget.reserve import SYNCS_AFTER_REGISTRATION, Closing, ClosingTimes, FixedTimes
 from lightlm.budget.scaling import difficulty_of
 from lightlm.data.ngram import measure_ngram_bits
 from lightlm.data.shards import TokenShards
@@ -21,6 +21,7 @@ from lightlm.runs.folder import count_live_runs
 from lightlm.runs.session import Session
 from lightlm.runs.summary import RunSummary
 from lightlm.runs.values import Outcome
+from lightlm.store.disk import time_sync
 from lightlm.system import SystemReport
 from lightlm.tracking.earlier_runs import FINISHED_RUN_TAG, HARDWARE_TAG
 
@@ -46,6 +47,16 @@ def notice_neighbours(session: Session, system: SystemReport) -> None:
     session.allowance.slowdown = session.neighbours.slowdown
     if said := session.neighbours.describe():
         session.log(said)
+
+
+def estimate_closing(session: Session) -> Closing:
+    """Return the time to keep for the end of this run: what earlier ends took, on a disk as slow as
+    this one is now, beside the neighbors of now.
+    """
+    sync_seconds = time_sync(session.folder)
+    session.allowance.seconds_behind = SYNCS_AFTER_REGISTRATION * sync_seconds
+    closing = ClosingTimes(session.home).estimate(session.ledger.budget_seconds)
+    return session.neighbours.stretch(closing.on_disk(sync_seconds))
 
 
 def measure_difficulty(subset: TextSubset) -> float:

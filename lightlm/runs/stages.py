@@ -13,7 +13,6 @@ from lightlm.budget.probe import (
     measure_machine,
     time_reference,
 )
-from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.scaling import estimate_needed_bytes
 from lightlm.budget.space import check_training_space
 from lightlm.budget.switches import check_switches
@@ -30,6 +29,7 @@ from lightlm.params import Params
 from lightlm.runs.history import (
     count_scored_tokens,
     describe_text,
+    estimate_closing,
     leave_to_later_runs,
     measure_difficulty,
     notice_neighbours,
@@ -212,9 +212,7 @@ def plan_budget(
             describe_text(shards, material.difficulty),
             timed.machine if timed else machine,
             lambda: session.ledger.remaining_seconds,
-            session.neighbours.stretch(
-                ClosingTimes(session.home).estimate(session.ledger.budget_seconds)
-            ),
+            estimate_closing(session),
             CompiledShapes(session.home),
             History(session.home).correct(system.hardware_id, material.subset.validation_sha256),
             probed_seconds=session.ledger.entries.get("probe", 0.0),

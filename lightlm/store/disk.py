@@ -10,6 +10,8 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,6 +46,21 @@ def sync_file(handle: int) -> None:
 
         # There fsync leaves the bytes in the drive's own memory.
         fcntl.fcntl(handle, getattr(fcntl, "F_FULLFSYNC", 51))
+
+
+def time_sync(folder: Path) -> float:
+    """Return the seconds that the disk below `folder` takes to confirm a small write: the shorter
+    of two, because the first may wait for what others wrote.
+    """
+    times = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(2):
+            began = time.perf_counter()
+            file.write(b"x")
+            file.flush()
+            sync_file(file.fileno())
+            times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def sync_folder(folder: Path) -> None:

@@ -86,6 +86,7 @@ class Outbox:
         self._last: dict[str, Any] = {}
         self._is_over = False
         self._troubled_since: float | None = None
+        self._is_too_slow = False
         threading.Thread(target=self._read_answers, name="outbox", daemon=True).start()
 
     @classmethod
@@ -98,6 +99,7 @@ class Outbox:
         or never will.
         """
         self._take_until("version", timeout)
+        self._is_too_slow = "version" not in self._last
         version = self._last.get("version")
         return None if version is None else ModelVersion.model_validate(version)
 
@@ -140,10 +142,15 @@ class Outbox:
 
     @property
     def is_answering(self) -> bool:
-        """Whether a wait is worth its time: the process lives, and MLflow answered when it was
-        asked last.
+        """Whether another wait is worth its time: the process lives, MLflow answered when it was
+        asked last, and no wait for the version was in vain.
+
+        A database of this home counts as one that has answered: opening it takes seconds, and no
+        server can hang there.
         """
-        return not self._is_over and self.trouble is None
+        has_answered = "trouble" in self._last or is_local(find_home())
+        is_hopeless = self._is_over or self._is_too_slow or self.trouble is not None
+        return has_answered and not is_hopeless
 
     def explain_delay(self, seconds: float) -> str:
         """Return why what was waited for did not come within `seconds`: the true cause, as far as

@@ -88,6 +88,7 @@ class Patience:
         self.parent_gone = parent_gone
         self._tell = tell
         self.error: str | None = None
+        self._has_answered = False
         self._backoff = FIRST_BACKOFF_SECONDS
         self._ends_at: float | None = None
 
@@ -114,10 +115,11 @@ class Patience:
         self._backoff = min(2 * self._backoff, LONGEST_BACKOFF_SECONDS)
 
     def succeed(self) -> None:
-        """Forget earlier failures."""
-        if self.error is not None:
+        """Forget earlier failures; the first answer of all is worth a line, too."""
+        if self.error is not None or not self._has_answered:
             self._tell({"trouble": None})
         self.error = None
+        self._has_answered = True
         self._backoff = FIRST_BACKOFF_SECONDS
 
 

@@ -81,3 +81,11 @@ def test_what_is_left_opens_nothing() -> None:
     assert allowance.left(ORCHESTRATION) == 1000.0 + 0.6 * 36
     clock.now = 500.0
     assert allowance.seconds(RECORD) == MOST_SECONDS
+
+
+def test_what_follows_the_waits_on_a_slow_disk_shortens_them() -> None:
+    allowance = Allowance(100.0, 14.4, Clock(95.0))
+    before = allowance.seconds(REGISTRATION)
+    allowance.seconds_behind = 1.5
+    assert allowance.seconds(REGISTRATION) == before - 1.5
+    assert allowance.seconds(REGISTRATION, least=LEAST_SECONDS) >= LEAST_SECONDS

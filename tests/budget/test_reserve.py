@@ -7,6 +7,7 @@ from lightlm.budget.reserve import (
     LEAST_RUNS,
     MOST_SPREAD,
     REMEMBERED,
+    SYNCS_AFTER_TRAINING,
     TOLERANCE_FRACTION,
     TOLERANCE_SECONDS,
     Closing,
@@ -102,3 +103,11 @@ def test_runs_beside_busy_neighbours_do_not_refuse_what_the_machine_alone_can_do
     for _ in range(5):
         times.record(28.0)
     times.check(0.003)
+
+
+def test_a_slow_disk_gets_the_time_of_the_writes_that_follow_training():
+    assert Closing(1.3).on_disk(0.001) == Closing(1.3)
+    assert Closing(1.3, 1.15).on_disk(0.15) == Closing(
+        FIRST_CLOSING_SECONDS + SYNCS_AFTER_TRAINING * 0.15, 1.15
+    )
+    assert Closing(30.0).on_disk(0.15).seconds == 30.0, "earlier ends on this disk took longer"

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from lightlm.store.disk import (
     sync_file,
     sync_folder,
     sync_written,
+    time_sync,
     write_and_sync,
 )
 
@@ -237,3 +239,20 @@ def test_too_many_open_files_are_no_fault_of_the_disk(tmp_path: Path) -> None:
             in said
         )
         assert "disk" not in said
+
+
+def test_the_time_of_a_confirmed_write_is_the_shorter_of_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = iter([0.05, 0.01])
+    confirm = os.fsync
+
+    def fsync(handle: int) -> None:
+        time.sleep(next(waits))
+        confirm(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    assert 0.01 <= time_sync(folder) < 0.05
+    assert list(folder.iterdir()) == []

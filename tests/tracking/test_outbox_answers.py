@@ -86,6 +86,23 @@ def test_silence_is_waited_for_as_long_as_was_said(speak: Speak) -> None:
     assert outbox.trouble is None
 
 
+def test_a_server_that_never_answered_is_worth_no_further_wait(
+    speak: Speak, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert not speak(FOREVER).is_answering
+    answered = speak(say({"trouble": None}), say({"version": VERSION}), FOREVER)
+    assert answered.wait_for_version(HOURS) == TOLD
+    assert answered.is_answering
+
+
+def test_a_database_of_this_home_is_waited_for_until_a_wait_was_in_vain(speak: Speak) -> None:
+    outbox = speak(FOREVER)
+    assert outbox.is_answering
+    assert outbox.wait_for_version(0.05) is None
+    assert not outbox.is_answering
+
+
 def test_trouble_is_kept_and_shortens_the_wait(
     speak: Speak, monkeypatch: pytest.MonkeyPatch
 ) -> None:
