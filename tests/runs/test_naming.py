@@ -26,7 +26,7 @@ TINY = settings(
     training__num_validations=1,
     tracking__system_metrics="false",
 )
-README_EXAMPLE = """
+PAGE_EXAMPLE = """
 import mlflow
 from lightlm.store.home import find_home
 from lightlm.tracking.registry import tracking_uri
@@ -170,7 +170,7 @@ def test_the_environment_that_is_printed_leads_mlflow_to_the_models(other: Other
     assert f"export MLFLOW_TRACKING_URI=sqlite:///{other.lightlm.home}/mlflow.db\n" in printed
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
     done = subprocess.run(
-        [sys.executable, "-P", "-c", README_EXAMPLE], env=kept | {"LIGHTLM_HOME": str(other.lightlm.home)},
+        [sys.executable, "-P", "-c", PAGE_EXAMPLE], env=kept | {"LIGHTLM_HOME": str(other.lightlm.home)},
         cwd=other.lightlm.folder, capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -178,9 +178,9 @@ def test_the_environment_that_is_printed_leads_mlflow_to_the_models(other: Other
     assert not (other.lightlm.folder / "mlflow.db").exists()
 
 
-def test_readme_shows_the_example_that_was_run() -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    assert README_EXAMPLE.strip().replace("stories", "notes") in readme
+def test_the_python_page_shows_the_example_that_was_run() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    assert PAGE_EXAMPLE.strip().replace("stories", "notes") in page
 
 
 def test_a_champions_text_that_is_gone_is_said_with_what_to_do(other: Other) -> None:
