@@ -10,13 +10,13 @@ ENV PATH=/opt/venv/bin:$PATH
 
 WORKDIR /app
 COPY pyproject.toml setup.py requirements.lock README.md LICENSE ./
-# The dependencies in a layer of their own, so that a change of the code does not install them again. Each file has to
-# be the one that the lock names by its SHA-256; what is for development is left out.
+# The dependencies get their own layer, so a change of the code does not install them again. pip checks the SHA-256 of
+# each file. The packages for development are left out.
 RUN sed '/^# For development/,$d' requirements.lock > /tmp/requirements.lock \
     && pip install --compile --require-hashes --no-deps --only-binary :all: --requirement /tmp/requirements.lock
 
-# The default build of torch for Linux carries CUDA: several GB that a machine without GPU cannot use. Its build depends
-# on the machine, so the lock does not have it; what it needs beside CUDA's libraries is there by now.
+# The default build of torch for Linux contains CUDA: several GB that a machine without GPU cannot use. The lock does not
+# list torch, because its build depends on the machine. Its other dependencies are installed by now.
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 ARG TORCH=torch==2.13.*
 RUN pip install --compile --only-binary :all: --index-url "${TORCH_INDEX_URL}" "${TORCH}"
@@ -25,7 +25,7 @@ COPY lightlm lightlm
 COPY flows flows
 COPY params params
 COPY prefect.yaml ./
-# Without bytecode every start of Prefect and torch compiles some 20,000 files again, as the image's disk is read-only.
+# The image's disk is read-only. Without bytecode, every start of Prefect and torch would compile some 20,000 files.
 RUN pip install --no-deps --no-build-isolation --editable . \
     && python -m compileall -q lightlm flows params
 
@@ -39,6 +39,6 @@ COPY --from=build /app /app
 WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/data LIGHTLM_HOME=/data \
     DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true PREFECT_SERVER_ANALYTICS_ENABLED=false
-# By number: Kubernetes' runAsNonRoot takes no name.
+# A number, because Kubernetes' runAsNonRoot accepts no name.
 USER 10001:10001
 CMD ["lightlm", "--help"]

@@ -14,6 +14,13 @@ from lightlm.params import load_params, parse_assignments
 from lightlm_flows.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
+MOST_WORDS = 25
+STIFF = re.compile(
+    r"\b(?:(?:is|are|was) said|told to|foreseen|foresees|nobody|whoever|learnt|colour|behaviour|anew)\b|^Of ",
+    re.IGNORECASE,
+)
+"""Words that the documents avoid: an actor is missing, or a plainer word is there."""
+
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
@@ -56,6 +63,52 @@ def test_a_heading_has_the_anchor_that_links_use() -> None:
         "a-b-c",
         "two-words",
     }
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_name_of_the_code_is_defined_there(path: Path) -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", path.read_text(encoding="utf-8"))
+    undefined = [
+        f"{module}::{name}"
+        for module, name in named
+        if not re.search(
+            rf"^(?:class|def) {name}\b|^{name} =",
+            (ROOT / module).read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    ]
+    assert undefined == []
+
+
+def test_the_index_lists_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", index.read_text(encoding="utf-8")))
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md") if path != index}
+
+
+def list_sentences(text: str) -> Iterator[str]:
+    """Yield the sentences of a document: of its paragraphs, list items and cells of tables, without
+    code, the generated map and the targets of links.
+    """
+    text = re.sub(r"^```.*?^```|^<!-- map.*end of map -->", "", text, flags=re.M | re.S)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "code", text))
+    text = re.sub(r"^\|.*\|$", lambda row: row[0].replace("|", "\n\n"), text, flags=re.M)
+    for part in re.split(r"\n\s*\n|\n(?=#)|\n\s*(?:\*|-|\d+\.)\s", text):
+        yield from re.split(r"(?<=[.?!;])\s+", " ".join(part.replace("**", "").split()))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_sentence_is_short_and_plain(path: Path) -> None:
+    sentences = [*list_sentences(path.read_text(encoding="utf-8"))]
+    assert [line for line in sentences if len(re.findall(r"\S*\w\S*", line)) > MOST_WORDS] == []
+    assert [line for line in sentences if STIFF.search(line)] == []
+
+
+def test_a_long_or_stiff_sentence_is_found() -> None:
+    text = "| Of a run. |\n\n```sh\nit is said\n```\n* It `is said` so.\n"
+    first, second = [*list_sentences(text)][-2:]
+    assert STIFF.search(first)
+    assert not STIFF.search(second)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -33,6 +34,8 @@ SOURCES = (
         "LICENSE",
         "SECURITY.md",
         "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
     ),
     *("prefect.yaml", "constraints.txt", "requirements.lock", "lightlm", "flows", "params", "docs"),
 )
@@ -175,12 +178,24 @@ def test_a_wheel_holds_packages_of_ours_alone_and_every_file_that_they_read(whee
 
     needed = {"lightlm/budget/calibration.json", "lightlm/py.typed", "lightlm_flows/py.typed"}
     needed |= {
+        "lightlm_params/py.typed",
         "lightlm_flows/prefect.yaml",
         "lightlm_params/base.yaml",
         "lightlm/generation/__init__.py",
     }
 
     assert needed - set(names) == set()
+
+
+def test_a_package_page_of_the_wheel_has_no_relative_link(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = archive.read(name).decode()
+    assert "License-Expression: Apache-2.0\nLicense-File: LICENSE" in metadata
+    assert "Description-Content-Type: text/markdown" in metadata
+    assert "# LightLM" in metadata
+    targets = re.findall(r"\]\(([^)]+)\)", metadata)
+    assert [target for target in targets if "://" not in target] == []
 
 
 def test_the_installed_package_is_the_wheel_and_says_one_version(installed: Installed) -> None:

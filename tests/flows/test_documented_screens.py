@@ -1,0 +1,114 @@
+"""The screens and Python examples in the documents are what the commands print and Python runs."""
+
+import re
+from collections.abc import Callable
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import SECONDS, CommandLine, Trained, settings
+
+DOCUMENTS = Path(__file__).resolve().parents[2] / "docs"
+TUTORIAL = (DOCUMENTS / "tutorial.md").read_text(encoding="utf-8")
+LIKE = 0.6
+"""Ratio of equal characters from which two lines without figures have the same form."""
+
+ALTERNATIVES = (
+    "nothing to do: the plan suits the CPU; with an NVIDIA card",
+    "GPU",
+    "than the plan foresaw",
+    "the last # run on this hardware",
+    "earlier run on this text moved the prediction",
+    "the text is read",
+    "not compiled",
+    "for what follows",
+    "start-up time",
+)
+"""Lines that a run on another machine or text may lack."""
+
+
+def list_screens(command: str) -> list[str]:
+    """Return the text blocks of the tutorial that follow a command's own block."""
+    _, found, rest = TUTORIAL.partition(f"```sh\n{command}")
+    assert found, command
+    section = rest.partition("\n## ")[0]
+    return re.findall(r"^```text\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+
+
+def strip_figures(line: str) -> str:
+    """Return a line without figures, units, folders, rules and runs of spaces."""
+    line = re.sub(r"\S*/(\S*)", r"\1", line)
+    line = re.sub(r"\d[\d,.]*", "#", line)
+    line = re.sub(r"# ([kM]?B|M|ms|s|h|kB)\b", "#", line)
+    return " ".join(re.sub(r"[─▸%]|layers?|heads?", "", line).split())
+
+
+def find_unlike(screen: str, printed: str) -> list[str]:
+    """Return the lines of a screen for which a command printed nothing of the same form."""
+    real = {strip_figures(line) for line in printed.splitlines()}
+    unlike = []
+    for line in screen.splitlines():
+        form = strip_figures(line)
+        is_known = any(
+            other.startswith(form) or SequenceMatcher(None, form, other).ratio() >= LIKE
+            for other in real
+        )
+        if form and not is_known and not any(words in form for words in ALTERNATIVES):
+            unlike.append(line)
+    return unlike
+
+
+@pytest.fixture(scope="module")
+def lightlm(make_command_line: Callable[[], CommandLine]) -> CommandLine:
+    """Return a command line whose home is new."""
+    return make_command_line()
+
+
+@pytest.fixture(scope="module")
+def printed(lightlm: CommandLine, text: Path) -> str:
+    """Return all that a training prints to a pipe."""
+    options = settings(training__compile='"off"', tokenizer__vocab_size=512)
+    run = lightlm("train", "--hours", 0.005, "--dataset", text, *options)
+    assert run.code == 0, run.err
+    lightlm("sync")
+    return run.err + run.out
+
+
+def test_the_check_prints_what_the_tutorial_shows(lightlm: CommandLine) -> None:
+    (screen,) = list_screens("lightlm check")
+    assert find_unlike(screen, lightlm("check").out) == []
+
+
+def test_a_training_prints_what_the_tutorial_shows(printed: str) -> None:
+    (screen,) = list_screens("lightlm train --hours 0.02")
+    assert find_unlike(screen.replace("python-docs", "stories"), printed) == []
+
+
+def test_generate_names_the_model_as_the_tutorial_shows(lightlm: CommandLine, printed: str) -> None:
+    (screen,) = list_screens('lightlm generate "The"')
+    first = lightlm("generate", "The", "--max-new-tokens", 2).err.splitlines()[0]
+    assert screen.replace("python-docs", "stories").splitlines()[0] == first
+
+
+def test_a_plan_prints_what_the_tutorial_shows(
+    lightlm: CommandLine, printed: str, text: Path
+) -> None:
+    (screen,) = list_screens("lightlm plan --hours 0.02")
+    planned = lightlm("plan", "--hours", 0.02, "--dataset", text)
+    assert planned.code == 0, planned.err
+    assert find_unlike(screen.replace("python-docs", "stories"), planned.err + planned.out) == []
+
+
+def test_a_line_that_no_command_prints_is_found() -> None:
+    assert find_unlike("  training  49 s\n", " training   2.1 s   9 %\n") == []
+    assert find_unlike("  preparation of things  49 s\n", " training   2.1 s   9 %\n") != []
+
+
+def test_the_python_page_runs_as_it_is_written(trained: Trained) -> None:
+    page = (DOCUMENTS / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (block,) = [block for block in blocks if "lightlm.load" in block]
+    process = trained.lightlm.start_python("-c", block.replace('"notes"', '"stories"'))
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, err
