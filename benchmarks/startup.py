@@ -50,12 +50,12 @@ IMPORTS = {
 
 def find_first_step(home: Path) -> float:
     """Return when, as time.time(), the first optimizer step of the newest run was recorded."""
-    from lightlm.store.journal import read_journal
+    from lightlm.tracking.record import Metrics, read_records
 
     newest = max((home / "runs").glob("*/record.journal"), key=lambda path: path.stat().st_mtime)
-    for record, _ in read_journal(newest):
-        if record["kind"] == "metrics" and "train/loss" in record["values"]:
-            return record["time_ms"] / 1000
+    for record, _ in read_records(newest.parent):
+        if isinstance(record, Metrics) and "train/loss" in record.values:
+            return record.time_ms / 1000
     raise RuntimeError(f"{newest} tells of no training step; give more --hours")
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from lightlm.counting import count
 from lightlm.errors import LightLMError
 from lightlm.params import load_params
+from lightlm.redaction import first_line, redact
 from lightlm.store.home import find_home
 from lightlm.system import Check, Device, check_system
-from lightlm.tracking.recorder import redact
 from lightlm_flows.prefect_api import embedded
 from lightlm_flows.service.record import PARTS, read_service
 from lightlm_flows.service.servers import name_service_folder
@@ -458,11 +458,6 @@ def find_version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error, without secrets."""
-    return redact((str(error).strip() or type(error).__name__).splitlines()[0])[:200]
 
 
 def passed(name: str, message: str) -> Check:

@@ -127,7 +127,7 @@ def fail(message: str, exit_code: int) -> NoReturn:
     with a password.
     """
     from lightlm.console.escape import escape_for_terminal
-    from lightlm.tracking.recorder import redact
+    from lightlm.redaction import redact
 
     sys.stderr.write(f"lightlm: {escape_for_terminal(redact(' '.join(message.splitlines())))}\n")
     end_process(exit_code)

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import InputError, StoreError, TrackingError
+from lightlm.redaction import redact
 from lightlm.store.lock import hold_lock
-from lightlm.tracking.recorder import redact
 from lightlm.tracking.registry import tracking_uri
 from lightlm_flows.service.private_files import make_private_folder, write_private_file
 

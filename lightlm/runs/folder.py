@@ -22,7 +22,7 @@ from lightlm.store.commit import remove_folder
 from lightlm.store.journal import Journal, read_journal
 from lightlm.store.lock import hold_lock
 from lightlm.store.stage import fingerprint
-from lightlm.tracking.recorder import JOURNAL as RECORD
+from lightlm.tracking.record import Metrics, read_records
 
 LOCK = ".run.lock"
 LEDGER = "budget.journal"
@@ -257,11 +257,11 @@ def read_decisions(path: Path) -> dict[str, Any]:
 def last_recorded_steps(folder: Path) -> dict[str, int]:
     """Return the last step that a run's record tells of, by the name of the event."""
     last: dict[str, int] = {}
-    for record, _ in read_journal(folder / RECORD):
-        if record.get("kind") == "metrics":
+    for record, _ in read_records(folder):
+        if isinstance(record, Metrics):
             for metric, event in RECORDED_EVENTS.items():
-                if metric in record["values"]:
-                    last[event] = max(record["step"], last.get(event, -1))
+                if metric in record.values:
+                    last[event] = max(record.step, last.get(event, -1))
     return last
 
 

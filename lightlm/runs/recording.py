@@ -23,7 +23,7 @@ from lightlm.runs.session import LAUNCH, LOGGER, Session
 from lightlm.runs.summary import RunSummary
 from lightlm.runs.values import Material, Outcome, Trained
 from lightlm.store.commit import write_file
-from lightlm.tracking.recorder import RegistrationRequest
+from lightlm.tracking.record import RegistrationRequest, sample_path
 from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion
 from lightlm.tracking.tags import DATA_TAG, LEARNT_TAG
 from lightlm.training.events import Event, Sampled, StepDone, Validated
@@ -83,7 +83,7 @@ def record_event(session: Session, plan: Plan, event: Event) -> None:
             event.bits_per_byte,
         )
     elif isinstance(event, Sampled):
-        recorder.log_text(event.prompt + event.text, f"samples/step-{event.step:07d}.txt")
+        recorder.log_text(event.prompt + event.text, sample_path(event.step))
 
 
 def record_ledger(session: Session, plan: Plan, trained: Trained) -> None:

@@ -27,9 +27,8 @@ from lightlm.runs.folder import read_decisions
 from lightlm.runs.summary import RunSummary
 from lightlm.store.commit import write_file
 from lightlm.store.home import find_home
-from lightlm.store.journal import read_journal
 from lightlm.store.remembered import read_checked, read_json
-from lightlm.tracking.recorder import JOURNAL
+from lightlm.tracking.record import Metrics, Text, read_records
 
 SUMMARY = "summary.json"
 SHOWN_FRACTIONS = (0.01, 0.1, 0.5, 1.0)
@@ -130,20 +129,18 @@ def read_run(folder: Path) -> RunRecord:
     samples = []
     progress = {0: 0.0}
 
-    for record, _ in read_journal(folder / JOURNAL):
-        values = record.get("values", {})
-        if record["kind"] == "metrics":
+    for record, _ in read_records(folder):
+        if isinstance(record, Metrics):
+            values = record.values
             done = values.get("budget/progress")
             if done is not None:
-                progress[record["step"]] = done
+                progress[record.step] = done
                 losses.append((done, values["train/loss"]))
             if "validation/bits_per_byte" in values:
-                scores.append(
-                    (_progress_at(progress, record["step"]), values["validation/bits_per_byte"])
-                )
-        elif record["kind"] == "text" and record["path"].startswith("samples/step-"):
-            step = int(record["path"].removeprefix("samples/step-").partition(".")[0])
-            samples.append((_progress_at(progress, step), record["content"]))
+                done = _progress_at(progress, record.step)
+                scores.append((done, values["validation/bits_per_byte"]))
+        elif isinstance(record, Text) and record.sample_step is not None:
+            samples.append((_progress_at(progress, record.sample_step), record.content))
 
     documents = None
     for path in folder.glob("run-*.journal"):

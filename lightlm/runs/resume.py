@@ -17,7 +17,7 @@ from lightlm.runs.recording import record_event
 from lightlm.runs.session import Session
 from lightlm.runs.values import Sample, Trained
 from lightlm.system import SystemReport
-from lightlm.tracking.recorder import RegistrationRequest
+from lightlm.tracking.record import RegistrationRequest
 from lightlm.training.events import Checkpointed, Sampled, Validated, from_json, to_json
 from lightlm.training.messages import TrainRequest, TrainResult, read_result
 from lightlm.training.recent_events import RecentEvents

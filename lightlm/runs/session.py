@@ -37,6 +37,7 @@ from lightlm.errors import (
     WorkerBug,
 )
 from lightlm.params import Params
+from lightlm.redaction import redact
 from lightlm.runs.folder import CONTINUED, Run, claim_run
 from lightlm.runs.orchestrator import NO_FLOW_RUN, FlowRun, RunPage, SilentPage
 from lightlm.runs.stage_names import STAGES
@@ -46,7 +47,7 @@ from lightlm.store.home import find_home
 from lightlm.store.shared import SharedStore, share_stages
 from lightlm.system import Check
 from lightlm.tracking.outbox import Outbox
-from lightlm.tracking.recorder import Recorder, redact
+from lightlm.tracking.recorder import Recorder
 from lightlm.training.supervisor import Worker
 
 

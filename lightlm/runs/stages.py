@@ -61,6 +61,7 @@ from lightlm.runs.values import Material, Outcome, Registered, StartingPoint, Tr
 from lightlm.store.commit import open_commit
 from lightlm.system import Device, SystemReport
 from lightlm.system import check_system as check
+from lightlm.tracking.record import PLAN
 from lightlm.tracking.registry import PROMOTION_TAG
 from lightlm.training.messages import TrainRequest
 
@@ -225,7 +226,7 @@ def plan_budget(
     session.ledger.split("probe", {"compile": planner.timings.compile_seconds})
     session.render_plan(plan)
     show_plan(session, plan)
-    session.recorder.log_text(plan.model_dump_json(indent=2), "plan.json")
+    session.recorder.log_text(plan.model_dump_json(indent=2), PLAN)
     session.recorder.log_text(probe.model_dump_json(indent=2), "probe.json")
     if session.run.decided("plan") is None:  # MLflow takes a param once
         session.recorder.log_params(start.params.flatten() | flatten_plan(plan))
@@ -320,7 +321,7 @@ def register_model(session: Session, outcome: Outcome) -> Registered:
             # A continued model says nothing about the law for models from scratch.
             if outcome.start.version is None:
                 leave_to_later_runs(session, outcome)
-            session.run.decide("registration", request.dump())
+            session.run.decide("registration", request.cleaned().model_dump(mode="json"))
 
         session.recorder.describe(request.description)
         session.recorder.register(request)

@@ -5,11 +5,9 @@ Reads and nothing else: it takes no lock, so it can neither hold up the run nor 
 continued.
 """
 
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -21,7 +19,17 @@ from lightlm.runs.folder import LEDGER
 from lightlm.runs.stage_names import STAGES
 from lightlm.store.home import find_home
 from lightlm.store.journal import read_journal
-from lightlm.tracking.recorder import JOURNAL as RECORD
+from lightlm.tracking.record import JOURNAL as RECORD
+from lightlm.tracking.record import (
+    PLAN,
+    AnyRecord,
+    Finish,
+    Metrics,
+    Params,
+    Start,
+    Text,
+    read_records,
+)
 from lightlm.training.events import Event, Sampled, StepDone, Validated
 
 POLL_SECONDS = 0.25
@@ -60,20 +68,6 @@ class FollowedClock:
         self._known, self._known_at = elapsed_seconds, time.monotonic()
 
 
-class Tail:
-    """The records that a journal has got since the last look."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._offset = 0
-
-    def read(self) -> Iterator[dict[str, Any]]:
-        """Yield the new records."""
-        for record, offset in read_journal(self.path, self._offset):
-            self._offset = offset
-            yield record
-
-
 class FollowedRun:
     """One run's folder, turned into what the progress panel shows."""
 
@@ -82,7 +76,8 @@ class FollowedRun:
         self.clock = FollowedClock()
         self.status: str | None = None
         self.name = folder.name
-        self._record, self._ledger = Tail(folder / RECORD), Tail(folder / LEDGER)
+        self._record_end = 0
+        self._ledger_end = 0
         self._entries: dict[str, float] = {}
         self._plan: Plan | None = None
         self._progress = 0.0
@@ -95,42 +90,46 @@ class FollowedRun:
 
     def look(self, display: Progress) -> None:
         """Take in what was written since the last look, and show it."""
-        for record in self._record.read():
+        for record, end in read_records(self.folder, self._record_end):
+            self._record_end = end
             self._heard_at = time.monotonic()
             self._take(record, display)
-        spent = list(self._ledger.read())
-        if spent:
-            self._heard_at = time.monotonic()
-            self.clock.set(float(spent[-1].get("seconds", 0.0)))
-            self.clock.is_running = self.status is None
-            self._enter_stage(spent[-1].get("entries", {}), display)
 
-    def _take(self, record: dict[str, Any], display: Progress) -> None:
-        kind = record.get("kind")
-        values = record.get("values", {})
-        if kind == "start":
-            self.name = str(record.get("name", self.folder.name))
-            self.status = None
-            self.clock.budget_seconds = hours_of(self.name) * 3600
-        elif kind == "params" and "budget.hours" in values:
-            self.clock.budget_seconds = float(values["budget.hours"]) * 3600
-        elif kind == "text" and record.get("path") == "plan.json":
-            self._take_plan(str(record.get("content", "")), display)
-        elif kind == "metrics":
-            if "budget/elapsed_seconds" in values:
-                self.clock.is_running = False
-                self.clock.set(float(values["budget/elapsed_seconds"]))
-            for event in self._events(int(record.get("step", 0)), values):
-                display.show(event)
-            if "evaluation/bits_per_byte" in values:
-                display.log(
-                    f"{values['evaluation/bits_per_byte']:.4f} bits per byte on the held-out text"
-                )
-        elif kind == "text" and str(record.get("path", "")).startswith("samples/step-"):
-            step = int(re.sub(r"\D", "", str(record["path"])) or 0)
-            display.show(Sampled(step, self._progress, "", str(record.get("content", ""))))
-        elif kind == "finish":
-            self.status = str(record.get("status", ""))
+        spent = list(read_journal(self.folder / LEDGER, self._ledger_end))
+        if spent:
+            newest, self._ledger_end = spent[-1]
+            self._heard_at = time.monotonic()
+            self.clock.set(float(newest.get("seconds", 0.0)))
+            self.clock.is_running = self.status is None
+            self._enter_stage(newest.get("entries", {}), display)
+
+    def _take(self, record: AnyRecord, display: Progress) -> None:
+        match record:
+            case Start():
+                self.name = record.name
+                self.status = None
+                self.clock.budget_seconds = (record.hours or 0.0) * 3600
+            case Params():
+                hours = record.hours
+                self.clock.budget_seconds = hours * 3600 if hours else self.clock.budget_seconds
+            case Text() if record.path == PLAN:
+                self._take_plan(record.content, display)
+            case Text() if record.sample_step is not None:
+                sample = Sampled(record.sample_step, self._progress, "", record.content)
+                display.show(sample)
+            case Metrics(values=values):
+                if "budget/elapsed_seconds" in values:
+                    self.clock.is_running = False
+                    self.clock.set(values["budget/elapsed_seconds"])
+                for event in self._events(record.step, values):
+                    display.show(event)
+                if "evaluation/bits_per_byte" in values:
+                    bits = values["evaluation/bits_per_byte"]
+                    display.log(f"{bits:.4f} bits per byte on the held-out text")
+            case Finish():
+                self.status = record.status
+            case _:
+                pass
 
     def _take_plan(self, content: str, display: Progress) -> None:
         try:
@@ -253,12 +252,3 @@ def find_run(named: str | None) -> Path:
         f"{len(found)} runs begin or end with {named!r}" if found else f"there is no run {named!r}"
     )
     raise InputError(f"{trouble} under {runs}; give one of {listed}")
-
-
-def hours_of(name: str) -> float:
-    """Return the hours in a run's name, "train-0.1h-wikitext"; 0 where it has none."""
-    found = re.search(r"-(\d[\d.e+-]*)h-", name)
-    try:
-        return float(found[1]) if found else 0.0
-    except ValueError:
-        return 0.0

@@ -21,9 +21,8 @@ from typing import Any
 
 from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.store.home import find_home
-from lightlm.tracking.recorder import name_answer
 from lightlm.tracking.registry import ModelVersion, is_local
-from lightlm.tracking.shipper import count_unsent
+from lightlm.tracking.shipper import count_unsent, name_answer
 
 LOG = "outbox.log"
 

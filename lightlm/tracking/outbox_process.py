@@ -13,14 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lightlm.errors import BusyError
+from lightlm.redaction import first_line, redact
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
-from lightlm.tracking.recorder import redact
-from lightlm.tracking.registry import create_database, first_line, is_local, open_client
-from lightlm.tracking.shipper import Shipper, count_unsent, has_said_its_end, ignore
+from lightlm.tracking.record import is_finished
+from lightlm.tracking.registry import create_database, is_local, open_client
+from lightlm.tracking.shipper import Answer, Shipper, count_unsent
 from lightlm.tracking.sync import DIED, LOCK, list_pending, ship_to_end
 from lightlm.tracking.system_metrics import SystemSampler
 
@@ -68,8 +69,8 @@ class Answers:
         self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
 
-    def tell(self, record: dict[str, Any]) -> None:
-        """Tell the parent, if it still listens."""
+    def send(self, record: Answer) -> None:
+        """Send the parent an answer, if it still listens."""
         try:
             self._stream.write(json.dumps(record) + "\n")
             self._stream.flush()
@@ -82,11 +83,9 @@ class Patience:
     longer it is away.
     """
 
-    def __init__(
-        self, parent_gone: threading.Event, tell: Callable[[dict[str, Any]], None] = ignore
-    ) -> None:
+    def __init__(self, parent_gone: threading.Event, send: Callable[[Answer], None]) -> None:
         self.parent_gone = parent_gone
-        self._tell = tell
+        self._send = send
         self.error: str | None = None
         self._has_answered = False
         self._backoff = FIRST_BACKOFF_SECONDS
@@ -106,7 +105,7 @@ class Patience:
         try at once.
         """
         self.error = first_line(error)
-        self._tell({"trouble": self.error})
+        self._send({"trouble": self.error})
         complain(error)
         if self.parent_gone.is_set():
             time.sleep(self._backoff)
@@ -117,7 +116,7 @@ class Patience:
     def succeed(self) -> None:
         """Forget earlier failures; the first answer of all is worth a line, too."""
         if self.error is not None or not self._has_answered:
-            self._tell({"trouble": None})
+            self._send({"trouble": None})
         self.error = None
         self._has_answered = True
         self._backoff = FIRST_BACKOFF_SECONDS
@@ -160,7 +159,7 @@ def follow(shipper: Shipper, patience: Patience, pending: Iterator[Path]) -> Non
         is_last_look = patience.parent_gone.is_set()
         try:
             moved = shipper.ship()
-            if shipper.state["run_id"] is not None and shipper.state.get("system_metrics", True):
+            if shipper.state.run_id is not None and shipper.state.system_metrics:
                 sampler.send(shipper.client, shipper.run_id)
             if not moved and is_last_look:
                 shipper.end("KILLED", DIED)
@@ -264,21 +263,21 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: parent_gone.set())
     threading.Thread(target=_watch_parent, args=(parent_gone,), daemon=True).start()
     home = find_home()
-    patience = Patience(parent_gone, answers.tell)
+    patience = Patience(parent_gone, answers.send)
 
     with hold_lock(folder / LOCK):
         client = yield_to_training(lambda: connect(home, patience))
         if client is None:
-            answers.tell({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})
+            answers.send({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})
             return
-        shipper = Shipper(folder, client, home, answers.tell, patience.succeed)
+        shipper = Shipper(folder, client, home, answers.send, patience.succeed)
         # Its parent lives: whoever gave up a continued run was too early. What the run said itself
         # is its end, though.
-        shipper.state["is_finished"] &= has_said_its_end(folder)
+        shipper.state.is_finished &= is_finished(folder)
         follow(shipper, patience, list_pending(home, folder))
-        answers.tell({"run_id": shipper.state["run_id"]})
-        error = patience.error or shipper.state["refused"]
-        answers.tell({"done": {"num_unsent": count_unsent(folder), "error": error}})
+        answers.send({"run_id": shipper.state.run_id})
+        error = patience.error or shipper.state.refused
+        answers.send({"done": {"num_unsent": count_unsent(folder), "error": error}})
 
 
 def _watch_parent(parent_gone: threading.Event) -> None:

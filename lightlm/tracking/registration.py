@@ -13,7 +13,7 @@ from lightlm.errors import ModelVersionError
 from lightlm.evaluation.comparison import FEWEST_DOCUMENTS
 from lightlm.store.commit import open_commit
 from lightlm.tracking import registry
-from lightlm.tracking.recorder import RegistrationRequest
+from lightlm.tracking.record import RegistrationRequest
 from lightlm.tracking.registry import (
     CHALLENGER,
     CHAMPION,

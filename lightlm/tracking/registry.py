@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from lightlm.errors import CorruptError, LightLMError, ModelVersionError, StoreError, TrackingError
+from lightlm.redaction import first_line, redact
 from lightlm.store.commit import (
     MANIFEST,
     TEMPORARY,
@@ -29,7 +30,6 @@ from lightlm.store.home import find_home
 from lightlm.store.template import copy_template, keep_template
 from lightlm.store.use import use_store
 from lightlm.tracking.local_registry import LocalRegistry
-from lightlm.tracking.recorder import redact
 from lightlm.tracking.tags import MANIFEST_TAG, unpack_tags
 
 if TYPE_CHECKING:
@@ -325,11 +325,6 @@ def is_unreachable(error: Exception) -> bool:
     """Return whether an MLflow error says that its server did not answer."""
     text = str(error)
     return "Max retries" in text or "Connection" in text or "timed out" in text
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error, shortened, without secrets."""
-    return redact((str(error).strip() or type(error).__name__).splitlines()[0])[:300]
 
 
 def _aliases(client: "MlflowClient | LocalRegistry", name: str) -> dict[str, list[str]]:

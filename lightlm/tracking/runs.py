@@ -1,48 +1,56 @@
-"""The runs under LIGHTLM_HOME as their own records tell of them, whether MLflow answers or not.
+"""The list of runs under LIGHTLM_HOME, read from their own records, whether MLflow answers or not.
 
-Owns what a record says at a glance: when, on what, how it ended, what was foreseen and reached.
-Reads and nothing else: it takes no lock, so it can neither hold up a run nor keep it from being
-continued.
+It takes no lock, so it can neither hold up a run nor keep it from being continued.
 """
 
 import math
-import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from lightlm.store.journal import read_journal
-from lightlm.store.remembered import parse_json
-from lightlm.tracking.recorder import JOURNAL, LOCK
-from lightlm.tracking.shipped import read_state
+from lightlm.tracking.record import (
+    JOURNAL,
+    PLAN,
+    AnyRecord,
+    Dataset,
+    Finish,
+    Metrics,
+    Params,
+    Start,
+    Tags,
+    Text,
+    read_records,
+)
+from lightlm.tracking.recorder import LOCK
+from lightlm.tracking.shipped import read_shipped
 
 State = Literal["running", "finished", "failed", "stopped", "died"]
 
-ENDINGS: dict[str, State] = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "stopped"}
-"""What a record's last line says; the same command goes on with what was stopped or died."""
+ENDINGS: dict[str, State] = {
+    "FINISHED": "finished",
+    "FAILED": "failed",
+    "KILLED": "stopped",
+}
+"""State by the status that a record ends with; the same command continues what stopped or died."""
 
 LOSSES = 64
 """Values kept of a loss curve; more than a sparkline shows."""
 
 SLACK_SECONDS = 2.0
-"""Between a process's start and its lock's time, as clocks of kernels and file systems differ."""
+"""Seconds by which a process may seem to start after its lock was written: clocks differ."""
 
 
 class RecordedRun(BaseModel):
-    """One run. Times in seconds since 1970, scores in bits per byte, losses in nats a token,
-    thinned.
-    """
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    """One run. Times in seconds since 1970, scores in bits per byte, losses in nats per token."""
 
     run: str
-    name: str
-    state: State
-    started_at: float
-    seconds: float
+    name: str = ""
+    state: State = "died"
+    started_at: float = 0.0
+    seconds: float = 0.0
     hours: float | None = None
     dataset: str = ""
     predicted_bits_per_byte: float | None = None
@@ -51,9 +59,25 @@ class RecordedRun(BaseModel):
     shape: str = ""
     steps: int = 0
     losses: list[float] = []
+    """At most LOSSES of them, averaged."""
     version: str | None = None
     """models:/NAME/VERSION, where it was registered."""
     mlflow_run_id: str | None = None
+
+
+class ShownShape(BaseModel):
+    """The numbers of a planned model that a list shows."""
+
+    num_layers: int | None = None
+    model_dim: int | None = None
+
+
+class ShownPlan(BaseModel):
+    """The numbers of a plan that a list shows; plans of other versions have them, too."""
+
+    predicted_bits_per_byte: float | None = None
+    num_parameters: int | None = None
+    model: ShownShape = ShownShape()
 
 
 def list_runs(home: Path, limit: int | None = None) -> list[RecordedRun]:
@@ -64,29 +88,60 @@ def list_runs(home: Path, limit: int | None = None) -> list[RecordedRun]:
 
 
 def read_run(folder: Path) -> RecordedRun | None:
-    """Return what a run's record says; None where it has no beginning, or cannot be read."""
-    facts: dict[str, Any] = {"run": folder.name}
-    losses: list[float] = []
+    """Return a run from its record; None where the record has no start, or cannot be read."""
+    run = RecordedRun(run=folder.name)
     status: str | None = None
     ended_at = 0.0
-
     try:
-        for record, _ in read_journal(folder / JOURNAL):
-            ended_at = float(record.get("time_ms", 0)) / 1000
-            status = _take(record, facts, losses, status)
-    except (OSError, TypeError, ValueError):  # a record of another version, or another hand's
+        for record, _ in read_records(folder):
+            ended_at = record.time_ms / 1000
+            if isinstance(record, Start | Finish):  # a continued run starts again
+                status = record.status if isinstance(record, Finish) else None
+            _take(record, run)
+    except (OSError, ValueError):  # a plan or settings of another version
         return None
 
-    if "name" not in facts:
+    if not run.started_at:
         return None
 
-    state: State = (
-        ENDINGS.get(status, "failed") if status else "running" if is_alive(folder) else "died"
-    )
-    facts |= read_shipped(folder)
-    seconds = facts.pop("spent", None) or max(0.0, ended_at - facts["started_at"])
+    shipped = read_shipped(folder)
+    run.mlflow_run_id = shipped.run_id
+    run.version = None if shipped.version is None else shipped.version.uri
+    run.seconds = run.seconds or max(0.0, ended_at - run.started_at)
+    run.losses = thin(run.losses)
+    if status is not None:
+        run.state = ENDINGS[status]
+    elif is_alive(folder):
+        run.state = "running"
+    return run
 
-    return RecordedRun(state=state, seconds=seconds, losses=thin(losses), **facts)
+
+def _take(record: AnyRecord, run: RecordedRun) -> None:
+    """Take a record's values into the run."""
+    match record:
+        case Start():
+            run.started_at = run.started_at or record.time_ms / 1000
+            run.name = record.name
+            run.hours = record.hours
+        case Params():
+            run.hours = record.hours or run.hours
+        case Tags():
+            run.name = record.values.get("mlflow.runName", run.name)
+        case Dataset():
+            run.dataset = str(record.values.get("name", ""))
+        case Text() if record.path == PLAN:
+            plan = ShownPlan.model_validate_json(record.content)
+            run.predicted_bits_per_byte = plan.predicted_bits_per_byte
+            run.num_parameters = plan.num_parameters
+            run.shape = f"{plan.model.num_layers} x {plan.model.model_dim}"
+        case Metrics(values=values):
+            if math.isfinite(values.get("train/loss", math.nan)):
+                run.losses.append(values["train/loss"])
+                run.steps = max(run.steps, record.step)
+            run.bits_per_byte = values.get("evaluation/bits_per_byte", run.bits_per_byte)
+            run.seconds = values.get("budget/elapsed_seconds", run.seconds)
+        case _:
+            pass
 
 
 def is_alive(folder: Path) -> bool:
@@ -109,60 +164,9 @@ def is_alive(folder: Path) -> bool:
         return False
 
 
-def read_shipped(folder: Path) -> dict[str, str]:
-    """Return the ids that MLflow gave a run, as far as it was told."""
-    state = read_state(folder)
-    found = {"mlflow_run_id": state["run_id"]} if state["run_id"] else {}
-    if version := state["version"]:
-        found["version"] = f"models:/{version['name']}/{version['version']}"
-    return found
-
-
-def find_hours(name: str) -> float | None:
-    """Return the hours in a run's name, "train-0.1h-wikitext"; None where it has none."""
-    found = re.search(r"-(\d[\d.]*(?:e[+-]?\d+)?)h-", name)
-    return float(found[1]) if found and found[1].count(".") <= 1 else None
-
-
 def thin(values: list[float], most: int = LOSSES) -> list[float]:
     """Return at most `most` values, each the mean of its share."""
     if len(values) <= most:
         return values
     edges = [index * len(values) // most for index in range(most + 1)]
     return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
-
-
-def _take(
-    record: dict[str, Any], facts: dict[str, Any], losses: list[float], status: str | None
-) -> str | None:
-    """Take a record into the facts; return how the run stands after it."""
-    kind = record.get("kind")
-    values = record.get("values", {})
-    if kind == "start":
-        name = str(record.get("name", ""))
-        facts.setdefault("started_at", float(record.get("time_ms", 0)) / 1000)
-        facts |= {"name": name, "hours": find_hours(name)}
-        return None  # a continued run begins again
-
-    if kind == "finish":
-        return str(record.get("status", "FAILED"))
-    if kind == "tags" and "mlflow.runName" in values:
-        facts["name"] = str(values["mlflow.runName"])
-    elif kind == "dataset":
-        facts["dataset"] = str(values.get("name", ""))
-    elif kind == "text" and record.get("path") == "plan.json":
-        plan = parse_json(record.get("content", "{}"))
-        plan = plan if isinstance(plan, dict) else {}
-        model = plan.get("model")
-        model = model if isinstance(model, dict) else {}
-        facts["predicted_bits_per_byte"] = plan.get("predicted_bits_per_byte")
-        facts["num_parameters"] = plan.get("num_parameters")
-        facts["shape"] = f"{model.get('num_layers')} x {model.get('model_dim')}"
-    elif kind == "metrics":
-        if math.isfinite(values.get("train/loss", math.nan)):
-            losses.append(values["train/loss"])
-            facts["steps"] = max(facts.get("steps", 0), int(record.get("step", 0)))
-        facts["bits_per_byte"] = values.get("evaluation/bits_per_byte", facts.get("bits_per_byte"))
-        facts["spent"] = values.get("budget/elapsed_seconds", facts.get("spent"))
-
-    return status

@@ -1,25 +1,26 @@
 """How far a run's record was sent to MLflow: the cursor in its journal, and the ids that MLflow
 gave.
 
-A state that is damaged, or that does not belong to the journal beside it, counts as none: the run
-is sent anew from its start, and MLflow drops what it has.
+A state that is damaged, or that does not belong to its journal, counts as none: the run is sent
+again from its start, and MLflow drops what it has.
 """
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
+from lightlm.store.commit import write_file
 from lightlm.store.remembered import read_checked
-from lightlm.tracking.recorder import JOURNAL
+from lightlm.tracking.record import JOURNAL
 from lightlm.tracking.registry import ModelVersion
 
 STATE = "shipped.json"
 
 
 class Shipped(BaseModel):
-    """What stands in the file. `cursor` is a number of bytes; all before it was accepted."""
+    """The file's content. `cursor`: bytes of the journal that MLflow has accepted."""
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
@@ -31,18 +32,24 @@ class Shipped(BaseModel):
     system_metrics: bool = True
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """Return how far the sending of a run has come; the start where that cannot be known."""
+def read_shipped(folder: Path) -> Shipped:
+    """Return how far a run was sent; the start where that cannot be known."""
     found = read_checked(folder / STATE, TypeAdapter(Shipped))
-    if found is None or not _ends_a_line(folder / JOURNAL, found.cursor):
-        found = Shipped()
-    return found.model_dump(mode="json")
+    is_valid = found is not None and _ends_a_line(folder / JOURNAL, found.cursor)
+    return found if found is not None and is_valid else Shipped()
+
+
+def write_shipped(folder: Path, shipped: Shipped) -> None:
+    """Write how far a run was sent.
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    write_file(folder / STATE, shipped.model_dump_json().encode())
 
 
 def _ends_a_line(journal: Path, cursor: int) -> bool:
-    """Return whether a record ends at the cursor; behind the journal's end, or inside a record,
-    none does.
-    """
+    """Return whether a record ends at the cursor, and not inside a record or past the end."""
     if cursor == 0:
         return True
     try:

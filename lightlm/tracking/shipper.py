@@ -1,65 +1,62 @@
-"""The shipper: reads a run's journal and tells MLflow what it does not have yet.
+"""The shipper: reads a run's journal and sends MLflow what it does not have yet, exactly once.
 
-Owns exactly-once: the original times and steps go along, so MLflow drops what it has already; the
-run is found by its key before one is created; the cursor moves only behind what was accepted.
-Registration is registration's.
+The original times and steps go along, so MLflow drops what it has already. A run is searched by its
+key before one is created. The cursor moves only past records that MLflow accepted.
 """
 
-import json
-import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightlm.errors import LightLMError, StoreError
-from lightlm.rendering.plots import Point, render_loss
-from lightlm.store.commit import write_file
-from lightlm.store.journal import read_journal
-from lightlm.tracking.recorder import JOURNAL, RegistrationRequest, name_answer
-from lightlm.tracking.registry import download, first_line, is_local, is_unknown
-from lightlm.tracking.shipped import STATE, read_state
+from lightlm.redaction import first_line
+from lightlm.rendering.plots import render_loss
+from lightlm.tracking import mlflow_records
+from lightlm.tracking.record import (
+    AnyRecord,
+    Champion,
+    Dataset,
+    Finish,
+    Metrics,
+    Params,
+    Register,
+    Start,
+    Tags,
+    Text,
+    read_points,
+    read_records,
+)
+from lightlm.tracking.registry import ModelVersion, download, is_unknown
+from lightlm.tracking.shipped import Shipped, read_shipped, write_shipped
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RUN_KEY_TAG = "lightlm.run_key"
 REFUSED_TAG = "lightlm.refused"
-END_TAG = "lightlm.end"
-"""Why a run has an end that it did not give itself."""
 
-BATCH_METRICS = 1000
-"""Metrics a request: MLflow's limit."""
+END_TAG = "lightlm.end"
+"""Tag with the reason of an end that the run did not record itself."""
 
 REQUIREMENTS = ("torch", "transformers", "safetensors", "tokenizers", "mlflow")
 
-
-def ignore(record: dict[str, Any]) -> None:
-    """Tell nobody: the run is long over."""
-
-
-def count_unsent(folder: Path) -> int:
-    """Return how many of a run's records MLflow does not have yet."""
-    return sum(1 for _ in read_journal(folder / JOURNAL, read_state(folder)["cursor"]))
+Answer = dict[str, Any]
+"""What the run's parent gets, as JSON."""
 
 
-def has_said_its_end(folder: Path) -> bool:
-    """Return whether the last process that recorded the run also recorded its finish."""
-    kinds = [
-        record["kind"]
-        for record, _ in read_journal(folder / JOURNAL)
-        if record["kind"] in ("start", "finish")
-    ]
-    return kinds[-1:] == ["finish"]
+def name_answer(names: Sequence[str]) -> str:
+    """Return the key of the answer to a question for the champion of these names."""
+    return f"champion of {', '.join(names)}"
 
 
 class Shipper:
-    """Ships one run's journal. `tell` takes what the run's parent waits for; `accepted` is called
-    at MLflow's every yes.
+    """Sends one run's journal to MLflow.
 
-    It is called before the parent is told: a parent that still believes MLflow away gives the rest
-    no time.
+    `send` takes the answers that the run's parent waits for; None where no parent listens.
+    `accepted` is called at each request that MLflow accepted, before the parent gets its answer: a
+    parent that still believes MLflow away would give the rest no time.
     """
 
     def __init__(
@@ -67,48 +64,52 @@ class Shipper:
         folder: Path,
         client: "MlflowClient",
         home: Path,
-        tell: Callable[[dict[str, Any]], None] = ignore,
+        send: Callable[[Answer], None] | None = None,
         accepted: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder
         self.client = client
         self.home = home
-        self.tell = tell
         self.accepted = accepted
-        self.state = read_state(folder)
-        self._owes_answers = tell is not ignore
+        self.state = read_shipped(folder)
+        self._send_answer = send
+        self._owes_answers = send is not None
 
     @property
     def run_id(self) -> str:
-        """MLflow's id of the run."""
-        return self.state["run_id"]
+        """MLflow's id of the run, once it is created."""
+        assert self.state.run_id is not None
+        return self.state.run_id
 
     def is_over(self) -> bool:
         """Return whether MLflow has the run to its end, and the parent its answers."""
         return (
             not self._owes_answers
-            and self.state["is_finished"]
+            and self.state.is_finished
             and next(self._read_new(), None) is None
         )
 
     def ship(self) -> bool:
-        """Send what is new; return whether there was anything. Raises what MLflow raises; the
-        cursor then stands.
+        """Send the new records; return whether there were any.
+
+        Raises what MLflow raises; the cursor then stays before the record that failed.
         """
         moved = False
-        before = dict(self.state)
+        before = self.state.model_copy()
         try:
             self._answer_for_another()
             for records, cursor in _group(self._read_new()):
-                self._send(records)
+                self._send_all(records)
                 self.accepted()
-                self.state["cursor"] = cursor
+                self.state.cursor = cursor
                 moved = True
         except Exception as error:
             if is_unknown(error) and self._is_run_unknown():
                 # Another store than the one that had the beginning, or one that lost it: it gets
                 # the whole.
-                self.state |= {"cursor": 0, "run_id": None, "version": None, "is_finished": False}
+                self.state = Shipped(
+                    refused=self.state.refused, system_metrics=self.state.system_metrics
+                )
             raise
         finally:
             if self.state != before:
@@ -117,19 +118,16 @@ class Shipper:
         return moved
 
     def end(self, status: str, reason: str) -> None:
-        """Give the run its end state and say why, at its last record's time, after a death that
-        left none.
-        """
-        if self.state["run_id"] is not None and not self.state["is_finished"]:
-            times = [record["time_ms"] for record, _ in read_journal(self.folder / JOURNAL)]
+        """Give a run that died its end state, with the reason, at the time of its last record."""
+        if self.state.run_id is not None and not self.state.is_finished:
+            times = [record.time_ms for record, _ in read_records(self.folder)]
             self.client.set_tag(self.run_id, END_TAG, reason)
             self.client.set_terminated(self.run_id, status, max(times, default=None))
-            self.state["is_finished"] = True
+            self.state.is_finished = True
             self._save()
 
     def _answer_for_another(self) -> None:
-        """Give the answers that are due to records that another process shipped, to a parent that
-        was gone.
+        """Answer questions that another process shipped when its parent was gone already.
 
         The outbox of a killed run still ships, for a moment, what the same command's next run
         records.
@@ -137,26 +135,29 @@ class Shipper:
         if not self._owes_answers:
             return
 
-        asked: dict[str, dict[str, Any]] = {}
-        for record, offset in read_journal(self.folder / JOURNAL):
-            if offset > self.state["cursor"]:
+        champion = register = None
+        for record, offset in read_records(self.folder):
+            if offset > self.state.cursor:
                 break
-            if record["kind"] == "start":
-                asked.clear()
-            asked[record["kind"]] = record
+            if isinstance(record, Start):
+                champion = register = None
+            elif isinstance(record, Champion):
+                champion = record
+            elif isinstance(record, Register):
+                register = record
 
-        if "champion" in asked:
-            self._send([asked["champion"]])
-        if "register" in asked:
-            self.tell({"version": self.state["version"]})
+        if champion is not None:
+            self._send_all([champion])
+        if register is not None:
+            self._answer_version(self.state.version)
 
         self._owes_answers = False
 
-    def _read_new(self) -> Iterator[tuple[dict[str, Any], int]]:
-        return read_journal(self.folder / JOURNAL, self.state["cursor"])
+    def _read_new(self) -> Iterator[tuple[AnyRecord, int]]:
+        return read_records(self.folder, self.state.cursor)
 
     def _is_run_unknown(self) -> bool:
-        if self.state["run_id"] is None:
+        if self.state.run_id is None:
             return False
         try:
             self.client.get_run(self.run_id)
@@ -164,128 +165,111 @@ class Shipper:
             return is_unknown(error)
         return False
 
-    def _send(self, records: list[dict[str, Any]]) -> None:
-        kind = records[0]["kind"]
+    def _send_all(self, records: list[AnyRecord]) -> None:
+        """Send one record, or several of metrics; leave out those that MLflow refuses for good."""
+        first = records[0]
         try:
-            if kind == "metrics":
-                self._send_metrics(records)
+            if isinstance(first, Metrics):
+                metrics = [record for record in records if isinstance(record, Metrics)]
+                mlflow_records.log_metrics(self.client, self.run_id, metrics)
             else:
-                getattr(self, f"_send_{kind}")(records[0])
+                self._send(first)
         except Exception as error:
-            if kind in ("start", "register", "finish") or not _is_refused(error):
+            needed = isinstance(first, Start | Register | Finish)
+            if needed or not mlflow_records.is_refused(error):
                 raise
             if len(records) > 1:
                 for record in records:
-                    self._send([record])
+                    self._send_all([record])
                 return
             # It would be refused for ever, and everything behind it would wait.
-            self._note_refusal(f"MLflow refused a record of {kind}: {first_line(error)}")
+            self._note_refusal(f"MLflow refused a record of {first.kind}: {first_line(error)}")
+
+    def _send(self, record: AnyRecord) -> None:
+        match record:
+            case Start():
+                self._start(record)
+            case Params():
+                mlflow_records.log_params(self.client, self.run_id, record)
+            case Tags():
+                self._set_tags(record)
+            case Text():
+                self.client.log_text(self.run_id, record.content, record.path)
+            case Dataset():
+                mlflow_records.log_dataset(self.client, self.run_id, record)
+            case Champion():
+                self._answer_champion(record)
+            case Register():
+                self._register(record)
+            case Finish():
+                self._finish(record)
 
     def _note_refusal(self, message: str) -> None:
-        self.state["refused"] = self.state["refused"] or message
+        self.state.refused = self.state.refused or message
         sys.stderr.write(f"{message}\n")
 
-    def _send_start(self, record: dict[str, Any]) -> None:
-        self.state["system_metrics"] = record.get("system_metrics", True)
-        experiment = find_experiment(self.client, record["experiment"], self.home)
+    def _start(self, record: Start) -> None:
+        self.state.system_metrics = record.system_metrics
+        experiment = mlflow_records.find_experiment(self.client, record.experiment, self.home)
         found = self.client.search_runs(
-            [experiment], f"tags.`{RUN_KEY_TAG}` = '{record['run_key']}'", max_results=1
+            [experiment], f"tags.`{RUN_KEY_TAG}` = '{record.run_key}'", max_results=1
         )
 
         if found:
-            self.state["run_id"] = found[0].info.run_id
+            self.state.run_id = found[0].info.run_id
             # A run that died and is continued: what ended it in MLflow's eyes was not its end.
             self.client.update_run(self.run_id, status="RUNNING")
-            self.state["is_finished"] = False
+            self.state.is_finished = False
         else:
-            tags = record["tags"] | {
-                RUN_KEY_TAG: record["run_key"],
-                "mlflow.note.content": record["description"],
+            tags = record.tags | {
+                RUN_KEY_TAG: record.run_key,
+                "mlflow.note.content": record.description,
             }
-            run = self.client.create_run(experiment, record["time_ms"], tags, record["name"])
-            self.state["run_id"] = run.info.run_id
+            run = self.client.create_run(experiment, record.time_ms, tags, record.name)
+            self.state.run_id = run.info.run_id
 
         self._save()
 
-    def _send_metrics(self, records: list[dict[str, Any]]) -> None:
-        from mlflow.entities import Metric
-
-        metrics = [
-            Metric(name, value, record["time_ms"], record["step"])
-            for record in records
-            for name, value in record["values"].items()
-        ]
-        for start in range(0, len(metrics), BATCH_METRICS):
-            self.client.log_batch(self.run_id, metrics=metrics[start : start + BATCH_METRICS])
-
-    def _send_params(self, record: dict[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        params = [Param(name, value[:6000]) for name, value in record["values"].items()]
-        for start in range(0, len(params), 100):
-            self.client.log_batch(self.run_id, params=params[start : start + 100])
-
-    def _send_tags(self, record: dict[str, Any]) -> None:
+    def _set_tags(self, record: Tags) -> None:
         from mlflow.entities import RunTag
 
-        self.client.log_batch(
-            self.run_id, tags=[RunTag(name, value) for name, value in record["values"].items()]
-        )
+        tags = [RunTag(name, value) for name, value in record.values.items()]
+        self.client.log_batch(self.run_id, tags=tags)
 
-    def _send_text(self, record: dict[str, Any]) -> None:
-        self.client.log_text(self.run_id, record["content"], record["path"])
-
-    def _send_dataset(self, record: dict[str, Any]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        values = record["values"]
-        counts = {name: value for name, value in values.items() if isinstance(value, int)}
-        dataset = Dataset(
-            name=values["name"],
-            digest=values["digest"],
-            source_type="lightlm",
-            source=json.dumps(
-                {"source": values["source"], "digest": values.get("source_digest", "")}
-            ),
-            profile=json.dumps(counts),
-        )
-
-        self.client.log_inputs(
-            self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
-        )
-
-    def _send_champion(self, record: dict[str, Any]) -> None:
+    def _answer_champion(self, record: Champion) -> None:
         from lightlm.tracking.catalog import choose_name
 
-        if self.tell is ignore:
+        if self._send_answer is None:
             return
 
-        names = record["names"] if "names" in record else [record["model_name"]]
-        name, champion = choose_name(self.client, names, record.get("origin"))
+        name, champion = choose_name(self.client, record.names, record.origin)
         error = None
-
         try:
             if champion is not None:
                 download(champion)
         except LightLMError as refusal:
             error = first_line(refusal)
 
-        found = None if champion is None else champion.model_dump(mode="json")
         self.accepted()
-        self.tell(
+        self._send_answer(
             {
-                "champion": found,
+                "champion": None if champion is None else champion.model_dump(mode="json"),
                 "champion_error": error,
                 "model_name": name,
-                name_answer(names): True,
+                name_answer(record.names): True,
             }
         )
 
-    def _send_register(self, record: dict[str, Any]) -> None:
+    def _answer_version(self, version: ModelVersion | None) -> None:
+        if self._send_answer is not None:
+            dumped = None if version is None else version.model_dump(mode="json")
+            self._send_answer({"version": dumped})
+
+    def _register(self, record: Register) -> None:
         from lightlm.tracking.registration import REQUESTED_TAG, register
 
-        request = RegistrationRequest.model_validate(record["request"])
-        request.tags.setdefault(REQUESTED_TAG, str(record["time_ms"]))
+        request = record.request
+        request.tags.setdefault(REQUESTED_TAG, str(record.time_ms))
         if not request.hf_folder.exists():  # a home that moved, or was restored elsewhere
             request = request.model_copy(update={"hf_folder": self.folder / request.hf_folder.name})
 
@@ -294,92 +278,42 @@ class Shipper:
         except StoreError as error:
             # The model's files are gone or damaged, and stay so.
             self._note_refusal(f"the model is not registered: {first_line(error)}")
-            self.tell({"version": None})
+            self._answer_version(None)
             return
 
-        self.state["version"] = version.model_dump(mode="json")
+        self.state.version = version
         self._save()
         self.accepted()
-        self.tell({"version": self.state["version"]})
+        self._answer_version(version)
 
-    def _send_finish(self, record: dict[str, Any]) -> None:
+    def _finish(self, record: Finish) -> None:
         self._send_plot()
-        if self.state["refused"]:
-            self.client.set_tag(self.run_id, REFUSED_TAG, self.state["refused"])
-        self.client.set_terminated(self.run_id, record["status"], record["time_ms"])
-        self.state["is_finished"] = True
+        if self.state.refused:
+            self.client.set_tag(self.run_id, REFUSED_TAG, self.state.refused)
+        self.client.set_terminated(self.run_id, record.status, record.time_ms)
+        self.state.is_finished = True
 
     def _send_plot(self) -> None:
-        losses = self.read_points("train/loss")
-        scores = self.read_points("validation/bits_per_byte")
+        losses = read_points(self.folder, "train/loss")
         if not losses:
             return
 
         path = self.folder / "loss.png"
-        version = self.state["version"] or {}
-        tags = version.get("tags", {})
+        version = self.state.version
+        name = f"run {self.folder.name}" if version is None else f"{version.name} {version.version}"
+        tags = {} if version is None else version.tags
         final = float(tags["bits_per_byte"]) if "bits_per_byte" in tags else None
-        title = (
-            f"{version.get('name', 'run')} {version.get('version', self.folder.name)}: "
-            f"{tags.get('dataset', '')}"
-        )
-
-        render_loss(path, losses, scores, title, final)
+        scores = read_points(self.folder, "validation/bits_per_byte")
+        render_loss(path, losses, scores, f"{name}: {tags.get('dataset', '')}", final)
         self.client.log_artifact(self.run_id, str(path))
 
-    def read_points(self, name: str) -> list[Point]:
-        """Return a metric's course over the whole record: (seconds since the start, value); finite
-        values only.
-        """
-        points: list[Point] = []
-        started = None
-        for record, _ in read_journal(self.folder / JOURNAL):
-            started = record["time_ms"] if started is None else started
-            if record["kind"] == "metrics" and math.isfinite(record["values"].get(name, math.nan)):
-                points.append(((record["time_ms"] - started) / 1000, record["values"][name]))
-        return points
-
     def _save(self) -> None:
-        write_file(self.folder / STATE, json.dumps(self.state).encode())
+        write_shipped(self.folder, self.state)
 
 
-def find_experiment(client: "MlflowClient", name: str, home: Path) -> str:
-    """Return the id of the experiment; created on first use, its artifacts at an absolute path when
-    local.
-    """
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        if found.lifecycle_stage == "deleted":
-            # Its name stays taken, and it takes no runs: without this no run would ever be told
-            # again.
-            client.restore_experiment(found.experiment_id)
-        return found.experiment_id
-
-    location = (home / "mlartifacts").as_uri() if is_local(home) else None
-    try:
-        # The kind chooses which pages MLflow shows first: training runs and their charts.
-        return client.create_experiment(
-            name, location, {"mlflow.experimentKind": "custom_model_development"}
-        )
-    except MlflowException:
-        # Another run created it between the two calls.
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return found.experiment_id
-
-
-def _is_refused(error: Exception) -> bool:
-    """Return whether MLflow will say the same however often it is asked; a server that is away says
-    nothing.
-    """
-    return getattr(error, "error_code", "") in (
-        "INVALID_PARAMETER_VALUE",
-        "BAD_REQUEST",
-        "MALFORMED_REQUEST",
-    )
+def count_unsent(folder: Path) -> int:
+    """Return how many of a run's records MLflow does not have yet."""
+    return sum(1 for _ in read_records(folder, read_shipped(folder).cursor))
 
 
 def pin_requirements() -> list[str]:
@@ -388,25 +322,21 @@ def pin_requirements() -> list[str]:
 
 
 def _group(
-    records: Iterator[tuple[dict[str, Any], int]],
-) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    """Yield neighbouring metrics records together, others alone, each with the offset
-    behind them.
-    """
-    metrics: list[dict[str, Any]] = []
+    records: Iterator[tuple[AnyRecord, int]],
+) -> Iterator[tuple[list[AnyRecord], int]]:
+    """Yield consecutive metrics together, other records alone, each with the offset after them."""
+    metrics: list[AnyRecord] = []
     end = 0
     for record, offset in records:
-        if record["kind"] == "metrics":
-            metrics.append(record)
-            end = offset
-            if len(metrics) >= BATCH_METRICS:
-                yield metrics, end
-                metrics = []
-            continue
-        if metrics:
+        is_metrics = isinstance(record, Metrics)
+        if metrics and (not is_metrics or len(metrics) >= mlflow_records.BATCH_METRICS):
             yield metrics, end
             metrics = []
-        yield [record], offset
+        if is_metrics:
+            metrics.append(record)
+            end = offset
+        else:
+            yield [record], offset
 
     if metrics:
         yield metrics, end

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lightlm.errors import BusyError, LightLMError
+from lightlm.redaction import first_line
 from lightlm.store.lock import hold_lock, ignore
-from lightlm.tracking.recorder import JOURNAL
+from lightlm.tracking.record import JOURNAL
 from lightlm.tracking.recorder import LOCK as RECORDER_LOCK
 from lightlm.tracking.registry import (
     create_database,
     explain_failures,
-    first_line,
     is_local,
     open_client,
 )
-from lightlm.tracking.shipped import read_state
+from lightlm.tracking.shipped import read_shipped
 from lightlm.tracking.shipper import Shipper, count_unsent
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def list_pending(home: Path, own: Path | None = None) -> Iterator[Path]:
             continue
         # A continued run may have died before its outbox saw MLflow: ended once, and yet with more
         # to tell.
-        if not read_state(folder)["is_finished"] or count_unsent(folder):
+        if not read_shipped(folder).is_finished or count_unsent(folder):
             yield folder
 
 
@@ -118,6 +118,5 @@ def _sync_one(
         message = str(error) if isinstance(error, LightLMError) else first_line(error)
         return Synced(folder, "failed", unsent - count_unsent(folder), error=message)
 
-    version = state["version"]
-    uri = None if version is None else f"models:/{version['name']}/{version['version']}"
-    return Synced(folder, "told", unsent, uri, state["refused"])
+    uri = None if state.version is None else state.version.uri
+    return Synced(folder, "told", unsent, uri, state.refused)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lightlm.errors import LightLMError
-from lightlm.tracking.recorder import clean
+from lightlm.redaction import clean
+from lightlm.tracking.mlflow_records import find_experiment
 from lightlm.tracking.registry import ModelVersion, open_client
-from lightlm.tracking.shipper import find_experiment
 
 LOGGER = logging.getLogger(__name__)
 

@@ -25,7 +25,8 @@ from lightlm.model.hugging_face import export_model, load_model
 from lightlm.params import load_params
 from lightlm.store.commit import commit_folder, open_commit
 from lightlm.store.journal import Journal, read_journal
-from lightlm.tracking.recorder import Recorder, RegistrationRequest
+from lightlm.tracking.record import RegistrationRequest
+from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import ModelVersion, create_database, download, open_client
 from lightlm.tracking.shipper import Shipper
 from lightlm.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
@@ -245,7 +246,7 @@ def version(home: Path, kept: dict[str, tuple[Path, Open]]) -> tuple[ModelVersio
     shipper.ship()
     (artifact,) = (path.parent for path in (home / "mlartifacts").rglob("model/manifest.json"))
 
-    return ModelVersion.model_validate(shipper.state["version"]), artifact
+    return shipper.state.version, artifact
 
 
 @pytest.mark.timeout(3600)

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from lightlm.store.journal import read_journal
 from lightlm.tracking.outbox import Outbox
-from lightlm.tracking.recorder import JOURNAL, Recorder
+from lightlm.tracking.record import Metrics, read_records
+from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import open_client
-from lightlm.tracking.shipped import read_state
+from lightlm.tracking.shipped import read_shipped
 from lightlm.tracking.sync import sync
 from tests.tracking.conftest import database, model_folder, new_database, recorded, request_for
 from tests.tracking.test_server import Server, remote, server
@@ -182,7 +182,7 @@ def test_every_metric_arrives_once_and_recording_does_not_wait(
     breaks_at = draw.randrange(1, STEPS) if mode != "down at start" else 1
     stalls = record(recorder, range(1, breaks_at), draw)
     if mode != "down at start":
-        wait_until(lambda: read_state(folder)["cursor"])
+        wait_until(lambda: read_shipped(folder).cursor)
 
     if mode in PROXIED:
         proxy.mode = mode
@@ -208,12 +208,12 @@ def test_every_metric_arrives_once_and_recording_does_not_wait(
     for outcome in sync(home):
         assert (outcome.outcome, outcome.error) == ("told", None)
     client = open_client(home)
-    run_id = read_state(folder)["run_id"]
+    run_id = read_shipped(folder).run_id
     wanted = {
-        (name, values["step"], value)
-        for values, _ in read_journal(folder / JOURNAL)
-        if values["kind"] == "metrics"
-        for name, value in values["values"].items()
+        (name, record.step, value)
+        for record, _ in read_records(folder)
+        if isinstance(record, Metrics)
+        for name, value in record.values.items()
     }
 
     names = ("train/loss", "train/gradient_norm")
@@ -250,7 +250,7 @@ def test_kills_of_the_shipping_process_lose_and_double_nothing(
         outbox.close(0)
 
     sync(home)
-    run_id = read_state(folder)["run_id"]
+    run_id = read_shipped(folder).run_id
     client = open_client(home)
     steps = [metric.step for metric in client.get_metric_history(run_id, "train/loss")]
     tell(

@@ -9,7 +9,7 @@ import lightlm.runs.watching
 from lightlm.console.progress import Progress
 from lightlm.console.terminal import open_console
 from lightlm.errors import InputError
-from lightlm.runs.watching import FollowedRun, find_run, format_end, hours_of
+from lightlm.runs.watching import FollowedRun, find_run, format_end
 from lightlm.store.journal import Journal
 from lightlm.tracking.recorder import Recorder
 from tests.command_line import Trained
@@ -100,12 +100,6 @@ def test_a_run_is_found_by_path_name_and_beginning_and_the_newest_without(
         find_run("2026")
     with pytest.raises(InputError, match=r"there is no run 'x'.*20260102-000000-bb"):
         find_run("x")
-
-
-def test_hours_are_read_from_a_runs_name() -> None:
-    assert [
-        hours_of(name) for name in ("train-0.1h-wikitext", "train-1e-05h-x", "retrain-2h-h-h", "x")
-    ] == [*(0.1, 1e-05, 2.0, 0.0)]
 
 
 def test_a_run_that_is_over_is_shown_at_once_with_its_exit_code(trained: Trained) -> None:

@@ -20,12 +20,10 @@ from lightlm.errors import InputError
 from lightlm.model.config import ModelConfig
 from lightlm.runs.report import read_run
 from lightlm.store.remembered import Remembered, parse_json, read_json
-from lightlm.tracking.recorder import JOURNAL
+from lightlm.tracking.record import JOURNAL
 from lightlm.tracking.registry import ModelVersion
 from lightlm.tracking.resolved import FILE, read_state, recall
-from lightlm.tracking.runs import read_shipped
-from lightlm.tracking.shipped import STATE
-from lightlm.tracking.shipped import read_state as read_shipped_state
+from lightlm.tracking.shipped import STATE, read_shipped
 from lightlm.training.config import TrainerConfig
 from lightlm_flows.cli.saved_configuration import load_configuration
 from lightlm_flows.service.lifecycle import read_service
@@ -82,9 +80,9 @@ def fill_shipped(home: Path) -> object:
 
 
 def read_shipped_of(home: Path) -> object:
-    state = read_shipped_state(home)
-    assert state["cursor"] in (0, 7, 14, 21)
-    return state, read_shipped(home)
+    state = read_shipped(home)
+    assert state.cursor in (0, 7, 14, 21)
+    return state
 
 
 def read_or_refuse(read: Callable[[Path], Any]) -> Callable[[Path], Any]:

@@ -16,7 +16,8 @@ from lightlm.model.hugging_face import export_model
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
 from lightlm.store.commit import commit_folder
-from lightlm.tracking.recorder import Recorder, RegistrationRequest
+from lightlm.tracking.record import RegistrationRequest
+from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import create_database
 
 SAMPLING = {

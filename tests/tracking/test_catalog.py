@@ -8,7 +8,7 @@ import pytest
 
 from lightlm.errors import ModelVersionError
 from lightlm.tracking.catalog import choose_name, find_origin, list_models, resolve
-from lightlm.tracking.recorder import RegistrationRequest
+from lightlm.tracking.record import RegistrationRequest
 from lightlm.tracking.registration import judge, register
 from lightlm.tracking.registry import ModelVersion, open_client
 from lightlm.tracking.shipper import find_experiment, pin_requirements

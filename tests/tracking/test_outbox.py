@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from matplotlib import image
 
-from lightlm.store.journal import read_journal
 from lightlm.tracking.outbox import Outbox, Shipment
-from lightlm.tracking.recorder import JOURNAL, Recorder, RegistrationRequest
+from lightlm.tracking.record import RegistrationRequest, read_records
+from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import open_client
-from lightlm.tracking.shipped import STATE, read_state
+from lightlm.tracking.shipped import STATE, read_shipped
 from lightlm.tracking.shipper import RUN_KEY_TAG
 
 
@@ -95,7 +95,7 @@ def test_a_killed_outbox_is_made_up_for_by_the_next(
     time.sleep(seconds)
     os.kill(outbox._process.pid, signal.SIGKILL)
     cut = outbox.close(5)
-    unsent = list(read_journal(folder / JOURNAL, read_state(folder)["cursor"]))
+    unsent = list(read_records(folder, read_shipped(folder).cursor))
     assert cut.num_unsent == len(unsent) or cut.error is None, "it was over before it was killed"
     assert ship(folder).num_unsent == 0
     run = find_run(home, "run-1")
@@ -128,7 +128,7 @@ def test_what_an_earlier_run_left_is_sent_by_the_next(
     recorder = Recorder(folder)
     outbox = Outbox.start(folder)
     for key in ("run-1", "run-2"):
-        wait_until(lambda key=key: read_state(home / "runs" / key)["is_finished"])
+        wait_until(lambda key=key: read_shipped(home / "runs" / key).is_finished)
 
     died = find_run(home, "run-1")
     late = find_run(home, "run-2")
@@ -154,7 +154,7 @@ def test_a_server_that_is_not_there_costs_a_bounded_time_and_is_said(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     folder = recorded("run-1", steps=3)
     shipment = Outbox.start(folder).close(60)
-    assert shipment.num_unsent == len(list(read_journal(folder / JOURNAL)))
+    assert shipment.num_unsent == len(list(read_records(folder)))
     assert shipment.error
     assert shipment.run_id is None
     assert "sesame42" not in (folder / "outbox.log").read_text() + shipment.error

@@ -16,10 +16,9 @@ from pathlib import Path
 import pytest
 
 from lightlm.child_process import python_command
-from lightlm.store.journal import Journal
 from lightlm.tracking import outbox as outbox_module
 from lightlm.tracking.outbox import LOG, ChampionAnswer, Outbox, Shipment
-from lightlm.tracking.recorder import JOURNAL
+from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import ModelVersion
 
 VERSION = {
@@ -44,10 +43,10 @@ def say(*answers: object) -> str:
 @pytest.fixture
 def speak(tmp_path: Path, request: pytest.FixtureRequest) -> Speak:
     def start(*lines: str, num_records: int = 3) -> Outbox:
-        journal = Journal(tmp_path / JOURNAL)
+        recorder = Recorder(tmp_path)
         for index in range(num_records):
-            journal.append({"kind": "metrics", "step": index})
-        journal.close()
+            recorder.log_metrics({}, index)
+        recorder.close()
         process = subprocess.Popen(
             [sys.executable, "-S", "-c", "\n".join(["import os, sys, time", *lines])],
             stdin=subprocess.PIPE,
@@ -238,7 +237,6 @@ def speak_in_turn(
             request.addfinalizer(process.kill)
             return process
 
-        Journal(tmp_path / JOURNAL).close()
         outbox = Outbox(tmp_path, spawn(), spawn)
         request.addfinalizer(outbox._closing.set)
         return outbox

@@ -10,7 +10,7 @@ from lightlm.errors import ModelVersionError
 from lightlm.evaluation.comparison import Comparison
 from lightlm.store.commit import open_commit
 from lightlm.tracking.catalog import resolve
-from lightlm.tracking.recorder import RegistrationRequest
+from lightlm.tracking.record import RegistrationRequest
 from lightlm.tracking.registration import (
     choose_champion,
     describe_signature,

@@ -33,7 +33,8 @@ def register(home: Path, recorded: Callable[..., Path]) -> Callable[..., ModelVe
     def ship(key: str, **request: object) -> ModelVersion:
         shipper = Shipper(recorded(key, steps=1, **request), open_client(home), home)
         shipper.ship()
-        return ModelVersion.model_validate(shipper.state["version"])
+        assert shipper.state.version is not None
+        return shipper.state.version
 
     return ship
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from lightlm.tracking.recorder import LOCK, Recorder
-from lightlm.tracking.runs import LOSSES, find_hours, list_runs
+from lightlm.tracking.runs import LOSSES, list_runs
 
 
 def record(home: Path, name: str, losses: list[float], status: str | None) -> Recorder:
@@ -74,9 +74,3 @@ def test_a_long_run_keeps_a_thinned_loss_and_a_damaged_record_is_left_out(tmp_pa
     (run,) = list_runs(tmp_path)
     assert len(run.losses) == LOSSES
     assert run.losses == sorted(run.losses, reverse=True)
-
-
-def test_hours_are_read_from_a_runs_name() -> None:
-    assert find_hours("train-0.02h-wikitext") == 0.02
-    assert find_hours("train-1e-05h-x") == 1e-05
-    assert find_hours("retrain") is None

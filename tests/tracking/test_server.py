@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from lightlm.errors import TrackingError
-from lightlm.store.journal import read_journal
 from lightlm.tracking.catalog import resolve
 from lightlm.tracking.mlflow_routes import REFUSED
 from lightlm.tracking.outbox import Outbox
-from lightlm.tracking.recorder import JOURNAL, Recorder, RegistrationRequest
+from lightlm.tracking.record import RegistrationRequest, read_records
+from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import download, open_client
-from lightlm.tracking.shipped import read_state
+from lightlm.tracking.shipped import read_shipped
 from lightlm_flows.service.servers import USER, open_secrets, start_of_pages
 
 
@@ -316,7 +316,7 @@ def test_a_server_that_dies_in_a_run_and_comes_back_has_everything_once(
     folder = recorded("run-dies", steps=20, is_finished=False)
     recorder = Recorder(folder)
     outbox = Outbox.start(folder)
-    wait_until(lambda: read_state(folder)["cursor"])
+    wait_until(lambda: read_shipped(folder).cursor)
     remote.kill()
     early = recorded("run-early", steps=4)
     waiting = Outbox.start(early)  # There has been no server in all its life.
@@ -355,5 +355,5 @@ def test_a_server_that_hangs_holds_nobody_up_and_what_is_unsent_is_counted(
         shipment = Outbox.start(folder).close(6)
     finally:
         remote.signal(signal.SIGCONT)
-    assert shipment.num_unsent == len(list(read_journal(folder / JOURNAL)))
+    assert shipment.num_unsent == len(list(read_records(folder)))
     assert "MLflow did not answer in the 6.0 s that were left" in str(shipment.error)

@@ -10,8 +10,15 @@ from typing import Any
 
 import pytest
 
-from lightlm.store.journal import read_journal
-from lightlm.tracking.recorder import JOURNAL, Recorder
+from lightlm.tracking.record import (
+    JOURNAL,
+    Metrics,
+    Register,
+    append_record,
+    read_points,
+    read_records,
+)
+from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import open_client
 from lightlm.tracking.shipped import STATE
 from lightlm.tracking.shipper import REFUSED_TAG, Shipper, count_unsent
@@ -45,17 +52,17 @@ def test_metrics_keep_their_steps_and_times(home: Path, recorded: Callable[..., 
     folder = recorded(steps=40)
     shipper = ship(home, folder)
     written = [
-        (record["time_ms"], record["step"], record["values"]["train/loss"])
-        for record, _ in read_journal(folder / JOURNAL)
-        if "train/loss" in record.get("values", {})
+        (record.time_ms, record.step, record.values["train/loss"])
+        for record, _ in read_records(folder)
+        if isinstance(record, Metrics) and "train/loss" in record.values
     ]
 
     assert sorted(read_metrics(shipper, "train/loss")) == sorted(written)
-    records = [record for record, _ in read_journal(folder / JOURNAL)]
+    records = [record for record, _ in read_records(folder)]
     run = shipper.client.get_run(shipper.run_id)
     assert (run.info.start_time, run.info.end_time) == (
-        records[0]["time_ms"],
-        records[-1]["time_ms"],
+        records[0].time_ms,
+        records[-1].time_ms,
     )
 
     assert run.info.run_name == "train-run-1"
@@ -93,9 +100,7 @@ def test_a_damaged_state_means_from_the_start_exactly_once(
 
     for content in (*damaged, [1], None, float("nan")):
         (folder / STATE).write_text(json.dumps(content))
-        assert count_unsent(folder) == len(list(read_journal(folder / JOURNAL))), (
-            "it does not count as sent"
-        )
+        assert count_unsent(folder) == len(list(read_records(folder))), "it does not count as sent"
         assert list(list_pending(home)) == [folder]
 
     for content in (b"", b"{", b"\xff", b"[" * 100_000, json.dumps(damaged[0]).encode()):
@@ -152,9 +157,9 @@ def test_long_values_odd_letters_and_endless_losses_do_not_stop_a_run(
 
     shipper = ship(home, end(recorder))
     assert shipper.client.get_run(shipper.run_id).info.status == "FINISHED"
-    assert shipper.state["refused"] is None
+    assert shipper.state.refused is None
     assert len(read_metrics(shipper, "train/loss")) == 4
-    assert [value for _, value in shipper.read_points("train/loss")] == [3.0, 2.0]
+    assert [value for _, value in read_points(shipper.folder, "train/loss")] == [3.0, 2.0]
     assert {artifact.path for artifact in shipper.client.list_artifacts(shipper.run_id)} == {
         "loss.png",
         "samples",
@@ -201,20 +206,20 @@ def test_a_model_whose_files_are_gone_is_not_registered_but_the_run_ends(
     home: Path, recorded: Callable[..., Path], model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = recorded(steps=2)
-    path = folder / JOURNAL
     elsewhere = home / "pruned"
     moved = Recorder(home / "runs" / "moved")
 
-    for record, _ in read_journal(path):
-        if record["kind"] == "register":
-            record["request"]["hf_folder"] = str(elsewhere)
-        moved._journal.append(record)
+    for record, _ in read_records(folder):
+        if isinstance(record, Register):
+            request = record.request.model_copy(update={"hf_folder": elsewhere})
+            record = record.model_copy(update={"request": request})
+        append_record(moved._journal, record)
 
     moved.close()
-    told: list[dict[str, Any]] = []
-    shipper = Shipper(moved.folder, open_client(home), home, tell=told.append)
+    sent: list[dict[str, Any]] = []
+    shipper = Shipper(moved.folder, open_client(home), home, send=sent.append)
     shipper.ship()
-    assert told == [{"version": None}]
+    assert sent == [{"version": None}]
     assert shipper.client.search_model_versions("name='lightlm'") == []
     run = shipper.client.get_run(shipper.run_id)
     assert run.info.status == "FINISHED"
@@ -231,14 +236,14 @@ def test_that_mlflow_is_back_is_known_before_the_parent_has_its_version(
         recorded(steps=2),
         open_client(home),
         home,
-        tell=lambda record: heard.extend(record),
+        send=lambda record: heard.extend(record),
         accepted=lambda: heard.append("accepted"),
     )
 
     shipper.ship()
-    told = heard.index("version")
-    assert heard[told - 1] == "accepted"
-    assert "accepted" in heard[: told - 1]
+    sent = heard.index("version")
+    assert heard[sent - 1] == "accepted"
+    assert "accepted" in heard[: sent - 1]
 
 
 def test_a_run_that_died_ends_when_its_last_record_was_written(
@@ -247,7 +252,7 @@ def test_a_run_that_died_ends_when_its_last_record_was_written(
     folder = recorded(steps=4, is_finished=False)
     shipper = ship(home, folder)
     shipper.end("KILLED", "its process died")
-    last = [record["time_ms"] for record, _ in read_journal(folder / JOURNAL)][-1]
+    last = [record.time_ms for record, _ in read_records(folder)][-1]
     info = shipper.client.get_run(shipper.run_id).info
     assert (info.status, info.end_time) == ("KILLED", last)
     assert json.loads((folder / STATE).read_text())["is_finished"]
@@ -278,17 +283,17 @@ def test_who_ships_after_another_answers_what_that_one_was_asked_in_vain(
     recorder = begin(home, "killed")
     recorder.ask_champion(["lightlm"])
     ship(home, recorder.folder)  # the killed one's process, to nobody
-    told: list[dict[str, Any]] = []
-    shipper = Shipper(recorder.folder, open_client(home), home, tell=told.append)
+    sent: list[dict[str, Any]] = []
+    shipper = Shipper(recorder.folder, open_client(home), home, send=sent.append)
     assert not shipper.is_over()
     assert not shipper.ship()
-    assert [answer["champion"]["version"] for answer in told] == ["1"]
+    assert [answer["champion"]["version"] for answer in sent] == ["1"]
     recorder.register(request_for(1.2))
     ship(home, end(recorder))
-    again = Shipper(recorder.folder, open_client(home), home, tell=told.append)
+    again = Shipper(recorder.folder, open_client(home), home, send=sent.append)
     assert not again.is_over()  # nothing to send, and yet something to say
     again.ship()
-    assert [answer["version"]["version"] for answer in told if "version" in answer] == ["2"]
+    assert [answer["version"]["version"] for answer in sent if "version" in answer] == ["2"]
     assert again.is_over()
 
 
@@ -299,7 +304,7 @@ def test_what_an_earlier_start_of_the_run_asked_is_not_answered_again(
     recorder.ask_champion(["lightlm"])
     recorder.start_run("run-1", "lightlm", {}, "", system_metrics=False)
     ship(home, recorder.folder)
-    told: list[dict[str, Any]] = []
-    Shipper(recorder.folder, open_client(home), home, tell=told.append).ship()
-    assert told == []
+    sent: list[dict[str, Any]] = []
+    Shipper(recorder.folder, open_client(home), home, send=sent.append).ship()
+    assert sent == []
     recorder.close()

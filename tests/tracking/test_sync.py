@@ -12,7 +12,7 @@ from lightlm.errors import TrackingError
 from lightlm.tracking.catalog import resolve
 from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import open_client
-from lightlm.tracking.shipped import read_state
+from lightlm.tracking.shipped import read_shipped
 from lightlm.tracking.shipper import END_TAG
 from lightlm.tracking.sync import list_pending, sync
 from lightlm_flows.cli.commands.sync import sync as tell_all
@@ -34,10 +34,10 @@ def test_all_that_is_pending_is_told_once_and_the_dead_get_an_end_with_a_reason(
 
     assert [one.version for one in told] == [None, "models:/lightlm/1", None]
     client = open_client(home)
-    run = client.get_run(read_state(died)["run_id"])
+    run = client.get_run(read_shipped(died).run_id)
     assert run.info.status == "KILLED"
     assert "ended without a word" in run.data.tags[END_TAG]
-    assert client.get_run(read_state(finished)["run_id"]).info.status == "FINISHED"
+    assert client.get_run(read_shipped(finished).run_id).info.status == "FINISHED"
     recorder.close()
     assert [(one.folder, one.outcome) for one in sync(home)] == [(living, "told")]
     assert sync(home) == []

@@ -24,7 +24,8 @@ def version(home: Path, recorded: Callable[..., Path], model_folder: Path) -> Mo
     shutil.copytree(model_folder, folder / "model")
     shipper = Shipper(folder, open_client(home), home)
     shipper.ship()
-    return ModelVersion.model_validate(shipper.state["version"])
+    assert shipper.state.version is not None
+    return shipper.state.version
 
 
 def stored(home: Path, name: str) -> Path:

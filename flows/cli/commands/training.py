@@ -285,7 +285,7 @@ def run_flows(api: Any) -> Iterator[None]:
 def log_aside(message: str) -> None:
     """Say something on standard error, outside the panel."""
     from lightlm.console.escape import escape_for_terminal
-    from lightlm.tracking.recorder import redact
+    from lightlm.redaction import redact
 
     sys.stderr.write(f"lightlm: {escape_for_terminal(redact(message))}\n")
 
