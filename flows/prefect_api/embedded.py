@@ -35,7 +35,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from lightlm.child_process import SAFE_PATH, python_command
+from lightlm.child_process import SAFE_PATH, end_child, python_command
 from lightlm.errors import LightLMError
 
 START_SECONDS = 180
@@ -144,14 +144,7 @@ class EmbeddedApi:
 
     def stop(self) -> None:
         """End the process: by closing its standard input, by force after STOP_SECONDS."""
-        if self.process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self.process.stdin.close()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end_child(self.process, STOP_SECONDS)
 
     def _is_healthy(self, timeout_seconds: float) -> bool:
         # http.client and not httpx: no proxy of the environment stands between us and loopback.

@@ -6,11 +6,10 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from pathlib import Path
 
-from lightlm.child_process import refuse_relative_folders
+from lightlm.child_process import refuse_relative_folders, watch_parent
 from lightlm.store.lock import hold_lock
 from lightlm.store.template import copy_template, keep_template
 from lightlm_flows.prefect_api.embedded import STOP_SECONDS
@@ -76,15 +75,12 @@ def find_own_database() -> Path | None:
 
 
 def _end_with_parent() -> None:
-    def watch() -> None:
-        # Not sys.stdin: its lock, held by a daemon thread, makes the interpreter's end an abort.
-        while os.read(0, 4096):
-            pass
+    def end() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(STOP_SECONDS)
         os._exit(0)
 
-    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
+    watch_parent(end)
     if sys.platform == "linux":
         # Beside the pipe: a fork of the parent that outlives it may hold the pipe's other end.
         set_parent_death_signal = 1

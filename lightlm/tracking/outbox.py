@@ -5,10 +5,6 @@ Owns the parent's handle on that process. Start it early: it imports MLflow whil
 Run as `python -m lightlm.tracking.outbox FOLDER` it is the process itself (see outbox_process).
 """
 
-import atexit
-import contextlib
-import json
-import os
 import queue
 import subprocess
 import sys
@@ -17,9 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lightlm.child_process import SAFE_PATH, python_command
+from lightlm.child_process import Message, close_input, end_child, leave, read_answers, start_child
 from lightlm.store.home import find_home
 from lightlm.tracking.registry import ModelVersion, is_local
 from lightlm.tracking.shipper import count_unsent, name_answer
@@ -81,8 +76,8 @@ class Outbox:
         self._spawn = spawn
         self._closing = threading.Event()
         self._changing = threading.Lock()
-        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._last: dict[str, Any] = {}
+        self._answers: queue.Queue[Message | None] = queue.Queue()
+        self._last: Message = {}
         self._is_over = False
         self._troubled_since: float | None = None
         self._is_too_slow = False
@@ -119,18 +114,10 @@ class Outbox:
             self._closing.set()
             process = self._process
 
-        if process.stdin is not None and not process.stdin.closed:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-
+        close_input(process)
         self._take_until(None, timeout)
-
-        try:
-            # It has said its last word, or has had its time.
-            process.wait(1.0 if self._is_over else 0.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        # It has sent its last answer, or has had its time.
+        end_child(process, 1.0 if self._is_over else 0.0)
 
         if "done" in self._last:
             return Shipment(self._last.get("run_id"), **self._last["done"])
@@ -217,12 +204,7 @@ class Outbox:
         process = self._process
         is_done = False
         while process is not None:
-            assert process.stdout is not None
-            for line in process.stdout:
-                try:
-                    answer = json.loads(line)
-                except ValueError:  # torn by the death of the process
-                    continue
+            for answer in read_answers(process):
                 is_done |= "done" in answer
                 self._answers.put(answer)
             process = None if is_done else self._replace(process)
@@ -252,25 +234,14 @@ class Outbox:
 
 def spawn(folder: Path) -> "subprocess.Popen[str]":
     """Start the process that ships the record in `folder`."""
-    with (folder / LOG).open("ab") as log:
-        return subprocess.Popen(
-            python_command("lightlm.tracking.outbox", str(folder)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=os.environ | SAFE_PATH | {"PYTHONWARNINGS": "ignore"},
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,
-        )
+    environment = {"PYTHONWARNINGS": "ignore"}
+    return start_child(
+        "lightlm.tracking.outbox", str(folder), log=folder / LOG, environment=environment
+    )
 
 
 if __name__ == "__main__":
     from lightlm.tracking.outbox_process import main
 
     main(Path(sys.argv[1]))
-    # All is told and on disk, and the run waits: taking the interpreter and MLflow apart took 0.7
-    # s.
-    atexit._run_exitfuncs()
-    sys.stderr.flush()
-    os._exit(0)
+    leave()

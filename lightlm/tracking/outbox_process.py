@@ -5,7 +5,6 @@ Owns retries, the end of runs that died without one, and what earlier runs could
 by outbox.Outbox.
 """
 
-import json
 import os
 import signal
 import sys
@@ -15,13 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from lightlm.child_process import Answers, Message, watch_parent
 from lightlm.errors import BusyError
 from lightlm.redaction import first_line, redact
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
 from lightlm.tracking.record import is_finished
 from lightlm.tracking.registry import create_database, is_local, open_client
-from lightlm.tracking.shipper import Answer, Shipper, count_unsent
+from lightlm.tracking.shipper import Shipper, count_unsent
 from lightlm.tracking.sync import DIED, LOCK, list_pending, ship_to_end
 from lightlm.tracking.system_metrics import SystemSampler
 
@@ -57,33 +57,12 @@ took three times as long without.
 """
 
 
-class Answers:
-    """What the parent is told, one JSON object a line, through the standard output that this
-    process began with.
-
-    Everything else that is printed goes to the log: against a server, MLflow prints the run's
-    address.
-    """
-
-    def __init__(self) -> None:
-        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)
-
-    def send(self, record: Answer) -> None:
-        """Send the parent an answer, if it still listens."""
-        try:
-            self._stream.write(json.dumps(record) + "\n")
-            self._stream.flush()
-        except (OSError, ValueError):
-            return
-
-
 class Patience:
     """How long MLflow is tried: while the run goes on and GRACE_SECONDS after, less often the
     longer it is away.
     """
 
-    def __init__(self, parent_gone: threading.Event, send: Callable[[Answer], None]) -> None:
+    def __init__(self, parent_gone: threading.Event, send: Callable[[Message], None]) -> None:
         self.parent_gone = parent_gone
         self._send = send
         self.error: str | None = None
@@ -261,7 +240,7 @@ def main(folder: Path) -> None:
     answers = Answers()
     parent_gone = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: parent_gone.set())
-    threading.Thread(target=_watch_parent, args=(parent_gone,), daemon=True).start()
+    watch_parent(parent_gone.set)
     home = find_home()
     patience = Patience(parent_gone, answers.send)
 
@@ -278,8 +257,3 @@ def main(folder: Path) -> None:
         answers.send({"run_id": shipper.state.run_id})
         error = patience.error or shipper.state.refused
         answers.send({"done": {"num_unsent": count_unsent(folder), "error": error}})
-
-
-def _watch_parent(parent_gone: threading.Event) -> None:
-    sys.stdin.read()
-    parent_gone.set()

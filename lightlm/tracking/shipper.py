@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lightlm.child_process import Message
 from lightlm.errors import LightLMError, StoreError
 from lightlm.redaction import first_line
 from lightlm.rendering.plots import render_loss
@@ -42,9 +43,6 @@ END_TAG = "lightlm.end"
 
 REQUIREMENTS = ("torch", "transformers", "safetensors", "tokenizers", "mlflow")
 
-Answer = dict[str, Any]
-"""What the run's parent gets, as JSON."""
-
 
 def name_answer(names: Sequence[str]) -> str:
     """Return the key of the answer to a question for the champion of these names."""
@@ -64,7 +62,7 @@ class Shipper:
         folder: Path,
         client: "MlflowClient",
         home: Path,
-        send: Callable[[Answer], None] | None = None,
+        send: Callable[[Message], None] | None = None,
         accepted: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder

@@ -8,18 +8,23 @@ error is no death: it is told, not tried again.
 
 import contextlib
 import json
-import os
 import queue
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightlm.errors
-from lightlm.child_process import SAFE_PATH, python_command
+from lightlm.child_process import (
+    Message,
+    end_child,
+    kill_child,
+    read_answers,
+    send_message,
+    start_child,
+)
 from lightlm.errors import LightLMError, WorkerBug, WorkerError
 from lightlm.training.events import WorkerRestarted, to_json
 from lightlm.training.heartbeat import BEAT_SECONDS, Watchdog, dump_stacks
@@ -91,7 +96,7 @@ class Worker:
         self.environment = dict(environment or {})
         self.log = run_folder / "worker.log"
         self._process: subprocess.Popen[str] | None = None
-        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._answers: queue.Queue[Message | None] = queue.Queue()
         self._standby: subprocess.Popen[str] | None = None
         self._num_standbys = 0
         self._changing = threading.Lock()
@@ -108,30 +113,16 @@ class Worker:
 
     def _spawn(self) -> "subprocess.Popen[str]":
         self.run_folder.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                python_command("lightlm.training.worker"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=os.environ | SAFE_PATH | self.environment,
-                text=True,
-                encoding="utf-8",
-                start_new_session=True,
-            )
+        return start_child("lightlm.training.worker", log=self.log, environment=self.environment)
 
     def _read_answers(
-        self, process: "subprocess.Popen[str]", answers: "queue.Queue[dict[str, Any] | None]"
+        self, process: "subprocess.Popen[str]", answers: "queue.Queue[Message | None]"
     ) -> None:
-        """Pass on what a process says; at its death start a successor at once, which imports while
-        that is noticed.
+        """Pass on a process's answers; at its death start a successor at once, so that its imports
+        overlap with the handling of the death.
         """
-        assert process.stdout is not None
-        for line in process.stdout:
-            try:
-                answers.put(json.loads(line))
-            except ValueError:  # torn by the death of the process
-                continue
+        for answer in read_answers(process):
+            answers.put(answer)
 
         exit_code = None
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -145,7 +136,7 @@ class Worker:
 
         answers.put(None)
 
-    def call(self, job: str, **arguments: Any) -> dict[str, Any]:
+    def call(self, job: str, **arguments: Any) -> Message:
         """Return the result of a job, its events dropped; a worker that dies meanwhile is started
         anew.
 
@@ -163,7 +154,7 @@ class Worker:
                     raise
         raise AssertionError("a stream ends with its result or an error")
 
-    def stream(self, job: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+    def stream(self, job: str, **arguments: Any) -> Iterator[Message]:
         """Yield the events of a job and, last, {"result": ...}; errors as `call`. A worker that
         hangs is killed.
         """
@@ -171,10 +162,9 @@ class Worker:
             self.start()
 
         process = self._process
-        assert process is not None and process.stdin is not None
+        assert process is not None
         try:
-            process.stdin.write(json.dumps({"job": job, "arguments": arguments}) + "\n")
-            process.stdin.flush()
+            send_message(process, {"job": job, "arguments": arguments})
         except BrokenPipeError:
             self._process = None
             raise WorkerDied(process.wait(), self.log) from None
@@ -200,7 +190,7 @@ class Worker:
             if "result" in record:
                 return
 
-    def train(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def train(self, request: Mapping[str, Any]) -> Iterator[Message]:
         """Yield a training run's events and its result, across deaths of the worker.
 
         After a memory kill the micro-batch is halved; the run resumes from its newest checkpoint.
@@ -245,30 +235,15 @@ class Worker:
             self._standby = None
         for one in (process, standby):
             if one is not None:
-                self._end(one, seconds)
-
-    def _end(self, process: "subprocess.Popen[str]", seconds: float) -> None:
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        deadline = time.monotonic() + seconds
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        if process.poll() is None:
-            kill_group(process)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
+                end_child(one, seconds)
 
     def _give_up(self, process: "subprocess.Popen[str]", why: str) -> WorkerHung:
         """Kill a worker that hangs, once its stacks are in the log; return the error to raise."""
         with self._changing:
             self._process = None
         dump_stacks(process.pid)
-        kill_group(process)
-        # One that the kernel itself holds, on a dead disk, ends later or never; its successor waits
-        # for its lock.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
+        # One that does not end even then keeps its lock, for which its successor waits.
+        kill_child(process)
         return WorkerHung(why, self.log)
 
     def _revive(self, error: Mapping[str, str]) -> LightLMError:
@@ -288,11 +263,3 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         """Stop it."""
         self.stop()
-
-
-def kill_group(process: "subprocess.Popen[str]") -> None:
-    """End a process and what it started: compilers, which would go on alone."""
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.kill()

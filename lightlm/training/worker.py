@@ -6,7 +6,6 @@ ORPHAN_SECONDS; any other job at once. SIGTERM and SIGINT let the step in progre
 was reached.
 """
 
-import atexit
 import contextlib
 import json
 import os
@@ -18,8 +17,8 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
 
+from lightlm.child_process import Answers, Message, leave
 from lightlm.errors import LightLMError
 from lightlm.training.heartbeat import Heartbeat
 
@@ -29,7 +28,7 @@ LOCK = ".worker.lock"
 ORPHAN_SECONDS = 8.0
 """What training gets, after its parent's death, to save; then the process ends as it stands."""
 
-Emit = Callable[[dict[str, Any]], None]
+Emit = Callable[[Message], None]
 
 
 class Stop(threading.Event):
@@ -47,17 +46,17 @@ class Stop(threading.Event):
         return super().is_set()
 
 
-Job = Callable[[dict[str, Any], Emit, Stop], dict[str, Any]]
+Job = Callable[[Message, Emit, Stop], Message]
 
 
-def describe_devices(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
+def describe_devices(arguments: Message, emit: Emit, stop: Stop) -> Message:
     """Return the devices that torch sees here."""
     from lightlm.training.device import describe_devices
 
     return {"devices": [device.model_dump() for device in describe_devices()]}
 
 
-def time_steps(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
+def time_steps(arguments: Message, emit: Emit, stop: Stop) -> Message:
     """Return a StepTiming of one configuration."""
     from lightlm.model.config import ModelConfig
     from lightlm.training.config import TrainerConfig
@@ -68,7 +67,7 @@ def time_steps(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, A
     return time_steps(model, trainer, arguments["max_seconds"]).model_dump()
 
 
-def measure_matrix_rates(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
+def measure_matrix_rates(arguments: Message, emit: Emit, stop: Stop) -> Message:
     """Return the rate of matrix products in each of `dtypes`, in floating-point operations a
     second.
     """
@@ -82,7 +81,7 @@ def measure_matrix_rates(arguments: dict[str, Any], emit: Emit, stop: Stop) -> d
     }
 
 
-def make_ready(arguments: dict[str, Any]) -> None:
+def make_ready(arguments: Message) -> None:
     """Do what a process does before its first training step, 1.3 s of imports, while the parent
     reads the text.
     """
@@ -108,7 +107,7 @@ def make_ready(arguments: dict[str, Any]) -> None:
         time_steps(tiny, trainer, max_seconds=0.0)
 
 
-def train(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
+def train(arguments: Message, emit: Emit, stop: Stop) -> Message:
     """Run one training run; events as they happen; the TrainResult."""
     from lightlm.store.lock import hold_lock
     from lightlm.training.distributed import fit_to_ranks, open_ranks
@@ -125,7 +124,7 @@ def train(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
         return run.run(lambda event: emit(to_json(event))).model_dump(mode="json")
 
 
-def evaluate(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
+def evaluate(arguments: Message, emit: Emit, stop: Stop) -> Message:
     """Return the Evaluated of a Hugging Face folder on the shards' held-out text, by `deadline`."""
     from lightlm.data.shards import open_shards
     from lightlm.evaluation.score import DocumentScores, Evaluated
@@ -153,7 +152,7 @@ def evaluate(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any
     return Evaluated(score=score, documents=documents).model_dump()
 
 
-def score_version(arguments: dict[str, Any], emit: Emit, stop: Stop) -> dict[str, Any]:
+def score_version(arguments: Message, emit: Emit, stop: Stop) -> Message:
     """Return nats and bytes by held-out document of a subset, of a model with its own tokenizer;
     and its shape.
 
@@ -199,28 +198,17 @@ JOBS: dict[str, Job] = {
 }
 
 
-AFTERWARDS: dict[str, Callable[[dict[str, Any]], None]] = {
-    measure_matrix_rates.__name__: make_ready
-}
+AFTERWARDS: dict[str, Callable[[Message], None]] = {measure_matrix_rates.__name__: make_ready}
 """What is done once the answer to a job is given, before the next job."""
 
 
-def serve(answers: TextIO) -> None:
+def serve(emit: Emit) -> None:
     """Run jobs from standard input until it ends."""
-    lock = threading.Lock()
-
-    def emit(record: dict[str, Any]) -> None:
-        # A parent that is gone hears nothing more, but what is under way is still saved: slow
-        # steps, of which each is told, were lost with it.
-        with lock, contextlib.suppress(BrokenPipeError):
-            answers.write(json.dumps(record) + "\n")
-            answers.flush()
-
     pulse = Heartbeat(emit)
     stop = Stop(pulse)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    jobs: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    jobs: queue.Queue[Message | None] = queue.Queue()
     running: list[str] = []
     threading.Thread(target=_read_jobs, args=(jobs, stop, running), daemon=True).start()
     pulse.start()
@@ -279,7 +267,7 @@ def _is_device_lost(error: Exception) -> bool:
     return "CUDA error" in str(error) and "out of memory" not in str(error)
 
 
-def _read_jobs(jobs: "queue.Queue[dict[str, Any] | None]", stop: Stop, running: list[str]) -> None:
+def _read_jobs(jobs: "queue.Queue[Message | None]", stop: Stop, running: list[str]) -> None:
     for line in sys.stdin:
         jobs.put(json.loads(line))
     stop.set()  # the parent is gone or done: training ends at its next step
@@ -291,15 +279,9 @@ def _read_jobs(jobs: "queue.Queue[dict[str, Any] | None]", stop: Stop, running: 
 
 
 def main() -> None:
-    """Serve jobs; whatever libraries print goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    serve(answers)
-    # Taking the interpreter and torch apart took 0.7 s at the end of each run: only what libraries
-    # asked for is done.
-    atexit._run_exitfuncs()
-    sys.stderr.flush()
-    os._exit(0)
+    """Serve jobs until the parent ends; what libraries print goes to standard error."""
+    serve(Answers().send)
+    leave()
 
 
 if __name__ == "__main__":

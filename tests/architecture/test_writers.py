@@ -23,10 +23,9 @@ EXCUSED: dict[str, str] = {
     "lightlm/data/shards.py": "streams tokens into the folder that open_stage hands it",
     "lightlm/model/hugging_face.py": "writes the model's files into the folder that commit_folder "
     "hands it",
-    "lightlm/tracking/outbox.py": "opens the log that the shipping process's own output goes to",
     "lightlm/training/timing.py": "asks the kernel, in /proc, to count this process's peak of "
     "memory anew",
-    "lightlm/training/supervisor.py": "opens the log that the worker's own output goes to",
+    "lightlm/child_process.py": "opens the log that a child process's own output goes to",
 }
 """Module -> what it writes, and why that is safe. An entry that is not needed is an error."""
 
