@@ -17,8 +17,11 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from rich.console import Console
 
 from lightlm.console.escape import escape_for_terminal
-from lightlm.console.menus import ESCAPE_SECONDS, Describe
+from lightlm.console.lines import Describe
 from lightlm.console.terminal import choose_marks
+
+ESCAPE_SECONDS = 0.05
+"""Seconds after Esc for the rest of an arrow key's bytes; prompt_toolkit's 0.5 s feel stuck."""
 
 
 class KeyReader:

@@ -1,27 +1,21 @@
-"""Menus and questions at a terminal: by number, by arrow keys, or by lines from a pipe; every one
-can be left.
+"""Menus and questions at a terminal: by number, by arrow keys, or by lines from a pipe.
 
-Owns how a person is asked; not what is done with the answer. Without an answer (Esc, Ctrl-C,
-Ctrl-D, the end of a pipe) each method returns None: leaving a prompt is no error. What a person
-typed is returned stripped.
+Without an answer (Esc, Ctrl-C, Ctrl-D, the end of a pipe) each method returns None: leaving a
+prompt is no error. Answers are stripped.
 """
 
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from lightlm.console.escape import escape_for_terminal
+from lightlm.console.lines import Describe, LineReader, StreamReader
 from lightlm.console.terminal import choose_marks, is_live, open_console, render_text
 from lightlm.errors import InputError, LightLMError
-
-ESCAPE_SECONDS = 0.05
-"""After Esc, for the rest of an arrow key's bytes to arrive; prompt_toolkit's half a second feels
-stuck.
-"""
 
 YES = ("y", "yes")
 NO = ("n", "no")
@@ -34,58 +28,8 @@ Raises:
 """
 
 
-Describe = Callable[[str], str]
-"""Says in a line what an answer would mean, while it is typed; "" where it means nothing yet."""
-
-
-class LineReader(Protocol):
-    """Where lines come from: a terminal with keys, or a stream of lines."""
-
-    def read(
-        self, question: str, describe: Describe | None = None, *, is_path: bool = False
-    ) -> str | None:
-        """Return the next line without its end; None where the person left. `describe` is shown
-        while they type.
-
-        With `is_path` the Tab key completes names of files.
-        """
-        ...
-
-    def read_choice(self, lines: Sequence[str], question: str, num_entries: int) -> str | None:
-        """Return what was typed below the entries `lines`; arrow keys write an entry's number."""
-        ...
-
-
-class StreamReader:
-    """Lines of a pipe, a file or a terminal without cursor; the questions go to the console."""
-
-    def __init__(self, stream: TextIO, console: Console) -> None:
-        self.stream = stream
-        self.console = console
-
-    def read(
-        self, question: str, describe: Describe | None = None, *, is_path: bool = False
-    ) -> str | None:
-        """Return the next line; None at the end."""
-        self.console.print(render_text(question), end="", soft_wrap=True)
-        try:
-            line = self.stream.readline()
-        except (KeyboardInterrupt, UnicodeDecodeError):
-            line = ""
-        if not self.stream.isatty():
-            # A pipe echoes nothing: the record then shows what was answered.
-            self.console.print(render_text(line.rstrip("\n")), soft_wrap=True)
-        return line.strip() if line else None
-
-    def read_choice(self, lines: Sequence[str], question: str, num_entries: int) -> str | None:
-        """Show the entries, then read."""
-        for line in lines:
-            self.console.print(render_text(line), soft_wrap=True)
-        return self.read(question)
-
-
 class Dialogue:
-    """Asks a person; one for a whole session. Keys on a terminal, lines anywhere else."""
+    """Asks a person, for a whole session: keys on a terminal, lines anywhere else."""
 
     def __init__(self, console: Console | None = None, reader: LineReader | None = None) -> None:
         self.console = console or open_console()
@@ -121,7 +65,7 @@ class Dialogue:
         describe: Describe | None = None,
         is_path: bool = False,
     ) -> Any:
-        """Return what `read` makes of the answer, of `default` where it is empty; None where the
+        """Return what `read` makes of the answer, or of `default` for an empty line; None where the
         person leaves.
         """
         shown = question if default is None else f"{question.rstrip().rstrip(':')} [{default}]: "
@@ -149,11 +93,11 @@ class Dialogue:
         self.console.print(render_text(message, style), soft_wrap=True)
 
     def show(self, renderable: Any) -> None:
-        """Print what rich draws."""
+        """Print a rich renderable."""
         self.console.print(renderable)
 
     def warn(self, message: str) -> None:
-        """Print what was wrong and what to do."""
+        """Print a warning."""
         self.console.print(
             Text(f"{choose_marks(self.console).warned} ", "yellow") + render_text(message)
         )

@@ -18,6 +18,7 @@ from lightlm.data.files.suffixes import SUFFIXES
 from lightlm.data.formats.packing import split_suffix
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
+from lightlm.redaction import first_line
 
 CONVERTED = "refs/convert/parquet"
 """The branch in which the Hub keeps a parquet copy of data sets in other formats."""
@@ -75,7 +76,7 @@ def download_split(found: HubFiles, split: str) -> tuple[Path, ...]:
         )
     except (_connection_error(), HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise HubUnreachable(
-            f"download of {found.repository} failed: {_first_line(error)}"
+            f"download of {found.repository} failed: {first_line(error)}"
         ) from None
 
 
@@ -122,7 +123,7 @@ def _ask_for_files(params: DatasetParams) -> HubFiles:
             "for a private one. A local file or folder is named by its path"
         ) from None
     except (_connection_error(), HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
-        raise HubUnreachable(_first_line(error)) from None
+        raise HubUnreachable(first_line(error)) from None
 
     if not splits:
         raise DatasetError(
@@ -230,7 +231,3 @@ def _is_about(name: str) -> bool:
         "dataset_infos.json",
         "dataset_dict.json",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

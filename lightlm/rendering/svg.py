@@ -1,10 +1,14 @@
-"""Plots of a report as SVG, by hand: lines over the budget, and bars. They follow the page's light
-or dark colours.
+"""Plots as SVG: lines over common axes, bars, and champion against challenger.
+
+Written by hand: importing matplotlib takes a second, and these follow a page's light or dark
+colors.
 """
 
 import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from lightlm.evaluation.comparison import Comparison
 
 Points = Sequence[tuple[float, float]]
 
@@ -13,7 +17,11 @@ HEIGHT = 300
 LEFT = 56
 BOTTOM = 34
 TOP = 12
-"""Of a plot, in its own units; it is scaled to the page."""
+"""Size and margins of a plot, in its own units; it is scaled to the page."""
+
+COMPARISON_HEIGHT = 250
+COMPARISON_BASE = 190
+"""Height of the comparison's picture, and where its bars stand."""
 
 BAR_HEIGHT = 20
 BAR_GAP = 8
@@ -22,9 +30,7 @@ LABEL_WIDTH = 190
 
 @dataclass(frozen=True)
 class Line:
-    """Points joined by a line; dashed for what was only foreseen, dotted with marks for single
-    measurements.
-    """
+    """Points joined by a line: dashed for a prediction, with marks for single measurements."""
 
     name: str
     points: Points
@@ -34,8 +40,9 @@ class Line:
 
 
 def render_lines(lines: Sequence[Line], x_name: str, y_name: str) -> str:
-    """Return lines over common axes; the highest 2 % of a line may leave the plot, which would
-    flatten the rest.
+    """Return lines over common axes.
+
+    The highest 2 % of a line's values are cut off, because they would flatten the rest.
     """
     drawn = [line for line in lines if line.points]
     if not drawn:
@@ -91,9 +98,7 @@ def render_lines(lines: Sequence[Line], x_name: str, y_name: str) -> str:
 def render_bars(
     values: Mapping[str, float], label: Callable[[float], str], highlighted: str = ""
 ) -> str:
-    """Return a bar a value with its name and what `label` makes of it; `highlighted` is the one
-    that matters.
-    """
+    """Return a bar per value with its name and label; the one named `highlighted` stands out."""
     most = max([*values.values(), 1e-9])
     height = (BAR_HEIGHT + BAR_GAP) * len(values) + BAR_GAP
     parts = [_open(height)]
@@ -115,6 +120,56 @@ def render_bars(
         )
 
     return "".join(parts) + "</svg>"
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Return how often each difference came out of the resamples, with its interval and zero."""
+    height = COMPARISON_HEIGHT
+    base = COMPARISON_BASE
+    low = min(comparison.lowest, 0.0)
+    high = max(comparison.highest, 0.0)
+    margin = 0.08 * (high - low or 1.0)
+    low = low - margin
+    high = high + margin
+
+    def place(value: float) -> float:
+        return round(40 + (WIDTH - 80) * (value - low) / (high - low), 2)
+
+    step = (comparison.highest - comparison.lowest) / max(1, len(comparison.histogram))
+    tallest = max([*comparison.histogram, 1])
+    color = "#2da44e" if comparison.is_better else "#8c959f"
+    width = max(0.8, place(comparison.lowest + step) - place(comparison.lowest) - 0.6)
+    bars = "".join(
+        f'<rect x="{place(comparison.lowest + index * step)}" '
+        f'y="{base - 130 * count / tallest:.1f}" '
+        f'width="{width:.2f}" height="{130 * count / tallest:.1f}" fill="{color}"/>'
+        for index, count in enumerate(comparison.histogram)
+        if count
+    )
+
+    left = place(comparison.low)
+    right = place(comparison.high)
+    zero = place(0.0)
+    interval = f"{comparison.difference:+.4f} ({comparison.low:+.4f} to {comparison.high:+.4f})"
+
+    return "".join(
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+            f'width="{WIDTH}" height="{height}" font-family="system-ui, sans-serif" '
+            f'font-size="13"><rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+            '<text x="40" y="24" fill="#1f272d">challenger minus champion, bits per byte: below '
+            "zero is better</text>",
+            f'<rect x="{left}" y="50" width="{max(1.0, right - left):.2f}" height="{base - 50}" '
+            f'fill="{color}" opacity="0.15"/>',
+            bars,
+            f'<line x1="40" y1="{base}" x2="{WIDTH - 40}" y2="{base}" stroke="#1f272d"/>',
+            f'<line x1="{zero}" y1="44" x2="{zero}" y2="{base + 6}" stroke="#cf222e" '
+            'stroke-dasharray="4 3"/>',
+            f'<text x="{zero}" y="{base + 22}" text-anchor="middle" fill="#cf222e">0</text>',
+            f'<text x="{(left + right) / 2:.1f}" y="{base + 44}" text-anchor="middle" '
+            f'fill="#1f272d">{interval}</text></svg>',
+        )
+    )
 
 
 def _open(height: float) -> str:

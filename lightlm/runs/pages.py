@@ -9,7 +9,7 @@ from lightlm.evaluation.comparison import FEWEST_DOCUMENTS, Comparison, format_t
 from lightlm.evaluation.score import Score
 from lightlm.params import Params
 from lightlm.rendering.page import Block, Page, Picture, Quote, Table
-from lightlm.rendering.plots import render_comparison
+from lightlm.rendering.svg import render_comparison
 from lightlm.runs.session import Session
 from lightlm.runs.values import Registered, Sample, StartingPoint
 from lightlm.system import SystemReport

@@ -34,6 +34,11 @@ SUMMARY = "summary.json"
 SHOWN_FRACTIONS = (0.01, 0.1, 0.5, 1.0)
 """Of the budget, at which a sample is shown; the nearest that the run wrote."""
 
+THIS_MODEL = "this model"
+TIME_AXIS = "fraction of the training time"
+SCORE_AXIS = "bits a held-out byte costs"
+"""Names in the plots."""
+
 SHOWN_DOCUMENTS = 3
 SHOWN_LEFT_OUT = 10
 EXCERPT_CHARACTERS = 400
@@ -159,8 +164,9 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def make_report(folder: Path, into: Path | None = None) -> Path:
-    """Write report.html, curve.png and scores.png of a finished run beside its record, or `into`;
-    return the page.
+    """Write report.html, curve.png and scores.png into a finished run's folder; return the page.
+
+    `into` names another folder.
 
     Raises:
         InputError: the folder holds no finished run.
@@ -173,26 +179,24 @@ def make_report(folder: Path, into: Path | None = None) -> Path:
     into.mkdir(parents=True, exist_ok=True)
     page = Page(
         f"{run.summary['model_name']} version {run.summary['model_version']}",
-        list(tell(run, baselines, subset)),
+        list(render_blocks(run, baselines, subset)),
     )
 
     write_file(into / "report.html", page.to_html().encode())
-    from lightlm.rendering.plots import render_report_curve, render_report_scores
+    from lightlm.rendering import png
 
-    render_report_curve(into / "curve.png", run.scores, foresee(run), run.summary["bits_per_byte"])
-    render_report_scores(into / "scores.png", scores_of(run, baselines))
+    png.render_lines(into / "curve.png", score_lines(run), TIME_AXIS, "held-out bits per byte")
+    png.render_bars(into / "scores.png", scores_of(run, baselines), SCORE_AXIS, THIS_MODEL)
     return into / "report.html"
 
 
 def send_report(folder: Path, page: Path) -> str:
-    """Put a report beside the run's artifacts in MLflow; return what became of it, in a
-    sentence.
-    """
+    """Add a report to the run's artifacts in MLflow; return the outcome as a sentence."""
     from lightlm.tracking.reports import FOLDER, add_to_run
 
     run_id = read_run(folder).summary["run_id"]
     if not run_id:
-        return "MLflow does not know the run yet: `lightlm sync` tells it"
+        return "MLflow does not know the run yet: `lightlm sync` uploads it"
     try:
         add_to_run(run_id, [page, page.parent / "curve.png", page.parent / "scores.png"])
     except TrackingError as error:
@@ -200,7 +204,9 @@ def send_report(folder: Path, page: Path) -> str:
     return f"also in MLflow, under {FOLDER}/ of the run's artifacts"
 
 
-def tell(run: RunRecord, baselines: dict[str, float], subset: TextSubset | None) -> Iterator[Block]:
+def render_blocks(
+    run: RunRecord, baselines: dict[str, float], subset: TextSubset | None
+) -> Iterator[Block]:
     """Yield the page's blocks, the result first."""
     summary = run.summary
     plan = run.plan
@@ -218,25 +224,19 @@ def tell(run: RunRecord, baselines: dict[str, float], subset: TextSubset | None)
 
     if baselines:
         yield Heading("Against other predictors of the same held-out bytes")
-        picture = render_bars(scores_of(run, baselines), "{:.3f} bits".format, "this model")
+        picture = render_bars(scores_of(run, baselines), "{:.3f} bits".format, THIS_MODEL)
         yield Picture(
             picture,
             "Bits a held-out byte costs; less is better. Compressors have seen the training text.",
         )
 
     yield Heading("Score and loss over the run")
-    curve = [
-        Line("foreseen", foresee(run), "#8c959f", is_dashed=True),
-        Line("held out", [*run.scores, (1.0, bits)], "#d9480f", has_marks=True),
-    ]
     yield Picture(
-        render_lines(curve, "fraction of the training time", "bits per byte"),
-        "Held-out score, and what the plan foresaw.",
+        render_lines(score_lines(run), TIME_AXIS, "bits per byte"),
+        "Held-out score, and the plan's prediction.",
     )
 
-    loss = render_lines(
-        [Line("training", run.losses, "#1c7ed6")], "fraction of the training time", "nats a token"
-    )
+    loss = render_lines([Line("training", run.losses, "#1c7ed6")], TIME_AXIS, "nats per token")
     yield Picture(loss, "Training loss.")
     yield Heading("Where each second went")
     seconds = (
@@ -258,6 +258,15 @@ def tell(run: RunRecord, baselines: dict[str, float], subset: TextSubset | None)
     )
 
 
+def score_lines(run: RunRecord) -> list[Line]:
+    """Return the held-out score over the run, and its prediction."""
+    reached = [*run.scores, (1.0, run.summary["bits_per_byte"])]
+    return [
+        Line("predicted", foresee(run), "#8c959f", is_dashed=True),
+        Line("held out", reached, "#d9480f", has_marks=True),
+    ]
+
+
 def foresee(run: RunRecord) -> Points:
     """Return what the law says along the run: bits per byte at fractions of the training time."""
     plan = run.plan
@@ -277,7 +286,7 @@ def foresee(run: RunRecord) -> Points:
 
 def scores_of(run: RunRecord, baselines: dict[str, float]) -> dict[str, float]:
     """Return this model's score and those it is compared with, the best first."""
-    scores = baselines | {"this model": run.summary["bits_per_byte"]}
+    scores = baselines | {THIS_MODEL: run.summary["bits_per_byte"]}
     return dict(sorted(scores.items(), key=lambda entry: entry[1]))
 
 

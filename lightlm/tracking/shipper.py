@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lightlm.child_process import Message
 from lightlm.errors import LightLMError, StoreError
 from lightlm.redaction import first_line
-from lightlm.rendering.plots import render_loss
+from lightlm.rendering.png import render_loss
 from lightlm.tracking import mlflow_records
 from lightlm.tracking.record import (
     AnyRecord,

@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from lightlm.console.menus import Dialogue, StreamReader, read_number, read_yes
+from lightlm.console.lines import StreamReader
+from lightlm.console.menus import Dialogue, read_number, read_yes
 from lightlm.console.terminal import open_console
 from lightlm.errors import InputError, ParameterError
 

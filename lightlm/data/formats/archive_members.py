@@ -102,8 +102,3 @@ def format_many(path: Path, count: int) -> str:
         f"{path} has {count:,} members or more, at most {MAX_MEMBERS:,} are read; unpack it "
         "and give the folder"
     )
-
-
-def first_line(error: Exception) -> str:
-    """Return what a library says of its failure, in one line."""
-    return (str(error) or type(error).__name__).partition("\n")[0]

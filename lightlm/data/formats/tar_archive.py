@@ -18,12 +18,12 @@ from lightlm.data.formats.archive_members import (
     Member,
     buffer,
     find_fault,
-    first_line,
     format_many,
     show_name,
 )
 from lightlm.data.formats.packed_streams import CHUNK_BYTES, unpack_stream
 from lightlm.errors import DatasetError
+from lightlm.redaction import first_line
 
 HEADER_BYTES = 1 << 20
 """Bytes that a tar's header may ask for at once: long names and PAX records take a few kB."""

@@ -15,12 +15,12 @@ from lightlm.data.formats.archive_members import (
     Member,
     buffer,
     find_fault,
-    first_line,
     format_many,
     show_name,
 )
 from lightlm.data.formats.packed_streams import check_expansion
 from lightlm.errors import DatasetError
+from lightlm.redaction import first_line
 
 DIRECTORY_BYTES = 1 << 27
 """Bytes of a zip's table of members, read whole: about 1,000,000 names."""

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from lightlm.budget.probe import MachineRate
-from lightlm.console.menus import Dialogue, StreamReader
+from lightlm.console.lines import StreamReader
+from lightlm.console.menus import Dialogue
 from lightlm.console.next_commands import name_command
 from lightlm.console.terminal import open_console
 from lightlm.params import load_params, parse_assignments

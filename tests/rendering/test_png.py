@@ -1,14 +1,13 @@
-"""Tests of the run's plot: a real picture, whatever the losses were."""
+"""Tests of plots as PNG: real pictures, whatever the values are."""
 
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from matplotlib import image
 
-from lightlm.rendering.plots import render_comparison, render_loss, smooth
-from tests.tracking.conftest import compared
+from lightlm.rendering.png import render_bars, render_lines, render_loss, smooth
+from lightlm.rendering.svg import Line
 
 
 def find_blue_rows(picture: np.ndarray) -> tuple[float, float]:
@@ -45,22 +44,9 @@ def test_smoothing_keeps_a_constant_and_the_length() -> None:
     assert smooth([1.0]) == [1.0]
 
 
-@pytest.mark.parametrize(("old", "new", "color"), [(1.0, 0.9, "#2da44e"), (0.9, 1.0, "#8c959f")])
-def test_the_comparison_is_drawn_with_its_figures_inside_its_frame(
-    old: float, new: float, color: str
-) -> None:
-    comparison = compared("1", old, new)
-    root = ElementTree.fromstring(render_comparison(comparison))
-    texts = " ".join(root.itertext())
-    assert (
-        f"{comparison.difference:+.4f} ({comparison.low:+.4f} to {comparison.high:+.4f})" in texts
-    )
-    shapes = [one.attrib for one in root if one.tag.endswith("rect")]
-    assert color in {one["fill"] for one in shapes}
-    assert all(0 <= float(one.get("x", 0)) <= 720 and float(one["height"]) <= 250 for one in shapes)
-
-
-def test_two_models_of_the_same_score_are_drawn_too() -> None:
-    assert "+0.0000 (+0.0000 to +0.0000)" in " ".join(
-        ElementTree.fromstring(render_comparison(compared("1", 1.0, 1.0))).itertext()
-    )
+def test_lines_and_bars_are_pictures(tmp_path: Path) -> None:
+    lines = [Line("predicted", [], "gray"), Line("held out", [(0.5, 2.0), (1.0, 1.5)], "#d9480f")]
+    render_lines(tmp_path / "lines.png", lines, "time", "bits per byte")
+    render_bars(tmp_path / "bars.png", {"gzip": 3.0, "this model": 1.5}, "bits", "this model")
+    for name in ("lines.png", "bars.png"):
+        assert image.imread(tmp_path / name).std() > 0.01
