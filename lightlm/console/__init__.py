@@ -1,1 +1,1 @@
-"""What a person sees at the terminal: progress, tables, reports."""
+"""Terminal output: progress, tables, reports, and prompts."""

@@ -1,7 +1,7 @@
-"""Curves in characters: what was reached against what was foreseen, over the budget.
+"""Curves in characters: reached against predicted scores over the budget.
 
-Braille patterns give each character two by four dots; where the terminal cannot show them, one mark
-a character. The foreseen curve is dotted and dim, so that the two differ without colour, too.
+Braille patterns give each character two by four dots; where the terminal cannot show them, a
+character is one mark. The predicted curve is dotted and dim, so the two differ without color, too.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +10,7 @@ from itertools import pairwise
 from rich.text import Text
 
 ROWS = 6
-"""Of characters; with the rest of the panel it leaves a third of 24 lines to what was printed
-before.
-"""
+"""Rows of characters; with the rest of the panel it leaves a third of 24 lines free."""
 
 AXIS_COLUMNS = 6
 
@@ -20,7 +18,7 @@ DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a braille character by row and column. Source: The Unicode Standard, block U+2800."""
 
 EVERY = 4
-"""Columns of dots from one dot of the foreseen curve to the next."""
+"""Columns of dots from one dot of the predicted curve to the next."""
 
 LEAST_SPAN = 0.2
 """Bits per byte from the lower edge to the upper one."""
@@ -32,14 +30,14 @@ Points = Sequence[tuple[float, float]]
 def render_curves(
     reached: Points,
     held_out: Points,
-    foresee: Callable[[float], float] | None,
+    predict: Callable[[float], float] | None,
     width: int,
     *,
     is_unicode: bool,
 ) -> list[Text]:
     """Return `ROWS` lines with an axis in bits per byte; none before there is something to draw.
 
-    `reached` is a line of dots, `held_out` are marks, `foresee` gives the foreseen value at a
+    `reached` is a line of dots, `held_out` are marks, `predict` gives the predicted value at a
     fraction of the budget.
     """
     columns = width - AXIS_COLUMNS - 2
@@ -47,17 +45,17 @@ def render_curves(
         return []
 
     across, down = (2, 4) if is_unicode else (1, 1)
-    foreseen = [] if foresee is None else [(i / 40, foresee(i / 40)) for i in range(2, 41)]
-    low, high = find_range([*reached, *held_out], foreseen)
+    predicted = [] if predict is None else [(i / 40, predict(i / 40)) for i in range(2, 41)]
+    low, high = find_range([*reached, *held_out], predicted)
     canvas = Canvas(columns, across, down)
 
     def row_of(value: float) -> int:
         share = (high - min(max(value, low), high)) / (high - low)
         return min(ROWS * down - 1, int(share * ROWS * down))
 
-    if foresee is not None:
+    if predict is not None:
         for x in range(0, columns * across, EVERY if is_unicode else 2):
-            canvas.dot(x, row_of(foresee(max(0.02, x / (columns * across)))), "foreseen")
+            canvas.dot(x, row_of(predict(max(0.02, x / (columns * across)))), "predicted")
 
     for x, value in interpolate(reached, columns * across):
         canvas.dot(x, row_of(value), "reached")
@@ -75,10 +73,10 @@ def render_curves(
     return lines
 
 
-def find_range(points: Points, foreseen: Points) -> tuple[float, float]:
+def find_range(points: Points, predicted: Points) -> tuple[float, float]:
     """Return the lower and the upper edge: the start, which is far above all else, is cut."""
     values = sorted(value for _, value in points)
-    low = min(values[0], *(value for _, value in foreseen)) if foreseen else values[0]
+    low = min(values[0], *(value for _, value in predicted)) if predicted else values[0]
     # The first losses are those of a model that knows nothing; they would press all else into one
     # line.
     late = [value for progress, value in points if progress >= 0.02] or values
@@ -113,7 +111,7 @@ class Canvas:
         self._kinds: dict[tuple[int, int], str] = {}
 
     def dot(self, x: int, y: int, kind: str) -> None:
-        """Set a dot of the "reached" or the "foreseen" curve."""
+        """Set a dot of the "reached" or the "predicted" curve."""
         cell = (y // self.down, x // self.across)
         self._bits[cell] = self._bits.get(cell, 0) | DOTS[y % self.down][x % self.across]
         if self._kinds.get(cell) != "reached":

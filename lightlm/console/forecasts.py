@@ -1,6 +1,4 @@
-"""Tables of what is foreseen and what became of it: the forecast of other budgets, the calibration
-of earlier plans.
-"""
+"""Tables of forecasts: other budgets, and the calibration of earlier plans."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -32,18 +30,18 @@ def render_forecasts(forecasts: Sequence[Forecast]) -> RenderableType:
 
 
 def render_calibration(runs: Sequence[FinishedRun], judged: Calibration) -> RenderableType:
-    """Return a line a run, oldest first, and what they say together."""
-    table = open_table("ended", "hours", "data set", "foreseen", "reached", "error", "")
+    """Return a line per run, oldest first, and their summary."""
+    table = open_table("ended", "hours", "data set", "predicted", "reached", "error", "")
     for index in (1, 4, 5):
         table.columns[index].justify = "right"
     for run in runs[-MAX_RUNS:]:
         _add(table, run)
-    told = (
+    summary = (
         f"  {judged.num_as_foreseen} of {judged.num_runs} runs within the interval of their plan; "
         f"mean error {judged.mean_error:+.1%}, mean size of an error "
         f"{judged.mean_absolute_error:.1%}"
     )
-    return Group(table, render_text(told))
+    return Group(table, render_text(summary))
 
 
 def _add(table: Table, run: FinishedRun) -> None:

@@ -1,6 +1,4 @@
-"""What a machine can do and what the planner makes of it: the two tables of "Optimize for training
-time".
-"""
+"""Tables of the hardware and of the planner's choices: "Optimize for training time"."""
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -14,7 +12,7 @@ from lightlm.console.terminal import render_text
 from lightlm.system import Device, SystemReport
 
 MOST_SEQUENCES = 65_536
-"""Of a batch; what params/base.yaml's micro_batch_size takes."""
+"""Sequences of a batch: the most that params/base.yaml's micro_batch_size takes."""
 
 
 def render_hardware(report: SystemReport, machine: MachineRate, plan: Plan) -> RenderableType:

@@ -1,6 +1,4 @@
-"""Keys at a prompt, by prompt_toolkit: arrows move through a menu or through history,
-Esc leaves.
-"""
+"""Keys at a prompt, by prompt_toolkit: arrows move in a menu or in history, Esc leaves."""
 
 import textwrap
 from collections.abc import Sequence
@@ -48,10 +46,10 @@ class KeyReader:
             drawn: StyleAndTextTuples = [("", escape_for_terminal(question))]
             if describe is None:
                 return drawn
-            told = textwrap.fill(
+            described = textwrap.fill(
                 escape_for_terminal(describe(session.default_buffer.text.strip())), width
             )
-            return [("ansicyan", f"{told}\n"), *drawn] if told else drawn
+            return [("ansicyan", f"{described}\n"), *drawn] if described else drawn
 
         return self._ask(session, render)
 

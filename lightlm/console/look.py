@@ -1,6 +1,4 @@
-"""What a look at a data set shows: the files, what was left out and why, both sides of the split,
-examples.
-"""
+"""The page of a data set: files, what was left out and why, both sides of the split, examples."""
 
 from collections.abc import Iterator
 

@@ -118,10 +118,10 @@ def read_number(typed: str, default: int, most: int) -> int | None:
 
 
 def read_yes(typed: str) -> bool:
-    """Return whether `typed` says yes.
+    """Return whether `typed` is a yes.
 
     Raises:
-        InputError: it says neither yes nor no.
+        InputError: it is neither yes nor no.
     """
     word = typed.lower()
     if word in YES + NO:

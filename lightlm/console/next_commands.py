@@ -1,4 +1,4 @@
-"""What to type next: this command as it is started from here, and this model by its name."""
+"""Commands to type next: this command as it was started, and this model by its name."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""What the events of training say, smoothed for a reader, and the curve that they make."""
+"""Numbers of training from its events, smoothed for a reader, and the curve that they make."""
 
 import math
 from collections import deque
@@ -14,7 +14,7 @@ CURVE_POINTS = 200
 
 
 class TrainingNumbers:
-    """The latest of what the events say, smoothed over the last steps."""
+    """The newest numbers of the events, smoothed over the last steps."""
 
     def __init__(self) -> None:
         self.step = 0

@@ -1,8 +1,7 @@
-"""The live panel: time left, what was chosen, numbers, the curve against the forecast, the current
+"""The live panel: time left, the plan, numbers, the curve against the forecast, the current
 sample.
 
-Draws what it is given; what happens and when is progress's. Fits 80 x 24 with a third of the lines
-to spare.
+It renders what it is given, in two thirds of 80 x 24 characters.
 """
 
 import time
@@ -28,10 +27,10 @@ from lightlm.training.events import Sampled
 SAMPLE_LINES = 3
 
 MEMORY_SECONDS = 2.0
-"""Between two looks at the processes' memory; each takes about 2 ms."""
+"""Seconds between two readings of the processes' memory; each takes about 2 ms."""
 
 CURVE_LINES = 20
-"""Of the terminal; a lower one has no room for the curve."""
+"""Lines of the terminal from which the curve has room."""
 
 
 class BudgetClock(Protocol):
@@ -60,7 +59,7 @@ class MemoryMeter:
         self._known, self._at = 0, float("-inf")
 
     def read(self) -> int:
-        """Return bytes resident; 0 where the system does not say."""
+        """Return bytes resident; 0 where the system does not report them."""
         if time.monotonic() - self._at >= MEMORY_SECONDS:
             self._at = time.monotonic()
             self._known = read_memory()
@@ -155,7 +154,7 @@ def render_forecast(numbers: TrainingNumbers, plan: Plan, console: Console) -> l
     lines = render_curves(
         reached,
         numbers.held_out,
-        foresee_curve(plan),
+        predict_curve(plan),
         max(20, console.width - 4),
         is_unicode=is_unicode,
     )
@@ -172,7 +171,7 @@ def render_forecast(numbers: TrainingNumbers, plan: Plan, console: Console) -> l
     return [*lines, Text(legend, "dim", no_wrap=True, overflow="ellipsis")]
 
 
-def foresee_curve(plan: Plan) -> Callable[[float], float] | None:
+def predict_curve(plan: Plan) -> Callable[[float], float] | None:
     """Return the bits per byte that the plan's law gives to a run that ends at a fraction of the
     budget.
 
@@ -187,11 +186,11 @@ def foresee_curve(plan: Plan) -> Callable[[float], float] | None:
     unique = seen / max(plan.expected_epochs, 1e-9)
     end = predict_loss(size, seen, unique, plan.difficulty).bits_per_byte
 
-    def foresee(progress: float) -> float:
+    def predict(progress: float) -> float:
         law = predict_loss(size, max(progress, 1e-3) * seen, unique, plan.difficulty).bits_per_byte
         return law * plan.predicted_bits_per_byte / end
 
-    return foresee
+    return predict
 
 
 def render_sample(sample: Sampled, console: Console) -> Text:

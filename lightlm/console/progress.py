@@ -1,7 +1,7 @@
 """Progress while a model is made: a live panel on a terminal, plain lines in a pipe.
 
-Owns what is shown and how often, on standard error alone; standard output belongs to results. It
-learns everything from stage names, events and the ledger's clock, and decides nothing.
+It writes to standard error alone; standard output belongs to results. It knows only stage names,
+events and the ledger's clock.
 """
 
 import sys
@@ -38,10 +38,10 @@ from lightlm.training.events import (
 )
 
 LINE_SECONDS = 5.0
-"""Between two plain lines about steps: a 72-second run gets about ten."""
+"""Seconds between two plain lines about steps: a 72-second run gets about ten."""
 
 REFRESHES_PER_SECOND = 4
-"""Of the live panel; it costs about 5 ms each, on a core that also trains."""
+"""Refreshes of the live panel; each takes about 5 ms of a core that also trains."""
 
 KIND_COLUMNS = 8
 
@@ -52,7 +52,7 @@ class Progress:
     """What a person sees of a run from start to end; a context manager.
 
     With `quiet` it shows nothing; without `is_here` another process computes, whose memory is not
-    this one's. Its methods never raise because nobody reads any more.
+    this one's. Its methods do not raise where the reader is gone.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Quantities as a person reads them: seconds, bytes, counts."""
+"""Quantities formatted for a person: seconds, bytes, counts."""
 
 import math
 

@@ -1,6 +1,4 @@
-"""The report at the end of a run: the version, its score against the plan, the time, what to do
-next.
-"""
+"""The report at the end of a run: the version, its score against the plan, time, next commands."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ from lightlm.console.terminal import Hanging, choose_marks, render_text
 
 @dataclass(frozen=True)
 class RunReport:
-    """What is said of a finished run. Scores in bits per byte, times in seconds."""
+    """The values of the report. Scores in bits per byte, times in seconds."""
 
     version_name: str
     bits_per_byte: float
@@ -77,10 +75,10 @@ def compare_with_plan(report: RunReport) -> str:
     """Return how the score stands to the interval that the plan gave before training."""
     interval = f"{report.predicted_low:.3f} to {report.predicted_high:.3f}"
     if report.bits_per_byte < report.predicted_low:
-        return f"better than the plan foresaw ({interval})"
+        return f"better than predicted ({interval})"
     if report.bits_per_byte > report.predicted_high:
-        return f"worse than the plan foresaw ({interval})"
-    return f"as the plan foresaw ({interval})"
+        return f"worse than predicted ({interval})"
+    return f"as predicted ({interval})"
 
 
 def format_time_used(elapsed_seconds: float, budget_seconds: float) -> str:

@@ -1,6 +1,4 @@
-"""The table of runs: when, on what, how it stands, foreseen and reached, the loss as a
-sparkline.
-"""
+"""The table of runs: start, data set, state, predicted and reached score, loss as a sparkline."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,16 +13,14 @@ from lightlm.console.tables import open_table
 from lightlm.console.terminal import can_show_blocks, render_text
 
 NARROW = 100
-"""Columns; below it size and loss are left out, and the version names the text, so that all fits
-into 80.
-"""
+"""Columns below which size and loss are left out and the version names the text, to fit into 80."""
 
 VERSION_WIDTH = 18
 """Columns for a version, and for a data set."""
 
 DATASET = 2
 SIZE = 6
-"""Which cells of a line are the data set and the model's size."""
+"""Indexes of a line's cells for the data set and the model's size."""
 
 RIGHT = ("hours", "bits per byte (plan)", "score (plan)", "size")
 
@@ -67,7 +63,7 @@ class RunLine(Protocol):
 
     @property
     def predicted_bits_per_byte(self) -> float | None:
-        """What the plan foresaw."""
+        """The plan's prediction."""
         ...
 
     @property
@@ -143,7 +139,7 @@ def format_version(version: str | None) -> str:
     return f"{name if len(name) <= room else name[: room - 1] + '~'} {number}".strip()
 
 
-def format_scores(reached: float | None, foreseen: float | None) -> str:
-    """Return "1.784 (1.81)": what was reached and, in brackets, what the plan foresaw."""
+def format_scores(reached: float | None, predicted: float | None) -> str:
+    """Return "1.784 (1.81)": the reached score and, in brackets, the predicted one."""
     first = "-" if reached is None else f"{reached:.3f}"
-    return first if foreseen is None else f"{first} ({foreseen:.2f})"
+    return first if predicted is None else f"{first} ({predicted:.2f})"

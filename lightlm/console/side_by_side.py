@@ -1,4 +1,4 @@
-"""Texts side by side, a column each: what several versions write to the same prompt."""
+"""Texts side by side, a column each: several versions' answers to the same prompt."""
 
 from collections.abc import Mapping
 

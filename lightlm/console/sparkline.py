@@ -6,7 +6,7 @@ from itertools import pairwise
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 PLAIN = "_.-~=+*#"
-"""The same heights where the terminal cannot show blocks."""
+"""Heights for terminals that cannot show blocks."""
 
 
 def render_sparkline(values: Sequence[float], width: int, *, is_unicode: bool) -> str:

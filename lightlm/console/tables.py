@@ -1,7 +1,6 @@
 """Tables: the system check, the plan with its runners-up and reasons, the ledger, the versions.
 
-Each function returns what rich draws; printing it, and where, is the caller's. Text from outside is
-escaped here.
+Each function returns a rich renderable; the caller prints it. Text from outside is escaped here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ MAX_ALTERNATIVES = 4
 """Runners-up shown; the plan's file holds them all."""
 
 SPARKS = 8
-"""Characters of a loss."""
+"""Characters of a loss curve."""
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "red"}
 

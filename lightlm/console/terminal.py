@@ -1,7 +1,4 @@
-"""The terminal: where to draw, whether it moves, and which marks it can show.
-
-Owns the consoles. rich itself honours NO_COLOR and the width of a window.
-"""
+"""The terminal: consoles, whether they are live, and the marks that they can show."""
 
 import os
 import sys
@@ -15,9 +12,7 @@ from rich.text import Text
 from lightlm.console.escape import escape_for_terminal
 
 PIPE_WIDTH = 120
-"""Columns where nobody says how wide: a file or a log viewer; rich's own 80 breaks the plan's
-lines.
-"""
+"""Columns of a file or a log viewer; rich's own 80 breaks the plan's lines."""
 
 
 class Marks(NamedTuple):
@@ -51,12 +46,12 @@ def open_console(stream: TextIO | None = None) -> Console:
 
 
 def is_live(console: Console) -> bool:
-    """Return whether lines can be drawn over: a real terminal, whatever FORCE_COLOR says."""
+    """Return whether lines can be drawn over: a real terminal, regardless of FORCE_COLOR."""
     return console.file.isatty() and not console.is_dumb_terminal
 
 
 _RESTORES: list[Callable[[], None]] = []
-"""What gives the terminal its echo back, while it is without."""
+"""Functions that turn the terminal's echo on again, while it is off."""
 
 
 @contextmanager

@@ -1,6 +1,4 @@
-"""A page of a run's story: paragraphs, tables and pictures, as Markdown (Prefect) and as HTML
-(MLflow).
-"""
+"""A page about a run: paragraphs, tables and pictures, as Markdown (Prefect) and HTML (MLflow)."""
 
 import base64
 import html

@@ -216,7 +216,7 @@ def render_blocks(
         f"{bits:.4f} bits per byte on {part} held-out text of {summary['dataset']['name']} "
         f"({summary['score']['num_bytes']:,} bytes), after "
         f"{format_seconds(summary['elapsed_seconds'])} of "
-        f"{format_seconds(summary['budget_seconds'])}. Foreseen: "
+        f"{format_seconds(summary['budget_seconds'])}. Predicted: "
         f"{plan.predicted_bits_per_byte:.3f} "
         f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f}). "
         f"{summary['promotion'].capitalize()}."
@@ -262,12 +262,12 @@ def score_lines(run: RunRecord) -> list[Line]:
     """Return the held-out score over the run, and its prediction."""
     reached = [*run.scores, (1.0, run.summary["bits_per_byte"])]
     return [
-        Line("predicted", foresee(run), "#8c959f", is_dashed=True),
+        Line("predicted", predict_scores(run), "#8c959f", is_dashed=True),
         Line("held out", reached, "#d9480f", has_marks=True),
     ]
 
 
-def foresee(run: RunRecord) -> Points:
+def predict_scores(run: RunRecord) -> Points:
     """Return what the law says along the run: bits per byte at fractions of the training time."""
     plan = run.plan
     size = count_matrix_parameters(run.plan.model)

@@ -139,7 +139,7 @@ class FollowedRun:
         display.follow(self._plan)
         display.log(
             f"Plan: {self._plan.summary()}; {self._plan.predicted_bits_per_byte:.3f} bits per "
-            "byte foreseen "
+            "byte predicted "
             f"({self._plan.predicted_low:.3f} to {self._plan.predicted_high:.3f})"
         )
 

@@ -1,3 +1,1 @@
-"""The one door to disk: durable commits, content-addressed stage folders, kernel locks,
-journals.
-"""
+"""The disk: durable commits, content-addressed stage folders, kernel locks, journals."""

@@ -1,9 +1,9 @@
-"""A copy of LIGHTLM_HOME in one file, consistent while runs go on; and a new home made of it.
+"""Backup of LIGHTLM_HOME in one file, consistent while runs go on, and its restoration.
 
-Owns the order that makes it so. First how far each run's record was told to MLflow, then the
-databases by SQLite's own backup, then all else: what a database names was on disk before it, and
-what it lacks is told again from the records. Committed folders are taken whole or not at all; other
-files up to the length that they had when they were opened.
+The order keeps it consistent: the shipping state of each run first, then the databases by SQLite's
+own backup, then all other files. Files that a database names were on disk before it, and records
+that it lacks are sent again. Committed folders are copied whole or not at all; other files up to
+the length that they had when they were opened.
 """
 
 import hashlib
@@ -33,12 +33,12 @@ CONTENTS = "lightlm-backup.json"
 """The archive's last member: every file with its size and SHA-256, and the home that it was."""
 
 TOLD = "shipped.json"
-"""In a run's folder: how much of its record MLflow has (lightlm/tracking/shipper.py)."""
+"""Name of the shipping state in a run's folder (lightlm/tracking/shipped.py)."""
 
 DATABASE = b"SQLite format 3\0"
 LEFT_OUT = (".lock", ".db-wal", ".db-shm", ".db-journal", ".log")
 NOT_LASTING = {Path("service/service.json")}
-"""What describes processes of this machine, and not the home."""
+"""Files that describe processes of this machine, and not the home."""
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,13 @@ class _Archive:
         self.contents[name] = described.size, counted.digest.hexdigest()
 
     def add_contents(self) -> None:
-        told = {
+        listed = {
             "format": FORMAT,
             "home": str(self.home),
             "created_at": datetime.now(UTC).isoformat(),
             "files": self.contents,
         }
-        content = json.dumps(told).encode()
+        content = json.dumps(listed).encode()
         described = tarfile.TarInfo(CONTENTS)
         described.size = len(content)
         self.archive.addfile(described, io.BytesIO(content))

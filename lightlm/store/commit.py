@@ -1,8 +1,8 @@
-"""Durable commits: a folder either is there, complete and verifiable, or is not there at all.
+"""Durable commits: a folder is there, complete and verifiable, or it is not there at all.
 
-Owns the order that makes it so: write into a scratch folder, fsync each file, manifest last, fsync,
-rename, fsync the parent. Committed folders are never changed. Source of the order: the crash states
-of RELIABILITY F4, which tests/faults/test_store_power_loss.py goes through.
+The order makes it so: write into a scratch folder, fsync each file, manifest last, fsync, rename,
+fsync the parent. Committed folders are never changed. After a power loss a disk may have any subset
+of the writes since its last fsync; tests/faults/test_store_power_loss.py goes through them.
 """
 
 import errno
@@ -36,7 +36,7 @@ from lightlm.store.scratch import name_temporary, name_trash, scratch_folder, sw
 MANIFEST = "manifest.json"
 
 SCHEMA = 3
-"""Of the manifest; 3 has a digest of all that it says."""
+"""Version of the manifest's format; since 3 it has a digest of its own content."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def commit_folder(folder: Path, kind: str, write: Callable[[Path], Mapping[str, 
     """Commit what `write` puts into a scratch folder under the name `folder`; return it.
 
     `write` gets the scratch folder and returns the commit's meta, as JSON. If `folder` is there
-    already, somebody was first: theirs is verified and returned.
+    already, another process was first: its commit is verified and returned.
 
     Raises:
         StoreError: the disk refused; nothing is left under `folder`. What else `write` raises goes
@@ -199,7 +199,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def _adopt(folder: Path, kind: str) -> Commit:
-    """Return what somebody else committed. They may have died before the disk had its name."""
+    """Return what another process committed, which may have died before the disk had its name."""
     with explain_refusals(folder):
         sync_folder(folder.parent)
     return open_commit(folder, kind)
@@ -374,7 +374,7 @@ def _render(manifest: Mapping[str, Any]) -> bytes:
 
 
 def _seal_digest(manifest: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of all that a manifest says but this."""
+    """Return the SHA-256 of a manifest without its own digest."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 

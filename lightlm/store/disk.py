@@ -1,8 +1,6 @@
-"""What is asked of a disk: names and bytes that are there for good, and its refusals in one
-sentence.
+"""Durable names and bytes: every fsync, and the disk's refusals as one sentence.
 
-Owns every fsync. A folder's names and a file's bytes are two promises, and each is asked for by
-itself.
+A folder's names and a file's bytes are two promises of a disk; each needs an fsync of its own.
 """
 
 import errno
@@ -26,12 +24,10 @@ CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 DAMAGED = frozenset(
     {errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
 )
-"""What reading a file answers that is no longer what was written. Too many open files, say, is no
-damage.
-"""
+"""Errors of reading that mean damage. Too many open files, for example, does not."""
 
 UNABLE = frozenset({errno.EINVAL, errno.ENOTSUP})
-"""What file systems without synced folders (SMB, some of FUSE) answer; SQLite goes on there too."""
+"""Errors of file systems that cannot sync folders (SMB, some of FUSE); SQLite ignores them, too."""
 
 # How Rust's libraries (safetensors, tokenizers) tell an operating system's error inside one of
 # their own.
@@ -104,7 +100,7 @@ def write_and_sync(path: Path, content: bytes) -> None:
 
 
 def sync_written(path: Path) -> None:
-    """Wait until the disk has the bytes of a file that somebody else wrote."""
+    """Wait until the disk has the bytes of a file that another process wrote."""
     # Windows syncs only what is open for writing.
     with path.open("r+b" if os.name == "nt" else "rb") as file:
         sync_file(file.fileno())

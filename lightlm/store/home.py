@@ -64,7 +64,7 @@ def provide_temporary_folder() -> None:
         found = tempfile.gettempdir()
         if found != str(Path.cwd()) or found in named:
             return
-    with suppress(OSError, StoreError):  # what needs the home says itself what is wrong with it
+    with suppress(OSError, StoreError):  # what needs the home reports itself what is wrong
         folder = find_home() / TEMPORARY_FILES
         folder.mkdir(mode=0o700, exist_ok=True)
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder)

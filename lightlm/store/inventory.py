@@ -1,7 +1,7 @@
-"""What stands under LIGHTLM_HOME: each thing with its kind, size and age; verified, or pruned.
+"""The inventory of LIGHTLM_HOME: each entry with its kind, size and age; verified, or pruned.
 
-Owns the rule of pruning: what can be made or fetched again and nobody needs goes; runs, records and
-databases stay.
+Pruning removes entries that can be made or fetched again and that no process uses. Runs, records
+and databases stay.
 """
 
 import time
@@ -28,7 +28,7 @@ MODELS = "models"
 QUARANTINE = "quarantine"
 
 OTHERS = ("mlflow.db", "mlartifacts", "prefect", "cache")
-"""Of MLflow, Prefect and the compiler: listed with their sizes and left to their owners."""
+"""Folders of MLflow, Prefect and the compiler: listed with their sizes and left alone."""
 
 
 @dataclass(frozen=True)

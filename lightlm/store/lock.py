@@ -10,14 +10,14 @@ from lightlm.errors import BusyError
 from lightlm.store.disk import explain_refusals, make_folder
 
 RETRY_SECONDS = 0.1
-"""Between two tries; a waiter takes over this soon after the holder's death."""
+"""Seconds between two tries; a waiter takes over this soon after the holder's death."""
 
 REPORT_SECONDS = 10.0
-"""Between two words to whoever waits."""
+"""Seconds between two messages to whoever waits."""
 
 
 def ignore(message: str) -> None:
-    """Take a message and say nothing."""
+    """Drop a message."""
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def hold_lock(
     it would split it.
 
     Raises:
-        BusyError: somebody has it and `wait` is False; names the process.
+        BusyError: another process has it and `wait` is False; names the process.
         StoreError: the file cannot be made, or its file system has no locks.
     """
     with explain_refusals(path):
@@ -42,18 +42,16 @@ def hold_lock(
             raise BusyError(
                 f"process {_read_holder(handle)} holds {path}; wait for it to end, or stop it"
             )
-        began = told = time.monotonic()
+        began = reported = time.monotonic()
         if not is_ours:
             report(f"waiting for process {_read_holder(handle)}, which is making the same thing")
         while not is_ours:
             time.sleep(RETRY_SECONDS)
             is_ours = try_lock(handle)
-            if not is_ours and time.monotonic() - told >= REPORT_SECONDS:
-                told = time.monotonic()
-                report(
-                    f"still waiting for process {_read_holder(handle)}, for {told - began:.0f} s "
-                    "now"
-                )
+            if not is_ours and time.monotonic() - reported >= REPORT_SECONDS:
+                reported = time.monotonic()
+                seconds = reported - began
+                report(f"still waiting for process {_read_holder(handle)}, for {seconds:.0f} s now")
         # The number is for the message only: a full disk takes no lock away.
         with suppress(OSError):
             os.ftruncate(handle, 0)

@@ -1,8 +1,6 @@
-"""Small JSON files under LIGHTLM_HOME that are remembered between runs, and may be damaged or
-deleted at any time.
+"""Small JSON files under LIGHTLM_HOME that may be damaged or deleted at any time.
 
-One checked reader: what does not have the form that its reader states counts as absent, however it
-was damaged.
+There is one checked reader: content without the form that its reader states counts as absent.
 """
 
 import json

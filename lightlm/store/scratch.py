@@ -1,9 +1,7 @@
-"""Scratch folders: where a commit is written before it has its name, and the sweeping of those
-whose writer died.
+"""Scratch folders, where a commit is written before it has its name, and their removal.
 
-Owns who is alive: the kernel's lock on the folder itself, which ends with its writer. A process's
-number would not do: it is given out again, is 1 in every container, and means nothing in another
-container on the same disk.
+A writer is alive while the kernel holds its lock on the folder. A process's number would not do: it
+is given out again, is 1 in every container, and means nothing in another container.
 """
 
 import os
@@ -49,7 +47,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 
 def name_temporary(parent: Path) -> Path:
-    """Return a name in `parent` that nobody has."""
+    """Return an unused name in `parent`."""
     return parent / f"{TEMPORARY}{secrets.token_hex(8)}"
 
 

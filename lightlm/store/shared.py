@@ -1,10 +1,9 @@
-"""The shared store: stages on a network folder or in object storage, for machines that have no disk
-in common.
+"""The shared store: stages on a network folder or in object storage, for several machines.
 
-Owns what may come from there: files of known names, as long as their manifest says and with its
-SHA-256, before they are committed here. Nothing is listed there, and no name from there becomes a
-path but one of the writer's pattern. It is a convenience: what it refuses or has no time for is
-said once, made here, and no run ends of it.
+Only files of known names are read, as long as their manifest states and with its SHA-256, before
+they are committed here. Nothing is listed there, and no name from there becomes a path, except
+names of the writer's pattern. A stage that it refuses or has no time for is logged once and made
+here.
 """
 
 import dataclasses
@@ -32,10 +31,10 @@ from lightlm.store.space import check_space
 ENVIRONMENT = "LIGHTLM_SHARED_STORE"
 
 MANIFEST_BYTES = 1 << 24
-"""Longest manifest that is read; that of 100,000 files."""
+"""Bytes of the longest manifest that is read: about 100,000 files."""
 
 PIECE_BYTES = 1 << 24
-"""Of one request: memory that a download takes, whatever lies there."""
+"""Bytes of one request, which bound the memory of a download."""
 
 Answer = TypeVar("Answer")
 
@@ -65,39 +64,39 @@ class Shareable:
 
     files: re.Pattern[str]
     described: Any = None
-    """A dataclass; None where nobody reads the meta."""
+    """A dataclass; None where the meta is not read."""
 
     def check(self, manifest: Mapping[str, Any], kind: str, where: str) -> None:
         """Refuse a manifest that names other files, no sizes and digests, or other facts.
 
         Raises:
-            CorruptError: says what is wrong.
+            CorruptError: the manifest is not of this kind.
         """
         if manifest["kind"] != kind:
             raise CorruptError(f"{where} holds a {manifest['kind']!r}, wanted {kind}")
 
-        for name, said in manifest["files"].items():
+        for name, entry in manifest["files"].items():
             if not self.files.fullmatch(name):
                 raise CorruptError(f"{where} names a file that {kind} do not have: {name!r}")
-            is_size = type(said["bytes"]) is int and said["bytes"] >= 0
+            is_size = type(entry["bytes"]) is int and entry["bytes"] >= 0
             if not (
                 is_size
-                and isinstance(said["sha256"], str)
-                and re.fullmatch(r"[0-9a-f]{64}", said["sha256"])
+                and isinstance(entry["sha256"], str)
+                and re.fullmatch(r"[0-9a-f]{64}", entry["sha256"])
             ):
                 raise CorruptError(f"{where} gives no size and SHA-256 of {name}")
 
         if self.described is None:
             return
 
-        told = {field.name: field for field in dataclasses.fields(self.described)}
+        known = {field.name: field for field in dataclasses.fields(self.described)}
         for name, value in manifest["meta"].items():
-            if name not in told or not _is_of(value, told[name].type):
+            if name not in known or not _is_of(value, known[name].type):
                 raise CorruptError(f"{where} says {name}={value!r}, which {kind} do not say")
 
         local = {"folder", "fingerprint", "reused"}
         needed = {
-            name for name, field in told.items() if field.default is dataclasses.MISSING
+            name for name, field in known.items() if field.default is dataclasses.MISSING
         } - local
         if not needed <= manifest["meta"].keys() or local & manifest["meta"].keys():
             raise CorruptError(f"{where} does not say what {kind} say: {', '.join(sorted(needed))}")
@@ -141,7 +140,7 @@ class SharedStore:
                 if manifest is None:
                     self._missing.add(name)
                     return None
-                num_bytes = sum(said["bytes"] for said in manifest["files"].values())
+                num_bytes = sum(entry["bytes"] for entry in manifest["files"].values())
                 check_space(folder, num_bytes, f"fetching {where}")
 
                 def download(scratch: Path) -> Mapping[str, Any]:
@@ -249,15 +248,15 @@ class SharedStore:
 
     def _download(self, place: str, files: Mapping[str, Any], scratch: Path) -> None:
         filesystem, root = self._connect()
-        for name, said in files.items():
-            left = said["bytes"]
+        for name, entry in files.items():
+            left = entry["bytes"]
             digest = hashlib.sha256()
             with (scratch / name).open("xb") as file:
-                for piece in self._read(filesystem, f"{root}/{place}/{said['sha256']}", left):
+                for piece in self._read(filesystem, f"{root}/{place}/{entry['sha256']}", left):
                     left -= len(piece)
                     digest.update(piece)
                     file.write(piece)
-            if left or digest.hexdigest() != said["sha256"]:
+            if left or digest.hexdigest() != entry["sha256"]:
                 raise CorruptError(
                     f"{self.url}/{place} has another {name} than its manifest says (size or "
                     "SHA-256)"
@@ -290,13 +289,13 @@ class SharedStore:
 
         files = parse_manifest((folder / MANIFEST).read_bytes(), folder)["files"]
         sent = 0
-        for name, said in files.items():
-            path = f"{root}/{place}/{said['sha256']}"
-            if said["bytes"] and (is_damaged or _find_size(filesystem, path) != said["bytes"]):
+        for name, entry in files.items():
+            path = f"{root}/{place}/{entry['sha256']}"
+            if entry["bytes"] and (is_damaged or _find_size(filesystem, path) != entry["bytes"]):
                 if self._stop.is_set():
                     return None
                 _put(filesystem, folder / name, path)
-                sent += said["bytes"]
+                sent += entry["bytes"]
 
         _put(filesystem, folder / MANIFEST, f"{root}/{place}/{MANIFEST}")
         return sent

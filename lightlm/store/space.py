@@ -1,6 +1,4 @@
-"""Room on the disk, asked for before a stage begins to write: refused at once rather
-than half-way.
-"""
+"""Free space on the disk, checked before a stage begins to write."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +7,7 @@ from lightlm.errors import StoreError
 from lightlm.store.disk import explain_refusals, nearest
 
 KEPT_FREE_BYTES = 64 << 20
-"""That nobody fills: databases, journals and logs go on growing beside what a stage writes."""
+"""Bytes that stages leave free: databases, journals and logs go on growing."""
 
 ADVICE = (
     "free some space (`lightlm store` lists what is there, `lightlm store prune` drops what "
@@ -21,7 +19,7 @@ def check_space(folder: Path, num_bytes: int, what: str) -> None:
     """Refuse to begin to write what the disk of `folder` has no room for.
 
     Raises:
-        StoreError: fewer bytes are free than `num_bytes` and what nobody fills; says both.
+        StoreError: fewer bytes are free than `num_bytes` and KEPT_FREE_BYTES.
     """
     if not num_bytes:
         return

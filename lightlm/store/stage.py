@@ -1,7 +1,7 @@
-"""Stage folders: what a stage makes, kept under the fingerprint of what it was made from.
+"""Stage folders: the output of a stage, under the fingerprint of its inputs.
 
-Owns LIGHTLM_HOME/store: one builder a fingerprint, others wait and share; a corrupt folder is set
-aside and rebuilt.
+Each fingerprint has one builder in LIGHTLM_HOME/store, and others wait for it. A corrupt folder is
+set aside and rebuilt.
 """
 
 import hashlib

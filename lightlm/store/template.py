@@ -1,8 +1,7 @@
-"""Empty databases of this installation: made once, copied into each new home, where making them
-takes seconds.
+"""Empty databases of this installation, copied into each new home: making one takes seconds.
 
-They lie beside the installed packages, whose code they are as trusted as; where nobody may write
-there, none is kept.
+They are next to the installed packages, whose code they are as trusted as; where that folder is not
+writable, none is kept.
 """
 
 import os

@@ -1,8 +1,6 @@
-"""Who uses the store: every process that opens something in it, so that pruning takes nothing from
-under anybody.
+"""The lock on the use of the store: pruning removes nothing that a process has open.
 
-Owns one lock of LIGHTLM_HOME: shared by the users until they end, however they end; pruning needs
-it alone.
+Users share the lock until they end, however they end; pruning needs it alone.
 """
 
 import os
@@ -18,7 +16,7 @@ _HELD: dict[Path, int] = {}
 def use_store(home: Path) -> None:
     """Count this process among the users of the store under `home`, until it ends or uses another.
 
-    It waits while somebody prunes. A disk without locks counts nobody.
+    It waits while a process prunes. A disk without locks counts no users.
     """
     if home in _HELD or os.name == "nt":
         return
@@ -44,7 +42,7 @@ def use_store(home: Path) -> None:
 
 @contextmanager
 def claim_store(home: Path) -> Iterator[bool]:
-    """Give whether nobody else uses the store; nobody begins to while inside."""
+    """Give whether no other process uses the store; none starts to while inside."""
     if os.name == "nt" or not home.is_dir():
         yield True
         return

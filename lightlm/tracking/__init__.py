@@ -1,1 +1,1 @@
-"""What is told to MLflow: the run's record, the process that ships it, the model registry."""
+"""MLflow: the run's record, the process that ships it, and the model registry."""

@@ -1,6 +1,4 @@
-"""The catalog: registered models by name, which version a person means, and which name a run's
-model gets.
-"""
+"""The catalog: registered models by name, and the version that a person means."""
 
 import json
 import os
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from lightlm.tracking.local_registry import LocalRegistry
 
 MOST_RUNS = 200
-"""Of this machine, the newest, that are looked through for a registered one."""
+"""Newest runs of this machine that are searched for a registered one."""
 
 MOST_NAMES = 1000
 """Registered models that are listed; MLflow's own limit of a page."""
@@ -86,7 +84,7 @@ def resolve(model: str | None = None, name: str | None = None) -> ModelVersion:
     champion.
 
     Raises:
-        ModelVersionError: there is none; says which there are.
+        ModelVersionError: there is none; the message lists the others.
         TrackingError: MLflow's store cannot be used.
     """
     home = find_home()
@@ -95,7 +93,7 @@ def resolve(model: str | None = None, name: str | None = None) -> ModelVersion:
 
     own, alias, version = (None, None, None) if model is None else parse_model(model)
     if own is not None and alias is None and version is None and name is not None:
-        own, alias = None, own  # a word beside --name is an alias of that model
+        own, alias = None, own  # a word next to --name is an alias of that model
     if own is not None and name is not None and own != name:
         raise ModelVersionError(f"--model {model} is no version of {name}; give one of the two")
 
@@ -136,11 +134,11 @@ def _ask(home: Path, name: str | None, alias: str | None, version: str | None) -
 
 
 def _format_existing(versions: list[ModelVersion]) -> str:
-    said = [
+    names = [
         f"{v.version}{' (' + ', '.join(v.aliases) + ')' if v.aliases else ''}"
         for v in versions[:10]
     ]
-    return f"it has {', '.join(said)}"
+    return f"it has {', '.join(names)}"
 
 
 def list_models() -> list[RegisteredModel]:
@@ -171,13 +169,15 @@ def _read_models(client: "MlflowClient | LocalRegistry") -> list[RegisteredModel
     models = []
 
     for name, versions in by_name.items():
-        told = [
+        ordered = [
             _give_aliases(version, aliases.get(name, {}))
             for version in sorted(versions, key=lambda one: int(one.version), reverse=True)
         ]
-        champion = next((version for version in told if CHAMPION in version.aliases), None)
+        champion = next((version for version in ordered if CHAMPION in version.aliases), None)
         models.append(
-            RegisteredModel(name=name, num_versions=len(told), champion=champion, newest=told[0])
+            RegisteredModel(
+                name=name, num_versions=len(ordered), champion=champion, newest=ordered[0]
+            )
         )
 
     return sorted(models, key=lambda model: _asked_at(model.newest), reverse=True)
@@ -223,8 +223,7 @@ def choose_name(
 
 
 def find_origin(version: ModelVersion) -> Origin | None:
-    """Return what a version learnt from, as the same text is read again; None where nothing says
-    so.
+    """Return the dataset params that a version was trained on; None where they are not recorded.
 
     Raises:
         TrackingError: MLflow's store cannot be used.

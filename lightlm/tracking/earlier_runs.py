@@ -1,6 +1,4 @@
-"""What MLflow knows of earlier runs, this machine's and others': what was foreseen and what was
-reached.
-"""
+"""Finished runs that MLflow knows, on this machine and others: predicted and reached scores."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

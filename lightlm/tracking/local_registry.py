@@ -1,8 +1,7 @@
-"""The model registry in MLflow's local database, read without MLflow, whose import takes seconds.
-Reads only.
+"""A read-only model registry on MLflow's local database, without importing MLflow.
 
-It answers as MlflowClient does, by the same names. Where the tables are not those that are known,
-it is not used.
+It has the methods of MlflowClient that LightLM reads with; importing MLflow would take seconds.
+With unknown tables it is not used.
 """
 
 import re
@@ -25,7 +24,7 @@ PROMPT_TAG = "mlflow.prompt.is_prompt"
 """A registered model with it is a prompt and no model."""
 
 WAIT_SECONDS = 5.0
-"""For a writer that holds the database."""
+"""Seconds to wait for a writer that holds the database."""
 
 _BY_NAME = re.compile(r"name='([^']*)'")
 

@@ -1,9 +1,7 @@
-"""The calls of MLflow's server that LightLM lets through: runs, models, artifacts, traces. All
-others answer 404.
+"""Routes of MLflow's server that LightLM allows; all others answer 404.
 
-Owns the list, and the wrapper around MLflow's application that keeps to it. MLflow brings more than
-a tracking server: an assistant whose tools are a shell, jobs, a gateway to other providers,
-webhooks. A list of what is allowed stays right when a new version of MLflow brings more of them.
+MLflow is more than a tracking server: an assistant whose tools are a shell, jobs, a gateway to
+other providers, webhooks. A list of allowed routes stays right when a new version adds more.
 """
 
 import re

@@ -1,9 +1,7 @@
-"""MLflow's server as LightLM runs it: its application with passwords, behind the list of allowed
-calls.
+"""MLflow's server as LightLM runs it: with passwords, and only with allowed routes.
 
-In place of `mlflow server`, which serves all that MLflow brings, and starts a second process to do
-it. What the server is to be stands in the environment, set by flows/service/servers.py: no password
-stands on a command line.
+It replaces `mlflow server`, which serves everything and starts a second process. Its settings are
+in the environment, set by flows/service/servers.py, so that no password is on a command line.
 """
 
 import argparse

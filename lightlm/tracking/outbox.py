@@ -1,8 +1,7 @@
-"""The outbox: a process of its own that ships a run's record to MLflow, so that training never
-waits for it.
+"""The outbox: the parent's side of the process that ships a run's record to MLflow.
 
-Owns the parent's handle on that process. Start it early: it imports MLflow while the run goes on.
-Run as `python -m lightlm.tracking.outbox FOLDER` it is the process itself (see outbox_process).
+Training never waits for it. Start it early: it imports MLflow while the run goes on. `python -m
+lightlm.tracking.outbox FOLDER` is the process itself (see outbox_process).
 """
 
 import queue
@@ -22,16 +21,14 @@ from lightlm.tracking.shipper import count_unsent, name_answer
 LOG = "outbox.log"
 
 TROUBLE_SECONDS = 2.0
-"""What a server gets that did not answer last: its next try, and no more, for the run's record is
-kept.
-"""
+"""Seconds that all waits get together while MLflow does not answer: one more try of its process."""
 
 MAX_RESTARTS = 3
 RESTART_SECONDS = 0.5
-"""Times that a process that died is started again, and the pause before."""
+"""Restarts of a process that died, and seconds before each."""
 
 AWAY = "failed with exception"
-"""What MLflow's client says where a server did not answer at all."""
+"""Words of MLflow's client where a server did not answer at all."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,9 @@ class Shipment:
 
 @dataclass(frozen=True)
 class ChampionAnswer:
-    """The champion that MLflow told of, its files in the cache; or why it cannot be used.
+    """The champion in MLflow, its files in the cache; or why it cannot be used.
 
-    `name` is the model's, of those that were asked for.
+    `name`: the model's, one of those that were asked for.
     """
 
     version: ModelVersion | None
@@ -164,9 +161,7 @@ class Outbox:
 
     @property
     def trouble(self) -> str | None:
-        """Why MLflow's last answer was none, as far as this process was told; None where all is
-        well.
-        """
+        """The error of MLflow's last request, as far as it is known; None where all is well."""
         return self._last.get("trouble")
 
     def _take_until(self, name: str | None, timeout: float) -> None:
@@ -198,9 +193,7 @@ class Outbox:
         return not self._is_over
 
     def _read_answers(self) -> None:
-        """Read what the process says, and what each of its successors does, until the last one has
-        ended.
-        """
+        """Read the answers of the process and of its successors, until the last one has ended."""
         process = self._process
         is_done = False
         while process is not None:
@@ -212,9 +205,7 @@ class Outbox:
         self._answers.put(None)
 
     def _replace(self, dead: "subprocess.Popen[str]") -> "subprocess.Popen[str] | None":
-        """Start a successor of a process that died; None once it is to end, or has died
-        too often.
-        """
+        """Start a successor of a process that died; None while closing, or after MAX_RESTARTS."""
         self.num_deaths += 1
         if (
             self._spawn is None
@@ -227,7 +218,7 @@ class Outbox:
             if self._closing.is_set():
                 return None
             dead.wait()
-            self._answers.put({"trouble": None})  # its successor says it anew
+            self._answers.put({"trouble": None})  # its successor reports it again
             self._process = self._spawn()
             return self._process
 

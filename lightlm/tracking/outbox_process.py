@@ -1,8 +1,6 @@
-"""The outbox's process: ships a run's record to MLflow again and again, until MLflow has it all or
-is given up.
+"""The outbox's process: ships a run's record to MLflow, with retries.
 
-Owns retries, the end of runs that died without one, and what earlier runs could not send. Started
-by outbox.Outbox.
+It also ends runs that died without an end, and ships what earlier runs could not send.
 """
 
 import os
@@ -34,33 +32,30 @@ POLL_SECONDS = 0.1
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 5.0
 GRACE_SECONDS = 10.0
-"""How long a server that does not answer is tried after the run's end."""
+"""Seconds after the run's end in which a server that does not answer is tried again."""
 
 SHORT_TIMEOUTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
-"""This process tries again by itself; MLflow's own patience, and the minutes that a Retry-After
-asks for, would only hide from the parent that a server is away.
+"""Timeouts of MLflow's client. This process retries by itself; MLflow's own retries, and the
+minutes of a Retry-After, would hide from the parent that a server is away.
 """
 
 MOST_MEMORY_BYTES = 4 * 2**30
-"""Of this process: an answer without end is an error of its own, before it takes the memory of the
-training.
+"""Bytes that this process may allocate: an endless answer fails before it takes training's memory.
 """
 
 NICENESS = 5
-"""Below the training's priority, for what nobody waits for: importing MLflow takes 2 s of a core.
-The registration, which the run's end waits for, has the usual priority: beside busy neighbours it
-took three times as long without.
+"""Niceness of work that nothing waits for, below training's priority: importing MLflow takes 2 s
+of a core. Registration, which the run's end waits for, keeps the usual priority: with two busy
+neighbors it took three times as long without.
 """
 
 
 class Patience:
-    """How long MLflow is tried: while the run goes on and GRACE_SECONDS after, less often the
-    longer it is away.
-    """
+    """Retries of MLflow: while the run goes on and GRACE_SECONDS after, with growing pauses."""
 
     def __init__(self, parent_gone: threading.Event, send: Callable[[Message], None]) -> None:
         self.parent_gone = parent_gone
@@ -197,9 +192,7 @@ def warm_up() -> None:
 
 
 def learn(shipper: Shipper) -> None:
-    """Bring what MLflow knows of earlier runs, for the next plan; the idle time of a run is spent
-    on it.
-    """
+    """Fetch finished runs from MLflow for the next plan, while this run has nothing to send."""
     from lightlm.tracking.earlier_runs import bring_history
 
     try:
@@ -222,7 +215,7 @@ def ship_pending(shipper: Shipper, pending: Iterator[Path]) -> None:
 
 
 def bound_memory() -> None:
-    """Let this process have MOST_MEMORY_BYTES, where the system can say so."""
+    """Limit this process to MOST_MEMORY_BYTES, on Linux."""
     if sys.platform == "linux":
         import resource
 
@@ -250,8 +243,8 @@ def main(folder: Path) -> None:
             answers.send({"done": {"num_unsent": count_unsent(folder), "error": patience.error}})
             return
         shipper = Shipper(folder, client, home, answers.send, patience.succeed)
-        # Its parent lives: whoever gave up a continued run was too early. What the run said itself
-        # is its end, though.
+        # Its parent lives: an end that another process gave the run was too early. An end that the
+        # run recorded itself is one.
         shipper.state.is_finished &= is_finished(folder)
         follow(shipper, patience, list_pending(home, folder))
         answers.send({"run_id": shipper.state.run_id})

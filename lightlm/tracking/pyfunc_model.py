@@ -1,8 +1,7 @@
-"""The registered model as MLflow serves it: a pyfunc "models from code" around the Hugging Face
-folder.
+"""The registered model as an MLflow pyfunc around its Hugging Face folder.
 
-MLflow copies this file beside the model and runs it wherever the model is loaded, so it imports
-only what the model's own requirements name; nothing of LightLM.
+MLflow copies this file next to the model and runs it wherever the model is loaded, so it imports
+only what the model's own requirements name, and nothing of LightLM.
 """
 
 import hashlib
@@ -22,7 +21,7 @@ LIMITS = {
     "repetition_penalty": (1e-6, 100.0),
     "seed": (-1, 2**63 - 1),
 }
-"""The least and the most of each param; what is outside is refused before the model runs."""
+"""Least and greatest value of each param; others are refused before the model runs."""
 
 
 class TextGenerator(PythonModel):
@@ -81,7 +80,7 @@ def verify(folder):  # noqa: ANN001, ANN201
     parses them.
 
     Raises:
-        MlflowException: a file is missing, changed, or nobody's.
+        MlflowException: a file is missing, changed, or unknown.
     """
     try:
         named = json.loads((folder / "manifest.json").read_bytes())["files"]

@@ -1,7 +1,6 @@
-"""Registration: a run's model becomes a version in MLflow's registry, exactly once, its aliases
-last.
+"""Registration: a run's model becomes a version in MLflow exactly once, its aliases last.
 
-Every step can be done again: a version that the run already has is found and finished.
+Every step can be repeated: a version that the run already has is found and completed.
 """
 
 from collections.abc import Mapping
@@ -33,7 +32,7 @@ SCORE = "evaluation/bits_per_byte"
 """The metric that holds a run's final score."""
 
 REQUESTED_TAG = "lightlm.requested_at_ms"
-"""When a run asked for its version: a record that was told late must not look newer than it is."""
+"""Time of the registration request: a record that was sent late must not look newer than it is."""
 
 CODE = Path(__file__).with_name("pyfunc_model.py")
 
@@ -120,7 +119,7 @@ def promote(client: "MlflowClient", version: ModelVersion, request: Registration
 def judge(
     champion: ModelVersion | None, version: str, request: RegistrationRequest
 ) -> tuple[bool, str]:
-    """Return whether version `version` becomes champion, and the sentence that says why."""
+    """Return whether version `version` becomes champion, and the reason as a sentence."""
     policy = request.promote
     comparison = request.comparison
     if champion is None:
@@ -171,7 +170,7 @@ def judge(
 
 
 def format_by_hand(name: str, version: str) -> str:
-    """Return the command that makes a version champion whatever the gate says."""
+    """Return the command that makes a version champion whatever the comparison found."""
     return (
         f"`lightlm promote {version} --name {name}` makes version {version} champion all the same"
     )
@@ -273,7 +272,7 @@ def _link_score(client: "MlflowClient", run_id: str, model_id: str) -> None:
 
 
 def describe_family(client: "MlflowClient", name: str) -> None:
-    """Say what a registered model is, where nobody has said anything yet."""
+    """Describe a registered model that has no description yet."""
     if not client.get_registered_model(name).description:
         client.update_registered_model(
             name,

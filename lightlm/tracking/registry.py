@@ -1,7 +1,4 @@
-"""The model registry: versions, aliases, and their files, verified before use.
-
-Owns where MLflow's store is, how a version is named by a person, and which version is champion.
-"""
+"""The model registry: MLflow's store, versions, aliases, and their files, verified before use."""
 
 import json
 import os
@@ -84,8 +81,7 @@ def is_local(home: Path) -> bool:
 def set_environment(home: Path) -> None:
     """Put what MLflow reads at import into the environment; call it before `import mlflow`.
 
-    Short time-outs: a server that is away must not hold anybody up for the default's four minutes
-    (RELIABILITY F5).
+    Short timeouts: with the defaults a server that is away would hold a command up for 4 minutes.
     """
     defaults = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -132,7 +128,7 @@ def open_reader(home: Path) -> "MlflowClient | LocalRegistry":
 
 
 _PLACE_ARTIFACTS = "UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0"
-"""Of the experiment that MLflow makes by itself."""
+"""Statement that moves the experiment that MLflow creates by itself."""
 
 
 def create_database(home: Path) -> None:
@@ -178,7 +174,7 @@ def download(version: ModelVersion) -> Path:
     it; verified.
 
     Raises:
-        ModelVersionError: a file is not what the registry says it is; it is not opened.
+        ModelVersionError: a file differs from the registry's digest; it is not opened.
         TrackingError: MLflow's store cannot be used.
     """
     if not (re.fullmatch(NAME, version.name) and re.fullmatch(r"[1-9]\d{0,8}", version.version)):
@@ -312,9 +308,7 @@ def explain_failures(home: Path) -> Iterator[None]:
 
 
 def is_unknown(error: Exception) -> bool:
-    """Return whether MLflow says that what was asked for does not exist; an alias is then an
-    invalid value to it.
-    """
+    """Return whether MLflow has no such thing; a missing alias is an invalid value to it."""
     code = getattr(error, "error_code", "")
     return code == "RESOURCE_DOES_NOT_EXIST" or (
         code == "INVALID_PARAMETER_VALUE" and "not found" in str(error)
@@ -322,7 +316,7 @@ def is_unknown(error: Exception) -> bool:
 
 
 def is_unreachable(error: Exception) -> bool:
-    """Return whether an MLflow error says that its server did not answer."""
+    """Return whether an MLflow error means that its server did not answer."""
     text = str(error)
     return "Max retries" in text or "Connection" in text or "timed out" in text
 

@@ -1,6 +1,4 @@
-"""A home that moved: MLflow's local database names its artifacts by absolute paths, which become
-the new home's.
-"""
+"""Relocation of a home: MLflow's local database names its artifacts by absolute paths."""
 
 import sqlite3
 from contextlib import closing

@@ -10,7 +10,7 @@ FOLDER = "report"
 
 
 def add_to_run(run_id: str, files: Sequence[Path]) -> None:
-    """Put files beside the run's other artifacts, under `report`; the same name replaces what was
+    """Add files to the run's artifacts, under `report`; the same name replaces what was
     there.
 
     Raises:

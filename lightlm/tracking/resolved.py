@@ -1,8 +1,6 @@
-"""What a model's name stood for, remembered while MLflow's local database is unchanged: importing
-MLflow takes seconds.
+"""A cache of resolved model names, valid while MLflow's local database is unchanged.
 
-Owns LIGHTLM_HOME/resolved.json, which may be deleted at any time. A name is asked for again after
-any change there.
+It saves importing MLflow, which takes seconds. LIGHTLM_HOME/resolved.json may be deleted any time.
 """
 
 import contextlib
@@ -21,22 +19,16 @@ from lightlm.store.remembered import read_json
 FILE = "resolved.json"
 
 SETTLED_SECONDS = 2.0
-"""A database that was written a moment ago may be written again within the same tick of its file's
-time.
-"""
+"""Seconds after which a write shows in a file's time: two may fall into one tick of its clock."""
 
 Value = TypeVar("Value")
 
 COUNTER = slice(24, 28)
-"""Of SQLite's header: how often the file was changed. Source:
-sqlite.org/fileformat2.html, 1.3.7.
-"""
+"""Bytes of SQLite's header with the file's change counter (sqlite.org/fileformat2.html, 1.3.7)."""
 
 
 def recall(home: Path, model: str, kind: TypeAdapter[Value], ask: Callable[[], Value]) -> Value:
-    """Return what `ask` said of `model` when the database under `home` was as it is now, or says
-    now.
-    """
+    """Return what `ask` returned for `model` when the database was as it is now, or asks now."""
     state = read_state(home)
     if state is None:
         return ask()
@@ -57,8 +49,8 @@ def recall(home: Path, model: str, kind: TypeAdapter[Value], ask: Callable[[], V
 
 
 def read_state(home: Path) -> list[Any] | None:
-    """Return what every change of the database changes; None where it was changed just now, or is
-    not there.
+    """Return a value that every change of the database changes; None where it is too new to
+    tell, or missing.
     """
     state: list[Any] = []
     try:

@@ -147,9 +147,8 @@ def _take(record: AnyRecord, run: RecordedRun) -> None:
 def is_alive(folder: Path) -> bool:
     """Return whether the process that records a run still lives.
 
-    The kernel's lock would say it, too, but to ask for it is to hold it for a moment, in which a
-    run that is being continued would be refused. A process that began after its number was written
-    is another one.
+    It does not ask for the kernel's lock: holding it for a moment would refuse a run that is being
+    continued. A process that started after its number was written is another one.
     """
     lock = folder / LOCK
     try:

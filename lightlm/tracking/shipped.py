@@ -1,5 +1,4 @@
-"""How far a run's record was sent to MLflow: the cursor in its journal, and the ids that MLflow
-gave.
+"""The shipping state of a run: the cursor in its journal, and the ids that MLflow gave.
 
 A state that is damaged, or that does not belong to its journal, counts as none: the run is sent
 again from its start, and MLflow drops what it has.

@@ -1,9 +1,7 @@
-"""What earlier runs left untold: their records go to MLflow, their registrations are finished, the
-dead get an end.
+"""Sync: sends MLflow the records of earlier runs, completes registrations, and ends dead runs.
 
-Owns which run folders are pending and that nobody tells of a run beside its own outbox. `lightlm
-sync` does it for all; the outbox of a later run does it one folder at a time, while its own run is
-idle.
+`lightlm sync` does it for all runs; a later run's outbox does it one folder at a time, while its
+own run is idle. A run that is still recorded is left to its own outbox.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LOCK = ".outbox.lock"
-"""Held by whoever ships a run's record."""
+"""Name of the lock that whoever ships a run's record holds."""
 
 DIED = "its process ended without a word; the record ends where it died"
 
@@ -38,8 +36,8 @@ Outcome = Literal["told", "busy", "failed"]
 
 @dataclass(frozen=True)
 class Synced:
-    """What became of one run: told to its end, left alone because it is still recorded, or not
-    taken by MLflow.
+    """Outcome of one run: "told" to MLflow whole, "busy" because it is still recorded, or
+    "failed".
     """
 
     folder: Path
@@ -58,8 +56,8 @@ def list_pending(home: Path, own: Path | None = None) -> Iterator[Path]:
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
         if folder == own or not (folder / JOURNAL).exists():
             continue
-        # A continued run may have died before its outbox saw MLflow: ended once, and yet with more
-        # to tell.
+        # A continued run may have died before its outbox saw MLflow: it ended once, and yet has
+        # unsent records.
         if not read_shipped(folder).is_finished or count_unsent(folder):
             yield folder
 
@@ -69,13 +67,13 @@ def ship_to_end(folder: Path, client: "MlflowClient", home: Path) -> Shipper:
     shipper.
 
     Raises:
-        BusyError: somebody records or ships this run.
+        BusyError: another process records or ships this run.
         mlflow.exceptions.MlflowException: MLflow did not take it; the cursor stands behind what it
             took.
     """
     with hold_lock(folder / LOCK, wait=False):
         with hold_lock(folder / RECORDER_LOCK, wait=False):
-            pass  # Nobody records it any more; a run beside this one ships itself.
+            pass  # It is not recorded any more; a live run ships itself.
         shipper = Shipper(folder, client, home)
         shipper.ship()
         shipper.end("KILLED", DIED)
@@ -83,7 +81,7 @@ def ship_to_end(folder: Path, client: "MlflowClient", home: Path) -> Shipper:
 
 
 def sync(home: Path, report: Callable[[str], None] = ignore) -> list[Synced]:
-    """Return what became of each pending run; none needs anything more when all are "told".
+    """Ship every pending run and return the outcomes; all are sent where each is "told".
 
     Raises:
         TrackingError: MLflow cannot be reached at all.

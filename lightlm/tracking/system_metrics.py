@@ -1,6 +1,4 @@
-"""What the machine does during a run: processor, memory, disk, network, GPU; sampled into MLflow's
-system charts.
-"""
+"""System metrics of a run: processor, memory, disk, network and GPU, as MLflow's system charts."""
 
 import time
 from typing import TYPE_CHECKING

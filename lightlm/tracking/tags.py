@@ -1,6 +1,4 @@
-"""A version's tags: the few that a person reads in MLflow's pages, and one that keeps the rest as
-JSON.
-"""
+"""Tags of a version: a few that a person reads in MLflow, and one JSON tag with the rest."""
 
 import json
 from collections.abc import Mapping
@@ -9,41 +7,36 @@ from lightlm.data.origin import Origin, is_same_text, read_origin
 from lightlm.store.remembered import parse_json
 
 RECORD_TAG = "lightlm.record"
-"""One JSON object: digests, counts, ids. Versions before it had a tag for each; both are read
-alike.
+"""One JSON object: digests, counts, ids. Older versions have a tag for each; both are read alike.
 """
 
 ORIGIN_TAG = "lightlm.dataset"
-"""The dataset params that the version learnt from, as JSON: what is retrained, and compared, by
-default.
-"""
+"""The version's dataset params as JSON, the default for retraining and comparing."""
 
 DATASET_TAG = "dataset"
 """The text's name, for people."""
 
 DATA_TAG = "data"
-"""What the data stage took, a sentence a line; the model card tells it."""
+"""Sentences about the data that was read, one a line; the model card shows them."""
 
 DIGEST_TAG = "source_digest"
-"""The digest of the data set that the version learnt, whatever part of it the time
-allowed to read.
-"""
+"""Digest of the whole data set, whatever part of it the time allowed to read."""
 
 MANIFEST_TAG = "lightlm.manifest_sha256"
-"""The digest of the version's files; they are opened only if they have it."""
+"""Digest of the version's files, without which they are not opened."""
 
 LEARNT_TAG = "learnt_subsets"
-"""The fingerprints of the subsets that a version and those it was continued from have learnt."""
+"""Fingerprints of the subsets that a version and its ancestors were trained on."""
 
 SHOWN = frozenset((
     "bits_per_byte", DATASET_TAG, DATA_TAG, "num_parameters", "hours", "started_from",
     "lightlm.promotion", ORIGIN_TAG,
     RECORD_TAG,
 ))  # fmt: skip
-"""Tags that stay tags of their own."""
+"""Tags that are not packed into the record."""
 
 MOST_CHARACTERS = 4900
-"""Of the record; MLflow takes 5,000 in a tag on every database."""
+"""Characters of the record's tag; MLflow takes 5,000 on every database."""
 
 
 def pack_tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -92,7 +85,7 @@ def is_other_text(champion: Mapping[str, str], challenger: Mapping[str, str]) ->
 def owns_name(tags: Mapping[str, str], origin: Origin) -> bool:
     """Return whether a name whose champion has these tags may be another version's of this origin.
 
-    A champion of a version before origins were recorded does not say; its name is then shared.
+    A champion from before origins were recorded has none; its name is then shared.
     """
     recorded = read_origin(tags.get(ORIGIN_TAG))
     return recorded is None or is_same_text(recorded, origin)

@@ -1,6 +1,4 @@
-"""Traces of generated texts in MLflow: prompt, version, sampling, text and times, one trace a
-generation.
-"""
+"""Traces of generated texts in MLflow: prompt, version, sampling, text and times, one per text."""
 
 import logging
 import os

@@ -1,5 +1,4 @@
-"""Registered versions against their digests: which are damaged, and an intact copy put back where
-one is left.
+"""Verification of registered versions against their digests, and repair from an intact copy.
 
 A version's tag names the digest of its manifest, and the manifest those of its files: nothing else
 is trusted.

@@ -1,9 +1,7 @@
-"""The parent's side of the worker: starts it, gives it jobs, restarts it when it dies. No torch
-here.
+"""The worker's supervisor: starts the child process, gives it jobs, restarts it. No torch here.
 
-Owns the mapping of how the worker ended to what is done: a memory kill shrinks the micro-batch, a
-crash or a hang resumes from the newest checkpoint, five deaths without progress end the run. An
-error is no death: it is told, not tried again.
+A memory kill halves the micro-batch, a crash or a hang resumes from the newest checkpoint, and five
+deaths without progress end the run. An error that a job raises is passed on and not retried.
 """
 
 import contextlib
@@ -33,20 +31,18 @@ MAX_RESTARTS = 5
 """Deaths of the worker without a new step in between, after which the run ends."""
 
 MAX_CALLS = 2
-"""Times that a job beside training is tried; where the system kills it for its memory, it will
-again.
-"""
+"""Tries of a job other than training; one that was killed for its memory will be again."""
 
 MAX_STANDBYS = 2
-"""Successors that are started at a death before anybody asks for one: a worker that cannot start
-costs no more.
+"""Successors that are started at a death before a job needs one: a worker that cannot start costs
+no more.
 """
 
 STANDBY_SECONDS = 1.0
-"""What a process that says nothing more gets to end."""
+"""Seconds that a process whose output has ended gets to end."""
 
 STOP_SECONDS = 10.0
-"""What a worker gets to save and end before it is killed."""
+"""Seconds that a worker gets to save and end before it is killed."""
 
 
 class WorkerDied(WorkerError):

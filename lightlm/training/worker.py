@@ -1,9 +1,9 @@
-"""The child process that computes: it imports torch once and then runs one job after another.
+"""The worker: a child process that imports torch once and then runs one job after another.
 
-Speaks JSON lines: a job on standard input, events and one result on standard output. It ends when
-its input ends, so it never outlives the parent: training ends at its next step and saves, within
-ORPHAN_SECONDS; any other job at once. SIGTERM and SIGINT let the step in progress end and keep what
-was reached.
+A job arrives as a JSON line on standard input; events and one result leave on standard output. It
+ends when its input ends, so it never outlives the parent: training stops at its next step and
+saves, within ORPHAN_SECONDS; any other job stops at once. After SIGTERM or SIGINT the step in
+progress ends and what was reached is saved.
 """
 
 import contextlib
@@ -23,18 +23,16 @@ from lightlm.errors import LightLMError
 from lightlm.training.heartbeat import Heartbeat
 
 LOCK = ".worker.lock"
-"""In the run's folder; held while it is trained."""
+"""Name of the lock in the run's folder that training holds."""
 
 ORPHAN_SECONDS = 8.0
-"""What training gets, after its parent's death, to save; then the process ends as it stands."""
+"""Seconds that training gets after its parent's death to save; then the process ends."""
 
 Emit = Callable[[Message], None]
 
 
 class Stop(threading.Event):
-    """Whether the job is asked to end. Who asks, before each step or document, has moved on: the
-    pulse is told.
-    """
+    """Whether the job is asked to end. A job asks before each step, which is a heartbeat."""
 
     def __init__(self, pulse: Heartbeat) -> None:
         super().__init__()
@@ -103,7 +101,7 @@ def make_ready(arguments: Message) -> None:
         context_length=8,
     )
 
-    with contextlib.suppress(RuntimeError):  # whatever it is, the job that it hinders says it
+    with contextlib.suppress(RuntimeError):  # the job that it hinders reports it
         time_steps(tiny, trainer, max_seconds=0.0)
 
 
@@ -199,7 +197,7 @@ JOBS: dict[str, Job] = {
 
 
 AFTERWARDS: dict[str, Callable[[Message], None]] = {measure_matrix_rates.__name__: make_ready}
-"""What is done once the answer to a job is given, before the next job."""
+"""Work by job that is done after the job's answer, before the next job."""
 
 
 def serve(emit: Emit) -> None:
@@ -223,7 +221,7 @@ def serve(emit: Emit) -> None:
             if job["job"] in AFTERWARDS:
                 AFTERWARDS[job["job"]](job["arguments"])
         except Exception as error:
-            # Carried over to the parent, which tells bugs from deaths.
+            # Sent to the parent, which distinguishes bugs from deaths.
             if _is_device_lost(error):
                 raise
             emit({"error": describe_error(error)})
@@ -233,9 +231,7 @@ def serve(emit: Emit) -> None:
 
 
 def describe_error(error: Exception) -> dict[str, str]:
-    """Return what the parent is told of an error; of one that is a bug, the traceback goes to the
-    log.
-    """
+    """Return an error as the parent gets it; the traceback of a bug goes to the log."""
     if isinstance(error, LightLMError):
         # The class that the parent knows: some rooms have finer ones of their own.
         known = next(

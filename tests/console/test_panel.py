@@ -7,7 +7,7 @@ import pytest
 
 from lightlm.budget.ledger import Ledger
 from lightlm.console.numbers import TrainingNumbers
-from lightlm.console.panel import foresee_curve, read_memory, render_panel
+from lightlm.console.panel import predict_curve, read_memory, render_panel
 from lightlm.console.terminal import open_console
 from lightlm.training.config import TrainerConfig
 from lightlm.training.events import Sampled, StepDone, Validated
@@ -86,9 +86,9 @@ def test_an_old_encoding_gets_plain_marks() -> None:
 
 
 def test_the_forecast_falls_and_ends_in_what_the_plan_predicted() -> None:
-    foresee = foresee_curve(PLAN)
-    assert foresee is not None
-    values = [foresee(progress / 20) for progress in range(1, 21)]
+    predict = predict_curve(PLAN)
+    assert predict is not None
+    values = [predict(progress / 20) for progress in range(1, 21)]
     assert values == sorted(values, reverse=True)
     assert values[-1] == pytest.approx(PLAN.predicted_bits_per_byte)
 

@@ -38,7 +38,7 @@ def test_the_report_begins_with_version_and_score_and_ends_with_the_next_command
 
 
 def test_the_score_is_held_against_the_plan() -> None:
-    assert compare_with_plan(REPORT) == "as the plan foresaw (1.900 to 2.200)"
+    assert compare_with_plan(REPORT) == "as predicted (1.900 to 2.200)"
     assert compare_with_plan(replace(REPORT, bits_per_byte=1.8)).startswith("better than")
     assert compare_with_plan(replace(REPORT, bits_per_byte=2.3)).startswith("worse than")
 

@@ -30,7 +30,7 @@ def record(home: Path, name: str, losses: list[float], status: str | None) -> Re
     return recorder
 
 
-def test_a_run_says_what_was_foreseen_and_what_was_reached(tmp_path: Path) -> None:
+def test_a_run_has_its_predicted_and_its_reached_score(tmp_path: Path) -> None:
     record(tmp_path, "20260101-000000-aaaaaa", [5.0, 4.0, 3.0], "FINISHED").close()
     (run,) = list_runs(tmp_path)
     assert (run.state, run.hours, run.dataset, run.shape) == ("finished", 0.02, "notes", "2 x 64")
