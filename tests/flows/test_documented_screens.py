@@ -9,7 +9,9 @@ import pytest
 
 from tests.command_line import SECONDS, CommandLine, Trained, settings
 
-DOCUMENTS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = ROOT / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TUTORIAL = (DOCUMENTS / "tutorial.md").read_text(encoding="utf-8")
 LIKE = 0.6
 """Ratio of equal characters from which two lines without figures have the same form."""
@@ -83,6 +85,18 @@ def test_the_check_prints_what_the_tutorial_shows(lightlm: CommandLine) -> None:
 def test_a_training_prints_what_the_tutorial_shows(printed: str) -> None:
     (screen,) = list_screens("lightlm train --hours 0.02")
     assert find_unlike(screen.replace("python-docs", "stories"), printed) == []
+
+
+def test_a_training_ends_as_readme_shows(printed: str) -> None:
+    screen = re.findall(r"^```text\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[0]
+    assert find_unlike(screen.replace("wikitext-2-v1", "stories"), printed) == []
+
+
+def test_the_menus_have_the_entries_that_the_tutorial_shows() -> None:
+    entries = re.findall(r"^[▸ ] \d\. (.+)$", TUTORIAL, re.MULTILINE)
+    code = (ROOT / "flows" / "cli" / "setup_session.py").read_text(encoding="utf-8")
+    assert len(entries) == 10
+    assert [entry for entry in entries if f'"{entry}"' not in code] == []
 
 
 def test_generate_names_the_model_as_the_tutorial_shows(lightlm: CommandLine, printed: str) -> None:
