@@ -6,17 +6,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lightlm.budget.candidate import TextFacts
 from lightlm.budget.history import FinishedRun, History
 from lightlm.budget.lead import LeadTimes
 from lightlm.budget.neighbours import Neighbours
 from lightlm.budget.reserve import SYNCS_AFTER_REGISTRATION, Closing, ClosingTimes, FixedTimes
-from lightlm.budget.scaling import difficulty_of
-from lightlm.data.ngram import measure_ngram_bits
-from lightlm.data.shards import TokenShards
-from lightlm.data.subset import TextSubset
 from lightlm.model.accounting import count_matrix_parameters
-from lightlm.params import Params
 from lightlm.runs.folder import count_live_runs
 from lightlm.runs.session import Session
 from lightlm.runs.summary import RunSummary
@@ -24,19 +18,6 @@ from lightlm.runs.values import Outcome
 from lightlm.store.disk import time_sync
 from lightlm.system import SystemReport
 from lightlm.tracking.earlier_runs import FINISHED_RUN_TAG, HARDWARE_TAG
-
-
-def describe_text(shards: TokenShards, difficulty: float) -> TextFacts:
-    """Return what a plan needs to know of the tokenized text."""
-    return TextFacts(
-        vocab_size=shards.vocab_size,
-        num_train_tokens=shards.num_train_tokens,
-        num_train_bytes=shards.num_train_bytes,
-        num_validation_tokens=shards.num_validation_tokens,
-        num_validation_bytes=shards.num_validation_bytes,
-        text_sha256=shards.validation_sha256,
-        difficulty=difficulty,
-    )
 
 
 def notice_neighbours(session: Session, system: SystemReport) -> None:
@@ -50,24 +31,11 @@ def notice_neighbours(session: Session, system: SystemReport) -> None:
 
 
 def estimate_closing(session: Session) -> Closing:
-    """Return the time to keep for the end of this run: what earlier ends took, on a disk as slow as
-    this one is now, beside the neighbors of now.
-    """
+    """Return the time to keep for the end of this run, on this disk and beside these neighbors."""
     sync_seconds = time_sync(session.folder)
     session.allowance.seconds_behind = SYNCS_AFTER_REGISTRATION * sync_seconds
     closing = ClosingTimes(session.home).estimate(session.ledger.budget_seconds)
     return session.neighbours.stretch(closing.on_disk(sync_seconds))
-
-
-def measure_difficulty(subset: TextSubset) -> float:
-    """Return how hard the text is for a model; 1: as hard as WikiText-2. Takes 0.1 s."""
-    return difficulty_of(*measure_ngram_bits(subset))
-
-
-def count_scored_tokens(params: Params, shards: TokenShards) -> int:
-    """Return the held-out tokens that the final score reads."""
-    limit = params.evaluation.max_bytes or shards.num_validation_bytes
-    return int(shards.num_validation_tokens * min(1.0, limit / max(1, shards.num_validation_bytes)))
 
 
 END_SECONDS = 0.7

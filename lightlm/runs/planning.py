@@ -1,27 +1,16 @@
-"""What `lightlm plan` does: the stages before training, then the plan; nothing is trained or
-registered. No Prefect.
-"""
+"""`lightlm plan`: the stages before training, and the plan. Nothing is trained or registered."""
 
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from lightlm.budget.candidate import TextFacts
-from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.forecast import LEAST_RUNS, Forecast, forecast
 from lightlm.budget.history import History
 from lightlm.budget.lead import LeadTimes
 from lightlm.budget.ledger import SECONDS_PER_HOUR
 from lightlm.budget.plan import Plan
-from lightlm.budget.planner import Planner
-from lightlm.budget.probe import (
-    MachineRate,
-    Probe,
-    is_reference_worth_timing,
-    measure_machine,
-    time_reference,
-)
-from lightlm.budget.reserve import ClosingTimes
+from lightlm.budget.probe import MachineRate, Probe, time_reference
 from lightlm.budget.scaling import estimate_needed_bytes
 from lightlm.budget.switches import check_switches
 from lightlm.budget.timings import PROBE_FRACTION
@@ -33,18 +22,25 @@ from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.data.tokenization.tokenizer import prepare_tokenizer
 from lightlm.params import Params
 from lightlm.runs.folder import name_run_folder
-from lightlm.runs.history import describe_text, measure_difficulty
+from lightlm.runs.preparation import (
+    DATA_FRACTION,
+    choose_sizes,
+    describe_text,
+    inspect_machine,
+    make_planner,
+    measure_difficulty,
+    measure_rate,
+    needs_reference,
+)
 from lightlm.runs.session import start_worker
 from lightlm.store.commit import remove_folder
 from lightlm.store.home import find_home
-from lightlm.system import Device, check_system
 
 
 class Planned(NamedTuple):
-    """A plan, the figures it was made of, what other budgets would reach (empty before three runs),
-    the text.
+    """A plan, its figures, the forecasts of other budgets (none before three runs), and the text.
 
-    `notice` says why another text was read than the one asked for.
+    `notice` is the reason why another text was read than the one asked for.
     """
 
     plan: Plan
@@ -84,16 +80,11 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
     try:
         with Progress(Stopwatch(), quiet=is_quiet) as progress:
             progress.enter_stage("Checking the system and measuring this machine")
-            devices = [Device.model_validate(d) for d in worker.call("describe_devices")["devices"]]
-            system = check_system(params, home, devices)
-            machine = (
-                probe.machine
-                if probe
-                else measure_machine(params.training, system, worker, budget_seconds)
-            )
-            check_switches(params, system, machine)
-            is_free = probe is None and params.tokenizer.vocab_size is None
-            if is_free and is_reference_worth_timing(machine, budget_seconds):
+            system = inspect_machine(params, home, worker)
+            machine = probe.machine if probe else measure_rate(params, system, worker)
+            if probe is not None:
+                check_switches(params, system, machine)
+            elif needs_reference(params, machine):
                 progress.enter_stage("Timing a reference shape")
                 rate = time_reference(machine, worker, budget_seconds)
                 machine = machine.model_copy(update={"reference_flops_per_second": rate})
@@ -103,7 +94,8 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
             seconds = max(1.0, budget_seconds - lead)
             subset, shards = prepare_shards(params, machine, seconds, progress)
             difficulty = measure_difficulty(subset)
-            text = extend_text(params, describe_text(shards, difficulty), subset, machine, seconds)
+            facts = describe_text(shards, difficulty)
+            text = extend_text(params, facts, subset, machine, seconds)
 
             timing = min(PROBE_FRACTION * budget_seconds, MOST_PROBE_SECONDS)
             progress.enter_stage(
@@ -111,10 +103,7 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
             )
             history = History(home)
             correction = history.correct(system.hardware_id, subset.validation_sha256)
-            closing = ClosingTimes(home).estimate(budget_seconds)
-            planner = Planner(
-                params, text, machine, lambda: seconds, closing, CompiledShapes(home), correction
-            )
+            planner = make_planner(params, text, machine, lambda: seconds, home, correction)
             plan, figures = planner.plan(None if probe else worker, probe)
             figures = figures.model_copy(update={"lead_seconds": lead})
 
@@ -123,7 +112,6 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
                 len([run for run in history.read() if run.hardware_id == system.hardware_id])
                 >= LEAST_RUNS
             ):
-                facts = describe_text(shards, difficulty)
                 forecasts = forecast(
                     lambda hours: plan_for(hours, params, facts, subset, figures, home)
                 )
@@ -173,21 +161,9 @@ def plan_for(
         change = bytes_per_token_at(size) / bytes_per_token_at(text.vocab_size)
         text = text.resized(size, change)
 
-    planner = Planner(
-        params.model_copy(update={"budget": budget}),
-        text,
-        figures.machine,
-        lambda: seconds,
-        ClosingTimes(home).estimate(budget_seconds),
-        CompiledShapes(home),
-        figures.correction,
-    )
-
+    params = params.model_copy(update={"budget": budget})
+    planner = make_planner(params, text, figures.machine, lambda: seconds, home, figures.correction)
     return planner.plan(None, figures)[0]
-
-
-DATA_FRACTION = 0.1
-"""Of the time that is left; what reading a slow source (the built-in text) may take."""
 
 
 NEARLY = 0.02
@@ -229,13 +205,7 @@ def prepare_shards(
     progress.enter_stage("Preparing the tokenizer")
     needed = estimate_needed_bytes(machine.usual_flops, seconds)[0]
     num_bytes = subset.readable_bytes(needed, DATA_FRACTION * seconds)
-    fixed = params.tokenizer.vocab_size
-    sizes = (
-        [fixed]
-        if fixed
-        else choose_vocab_sizes(machine, seconds, num_bytes, measure_difficulty(subset))
-    )
-
+    sizes = choose_sizes(params, machine, seconds, num_bytes, measure_difficulty(subset))
     tokenizer = prepare_tokenizer(params.tokenizer, subset, sizes, report=progress.log)
 
     progress.enter_stage("Tokenizing to shards")

@@ -1,23 +1,12 @@
-"""The stages of a run, one function each: what it takes, what it returns; shown, recorded, charged
-to the ledger.
-"""
+"""The stages of a run, one function each; every stage is shown, recorded and timed."""
 
 from lightlm.budget.allowance import LEAST_SECONDS, REGISTRATION
-from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
 from lightlm.budget.plan import Plan
-from lightlm.budget.planner import Planner
-from lightlm.budget.probe import (
-    MachineRate,
-    is_reference_worth_timing,
-    measure_machine,
-    time_reference,
-)
+from lightlm.budget.probe import MachineRate, time_reference
 from lightlm.budget.scaling import estimate_needed_bytes
 from lightlm.budget.space import check_training_space
-from lightlm.budget.switches import check_switches
 from lightlm.budget.tiers import tier_of
-from lightlm.budget.vocabulary import choose_vocab_sizes
 from lightlm.data.shards import TokenShards
 from lightlm.data.shards import tokenize_subset as tokenize
 from lightlm.data.subset import materialize_subset as materialize
@@ -26,17 +15,20 @@ from lightlm.data.tokenization.tokenizer import prepare_tokenizer as prepare
 from lightlm.errors import Interrupted, SystemCheckError
 from lightlm.evaluation.score import Evaluated
 from lightlm.params import Params
-from lightlm.runs.history import (
-    count_scored_tokens,
-    describe_text,
-    estimate_closing,
-    leave_to_later_runs,
-    measure_difficulty,
-    notice_neighbours,
-)
+from lightlm.runs.history import estimate_closing, leave_to_later_runs, notice_neighbours
 from lightlm.runs.naming import learn_origin
 from lightlm.runs.pages import show_checks, show_plan
-from lightlm.runs.planning import DATA_FRACTION
+from lightlm.runs.preparation import (
+    DATA_FRACTION,
+    choose_sizes,
+    count_scored_tokens,
+    describe_text,
+    inspect_machine,
+    make_planner,
+    measure_difficulty,
+    measure_rate,
+    needs_reference,
+)
 from lightlm.runs.recording import (
     describe_unregistered,
     flatten_plan,
@@ -59,8 +51,7 @@ from lightlm.runs.session import Session
 from lightlm.runs.stage_names import STAGES
 from lightlm.runs.values import Material, Outcome, Registered, StartingPoint, Trained
 from lightlm.store.commit import open_commit
-from lightlm.system import Device, SystemReport
-from lightlm.system import check_system as check
+from lightlm.system import SystemReport
 from lightlm.tracking.record import PLAN
 from lightlm.tracking.registry import PROMOTION_TAG
 from lightlm.training.messages import TrainRequest
@@ -72,10 +63,7 @@ def check_system(session: Session) -> SystemReport:
         return known
 
     with session.stage("check"):
-        devices = [
-            Device.model_validate(d) for d in session.worker.call("describe_devices")["devices"]
-        ]
-        report = check(session.params, session.home, devices)
+        report = inspect_machine(session.params, session.home, session.worker)
         session.render_checks(report.checks)
         show_checks(session, report)
         session.recorder.log_text(report.model_dump_json(indent=2), "system.json")
@@ -93,15 +81,7 @@ def measure_matrix_rate(session: Session, system: SystemReport) -> MachineRate:
     with session.stage("probe", "Measuring this machine"):
         machine = find_machine(session, system)
         if machine is None:
-            training = session.params.training
-            if training.num_threads is None:
-                training = training.model_copy(
-                    update={"num_threads": session.neighbours.num_threads}
-                )
-            machine = measure_machine(
-                training, system, session.worker, session.ledger.budget_seconds
-            )
-            check_switches(session.params, system, machine)
+            machine = measure_rate(session.params, system, session.worker, session.neighbours)
             session.run.decide("machine", machine.model_dump(mode="json"))
 
     session.log(
@@ -145,12 +125,11 @@ def materialize_subset(session: Session, machine: MachineRate) -> Material:
 
 
 def measure_training_rate(session: Session, machine: MachineRate) -> MachineRate:
-    """Return the machine with what training steps reach on it, which the choice of a vocabulary
-    needs.
-    """
-    seconds = session.ledger.budget_seconds
-    if session.params.tokenizer.vocab_size or not is_reference_worth_timing(machine, seconds):
+    """Return the machine with the rate of training steps, for the choice of a vocabulary."""
+    if not needs_reference(session.params, machine):
         return machine
+
+    seconds = session.ledger.budget_seconds
     with session.stage("probe", "Timing a reference shape"):
         rate = session.run.decide_once(
             "reference_flops_per_second", lambda: time_reference(machine, session.worker, seconds)
@@ -164,15 +143,10 @@ def prepare_tokenizer(
     """Return a tokenizer of the size that suits the budget, or the one that `params` name."""
     subset = material.subset
     with session.stage("tokenizer"):
-        fixed = params.tokenizer.vocab_size
         seconds = session.ledger.remaining_seconds
         sizes = session.run.decide_once(
             "vocab_sizes",
-            lambda: (
-                [fixed]
-                if fixed
-                else choose_vocab_sizes(machine, seconds, subset.num_bytes, material.difficulty)
-            ),
+            lambda: choose_sizes(params, machine, seconds, subset.num_bytes, material.difficulty),
         )
         tokenizer = prepare(params.tokenizer, subset, sizes, report=session.log)
 
@@ -208,14 +182,15 @@ def plan_budget(
 
     timed = find_probe(session, shards)
     with session.stage("probe", "Timing shapes and planning"):
-        planner = Planner(
+        history = History(session.home)
+        planner = make_planner(
             start.params,
             describe_text(shards, material.difficulty),
             timed.machine if timed else machine,
             lambda: session.ledger.remaining_seconds,
-            estimate_closing(session),
-            CompiledShapes(session.home),
-            History(session.home).correct(system.hardware_id, material.subset.validation_sha256),
+            session.home,
+            history.correct(system.hardware_id, material.subset.validation_sha256),
+            closing=estimate_closing(session),
             probed_seconds=session.ledger.entries.get("probe", 0.0),
         )
         plan, probe = planner.plan(None if timed else session.worker, timed)

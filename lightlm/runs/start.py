@@ -1,7 +1,6 @@
 """The start of a retraining: the champion's weights or new ones, as forecast or as asked for."""
 
 from lightlm.budget.candidate import TextFacts
-from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.continuation import (
     ChampionPast,
     Start,
@@ -11,12 +10,11 @@ from lightlm.budget.continuation import (
 )
 from lightlm.budget.history import History
 from lightlm.budget.plan import Plan
-from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, Probe
-from lightlm.budget.reserve import ClosingTimes
-from lightlm.budget.vocabulary import bytes_per_token_at, choose_vocab_sizes
+from lightlm.budget.vocabulary import bytes_per_token_at
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
+from lightlm.runs.preparation import choose_sizes, make_planner
 from lightlm.runs.session import Session
 from lightlm.runs.values import Champion, Material, StartingPoint, name_model
 from lightlm.system import SystemReport
@@ -144,9 +142,8 @@ def plan_from_scratch(
     """
     subset = material.subset
     difficulty = material.difficulty
-    fixed = params.tokenizer.vocab_size
     seconds = session.ledger.remaining_seconds
-    size = fixed or choose_vocab_sizes(machine, seconds, subset.num_bytes, difficulty)[0]
+    size = choose_sizes(params, machine, seconds, subset.num_bytes, difficulty)[0]
     length = bytes_per_token_at(size, difficulty)
     text = TextFacts(
         vocab_size=size,
@@ -158,14 +155,14 @@ def plan_from_scratch(
         difficulty=difficulty,
     )
 
-    planner = Planner(
+    correction = History(session.home).correct(system.hardware_id, subset.validation_sha256)
+    planner = make_planner(
         params,
         text,
         machine,
         lambda: session.ledger.remaining_seconds,
-        ClosingTimes(session.home).estimate(session.ledger.budget_seconds),
-        CompiledShapes(session.home),
-        History(session.home).correct(system.hardware_id, subset.validation_sha256),
+        session.home,
+        correction,
     )
 
     return planner.plan(None)[0]

@@ -1,0 +1,119 @@
+"""The work of the stages before training: shared by a run and by `lightlm plan`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lightlm.budget.candidate import TextFacts
+from lightlm.budget.compiled import CompiledShapes
+from lightlm.budget.history import Correction
+from lightlm.budget.ledger import SECONDS_PER_HOUR
+from lightlm.budget.neighbours import Neighbours
+from lightlm.budget.planner import Planner
+from lightlm.budget.probe import (
+    MATRIX_RATE_SECONDS,
+    MachineRate,
+    is_reference_worth_timing,
+    measure_machine,
+)
+from lightlm.budget.reserve import Closing, ClosingTimes
+from lightlm.budget.scaling import difficulty_of
+from lightlm.budget.switches import check_switches
+from lightlm.budget.vocabulary import choose_vocab_sizes
+from lightlm.data.ngram import measure_ngram_bits
+from lightlm.data.shards import TokenShards
+from lightlm.data.subset import TextSubset
+from lightlm.params import Params
+from lightlm.system import Device, SystemReport, check_system
+from lightlm.training.supervisor import Worker
+
+DATA_FRACTION = 0.1
+"""Fraction of the time left that reading a slow source, such as the built-in text, may take."""
+
+
+def inspect_machine(params: Params, home: Path, worker: Worker) -> SystemReport:
+    """Return the report of this machine, with the devices that torch sees in the worker."""
+    devices = worker.call("describe_devices")["devices"]
+    return check_system(params, home, [Device.model_validate(device) for device in devices])
+
+
+def measure_rate(
+    params: Params, system: SystemReport, worker: Worker, neighbours: Neighbours | None = None
+) -> MachineRate:
+    """Return device, precision and matrix rate; beside neighbours, with fewer threads.
+
+    Raises:
+        ParameterError: params demand what this machine does not have.
+    """
+    training = params.training
+    if training.num_threads is None and neighbours is not None:
+        training = training.model_copy(update={"num_threads": neighbours.num_threads})
+
+    machine = measure_machine(training, system, worker, params.budget.hours * SECONDS_PER_HOUR)
+    check_switches(params, system, machine)
+    return machine
+
+
+def needs_reference(params: Params, machine: MachineRate) -> bool:
+    """Return whether the choice of a vocabulary needs the timing of a reference shape."""
+    is_free = params.tokenizer.vocab_size is None
+    return is_free and is_reference_worth_timing(machine, params.budget.hours * SECONDS_PER_HOUR)
+
+
+def measure_difficulty(subset: TextSubset) -> float:
+    """Return how hard the text is for a model; 1: as hard as WikiText-2. Takes 0.1 s."""
+    return difficulty_of(*measure_ngram_bits(subset))
+
+
+def choose_sizes(
+    params: Params, machine: MachineRate, seconds: float, num_bytes: int, difficulty: float
+) -> list[int]:
+    """Return the vocabulary sizes to try, the best first; or the one that params name."""
+    if params.tokenizer.vocab_size:
+        return [params.tokenizer.vocab_size]
+    return choose_vocab_sizes(machine, seconds, num_bytes, difficulty)
+
+
+def describe_text(shards: TokenShards, difficulty: float) -> TextFacts:
+    """Return the facts about the tokenized text that a plan needs."""
+    return TextFacts(
+        vocab_size=shards.vocab_size,
+        num_train_tokens=shards.num_train_tokens,
+        num_train_bytes=shards.num_train_bytes,
+        num_validation_tokens=shards.num_validation_tokens,
+        num_validation_bytes=shards.num_validation_bytes,
+        text_sha256=shards.validation_sha256,
+        difficulty=difficulty,
+    )
+
+
+def count_scored_tokens(params: Params, shards: TokenShards) -> int:
+    """Return how many held-out tokens the final score reads."""
+    limit = params.evaluation.max_bytes or shards.num_validation_bytes
+    return int(shards.num_validation_tokens * min(1.0, limit / max(1, shards.num_validation_bytes)))
+
+
+def make_planner(
+    params: Params,
+    text: TextFacts,
+    machine: MachineRate,
+    remaining: Callable[[], float],
+    home: Path,
+    correction: Correction,
+    *,
+    closing: Closing | None = None,
+    probed_seconds: float = 2 * MATRIX_RATE_SECONDS,
+) -> Planner:
+    """Return a planner that knows how long runs under `home` took to end and to compile.
+
+    `remaining` returns the seconds left; `probed_seconds` were spent on measuring already.
+    """
+    return Planner(
+        params,
+        text,
+        machine,
+        remaining,
+        closing or ClosingTimes(home).estimate(params.budget.hours * SECONDS_PER_HOUR),
+        CompiledShapes(home),
+        correction,
+        probed_seconds,
+    )

@@ -1,0 +1,102 @@
+"""A run without an orchestrator: its stages train, score and register a model where neither Prefect
+nor Typer can be imported.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightlm.runs.summary import RunSummary
+from tests.command_line import SECONDS, write_paragraph
+
+RUN = """
+import sys
+
+sys.modules["prefect"] = sys.modules["typer"] = None  # whoever imports these from now on fails
+
+import lightlm.runs.planning, lightlm.runs.report, lightlm.runs.removal, lightlm.runs.retraining
+import lightlm.runs.watching, lightlm.versions.export, lightlm.versions.text
+from lightlm.params import load_params
+from lightlm.runs import stages
+from lightlm.runs.champion import ask_again, ask_for_champion, score_champion
+from lightlm.runs.orchestrator import NO_FLOW_RUN, SilentPage
+from lightlm.runs.results import summarize
+from lightlm.runs.session import LAUNCH, Launch, open_session
+from lightlm.runs.values import Outcome, start_from_scratch
+
+LAUNCH.set(Launch(is_quiet=True))
+overrides = {
+    "budget.planner": "manual", "budget.max_steps": 4, "tokenizer.vocab_size": 300,
+    "model.num_layers": 1, "model.model_dim": 32, "model.num_heads": 2, "model.context_length": 32,
+    "training.batch_tokens": 256, "training.num_threads": 1, "training.num_validations": 1,
+    "tracking.system_metrics": False,
+}
+params = load_params(overrides=overrides, dataset=sys.argv[1], hours=0.1)
+with open_session(params, "alone", {}, SilentPage(), NO_FLOW_RUN) as session:
+    question = ask_for_champion(session)
+    system = stages.check_system(session)
+    machine = stages.measure_matrix_rate(session, system)
+    material = stages.materialize_subset(session, machine)
+    question = ask_again(session, question, material)
+    machine = stages.measure_training_rate(session, machine)
+    tokenizer = stages.prepare_tokenizer(session, params, material, machine)
+    shards = stages.tokenize_subset(session, material, tokenizer)
+    champion = score_champion(session, question, material, machine)
+    start = start_from_scratch(params, champion)
+    plan = stages.plan_budget(session, start, system, machine, material, shards)
+    trained = stages.train_model(session, start, plan, tokenizer, shards)
+    evaluated = stages.evaluate_model(session, plan, trained, shards)
+    outcome = Outcome(system, material, champion, start, plan, trained, evaluated)
+    registered = stages.register_model(session, outcome)
+    summary = summarize(session, outcome, registered)
+
+assert session.params is params, "no stage replaces the params"
+print(summary.model_dump_json())
+"""
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the summary that a run without Prefect prints."""
+    folder = tmp_path_factory.mktemp("alone")
+    choose = random.Random(2)
+    text = folder / "letters.txt"
+    text.write_text("\n\n".join(write_paragraph(choose) for _ in range(60)), encoding="utf-8")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", RUN, text],
+        capture_output=True,
+        env=kept | {"LIGHTLM_HOME": str(folder / "home")},
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_the_stages_make_a_registered_model_without_prefect_and_typer(
+    summary: dict[str, Any],
+) -> None:
+    assert (summary["model_name"], summary["started_from"]) == ("letters", "scratch")
+    assert summary["tokens"] == 4 * 256
+    assert 0 < summary["bits_per_byte"] < 16
+    assert Path(summary["folder"], "model.safetensors").is_file()
+
+
+def test_every_stage_is_charged_to_the_ledger(summary: dict[str, Any]) -> None:
+    assert summary["ledger"].keys() >= {
+        *("check", "probe", "data", "tokenizer", "shards", "training"),
+        *("final evaluation", "registration"),
+    }
+
+
+def test_the_summary_in_the_run_folder_is_read_back(summary: dict[str, Any]) -> None:
+    kept = (Path(summary["folder"]).parent / "summary.json").read_bytes()
+    assert RunSummary.model_validate_json(kept) == RunSummary.model_validate(summary)
