@@ -59,20 +59,32 @@ Hours = Annotated[
         "--hours",
         "-H",
         metavar="TIME",
-        help="Wall clock of the whole run: hours as 0.5, or 30m, 1h30, 90s.",
+        help="Wall clock of the whole run: hours as 0.5, or 30m, 1h30, 90s; default: the preset's "
+        "(base: 72s, retrain: 1h).",
     ),
 ]
 Dataset = Annotated[
     str | None,
-    typer.Option("--dataset", "-d", help="A Hub id, a file or folder of text, or python-docs."),
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="A Hub id, a file or folder of text, or python-docs; default: the preset's "
+        "(base: Salesforce/wikitext), and for retrain the champion's.",
+    ),
 ]
-DatasetConfig = Annotated[str | None, typer.Option(help="The Hub data set's configuration.")]
-TextColumn = Annotated[str | None, typer.Option(help="The column that holds the text.")]
+DatasetConfig = Annotated[
+    str | None, typer.Option(help="The Hub data set's configuration; default: the preset's.")
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(help="The column that holds the text; default: the one with most text."),
+]
 Offline = Annotated[
     str | None,
     typer.Option(
         autocompletion=complete_from("fallback", "no-fallback"),
-        help="If the Hub is out of reach: fallback (python-docs) or no-fallback (an error).",
+        help="If the Hub is out of reach: fallback (python-docs) or no-fallback (an error); "
+        "default: fallback for WikiText alone, and never for retrain.",
     ),
 ]
 
@@ -82,13 +94,15 @@ Notify = Annotated[
     typer.Option(
         "--notify",
         metavar="COMMAND",
-        help="A command to start at the end, with a sentence as last argument.",
+        help="Command to start at the end, with one sentence as its last argument; default: none.",
     ),
 ]
 SamplePrompt = Annotated[
     str | None,
     typer.Option(
-        "--sample-prompt", metavar="TEXT", help="The text that samples on the way continue."
+        "--sample-prompt",
+        metavar="TEXT",
+        help="Text that the samples during training continue; default: The.",
     ),
 ]
 
@@ -109,7 +123,7 @@ Preset = Annotated[
         "--preset",
         "-p",
         autocompletion=complete_preset,
-        help="NAME of params/NAME.yaml, or a YAML FILE of yours; laid over params/base.yaml.",
+        help="NAME of params/NAME.yaml, or a YAML file of yours; laid over params/base.yaml.",
     ),
 ]
 Assignments = Annotated[
@@ -119,7 +133,7 @@ Assignments = Annotated[
         "-s",
         metavar="SECTION.KEY=VALUE",
         autocompletion=complete_assignment,
-        help="One value; may be repeated.",
+        help="One value of the params; may be repeated; default: none.",
     ),
 ]
 AsJson = Annotated[
@@ -129,7 +143,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Fresh = Annotated[
     bool,
     typer.Option(
-        "--fresh", help="Begin anew, although an unfinished run of the same options could go on."
+        "--fresh",
+        help="Start a new run even if an unfinished run of the same options could resume.",
     ),
 ]
 Model = Annotated[
@@ -139,16 +154,18 @@ Model = Annotated[
         "-m",
         autocompletion=complete_version,
         help="models:/NAME@ALIAS, models:/NAME/VERSION, or within --name an alias or a version; "
-        "else the champion.",
+        "default: the champion.",
     ),
 ]
 Name = Annotated[
     str | None,
-    typer.Option("--name", help="The registered model's name; else the newest model trained here."),
+    typer.Option(
+        "--name", help="The registered model's name; default: the newest model trained here."
+    ),
 ]
 NewName = Annotated[
     str | None,
-    typer.Option("--name", help="The registered model's name; else one after the data set."),
+    typer.Option("--name", help="The registered model's name; default: after the data set."),
 ]
 
 

@@ -8,7 +8,7 @@ record.
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -208,6 +208,16 @@ def find_unfinished(home: Path, name: str, params: Params, started_at: float | N
         return None
 
     return Run(folder, name, params, started_at, stack)
+
+
+def match_runs(folders: Sequence[Path], name: str) -> list[Path]:
+    """Return the run folder of this name; else those whose name begins or ends with it."""
+    exact = [folder for folder in folders if folder.name == name]
+    return exact or [
+        folder
+        for folder in folders
+        if folder.name.startswith(name) or folder.name.endswith(f"-{name}")
+    ]
 
 
 def count_live_runs(home: Path, own: Path) -> int:

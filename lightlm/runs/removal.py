@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightlm.console.quantities import format_bytes
 from lightlm.errors import InputError
+from lightlm.runs.folder import match_runs
 from lightlm.store.commit import remove_folder
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
@@ -53,11 +54,7 @@ def find_folder(home: Path, name: str) -> Path:
         for path in (home / "runs").glob("*")
         if path.is_dir() and not path.name.startswith(".")
     )
-    found = [path for path in runs if path.name == name]
-    found = found or [
-        path for path in runs if path.name.startswith(name) or path.name.endswith(f"-{name}")
-    ]
-
+    found = match_runs(runs, name)
     if len(found) != 1 or not name:
         told = f"{len(found)} runs fit" if found else "no run fits"
         raise InputError(

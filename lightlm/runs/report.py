@@ -1,6 +1,4 @@
-"""What `lightlm report` does: one page that tells a finished run, and two pictures, from the run's
-own folder.
-"""
+"""The report of a finished run: one page, and two pictures, for its folder and for MLflow."""
 
 import platform
 from collections.abc import Iterator
@@ -8,159 +6,32 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-
-from lightlm.budget.plan import Plan
 from lightlm.budget.scaling import predict_loss
 from lightlm.console.quantities import format_count, format_seconds
 from lightlm.data.files.record import DataRecord
 from lightlm.data.subset import KIND as SUBSETS
 from lightlm.data.subset import TextSubset, open_subset
-from lightlm.errors import InputError, StoreError, TrackingError
+from lightlm.errors import StoreError, TrackingError
 from lightlm.evaluation.baselines import score_baselines
-from lightlm.evaluation.score import DocumentScores
+from lightlm.evaluation.score import bits_per_byte
 from lightlm.model.accounting import count_matrix_parameters
-from lightlm.params import describe_validation
 from lightlm.rendering.page import Block, Heading, Page, Picture, Quote, Table
 from lightlm.rendering.svg import Line, Points, render_bars, render_lines
-from lightlm.runs.folder import read_decisions
-from lightlm.runs.summary import RunSummary
+from lightlm.runs.finished import SUMMARY, FinishedRun, read_run
 from lightlm.store.commit import write_file
 from lightlm.store.home import find_home
-from lightlm.store.remembered import read_checked, read_json
-from lightlm.tracking.record import Metrics, Text, read_records
 
-SUMMARY = "summary.json"
 SHOWN_FRACTIONS = (0.01, 0.1, 0.5, 1.0)
-"""Of the budget, at which a sample is shown; the nearest that the run wrote."""
+"""Fractions of the training time at which a sample is shown; the nearest that the run wrote."""
 
 THIS_MODEL = "this model"
 TIME_AXIS = "fraction of the training time"
-SCORE_AXIS = "bits a held-out byte costs"
+SCORE_AXIS = "bits per held-out byte"
 """Names in the plots."""
 
 SHOWN_DOCUMENTS = 3
 SHOWN_LEFT_OUT = 10
 EXCERPT_CHARACTERS = 400
-
-
-class RunRecord(BaseModel):
-    """A finished run as its folder tells it: points over time, samples, documents, summary."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
-
-    folder: Path
-    summary: dict[str, Any]
-    plan: Plan
-    losses: list[tuple[float, float]]
-    scores: list[tuple[float, float]]
-    samples: list[tuple[float, str]]
-    documents: DocumentScores | None
-
-
-def find_run(name: str | None, model_name: str | None = None) -> Path:
-    """Return the folder of a finished run: a folder, a name under LIGHTLM_HOME/runs or its
-    beginning, or the latest.
-
-    `model_name` leaves the runs of that registered model alone.
-
-    Raises:
-        InputError: there is none such, or it has not finished.
-    """
-    runs = find_home() / "runs"
-    finished = sorted(path.parent for path in runs.glob(f"*/{SUMMARY}"))
-    if model_name is not None:
-        finished = [folder for folder in finished if read_model_name(folder) == model_name]
-        if not finished:
-            raise InputError(
-                f"no finished run of model {model_name} in {runs}; `lightlm runs` lists all"
-            )
-
-    if name is None:
-        if not finished:
-            raise InputError(f"no finished run in {runs}; run `lightlm train` first")
-        return finished[-1]
-
-    if (Path(name) / SUMMARY).is_file():
-        return Path(name)
-
-    matching = [folder for folder in finished if folder.name.startswith(name)]
-    if len(matching) != 1:
-        count = f"{len(matching)} finished runs begin" if matching else "no finished run begins"
-        raise InputError(
-            f"{count} with {name!r} in {runs}; give a whole name, as `lightlm runs` lists them"
-        )
-
-    return matching[0]
-
-
-def read_model_name(folder: Path) -> str:
-    """Return the registered model's name of a finished run; "" where its summary cannot be read."""
-    summary = read_json(folder / SUMMARY)
-    return str(summary.get("model_name", "")) if isinstance(summary, dict) else ""
-
-
-def describe_run(folder: Path) -> str:
-    """Return "model notes, version 3, run 20260101-..." of a finished run."""
-    summary = read_run(folder).summary
-    version = (
-        f"version {summary['model_version']}" if summary["model_version"] else "not registered yet"
-    )
-    return f"model {summary['model_name']}, {version}, run {folder.name}"
-
-
-def read_run(folder: Path) -> RunRecord:
-    """Return what a finished run's folder tells.
-
-    Raises:
-        InputError: the summary is not there or broken.
-    """
-    found = read_checked(folder / SUMMARY, TypeAdapter(RunSummary))
-    if found is None:
-        raise InputError(
-            f"{folder} holds no finished run ({SUMMARY} is missing or damaged); give another"
-        )
-
-    summary = found.model_dump()
-    try:
-        plan = Plan.model_validate(summary["plan"])
-    except ValidationError as error:
-        raise InputError(
-            f"{folder / SUMMARY}: {describe_validation(error)}; give another run"
-        ) from None
-
-    losses = []
-    scores = []
-    samples = []
-    progress = {0: 0.0}
-
-    for record, _ in read_records(folder):
-        if isinstance(record, Metrics):
-            values = record.values
-            done = values.get("budget/progress")
-            if done is not None:
-                progress[record.step] = done
-                losses.append((done, values["train/loss"]))
-            if "validation/bits_per_byte" in values:
-                done = _progress_at(progress, record.step)
-                scores.append((done, values["validation/bits_per_byte"]))
-        elif isinstance(record, Text) and record.sample_step is not None:
-            samples.append((_progress_at(progress, record.sample_step), record.content))
-
-    documents = None
-    for path in folder.glob("run-*.journal"):
-        kept = read_decisions(path).get("score")
-        documents = DocumentScores.model_validate(kept["documents"]) if kept else documents
-
-    return RunRecord(
-        folder=folder,
-        summary=summary,
-        plan=plan,
-        losses=losses,
-        scores=scores,
-        samples=samples,
-        documents=documents,
-    )
 
 
 def make_report(folder: Path, into: Path | None = None) -> Path:
@@ -173,12 +44,12 @@ def make_report(folder: Path, into: Path | None = None) -> Path:
         StoreError: the disk refused.
     """
     run = read_run(folder)
-    subset = find_subset(run.summary["dataset"]["digest"])
+    subset = find_subset(run.summary.dataset["digest"])
     baselines = score_baselines(subset) if subset else {}
     into = into or folder
     into.mkdir(parents=True, exist_ok=True)
     page = Page(
-        f"{run.summary['model_name']} version {run.summary['model_version']}",
+        f"{run.summary.model_name} version {run.summary.model_version}",
         list(render_blocks(run, baselines, subset)),
     )
 
@@ -194,7 +65,7 @@ def send_report(folder: Path, page: Path) -> str:
     """Add a report to the run's artifacts in MLflow; return the outcome as a sentence."""
     from lightlm.tracking.reports import FOLDER, add_to_run
 
-    run_id = read_run(folder).summary["run_id"]
+    run_id = read_run(folder).summary.run_id
     if not run_id:
         return "MLflow does not know the run yet: `lightlm sync` uploads it"
     try:
@@ -205,21 +76,21 @@ def send_report(folder: Path, page: Path) -> str:
 
 
 def render_blocks(
-    run: RunRecord, baselines: dict[str, float], subset: TextSubset | None
+    run: FinishedRun, baselines: dict[str, float], subset: TextSubset | None
 ) -> Iterator[Block]:
     """Yield the page's blocks, the result first."""
     summary = run.summary
-    plan = run.plan
-    bits = summary["bits_per_byte"]
-    part = "the whole" if summary["score"]["is_whole"] else "a prefix of the"
+    plan = run.summary.plan
+    bits = summary.bits_per_byte
+    part = "the whole" if summary.score.is_whole else "a prefix of the"
     yield (
-        f"{bits:.4f} bits per byte on {part} held-out text of {summary['dataset']['name']} "
-        f"({summary['score']['num_bytes']:,} bytes), after "
-        f"{format_seconds(summary['elapsed_seconds'])} of "
-        f"{format_seconds(summary['budget_seconds'])}. Predicted: "
+        f"{bits:.4f} bits per byte on {part} held-out text of {summary.dataset['name']} "
+        f"({summary.score.num_bytes:,} bytes), after "
+        f"{format_seconds(summary.elapsed_seconds)} of "
+        f"{format_seconds(summary.budget_seconds)}. Predicted: "
         f"{plan.predicted_bits_per_byte:.3f} "
         f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f}). "
-        f"{summary['promotion'].capitalize()}."
+        f"{summary.promotion.capitalize()}."
     )
 
     if baselines:
@@ -227,7 +98,7 @@ def render_blocks(
         picture = render_bars(scores_of(run, baselines), "{:.3f} bits".format, THIS_MODEL)
         yield Picture(
             picture,
-            "Bits a held-out byte costs; less is better. Compressors have seen the training text.",
+            "Bits per held-out byte; less is better. Compressors have seen the training text.",
         )
 
     yield Heading("Score and loss over the run")
@@ -240,15 +111,15 @@ def render_blocks(
     yield Picture(loss, "Training loss.")
     yield Heading("Where each second went")
     seconds = (
-        f"{format_seconds(sum(summary['ledger'].values()))} of "
-        f"{format_seconds(summary['budget_seconds'])}."
+        f"{format_seconds(sum(summary.ledger.values()))} of "
+        f"{format_seconds(summary.budget_seconds)}."
     )
 
-    yield Picture(render_bars(dict(summary["ledger"]), format_seconds), seconds)
+    yield Picture(render_bars(dict(summary.ledger), format_seconds), seconds)
     yield Heading("The plan and its reasons")
     size = format_count(plan.num_parameters)
-    read = format_count(summary["tokens"])
-    yield f"{summary['shape']}; {size} parameters, {read} tokens read."
+    read = format_count(summary.tokens)
+    yield f"{summary.shape}; {size} parameters, {read} tokens read."
     yield Table(("why",), [(reason,) for reason in plan.reasons])
     yield from render_samples(run)
     yield from render_documents(run, subset)
@@ -258,20 +129,20 @@ def render_blocks(
     )
 
 
-def score_lines(run: RunRecord) -> list[Line]:
+def score_lines(run: FinishedRun) -> list[Line]:
     """Return the held-out score over the run, and its prediction."""
-    reached = [*run.scores, (1.0, run.summary["bits_per_byte"])]
+    reached = [*run.scores, (1.0, run.summary.bits_per_byte)]
     return [
         Line("predicted", predict_scores(run), "#8c959f", is_dashed=True),
         Line("held out", reached, "#d9480f", has_marks=True),
     ]
 
 
-def predict_scores(run: RunRecord) -> Points:
-    """Return what the law says along the run: bits per byte at fractions of the training time."""
-    plan = run.plan
-    size = count_matrix_parameters(run.plan.model)
-    unique = run.summary["dataset"]["num_bytes"]
+def predict_scores(run: FinishedRun) -> Points:
+    """Return the predicted curve: bits per byte at fractions of the training time."""
+    plan = run.summary.plan
+    size = count_matrix_parameters(run.summary.plan.model)
+    unique = run.summary.dataset["num_bytes"]
     whole = plan.expected_tokens * plan.bytes_per_token
     if not whole:
         return []
@@ -284,13 +155,13 @@ def predict_scores(run: RunRecord) -> Points:
     ]
 
 
-def scores_of(run: RunRecord, baselines: dict[str, float]) -> dict[str, float]:
+def scores_of(run: FinishedRun, baselines: dict[str, float]) -> dict[str, float]:
     """Return this model's score and those it is compared with, the best first."""
-    scores = baselines | {THIS_MODEL: run.summary["bits_per_byte"]}
+    scores = baselines | {THIS_MODEL: run.summary.bits_per_byte}
     return dict(sorted(scores.items(), key=lambda entry: entry[1]))
 
 
-def render_samples(run: RunRecord) -> Iterator[Block]:
+def render_samples(run: FinishedRun) -> Iterator[Block]:
     """Yield the samples nearest to the shown fractions: the same prompt and seed, while the model
     learns.
     """
@@ -313,16 +184,14 @@ def render_samples(run: RunRecord) -> Iterator[Block]:
         yield Quote(text)
 
 
-def render_documents(run: RunRecord, subset: TextSubset | None) -> Iterator[Block]:
-    """Yield the held-out documents that the model foretold best and worst."""
-    import math
-
+def render_documents(run: FinishedRun, subset: TextSubset | None) -> Iterator[Block]:
+    """Yield the held-out documents that the model predicted best and worst."""
     if run.documents is None or subset is None:
         return
 
     sizes = run.documents.num_bytes
     bits = [
-        nats / math.log(2) / max(1, size)
+        bits_per_byte(nats, max(1, size))
         for nats, size in zip(run.documents.nats, sizes, strict=True)
     ]
     order = sorted((index for index, size in enumerate(sizes) if size >= 100), key=bits.__getitem__)
@@ -338,21 +207,21 @@ def render_documents(run: RunRecord, subset: TextSubset | None) -> Iterator[Bloc
         if index in wanted
     }
     if wanted:
-        yield Heading("Held-out documents that it foretold best and worst")
+        yield Heading("Held-out documents that it predicted best and worst")
 
     for index, kind in wanted.items():
         yield f"{kind.capitalize()}: {bits[index]:.3f} bits per byte, {sizes[index]:,} bytes."
         yield Quote(texts.get(index, ""))
 
 
-def provenance(run: RunRecord) -> dict[str, Any]:
+def provenance(run: FinishedRun) -> dict[str, Any]:
     """Return where the model comes from."""
     summary = run.summary
-    data = run.summary["dataset"]
+    data = run.summary.dataset
     return {
-        "registered version": f"{summary['model_name']} {summary['model_version']} "
-        f"({', '.join(summary['aliases'])})",
-        "MLflow run": summary["run_id"],
+        "registered version": f"{summary.model_name} {summary.model_version} "
+        f"({', '.join(summary.aliases)})",
+        "MLflow run": summary.run_id,
         "run folder": run.folder.name,
         "ended": f"{datetime.fromtimestamp((run.folder / SUMMARY).stat().st_mtime).astimezone():%Y-%m-%d %H:%M %z}",  # noqa: E501
         "machine": platform.node(),
@@ -360,10 +229,10 @@ def provenance(run: RunRecord) -> dict[str, Any]:
         "subset's digest": data["digest"],
         "held-out text's SHA-256": data["validation_sha256"],
         **describe_data(data),
-        "device": f"{run.plan.trainer.device}, {run.plan.trainer.dtype}, "
-        f"{run.plan.trainer.num_threads} threads",
-        "matrix rate": f"{run.plan.matrix_flops_per_second / 1e9:,.0f} GFLOP/s measured, "
-        f"{summary['mfu']:.0%} reached",
+        "device": f"{run.summary.plan.trainer.device}, {run.summary.plan.trainer.dtype}, "
+        f"{run.summary.plan.trainer.num_threads} threads",
+        "matrix rate": f"{run.summary.plan.matrix_flops_per_second / 1e9:,.0f} GFLOP/s measured, "
+        f"{summary.mfu:.0%} reached",
     }
 
 
@@ -403,8 +272,3 @@ def find_subset(digest: str) -> TextSubset | None:
         return open_subset(find_home() / "store" / SUBSETS / digest)
     except StoreError:
         return None
-
-
-def _progress_at(progress: dict[int, float], step: int) -> float:
-    """Return the progress of the last step told at or before `step`."""
-    return progress[max((known for known in progress if known <= step), default=0)]

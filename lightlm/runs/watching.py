@@ -15,7 +15,7 @@ from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
 from lightlm.console.quantities import format_seconds
 from lightlm.errors import InputError
-from lightlm.runs.folder import LEDGER
+from lightlm.runs.folder import LEDGER, match_runs
 from lightlm.runs.stage_names import STAGES
 from lightlm.store.home import find_home
 from lightlm.store.journal import read_journal
@@ -241,9 +241,7 @@ def find_run(named: str | None) -> Path:
     if named is None:
         return known[-1]
 
-    found = [
-        path for path in known if path.name.startswith(named) or path.name.endswith(f"-{named}")
-    ]
+    found = match_runs(known, named)
     if len(found) == 1:
         return found[0]
 

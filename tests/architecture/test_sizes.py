@@ -9,10 +9,8 @@ MAX_FUNCTION_LINES = 70
 
 LARGER: dict[str, str] = {
     "lightlm/params.py": "the one list of what a person may choose",
-    "flows/cli/doctor.py": "one check after the other",
     "lightlm/training/run.py": "one job, from its request to its result",
     "lightlm/model/packed.py": "the one forward pass that is packed",
-    "lightlm/runs/report.py": "one page, block by block",
     "lightlm/data/tables/csv_rows.py::split_records": "one state machine",
     "lightlm/budget/recipe.py::choose_trainer": "one field after the other",
 }

@@ -18,7 +18,7 @@ from lightlm.budget.history import History
 from lightlm.budget.reserve import ClosingTimes, FixedTimes
 from lightlm.errors import InputError
 from lightlm.model.config import ModelConfig
-from lightlm.runs.report import read_run
+from lightlm.runs.finished import read_run
 from lightlm.store.remembered import Remembered, parse_json, read_json
 from lightlm.tracking.record import JOURNAL
 from lightlm.tracking.registry import ModelVersion

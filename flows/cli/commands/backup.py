@@ -8,12 +8,12 @@ import typer
 
 def backup(
     file: Annotated[
-        Path, typer.Argument(help="The file to write; it holds the service's passwords, too.")
+        Path, typer.Argument(help="The file to write; it contains the service's passwords, too.")
     ],
 ) -> None:
     """Copy LIGHTLM_HOME into one file.
 
-    Runs may go on meanwhile.
+    Runs may continue meanwhile.
     """
     from lightlm.console.quantities import format_bytes
     from lightlm.store.backup import write_backup
@@ -32,10 +32,12 @@ def backup(
         )
 
 
-def restore(file: Annotated[Path, typer.Argument(help="What `lightlm backup` wrote.")]) -> None:
-    """Make LIGHTLM_HOME, which has to be empty, of a backup.
+def restore(
+    file: Annotated[Path, typer.Argument(help="The file that `lightlm backup` wrote.")],
+) -> None:
+    """Restore a backup into LIGHTLM_HOME, which has to be empty.
 
-    Each file is checked against its digest.
+    Checks each file against its digest.
     """
     from lightlm.console.quantities import format_bytes
     from lightlm.store.backup import restore_backup

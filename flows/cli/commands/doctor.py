@@ -1,4 +1,4 @@
-"""The command that says what keeps LightLM from working: doctor."""
+"""The command that finds out what keeps LightLM from working: doctor."""
 
 import sys
 
@@ -8,13 +8,13 @@ from lightlm.errors import LightLMError
 from lightlm_flows.cli.options import AsJson, print_json
 
 NAME_COLUMNS = 12
-"""Of the longest name."""
+"""Columns of the longest name of a check."""
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Say what keeps LightLM from working, and what to do about it.
+    """Find out what keeps LightLM from working, and how to fix it.
 
-    Looks at the installation, this machine, what is stored, MLflow, Prefect, the Hub, the clock.
+    Checks the installation, this machine, the store, MLflow, Prefect, the Hub and the clock.
 
     The exit code is 0 without a failure, else 1.
     """
@@ -34,7 +34,7 @@ def doctor(as_json: AsJson = False) -> None:
         print_json({"checks": [check.model_dump() for check in checks], "num_failed": len(failed)})
     elif failed:
         typer.echo(
-            f"\nfailed: {', '.join(dict.fromkeys(failed))}; below each line stands what to do",
+            f"\nfailed: {', '.join(dict.fromkeys(failed))}; each line says how to fix it",
             err=True,
         )
 

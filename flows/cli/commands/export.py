@@ -16,7 +16,7 @@ def export(
         typer.Option(
             "--to",
             autocompletion=complete_from("hf", "gguf", "onnx"),
-            help="hf (transformers), gguf (llama.cpp, Ollama) or onnx.",
+            help="Format: hf (transformers), gguf (llama.cpp, Ollama) or onnx.",
         ),
     ] = "hf",
     model: Model = None,
@@ -25,7 +25,7 @@ def export(
 ) -> None:
     """Write a version as Hugging Face folder, GGUF or ONNX.
 
-    With a model card; what was written is compared with ours.
+    Adds a model card, and compares the logits of the written model with ours.
     """
     if to not in ("hf", "gguf", "onnx"):
         raise InputError(f"--to is {to!r}; give hf, gguf or onnx")

@@ -22,7 +22,7 @@ def look(
     dataset: Annotated[
         str | None,
         typer.Argument(
-            help="A file, a folder, a pattern, a Hub id, or python-docs; else the preset's."
+            help="A file, a folder, a pattern, a Hub id, or python-docs; default: the preset's."
         ),
     ] = None,
     dataset_config: DatasetConfig = None,
@@ -32,10 +32,9 @@ def look(
     assignments: Assignments = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what would be trained on and what would be held out.
+    """Show which text would be trained on and which held out.
 
-    Nothing is trained. Which files are read in which encoding and column, what is left out and why,
-    copies, and the oddest documents.
+    Lists files with encoding and column, what is left out and why, copies, and odd documents.
     """
     overrides = collect_overrides(assignments, dataset_config, text_column, offline)
     params = load_params(preset, overrides, dataset=dataset)

@@ -1,4 +1,4 @@
-"""The command that tells a finished run on a page: report."""
+"""The command that writes a finished run's page: report."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,27 +12,29 @@ def report(
     run: Annotated[
         str | None,
         typer.Argument(
-            autocompletion=complete_run, help="A run's name or folder; without one, the latest."
+            autocompletion=complete_run, help="A run's name or folder; default: the latest."
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="The latest run of this registered model.")
+        str | None,
+        typer.Option("--name", help="Only runs of this registered model; default: of any."),
     ] = None,
     send: Annotated[
-        bool, typer.Option(help="Put it beside the run's artifacts in MLflow, too.")
+        bool, typer.Option(help="Add the page to the run's artifacts in MLflow, too.")
     ] = True,
     into: Annotated[
-        Path | None, typer.Option("--into", help="Where to write; without it, the run's folder.")
+        Path | None, typer.Option("--into", help="Folder to write into; default: the run's.")
     ] = None,
     is_opened: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Write a finished run's report, one page without network.
+    """Write a finished run's report, a page that needs no network.
 
-    report.html and two pictures in the run's folder; in MLflow, too.
+    Writes report.html and two pictures into the run's folder and to MLflow.
     """
-    from lightlm.runs.report import describe_run, find_run, make_report, send_report
+    from lightlm.runs.finished import describe_run, find_finished_run
+    from lightlm.runs.report import make_report, send_report
 
-    folder = find_run(run, name)
+    folder = find_finished_run(run, name)
     if run is None:
         typer.echo(describe_run(folder), err=True)
 

@@ -53,12 +53,12 @@ def retrain(
     offline: Offline = None,
     assignments: Assignments = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Train although the data set is unchanged.")
+        bool, typer.Option("--force", help="Train even if the data set is unchanged.")
     ] = False,
     start: Annotated[
         Literal["forecast", "scratch", "champion"],
         typer.Option(
-            help="Begin from scratch, from the champion's weights, or as the forecasts say."
+            help="Start from scratch, from the champion's weights, or as forecast to score better."
         ),
     ] = "forecast",
     fresh: Fresh = False,
@@ -67,8 +67,7 @@ def retrain(
 ) -> None:
     """Train a challenger if the champion's data set has changed.
 
-    It becomes champion if it is shown to be better. --dataset names another data set than what the
-    champion learnt.
+    It becomes champion if it is shown to be better.
     """
     started_at = find_process_start()
     overrides = collect_overrides(assignments, dataset_config, text_column, offline, name)
@@ -138,7 +137,7 @@ def promote(
 ) -> None:
     """Make a registered version champion by hand.
 
-    The former champion is `previous` from then on.
+    The former champion gets the alias `previous`.
     """
     move_champion(version, name, as_json)
 
@@ -146,7 +145,7 @@ def promote(
 def rollback(name: Name = None, as_json: AsJson = False) -> None:
     """Make the previous champion champion again.
 
-    A second rollback takes this one back.
+    A second rollback undoes the first.
     """
     move_champion("previous", name, as_json)
 

@@ -15,12 +15,14 @@ runs = typer.Typer(
 @runs.callback()
 def show(
     context: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, the newest.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, help="How many of the newest runs.")
+    ] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List the runs of this machine, the newest first.
 
-    State, score against the plan, size, loss; MLflow is not asked.
+    Shows state, score against the plan, size and loss, without asking MLflow.
     """
     if context.invoked_subcommand is not None:
         return
@@ -44,8 +46,8 @@ def show(
     console.print(render_runs(found, console))
     if any(run.state in ("stopped", "died") for run in found):
         typer.echo(
-            "stopped or died: the same command goes on with it; `lightlm watch RUN` follows a "
-            "running one"
+            "stopped or died: the same command resumes it; `lightlm watch RUN` follows a running "
+            "one"
         )
 
 
@@ -55,12 +57,12 @@ def rm(
         list[str], typer.Argument(metavar="RUN", autocompletion=complete_run, help="Runs, by name.")
     ],
     is_forced: Annotated[
-        bool, typer.Option("--force", help="Also what MLflow does not have yet.")
+        bool, typer.Option("--force", help="Remove even runs that MLflow does not have yet.")
     ] = False,
 ) -> None:
-    """Remove runs' folders: records, checkpoints, their own copies of the model.
+    """Remove folders of runs: records, checkpoints, their own copies of the model.
 
-    Registered versions and what MLflow has of a run stay.
+    Registered versions and MLflow's records stay.
     """
     from lightlm.runs.removal import remove_run
 

@@ -25,7 +25,7 @@ def up(
     print_env: Annotated[
         bool,
         typer.Option(
-            "--print-env", help="Print what points a shell at the running service; start nothing."
+            "--print-env", help="Print the shell exports for the running service; start nothing."
         ),
     ] = False,
     is_opened: Annotated[
@@ -34,7 +34,8 @@ def up(
     foreground: Annotated[
         bool,
         typer.Option(
-            "--foreground", help="Stay, for systemd and containers; the service ends with this."
+            "--foreground",
+            help="Stay, for systemd and containers; the service ends with this process.",
         ),
     ] = False,
     systemd: Annotated[
@@ -47,7 +48,7 @@ def up(
 ) -> None:
     """Start Prefect, MLflow and a worker on this machine.
 
-    With the flows deployed, on loopback, behind passwords.
+    Deploys the flows. The servers listen on loopback and need passwords.
     """
     from lightlm.store.home import find_home
     from lightlm_flows.service.browser import open_page, print_logins
@@ -99,10 +100,7 @@ def install_unit(prefect_port: int, mlflow_port: int) -> None:
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show what runs of the service, and what trains.
-
-    Its parts, since when, whether they answer, and the next schedule.
-    """
+    """Show the parts of the service, the runs that train, and the next schedule."""
     from datetime import UTC, datetime
 
     from lightlm.store.home import find_home
@@ -140,9 +138,9 @@ def print_exports(values: Mapping[str, str]) -> None:
 
 
 def env() -> None:
-    """Print what points a shell at these models, or at the service.
+    """Print shell exports that select these models, or the service.
 
-    `eval "$(lightlm env)"`: MLflow's own commands and Python then find them.
+    After `eval "$(lightlm env)"`, MLflow's own commands and Python find them.
     """
     from lightlm.store.home import find_home
     from lightlm.tracking.registry import tracking_uri
@@ -165,22 +163,24 @@ def down() -> None:
 
 def deploy(
     pool: Annotated[
-        str, typer.Option(help="The work pool; created if it is not there.")
+        str, typer.Option(help="The work pool; created if it does not exist.")
     ] = "lightlm",
     pool_type: Annotated[
         Literal["process", "docker", "kubernetes"],
-        typer.Option(help="What a run is: a process, a container, a job."),
+        typer.Option(help="How a run is started: as a process, a container or a job."),
     ] = "process",
     job_variables: Annotated[
         list[str] | None,
         typer.Option(
-            "--job-variable", metavar="NAME=VALUE", help="As image=lightlm:cpu; may be repeated."
+            "--job-variable",
+            metavar="NAME=VALUE",
+            help="One variable, as image=lightlm:cpu; may be repeated; default: none.",
         ),
     ] = None,
 ) -> None:
     """Deploy the flows on a Prefect server.
 
-    The work pool, the deployments of prefect.yaml, and the automation that ends zombies.
+    Makes the work pool, the deployments of prefect.yaml, and the automation that ends zombies.
     """
     from lightlm_flows.service.deployments import deploy_flows
 
@@ -222,7 +222,7 @@ def serve_flows(
 ) -> None:
     """Serve the flows from this process until Ctrl-C.
 
-    Without a work pool: for a laptop with a server running.
+    Needs a Prefect server, but no work pool.
     """
     from lightlm_flows.service.deployments import open_server
 
@@ -239,13 +239,16 @@ def serve_flows(
 def schedule(
     flow: Annotated[
         Literal["retrain-flow", "train-flow"],
-        typer.Argument(help="What is run: retrain-flow or train-flow."),
+        typer.Argument(help="The flow to run: retrain-flow or train-flow."),
     ] = "retrain-flow",
     cron: Annotated[
-        str | None, typer.Option(help="Minute, hour, day, month, weekday, as '0 3 * * *'.")
+        str | None,
+        typer.Option(
+            help="Minute, hour, day, month, weekday, as '0 3 * * *'; default: list the schedules."
+        ),
     ] = None,
     timezone: Annotated[
-        str, typer.Option(help="In which the hours are meant, as Europe/Berlin.")
+        str, typer.Option(help="Time zone of the cron expression, for example Europe/Berlin.")
     ] = "UTC",
     hours: Annotated[
         str | None,
@@ -253,7 +256,7 @@ def schedule(
             "--hours",
             "-H",
             metavar="TIME",
-            help="Of each run, as 0.5, 30m or 1h30; else the deployment's.",
+            help="Wall clock of each run, as 0.5, 30m or 1h30; default: the deployment's.",
         ),
     ] = None,
     dataset: Annotated[
@@ -261,22 +264,22 @@ def schedule(
         typer.Option(
             "--dataset",
             "-d",
-            help="The data set; else what the champion learnt, or for train-flow WikiText.",
+            help="The data set; default: the champion's, or for train-flow WikiText.",
         ),
     ] = None,
     name: Annotated[
         str | None,
         typer.Option(
-            "--name", help="The registered model's name; else the newest model trained here."
+            "--name", help="The registered model's name; default: the newest model trained here."
         ),
     ] = None,
     off: Annotated[
         bool, typer.Option("--off", help="Remove the schedule that --cron set.")
     ] = False,
 ) -> None:
-    """Run a flow again and again on the service.
+    """Run a flow on a schedule, on the service.
 
-    Without --cron or --off, list its schedules.
+    Without --cron or --off, lists its schedules.
     """
     from lightlm.errors import InputError
     from lightlm.params import load_params
@@ -323,20 +326,26 @@ def find_retrained_name(name: str | None) -> str:
 
 
 def server(
-    name: Annotated[Literal["prefect", "mlflow"], typer.Argument(help="Which of the two.")],
+    name: Annotated[
+        Literal["prefect", "mlflow"], typer.Argument(help="The server to run: prefect or mlflow.")
+    ],
     host: Annotated[
-        str, typer.Option(help="Beyond loopback it wants secrets and --allowed-hosts.")
+        str, typer.Option(help="Any address but loopback requires passwords and --allowed-hosts.")
     ] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="4200 for Prefect, 5000 for MLflow.")
+        int | None,
+        typer.Option(min=1, max=65535, help="Default: 4200 for Prefect, 5000 for MLflow."),
     ] = None,
     allowed_hosts: Annotated[
-        str, typer.Option(help="HOST:PORT,HOST:PORT that lead here; browsers use the first.")
+        str,
+        typer.Option(
+            help="HOST:PORT,HOST:PORT of this server; browsers use the first; default: none."
+        ),
     ] = "",
 ) -> None:
-    """Run one server in the foreground, for containers.
+    """Run one server in the foreground, for containers and supervisors.
 
-    With the launch profile of the service; for supervisors, too.
+    Uses the settings of the service.
     """
     from lightlm.store.home import find_home
     from lightlm_flows.service.browser import print_logins

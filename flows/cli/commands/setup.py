@@ -1,4 +1,4 @@
-"""The command that asks: setup, which `train` without options on a terminal is, too."""
+"""The command that opens the menus: setup; `train` without options on a terminal is the same."""
 
 import sys
 
@@ -19,9 +19,9 @@ def setup(
     text_column: TextColumn = None,
     assignments: Assignments = None,
 ) -> None:
-    """Choose what to train by menus, and train it.
+    """Choose a training in menus, and start it.
 
-    `train` alone on a terminal does the same.
+    `train` without options on a terminal does the same.
     """
     choices = collect_overrides(assignments, dataset_config, text_column, None)
     if dataset is not None:

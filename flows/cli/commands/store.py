@@ -44,7 +44,7 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 @store.command()
 def verify(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Put intact copies back for damaged versions.")
+        bool, typer.Option("--repair", help="Replace damaged versions by intact copies.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +68,7 @@ def verify(
     if problems:
         raise CorruptError("; ".join(problems))
     if not as_json:
-        things = f"{count(len(items), 'thing')} and {count(num_versions, 'registered version')}"
+        things = f"{count(len(items), 'item')} and {count(num_versions, 'registered version')}"
         typer.echo(f"{things} under {home}: every stored file is as it was written")
 
 
@@ -101,14 +101,14 @@ def verify_versions(home: Path, *, is_repair: bool) -> tuple[int, list[str], lis
 @store.command()
 def prune(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Only say what would go.")
+        bool, typer.Option("--dry-run", "-n", help="Only list what would be deleted.")
     ] = False,
     older_than: Annotated[
-        float, typer.Option(min=0.0, help="Only what nobody used for so many days.")
+        float, typer.Option(min=0.0, help="Only what was not used for so many days.")
     ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what can be had again and nobody needs.
+    """Delete cached data that no run uses and that can be rebuilt.
 
     Runs, records and the champion stay.
     """
@@ -232,8 +232,10 @@ def render_items(home: Path, items: "list[Item]", users: "Callable[[Item], str]"
     if items:
         console.print(table)
 
+    total = format_bytes(sum(item.num_bytes for item in items))
     console.print(
-        f"{format_bytes(sum(item.num_bytes for item in items))} in {count(len(items), 'thing')} "
-        f"under {home}",
+        f"{total} in {count(len(items), 'item')} under {home}"
+        if items
+        else f"Nothing stored in {home}",
         soft_wrap=True,
     )

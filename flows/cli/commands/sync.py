@@ -1,4 +1,4 @@
-"""The command that tells what could not be told: sync."""
+"""The command that sends MLflow and Prefect what they missed: sync."""
 
 import io
 import sys
@@ -13,7 +13,7 @@ from lightlm_flows.cli.options import AsJson, Quiet, print_json
 def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Send MLflow and Prefect what they missed of all runs.
 
-    Finishes registrations, and ends what Prefect thinks still runs.
+    Finishes registrations, and ends flow runs whose process is gone.
     """
     from lightlm.console.escape import escape_for_terminal
     from lightlm.store.home import find_home

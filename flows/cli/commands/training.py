@@ -1,4 +1,4 @@
-"""The commands that make a model: check, plan, train."""
+"""The commands that make a model, and judge plans: check, train, plan, calibration."""
 
 import logging
 import os
@@ -86,8 +86,8 @@ def train(
 ) -> None:
     """Train, score and register a model within the hours given.
 
-    An unfinished run of the same options goes on. Without any option, on a terminal: the menus of
-    `lightlm setup`.
+    Resumes an unfinished run with the same options. Without options, on a terminal, opens `lightlm
+    setup`.
     """
     if is_asked_for():
         setup()
@@ -177,7 +177,7 @@ def plan(
     probe_file: Annotated[
         Path | None,
         typer.Option(
-            help="Plan from the probe figures of an earlier `plan --json`, without measuring."
+            help="File of an earlier `plan --json` with measurements to use; default: measure."
         ),
     ] = None,
     as_json: AsJson = False,
@@ -185,7 +185,7 @@ def plan(
 ) -> None:
     """Show what `train` would do with the same options.
 
-    The choice, the runners-up, the reasons, and the forecast of other budgets.
+    Prints the choice, the runners-up, the reasons, and the forecast of other budgets.
     """
     overrides = collect_overrides(assignments, dataset_config, text_column, offline, name)
     params = load_params(preset, overrides, dataset=dataset, hours=hours)
@@ -219,7 +219,7 @@ def plan(
 
 
 def calibration(as_json: AsJson = False) -> None:
-    """Show how true earlier plans were, run by run."""
+    """Compare predicted and actual scores of past runs."""
     from lightlm.budget.forecast import judge_plans
     from lightlm.budget.history import History
     from lightlm.store.home import find_home

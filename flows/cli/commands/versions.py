@@ -28,40 +28,52 @@ if TYPE_CHECKING:
     from lightlm.tracking.registry import ModelVersion
 
 MOST_SEEDS = 1 << 31
-"""Seeds from which one is drawn where a text should be had again and no seed was given."""
+"""Number of seeds to choose from, for a text that can be written again without a given seed."""
 
 MOST_RUNS = 200
-"""Of this machine, the newest, whose losses the table of versions shows."""
+"""Newest runs of this machine whose losses the table of versions shows."""
 
 
 def generate(
     prompt: Annotated[
         str | None,
-        typer.Argument(help="The text to continue; without one, a session asks for them."),
+        typer.Argument(help="The text to continue; default: a session asks for it."),
     ] = None,
     model: Model = None,
     name: Name = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to write.")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Tokens to write; default: 128.")
+    ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="0 = always the likeliest token.")
+        float | None, typer.Option(help="0: always the most likely token; default: 0.8.")
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(help="Sample from the k likeliest tokens; 0 = all.")
+        int | None,
+        typer.Option(help="Sample from the k most likely tokens, 0: from all; default: 50."),
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Sample from the likeliest tokens of this share.")
+        float | None,
+        typer.Option(
+            help="Nucleus sampling: keep the most likely tokens up to this total probability; "
+            "default: 0.95."
+        ),
     ] = None,
-    repetition_penalty: Annotated[float | None, typer.Option(help="Above 1: repeat less.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed writes the same text.")] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1: repeat less; default: 1.0.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed writes the same text; default: random.")
+    ] = None,
     stop: Annotated[
-        list[str] | None, typer.Option(help="End before this string; may be repeated.")
+        list[str] | None,
+        typer.Option(help="End before this string; may be repeated; default: none."),
     ] = None,
     as_json: AsJson = False,
     raw: Annotated[bool, typer.Option(help="Print control characters as they are.")] = False,
 ) -> None:
     """Continue a text with a registered version.
 
-    Without a text, the Text Generation interface.
+    Without a text, opens a session that asks for texts.
     """
     given = {
         "max_new_tokens": max_new_tokens,
@@ -110,17 +122,18 @@ def evaluate(
     path: Annotated[
         str | None,
         typer.Argument(
-            metavar="TEXT", help="A file or folder, read as by train; - = standard input."
+            metavar="TEXT",
+            help="A file or folder, read as by train; -: standard input; default: --text.",
         ),
     ] = None,
     text: Annotated[
-        str | None, typer.Option("--text", "-t", help="The same, as an option.")
+        str | None, typer.Option("--text", "-t", help="The text, as an option; default: TEXT.")
     ] = None,
     model: Model = None,
     name: Name = None,
     text_column: TextColumn = None,
     encoding: Annotated[
-        str | None, typer.Option(help="The text's encoding; none: as it is recognized.")
+        str | None, typer.Option(help="The text's encoding; default: recognized.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -194,14 +207,12 @@ def rm(
 def show(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Option("--name", help="One model, with all of its versions.")
+        str | None,
+        typer.Option("--name", help="Show the versions of one model; default: all models."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the registered models: versions, champion, score, text.
-
-    With --name the versions of one.
-    """
+    """List the registered models: versions, champion, score, text."""
     if context.invoked_subcommand is not None:
         return
 
@@ -266,7 +277,7 @@ def ui(
 ) -> None:
     """Serve MLflow's pages (runs, charts, models) on this machine.
 
-    Until Ctrl-C, behind a password.
+    Stays until Ctrl-C; the pages need a password.
     """
     from lightlm_flows.service.browser import serve_pages
 

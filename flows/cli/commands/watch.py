@@ -1,4 +1,4 @@
-"""The command that follows a run started elsewhere: watch."""
+"""The command that follows a run of another process: watch."""
 
 from typing import Annotated
 
@@ -13,16 +13,14 @@ def watch(
         str | None,
         typer.Argument(
             autocompletion=complete_run,
-            help="A run's folder, its name or the beginning of it; without one, the newest.",
+            help="A run's folder, its name or the beginning of it; default: the newest.",
         ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Follow a run that another process makes until it ends.
+    """Follow a run of another process until it ends.
 
-    A deployment's, or another terminal's; without a name, the newest.
-
-    The exit code is 0 where it finished, else 1. Ctrl-C ends the watching, not the run.
+    The exit code is 0 if the run finished, else 1. Ctrl-C ends the watching, not the run.
     """
     from lightlm.runs.watching import watch_run
 

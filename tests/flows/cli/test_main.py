@@ -13,8 +13,6 @@ import pytest
 
 from tests.command_line import LIGHTLM, SECONDS, CommandLine, Ended, Trained, settings
 
-COMMANDS = ["check", "doctor", "train", "plan", "generate", "evaluate", "models", "ui"]
-
 
 @pytest.fixture(scope="module")
 def stranger(make_command_line: Callable[[], CommandLine]) -> CommandLine:
@@ -49,13 +47,12 @@ def assert_refused(ended: Ended, *words: str) -> None:
         assert word in line
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=" ".join)
-def test_every_command_explains_itself(command: list[str], stranger: CommandLine) -> None:
-    ended = stranger(*command, "--help")
+@pytest.mark.parametrize("command", ["", "train"])
+def test_the_help_needs_no_home(command: str, stranger: CommandLine) -> None:
+    ended = stranger(*command.split(), "--help")
     assert ended.code == 0, ended.err
-    assert ended.out.startswith(f"Usage: {' '.join(['lightlm', *command])}")
+    assert ended.out.startswith(f"Usage: lightlm {command}".rstrip())
     assert ended.err == ""
-    assert all(name in ended.out for name in (COMMANDS if not command else ["--help"]))
     assert not stranger.home.exists()
 
 

@@ -1,0 +1,1 @@
+"""The checks of `lightlm doctor`, in the order of a run."""
