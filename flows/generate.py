@@ -1,6 +1,6 @@
 """generate-flow: text from a registered model version, never from a path."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lightlm.data.origin import safe_word
 from lightlm.params import Name
-from lightlm.versions.text import GeneratedText, check_request
+from lightlm.versions.text import GeneratedText, Sampling, check_request
 from lightlm_flows.prefect_api.artifacts import FlowPage
 from lightlm_flows.tasks import find_version, write_text
 
@@ -16,9 +16,7 @@ Prompt = Annotated[str, Field(min_length=1)]
 
 
 def name_flow_run() -> str:
-    """Return "generate-notes-3", as far as the parameters tell; the version that is found completes
-    it.
-    """
+    """Return "generate-notes-3", as far as the parameters name the version."""
     values = flow_run.parameters
     wanted = [values.get("name"), (values.get("model") or "").removeprefix("models:/")]
     return "-".join(["generate", *(safe_word(word) for word in wanted if word)])
@@ -28,7 +26,7 @@ def name_flow_run() -> str:
 def generate_flow(
     prompt: Prompt,
     model: str | None = None,
-    sampling: dict[str, Any] | None = None,
+    sampling: Sampling | None = None,
     name: Name | None = None,
 ) -> GeneratedText:
     """Continue `prompt` with a registered model version.

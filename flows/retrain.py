@@ -1,14 +1,12 @@
-"""retrain-flow: a changed data set is learnt by a challenger, which becomes champion if it is shown
-to be better.
-"""
+"""retrain-flow: a challenger learns a changed data set, and becomes champion if it is better."""
 
 import time
-from typing import Any, Literal
+from typing import Literal
 
 from prefect import flow
 from prefect.runtime import flow_run
 
-from lightlm.params import Hours, Name, Params, load_params
+from lightlm.params import Hours, Name, Overrides, Params, load_params
 from lightlm.rendering.page import Page
 from lightlm.runs.champion import know_champion
 from lightlm.runs.dataset_change import DatasetChange
@@ -51,13 +49,12 @@ def retrain_flow(
     hours: Hours | None = None,
     dataset: str | None = None,
     preset: str = "retrain",
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides | None = None,
     force: bool = False,
     start: Literal["forecast", "scratch", "champion"] = "forecast",
     name: Name | None = None,
 ) -> RetrainSummary:
-    """Train a challenger if the data set has changed, and make it champion if it is shown to be
-    better.
+    """Train a challenger if the data set has changed; make it champion if it is shown to be better.
 
     Args:
         hours: Wall clock of the whole run, in hours; empty: the preset's.
@@ -125,9 +122,7 @@ def leave_alone(params: Params, change: DatasetChange) -> RetrainSummary:
 
 
 def keep_outcome(summary: RetrainSummary) -> RetrainSummary:
-    """Return what the flow reached, kept with the command, too: no orchestrator can lose
-    it there.
-    """
+    """Return the summary, kept with the command too, where no orchestrator can lose it."""
     if (launch := LAUNCH.get()) is not None:
         launch.retraining = summary
     return summary

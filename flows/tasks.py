@@ -1,6 +1,4 @@
-"""The stages of a run as Prefect tasks. What each one does is in lightlm.runs and
-lightlm.versions.
-"""
+"""The stages of a run as Prefect tasks; the functions are in lightlm.runs and lightlm.versions."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -16,9 +14,7 @@ Result = TypeVar("Result")
 
 
 def as_task(stage: Callable[Arguments, Result], name: str) -> Task[Arguments, Result]:
-    """Return a stage as a task. What is worth keeping is in the store, under digests; Prefect keeps
-    no copy.
-    """
+    """Return a stage as a task without Prefect's caching: the store keeps the results."""
     return Task(stage, name=name, cache_policy=NO_CACHE, persist_result=False)
 
 

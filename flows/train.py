@@ -1,11 +1,9 @@
 """train-flow: text in, a registered, evaluated model version out, within the hours given."""
 
-from typing import Any
-
 from prefect import flow
 from prefect.runtime import flow_run
 
-from lightlm.params import Hours, Name, load_params
+from lightlm.params import Hours, Name, Overrides, load_params
 from lightlm.runs.champion import ask_again, ask_for_champion
 from lightlm.runs.input_checks import check_sources
 from lightlm.runs.naming import add_name, name_run
@@ -35,7 +33,7 @@ def train_flow(
     hours: Hours | None = None,
     dataset: str | None = None,
     preset: str = "base",
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides | None = None,
     name: Name | None = None,
 ) -> RunSummary:
     """Train the best language model that `hours` allow on `dataset`, and register it in MLflow.

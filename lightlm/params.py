@@ -50,6 +50,9 @@ SharedUrl = Annotated[
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
+Overrides = dict[str, Any]
+"""Values by dotted name, as options, Prefect and files give them; `load_params` checks them."""
+
 
 class Section(BaseModel):
     """A frozen group of params: unknown keys and non-finite numbers are refused."""

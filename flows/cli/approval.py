@@ -1,12 +1,8 @@
-"""An approved plan as choices: what was shown and agreed to is what `train` is told, and so what is
-trained.
-"""
-
-from collections.abc import Mapping
-from typing import Any
+"""An approved plan as choices, so that exactly what was agreed to is trained."""
 
 from lightlm.budget.plan import Plan
 from lightlm.data.files.local_path import PYTHON_DOCS
+from lightlm.params import Overrides
 
 SHAPE = (
     "num_layers",
@@ -20,9 +16,7 @@ SHAPE = (
 """Params of the section model that an approved plan fixes."""
 
 RECIPE = ("batch_tokens", "dropout", "weight_decay")
-"""Params of the section training that it fixes, too; speed, rates and threads follow the machine as
-it is then.
-"""
+"""Training params that the approval fixes; speed, rates and threads follow the machine."""
 
 VOCABULARY = "tokenizer.vocab_size"
 
@@ -32,17 +26,15 @@ FIXED = frozenset(
 """All dotted names that an approved plan fixes."""
 
 
-def fix_plan(plan: Plan) -> dict[str, Any]:
+def fix_plan(plan: Plan) -> Overrides:
     """Return the choices by which `train` trains this plan's model in the same way."""
-    fixed: dict[str, Any] = {f"model.{name}": getattr(plan.model, name) for name in SHAPE}
+    fixed: Overrides = {f"model.{name}": getattr(plan.model, name) for name in SHAPE}
     fixed |= {f"training.{name}": getattr(plan.trainer, name) for name in RECIPE}
     return fixed | {VOCABULARY: plan.model.vocab_size}
 
 
-def take_text(choices: Mapping[str, Any], learnt: str, *, is_replaced: bool) -> dict[str, Any]:
-    """Return the choices with the data set that was really read: the built-in one, where the Hub
-    was out of reach.
-    """
+def take_text(choices: Overrides, learnt: str, *, is_replaced: bool) -> Overrides:
+    """Return the choices with the data set that was really read; python-docs without the Hub."""
     if not is_replaced or learnt != PYTHON_DOCS:
         return dict(choices)
     return dict(choices) | {
@@ -52,8 +44,8 @@ def take_text(choices: Mapping[str, Any], learnt: str, *, is_replaced: bool) -> 
     }
 
 
-def free_plan(choices: Mapping[str, Any], approved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the choices without what an approved plan fixed and nobody has changed since."""
+def free_plan(choices: Overrides, approved: Overrides) -> Overrides:
+    """Return the choices without what an approved plan fixed and the user left unchanged."""
     return {
         name: value
         for name, value in choices.items()

@@ -1,7 +1,7 @@
-"""The Text Generation interface: prompts in, text out, with a registered version, until `quit`.
+"""The session of `lightlm generate`: prompts in, text out, until `quit`.
 
-Owns the commands that begin with a slash. Text goes to standard output, all else to standard error,
-so that the texts of a session in a pipe can be kept. A version is loaded once.
+Commands begin with a slash. Text goes to standard output, all else to standard error, so that a
+pipe keeps the texts. A version is loaded once.
 """
 
 import difflib
@@ -19,7 +19,7 @@ from lightlm.counting import count
 from lightlm.errors import InputError, LightLMError, PromptError
 from lightlm.store.home import find_home
 from lightlm.tracking.registry import ModelVersion, download
-from lightlm.versions.text import check_request, open_version
+from lightlm.versions.text import Sampling, check_request, open_version
 
 if TYPE_CHECKING:
     from lightlm.generation.text import Generator
@@ -55,15 +55,13 @@ SETTINGS = {
 
 
 class TextGeneration:
-    """One session. `sampling` are the values that were given; `compared` the versions side by side,
-    or none.
-    """
+    """One session. `sampling`: the given values; `compared`: versions to show side by side."""
 
     def __init__(
         self,
         dialogue: Dialogue,
         version: ModelVersion,
-        sampling: dict[str, Any],
+        sampling: Sampling,
         show: Callable[[str], str],
     ) -> None:
         self.dialogue = dialogue
@@ -94,9 +92,7 @@ class TextGeneration:
                 self.dialogue.log(" (stopped)")
 
     def answer(self, prompt: str) -> None:
-        """Write the continuation of a prompt, as it comes; or those of the compared versions, side
-        by side.
-        """
+        """Write the continuation of a prompt as it comes, or those of the compared versions."""
         if self.compared:
             texts = {
                 version.version: prompt + "".join(self._stream(version, prompt))
@@ -120,15 +116,13 @@ class TextGeneration:
             sys.stdout.flush()
 
     def show_version(self) -> None:
-        """Print what the version is: size, vocabulary, context, dims, layers, score, when and on
-        what.
-        """
+        """Print the version's size, vocabulary, context, dims, layers, score, date and text."""
         self.dialogue.show(
             render_facts(f"Model {self.version.name} version {self.version.version}", self.facts())
         )
 
     def facts(self) -> dict[str, str]:
-        """Return what is known of the version, by name."""
+        """Return the facts about the version, by name."""
         config = self._generator(self.version).model.config
         tags = self.version.tags
         aliases = f" ({', '.join(self.version.aliases)})" if self.version.aliases else ""
@@ -223,9 +217,7 @@ class TextGeneration:
             )
 
     def _name(self, word: str) -> str:
-        """Return models:/NAME/... of what was typed: a number or an alias of the same model, or a
-        whole name.
-        """
+        """Return models:/NAME/... for a typed number, alias of the same model, or whole name."""
         if word.startswith("models:/"):
             return word
         name = self.version.name
@@ -252,13 +244,13 @@ class TextGeneration:
 def hold_dialogue(
     model: str | None,
     name: str | None,
-    sampling: dict[str, Any],
+    sampling: Sampling,
     show: Callable[[str], str] = escape_for_terminal,
 ) -> None:
     """Hold a session at the terminal, or with lines from a pipe.
 
     Raises:
-        PromptError: nobody is there and the pipe holds nothing.
+        PromptError: the pipe is empty.
         LightLMError: there is no such version.
     """
     check_request("x", sampling)
@@ -275,9 +267,7 @@ def hold_dialogue(
 
 
 class PeekedLines:
-    """Lines of standard input in a pipe, the first of them read already: without any there is no
-    prompt.
-    """
+    """Lines of a pipe on standard input, the first of them read already."""
 
     def __init__(self, dialogue: Dialogue) -> None:
         self.first: str | None = sys.stdin.readline()

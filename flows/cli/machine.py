@@ -1,6 +1,4 @@
-"""The machine in a session of menus: its devices and its rate, from a process that is started when
-it is needed.
-"""
+"""The machine in a session of menus: devices and rate, from a process started when needed."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +10,7 @@ from lightlm.store.home import find_home
 
 
 class Bench:
-    """The machine: devices and rate, from a worker process that starts while the person reads; a
-    context manager.
-    """
+    """The machine: devices and rate, from a worker that starts while the user reads."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
@@ -48,9 +44,7 @@ class Bench:
         return self.report
 
     def measure(self) -> Any:
-        """Return the MachineRate, measured once; None where that fails, which no menu is
-        to end at.
-        """
+        """Return the MachineRate, measured once; None if that fails."""
         from lightlm.budget.probe import measure_machine
 
         if not self._is_tried:

@@ -1,5 +1,4 @@
-"""The command line `lightlm`: its commands stand in flows/cli/commands; here are exit codes and the
-two streams.
+"""The command line `lightlm`: its commands, exit codes and the two output streams.
 
 Results go to standard output (with --json exactly one object), all else to standard error. Nothing
 heavy is imported before a command needs it: --help answers within half a second.
@@ -84,15 +83,11 @@ def begin(
 
 
 USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # pyright: ignore[reportAssignmentType]
-"""Of an option or command that is not there: click's, or of the copy of click inside
-newer Typers.
-"""
+"""Error of an unknown option or command: click's, or of Typer's own copy of click."""
 
 
 def main() -> None:
-    """Run a command; an error that LightLM understands is one line on standard error and its exit
-    code.
-    """
+    """Run a command; an error of LightLM is one line on standard error and an exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal of another encoding shows what it lacks as \u2014.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -123,9 +118,7 @@ def main() -> None:
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
-    """End the process with one line on standard error; what it quotes may come from anywhere, a URL
-    with a password.
-    """
+    """End the process with one line on standard error, without secrets."""
     from lightlm.console.escape import escape_for_terminal
     from lightlm.redaction import redact
 

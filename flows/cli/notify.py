@@ -1,6 +1,4 @@
-"""A word at the end of a long run: a command of the person's own is started with one sentence,
-within a limit.
-"""
+"""The notification at the end of a run: a user's command, started with one sentence."""
 
 import json
 import shlex
@@ -17,12 +15,11 @@ if TYPE_CHECKING:
     from lightlm.runs.summary import RunSummary
 
 LIMIT_SECONDS = 30.0
-"""That the command may take; then it is ended, and the run's result stands."""
+"""Seconds that the command may take; then it is ended, and the run's result stays."""
 
 
 class Notifier:
-    """Runs a command when a run ends: the sentence is its last argument, the result as JSON its
-    standard input.
+    """Runs a command at the end of a run: a sentence as last argument, JSON on standard input.
 
     No shell reads it, so that nothing in a data set's name can be a command.
     """
@@ -49,7 +46,7 @@ class Notifier:
 
     @contextmanager
     def around(self) -> Iterator["Notifier"]:
-        """Tell of a failure inside; what succeeds tells by `finish`."""
+        """Notify of a failure inside; a success is notified by `finish`."""
         try:
             yield self
         except Exception as error:
@@ -57,7 +54,7 @@ class Notifier:
             raise
 
     def finish(self, summary: "RunSummary") -> None:
-        """Tell what a run reached."""
+        """Notify of a run's result."""
         version = (
             f"version {summary.model_version}" if summary.model_version else "not registered yet"
         )

@@ -1,6 +1,4 @@
-"""What the commands share: their options, the overrides that options stand for, and results as
-JSON.
-"""
+"""The options that commands share, the overrides they stand for, and results as JSON."""
 
 import json
 import sys
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lightlm.params import list_presets, load_params, parse_assignments
+from lightlm.params import Overrides, list_presets, load_params, parse_assignments
 from lightlm.yaml_values import quote_text
 
 if TYPE_CHECKING:
@@ -35,9 +33,7 @@ def complete_run(typed: str) -> list[str]:
 
 
 def complete_version(typed: str) -> list[str]:
-    """Return aliases and version URIs of the models under LIGHTLM_HOME that begin with what was
-    typed.
-    """
+    """Return the aliases and version URIs under LIGHTLM_HOME that begin with the typed text."""
     from lightlm.store.home import name_home
     from lightlm.tracking.local_registry import LocalRegistry
 
@@ -175,7 +171,7 @@ def collect_overrides(
     text_column: str | None,
     offline: str | None,
     name: str | None = None,
-) -> dict[str, Any]:
+) -> Overrides:
     """Return dotted overrides of the options that stand for params."""
     named = {
         "dataset.config": dataset_config,
@@ -183,15 +179,14 @@ def collect_overrides(
         "dataset.offline": offline,
     }
     named["tracking.model_name"] = name
-    given: dict[str, Any] = {
+    given: Overrides = {
         name: quote_text(value) for name, value in named.items() if value is not None
     }
     return given | parse_assignments(assignments or [])
 
 
 def open_chosen(model: str | None, name: str | None, *, is_quiet: bool = False) -> "ModelVersion":
-    """Return the version that was chosen, its files here; say which it is where the person did not
-    name it.
+    """Return the chosen version, its files here; print which it is if it was not named.
 
     Raises:
         ModelVersionError: there is none such.

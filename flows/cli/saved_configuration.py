@@ -1,8 +1,7 @@
-"""The saved configuration, last_config.json: what a person chose over params/base.yaml.
+"""The saved configuration, last_config.json: the user's choices over params/base.yaml.
 
-Read generously: what an older file or another hand put there is told and left out, and nothing of
-it ends a session. Written durably, under LIGHTLM_HOME, so that it is found again whatever folder
-one starts from.
+Reads an older or damaged file as far as possible, and reports the rest. It is written durably under
+LIGHTLM_HOME, so that it is found from every folder.
 """
 
 import json
@@ -12,44 +11,38 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightlm.errors import InputError, ParameterError
-from lightlm.params import Params, load_params, quote
+from lightlm.params import Overrides, Params, load_params, quote
 from lightlm.store.commit import write_file
 from lightlm.store.home import find_home
 
 CONFIGURATION = "last_config.json"
 
 SCHEMA = 1
-"""Of the file. It holds only what differs from params/base.yaml, so that new params need no new
-schema.
-"""
+"""Version of the file's schema; it holds only differences from params/base.yaml."""
 
 MAX_BYTES = 1_000_000
 """A larger file is something else."""
 
 
 class Loaded(NamedTuple):
-    """What a file holds: dotted overrides that are valid together, and what was left out of it and
-    why.
-    """
+    """The content of a file: valid overrides, and what was left out and why."""
 
-    choices: dict[str, Any]
+    choices: Overrides
     notices: list[str]
 
 
 def find_configuration() -> Path:
-    """Return where the configuration is kept: LIGHTLM_HOME; or this folder, where only
-    it has one.
-    """
+    """Return the file's path: in LIGHTLM_HOME, or in this folder if only it has one."""
     kept = find_home() / CONFIGURATION
     here = Path(CONFIGURATION)
     return here.absolute() if here.is_file() and not kept.exists() else kept
 
 
 def save_configuration(path: Path, choices: Mapping[str, Any], shape: str) -> None:
-    """Write the choices, grouped by section, and a line on the shape for whoever opens the file.
+    """Write the choices by section, with a line on the shape for a human reader.
 
     Raises:
-        StoreError: the disk refused; an earlier file stands.
+        StoreError: the disk refused; an earlier file stays.
     """
     sections: dict[str, dict[str, Any]] = {}
     for name, value in list_differences(load_params(overrides=choices)):
@@ -77,8 +70,7 @@ def list_differences(params: Params) -> Iterator[tuple[str, Any]]:
 
 
 def load_configuration(path: Path) -> Loaded:
-    """Return the choices of a saved configuration; single ones that this version cannot use are
-    left out and told.
+    """Return the choices of a saved configuration, without single ones that are unusable.
 
     Raises:
         InputError: there is no such file, it is none of ours, it is newer than this version, or its
@@ -98,7 +90,7 @@ def load_configuration(path: Path) -> Loaded:
         if schema == SCHEMA
         else [f"{path.name} has no schema {SCHEMA}: what this version knows is taken"]
     )
-    choices: dict[str, Any] = {}
+    choices: Overrides = {}
 
     for name, value in _list_values(content):
         try:
@@ -145,9 +137,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _list_values(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield dotted names and values; a name without its section, as older files have it, is looked
-    up.
-    """
+    """Yield dotted names and values; looks up names without a section, as in older files."""
     sections = content.get("params")
     entries = sections if isinstance(sections, dict) else content
     homes: dict[str, list[str]] = {}

@@ -1,9 +1,7 @@
-"""The Training Setup session: menus in which a person checks the machine, chooses what to train,
-and starts it.
+"""The session of `lightlm setup`: menus to check the machine, choose a training and start it.
 
-Owns the order of the screens and what they change: dotted overrides over params/base.yaml, as
-`--set` takes them. The budget's clock starts with "Start training"; time spent in menus is not
-charged.
+Each screen changes dotted overrides over params/base.yaml, as --set does. The budget's clock starts
+with "Start training"; time in menus is not charged.
 """
 
 import shlex
@@ -20,7 +18,7 @@ from lightlm.console.quantities import format_seconds
 from lightlm.counting import count
 from lightlm.data.origin import format_origin
 from lightlm.errors import Interrupted, LightLMError
-from lightlm.params import Params, is_default_dataset, load_params
+from lightlm.params import Overrides, Params, is_default_dataset, load_params
 from lightlm.runs.input_checks import check_hours, check_sources
 from lightlm.runs.naming import format_model_name
 from lightlm.store.home import find_home
@@ -52,24 +50,22 @@ SHAPE = frozenset(f"model.{name}" for name in DEFAULT_SHAPE)
 
 
 class Setup:
-    """One session. `choices` are dotted overrides; each screen leaves them valid. `approved`: those
-    of a plan.
-    """
+    """One session. `choices`: valid dotted overrides; `approved`: those of an approved plan."""
 
     def __init__(self, dialogue: Dialogue, bench: Bench, choices: Mapping[str, Any]) -> None:
         self.dialogue = dialogue
         self.bench = bench
-        self.choices: dict[str, Any] = dict(choices)
+        self.choices: Overrides = dict(choices)
         self.given = frozenset(name for name in choices if name not in SHAPE)
-        self.approved: dict[str, Any] = {}
+        self.approved: Overrides = {}
 
     @property
     def params(self) -> Params:
-        """The params as they stand."""
+        """The params with the choices so far."""
         return load_params(overrides=self.choices)
 
     def run(self) -> Params | None:
-        """Return what is to be trained; None where the person leaves."""
+        """Return the training to start; None if the user leaves."""
         self.show_system()
         while True:
             self.show_choices()
@@ -81,7 +77,7 @@ class Setup:
                 return None
 
     def _can_start(self) -> bool:
-        """Return whether what was chosen is there to be trained on; say what is wrong."""
+        """Return whether the chosen text is there; print the problem if not."""
         try:
             check_sources(self.params)
         except LightLMError as error:
@@ -182,7 +178,7 @@ class Setup:
         """Take choices that are valid together.
 
         Raises:
-            ParameterError: they are not; the earlier ones stand.
+            ParameterError: they are not; the earlier ones stay.
         """
         load_params(overrides=choices)
         self.choices = dict(choices)
@@ -219,9 +215,7 @@ class Setup:
         self.dialogue.log(f"Configuration saved to {path}", "green")
 
     def optimize(self) -> None:
-        """Ask for the hours, show what this machine can do and what the planner takes, and apply it
-        if wanted.
-        """
+        """Ask for the hours, show machine and plan, and apply the plan if the user wants it."""
         hours = self.dialogue.ask("Enter desired training time in hours (e.g., 24.0): ", read_hours)
         if hours is None:
             return
@@ -274,7 +268,7 @@ def run_setup(choices: Mapping[str, Any]) -> None:
     """Hold a session, and train what it ends with.
 
     Raises:
-        LightLMError: as training does; what was stopped says how it goes on.
+        LightLMError: as training does; a stopped run's message names the command to resume it.
     """
     load_params(overrides=choices)
     dialogue = Dialogue()

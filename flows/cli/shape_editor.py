@@ -1,6 +1,4 @@
-"""The manual configuration: questions about a model's shape, each with its bounds and what an
-answer costs here.
-"""
+"""The manual configuration: questions about a model's shape, with bounds and costs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,22 +12,18 @@ from lightlm.console.quantities import format_bytes, format_count, format_second
 from lightlm.errors import LightLMError, ParameterError
 from lightlm.model.accounting import count_parameters, training_memory_bytes
 from lightlm.model.config import ModelConfig
-from lightlm.params import load_params
+from lightlm.params import Overrides, load_params
 
 ASSUMED_VOCAB = 4096
 """Entries; until the tokenizer is trained, what small budgets get."""
 
 TOKENS_PER_PARAMETER = 20
-"""Read by a model that is trained compute-optimally. Source: Hoffmann et al., arXiv 2203.15556,
-section 3.
-"""
+"""Tokens per parameter of compute-optimal training (Hoffmann et al., arXiv 2203.15556)."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One value of the configuration: its dotted name, what is asked, its bounds in words, and what
-    it means.
-    """
+    """One value of the configuration: dotted name, question, bounds in words, meaning."""
 
     name: str
     text: str
@@ -67,14 +61,12 @@ QUESTIONS = (
              "the start to the registered model."),
 )  # fmt: skip
 
-MANUAL: dict[str, Any] = {
+MANUAL: Overrides = {
     **{f"model.{name}": value for name, value in DEFAULT_SHAPE.items()},
     "model.flash_attention": False,
     "model.mixture_of_experts": False,
 }
-"""Of a configuration that nobody has changed: 12 layers, 768 dims, 12 heads, context 1,024, both
-switches off.
-"""
+"""Shape of an unchanged configuration: 12 layers, 768 dims, 12 heads, context 1,024."""
 
 
 Measure = Callable[[], MachineRate | None]
@@ -82,9 +74,7 @@ Measure = Callable[[], MachineRate | None]
 
 
 class Editor:
-    """Asks for each value in turn; `measure` gives the machine's rate, None where it is
-    not known.
-    """
+    """Asks for each value in turn; `measure` returns the machine's rate, None if unknown."""
 
     def __init__(self, dialogue: Dialogue, choices: Mapping[str, Any], measure: Measure) -> None:
         self.dialogue = dialogue
@@ -94,7 +84,7 @@ class Editor:
         self.values = MANUAL | {"budget.hours": load_params(overrides=self.others).budget.hours}
         self.measure = measure
 
-    def edit(self) -> dict[str, Any] | None:
+    def edit(self) -> Overrides | None:
         """Return the choices with a shape that a person gave; None where they left."""
         dialogue = self.dialogue
         dialogue.log("Measuring this machine ...", "dim")
@@ -151,7 +141,7 @@ class Editor:
         )
 
     def _ask(self, question: Question) -> bool:
-        """Return whether a value was given; it then stands in `values`."""
+        """Return whether a value was given, which is then in `values`."""
         default = self._default(question)
         answer = self.dialogue.ask(
             f"{question.text} ({question.bounds})",

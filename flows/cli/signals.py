@@ -1,6 +1,4 @@
-"""How a command ends on a signal: once in order, with what was reached on disk; a second time at
-once.
-"""
+"""The end of a command on a signal: the first ends it in order, the second at once."""
 
 import os
 import signal
@@ -19,11 +17,10 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 @contextmanager
 def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Turn the first of SIGINT, SIGTERM and SIGHUP into an exception in this thread; the second
-    ends the process.
+    """Turn the first SIGINT, SIGTERM or SIGHUP into an exception; the second ends the process.
 
-    Only in the main thread. Children whose pipe closes then end by themselves. A Ctrl-C counts once
-    `confirm` says so; another one while it asks is a yes.
+    Only in the main thread. Children whose pipe closes then end by themselves. A Ctrl-C counts if
+    `confirm` returns True; another one while it asks counts as a yes.
 
     Raises:
         Interrupted: Ctrl-C.
@@ -69,18 +66,14 @@ def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
 
 
 def _signal_of(error: BaseException) -> int | None:
-    """Return the signal that ended the flow: inside one, SIGTERM is Prefect's, who raises what it
-    calls by name.
-    """
+    """Return the signal that ended the flow; inside a flow Prefect handles SIGTERM."""
     if isinstance(error, KeyboardInterrupt):
         return signal.SIGINT
     return signal.SIGTERM if type(error).__name__ == "TerminationSignal" else None
 
 
 def end_process(exit_code: int) -> NoReturn:
-    """End the process, within the run's allowance: a library that waits for a server that hangs
-    does not hold it.
-    """
+    """End the process within the run's allowance, even if a library waits for a server."""
     with suppress(OSError, ValueError):
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:  # closed by whoever started the process

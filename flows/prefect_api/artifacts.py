@@ -1,8 +1,6 @@
-"""What Prefect's pages show of a run: progress, tables, the decision, a link to MLflow; sent by a
-thread of its own.
+"""The page of a run in Prefect: progress, tables, decision, link; sent by its own thread.
 
-Owns that none of it holds a run up or fails it: an API that does not answer costs the artifacts,
-not the model.
+It neither holds up nor fails a run: an API that does not answer costs only artifacts.
 """
 
 import logging
@@ -19,10 +17,10 @@ from prefect.runtime import task_run
 from lightlm.runs.session import LOGGER
 
 MOST_UPDATES = 20
-"""Of the progress artifact in a run; each costs the API about 10 ms of CPU."""
+"""Updates of the progress artifact in a run; each costs the API about 10 ms of CPU."""
 
 CLOSE_SECONDS = 0.3
-"""What the last artifacts get to be sent at the end; they were sent as they came until then."""
+"""Seconds that the last artifacts get at the end; the others were sent before."""
 
 
 class FlowPage:
@@ -64,7 +62,7 @@ class FlowPage:
         self._put(key="name", type="name", data=name)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Send what is left, for at most `seconds`."""
+        """Send the rest, for at most `seconds`."""
         self._requests.put(None)
         if self._thread.is_alive():
             self._thread.join(seconds)
@@ -99,9 +97,7 @@ class FlowPage:
 
 
 def show_logs() -> None:
-    """Send what the logger `lightlm` says at INFO to the flow run's logs, once, whatever Prefect's
-    settings name.
-    """
+    """Send the INFO messages of the logger `lightlm` to the flow run's logs."""
     from prefect.logging.handlers import APILogHandler
 
     LOGGER.setLevel(logging.INFO)

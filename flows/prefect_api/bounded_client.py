@@ -1,9 +1,8 @@
-"""Requests to Prefect's API, each within the seconds that this process's patience gives it,
-whatever the answer is.
+"""Clients of Prefect's API whose requests end within the seconds of this process's patience.
 
-httpx bounds each read of an answer and not the answer: one that drips or never ends is cut off
-here. Prefect's client sleeps as long as an answer's Retry-After says, also where it is not to try
-again: such an answer is an error here.
+httpx bounds each read of an answer, but not the whole answer: one that drips or never ends is cut
+off here. Prefect's client sleeps as long as an answer's Retry-After demands, even if it does not
+try again: such an answer is an error here.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -44,7 +43,7 @@ class Limit:
 
 
 class BoundStream(httpx.SyncByteStream):
-    """An answer's bytes until its limit."""
+    """The bytes of an answer, until its limit."""
 
     def __init__(self, stream: Any, limit: Limit) -> None:
         self._stream = stream
@@ -61,7 +60,7 @@ class BoundStream(httpx.SyncByteStream):
 
 
 class BoundAsyncStream(httpx.AsyncByteStream):
-    """The same for Prefect's asynchronous client."""
+    """The bytes of an answer to an asynchronous client, until its limit."""
 
     def __init__(self, stream: Any, limit: Limit) -> None:
         self._stream = stream
@@ -106,7 +105,7 @@ class BoundSyncClient(PrefectHttpxSyncClient):
 
 
 class BoundAsyncClient(PrefectHttpxAsyncClient):
-    """The same for Prefect's asynchronous client."""
+    """A client of Prefect's asynchronous kind, with the same limits."""
 
     def __init__(self, *args: Any, patience: Patience = PATIENCE, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,7 +1,7 @@
 """Prefect without a server: its settings, and an API of our own that starts while the rest imports.
 
-Owns what stands in the environment before `import prefect`, and the life of the API's process. With
-a server named by a person (PREFECT_API_URL and the like) it does nothing at all. The module imports
+It sets the environment before `import prefect`, and starts and ends the API's process. With a
+server that the user named (PREFECT_API_URL and the like) it does nothing. The module imports
 no Prefect; only the child process does (flows/prefect_api/embedded_server.py).
 
 Why not Prefect's own ephemeral mode: it starts its server inside the first API call, after
@@ -45,9 +45,7 @@ STOP_SECONDS = 5
 """A server that has not stopped by then is killed; its database survives that (SQLite, WAL)."""
 
 CONNECT_PAUSE_SECONDS = 0.02
-"""Of the transport's 0.5, doubled each time: Prefect has it connect four times, which held up each
-request by 1.5 s.
-"""
+"""Seconds between the transport's tries to connect, instead of 0.5, doubled each time."""
 
 
 def names_server() -> bool:
@@ -75,8 +73,8 @@ def names_server() -> bool:
 def apply_settings(home: Path) -> None:
     """Put Prefect's settings into the environment; call it before `import prefect`.
 
-    What the environment already says stays. `home` is LightLM's folder: Prefect's database lies
-    under it, so that a person's own ~/.prefect is neither used nor changed.
+    Variables that are set already stay. `home` is LightLM's folder: Prefect's database lies
+    under it, so that the user's own ~/.prefect is neither used nor changed.
     """
     # The server's telemetry and the client's; MLflow takes only the word "true".
     defaults = {
@@ -120,7 +118,7 @@ class EmbeddedApi:
 
     @property
     def url(self) -> str:
-        """What PREFECT_API_URL says."""
+        """The value of PREFECT_API_URL."""
         return f"http://127.0.0.1:{self.port}/api"
 
     def wait(self, timeout_seconds: float = START_SECONDS) -> None:
@@ -221,7 +219,7 @@ def start_api() -> EmbeddedApi | None:
 def without_heartbeats() -> Iterator[None]:
     """Run flows without heartbeats, which cost a second at the end of each flow.
 
-    For an embedded API alone: nobody there watches them. No environment variable turns them off.
+    Only for an embedded API, where nothing watches them. No environment variable turns them off.
     """
     from prefect.settings import temporary_settings
 
@@ -230,9 +228,7 @@ def without_heartbeats() -> Iterator[None]:
 
 
 def find_trouble(timeout_seconds: float = 3.0) -> str | None:
-    """Return why the Prefect API of the settings cannot be used now; None where it answers. Imports
-    Prefect.
-    """
+    """Return why the Prefect API cannot be used now; None if it answers. Imports Prefect."""
     from prefect.client.orchestration import get_client
     from prefect.settings import temporary_settings
 
@@ -254,7 +250,7 @@ def without_retries() -> Iterator[None]:
 
     With the client's own five retries a flow whose server was killed hung for 146 s and then lost
     its result; with its events' ten, of 7 s together, each of the 25 events of a run held the
-    process up after its end. A state that is not told is told at the next start
+    process up after its end. A state that was not sent is sent at the next start
     (flows/prefect_api/reconciling.py). An API that is back is used again. The transport's pauses
     stay short for the rest of the process: Prefect's threads send what they hold at its very end.
     """

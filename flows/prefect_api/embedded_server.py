@@ -59,9 +59,7 @@ def serve() -> None:
 
 
 def find_own_database() -> Path | None:
-    """Return Prefect's database file under its home; None where a person named another one. Imports
-    Prefect.
-    """
+    """Return Prefect's database file under its home; None if the user named another one."""
     from prefect.settings import get_current_settings
 
     settings = get_current_settings()

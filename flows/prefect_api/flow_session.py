@@ -17,9 +17,7 @@ from lightlm_flows.prefect_api.reconciling import note_flow_run
 def open_flow_session(
     params: Params, name: str, command: str = "lightlm train"
 ) -> Iterator[Session]:
-    """Yield a session that shows itself on the current flow run's page; `command` is what MLflow
-    calls its source.
-    """
+    """Yield a session with the page of the current flow run; `command` is MLflow's source name."""
     page = FlowPage(flow_run.id)
     flow = FlowRun(str(flow_run.id or ""), str(flow_run.ui_url or ""))
     with open_session(params, name, run_tags(flow, command), page, flow) as session:

@@ -1,8 +1,7 @@
-"""Prefect's record after a death or an outage: flow runs that ended without Prefect hearing of it
-get their state.
+"""Reconciling Prefect with runs that ended during an outage or by a death.
 
-Owns what a run folder knows of its flow runs. A run folder's lock, which the kernel frees, tells
-the living from the dead; so nothing here guesses from silence.
+A run folder keeps the ids of its flow runs. Its lock, which the kernel frees, shows whether its
+process lives.
 """
 
 import logging
@@ -20,9 +19,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 FLOW_RUNS = "flow_runs"
-"""The decision under which a run keeps the ids of its flow runs, until Prefect has an end state of
-each.
-"""
+"""Name of a run's decision that keeps its flow runs until Prefect has their end."""
 
 MOST_RUNS = 50
 """Newest run folders that are looked at; each costs a request of some 10 ms, once."""
@@ -33,9 +30,7 @@ MENDED = "mended"
 
 
 def note_flow_run(run: Run, flow_run_id: str | None) -> None:
-    """Keep a flow run's id with its run; what the run's dead processes left running in Prefect is
-    ended beside it.
-    """
+    """Keep a flow run's id with its run; end those that its dead processes left running."""
     if flow_run_id is None:
         return
     earlier: list[str] = run.decided(FLOW_RUNS) or []
@@ -49,8 +44,7 @@ def note_flow_run(run: Run, flow_run_id: str | None) -> None:
 
 
 def reconcile(home: Path) -> list[str]:
-    """Return one line for each flow run that Prefect thought alive and is not; it has its end state
-    now.
+    """Return one line for each flow run that only Prefect thought alive; it has its end now.
 
     Raises:
         httpx.HTTPError: Prefect's API does not answer.
@@ -73,7 +67,7 @@ def reconcile(home: Path) -> list[str]:
 
 
 def start_reconciling(home: Path) -> None:
-    """Reconcile beside what comes next; an API that does not answer costs nothing."""
+    """Reconcile in the background; an API that does not answer costs nothing."""
     threading.Thread(target=_reconcile_quietly, args=(home,), name="reconcile", daemon=True).start()
 
 
@@ -102,9 +96,7 @@ def _reconcile_run(client: "SyncPrefectClient", path: Path) -> list[str]:
 
 
 def end_flow_run(client: "SyncPrefectClient", flow_run_id: str, *, is_finished: bool) -> str:
-    """Return "mended" if the flow run had no end and got it, "settled" if it had, "unknown" to this
-    API.
-    """
+    """Return "mended" if the flow run got its end now, "settled" if it had one, else "unknown"."""
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Completed, Crashed
 

@@ -1,6 +1,4 @@
-"""The servers' pages in a browser: what a person types at each login, and how the pages
-are opened.
-"""
+"""The servers' pages in a browser: logins, and opening them."""
 
 import os
 import sys
@@ -20,9 +18,7 @@ from lightlm_flows.service.servers import (
 
 
 def describe_logins(secrets: ServiceSecrets, *servers: str) -> list[str]:
-    """Return what is typed at the logins: Prefect's page has one field, MLflow's a user and a
-    password.
-    """
+    """Return the logins: Prefect's page has one field, MLflow's a user and a password."""
     lines = {
         "prefect": f"Prefect asks for one string:  {secrets.prefect_auth_string}",
         "mlflow": f"MLflow asks for a user:       {USER}   and a password:  "
@@ -44,9 +40,7 @@ def print_logins(home: Path, log: Callable[[str], None], *servers: str) -> None:
 
 
 def open_page(url: str, log: Callable[[str], None]) -> None:
-    """Open a page in the person's browser. The password is not part of the address: other users
-    read command lines.
-    """
+    """Open a page in the browser; its address holds no password, as others read command lines."""
     if not webbrowser.open_new_tab(url):
         log(f"No browser opens here; open {url} in one.")
 

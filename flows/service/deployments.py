@@ -1,7 +1,7 @@
 """The deployments on a Prefect server: the work pool, the end of zombies, and schedules.
 
-Owns that a second deployment takes nothing away: schedules that somebody switched on or added stay
-as they are. A server must be named (PREFECT_API_URL); nothing here starts one.
+A second deployment keeps schedules that a user switched or added. PREFECT_API_URL must name a
+server; nothing here starts one.
 """
 
 import json
@@ -57,9 +57,7 @@ def deploy_flows(pool: str = POOL, variables: PoolVariables | None = None) -> li
 
 
 def point_at_service() -> None:
-    """Point this process at the service of this home, where no other server is named; before
-    Prefect is imported.
-    """
+    """Point this process at the service of this home, unless another server is named."""
     from lightlm_flows.prefect_api.embedded import names_server
     from lightlm_flows.service.lifecycle import find_environment
 
@@ -105,7 +103,7 @@ def open_server() -> Iterator["SyncPrefectClient"]:
 
 
 def ensure_pool(client: "SyncPrefectClient", pool: str, pool_type: str) -> None:
-    """Create the work pool if it is not there; one that is there keeps its settings.
+    """Create work pool, deployments and zombie automation; return the deployments' names.
 
     Raises:
         InputError: it is of another type.
@@ -143,8 +141,7 @@ def run_deploy(settings: Mapping[str, Any]) -> None:
 
 
 def run_prefect(*arguments: str) -> str:
-    """Return what a command of Prefect's prints, run in our own folder: a person's may hold
-    settings of Prefect's.
+    """Return the output of a Prefect command, run in our own folder without other settings.
 
     Raises:
         LightLMError: it fails; with its last words.
@@ -187,9 +184,7 @@ def read_schedules(client: "SyncPrefectClient", name: str) -> list["DeploymentSc
 def restore_schedules(
     client: "SyncPrefectClient", name: str, before: list["DeploymentSchedule"]
 ) -> None:
-    """Give a deployment back what a new deployment of it took: schedules of its own, and whether
-    each is active.
-    """
+    """Restore a deployment's own schedules and their states after it was deployed anew."""
     deployment = client.read_deployment_by_name(name)
     for schedule in before:
         same = [now for now in deployment.schedules if describes_same(now, schedule)]
@@ -200,7 +195,7 @@ def restore_schedules(
 
 
 def describes_same(one: "DeploymentSchedule", other: "DeploymentSchedule") -> bool:
-    """Return whether two schedules are the same one: by slug, or without one by what they say."""
+    """Return whether two schedules are the same one: by slug, or without one by content."""
     return one.slug == other.slug and (one.slug is not None or one.schedule == other.schedule)
 
 
@@ -228,8 +223,7 @@ def add_schedule(
 
 
 def ensure_zombie_automation(client: "SyncPrefectClient") -> None:
-    """Make runs without a heartbeat crashed, not running for ever; an automation that is there is
-    replaced.
+    """Mark runs without a heartbeat as crashed; an existing automation is replaced.
 
     Source: docs.prefect.io, advanced/detect-zombie-flows.
     """
@@ -274,9 +268,7 @@ def ensure_zombie_automation(client: "SyncPrefectClient") -> None:
 
 
 def serve_flows(limit: int) -> None:
-    """Serve prefect.yaml's deployments from this process, without a work pool, until it
-    is stopped.
-    """
+    """Serve prefect.yaml's deployments from this process, without a work pool."""
     import importlib
 
     from prefect import serve

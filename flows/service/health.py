@@ -1,5 +1,4 @@
-"""Whether a part of the service answers a real call, with its password: for `lightlm up` and the
-containers' checks.
+"""The health of a part of the service: a real call with its password.
 
 `python -P -m lightlm_flows.service.health mlflow mlflow:5000` ends with 0 if it does. MLflow's own
 /health answers 200 even where every call is refused. Imports nothing heavy: containers ask every
@@ -24,9 +23,7 @@ PROBES = {
 
 
 def answers(port: int, path: str, password: str = "", name: str = "") -> bool:
-    """Return whether a server on loopback answers 200, past any proxy; `name` is the HOST:PORT that
-    it is called by.
-    """
+    """Return whether a server on loopback answers 200; `name` is its HOST:PORT."""
     connection = http.client.HTTPConnection(HOST, port, timeout=WAIT_SECONDS)
     headers = {"Host": name or f"{HOST}:{port}"}
     if password:

@@ -1,8 +1,6 @@
-"""Keeps the service running: a part that died is started again, and later each time that it dies at
-once.
+"""The keeper of the service: restarts a part that died, with longer waits between tries.
 
-Owns the waits between two starts. Ends when the service is stopped, which is when its record is
-gone.
+It ends when the service is stopped, which is when its record is gone.
 """
 
 import logging
@@ -98,9 +96,7 @@ def start_again(home: Path, part: RunningProcess) -> None:
 
 
 def keep_in_foreground(log: Callable[[str], None]) -> None:
-    """Look after the service from this process, for systemd and launchd; end it with
-    this process.
-    """
+    """Keep the service running from this process, for systemd and launchd."""
     from lightlm_flows.service.lifecycle import stop_service
 
     ends: list[int] = []

@@ -1,5 +1,4 @@
-"""The service on one machine: Prefect's server, MLflow's server and a worker, started together and
-stopped together.
+"""The life of the service on one machine: Prefect's server, MLflow's server and a worker.
 
 Only what it started is ever stopped (flows/service/record.py). All of it listens on loopback;
 beyond that there is docker-compose.yml, or `lightlm server` behind a proxy that speaks TLS.
@@ -47,9 +46,7 @@ from lightlm_flows.service.servers import (
 
 HOST = LOOPBACK
 START_SECONDS = 180
-"""Both servers answer within 20 s on two idle cores; a fresh database on a busy machine takes
-several times that.
-"""
+"""Seconds until both servers answer: 20 on two idle cores, several times that on busy ones."""
 
 STOP_SECONDS = 60
 """The worker's training process saves a checkpoint first; what still runs then is killed."""
@@ -69,8 +66,7 @@ def find_environment() -> dict[str, str] | None:
 def start_service(
     prefect_port: int, mlflow_port: int, log: Callable[[str], None], *, is_keeper: bool = False
 ) -> Service:
-    """Return the running service; start what is missing of it, deploy the flows, and wait until all
-    of it answers.
+    """Return the running service, started and deployed as far as it was not.
 
     Parts that run are left alone. `is_keeper`: this process keeps it running
     (flows/service/keeper.py), so none is started.
@@ -186,9 +182,7 @@ def stop_service(log: Callable[[str], None]) -> bool:
 def add_process(
     home: Path, service: Service, name: str, start: ServerStart, num_restarts: int = 0
 ) -> Service:
-    """Start a part of the service in a session of its own; return the service with it,
-    as recorded.
-    """
+    """Start a part of the service in its own session; return the service with it recorded."""
     folder = name_service_folder(home)
     # What a part said before it died stays in its log.
     with private_mask(), (folder / f"{name}.log").open("ab" if num_restarts else "wb") as log:
@@ -209,15 +203,13 @@ def add_process(
 
 
 def bare_environment() -> dict[str, str]:
-    """Return the environment without what it says of other servers; bytecode is kept, for later
-    starts.
-    """
+    """Return the environment without variables of other servers; bytecode is kept."""
     dropped = ("PREFECT", "MLFLOW_", "PYTHONDONTWRITEBYTECODE")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
 
 
 def worker_environment(home: Path, service: Service, secrets: ServiceSecrets) -> dict[str, str]:
-    """Return the variables of the worker, which its flow runs inherit."""
+    """Return the variables that point a client at this home's service; None if it is down."""
     # The command line's plugin is nothing for flow runs: Prefect's start of one reports it as a
     # failure.
     return client_environment(secrets, service.prefect_port, service.mlflow_port) | {
@@ -231,9 +223,7 @@ def worker_environment(home: Path, service: Service, secrets: ServiceSecrets) ->
 
 
 def start_of_worker(home: Path, service: Service, secrets: ServiceSecrets) -> ServerStart:
-    """Return how the worker is started: one run at a time, as the machine has one budget
-    of cores.
-    """
+    """Return the worker's start: one run at a time, as the machine has one set of cores."""
     words = ["worker", "start", "--pool", POOL, "--type", "process", "--limit", "1"]
     name = f"lightlm-{platform.node() or 'here'}"
 
@@ -244,7 +234,7 @@ def start_of_worker(home: Path, service: Service, secrets: ServiceSecrets) -> Se
 
 
 def check_ports(ports: Mapping[str, int]) -> None:
-    """Refuse a port that something else listens on; `ports` are by the option that sets them.
+    """Refuse a port that is in use; `ports` are by the option that sets them.
 
     Raises:
         InputError: says which, and how to give another.
@@ -340,9 +330,7 @@ def stop_processes(processes: Iterable[RunningProcess], log: Callable[[str], Non
 
 
 def end_left_runs(log: Callable[[str], None]) -> None:
-    """Mark as crashed the runs of the pool whose process has just been stopped, so that none runs
-    for ever.
-    """
+    """Mark as crashed the runs of the pool whose process has just been stopped."""
     from prefect.client.schemas.filters import (
         FlowRunFilter,
         FlowRunFilterState,

@@ -1,5 +1,4 @@
-"""A plugin of Prefect's command line: `prefect deployment run train-flow` without the flow's name
-before a slash.
+"""Plugin of Prefect's command line: `prefect deployment run train-flow` works without a slash.
 
 Prefect wants FLOW/DEPLOYMENT and refuses a bare name before it asks the server. Loaded inside this
 checkout only, by [tool.prefect.plugins] in pyproject.toml; elsewhere `train-flow/train-flow` always

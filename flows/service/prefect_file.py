@@ -1,4 +1,4 @@
-"""What prefect.yaml says, in a checkout and in a wheel."""
+"""The content of prefect.yaml, in a checkout and in a wheel."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,8 +54,7 @@ def find_prefect_file() -> Path:
 
 
 def name_module(entrypoint: str) -> str:
-    """Return `lightlm_flows.train.train_flow` of `flows/train.py:train_flow`, which only a
-    checkout's folder has.
+    """Return `lightlm_flows.train.train_flow` for `flows/train.py:train_flow`.
 
     A worker imports it from wherever LightLM is installed there.
     """

@@ -1,7 +1,7 @@
-"""The record of the service: which processes `lightlm up` started, and where they answer.
+"""The record of the service: the processes that `lightlm up` started, and their addresses.
 
-Owns LIGHTLM_HOME/service/service.json. A process is known by its number and its start: after a
-reboot another has the number.
+It is LIGHTLM_HOME/service/service.json. A process is known by its number and its start: after a
+reboot another one has the number.
 """
 
 from pathlib import Path
@@ -15,9 +15,7 @@ from lightlm_flows.service.servers import name_service_folder
 
 
 class RunningProcess(BaseModel):
-    """A process that was started here. Its start time tells it from a later one with the same
-    number.
-    """
+    """A process that was started here, identified by its number and its start time."""
 
     model_config = ConfigDict(frozen=True)
 

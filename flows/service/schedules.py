@@ -17,8 +17,7 @@ OWN_SCHEDULE = "lightlm"
 def schedule_flow(
     flow: str, cron: str | None, timezone: str, parameters: Mapping[str, Any]
 ) -> list[str]:
-    """Set, or with no `cron` remove, the schedule that is ours on a deployment; return all of its
-    schedules in words.
+    """Set or, without `cron`, remove our schedule of a deployment; return all its schedules.
 
     Raises:
         InputError: the deployment is not there, or `cron` is no schedule.

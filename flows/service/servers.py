@@ -1,10 +1,8 @@
-"""How the two servers are started, Prefect's and MLflow's: their flags, their secrets, and the
-starts that are refused.
+"""The start of Prefect's and MLflow's servers: flags, secrets, and refused starts.
 
-Owns the launch profile, the same for `lightlm up`, `lightlm server` and docker-compose.yml:
-loopback unless a person says otherwise, a password on both, the host names that are answered, no
-telemetry, of MLflow the listed calls alone. What listens beyond loopback needs its secrets and host
-names given, not generated: a start without them is refused.
+The same for `lightlm up`, `lightlm server` and docker-compose.yml: loopback by default, a password
+on both, allowed host names, no telemetry, and only listed calls of MLflow. Any other address
+requires given secrets and host names.
 """
 
 import configparser
@@ -30,7 +28,7 @@ Server = Literal["prefect", "mlflow"]
 
 LOOPBACK = "127.0.0.1"
 USER = "lightlm"
-"""Of both servers: Prefect knows one user, MLflow's first is its administrator."""
+"""User name on both servers: Prefect knows one user, MLflow's first is its administrator."""
 
 SECRET_BYTES = 32
 MIN_SECRET_LENGTH = 12
@@ -46,9 +44,7 @@ PASSWORD_CACHE_SECONDS = 60
 
 
 class ServiceSecrets(BaseModel):
-    """What this installation's servers ask for; made once, kept in a file that only its owner
-    reads.
-    """
+    """The passwords of this installation's servers, made once, in a private file."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -162,8 +158,7 @@ def start_of(
     allowed_hosts: Sequence[str],
     environment: Mapping[str, str],
 ) -> ServerStart:
-    """Return how a server is started. On loopback, what `environment` does not give is this
-    installation's own.
+    """Return a server's start; on loopback, missing secrets are this installation's own.
 
     Raises:
         InputError: it would be reachable from elsewhere without a password or without host names.
@@ -186,9 +181,7 @@ def start_of_prefect(
     found: dict[str, str],
     environment: Mapping[str, str],
 ) -> ServerStart:
-    """Return how Prefect's server is started: one database with the command line's own, unless a
-    URL names another.
-    """
+    """Return Prefect's start: the command line's own database, unless a URL names another."""
     # Prefect answers every host name; the password is what a page elsewhere lacks. The names are
     # those of its pages.
     fixed = dict(SAFE_PATH) | {
@@ -224,9 +217,7 @@ def start_of_mlflow(
     found: dict[str, str],
     environment: Mapping[str, str],
 ) -> ServerStart:
-    """Return how MLflow's server is started: proxied artifacts, password, host names, the calls of
-    a list alone.
-    """
+    """Return MLflow's start: proxied artifacts, password, host names, and only listed calls."""
     folder = name_service_folder(home)
     config = folder / "mlflow-auth.ini"
     users = (
@@ -257,8 +248,7 @@ def start_of_mlflow(
 
 
 def start_of_pages(home: Path, port: int) -> ServerStart:
-    """Return how MLflow's server is started on this home alone, as `lightlm ui` does: with the
-    service's profile.
+    """Return MLflow's start on this home alone, as `lightlm ui` needs it.
 
     Raises:
         TrackingError: MLFLOW_TRACKING_URI names a server, which has pages of its own.
@@ -274,9 +264,7 @@ def start_of_pages(home: Path, port: int) -> ServerStart:
 
 
 def write_auth_config(users_uri: str) -> bytes:
-    """Return MLflow's auth settings as a file. The password is not in it: it comes by the
-    environment.
-    """
+    """Return MLflow's auth settings as a file, without the password."""
     config = configparser.ConfigParser(interpolation=None)
     config["mlflow"] = {
         "default_permission": "NO_PERMISSIONS",

@@ -1,6 +1,4 @@
-"""What runs of the service: each part, since when, whether it answers, and what the schedules start
-next.
-"""
+"""The status of the service: each part, since when, its answer, and the next schedules."""
 
 import os
 from datetime import UTC, datetime
@@ -16,7 +14,7 @@ from lightlm_flows.service.servers import open_secrets
 
 NEXT_RUNS = 5
 NEWEST_RUNS = 20
-"""Of this machine, looked at for those that run."""
+"""Runs of this machine that are searched for running ones."""
 
 
 class PartStatus(BaseModel):

@@ -1,5 +1,4 @@
-"""The service after a reboot: a unit of systemd for this user, or on macOS an agent of launchd;
-written, not started.
+"""The service after a reboot: a user unit of systemd, or an agent of launchd on macOS.
 
 Holds no password: the service's own are in its folder. Restarting the parts is the keeper's work
 (flows/service/keeper.py); systemd and launchd start the keeper again.
@@ -25,9 +24,7 @@ STOP_SECONDS = 150
 
 @dataclass(frozen=True)
 class Unit:
-    """A file for the system's manager of services, and the commands that put it into use and out of
-    it.
-    """
+    """A file for the system's service manager, and the commands that enable and disable it."""
 
     path: Path
     content: bytes
@@ -96,9 +93,7 @@ def describe_systemd(home: Path, command: Sequence[str], folder: Path) -> Unit:
 
 
 def quote_for_systemd(word: str, *, fills_in: bool = False) -> str:
-    """Return a word as systemd reads it back: it replaces % everywhere, and $ where it `fills_in`
-    variables.
-    """
+    """Return a word escaped for systemd: % everywhere, and $ where it `fills_in` variables."""
     word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{word.replace("$", "$$") if fills_in else word}"'
 

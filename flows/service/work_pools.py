@@ -1,5 +1,4 @@
-"""The kinds of work pool that the deployments run on: processes, Docker, Kubernetes; and their
-typed job variables.
+"""The work pools of the deployments, with typed job variables: process, Docker, Kubernetes.
 
 The flows are the same on each. A pool's own template (volumes of Kubernetes, GPUs) is Prefect's:
 docs/operations.md.
@@ -16,9 +15,7 @@ IMAGE = "lightlm:cpu"
 
 
 class PoolVariables(BaseModel):
-    """Job variables of a pool, in the names of its template; empty ones are left to the
-    template.
-    """
+    """Job variables of a pool, by the names of its template; empty ones are left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     pool_type: ClassVar[str]
@@ -36,9 +33,7 @@ class PoolVariables(BaseModel):
 
 
 class ProcessVariables(PoolVariables):
-    """A process beside the worker, on its machine: one machine, or several that share
-    LIGHTLM_HOME.
-    """
+    """A process on the worker's machine, or on several that share LIGHTLM_HOME."""
 
     pool_type: ClassVar[str] = "process"
 

@@ -1,3 +1,1 @@
-"""Scores of held-out text: bits per byte, the comparison of two models, baselines without a
-network.
-"""
+"""Scores of held-out text in bits per byte, their comparison, and baselines."""

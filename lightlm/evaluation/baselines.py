@@ -1,6 +1,4 @@
-"""What to compare a score with: an n-gram model and compressors on the same held-out bytes. No
-network is needed.
-"""
+"""Baselines of a score: an n-gram model and compressors on the same held-out bytes."""
 
 import bz2
 import lzma
@@ -11,18 +9,15 @@ from lightlm.data.subset import TextSubset
 NGRAM_ORDER = 5
 NGRAM_TRAIN_BYTES = 4_000_000
 NGRAM_HELD_OUT_BYTES = 300_000
-"""Read by the n-gram model: three seconds. Ten times as much text improves it by a few
-hundredths.
-"""
+"""Bytes that the n-gram model reads in three seconds; ten times as many gain a few hundredths."""
 
 COMPRESSED_TRAIN_BYTES = 4_000_000
 COMPRESSED_HELD_OUT_BYTES = 1_000_000
-"""What a compressor sees before, and what it is charged for."""
+"""Bytes that a compressor sees before, and bytes that it is charged for."""
 
 
 def score_baselines(subset: TextSubset) -> dict[str, float]:
-    """Return bits per held-out byte by name: an n-gram model of the training text, and compressors
-    that saw it before.
+    """Return bits per held-out byte by name, of an n-gram model and of compressors.
 
     A compressor's bits are those that the held-out text adds behind the training text; bzip2
     remembers 900 kB of it.

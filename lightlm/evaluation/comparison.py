@@ -1,9 +1,4 @@
-"""The gate: whether a challenger is better than the champion, by a paired bootstrap over the same
-held-out documents.
-
-Owns the comparison and its words. Who scored the documents, and what happens to the aliases, is not
-its business.
-"""
+"""The comparison of champion and challenger: a paired bootstrap over held-out documents."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING
@@ -17,25 +12,22 @@ if TYPE_CHECKING:
     import numpy as np
 
 CONFIDENCE = 0.95
-"""Of the interval of the difference; the challenger is better when all of it is."""
+"""Confidence of the interval of the difference; all of it below zero: the challenger is better."""
 
 RESAMPLES = 2000
-"""Of the documents; the ends of a 95 % interval then waver by about a thirtieth of its width."""
+"""Number of resamples; the ends of a 95 % interval then vary by a thirtieth of its width."""
 
 MOST_GROUPS = 5000
-"""Documents that are resampled one by one; of more, neighbours go together, which keeps it below
-0.2 s.
-"""
+"""Documents up to which each is resampled alone; more are grouped, to take at most 0.2 s."""
 
 FEWEST_DOCUMENTS = 6
-"""Below this all documents may fall on one side by chance: (1/2)^5 is 3 %."""
+"""Documents below which all may be better by chance: (1/2)^5 is 3 %."""
 
 HISTOGRAM_BINS = 41
 
 
 class Comparison(BaseModel):
-    """Two models on the same documents. Scores and differences in bits per byte, challenger minus
-    champion.
+    """Two models on the same documents; differences are challenger minus champion, bits per byte.
 
     `num_left_out` documents are not compared: the champion had learnt from them. `histogram` counts
     the resampled differences in equal steps from `lowest` to `highest`.
@@ -59,7 +51,7 @@ class Comparison(BaseModel):
 
     @property
     def is_better(self) -> bool:
-        """Whether the whole interval says that the challenger is better."""
+        """Whether the whole interval is below zero: the challenger is better."""
         return self.num_documents >= FEWEST_DOCUMENTS and self.high < 0
 
     @property
@@ -104,10 +96,10 @@ def compare(
     seed: int = 0,
     leave_out: Collection[int] = (),
 ) -> Comparison | None:
-    """Return the paired comparison on the documents that both have scored, the first ones, without
-    `leave_out`.
+    """Return the paired comparison on the first documents that both have scored.
 
-    The same for the same seed; None where no document is left.
+    `leave_out` are indexes of documents to skip. Returns None if no document is left, and the same
+    result for the same seed.
 
     Raises:
         ValueError: they are not scores of the same documents.

@@ -19,11 +19,11 @@ from lightlm.model.memory import is_out_of_memory
 from lightlm.model.transformer import Transformer
 
 BATCH_TOKENS = 8192
-"""Scored at once: enough for full speed on a CPU, 32 MB of logits at most by the chunked head."""
+"""Tokens scored at once: full speed on a CPU, and 32 MB of logits by the chunked head."""
 
 
 def never() -> bool:
-    """Return False: nobody asks to stop."""
+    """Return False: no stop is asked for."""
     return False
 
 
@@ -57,8 +57,7 @@ def score_documents(
     batch_tokens: int = BATCH_TOKENS,
     should_stop: Callable[[], bool] = never,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nats (float64) and the bytes (int64) of each held-out document: what a paired
-    bootstrap compares.
+    """Return nats (float64) and bytes (int64) of each held-out document, for a paired bootstrap.
 
     A document's separator counts as its own. With a limit of bytes, or when asked to stop, these
     are the first documents that were scored to their end; at least one.
@@ -77,8 +76,7 @@ def score_texts(
     batch_tokens: int = BATCH_TOKENS,
     should_stop: Callable[[], bool] = never,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return nats and bytes of each document as `score_documents` does, for a model with a
-    tokenizer of its own.
+    """Return nats and bytes of each document, for a model with a tokenizer of its own.
 
     `ends`, (documents,) bool: whether a document ends with each, or goes on with the next. The
     stream is laid out as in token shards, so that two models are scored on the same text in the
@@ -129,8 +127,7 @@ def evaluate_shards(
     batch_tokens: int = BATCH_TOKENS,
     should_stop: Callable[[], bool] = never,
 ) -> Score:
-    """Return the score on the held-out text, or on its first documents when bytes or time are
-    limited.
+    """Return the score on the held-out text, or on its first documents within bytes or time.
 
     At least one document is scored, whatever the limits.
     """
@@ -156,8 +153,7 @@ def evaluate_text(
     *,
     batch_tokens: int = BATCH_TOKENS,
 ) -> Score:
-    """Return the score on a text of UTF-8 documents, read after an end-of-text token and with one
-    between them.
+    """Return the score on documents, each after an end-of-text token.
 
     Raises:
         DatasetError: it is empty.

@@ -1,3 +1,1 @@
-"""One run, from the data set to the registered version, without Prefect and without a
-command line.
-"""
+"""One run, from data set to registered version, without Prefect and without a command line."""

@@ -96,9 +96,7 @@ def know_champion(session: Session, champion: ModelVersion | None) -> ChampionQu
 
 
 def has_registry(session: Session) -> bool:
-    """Return whether there can be a version: a home without a database has none, and making one
-    takes seconds.
-    """
+    """Return whether a version can exist: a home without a database has none."""
     return not is_local(session.home) or (session.home / "mlflow.db").exists()
 
 

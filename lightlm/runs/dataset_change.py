@@ -1,6 +1,4 @@
-"""Whether a data set has changed since a registered version learnt it: by the digest of its exact
-content.
-"""
+"""The change of a data set since a version was trained on it, by the digest of its content."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,9 +8,7 @@ from lightlm.tracking.tags import DIGEST_TAG
 
 
 class DatasetChange(BaseModel):
-    """Whether there is something new to learn, and the sentence that says why. Digests in hex; ""
-    is unknown.
-    """
+    """A data set's change, and the sentence that explains it. Digests in hex; "" is unknown."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -25,8 +21,7 @@ class DatasetChange(BaseModel):
 
 
 def read_change(params: Params) -> tuple[DatasetChange, ModelVersion | None]:
-    """Return what is new in the data set that `params` name, against the newest version of the
-    model; the champion.
+    """Return the change of the data set since the newest version of the model; and the champion.
 
     Raises:
         DatasetError: it cannot be read.
@@ -43,7 +38,7 @@ def read_change(params: Params) -> tuple[DatasetChange, ModelVersion | None]:
 
 
 def compare_digests(dataset: str, digest: str, newest: ModelVersion | None) -> DatasetChange:
-    """Return whether `digest` differs from the one that the newest version learnt."""
+    """Return whether `digest` differs from that of the newest version's data set."""
     learnt = "" if newest is None else newest.tags.get(DIGEST_TAG, "")
     if newest is None:
         reason = f"{dataset} is new: no version is registered yet"

@@ -122,5 +122,5 @@ def read_run(folder: Path) -> FinishedRun:
 
 
 def _progress_at(progress: dict[int, float], step: int) -> float:
-    """Return the progress of the last step told at or before `step`."""
+    """Return the progress of the last step recorded at or before `step`."""
     return progress[max((known for known in progress if known <= step), default=0)]

@@ -1,9 +1,7 @@
-"""Run folders: the unfinished run of the same params is found, locked and continued; else a new one
-begins.
+"""Run folders: claimed, locked and continued, with the decisions and the clock of a run.
 
-Owns what a run decided (its journal), its lock, which tells the living from the dead, and its
-budget's clock across deaths. What a run reached is in its checkpoints; what MLflow gets, in its
-record.
+An unfinished run of the same params is continued after the death of its process. Its decisions are
+in a journal; its lock shows whether a process works on it; its clock counts across deaths.
 """
 
 import secrets
@@ -32,13 +30,11 @@ OVER = "over"
 CLAIM = ".claim.lock"
 
 ALIVE_SECONDS = 10 * KEPT_EVERY_SECONDS
-"""Age up to which the clock's journal shows a live run: it is written every half second, on a slow
-disk later.
-"""
+"""Seconds since the last write of the clock's journal up to which its run counts as alive."""
 
 LOOK_SECONDS = 5.0
 RETRY_SECONDS = 0.1
-"""How long and how often a run's lock is asked for that nobody alive should hold."""
+"""Seconds to try for a run's lock that only a live process should hold, and between tries."""
 
 NEWEST = 50
 """Run folders that are looked at for neighbours."""
@@ -85,9 +81,7 @@ class Run:
 
     @property
     def is_scored(self) -> bool:
-        """Whether model and score were there before a death: nothing but the registration is left
-        to do.
-        """
+        """Whether model and score are there already: only the registration is left."""
         return self.decided("score") is not None and (self.folder / MODEL).exists()
 
     def decided(self, name: str) -> Any:
@@ -145,8 +139,7 @@ def claim_run(
     started_at: float | None = None,
     is_fresh: bool = False,
 ) -> Run:
-    """Return the newest run of the same params if it is unfinished and its process is dead; else a
-    new one.
+    """Return the newest run of the same params if it is unfinished and dead, else a new one.
 
     With `is_fresh` always a new one; the unfinished one then is over, or goes on beside it.
 
@@ -221,17 +214,13 @@ def match_runs(folders: Sequence[Path], name: str) -> list[Path]:
 
 
 def count_live_runs(home: Path, own: Path) -> int:
-    """Return how many other runs of this home than the one in `own` are being worked on now, on
-    this machine.
-    """
+    """Return how many other runs of this home a process of this machine works on now."""
     folders = sorted((home / "runs").glob("*/"), reverse=True)[:NEWEST]
     return sum(folder.name != own.name and is_alive(folder) for folder in folders)
 
 
 def is_alive(folder: Path) -> bool:
-    """Return whether a process of this machine works on a run: its clock goes on, and it has not
-    said its end.
-    """
+    """Return whether a process of this machine works on a run: its clock runs, with no end yet."""
     import psutil
 
     try:
@@ -246,9 +235,7 @@ def is_alive(folder: Path) -> bool:
 
 
 def journal_of(folder: Path, name: str, params: Params) -> Path:
-    """Return where a run of these params keeps its decisions: its name says which params
-    they were.
-    """
+    """Return the path of a run's journal, whose name contains a digest of the params."""
     values = params.model_dump(mode="json")
     source = Path(params.dataset.source).expanduser()
     if source.exists():
@@ -265,7 +252,7 @@ def read_decisions(path: Path) -> dict[str, Any]:
 
 
 def last_recorded_steps(folder: Path) -> dict[str, int]:
-    """Return the last step that a run's record tells of, by the name of the event."""
+    """Return the last step in a run's record, by the name of the event."""
     last: dict[str, int] = {}
     for record, _ in read_records(folder):
         if isinstance(record, Metrics):

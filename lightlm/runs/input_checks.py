@@ -1,13 +1,10 @@
-"""What a run refuses before anything slow starts: hours, a data set, a tokenizer, a shape that
-cannot be.
-"""
+"""Checks before anything slow starts: hours, data set, tokenizer and shape."""
 
 from lightlm.params import Params
 
 
 def check_sources(params: Params) -> None:
-    """Refuse, before anything slow starts, hours, a data set, a tokenizer and a shape that cannot
-    be.
+    """Refuse hours, a data set, a tokenizer or a shape that cannot be used.
 
     Raises:
         InputError: hours that nothing can keep; a path that does not exist, or is empty; heads that

@@ -1,10 +1,10 @@
-"""What a run and its model are called: after the text that is learnt, or as `--name` says."""
+"""Names of a run and its model: after the text, or as given by --name."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightlm.data.origin import Origin, describe_origin, list_names
-from lightlm.params import Params
+from lightlm.params import Overrides, Params
 from lightlm.tracking.tags import DATASET_TAG, DIGEST_TAG, ORIGIN_TAG
 
 if TYPE_CHECKING:
@@ -18,16 +18,14 @@ MODEL_NAME = "model_name"
 
 
 def name_run(params: Params, learnt: str | None = None) -> str:
-    """Return "train-0.1h-notes", after the text that is asked for, or `learnt`."""
+    """Return "train-0.1h-notes", after the text that was asked for, or `learnt`."""
     return (
         f"train-{params.budget.hours:g}h-{list_names(describe_origin(params.dataset, learnt))[0]}"
     )
 
 
 def list_model_names(params: Params, learnt: str | None = None) -> list[str]:
-    """Return the names that the run's model may get, the best first; the one that was
-    given alone.
-    """
+    """Return the names that the run's model may get, the best first; or only the given one."""
     given = params.tracking.model_name
     return [given] if given else list_names(describe_origin(params.dataset, learnt))
 
@@ -85,6 +83,6 @@ def format_version(version: "ModelVersion") -> str:
     return f"model {version.name}, version {version.version}{aliases}"
 
 
-def add_name(overrides: dict[str, Any] | None, name: str | None) -> dict[str, Any]:
+def add_name(overrides: Overrides | None, name: str | None) -> Overrides:
     """Return the overrides with the model's name, where one is given."""
     return dict(overrides or {}) | ({} if name is None else {"tracking.model_name": name})

@@ -1,6 +1,4 @@
-"""The orchestrator of a run, as far as a run knows one: its page and its identity. By default there
-is none.
-"""
+"""The orchestrator as a run sees it: a page and an identity; by default there is none."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -18,9 +16,7 @@ NO_FLOW_RUN = FlowRun()
 
 
 class RunPage(Protocol):
-    """Where a run shows itself while it goes on. No method waits for the orchestrator, and none
-    raises.
-    """
+    """The page on which a run shows its progress. Its methods neither wait nor raise."""
 
     def table(self, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
         """Show rows, their names as columns."""

@@ -66,8 +66,7 @@ class Stopwatch:
 
 
 def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned:
-    """Return the plan that `train` would follow, and the figures it was made of: `probe`'s, or
-    measured now.
+    """Return the plan that `train` would follow, and its figures: `probe`'s, or measured now.
 
     Raises:
         LightLMError: as the stages of `train` do.
@@ -127,9 +126,7 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
 def extend_text(
     params: Params, text: TextFacts, subset: TextSubset, machine: MachineRate, seconds: float
 ) -> TextFacts:
-    """Return the facts of as much of the text as a run reads that has `seconds` left for all after
-    its start.
-    """
+    """Return the facts about as much of the text as a run reads in `seconds`."""
     needed = estimate_needed_bytes(machine.usual_flops, seconds)[0]
     num_bytes = subset.readable_bytes(needed, DATA_FRACTION * seconds)
     if params.dataset.max_bytes is not None:
@@ -141,11 +138,9 @@ def extend_text(
 def plan_for(
     hours: float, params: Params, text: TextFacts, subset: TextSubset, figures: Probe, home: Path
 ) -> Plan:
-    """Return the plan of another budget from figures that are measured already; the vocabulary is
-    free again.
+    """Return the plan of another budget from measured figures; the vocabulary is free again.
 
-    It depends on the budget that was asked for in nothing but these figures: one rule for every
-    call.
+    It depends on the original budget only through these figures.
     """
     budget = params.budget.model_copy(
         update={"hours": hours, "max_steps": None, "planner": "measured"}
@@ -170,21 +165,16 @@ NEARLY = 0.02
 """Relative; within it the bytes at hand are what a run would read."""
 
 SAMPLE_BYTES = 16 << 20
-"""Bytes of training text that a forecast reads where the store has nothing: ten times more moves no
-figure by 1 %.
-"""
+"""Bytes of text that a forecast reads if nothing is stored; ten times more changes it by < 1 %."""
 
 MOST_PROBE_SECONDS = 60.0
-"""Seconds that timing takes at most by experience, however long the budget is: three shapes, and
-compiling one.
-"""
+"""Seconds that timing takes at most in practice: three shapes, and compiling one."""
 
 
 def prepare_shards(
     params: Params, machine: MachineRate, seconds: float, progress: Progress
 ) -> tuple[TextSubset, TokenShards]:
-    """Return text and token shards of what the budget would train on, or of a sample of it, made or
-    found in the store.
+    """Return text and shards that the budget would train on, or a sample; made or from the store.
 
     `seconds` are left of the budget when a run has started.
     """

@@ -39,7 +39,7 @@ def inspect_machine(params: Params, home: Path, worker: Worker) -> SystemReport:
 def measure_rate(
     params: Params, system: SystemReport, worker: Worker, neighbours: Neighbours | None = None
 ) -> MachineRate:
-    """Return device, precision and matrix rate; beside neighbours, with fewer threads.
+    """Return device, precision and matrix rate; with fewer threads if neighbours are busy.
 
     Raises:
         ParameterError: params demand what this machine does not have.

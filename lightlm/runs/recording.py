@@ -36,7 +36,7 @@ MOST_SUBSETS = 200
 
 
 def run_tags(flow_run: FlowRun, command: str) -> dict[str, str]:
-    """Return who, what and where of the run: MLflow's own tags, and the way to the flow run."""
+    """Return user, source and commit of the run as MLflow's own tags, and its flow run."""
     tags = {
         "mlflow.user": getpass.getuser(),
         "mlflow.source.name": command,
@@ -135,7 +135,7 @@ def flatten_plan(plan: Plan) -> dict[str, Any]:
 
 
 def describe_dataset(subset: TextSubset) -> dict[str, Any]:
-    """Return what is told of the data: name, digest, counts."""
+    """Return name, digest and counts of the data, for MLflow and the summary."""
     return {
         "name": subset.name,
         "source": subset.source,
@@ -207,7 +207,7 @@ def describe_version(session: Session, outcome: Outcome, comparison: Comparison 
 
 
 def format_data(subset: TextSubset) -> str:
-    """Return what the data stage took, a sentence a line, as the model card tells it."""
+    """Return the data record as lines of text, for the model card."""
     record = subset.record
     lines = [*record.summary_lines(), *(f"Warning: {warning}" for warning in record.warnings)]
     return "\n".join(" ".join(line.split()) for line in lines)[:MOST_DATA_CHARACTERS]
@@ -319,9 +319,7 @@ def describe_unregistered(session: Session, outcome: Outcome, seconds: float) ->
 
 
 def keep_summary(session: Session, summary: RunSummary) -> None:
-    """Keep what the run reached where no orchestrator can lose it: in its folder, and with the
-    command.
-    """
+    """Keep the summary in the run's folder and with the command, safe from the orchestrator."""
     write_file(session.folder / "summary.json", summary.model_dump_json(indent=2).encode())
     if (launch := LAUNCH.get()) is not None:
         launch.summary = summary

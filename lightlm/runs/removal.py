@@ -1,6 +1,4 @@
-"""What a person deletes by name: a run's folder, a registered version. Nothing that is needed goes
-by accident.
-"""
+"""Deletion by name: a run's folder or a registered version, unless it is still needed."""
 
 from pathlib import Path
 
@@ -17,8 +15,7 @@ from lightlm.tracking.sync import list_pending
 
 
 def remove_run(name: str, *, is_forced: bool) -> str:
-    """Remove a run's folder: record, checkpoints and its own copy of the model; return what was
-    done.
+    """Remove a run's folder, with record, checkpoints and model; return a sentence about it.
 
     MLflow's record of it and its registered version stay.
 

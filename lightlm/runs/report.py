@@ -162,9 +162,7 @@ def scores_of(run: FinishedRun, baselines: dict[str, float]) -> dict[str, float]
 
 
 def render_samples(run: FinishedRun) -> Iterator[Block]:
-    """Yield the samples nearest to the shown fractions: the same prompt and seed, while the model
-    learns.
-    """
+    """Yield the samples nearest to the shown fractions, all from the same prompt and seed."""
     if run.samples:
         yield Heading("What it wrote, from the same prompt and seed")
 

@@ -39,9 +39,7 @@ def forget_another_text(session: Session, subset: TextSubset) -> None:
 
 
 def find_plan(session: Session, shards: TokenShards) -> Plan | None:
-    """Return the plan that a continued run trains by; None where nothing was trained by it that
-    could go on.
-    """
+    """Return the plan that a continued run trains by; None if it has nothing trained to resume."""
     kept = session.run.decided("plan")
     if kept is None or kept["shards"] != shards.fingerprint:
         return None
@@ -51,9 +49,7 @@ def find_plan(session: Session, shards: TokenShards) -> Plan | None:
 
 
 def find_system(session: Session) -> SystemReport | None:
-    """Return the check of this machine that an earlier process made, where only the registration is
-    left.
-    """
+    """Return an earlier process's system check, where only the registration is left."""
     return (
         read_decision(SystemReport, session.run.decided("system"))
         if session.run.is_scored
@@ -62,9 +58,7 @@ def find_system(session: Session) -> SystemReport | None:
 
 
 def find_probe(session: Session, shards: TokenShards) -> Probe | None:
-    """Return the timings that a continued run made for these shards: the machine is the same, the
-    time is less.
-    """
+    """Return the timings that a continued run made for these shards."""
     kept = session.run.decided("timings")
     if kept is None or kept["shards"] != shards.fingerprint:
         return None
@@ -92,9 +86,7 @@ def find_request(session: Session, score: Score) -> RegistrationRequest | None:
 
 
 def read_decision(kind: type[Decided], values: Any) -> Decided | None:
-    """Return what was decided, as its class; None where it was not, or by a version with other
-    fields.
-    """
+    """Return a decision as its class; None if it is missing or has other fields."""
     try:
         return None if values is None else kind.model_validate(values)
     except ValidationError:
@@ -102,9 +94,7 @@ def read_decision(kind: type[Decided], values: Any) -> Decided | None:
 
 
 def replay_training(folder: Path) -> list[dict[str, Any]] | None:
-    """Return what a training that came to its end before a death told last, and its result; None
-    where it did not.
-    """
+    """Return the last events and the result of a training that had ended; None if it had not."""
     found = read_result(folder)
     if found is None:
         return None

@@ -1,13 +1,11 @@
-"""What a retraining learns: the data set that was given, else the one that the model's champion
-learnt.
-"""
+"""The text of a retraining: the given data set, or the one of the model's champion."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lightlm.data.origin import Origin, describe_origin, format_origin, is_same_text, list_overrides
 from lightlm.errors import DatasetError, InputError
-from lightlm.params import Params, load_params
+from lightlm.params import Overrides, Params, load_params
 from lightlm.runs.input_checks import check_sources
 from lightlm.runs.naming import add_name, list_model_names
 from lightlm.store.home import find_home
@@ -17,16 +15,14 @@ from lightlm.tracking.registry import CHAMPION, ModelVersion, list_versions
 
 
 class Relearning(NamedTuple):
-    """A retraining's params, the overrides that make them, and the version whose data set it is;
-    None where none is.
-    """
+    """A retraining's params, their overrides, and the version that has the data set, if any."""
 
     params: Params
-    overrides: dict[str, Any]
+    overrides: Overrides
     version: ModelVersion | None
 
     def describe(self) -> str:
-        """Return what is retrained, in a sentence."""
+        """Return the retraining as a sentence."""
         name = self.params.tracking.model_name
         source = format_origin(describe_origin(self.params.dataset))
         version = self.version
@@ -38,7 +34,7 @@ class Relearning(NamedTuple):
         return f"Model {name}: data set {source}{learnt}"
 
     def check(self) -> None:
-        """Refuse a data set that cannot be there any more.
+        """Refuse a data set that is gone.
 
         Raises:
             DatasetError: with the version that learnt it.
@@ -63,7 +59,7 @@ def choose_text(
     hours: float | str | None = None,
     name: str | None = None,
 ) -> Relearning:
-    """Return what is to be retrained, and under which name.
+    """Return what to retrain, and under which name.
 
     Without a data set that of the champion of `name`, or of the newest model: source,
     configuration, column, limits. A data set that is given and that the champion learnt is read as
@@ -101,7 +97,7 @@ def choose_text(
 
 
 def find_learnt(version: ModelVersion) -> Origin:
-    """Return what a version learnt.
+    """Return the data set that a version was trained on.
 
     Raises:
         InputError: nothing says so.
@@ -117,8 +113,7 @@ def find_learnt(version: ModelVersion) -> Origin:
 
 
 def find_model(name: str | None) -> tuple[str, ModelVersion | None]:
-    """Return a model's name, or the newest's, and its champion, or newest version; None where it
-    has none.
+    """Return a model's name, or the newest's, and its champion, else its newest version, or None.
 
     Raises:
         TrackingError: MLflow's store cannot be used.
@@ -155,7 +150,7 @@ def format_aliases(version: ModelVersion) -> str:
 
 def find_text(
     preset: str,
-    overrides: dict[str, Any] | None,
+    overrides: Overrides | None,
     dataset: str | None,
     hours: float | None,
     name: str | None,

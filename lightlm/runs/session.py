@@ -1,8 +1,6 @@
-"""What the tasks of one train-flow share: params, clock, run folder, recorder, and the two child
-processes.
+"""The session of a run: what its stages share, from the clock to the two child processes.
 
-Owns their lives: whatever happens inside, the worker and the outbox are stopped and the run gets
-its end state.
+Whatever happens inside, the worker and the outbox are stopped and the run gets its end state.
 """
 
 import logging
@@ -53,9 +51,7 @@ from lightlm.training.supervisor import Worker
 
 @dataclass
 class Launch:
-    """What a command starts before the flow, so that slow imports overlap: clock,
-    worker, display.
-    """
+    """The parts that a command starts before the flow, so that slow imports overlap."""
 
     started_at: float | None = None
     run: Run | None = None
@@ -64,21 +60,15 @@ class Launch:
     is_fresh: bool = False
     progress: Progress | None = None
     summary: RunSummary | None = None
-    """What the flow reached, as soon as it is known: kept here whatever becomes of
-    Prefect's API.
-    """
+    """Summary of a train-flow as soon as it is known, safe from Prefect's API."""
     retraining: RetrainSummary | None = None
-    """The same of a retrain-flow."""
+    """Summary of a retrain-flow, likewise."""
     failure: BaseException | None = None
-    """Why the flow failed, kept likewise: where Prefect cannot be told, its own error takes the
-    place of this one.
-    """
+    """Error of the flow: Prefect raises its own if it cannot record a failure."""
 
 
 def confirm_stop() -> bool:
-    """Return whether a Ctrl-C is meant, as the person at the panel says; True where there is no
-    panel.
-    """
+    """Return whether a Ctrl-C is meant: asks at the panel; True without a panel."""
     launch = LAUNCH.get()
     return launch is None or launch.progress is None or launch.progress.confirm_stop()
 
@@ -87,7 +77,7 @@ LAUNCH: ContextVar[Launch | None] = ContextVar("launch", default=None)
 """Set by the command line; a deployment's flow finds None and starts everything itself."""
 
 LOGGER = logging.getLogger("lightlm")
-"""What Prefect shows beside a flow run; the terminal has the progress panel instead."""
+"""Logger whose messages Prefect shows with a flow run; the terminal has the panel instead."""
 
 
 @dataclass
@@ -131,7 +121,7 @@ class Session:
             self.ledger.split(name, {"shared store": self.shared.take_seconds()})
 
     def log(self, message: str) -> None:
-        """Tell whoever watches, at the terminal and on Prefect's page."""
+        """Show a message at the terminal and on Prefect's page."""
         message = redact(message)
         LOGGER.info(message)
         self.progress.log(message)
@@ -172,9 +162,7 @@ def worker_environment(home: Path) -> dict[str, str]:
 
 
 def start_worker(folder: Path, home: Path, *, is_needed: bool = True) -> Worker:
-    """Start the process that computes; it imports torch while the caller goes on. Else it starts
-    when it is asked.
-    """
+    """Return the worker, started if it is needed: it imports torch while the caller goes on."""
     worker = Worker(folder, worker_environment(home))
     if is_needed:
         worker.start()
@@ -185,8 +173,8 @@ def start_worker(folder: Path, home: Path, *, is_needed: bool = True) -> Worker:
 def open_session(
     params: Params, name: str, tags: Mapping[str, str], page: RunPage, flow_run: FlowRun
 ) -> Iterator[Session]:
-    """Start what a train-flow needs, or go on with the unfinished run; at the end stop it and give
-    it its end state.
+    """Start what a run needs, or continue the unfinished run; at the end stop it and record the
+    end.
 
     `name` and `tags` are the run's in MLflow, `page` and `flow_run` its orchestrator's.
 
@@ -274,7 +262,7 @@ def open_recorder(run: Run, name: str, params: Params, tags: Mapping[str, str]) 
 
 
 def log_continuation(session: Session) -> None:
-    """Say that the run is continued and how much of its budget is left."""
+    """Log that the run is continued, and how much of its budget is left."""
     run = session.run
     ledger = session.ledger
     if not run.is_continued:
@@ -293,7 +281,7 @@ def log_continuation(session: Session) -> None:
 
 
 def keep_traceback(error: Exception, folder: Path) -> UnexpectedError:
-    """Keep the traceback of a bug in the run's folder; return the one line that says so."""
+    """Keep the traceback of a bug in the run's folder; return a one-line error that names it."""
     path = folder / "traceback.txt"
     text = redact("".join(traceback.format_exception(error)))
     with suppress(StoreError):
@@ -333,9 +321,7 @@ def close_record(
 
 
 def end_run(run: Run, status: str, error: BaseException | None) -> None:
-    """Note whether the run is over. What the same input would end the same way is; what a death
-    ended is not.
-    """
+    """End the run in its journal, unless a repetition may end another way."""
     is_hopeless = isinstance(error, InputError | TrainingError)
     is_bug = isinstance(error, UnexpectedError | WorkerBug) and not run.has_checkpoint
     if status == "FINISHED" or is_hopeless or is_bug:
@@ -344,13 +330,11 @@ def end_run(run: Run, status: str, error: BaseException | None) -> None:
 
 LEAST_RECORD_SECONDS = 1.5
 HOPELESS_SECONDS = 0.2
-"""What the rest of a record gets however late the run is, where MLflow answers and where it does
-not.
-"""
+"""Seconds that the rest of a record gets at least: if MLflow answers, and if it does not."""
 
 STOPPED_SECONDS = 5.0
-"""What it gets at most where somebody waits for a run to stop."""
+"""Seconds that it gets at most if someone waits for a run to stop."""
 
 RECORDER_SECONDS = 5.0
 RETRY_SECONDS = 0.1
-"""How long and how often the record is tried to be opened."""
+"""Seconds to try to open the record, and between tries."""

@@ -120,9 +120,7 @@ def forecast_start(
 
 
 def read_seen_bytes(champion: Champion) -> float:
-    """Return the bytes that the champion and those it was continued from have read; 0 where its
-    tags do not tell.
-    """
+    """Return the bytes that the champion and its predecessors have read; 0 if unknown."""
     assert champion.version is not None
     try:
         return float(champion.version.tags.get("seen_bytes", "0"))
@@ -137,9 +135,7 @@ def plan_from_scratch(
     machine: MachineRate,
     system: SystemReport,
 ) -> Plan:
-    """Return the plan that a run from scratch would probably get: by the priors, before anything is
-    timed.
-    """
+    """Return the plan that a run from scratch would probably get, before anything is timed."""
     subset = material.subset
     difficulty = material.difficulty
     seconds = session.ledger.remaining_seconds

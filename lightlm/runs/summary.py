@@ -19,9 +19,7 @@ UNANNEALED = 0.02
 """Fraction of the peak learning rate above which training did not end annealed."""
 
 LAST_STEPS = 3
-"""Steps short of the end at which a run of few steps still counts as annealed: one step is a large
-part of it.
-"""
+"""Steps before the end at which a short run still counts as annealed."""
 
 
 class RunSummary(BaseModel):
@@ -53,9 +51,7 @@ class RunSummary(BaseModel):
     comparison: Comparison | None = None
 
     def closed(self, elapsed_seconds: float) -> "RunSummary":
-        """Return it with the time that passed since it was made; `elapsed_seconds` since the
-        process began.
-        """
+        """Return it at a later time: `elapsed_seconds` since the process began."""
         ending = max(0.0, elapsed_seconds - self.elapsed_seconds)
         return self.model_copy(
             update={

@@ -1,1 +1,1 @@
-"""What is done with a registered version: text, scores, exports."""
+"""The uses of a registered version: text, scores, exports."""

@@ -1,6 +1,4 @@
-"""What `lightlm export` does: a registered version in another format, verified against ours after
-it is written.
-"""
+"""Export of a registered version to another format, verified against ours."""
 
 import json
 import shutil
@@ -22,16 +20,14 @@ if TYPE_CHECKING:
 Format = Literal["hf", "gguf", "onnx"]
 
 CHECKED_TOKENS = 48
-"""Over which logits are compared; the greedy continuation of the same prompt is as long."""
+"""Tokens over which logits are compared; the greedy continuation is as long."""
 
 TOLERANCE = 1e-3
 """Largest difference of a logit that is rounding; fp32 sums in another order give about 1e-5."""
 
 
 class Export(BaseModel):
-    """What was written, and how it was checked: the largest difference of a logit, and whether
-    greedy text agrees.
-    """
+    """An export and its check: largest difference of a logit, and whether greedy text agrees."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -47,8 +43,7 @@ class Export(BaseModel):
 
 
 def export_version(version: ModelVersion, kind: Format, folder: Path) -> Export:
-    """Write a registered version into a new folder as `kind`, compare it with ours, and say what
-    came out.
+    """Write a registered version into a new folder as `kind`, and compare it with ours.
 
     Raises:
         InputError: the folder is there already and is not empty.
@@ -144,7 +139,7 @@ def fill(version: ModelVersion, kind: Format, folder: Path) -> Export:
 def make_gguf(
     version: ModelVersion, source: Path, folder: Path, tokens: "torch.Tensor"
 ) -> "torch.Tensor":
-    """Write GGUF and Modelfile; return the logits of what is read back from the file."""
+    """Write GGUF and Modelfile; return the logits of the file as read back."""
     import numpy as np
     from safetensors.numpy import save_file
 
@@ -183,8 +178,7 @@ def make_gguf(
 
 
 def check_tokens(source: Path, folder: Path) -> str:
-    """Compare the tokens of hard texts and of every entry with llama.cpp's for the GGUF file; say
-    what computed those.
+    """Compare tokens of hard texts and all entries with llama.cpp's; return which code made those.
 
     Raises:
         ModelVersionError: a text has other tokens there.

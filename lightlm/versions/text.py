@@ -1,8 +1,6 @@
-"""Text from a registered version, and its score on a text; shared by generate-flow and the command
-line.
+"""Text from a registered version, and the score of a text.
 
-Owns the texts kept under LIGHTLM_HOME/texts/NAME/VERSION: what the same request must write again is
-written once.
+A text that the same request must give again is kept under LIGHTLM_HOME/texts/NAME/VERSION.
 """
 
 import contextlib
@@ -27,14 +25,15 @@ if TYPE_CHECKING:
     from lightlm.evaluation.score import Score
     from lightlm.generation.sampling import SamplingConfig
 
+Sampling = dict[str, Any]
+"""Sampling values by name, as options and Prefect give them; `check_request` checks them."""
+
 KEPT_TEXTS = 1000
-"""Texts kept of a version; the oldest give way."""
+"""Texts kept per version; the oldest are deleted."""
 
 
 class GeneratedText(BaseModel):
-    """A continuation, without its prompt, and the version that wrote it; `reused` where an earlier
-    request made it.
-    """
+    """A continuation without its prompt, and its version; `reused`: an earlier request made it."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -48,9 +47,8 @@ class GeneratedText(BaseModel):
     reused: bool = False
 
 
-def check_request(prompt: str, sampling: dict[str, Any]) -> dict[str, Any]:
-    """Return params' sampling values with the given ones over them, before anything slow is
-    imported.
+def check_request(prompt: str, sampling: Sampling) -> Sampling:
+    """Return the params' sampling values with the given ones over them; imports nothing slow.
 
     Raises:
         PromptError: an empty prompt, or a sampling value that is unknown or out of bounds.
@@ -88,7 +86,7 @@ def open_version(model: str | None = None, name: str | None = None) -> ModelVers
     return version
 
 
-def write_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> GeneratedText:
+def write_text(version: ModelVersion, prompt: str, sampling: Sampling) -> GeneratedText:
     """Return the continuation of `prompt` by a registered version, with its speed.
 
     Raises:
@@ -113,10 +111,8 @@ def write_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> 
     )
 
 
-def reuse_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> GeneratedText:
-    """Return `write_text`'s result, the kept one where the request can have one result only: a
-    seed, or greedy.
-    """
+def reuse_text(version: ModelVersion, prompt: str, sampling: Sampling) -> GeneratedText:
+    """Return `write_text`'s result; a kept one if the request has only one: a seed, or greedy."""
     if sampling.get("seed") is None and sampling.get("temperature") != 0:
         return write_text(version, prompt, sampling)
 
@@ -138,10 +134,8 @@ def reuse_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> 
     return written
 
 
-def _text_path(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> Path:
-    """Return where the text of a request is kept; the model's digest is part of it, its number may
-    be given anew.
-    """
+def _text_path(version: ModelVersion, prompt: str, sampling: Sampling) -> Path:
+    """Return the path of a request's text; it depends on the model's digest, not on its number."""
     request = json.dumps(
         [version.tags.get(MANIFEST_TAG), prompt, sampling], sort_keys=True, default=list
     )
@@ -149,7 +143,7 @@ def _text_path(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> 
     return find_home() / "texts" / version.name / version.version / f"{digest[:32]}.json"
 
 
-def stream_text(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> Iterator[str]:
+def stream_text(version: ModelVersion, prompt: str, sampling: Sampling) -> Iterator[str]:
     """Yield the continuation of `prompt` as it is written. Raises as `write_text`."""
     from lightlm.generation.text import load_generator
 
@@ -166,7 +160,7 @@ def score_text(version: ModelVersion, documents: Sequence[bytes]) -> "Score":
     return evaluate_text(load_model(folder), load_tokenizer(folder), documents)
 
 
-def _sampling_config(prompt: str, sampling: dict[str, Any]) -> "SamplingConfig":
+def _sampling_config(prompt: str, sampling: Sampling) -> "SamplingConfig":
     from lightlm.generation.sampling import check_sampling
 
     return check_sampling(check_request(prompt, sampling))
@@ -176,7 +170,7 @@ def _import_generation() -> None:
     import lightlm.generation.text  # noqa: F401
 
 
-def write_traced(version: ModelVersion, prompt: str, sampling: dict[str, Any]) -> GeneratedText:
+def write_traced(version: ModelVersion, prompt: str, sampling: Sampling) -> GeneratedText:
     """Return the continuation of `prompt` by `version`; MLflow keeps a trace of it."""
     from lightlm.params import load_params
     from lightlm.store.home import find_home

@@ -2,12 +2,12 @@
 
 import os
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from lightlm.console.next_commands import name_command
-from lightlm.params import load_params
+from lightlm.params import Overrides, load_params
 from lightlm.runs.input_checks import check_sources
 from lightlm_flows.cli.commands.training import find_process_start, keep_result, run_flows
 from lightlm_flows.cli.options import (
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from lightlm.runs.summary import RetrainSummary
 
 
-def check_given(params: "Params", dataset: str | None, overrides: dict[str, Any]) -> None:
-    """Refuse a data set that was given and cannot be used; without one, the champion's is looked at
-    once it is known.
+def check_given(params: "Params", dataset: str | None, overrides: Overrides) -> None:
+    """Refuse a given data set that cannot be used.
 
     Raises:
         InputError: with what to do.
@@ -151,7 +150,7 @@ def rollback(name: Name = None, as_json: AsJson = False) -> None:
 
 
 def move_champion(model: str, name: str | None, as_json: bool) -> None:
-    """Make what `model` names champion, and say what was champion before.
+    """Make the version that `model` names champion, and print the former one.
 
     Raises:
         ModelVersionError: there is no such version, it is champion already, or its files are
@@ -182,8 +181,7 @@ def move_champion(model: str, name: str | None, as_json: bool) -> None:
 
 
 def check_alias(word: str, name: str | None) -> None:
-    """Refuse a bare word that is no version of a model: a model's own name does not say which
-    version is meant.
+    """Refuse a bare word that names no version; a model's own name does not choose one.
 
     Raises:
         ModelVersionError: with the versions there are.

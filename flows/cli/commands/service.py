@@ -83,7 +83,7 @@ def up(
 
 
 def install_unit(prefect_port: int, mlflow_port: int) -> None:
-    """Write the unit that starts the service with the machine, and say how it is put into use."""
+    """Write the unit that starts the service with the machine; print how to enable it."""
     from lightlm.store.home import find_home
     from lightlm_flows.service.units import describe_unit, write_unit
 
@@ -305,7 +305,7 @@ def schedule(
 
 
 def find_retrained_name(name: str | None) -> str:
-    """Return the model that is retrained on what its champion learnt: the one named, or the newest.
+    """Return the named or newest model, which is retrained on its champion's data set.
 
     Raises:
         InputError: there is none, or it does not say what it learnt.

@@ -40,8 +40,7 @@ def setup(
 
 
 def is_asked_for() -> bool:
-    """Return whether `lightlm train` is to open the menus: no option was given, and a person sits
-    there.
+    """Return whether `lightlm train` opens the menus: no options, and a terminal.
 
     Only then: a script's `lightlm train` must neither wait for an answer nor eat the script's own
     input.

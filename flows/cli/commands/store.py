@@ -1,4 +1,4 @@
-"""The command `store`: what stands under LIGHTLM_HOME; verified, or pruned."""
+"""The command `store`: list, verify and prune the data under LIGHTLM_HOME."""
 
 import sys
 from collections.abc import Callable
@@ -21,7 +21,7 @@ store = typer.Typer(
 
 @store.callback()
 def show(context: typer.Context, as_json: AsJson = False) -> None:
-    """List what stands under LIGHTLM_HOME: kind, size, age, and what uses it."""
+    """List the data under LIGHTLM_HOME: kind, size, age and users."""
     if context.invoked_subcommand is not None:
         return
 
@@ -73,7 +73,7 @@ def verify(
 
 
 def verify_versions(home: Path, *, is_repair: bool) -> tuple[int, list[str], list[str]]:
-    """Return the number of registered versions, what is wrong with them, and which were repaired.
+    """Return the number of registered versions, their problems, and the repairs.
 
     Raises:
         TrackingError: MLflow's store cannot be used.
@@ -143,9 +143,7 @@ def prune(
 
 
 def find_users(home: Path) -> "Callable[[Item], str]":
-    """Return what says who needs an item: unfinished runs their data, aliases their versions; "" if
-    nobody does.
-    """
+    """Return a function that names an item's users: unfinished runs or aliases; "" without one."""
     from lightlm.runs.folder import OVER, read_decisions
     from lightlm.store.inventory import COPY, RUN, RUNS
 
@@ -176,9 +174,7 @@ def find_users(home: Path) -> "Callable[[Item], str]":
 
 
 def read_aliases(home: Path) -> dict[tuple[str, str], str] | None:
-    """Return the aliases of registered versions whose copies are here; None where MLflow cannot be
-    asked.
-    """
+    """Return the aliases of versions with copies here; None if MLflow does not answer."""
     from lightlm.store.inventory import MODELS
 
     names = [path.name for path in (home / MODELS).iterdir()] if (home / MODELS).is_dir() else []

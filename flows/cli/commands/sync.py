@@ -74,9 +74,7 @@ def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
 @contextmanager
 def open_api() -> Iterator[str | None]:
-    """Have Prefect's API inside, embedded or a server; gives why there is none, where there is
-    none.
-    """
+    """Open Prefect's API, embedded or a server; yield the reason if there is none."""
     from lightlm.errors import LightLMError
     from lightlm_flows.prefect_api import embedded
 

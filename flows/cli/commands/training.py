@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from lightlm.errors import InputError
-from lightlm.params import load_params, parse_assignments
+from lightlm.params import Overrides, load_params, parse_assignments
 from lightlm.runs.input_checks import check_sources
 from lightlm_flows.cli.commands.setup import is_asked_for, setup
 from lightlm_flows.cli.options import (
@@ -120,11 +120,9 @@ def train(
 
 
 def run_training(
-    params: "Params", dataset: str | None, preset: str, overrides: dict[str, Any], launch: "Launch"
+    params: "Params", dataset: str | None, preset: str, overrides: Overrides, launch: "Launch"
 ) -> "RunSummary":
-    """Return what the train-flow reached; clock, worker and Prefect's API start before the flow is
-    imported.
-    """
+    """Return the train-flow's summary; clock, worker and API start before the flow is imported."""
     from lightlm.runs.folder import claim_run
     from lightlm.runs.naming import name_run
     from lightlm.runs.session import LAUNCH, start_worker
@@ -241,9 +239,7 @@ def calibration(as_json: AsJson = False) -> None:
 
 
 def find_process_start() -> float:
-    """Return the time.monotonic() seconds at which this process began, imports of Python
-    included.
-    """
+    """Return the time.monotonic() seconds at which this process began."""
     import psutil
 
     return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
@@ -251,9 +247,7 @@ def find_process_start() -> float:
 
 @contextmanager
 def run_flows(api: Any) -> Iterator[None]:
-    """Run flows inside: with the API, embedded or a server's, or without one where there is none,
-    and say so.
-    """
+    """Run flows inside with Prefect's API, or without one if none answers, with a notice."""
     from lightlm.errors import LightLMError
     from lightlm.store.home import find_home
     from lightlm_flows.prefect_api import embedded
@@ -283,7 +277,7 @@ def run_flows(api: Any) -> Iterator[None]:
 
 
 def log_aside(message: str) -> None:
-    """Say something on standard error, outside the panel."""
+    """Print a line on standard error, outside the panel."""
     from lightlm.console.escape import escape_for_terminal
     from lightlm.redaction import redact
 
@@ -293,8 +287,7 @@ def log_aside(message: str) -> None:
 def keep_result(
     run_flow: "Callable[[], Result]", launch: "Launch", find_result: "Callable[[], Result | None]"
 ) -> "Result":
-    """Return what a flow reached, or raise why it failed, even where Prefect could not be told of
-    either.
+    """Return a flow's result, or raise its error, even if Prefect could record neither.
 
     A flow that Prefect could not even begin runs without it.
     """
@@ -327,9 +320,7 @@ def keep_result(
 
 
 def is_of_prefect(error: BaseException) -> bool:
-    """Return whether an error is Prefect's, or of its way to the API: some are a plain RuntimeError
-    of its code.
-    """
+    """Return whether an error comes from Prefect or from the connection to its API."""
     raised_in = [
         frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)
     ][-1:]
