@@ -1,13 +1,12 @@
-"""The report of a run that the command line made, and the exports of its version."""
+"""The report of a run that the command line made."""
 
-import json
 import re
 from pathlib import Path
 
-import pytest
+from tests.command_line import Trained
 
 
-def test_the_report_tells_the_run_in_one_file_that_needs_no_network(trained):
+def test_the_report_tells_the_run_in_one_file_that_needs_no_network(trained: Trained) -> None:
     ended = trained.lightlm("report")
     assert ended.code == 0, ended.err
     page = Path(ended.out.strip())
@@ -32,20 +31,7 @@ def test_the_report_tells_the_run_in_one_file_that_needs_no_network(trained):
     assert (page.parent / "scores.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_that_is_not_there_is_refused_with_where_it_was_looked_for(trained):
+def test_a_run_that_is_not_there_is_refused_with_where_it_was_looked_for(trained: Trained) -> None:
     ended = trained.lightlm("report", "19700101")
     assert ended.code == 2
     assert "no finished run begins with '19700101'" in ended.err
-
-
-@pytest.mark.parametrize("kind", ["hf", "gguf", "onnx"])
-def test_an_export_computes_what_the_version_does(trained, tmp_path, kind):
-    ended = trained.lightlm("export", tmp_path / kind, "--to", kind, "--json")
-    assert ended.code == 0, ended.err
-    done = json.loads(ended.out)
-    assert done["largest_difference"] < 1e-3
-    assert done["is_same_text"]
-    assert "## Limits" in (tmp_path / kind / "README.md").read_text()
-    again = trained.lightlm("export", tmp_path / kind, "--to", kind)
-    assert again.code == 2
-    assert "not empty" in again.err
