@@ -100,7 +100,7 @@ def install_unit(prefect_port: int, mlflow_port: int) -> None:
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show the parts of the service, the runs that train, and the next schedule."""
+    """Show the service: its parts, its runs, the next schedule."""
     from datetime import UTC, datetime
 
     from lightlm.store.home import find_home
@@ -343,7 +343,7 @@ def server(
         ),
     ] = "",
 ) -> None:
-    """Run one server in the foreground, for containers and supervisors.
+    """Run one server in the foreground, for containers.
 
     Uses the settings of the service.
     """

@@ -33,6 +33,31 @@ MOST_SEEDS = 1 << 31
 MOST_RUNS = 200
 """Newest runs of this machine whose losses the table of versions shows."""
 
+MaxNewTokens = Annotated[int | None, typer.Option(help="Tokens to write; default: 128.")]
+Temperature = Annotated[
+    float | None, typer.Option(help="0: always the most likely token; default: 0.8.")
+]
+TopK = Annotated[
+    int | None, typer.Option(help="Sample from the k most likely tokens, 0: from all; default: 50.")
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        help="Nucleus sampling: keep the most likely tokens up to this total probability; "
+        "default: 0.95."
+    ),
+]
+RepetitionPenalty = Annotated[
+    float | None, typer.Option(help="Above 1: repeat less; default: 1.0.")
+]
+Seed = Annotated[
+    int | None, typer.Option(help="The same seed writes the same text; default: random.")
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(help="End before this string; may be repeated; default: none."),
+]
+
 
 def generate(
     prompt: Annotated[
@@ -41,33 +66,13 @@ def generate(
     ] = None,
     model: Model = None,
     name: Name = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Tokens to write; default: 128.")
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="0: always the most likely token; default: 0.8.")
-    ] = None,
-    top_k: Annotated[
-        int | None,
-        typer.Option(help="Sample from the k most likely tokens, 0: from all; default: 50."),
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(
-            help="Nucleus sampling: keep the most likely tokens up to this total probability; "
-            "default: 0.95."
-        ),
-    ] = None,
-    repetition_penalty: Annotated[
-        float | None, typer.Option(help="Above 1: repeat less; default: 1.0.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="The same seed writes the same text; default: random.")
-    ] = None,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(help="End before this string; may be repeated; default: none."),
-    ] = None,
+    max_new_tokens: MaxNewTokens = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    repetition_penalty: RepetitionPenalty = None,
+    seed: Seed = None,
+    stop: Stop = None,
     as_json: AsJson = False,
     raw: Annotated[bool, typer.Option(help="Print control characters as they are.")] = False,
 ) -> None:
