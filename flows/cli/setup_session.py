@@ -304,7 +304,7 @@ def train_choices(dialogue: Dialogue, params: Params) -> None:
             summary = run_training(params, None, "base", overrides, Launch(time.monotonic()))
         except Interrupted:
             dialogue.log()
-            dialogue.log(f"To go on: {command}")
+            dialogue.log(f"To resume: {command}")
             raise
 
     show_summary(summary)

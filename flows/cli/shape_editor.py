@@ -90,7 +90,7 @@ class Editor:
         dialogue.log("Measuring this machine ...", "dim")
         self.measure()
         dialogue.log(
-            "Enter keeps what stands in brackets, ? explains, Esc goes one question back.", "dim"
+            "Enter keeps the value in brackets, ? explains, Esc goes one question back.", "dim"
         )
 
         while True:

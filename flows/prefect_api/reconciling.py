@@ -109,9 +109,9 @@ def end_flow_run(client: "SyncPrefectClient", flow_run_id: str, *, is_finished: 
         return SETTLED
 
     end: Any = (
-        Completed(message="Finished while Prefect's API was away; told afterwards.")
+        Completed(message="Finished while Prefect's API was down; recorded afterwards.")
         if is_finished
-        else Crashed(message="Its process died; nobody holds the lock of its run folder.")
+        else Crashed(message="Its process died: the lock of its run folder is free.")
     )
     client.set_flow_run_state(UUID(flow_run_id), end, force=True)
 

@@ -192,7 +192,7 @@ def find_unfinished(home: Path, name: str, params: Params, started_at: float | N
                 holder = str(error).partition(";")[0]
                 raise BusyError(
                     f"{holder}: the same run is going on; `lightlm watch` follows it, --fresh "
-                    "trains beside it"
+                    "trains alongside it"
                 ) from None
             time.sleep(RETRY_SECONDS)  # somebody looks whether it is over, for a moment
 

@@ -215,7 +215,7 @@ def format_end(run: FollowedRun) -> str:
     endings = {
         "FINISHED": "finished",
         "FAILED": "failed",
-        "KILLED": "was stopped; the same command goes on with it",
+        "KILLED": "was stopped; the same command resumes it",
     }
 
     return f"{run.name}: {endings.get(run.status, run.status.lower())} ({used} used)"

@@ -51,4 +51,4 @@ def restore(
     typer.echo(
         f"{home}: {done.num_files:,} files, {format_bytes(done.num_bytes)}, as {done.home} was"
     )
-    typer.echo("What MLflow had not been told yet is told by `lightlm sync`.", err=True)
+    typer.echo("`lightlm sync` sends MLflow what it has missed.", err=True)

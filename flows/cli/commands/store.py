@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lightlm.store.inventory import Item
 
 store = typer.Typer(
-    help="List, verify or prune what stands under LIGHTLM_HOME.", invoke_without_command=True
+    help="List, verify or prune the data under LIGHTLM_HOME.", invoke_without_command=True
 )
 
 

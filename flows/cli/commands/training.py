@@ -264,7 +264,7 @@ def run_flows(api: Any) -> Iterator[None]:
             why_not = str(error)
         if why_not is not None:
             log_aside(
-                "Prefect's API cannot be used; this run goes on without Prefect's record of it "
+                "Prefect's API cannot be used; this run continues without Prefect's record of it "
                 f"({why_not})"
             )
             stack.enter_context(embedded.without_prefect())
@@ -302,14 +302,13 @@ def keep_result(
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         if (result := find_result()) is not None:
             log_aside(
-                f"Prefect's API went away ({why}); the run is complete, and Prefect is told at "
-                "the next start"
+                f"Prefect's API went down ({why}); the run is complete, and Prefect gets its "
+                "end at the next start"
             )
             return result
         if launch.failure is not None:
             log_aside(
-                f"Prefect's API went away ({why}); Prefect is told of the failed run at the next "
-                "start"
+                f"Prefect's API went down ({why}); Prefect gets the failure at the next start"
             )
             raise launch.failure from None
         if launch.progress is not None or not is_of_prefect(error):

@@ -27,7 +27,7 @@ def watch(
     try:
         status = watch_run(run, is_quiet=quiet)
     except KeyboardInterrupt:
-        typer.echo("no longer watching; the run goes on", err=True)
+        typer.echo("stopped watching; the run continues", err=True)
         return
     if status != "FINISHED":
         raise typer.Exit(LightLMError.exit_code)

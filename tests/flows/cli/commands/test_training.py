@@ -16,7 +16,7 @@ def test_a_failed_flow_ends_with_its_own_reason_where_prefect_cannot_be_told(
     launch = Launch(failure=TrainingError("memory does not hold one sequence"))
     with pytest.raises(TrainingError, match="memory does not hold one sequence"):
         keep_result(lose_prefect, launch, lambda: None)
-    assert "Prefect's API went away (ConnectError" in capsys.readouterr().err
+    assert "Prefect's API went down (ConnectError" in capsys.readouterr().err
 
 
 def test_what_a_flow_reached_is_returned_where_prefect_cannot_be_told(
