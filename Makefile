@@ -5,8 +5,12 @@ HOURS ?= 0.02
 ARGS ?=
 # Processes that test side by side; 0: in this one, which -s and --pdb need.
 WORKERS ?= 2
+# The Python of `make test-python`.
+PY ?= python3.13
 
-PYTHON := .venv/bin/python
+# Git's bash on Windows has Scripts where others have bin.
+BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PYTHON := .venv/$(BIN)/python
 CODE := $(wildcard lightlm flows params tests benchmarks)
 
 # Without bytecode every start compiles torch and Prefect anew.
@@ -15,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # In this order, whatever -j says: the last line of `make check` is the tests' closing line.
 .NOTPARALLEL:
-.PHONY: bench help setup train test test-faults mutants stack wheel-test audit check lint types imports format clean
+.PHONY: bench help setup train test test-faults test-newest test-python mutants stack wheel-test audit check lint types imports format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -24,7 +28,7 @@ setup: ## Set up .venv: every package that LightLM and its tests need
 	@bin/bootstrap
 
 train: setup ## Train, score and register a model in HOURS hours (0.02 = 72 s)
-	@.venv/bin/lightlm train --hours $(HOURS) $(ARGS)
+	@.venv/$(BIN)/lightlm train --hours $(HOURS) $(ARGS)
 
 # A file stays in one process: its tests share what was expensive, such as a trained model or two servers. The order is
 # that of tests/conftest.py, the long ones first.
@@ -39,8 +43,20 @@ test-faults: setup ## Kill, fill, corrupt and cut off: everything that must not 
 # noticed. Fails where less than 85 % of a module's changes were noticed; done before is not done again.
 # `make mutants ARGS="lightlm.store.journal*"` for one module; `.venv/bin/mutmut show NAME` prints a change.
 mutants: setup ## Change the code that keeps what matters, line by line: do the tests notice? (mutmut)
-	@.venv/bin/mutmut run $(ARGS)
+	@.venv/$(BIN)/mutmut run $(ARGS)
 	@$(PYTHON) tests/mutation_score.py
+
+# The newest packages that pyproject.toml allows, in an environment of their own; requirements.lock stays as it is.
+# With --upgrade-strategy eager pip moves torch, too, where the index has a newer one.
+test-newest: ## Run the tests with the newest packages that pyproject.toml allows (.venv-newest)
+	@LIGHTLM_NEWEST=1 LIGHTLM_VENV=.venv-newest bin/bootstrap
+	@.venv-newest/$(BIN)/python -m pip --disable-pip-version-check list --format=freeze \
+		| grep -iE '^(torch|transformers|prefect|mlflow|fastapi|sqlalchemy|pydantic)=='
+	@.venv-newest/$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-python: ## Run the tests on another Python: make test-python PY=python3.13 (.venv-python3.13)
+	@PYTHON=$(PY) LIGHTLM_VENV=.venv-$(notdir $(PY)) bin/bootstrap
+	@.venv-$(notdir $(PY))/$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Three minutes on two idle cores. Wants PostgreSQL's programs: apt-get install postgresql. .ci/run runs it, too.
 stack: setup ## Run docker-compose.yml's commands on PostgreSQL: train, retrain, schedule, kill (3 to 6 minutes)
@@ -69,7 +85,7 @@ types: setup ## Check the types (pyright)
 	@$(PYTHON) -m pyright
 
 imports: setup ## Check that every room imports only from the floors below it (import-linter)
-	@.venv/bin/lint-imports --no-cache
+	@.venv/$(BIN)/lint-imports --no-cache
 
 check: lint types imports test ## All of the above, as .ci/run does
 
