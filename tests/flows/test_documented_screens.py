@@ -1,6 +1,8 @@
 """The screens and Python examples in the documents are what the commands print and Python runs."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -126,3 +128,16 @@ def test_the_python_page_runs_as_it_is_written(trained: Trained) -> None:
     process = trained.lightlm.start_python("-c", block.replace('"notes"', '"stories"'))
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, err
+
+
+def test_the_script_makes_the_picture_of_the_panel(trained: Trained, tmp_path: Path) -> None:
+    (run, *_) = sorted((trained.lightlm.home / "runs").glob("*/"))
+    script = ROOT / "benchmarks" / "panel_picture.py"
+    out = tmp_path / "panel.svg"
+    subprocess.run(
+        [sys.executable, "-P", script, run, "--hours", "0.005", "--at", "0.9", "--out", out],
+        check=True, timeout=SECONDS,
+    )  # fmt: skip
+    known = re.findall(r"bits&#160;per&#160;byte|lightlm&#160;train|@font-face", out.read_text())
+    assert {"bits&#160;per&#160;byte", "lightlm&#160;train"} == set(known)
+    assert "</svg>" in (DOCUMENTS / "panel.svg").read_text(encoding="utf-8")

@@ -191,9 +191,13 @@ def test_a_package_page_of_the_wheel_has_no_relative_link(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
     metadata = archive.read(name).decode()
-    assert "License-Expression: Apache-2.0\nLicense-File: LICENSE" in metadata
-    assert "Description-Content-Type: text/markdown" in metadata
-    assert "# LightLM" in metadata
+    for line in (
+        "License-Expression: Apache-2.0",
+        "License-File: LICENSE",
+        "Description-Content-Type: text/markdown",
+        "# LightLM",
+    ):
+        assert f"\n{line}\n" in metadata
     targets = re.findall(r"\]\(([^)]+)\)", metadata)
     assert [target for target in targets if "://" not in target] == []
 
