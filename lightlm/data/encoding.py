@@ -6,27 +6,22 @@ ids are always those of the tokenizers library: samples of every chunk are encod
 and one difference ends the use of the faster one.
 """
 
-import contextlib
 import json
-import os
-import struct
-import subprocess
 import sys
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from lightlm.child_process import SAFE_PATH, python_command
+from lightlm.data.processes import Arrays, Job, Work, answer_in_order, serve
 from lightlm.data.subset import Split, TextSubset
 from lightlm.data.tokenization.hard_texts import HARD_TEXTS
 from lightlm.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from lightlm.data.tokenization.trial import library_errors
 from lightlm.errors import TokenizerError
+from lightlm.system import count_cores
 
 CHUNK_BYTES = 1 << 22
 """Of text that a process takes at a time: 4 MB in, about 2 MB of ids out."""
@@ -44,9 +39,6 @@ CHECK_BYTES = 2048
 """One part in 128 of the text goes through both engines: about 5 % of the time; tokenizers is 5 to
 8 times slower.
 """
-
-HEADER = struct.Struct("<qq")
-"""Of an answer: number of documents and bytes of ids; -1 as the first: the engines differ."""
 
 TYPECODES = {"<u2": "H", "<u4": "I"}
 
@@ -196,37 +188,36 @@ def encode_documents(
                 yield encoder.encode(text, chunk, dtype, end_id)
         return
 
-    request = {
-        "folder": str(tokenizer.folder),
-        "text": str(path),
-        "dtype": dtype,
-        "end": end_id,
-        "is_fast": is_fast,
-    }
+    for counts, ids in answer_in_order(
+        describe_job(tokenizer, path, dtype, end_id, is_fast=is_fast),
+        ([np.array([chunk.offset]), chunk.lengths, chunk.ends] for chunk in chunks),
+        num_processes,
+    ):
+        yield EncodedChunk(counts, ids.tobytes())
 
-    with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(EncodingProcess(request)) for _ in range(num_processes)]
-        pool = stack.enter_context(ThreadPoolExecutor(num_processes, thread_name_prefix="encoding"))
-        idle: deque[EncodingProcess] = deque(workers)
 
-        def encode(chunk: Chunk) -> EncodedChunk:
-            worker = idle.popleft()  # as many threads as workers: one is always idle here
-            try:
-                return worker.encode(chunk)
-            finally:
-                idle.append(worker)
+def describe_job(
+    tokenizer: Tokenizer, text: Path, dtype: str, end_id: int, *, is_fast: bool = True
+) -> Job:
+    """Return the job of encoding chunks of a text: [offset, lengths, ends] to [counts, ids]."""
+    arguments = (str(tokenizer.folder), str(text), dtype, end_id, is_fast)
+    return Job("lightlm.data.encoding", start_encoding, arguments)
 
-        waiting: deque[Future[EncodedChunk]] = deque()
-        try:
-            for chunk in chunks:
-                waiting.append(pool.submit(encode, chunk))
-                if len(waiting) > 2 * num_processes:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+
+def start_encoding(folder: str, text: str, dtype: str, end_id: int, is_fast: bool) -> Work:
+    """Return the function of a job's chunks.
+
+    It raises EnginesDiffer where a sample has other ids in the faster engine.
+    """
+    encoder = Encoder(load_tokenizer(Path(folder)), is_fast=is_fast)
+
+    def encode(request: Arrays) -> Arrays:
+        offset, lengths, ends = request
+        with Path(text).open("rb") as file:
+            found = encoder.encode(file, Chunk(offset.item(), lengths, ends), dtype, end_id)
+        return [found.counts, np.frombuffer(found.ids, dtype)]
+
+    return encode
 
 
 def cut_chunks(lengths: Iterator[np.ndarray], is_end: np.ndarray) -> Iterator[Chunk]:
@@ -246,109 +237,5 @@ def cut_chunks(lengths: Iterator[np.ndarray], is_end: np.ndarray) -> Iterator[Ch
         offset += int(ends[-1]) if len(ends) else 0
 
 
-class EncodingProcess:
-    """One child process that encodes chunks of a file; where it dies, its chunk is encoded here."""
-
-    def __init__(self, request: dict[str, Any]) -> None:
-        self._request = request
-        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
-            python_command("lightlm.data.encoding", json.dumps(request)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # an interrupt is the parent's to answer; the process ends with its input
-            start_new_session=True,
-            # One thread each: tokenizers would otherwise start one a core in every process.
-            env=os.environ
-            | SAFE_PATH
-            | {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
-        )
-
-        self._own: Encoder | None = None
-
-    def encode(self, chunk: Chunk) -> EncodedChunk:
-        """Return the ids of a chunk.
-
-        Raises:
-            EnginesDiffer: as the process found.
-        """
-        if self._process is not None:
-            try:
-                return self._ask(self._process, chunk)
-            except (OSError, EOFError):
-                self.close()
-        if self._own is None:
-            folder = Path(self._request["folder"])
-            self._own = Encoder(load_tokenizer(folder), is_fast=self._request["is_fast"])
-        with Path(self._request["text"]).open("rb") as text:
-            return self._own.encode(text, chunk, self._request["dtype"], self._request["end"])
-
-    def _ask(self, process: subprocess.Popen[bytes], chunk: Chunk) -> EncodedChunk:
-        assert process.stdin is not None and process.stdout is not None
-        header = HEADER.pack(chunk.offset, len(chunk.lengths))
-        process.stdin.write(
-            header + chunk.lengths.astype("<i8").tobytes() + chunk.ends.astype(np.bool_).tobytes()
-        )
-        process.stdin.flush()
-        num_documents, num_bytes = HEADER.unpack(read_exactly(process.stdout, HEADER.size))
-        if num_documents < 0:
-            raise EnginesDiffer
-        counts = np.frombuffer(read_exactly(process.stdout, 8 * num_documents), dtype="<i8")
-        return EncodedChunk(counts, read_exactly(process.stdout, num_bytes))
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-
-    def __enter__(self) -> "EncodingProcess":
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the process."""
-        self.close()
-
-
-def read_exactly(stream: BinaryIO | Any, size: int) -> bytes:
-    """Return `size` bytes.
-
-    Raises:
-        EOFError: the stream ended before.
-    """
-    content = stream.read(size)
-    if len(content) < size:
-        raise EOFError(f"wanted {size} bytes, got {len(content)}")
-    return content
-
-
-def count_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def serve(request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> None:
-    """Encode the chunks that are asked for, until the requests end."""
-    encoder = Encoder(load_tokenizer(Path(request["folder"])), is_fast=request["is_fast"])
-    with Path(request["text"]).open("rb") as text:
-        while len(header := requests.read(HEADER.size)) == HEADER.size:
-            offset, num_documents = HEADER.unpack(header)
-            lengths = np.frombuffer(read_exactly(requests, 8 * num_documents), dtype="<i8")
-            ends = np.frombuffer(read_exactly(requests, num_documents), dtype=np.bool_)
-            try:
-                found = encoder.encode(
-                    text, Chunk(offset, lengths, ends), request["dtype"], request["end"]
-                )
-            except EnginesDiffer:
-                answers.write(HEADER.pack(-1, 0))
-            else:
-                answers.write(
-                    HEADER.pack(len(found.counts), len(found.ids)) + found.counts.tobytes()
-                )
-                answers.write(found.ids)
-            answers.flush()
-
-
 if __name__ == "__main__":
-    serve(json.loads(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer)
+    serve(start_encoding)

@@ -145,10 +145,11 @@ def _cut_file(file: Readable, tally: Tally, sizes: Sizes) -> Iterator[tuple[byte
             rest = b"".join(lines)
             lines = []
             size = 0
-            if held is not None and rest.strip():
+            has_text = rest and not rest.isspace()
+            if held is not None and has_text:
                 yield held, False
                 yield rest, True
-            elif held is not None or rest.strip():
+            elif held is not None or has_text:
                 yield (held or b"") + rest, True
             held = None
         elif len(encoded := row.encode()) <= sizes.whole:

@@ -6,7 +6,9 @@ The share that is held out is counted in bytes; no copy of a held-out document i
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
@@ -105,8 +107,11 @@ def most_held_out(total: int, wanted: float) -> float:
     return max(MOST_HELD_OUT_TINY if total < TINY_BYTES else MOST_HELD_OUT, wanted)
 
 
-def choose_held_out(source: Source, limits: Limits) -> HeldOut:
-    """Return what is held out of a source without a split of its own.
+def choose_held_out(
+    pieces: Iterator[Piece], source: Source, limits: Limits
+) -> tuple[HeldOut, list[tuple[Piece, bytes]]]:
+    """Return what is held out of a source without a split of its own, and the pieces read for that
+    with their digests.
 
     Of a small source all documents are looked at: in the order of their hashes, until the fraction
     of the bytes is reached.
@@ -118,15 +123,18 @@ def choose_held_out(source: Source, limits: Limits) -> HeldOut:
 
     sizes: dict[bytes, int] = {}
     total = 0
-    reading = Reading(source.splits["train"], source, limits.max_documents)
+    num_bytes = 0
+    looked_at: list[tuple[Piece, bytes]] = []
 
-    for piece in reading.pieces():
+    for piece in pieces:
         digest = digest_of(piece.text)
+        looked_at.append((piece, digest))
+        num_bytes += len(piece.text)
         total += len(piece.text) if digest not in sizes else 0
         sizes[digest] = len(piece.text)
         if total > longest:
-            return HeldOut(wanted)
-        if reading.num_bytes > MOST_COPIES * longest:
+            return HeldOut(wanted), looked_at
+        if num_bytes > MOST_COPIES * longest:
             break
 
     most = most_held_out(total, wanted) * total
@@ -135,7 +143,7 @@ def choose_held_out(source: Source, limits: Limits) -> HeldOut:
     if not 0.5 * wanted * total <= share <= most or len(below) == len(sizes):
         below = _fill(sizes, wanted * total, most)
 
-    return HeldOut(wanted, {digest[:16] for digest in below})
+    return HeldOut(wanted, {digest[:16] for digest in below}), looked_at
 
 
 def _fill(sizes: dict[bytes, int], wanted: float, most: float) -> set[bytes]:
@@ -166,11 +174,22 @@ def build_subset(folder: Path, params: DatasetParams, source: Source, limits: Li
     with DocumentWriter(folder, "validation") as held_out, DocumentWriter(folder, "train") as train:
         copies = CopyFilter(limits, train, held_out)
         started = time.monotonic()
+        pieces = reading.pieces()
+        looked_at: list[tuple[Piece, bytes]] = []
         if own.files:
             _write_own_split(own, copies, limits)
-        chosen = HeldOut(0.0, set()) if own.files else choose_held_out(source, limits)
-        for piece in reading.pieces():
-            digest = digest_of(piece.text)
+            chosen = HeldOut(0.0, set())
+        else:
+            chosen, looked_at = choose_held_out(pieces, source, limits)
+        if limits.max_bytes is not None and reading.num_bytes >= limits.max_bytes:
+            # The subset may end among the pieces looked at; the record counts what was read to
+            # that place.
+            looked_at = []
+            reading = Reading(source.splits["train"], source, limits.max_documents)
+            pieces = reading.pieces()
+
+        digested = ((piece, digest_of(piece.text)) for piece in pieces)
+        for piece, digest in chain(looked_at, digested):
             if not chosen.holds_out(digest):
                 copies.add("train", piece, digest)
             elif (

@@ -12,6 +12,9 @@ import numpy as np
 
 from lightlm.data.passages import Piece
 
+BUFFERED_BYTES = 1 << 20
+"""Bytes of text that are written to the disk's file at a time."""
+
 COPIED_BYTES = 1 << 24
 """Bytes that are copied at a time when documents are dropped."""
 
@@ -26,7 +29,7 @@ class DocumentWriter:
         self._folder = folder
         self._split = split
         self._lengths, self._documents, self._files = array("Q"), array("Q"), array("I")
-        self._text = (folder / f"{split}.text").open("wb")
+        self._text = (folder / f"{split}.text").open("wb", BUFFERED_BYTES)
 
     @property
     def num_pieces(self) -> int:
@@ -103,7 +106,7 @@ class DocumentWriter:
                 array(kept.typecode, np.frombuffer(kept, dtype=kept.typecode)[~gone].tobytes()),
             )
 
-        self._text = path.open("ab")
+        self._text = path.open("ab", BUFFERED_BYTES)
 
     def take(self, gone: np.ndarray) -> list[Piece]:
         """Drop the pieces that `gone` marks, and return them."""

@@ -16,12 +16,13 @@ from lightlm.data import encoding
 from lightlm.data.encoding import (
     Chunk,
     Encoder,
-    EncodingProcess,
     EnginesDiffer,
     cut_chunks,
+    describe_job,
     encode_documents,
     open_fast_engine,
 )
+from lightlm.data.processes import Worker
 from lightlm.data.shards import tokenize_subset
 from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.data.tokenization.hard_texts import TRIAL
@@ -119,24 +120,18 @@ def test_tokens_that_are_cut_out_of_the_text_leave_tokenizers(tokenizer: Tokeniz
 
 def test_a_process_that_dies_loses_nothing(subset: TextSubset, tokenizer: Tokenizer) -> None:
     path = subset.text_path("train")
-    request = {
-        "folder": str(tokenizer.folder),
-        "text": str(path),
-        "dtype": "<u4",
-        "end": 0,
-        "is_fast": True,
-    }
-
+    job = describe_job(tokenizer, path, "<u4", 0)
     chunk = next(cut_chunks(subset.read_lengths("train"), subset.read_ends("train")))
-    with EncodingProcess(request) as process, path.open("rb") as text:
-        first = process.encode(chunk)
-        assert process._process is not None
-        os.kill(process._process.pid, signal.SIGKILL)
-        again = process.encode(chunk)
+    request = [np.array([chunk.offset]), chunk.lengths, chunk.ends]
+    with Worker(job) as worker, path.open("rb") as text:
+        first = worker.answer(request)
+        assert worker.process is not None
+        os.kill(worker.process.pid, signal.SIGKILL)
+        again = worker.answer(request)
         here = Encoder(tokenizer).encode(text, chunk, "<u4", 0)
 
-    assert first.ids == again.ids == here.ids
-    assert first.counts.tolist() == here.counts.tolist()
+    assert first[1].tobytes() == again[1].tobytes() == here.ids
+    assert first[0].tolist() == here.counts.tolist()
 
 
 def test_chunks_cover_the_documents_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,20 +242,16 @@ def iterate_lines(
             counts.rows += 1
             if had_bad and "\ufffd" in line:
                 counts.bad_rows += 1
-            yield from _cut(line, longest)
+            if len(line) <= longest:
+                yield line
+            else:
+                yield from (line[at : at + longest] for at in range(0, len(line), longest))
         while len(rest) > longest:
             yield rest[:longest]
             rest = rest[longest:]
         rest += held
         if not block:
             return
-
-
-def _cut(line: str, longest: int) -> Iterator[str]:
-    if len(line) <= longest:
-        yield line
-        return
-    yield from (line[start : start + longest] for start in range(0, len(line), longest))
 
 
 def _split_newlines(text: str) -> list[str]:

@@ -24,19 +24,10 @@ these.
 """
 
 _WHITE_SPACE = bytes.maketrans(b"\t\n\v\f\r\x1c\x1d\x1e\x1f", b" " * 9)
-_BLANKS = re.compile(rb"  +")
-# Each pattern starts with a letter of its own: such a search is ten times as fast as one for any of
-# them.
-_WIDE_BLANKS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        rb"\xc2[\x85\xa0]",
-        rb"\xe1\x9a\x80",
-        rb"\xe2\x80[\x80-\x8a\xa8\xa9\xaf]",
-        rb"\xe2\x81\x9f",
-        rb"\xe3\x80\x80",
-    )
-)
+# A literal start of two letters makes each search faster than "  +" or one pattern for all blanks.
+_BLANKS = re.compile(rb"   *")
+_WIDE_BLANKS = re.compile(rb"\xc2[\x85\xa0]"), re.compile(rb"\xe2\x80[\x80-\x8a\xa8\xa9\xaf]")
+_OTHER_WIDE_BLANKS = b"\xe1\x9a\x80", b"\xe2\x81\x9f", b"\xe3\x80\x80"
 
 
 @dataclass
@@ -59,7 +50,13 @@ def fold_white_space(document: bytes) -> bytes:
     if not document.isascii():
         for blanks in _WIDE_BLANKS:
             document = blanks.sub(b" ", document)
-    return _BLANKS.sub(b" ", document.translate(_WHITE_SPACE)).strip(b" ")
+        for blank in _OTHER_WIDE_BLANKS:
+            document = document.replace(blank, b" ")
+
+    folded = document.translate(_WHITE_SPACE)
+    if b"  " in folded:
+        folded = _BLANKS.sub(b" ", folded)
+    return folded.strip(b" ")
 
 
 def digest_of(document: bytes) -> bytes:

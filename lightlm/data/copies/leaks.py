@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -42,6 +44,8 @@ class NearCopies:
 class LeakIndex:
     """Where the distinctive runs of words of the held-out documents stand."""
 
+    ARRAYS = ("runs", "first", "counts", "owners", "wanted", "may_be")
+
     def __init__(self, held_out: Documents, is_out: np.ndarray) -> None:
         runs, owners = _list_runs(held_out, is_out)
         runs, first, counts = np.unique(runs, return_index=True, return_counts=True)
@@ -60,8 +64,21 @@ class LeakIndex:
             np.inf,
         )
 
-        self._may_be = np.zeros(1 << 22, dtype=bool)
-        self._may_be[self.runs >> np.uint64(42)] = True
+        self.may_be = np.zeros(1 << 22, dtype=bool)
+        self.may_be[self.runs >> np.uint64(42)] = True
+
+    def save(self, path: Path) -> None:
+        """Write the index to a file, for another process."""
+        np.savez(path, **{name: getattr(self, name) for name in self.ARRAYS})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the index that was written to a file."""
+        index = cls.__new__(cls)
+        with np.load(path) as arrays:
+            for name in cls.ARRAYS:
+                setattr(index, name, arrays[name])
+        return index
 
     def find(self, words: WordHashes) -> tuple[np.ndarray, np.ndarray]:
         """Return pairs of a document of these and a held-out one that it holds."""
@@ -70,7 +87,7 @@ class LeakIndex:
         if not len(self.runs):
             return nothing, nothing
 
-        places = np.flatnonzero(self._may_be[runs >> np.uint64(42)])
+        places = np.flatnonzero(self.may_be[runs >> np.uint64(42)])
         positions = np.searchsorted(self.runs, runs[places])
         positions[positions == len(self.runs)] = 0
         is_found = self.runs[positions] == runs[places]

@@ -8,11 +8,10 @@ of each): candidates by MinHash, verified where that leaves a doubt. Passages of
 never near copies of each other: a text may repeat itself.
 """
 
-import os
+import struct
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,8 @@ from lightlm.data.copies.leaks import LeakIndex, NearCopies, expand_ranges, sett
 from lightlm.data.copies.shingles import LEAST_WORDS, hash_words
 from lightlm.data.copies.short_texts import ShortTexts
 from lightlm.data.copies.written import BATCH_BYTES, Documents
+from lightlm.data.processes import Arrays, Job, Work, answer_in_order, serve
+from lightlm.system import count_cores
 
 COPY_WORDS = 3
 COPY_SIMILARITY = 2 / 3
@@ -43,6 +44,8 @@ SURE_BANDS = 13
 VALUES = 64
 """MinHash values a document; one more than the bands take, as a power of two is made faster."""
 
+PACK = struct.Struct(f"={VALUES}I").pack
+
 MOST_SKETCHES = 3_000_000
 """Documents of a split that are compared with each other, at 92 bytes of memory each."""
 
@@ -55,6 +58,13 @@ MOST_REFUTED = 4_000_000
 """Pairs that are remembered as no near copies, so that they are not compared again."""
 
 SEED = 1
+
+INDEX = ".leaks.npz"
+"""File of the held-out runs of words, for the children."""
+
+MOST_CHILDREN = 3
+LEAST_BYTES_PER_CHILD = 16 << 20
+"""Processes that help to read a split, and bytes of it from which one pays for its start."""
 
 
 def find_near_copies(folder: Path, *, max_seconds: float | None = None) -> NearCopies:
@@ -83,7 +93,7 @@ def _find(held_out: Documents, train: Documents, deadline: float | None) -> Near
 
     sketches = Sketches(len(held_out))
     short = ShortTexts(held_out.wholes)
-    for start, _, rows, bands, _, (shorts, keys) in _read(held_out, None):
+    for start, rows, bands, _, _, shorts, keys in _read(held_out, None):
         sketches.add(start + rows, bands)
         short.add(start + shorts, keys)
 
@@ -96,7 +106,7 @@ def _find(held_out: Documents, train: Documents, deadline: float | None) -> Near
     leaks: list[tuple[np.ndarray, np.ndarray]] = []
     ours = ShortTexts(train.wholes)
 
-    for start, _, rows, bands, (documents, owners), (shorts, keys) in _read(train, index):
+    for start, rows, bands, documents, owners, shorts, keys in _read(train, index):
         sketches.add(start + rows, bands)
         leaks.append((start + documents, owners))
         found.num_leaks += short.mark_leaks(
@@ -125,31 +135,44 @@ def _find(held_out: Documents, train: Documents, deadline: float | None) -> Near
     return found
 
 
-_Pair = tuple[np.ndarray, np.ndarray]
-_Batch = tuple[int, int, np.ndarray, np.ndarray, _Pair, _Pair]
+def start_reading(folder: str, split: str, has_index: bool) -> Work:
+    """Return the function of ranges of a split's documents.
 
-
-def _read(documents: Documents, index: LeakIndex | None) -> Iterator[_Batch]:
-    """Yield (first, end, rows with a sketch, bands, leaks, short texts) of each batch, in order, by
-    a thread a core.
+    [first, end] -> [first, rows with a sketch, bands, leaks and whose they are, short texts and
+    their keys].
     """
+    documents = Documents(Path(folder), split)
+    index = LeakIndex.load(Path(folder) / INDEX) if has_index else None
+    return lambda request: _read_range(documents, index, request)
 
-    def work(start: int, stop: int) -> _Batch:
-        words = hash_words(documents.read_range(start, stop))
-        rows = np.flatnonzero(np.diff(words.starts) >= LEAST_WORDS)
-        bands = _sketch(*words.shingles(COPY_WORDS), rows)
-        leaks = (rows[:0], rows[:0]) if index is None else index.find(words)
-        return start, stop, rows, bands, leaks, words.hash_short()
 
-    workers = _count_workers()
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[_Batch]] = deque()
-        for start, stop in documents.batches():
-            waiting.append(pool.submit(work, start, stop))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def _read_range(documents: Documents, index: LeakIndex | None, request: Arrays) -> Arrays:
+    start, stop = request[0].tolist()
+    words = hash_words(documents.read_range(start, stop))
+    rows = np.flatnonzero(np.diff(words.starts) >= LEAST_WORDS)
+    bands = _sketch(*words.shingles(COPY_WORDS), rows)
+    leaks = (rows[:0], rows[:0]) if index is None else index.find(words)
+    return [request[0][:1], rows, bands, *leaks, *words.hash_short()]
+
+
+def _read(documents: Documents, index: LeakIndex | None) -> Iterator[Arrays]:
+    """Yield what each batch of documents holds, in order, by a process a core."""
+    num_bytes = int(documents.ends[-1]) if len(documents) else 0
+    num_children = min(count_cores() - 1, MOST_CHILDREN, num_bytes // LEAST_BYTES_PER_CHILD)
+    path = documents.folder / INDEX
+    arguments = (str(documents.folder), documents.split, index is not None)
+
+    def start(*_: object) -> Work:
+        return lambda request: _read_range(documents, index, request)
+
+    job = Job("lightlm.data.copies.near_copies", start, arguments)
+    requests = ([np.array(batch)] for batch in documents.batches())
+    try:
+        if index is not None and num_children:
+            index.save(path)
+        yield from answer_in_order(job, requests, num_children, works_here=True)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _sketch(runs: np.ndarray, starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -157,11 +180,20 @@ def _sketch(runs: np.ndarray, starts: np.ndarray, rows: np.ndarray) -> np.ndarra
     if not len(rows):
         return np.empty((BANDS, 0), dtype=np.uint32)
 
+    counts = np.diff(starts)
+    if len(rows) < len(counts):
+        is_sketched = np.zeros(len(counts), dtype=bool)
+        is_sketched[rows] = True
+        runs = runs[np.repeat(is_sketched, counts)]
+        starts = np.concatenate(([0], np.cumsum(counts[rows])))
+
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(
         runs, starts.astype(np.uint64), VALUES, SEED
     )
-    values = np.array(matrix.to_rows(), dtype=np.uint32)[rows, : BANDS * ROWS].astype(np.uint64)
-    values = values.reshape(len(rows), BANDS, ROWS)
+    # Packed row by row, as numpy takes twice as long to make an array of lists.
+    packed = b"".join(PACK(*row) for row in matrix.to_rows())
+    values = np.frombuffer(packed, dtype=np.uint32).reshape(len(rows), VALUES)
+    values = values[:, : BANDS * ROWS].astype(np.uint64).reshape(len(rows), BANDS, ROWS)
     bands = values[:, :, 0]
 
     for row in range(1, ROWS):
@@ -281,7 +313,7 @@ def _verify_all(
             return None
         return _verify(documents, earlier[slice(*batch)], later[slice(*batch)])
 
-    with ThreadPoolExecutor(_count_workers()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         answers = list(pool.map(work, batches))
     if any(answer is None for answer in answers):
         return None
@@ -325,5 +357,5 @@ def _verify(documents: Documents, earlier: np.ndarray, later: np.ndarray) -> np.
     return num_both >= COPY_SIMILARITY * np.maximum(1, num_ours + num_theirs - num_both)
 
 
-def _count_workers() -> int:
-    return max(1, min(4, os.cpu_count() or 1))
+if __name__ == "__main__":
+    serve(start_reading)

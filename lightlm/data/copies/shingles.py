@@ -38,6 +38,10 @@ _IS_LETTER = bytes(byte in _LETTERS for byte in range(0x100))
 _LEAST_OWN_WORD = 0xE0
 """First byte of letters of three and four bytes."""
 
+_ASCII = bytes(range(0x80))
+_CASELESS = bytes(range(0x80, 0xC3))
+"""Bytes of signs without case, as C2 begins them; so does E2 80. Letters with case have others."""
+
 _SCRATCH = threading.local()
 
 # Signs among the letters of several bytes, as (first byte, least and largest second byte, length):
@@ -145,12 +149,24 @@ def _hash_block(text: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 def _fold_case(documents: Sequence[bytes]) -> bytes:
     """Return the documents in lower case, separated by one NUL each."""
-    text = _SEPARATOR.join(documents)
-    if text.count(_SEPARATOR) != len(documents) - 1:
-        text = _SEPARATOR.join(document.replace(_SEPARATOR, b" ") for document in documents)
-    return (
-        text.lower() if text.isascii() else text.decode("utf-8", "replace").lower().encode("utf-8")
-    )
+    folded = _SEPARATOR.join(map(_to_lower, documents))
+    if folded.count(_SEPARATOR) != len(documents) - 1:
+        folded = _SEPARATOR.join(
+            _to_lower(document).replace(_SEPARATOR, b" ") for document in documents
+        )
+    return folded
+
+
+def _to_lower(document: bytes) -> bytes:
+    """Return a document in lower case; signs beyond ASCII, as curly quotes, need no look at each
+    character.
+    """
+    if document.isascii():
+        return document.lower()
+    beyond = document.translate(None, _ASCII).replace(b"\xe2\x80", b"")
+    if not beyond.translate(None, _CASELESS):
+        return document.lower()
+    return document.decode("utf-8", "replace").lower().encode("utf-8")
 
 
 def _blank_signs(letters: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ class Documents:
     """
 
     def __init__(self, folder: Path, split: str) -> None:
+        self.folder = folder
+        self.split = split
         lengths = np.fromfile(folder / f"{split}.lengths", dtype="<u8").astype(np.int64)
         self.lengths = lengths
         self.ends = np.cumsum(lengths)

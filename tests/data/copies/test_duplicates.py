@@ -271,7 +271,8 @@ def test_of_near_copies_in_a_split_the_first_stays_whatever_the_number_of_worker
 
     results = []
     for workers in (1, 3):
-        monkeypatch.setattr(near_copies, "_count_workers", lambda workers=workers: workers)
+        monkeypatch.setattr(near_copies, "LEAST_BYTES_PER_CHILD", 1)
+        monkeypatch.setattr(near_copies, "count_cores", lambda workers=workers: workers)
         results.append(find_near_copies(tmp_path).left_out["train"])
 
     assert np.array_equal(*results)
