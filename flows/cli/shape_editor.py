@@ -125,7 +125,7 @@ class Editor:
         if machine is None:
             return f"{told}, {format_bytes(memory)} of memory"
 
-        speed = Probe(machine=machine, shapes=[]).speed_of(model, is_compiled=False)
+        speed = Probe(machine=machine, shapes=()).speed_of(model, is_compiled=False)
         hours = float(values["budget.hours"])
         wanted = TOKENS_PER_PARAMETER * params
         told += (

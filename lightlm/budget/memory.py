@@ -44,15 +44,15 @@ def usable_memory(machine: MachineRate) -> float:
 
 
 def choose_attention(
-    params: Params, machine: MachineRate, model: ModelConfig, way: TimedShape | None = None
+    params: Params, machine: MachineRate, model: ModelConfig, variant: TimedShape | None = None
 ) -> Attention:
-    """Return the attention kernel: flash where it is demanded, else that of the fastest `way`
+    """Return the attention kernel: flash where it is demanded, else that of the fastest `variant`
     timed, else by rule.
     """
     if params.model.flash_attention:
         return "flash"
-    if way is not None and way.attention is not None:
-        return way.attention
+    if variant is not None and variant.attention is not None:
+        return variant.attention
     return (
         "matmul" if machine.device == "cpu" and model.context_length <= MATMUL_CONTEXT else "sdpa"
     )
@@ -63,12 +63,12 @@ def choose_fit(
     machine: MachineRate,
     model: ModelConfig,
     sequences: int = 1,
-    way: TimedShape | None = None,
+    variant: TimedShape | None = None,
 ) -> Fit:
     """Return how a batch of `sequences` is computed: the cheapest means that fits, or all of them
     if none does.
 
-    No more sequences at a time than in the fastest `way` that was timed.
+    No more sequences at a time than in the fastest `variant` that was timed.
 
     Fewer sequences at a time cost next to nothing, shards cost messages, a second forward pass a
     quarter of the speed.
@@ -78,20 +78,20 @@ def choose_fit(
     """
     num_ranks = machine.num_devices * params.training.num_nodes
     fit = Fit(False, "off", 1)
-    most = params.training.micro_batch_size or (way and way.micro_batch_size) or sequences
+    most = params.training.micro_batch_size or (variant and variant.micro_batch_size) or sequences
 
     for is_recomputed in _RECOMPUTED[params.training.gradient_checkpointing]:
         for sharding in list_shardings(params, machine):
             fit = Fit(is_recomputed, sharding, 1)
             micro = min(most, -(-sequences // num_ranks))
             while micro > 1 and not _is_within(
-                params, machine, model, fit._replace(micro_batch_size=micro), way
+                params, machine, model, fit._replace(micro_batch_size=micro), variant
             ):
                 micro = (micro + 1) // 2
             while sequences % micro:
                 micro -= 1
             fit = fit._replace(micro_batch_size=micro)
-            if _is_within(params, machine, model, fit, way):
+            if _is_within(params, machine, model, fit, variant):
                 return fit
 
     return fit
@@ -152,7 +152,7 @@ def _is_within(
     machine: MachineRate,
     model: ModelConfig,
     fit: Fit,
-    way: TimedShape | None = None,
+    variant: TimedShape | None = None,
 ) -> bool:
     num_ranks = machine.num_devices * params.training.num_nodes
     needed = process_bytes(machine.device) + training_memory_bytes(
@@ -161,7 +161,7 @@ def _is_within(
         params.training.optimizer,
         device=machine.device,
         dtype=machine.dtype,
-        attention=choose_attention(params, machine, model, way),
+        attention=choose_attention(params, machine, model, variant),
         is_recomputed=fit.is_recomputed,
         num_shards=num_ranks if fit.sharding == "fsdp" else 1,
         keep_best=True,  # not known yet; the safe side

@@ -15,13 +15,15 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lightlm.budget.calibration import load_calibration
+from lightlm.budget.devices import choose_device, count_devices
 from lightlm.budget.history import NO_CORRECTION, Correction
 from lightlm.budget.scaling import expected_efficiency
+from lightlm.budget.shapes import has_same_layers
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import flops_per_token
 from lightlm.model.config import ModelConfig
 from lightlm.params import TrainingParams, describe_validation
-from lightlm.system import Device, SystemReport
+from lightlm.system import SystemReport
 from lightlm.training.config import Attention, TrainerConfig
 
 FAST_BFLOAT16 = 1.3
@@ -46,6 +48,12 @@ taken where 8,192 reach 2.5 % less.
 """
 
 REFERENCE_BATCH_TOKENS = 2048
+
+WORTH_CHANGING = 0.97
+"""Fraction of the usual variant's step above which another one's gain is noise."""
+
+WORTH_COMPILING = 0.98
+"""Fraction of the eager step above which compiled steps are not worth it."""
 
 REFERENCE_FROM_SECONDS = 100.0
 """Of budget; in shorter ones its half of a second is missed, and the small vocabularies that suit
@@ -129,10 +137,54 @@ class Probe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     machine: MachineRate
-    shapes: list[TimedShape]
+    shapes: tuple[TimedShape, ...]
     correction: Correction = NO_CORRECTION
     lead_seconds: float = 0.0
-    """From the start of a run to its training, as it was expected of the machine then."""
+    """Seconds from the start of a run to its training, as they were expected then."""
+    notes: tuple[str, ...] = ()
+    """What measuring decided, a sentence each; reasons of the plan."""
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds that compiling took, of the time for measuring."""
+        return sum(shape.first_seconds for shape in self.shapes if shape.is_compiled)
+
+    def find_compiled(self, model: ModelConfig) -> TimedShape | None:
+        """Return the compiled timing that serves a shape: layers are compiled, of any depth."""
+        return next(
+            (s for s in self.shapes if s.is_compiled and has_same_layers(s.model, model)), None
+        )
+
+    def prefers_compiled(self, model: ModelConfig, *, is_demanded: bool) -> bool:
+        """Return whether a shape is trained compiled: it is demanded, or was timed to be faster."""
+        timed = self.find_compiled(model)
+        if timed is None or is_demanded:
+            return timed is not None
+        eager = [
+            s.step_seconds for s in self.shapes if not s.is_compiled and s.model == timed.model
+        ]
+        return not eager or timed.step_seconds < WORTH_COMPILING * min(eager)
+
+    def find_variant(self, context_length: int) -> TimedShape | None:
+        """Return the fastest timing of the shape that was timed in several variants; None where the
+        usual one is as good.
+        """
+        eager = [
+            s for s in self.shapes if not s.is_compiled and s.model.context_length == context_length
+        ]
+        same = [s for s in eager if s.attention is not None and s.model == eager[0].model]
+        if not same:
+            return None
+        fastest = min(same, key=lambda s: s.step_seconds)
+        return fastest if fastest.step_seconds < WORTH_CHANGING * same[0].step_seconds else None
+
+    def summary(self) -> str:
+        """Return every timed shape with its speed, in a line."""
+        return ", ".join(
+            f"{s.model.num_layers} x {s.model.model_dim}{' compiled' if s.is_compiled else ''}: "
+            f"{s.tokens_per_second:,.0f} tokens/s"
+            for s in self.shapes
+        )
 
     def speed_of(self, model: ModelConfig, *, is_compiled: bool) -> float:
         """Return the expected training tokens a second of a shape, read between the
@@ -217,7 +269,7 @@ def measure_machine(
 
     wanted = ["float32", "bfloat16"] if params.dtype == "auto" else [params.dtype]
     trainer = TrainerConfig(
-        batch_tokens=8, micro_batch_size=1, device=device_name(device), num_threads=num_threads
+        batch_tokens=8, micro_batch_size=1, device=device.kind, num_threads=num_threads
     )
     rates = computer.call(
         "measure_matrix_rates",
@@ -229,7 +281,7 @@ def measure_machine(
     is_bfloat16 = rates.get("bfloat16", 0.0) >= FAST_BFLOAT16 * rates.get("float32", 0.0)
     dtype = "bfloat16" if is_bfloat16 else "float32"
     return MachineRate(
-        device=device_name(device),
+        device=device.kind,
         dtype=dtype,
         num_threads=num_threads,
         num_devices=count_devices(params, system, device),
@@ -263,50 +315,6 @@ def time_reference(machine: MachineRate, computer: Computer, budget_seconds: flo
     )
 
     return timed.achieved_flops
-
-
-def count_devices(params: TrainingParams, system: SystemReport, device: Device) -> int:
-    """Return how many processes train on this machine: as many as asked for; for `auto`, one a GPU.
-
-    Raises:
-        ParameterError: more than there are GPUs, or several on Apple's, which PyTorch has no way to
-            join.
-    """
-    there = sum(one.kind == device.kind for one in system.devices)
-    if params.devices == "auto":
-        return 1 if device.kind == "cpu" else there
-    if (device.kind == "mps" and params.devices > 1) or (
-        device.kind == "cuda" and params.devices > there
-    ):
-        raise ParameterError(
-            f"training.devices is {params.devices}, but this machine has {there} {device.kind}; "
-            "give auto"
-        )
-    return params.devices
-
-
-def choose_device(wanted: str, system: SystemReport) -> Device:
-    """Return the device to train on: the one named, or the first accelerator, or the CPU.
-
-    Raises:
-        ParameterError: the one named is not there.
-    """
-    kind = wanted.partition(":")[0]
-    devices = system.devices
-    if kind == "auto":
-        return next((d for d in devices if d.kind != "cpu"), devices[0])
-    for device in devices:
-        if device.kind == kind:
-            return device
-    raise ParameterError(
-        f"training.device is {wanted}, but this machine has {', '.join(d.kind for d in devices)}; "
-        "give auto"
-    )
-
-
-def device_name(device: Device) -> str:
-    """Return the name that torch knows the device by."""
-    return device.kind
 
 
 def time_shape(

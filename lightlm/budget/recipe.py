@@ -26,11 +26,11 @@ def choose_trainer(
     is_compiled: bool,
     max_steps: int | None,
     batch_tokens: int | None = None,
-    way: TimedShape | None = None,
+    variant: TimedShape | None = None,
 ) -> TrainerConfig:
     """Return the trainer's config for `expected_tokens` of training on a text of `train_tokens`.
 
-    `batch_tokens` is given where layers are compiled for it already, `way` where a timing showed a
+    `batch_tokens` is given if layers are compiled for it already, `variant` if a timing showed a
     faster one.
     """
     training = params.training
@@ -53,7 +53,7 @@ def choose_trainer(
     )
 
     ramp = choose_context_ramp(model.context_length, is_compiled=is_compiled)
-    fit = choose_fit(params, machine, model, sequences, way)
+    fit = choose_fit(params, machine, model, sequences, variant)
     return TrainerConfig(
         optimizer=training.optimizer,
         seed=training.seed,
@@ -77,7 +77,7 @@ def choose_trainer(
         compile=is_compiled,
         gradient_checkpointing=fit.is_recomputed,
         sharding=fit.sharding,
-        attention=choose_attention(params, machine, model, way),
+        attention=choose_attention(params, machine, model, variant),
         device=machine.device,
         num_threads=machine.num_threads,
         num_devices=machine.num_devices,

@@ -1,220 +1,233 @@
-"""The shapes that were timed for a plan: which ones, on how many threads, compiled or not.
+"""The probe: a few shapes timed with real steps, on how many threads, with which kernel, compiled
+or not.
 
-Owns what is measured and what a measurement decides; what is chosen in the end is the planner's.
+`probe_shapes` measures and returns a value; the planner chooses from it.
 """
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from lightlm.budget.calibration import load_calibration
+from lightlm.budget.candidate import Candidate, TextFacts
 from lightlm.budget.compiled import CompiledShapes
-from lightlm.budget.probe import MATRIX_RATE_SECONDS, Computer, MachineRate, TimedShape, time_shape
-from lightlm.budget.shapes import has_same_layers
+from lightlm.budget.history import NO_CORRECTION, Correction
+from lightlm.budget.probe import (
+    MATRIX_RATE_SECONDS,
+    Computer,
+    MachineRate,
+    Probe,
+    TimedShape,
+    time_shape,
+)
+from lightlm.budget.ranking import FLOOR_SECONDS, Ranking, TimeLeft
 from lightlm.errors import WorkerError
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
 from lightlm.training.config import TrainerConfig
 
 PROBE_FRACTION = 0.05
-"""Of the budget; what the matrix rate and the timing of shapes may take. The favourite shape is
-timed in any case.
+"""Fraction of the budget that measuring may take: the matrix rate and the timing of shapes. The
+favorite shape is timed in any case.
 """
 
 MOST_SECONDS = 1.5
-"""Of steps of one shape after its first; more does not change the median."""
+"""Seconds of steps of one shape after its first; more does not change the median."""
 
-WORTH_CHANGING = 0.97
-"""Of the usual way's step; what does not save as much is noise, and the rule stays."""
+TIMINGS_IN_FRACTION = 6
+"""Timings that PROBE_FRACTION has to suffice for: three shapes, two variants, one compiled."""
+
+NARROWER = 0.75
+WIDER = 1.33
+"""Factors on the favorite's width from which two other shapes are timed. Assumption."""
 
 MOST_MATMUL_CONTEXT = 1024
-"""Tokens; plain products keep all scores of a sequence, (heads, T, T), for the way back."""
+"""Tokens up to which plain products are tried: they keep all scores of a sequence, (heads, T, T),
+for the backward pass.
+"""
 
 SUSPICIOUS_SHARE = 0.12
-"""Of the usual rate: a step that reaches less runs on a busy machine (a quiet one gives 0.2 to
-0.5).
-"""
-
+"""Fraction of the usual rate below which a step ran on a busy machine (a quiet one: 0.2 to 0.5)."""
 
 DISTURBED_SHARE = 0.6
-"""Of the other shapes' rate: one that reaches less was timed in bad company. Width alone makes it
-0.75 at half.
+"""Fraction of the other shapes' rate below which a timing was disturbed. Width alone makes it 0.75
+at half.
 """
 
 
-class TrainerChooser(Protocol):
-    """Who knows how a shape would be trained: the planner."""
+def probe_shapes(
+    params: Params,
+    machine: MachineRate,
+    text: TextFacts,
+    worker: Computer,
+    time_left: Callable[[], TimeLeft],
+    *,
+    compiled: CompiledShapes | None = None,
+    correction: Correction = NO_CORRECTION,
+    probed_seconds: float = 2 * MATRIX_RATE_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> Probe:
+    """Return the figures of this machine: shapes near the best guess, timed by the worker.
 
-    def __call__(self, model: ModelConfig, *, is_compiled: bool) -> TrainerConfig:
-        """Return the trainer's config of a shape."""
-        ...
+    `probed_seconds` of the time for measuring are spent already. Nothing is timed where the shape
+    is fixed or the time too short.
+
+    Raises:
+        ParameterError: no shape satisfies what params fix, or none fits into memory.
+        WorkerError: the worker failed to train a shape.
+    """
+    timings = Timings(
+        params,
+        text,
+        worker,
+        time_left,
+        Probe(machine=machine, shapes=(), correction=correction),
+        compiled=compiled,
+        probed_seconds=probed_seconds,
+        clock=clock,
+    )
+
+    ranking = timings.ranking
+    if params.budget.planner == "measured" and not ranking.is_shorter_than(FLOOR_SECONDS):
+        timings.time_around([candidate.model for candidate in ranking.rank()])
+        timings.try_variants()
+        timings.try_compiling(timings.ranking.rank()[0])
+
+    return timings.probe
 
 
 class Timings:
-    """Timed shapes of one plan. What is decided on the way is told to `reasons`."""
+    """The timings of one probe, in the time for them; `probe` is what they found so far."""
 
     def __init__(
         self,
         params: Params,
-        machine: MachineRate,
-        reasons: list[str],
-        compiled: CompiledShapes | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        text: TextFacts,
+        worker: Computer,
+        time_left: Callable[[], TimeLeft],
+        probe: Probe,
         *,
-        probed_seconds: float = 2 * MATRIX_RATE_SECONDS,
+        compiled: CompiledShapes | None = None,
+        probed_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.params = params
-        self.machine = machine
-        self.reasons = reasons
-        self.compiled = compiled
-        self.shapes: list[TimedShape] = []
+        self.probe = probe
+        self._params = params
+        self._text = text
+        self._worker = worker
+        self._time_left = time_left
+        self._compiled = compiled
         self._clock = clock
         self._left = PROBE_FRACTION * params.budget.hours * 3600 - probed_seconds
         self._last_seconds = 0.0
 
-    def time_around(
-        self, ranked: list[ModelConfig], computer: Computer, choose: TrainerChooser
-    ) -> None:
-        """Time the favourite of the priors, and, in the time for it, the best shape narrower and
+    @property
+    def ranking(self) -> Ranking:
+        """The shapes as they are judged by what was timed so far and by the time left now."""
+        return Ranking(self._params, self._text, self.probe, self._time_left())
+
+    def choose(self, model: ModelConfig, *, is_compiled: bool = False) -> TrainerConfig:
+        """Return how a shape would be trained by what was timed so far."""
+        return self.ranking.choose_trainer(model, is_compiled=is_compiled)
+
+    def time_around(self, ranked: list[ModelConfig]) -> None:
+        """Time the favorite of the priors, and, in the time for it, the best shape narrower and
         the best one wider.
         """
-        favourite = ranked[0]
-        narrower = next((m for m in ranked if m.model_dim <= favourite.model_dim * 0.75), None)
-        wider = next((m for m in ranked if m.model_dim >= favourite.model_dim * 1.33), None)
-        for model in (m for m in (favourite, narrower, wider) if m is not None):
-            if self.shapes and not self._has_time:
-                return
-            self.shapes.append(self._time(computer, model, choose(model, is_compiled=False)))
-            if len(self.shapes) == 1:
-                self._try_one_thread(computer, choose)
-        self._time_first_again(computer, choose)
+        favorite = ranked[0]
+        dim = favorite.model_dim
+        narrower = next((model for model in ranked if model.model_dim <= dim * NARROWER), None)
+        wider = next((model for model in ranked if model.model_dim >= dim * WIDER), None)
 
-    def try_other_ways(self, computer: Computer, choose: TrainerChooser) -> None:
+        for model in (model for model in (favorite, narrower, wider) if model is not None):
+            if self.probe.shapes and not self._has_time:
+                return
+            self._add(self._time(model, self.choose(model)))
+            if len(self.probe.shapes) == 1:
+                self._try_one_thread()
+
+        self._time_first_again()
+
+    def try_variants(self) -> None:
         """Time the first shape with the other attention kernel and with half the micro-batch, in
         the time for it.
         """
-        model = self.shapes[0].model
-        for change in self._other_ways(model, choose(model, is_compiled=False)):
+        first = self.probe.shapes[0]
+        for change in self._list_variants(first.model, self.choose(first.model)):
             if not self._has_time:
                 return
-            self.shapes.append(
-                self._time(
-                    computer, model, choose(model, is_compiled=False).model_copy(update=change)
-                )
+            trainer = self.choose(first.model).model_copy(update=change)
+            self._add(self._time(first.model, trainer))
+
+        variant = self.probe.find_variant(first.model.context_length)
+        if variant is not None:
+            self._note(
+                f"{variant.attention} attention, {variant.micro_batch_size} sequences at once: "
+                f"{variant.tokens_per_second:,.0f} "
+                f"tokens/s instead of {self.probe.shapes[0].tokens_per_second:,.0f}"
             )
 
-        way = self.find_way(model.context_length)
-        if way is not None:
-            self.reasons.append(
-                f"{way.attention} attention, {way.micro_batch_size} sequences at once: "
-                f"{way.tokens_per_second:,.0f} "
-                f"tokens/s instead of {self.shapes[0].tokens_per_second:,.0f}"
-            )
-
-    def find_way(self, context_length: int) -> TimedShape | None:
-        """Return the fastest timing of a shape that was timed in several ways; None where the usual
-        one is as good.
-        """
-        eager = [
-            s for s in self.shapes if not s.is_compiled and s.model.context_length == context_length
-        ]
-        same = [s for s in eager if s.attention is not None and s.model == eager[0].model]
-        if not same:
-            return None
-        fastest = min(same, key=lambda s: s.step_seconds)
-        return fastest if fastest.step_seconds < WORTH_CHANGING * same[0].step_seconds else None
-
-    def try_compiling(
-        self,
-        model: ModelConfig,
-        computer: Computer,
-        choose: TrainerChooser,
-        training_seconds: float,
-    ) -> None:
-        """Time the favourite compiled, where the priors say that it can pay."""
-        wanted = self.params.training.compile
+    def try_compiling(self, favorite: Candidate) -> None:
+        """Time the favorite compiled, if the priors say that it can pay."""
+        wanted = self._params.training.compile
         if wanted == "off":
             return
 
-        trainer = choose(model, is_compiled=True)
-        if wanted == "auto" and not self._can_pay(model, trainer, training_seconds):
+        model = favorite.model
+        trainer = self.choose(model, is_compiled=True)
+        if wanted == "auto" and not self._can_pay(model, trainer, favorite.training_seconds):
             return
 
         try:
-            timed = self._time(computer, model, trainer)
+            timed = self._time(model, trainer)
         except WorkerError as error:
-            # No C++ compiler, most often. It is an option, so the run goes on without it unless it
-            # was demanded.
+            # No C++ compiler, most often. Compiling is an option, so the run goes on without it
+            # unless it was demanded.
             if wanted == "on":
                 raise
-            self.reasons.append(f"not compiled: compiling failed ({error})")
+            self._note(f"not compiled: compiling failed ({error})")
             return
 
-        self.shapes.append(timed)
-        if self.compiled is not None:
-            self.compiled.record(model, trainer)
+        self._add(timed)
+        if self._compiled is not None:
+            self._compiled.record(model, trainer)
 
-        verdict = "kept" if self.prefers_compiled(model) else "not kept"
-        self.reasons.append(
+        is_kept = self.probe.prefers_compiled(model, is_demanded=wanted == "on")
+        self._note(
             f"compiled in {timed.first_seconds:.0f} s: {timed.tokens_per_second:,.0f} tokens/s; "
-            f"{verdict}"
+            f"{'kept' if is_kept else 'not kept'}"
         )
 
-    @property
-    def compile_seconds(self) -> float:
-        """Seconds that compiling took, of the time for timing."""
-        return sum(shape.first_seconds for shape in self.shapes if shape.is_compiled)
+    def _note(self, sentence: str) -> None:
+        self.probe = self.probe.model_copy(update={"notes": (*self.probe.notes, sentence)})
 
-    def find_compiled(self, model: ModelConfig) -> TimedShape | None:
-        """Return the compiled shape that serves `model`: layers are compiled, not models, so of any
-        depth.
-        """
-        return next(
-            (s for s in self.shapes if s.is_compiled and has_same_layers(s.model, model)), None
-        )
+    def _add(self, timed: TimedShape) -> None:
+        self.probe = self.probe.model_copy(update={"shapes": (*self.probe.shapes, timed)})
 
-    def prefers_compiled(self, model: ModelConfig) -> bool:
-        """Return whether a compiled shape serves `model`, and faster than the eager one."""
-        timed = self.find_compiled(model)
-        if timed is None:
-            return False
-        if self.params.training.compile == "on":
-            return True
-        eager = [
-            s.step_seconds for s in self.shapes if not s.is_compiled and s.model == timed.model
-        ]
-        return not eager or timed.step_seconds < 0.98 * min(eager)
+    def _replace_first(self, timed: TimedShape) -> None:
+        self.probe = self.probe.model_copy(update={"shapes": (timed, *self.probe.shapes[1:])})
 
-    def summary(self) -> str:
-        """Return every timed shape with its speed, in a line."""
-        return ", ".join(
-            f"{s.model.num_layers} x {s.model.model_dim}{' compiled' if s.is_compiled else ''}: "
-            f"{s.tokens_per_second:,.0f} tokens/s"
-            for s in self.shapes
-        )
-
-    def _time(self, computer: Computer, model: ModelConfig, trainer: TrainerConfig) -> TimedShape:
+    def _time(self, model: ModelConfig, trainer: TrainerConfig) -> TimedShape:
         if trainer.sharding == "fsdp":
             # One device times, which does not hold all layers: a part of the depth has the same
-            # speed an operation.
+            # speed per operation.
             share = max(1, model.num_layers // (trainer.num_devices * trainer.num_nodes))
             model = model.model_copy(update={"num_layers": share})
             trainer = trainer.model_copy(update={"sharding": "off"})
 
         started = self._clock()
-        seconds = min(MOST_SECONDS, PROBE_FRACTION * self.params.budget.hours * 3600 / 6)
-        timed = time_shape(computer, model, trainer, max_seconds=seconds)
-        self._last_seconds = (
-            self._clock() - started - (timed.first_seconds if trainer.compile else 0.0)
-        )
+        share = PROBE_FRACTION * self._params.budget.hours * 3600 / TIMINGS_IN_FRACTION
+        timed = time_shape(self._worker, model, trainer, max_seconds=min(MOST_SECONDS, share))
 
+        compiling = timed.first_seconds if trainer.compile else 0.0
+        self._last_seconds = self._clock() - started - compiling
         self._left -= self._last_seconds
         return timed
 
     @property
     def _has_time(self) -> bool:
-        """Whether one more shape can be timed, as long as the last one took; and the favourite
-        compiled after it.
+        """Whether there is time for one more shape, and for the favorite compiled after it, as
+        long as the last one took.
         """
         return self._left >= self._last_seconds * (2 if self._may_compile else 1)
 
@@ -222,81 +235,72 @@ class Timings:
     def _may_compile(self) -> bool:
         """Whether so much time can pay for compiling, the first time."""
         cost = load_calibration().speed.compile_seconds
-        return (
-            self.params.training.compile != "off"
-            and _compiled_gain(self.params.budget.hours * 3600, cost) > 1
-        )
+        gain = _compiled_gain(self._params.budget.hours * 3600, cost)
+        return self._params.training.compile != "off" and gain > 1
 
-    def _other_ways(self, model: ModelConfig, trainer: TrainerConfig) -> Iterator[dict[str, Any]]:
-        """Yield what of a trainer's config could be faster; on a GPU the kernel is
-        torch's choice.
+    def _list_variants(
+        self, model: ModelConfig, trainer: TrainerConfig
+    ) -> Iterator[dict[str, Any]]:
+        """Yield changes of a trainer's config that may be faster. On a GPU, torch chooses the
+        kernel.
         """
-        is_free = trainer.device == "cpu" and not self.params.model.flash_attention
+        is_free = trainer.device == "cpu" and not self._params.model.flash_attention
         if is_free and trainer.attention == "matmul":
             yield {"attention": "sdpa"}
         elif is_free and model.context_length <= MOST_MATMUL_CONTEXT:
             yield {"attention": "matmul"}
-        if self.params.training.micro_batch_size is None and trainer.micro_batch_size % 2 == 0:
+        if self._params.training.micro_batch_size is None and trainer.micro_batch_size % 2 == 0:
             yield {"micro_batch_size": trainer.micro_batch_size // 2}
 
     def _can_pay(self, model: ModelConfig, trainer: TrainerConfig, seconds: float) -> bool:
-        """Return whether `seconds` of training, less the compilation, would be worth
-        more compiled.
-        """
+        """Return whether `seconds` of training, less the compilation, are worth more compiled."""
         rule = load_calibration().speed
-        is_known = self.compiled is not None and self.compiled.knows(model, trainer)
+        is_known = self._compiled is not None and self._compiled.knows(model, trainer)
         cost = rule.warm_compile_seconds if is_known else rule.compile_seconds
+
         pays = _compiled_gain(seconds, cost) > rule.least_compile_gain
         if not pays:
-            self.reasons.append(
+            self._note(
                 f"not compiled: {seconds:.0f} s of training are too short to pay for about "
                 f"{cost:.0f} s of it"
             )
         return pays
 
-    def _time_first_again(self, computer: Computer, choose: TrainerChooser) -> None:
-        """Time the first shape once more where the others say that it was disturbed: MLflow starts
-        beside it.
-        """
-        first = self.shapes[0]
-        others = self.shapes[1:]
+    def _time_first_again(self) -> None:
+        """Time the first shape once more if it was disturbed: MLflow starts at the same time."""
+        first, *others = self.probe.shapes
         best = max((shape.achieved_flops for shape in others), default=0.0)
         if first.achieved_flops >= DISTURBED_SHARE * best or not self._has_time:
             return
-        again = self._time(computer, first.model, choose(first.model, is_compiled=False))
-        self.shapes[0] = min(first, again, key=lambda shape: shape.step_seconds)
 
-    def _try_one_thread(self, computer: Computer, choose: TrainerChooser) -> None:
-        """Take one thread where several get in each other's way: a busy core makes all of them wait
+        again = self._time(first.model, self.choose(first.model))
+        self._replace_first(min(first, again, key=lambda shape: shape.step_seconds))
+
+    def _try_one_thread(self) -> None:
+        """Take one thread where several slow each other down: a busy core makes all of them wait
         at each barrier.
         """
-        timed = self.shapes[0]
-        share = timed.achieved_flops / self.machine.usual_flops
-        if (
-            self.machine.device != "cpu"
-            or self.machine.num_threads == 1
-            or share >= SUSPICIOUS_SHARE
-        ):
+        machine = self.probe.machine
+        timed = self.probe.shapes[0]
+        share = timed.achieved_flops / machine.usual_flops
+        if machine.device != "cpu" or machine.num_threads == 1 or share >= SUSPICIOUS_SHARE:
             return
 
-        several = self.machine
-        self.machine = self.machine.model_copy(update={"num_threads": 1})
-        alone = self._time(computer, timed.model, choose(timed.model, is_compiled=False))
+        single = machine.model_copy(update={"num_threads": 1})
+        trainer = self.choose(timed.model).model_copy(update={"num_threads": 1})
+        alone = self._time(timed.model, trainer)
 
         if alone.step_seconds < timed.step_seconds:
-            self.shapes[0] = alone
-            self.reasons.append(
-                f"one thread instead of {several.num_threads}: {alone.tokens_per_second:,.0f} "
+            self.probe = self.probe.model_copy(update={"machine": single})
+            self._replace_first(alone)
+            self._note(
+                f"one thread instead of {machine.num_threads}: {alone.tokens_per_second:,.0f} "
                 "tokens/s against "
                 f"{timed.tokens_per_second:,.0f}; the cores are busy, or the shape is too small "
                 "to share"
             )
-        else:
-            self.machine = several
 
 
 def _compiled_gain(seconds: float, cost: float) -> float:
-    """Return what compiling multiplies the steps of `seconds` by, as priors have it, where `cost`
-    of them go to it.
-    """
+    """Return the factor on the steps of `seconds` if compiling takes `cost` of them."""
     return (seconds - cost) * load_calibration().speed.compile_speedup / max(seconds, 1e-9)

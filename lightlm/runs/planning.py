@@ -4,16 +4,20 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from lightlm.budget import planner
 from lightlm.budget.candidate import TextFacts
+from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.forecast import LEAST_RUNS, Forecast, forecast
 from lightlm.budget.history import History
 from lightlm.budget.lead import LeadTimes
 from lightlm.budget.ledger import SECONDS_PER_HOUR
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MachineRate, Probe, time_reference
+from lightlm.budget.ranking import TimeLeft
+from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.scaling import estimate_needed_bytes
 from lightlm.budget.switches import check_switches
-from lightlm.budget.timings import PROBE_FRACTION
+from lightlm.budget.timings import PROBE_FRACTION, probe_shapes
 from lightlm.budget.vocabulary import bytes_per_token_at, choose_vocab_sizes
 from lightlm.console.progress import Progress
 from lightlm.console.quantities import format_bytes, format_seconds
@@ -27,7 +31,6 @@ from lightlm.runs.preparation import (
     choose_sizes,
     describe_text,
     inspect_machine,
-    make_planner,
     measure_difficulty,
     measure_rate,
     needs_reference,
@@ -101,10 +104,18 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
                 f"Timing shapes and planning (up to about {format_seconds(max(5.0, timing))})"
             )
             history = History(home)
-            correction = history.correct(system.hardware_id, subset.validation_sha256)
-            planner = make_planner(params, text, machine, lambda: seconds, home, correction)
-            plan, figures = planner.plan(None if probe else worker, probe)
+            left = TimeLeft(seconds, ClosingTimes(home).estimate(budget_seconds))
+            figures = probe or probe_shapes(
+                params,
+                machine,
+                text,
+                worker,
+                lambda: left,
+                compiled=CompiledShapes(home),
+                correction=history.correct(system.hardware_id, subset.validation_sha256),
+            )
             figures = figures.model_copy(update={"lead_seconds": lead})
+            plan = planner.plan(params, text, figures, left)
 
             forecasts = []
             if (
@@ -156,9 +167,8 @@ def plan_for(
         change = bytes_per_token_at(size) / bytes_per_token_at(text.vocab_size)
         text = text.resized(size, change)
 
-    params = params.model_copy(update={"budget": budget})
-    planner = make_planner(params, text, figures.machine, lambda: seconds, home, figures.correction)
-    return planner.plan(None, figures)[0]
+    left = TimeLeft(seconds, ClosingTimes(home).estimate(budget_seconds))
+    return planner.plan(params.model_copy(update={"budget": budget}), text, figures, left)
 
 
 NEARLY = 0.02

@@ -1,21 +1,15 @@
 """The work of the stages before training: shared by a run and by `lightlm plan`."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from lightlm.budget.candidate import TextFacts
-from lightlm.budget.compiled import CompiledShapes
-from lightlm.budget.history import Correction
 from lightlm.budget.ledger import SECONDS_PER_HOUR
 from lightlm.budget.neighbours import Neighbours
-from lightlm.budget.planner import Planner
 from lightlm.budget.probe import (
-    MATRIX_RATE_SECONDS,
     MachineRate,
     is_reference_worth_timing,
     measure_machine,
 )
-from lightlm.budget.reserve import Closing, ClosingTimes
 from lightlm.budget.scaling import difficulty_of
 from lightlm.budget.switches import check_switches
 from lightlm.budget.vocabulary import choose_vocab_sizes
@@ -90,30 +84,3 @@ def count_scored_tokens(params: Params, shards: TokenShards) -> int:
     """Return how many held-out tokens the final score reads."""
     limit = params.evaluation.max_bytes or shards.num_validation_bytes
     return int(shards.num_validation_tokens * min(1.0, limit / max(1, shards.num_validation_bytes)))
-
-
-def make_planner(
-    params: Params,
-    text: TextFacts,
-    machine: MachineRate,
-    remaining: Callable[[], float],
-    home: Path,
-    correction: Correction,
-    *,
-    closing: Closing | None = None,
-    probed_seconds: float = 2 * MATRIX_RATE_SECONDS,
-) -> Planner:
-    """Return a planner that knows how long runs under `home` took to end and to compile.
-
-    `remaining` returns the seconds left; `probed_seconds` were spent on measuring already.
-    """
-    return Planner(
-        params,
-        text,
-        machine,
-        remaining,
-        closing or ClosingTimes(home).estimate(params.budget.hours * SECONDS_PER_HOUR),
-        CompiledShapes(home),
-        correction,
-        probed_seconds,
-    )

@@ -1,12 +1,16 @@
 """The stages of a run, one function each; every stage is shown, recorded and timed."""
 
+from lightlm.budget import planner
 from lightlm.budget.allowance import LEAST_SECONDS, REGISTRATION
+from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MachineRate, time_reference
+from lightlm.budget.ranking import TimeLeft
 from lightlm.budget.scaling import estimate_needed_bytes
 from lightlm.budget.space import check_training_space
 from lightlm.budget.tiers import tier_of
+from lightlm.budget.timings import probe_shapes
 from lightlm.data.shards import TokenShards
 from lightlm.data.shards import tokenize_subset as tokenize
 from lightlm.data.subset import materialize_subset as materialize
@@ -24,7 +28,6 @@ from lightlm.runs.preparation import (
     count_scored_tokens,
     describe_text,
     inspect_machine,
-    make_planner,
     measure_difficulty,
     measure_rate,
     needs_reference,
@@ -180,25 +183,30 @@ def plan_budget(
         session.log(f"Keeping the plan: {kept.summary()}")
         return kept
 
-    timed = find_probe(session, shards)
     with session.stage("probe", "Timing shapes and planning"):
-        history = History(session.home)
-        planner = make_planner(
+        text = describe_text(shards, material.difficulty)
+        closing = estimate_closing(session)
+        digest = material.subset.validation_sha256
+
+        def time_left() -> TimeLeft:
+            return TimeLeft(session.ledger.remaining_seconds, closing)
+
+        probe = find_probe(session, shards) or probe_shapes(
             start.params,
-            describe_text(shards, material.difficulty),
-            timed.machine if timed else machine,
-            lambda: session.ledger.remaining_seconds,
-            session.home,
-            history.correct(system.hardware_id, material.subset.validation_sha256),
-            closing=estimate_closing(session),
+            machine,
+            text,
+            session.worker,
+            time_left,
+            compiled=CompiledShapes(session.home),
+            correction=History(session.home).correct(system.hardware_id, digest),
             probed_seconds=session.ledger.entries.get("probe", 0.0),
         )
-        plan, probe = planner.plan(None if timed else session.worker, timed)
+        plan = planner.plan(start.params, text, probe, time_left())
         session.run.decide(
             "timings", {"shards": shards.fingerprint, "probe": probe.model_dump(mode="json")}
         )
 
-    session.ledger.split("probe", {"compile": planner.timings.compile_seconds})
+    session.ledger.split("probe", {"compile": probe.compile_seconds})
     session.render_plan(plan)
     show_plan(session, plan)
     session.recorder.log_text(plan.model_dump_json(indent=2), PLAN)

@@ -1,5 +1,6 @@
 """The start of a retraining: the champion's weights or new ones, as forecast or as asked for."""
 
+from lightlm.budget import planner
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.continuation import (
     ChampionPast,
@@ -11,10 +12,12 @@ from lightlm.budget.continuation import (
 from lightlm.budget.history import History
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MachineRate, Probe
+from lightlm.budget.ranking import TimeLeft
+from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.vocabulary import bytes_per_token_at
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
-from lightlm.runs.preparation import choose_sizes, make_planner
+from lightlm.runs.preparation import choose_sizes
 from lightlm.runs.session import Session
 from lightlm.runs.values import Champion, Material, StartingPoint, name_model
 from lightlm.system import SystemReport
@@ -99,7 +102,7 @@ def forecast_start(
 
     subset = material.subset
     plan = plan_from_scratch(session, params, material, machine, system)
-    speed = Probe(machine=machine, shapes=[]).speed_of(past.model, is_compiled=False)
+    speed = Probe(machine=machine, shapes=()).speed_of(past.model, is_compiled=False)
     new_bytes = (
         speed
         * plan.training_seconds
@@ -152,16 +155,14 @@ def plan_from_scratch(
     )
 
     correction = History(session.home).correct(system.hardware_id, subset.validation_sha256)
-    planner = make_planner(
+    closing = ClosingTimes(session.home).estimate(session.ledger.budget_seconds)
+
+    return planner.plan(
         params,
         text,
-        machine,
-        lambda: session.ledger.remaining_seconds,
-        session.home,
-        correction,
+        Probe(machine=machine, shapes=(), correction=correction),
+        TimeLeft(session.ledger.remaining_seconds, closing),
     )
-
-    return planner.plan(None)[0]
 
 
 def confirm_start(session: Session, start: StartingPoint, plan: Plan) -> tuple[StartingPoint, Plan]:

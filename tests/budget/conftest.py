@@ -6,8 +6,9 @@ import pytest
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.history import FinishedRun
 from lightlm.budget.plan import Plan
-from lightlm.budget.planner import Planner
+from lightlm.budget.planner import plan
 from lightlm.budget.probe import MachineRate, Probe, TimedShape
+from lightlm.budget.ranking import TimeLeft
 from lightlm.budget.reserve import Closing
 from lightlm.model.accounting import flops_per_token
 from lightlm.model.config import ModelConfig
@@ -97,11 +98,7 @@ def make_plan(probe: Probe) -> Callable[..., Plan]:
         dotted = {name.replace("__", "."): value for name, value in overrides.items()}
         params = load_params(overrides=dotted, hours=hours)
         seconds = hours * 3600 - 10 if remaining is None else remaining
-        plan, figures = Planner(params, text, probe.machine, lambda: seconds, Closing(4.0)).plan(
-            None, probe
-        )
-        assert figures == probe
-        return plan
+        return plan(params, text, probe, TimeLeft(seconds, Closing(4.0)))
 
     return make
 

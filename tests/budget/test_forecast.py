@@ -1,17 +1,16 @@
 import pytest
 
 from lightlm.budget.forecast import HORIZONS, forecast, judge_plans
-from lightlm.budget.planner import Planner
+from lightlm.budget.planner import plan
+from lightlm.budget.ranking import TimeLeft
 from lightlm.budget.reserve import Closing
 from lightlm.params import load_params
 
 
 def test_more_hours_are_expected_to_reach_less_bits_per_byte(probe, text):
     def plan_for(hours):
-        params = load_params(hours=hours)
-        return Planner(params, text, probe.machine, lambda: hours * 3600, Closing(2.0)).plan(
-            None, probe
-        )[0]
+        left = TimeLeft(hours * 3600, Closing(2.0))
+        return plan(load_params(hours=hours), text, probe, left)
 
     found = forecast(plan_for)
     assert [entry.name for entry in found] == [name for name, _ in HORIZONS]

@@ -4,9 +4,11 @@ import pytest
 
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.memory import plan_memory_bytes
-from lightlm.budget.planner import FLOOR_SECONDS, Planner
+from lightlm.budget.planner import plan
 from lightlm.budget.probe import Probe, measure_machine
+from lightlm.budget.ranking import FLOOR_SECONDS, TimeLeft
 from lightlm.budget.reserve import Closing
+from lightlm.budget.timings import probe_shapes
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import count_parameters
 from lightlm.params import load_params
@@ -16,15 +18,11 @@ from lightlm.training.supervisor import Worker
 LITTLE_TEXT = TextFacts(300, 100_000, 300_000, 5_000, 15_000)
 
 
-def without_reasons(plan):
-    return plan.model_copy(update={"reasons": []})
-
-
 def test_the_same_figures_give_the_same_plan(make_plan):
     assert make_plan() == make_plan()
 
 
-def test_the_plan_measured_by_the_worker_is_made_again_from_its_figures(tmp_path):
+def test_the_plan_measured_by_the_worker_is_made_again_from_its_saved_figures(tmp_path):
     params = load_params(
         hours=0.005, overrides={"training.num_threads": 1, "training.dtype": "float32"}
     )
@@ -34,20 +32,17 @@ def test_the_plan_measured_by_the_worker_is_made_again_from_its_figures(tmp_path
             Device.model_validate(one) for one in worker.call("describe_devices")["devices"][:1]
         ]
         machine = measure_machine(params.training, check_system(params, tmp_path, devices), worker)
-        plan, figures = Planner(params, LITTLE_TEXT, machine, lambda: 15.0, Closing(4.0)).plan(
-            worker
-        )
+        left = TimeLeft(15.0, Closing(4.0))
+        probe = probe_shapes(params, machine, LITTLE_TEXT, worker, lambda: left)
 
+    made = plan(params, LITTLE_TEXT, probe, left)
     assert (machine.device, machine.dtype, machine.num_threads) == ("cpu", "float32", 1)
-    assert len(figures.shapes) >= 1
-    assert plan.model.vocab_size == 300
-    assert plan.trainer.dtype == "float32"
-    again, same = Planner(params, LITTLE_TEXT, figures.machine, lambda: 15.0, Closing(4.0)).plan(
-        None, figures
-    )
-
-    assert same == figures
-    assert without_reasons(again) == without_reasons(plan)
+    assert len(probe.shapes) >= 1
+    assert made.model.vocab_size == 300
+    assert made.trainer.dtype == "float32"
+    saved = Probe.model_validate_json(probe.model_dump_json())
+    assert saved == probe
+    assert plan(params, LITTLE_TEXT, saved, left) == made
 
 
 def test_the_seconds_of_a_plan_add_up_to_those_that_are_left(make_plan):
@@ -151,7 +146,7 @@ def test_where_nothing_fits_into_memory_the_reason_is_said(make_plan, probe):
         make_plan(probe=tiny)
 
 
-@pytest.mark.parametrize("remaining", [-5.0, 0.0, 4.0, 6.0])
+@pytest.mark.parametrize("remaining", [-5.0, 0.0, 4.0, 5.0])
 def test_with_less_than_the_floor_the_smallest_tier_is_trained_and_said(make_plan, remaining):
     plan = make_plan(hours=0.003, remaining=remaining)
     assert plan.trainer.max_steps == 5
@@ -188,9 +183,15 @@ def test_where_timing_took_the_time_for_training_the_smallest_tier_is_trained_in
 ):
     there = BusyMachine(20.0)
     params = load_params(hours=0.01)
-    plan, _ = Planner(params, text, machine, lambda: there.seconds, Closing(4.5)).plan(there)
-    assert plan.trainer.max_steps == 5
-    assert any("ultra-fast tier is trained" in reason for reason in plan.reasons)
+
+    def time_left():
+        return TimeLeft(there.seconds, Closing(4.5))
+
+    probe = probe_shapes(params, machine, text, there, time_left)
+    made = plan(params, text, probe, time_left())
+    assert probe.shapes
+    assert made.trainer.max_steps == 5
+    assert any("ultra-fast tier is trained" in reason for reason in made.reasons)
 
 
 def test_above_the_floor_the_clock_decides_even_when_only_one_shape_is_left(make_plan):

@@ -3,13 +3,12 @@ from typing import Any
 
 import pytest
 
+from lightlm.budget.devices import choose_device
 from lightlm.budget.probe import (
     MOST_GAIN,
     REFERENCE,
     REFERENCE_FROM_SECONDS,
     Probe,
-    choose_device,
-    device_name,
     is_reference_worth_timing,
     read_probe,
     time_reference,
@@ -149,7 +148,7 @@ def test_a_file_that_is_not_there_is_refused_with_its_path(tmp_path):
     ],
 )
 def test_the_device_is_the_one_named_or_the_first_accelerator(wanted, devices, kind):
-    assert device_name(choose_device(wanted, report(*devices))) == kind
+    assert choose_device(wanted, report(*devices)).kind == kind
 
 
 def test_a_device_that_is_not_there_is_refused_with_those_that_are():

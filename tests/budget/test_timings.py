@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from lightlm.budget.probe import TimedShape
-from lightlm.budget.recipe import choose_trainer
+from lightlm.budget.probe import Probe
+from lightlm.budget.ranking import TimeLeft
+from lightlm.budget.reserve import Closing
 from lightlm.budget.timings import PROBE_FRACTION, Timings
 from lightlm.model.accounting import flops_per_token
 from lightlm.model.config import ModelConfig
 from lightlm.params import load_params
-from lightlm.training.config import TrainerConfig
 
 
 class Machine:
@@ -57,33 +57,23 @@ def shapes(time_shape) -> list[ModelConfig]:
 
 
 @pytest.fixture
-def make_timings(machine) -> Callable[..., Any]:
-    """Gives the timings of a budget on a Machine, and how a shape would be trained with what they
-    found so far.
-    """
+def make_timings(machine, text) -> Callable[..., Timings]:
+    """Gives the timings of a budget on a Machine."""
 
     def make(
         there: Machine, hours: float = 0.1, probed_seconds: float = 0.5, **overrides: Any
-    ) -> tuple[Timings, Callable[..., TrainerConfig]]:
+    ) -> Timings:
         dotted = {name.replace("__", "."): value for name, value in overrides.items()}
-        params = load_params(overrides=dotted, hours=hours)
-        timings = Timings(
-            params, machine, [], clock=lambda: there.now, probed_seconds=probed_seconds
+        dotted |= {"training.batch_tokens": 2048}  # else it follows the speed found so far
+        return Timings(
+            load_params(overrides=dotted, hours=hours),
+            text,
+            there,
+            lambda: TimeLeft(hours * 3600 - there.now, Closing(2.0)),
+            Probe(machine=machine, shapes=()),
+            clock=lambda: there.now,
+            probed_seconds=probed_seconds,
         )
-
-        def choose(model: ModelConfig, *, is_compiled: bool) -> TrainerConfig:
-            return choose_trainer(
-                params,
-                timings.machine,
-                model,
-                expected_tokens=3e6,
-                train_tokens=3_000_000,
-                is_compiled=is_compiled,
-                max_steps=None,
-                way=timings.find_way(model.context_length),
-            )
-
-        return timings, choose
 
     return make
 
@@ -100,9 +90,9 @@ def test_no_second_shape_is_timed_where_it_would_exceed_the_share_of_the_budget(
     make_timings, shapes, hours, seconds, num_timed
 ):
     there = Machine(seconds, steady)
-    timings, choose = make_timings(there, hours)
-    timings.time_around(shapes, there, choose)
-    assert len(timings.shapes) == num_timed
+    timings = make_timings(there, hours)
+    timings.time_around(shapes)
+    assert len(timings.probe.shapes) == num_timed
     assert num_timed == 1 or there.now <= PROBE_FRACTION * hours * 3600
 
 
@@ -111,9 +101,9 @@ def test_what_was_measured_before_counts_to_the_share_of_the_budget(
     make_timings, shapes, probed_seconds, num_timed
 ):
     there = Machine(1.0, steady)
-    timings, choose = make_timings(there, 0.02, probed_seconds)
-    timings.time_around(shapes, there, choose)
-    assert len(timings.shapes) == num_timed
+    timings = make_timings(there, 0.02, probed_seconds)
+    timings.time_around(shapes)
+    assert len(timings.probe.shapes) == num_timed
 
 
 @pytest.mark.parametrize(
@@ -123,19 +113,19 @@ def test_a_first_shape_that_was_timed_in_bad_company_is_timed_again(
     make_timings, shapes, slowdown, num_timed
 ):
     there = Machine(1.0, lambda trainer: 0.02 * (slowdown if len(there.timed) == 1 else 1.0))
-    timings, choose = make_timings(there)
-    timings.time_around(shapes, there, choose)
+    timings = make_timings(there)
+    timings.time_around(shapes)
     assert len(there.timed) == num_timed
-    assert (timings.shapes[0].step_seconds == pytest.approx(0.02)) == (slowdown == 3.0)
+    assert (timings.probe.shapes[0].step_seconds == pytest.approx(0.02)) == (slowdown == 3.0)
 
 
 def test_the_other_attention_kernel_and_half_the_micro_batch_are_timed_where_there_is_time(
     make_timings, shapes
 ):
     there = Machine(1.0, steady)
-    timings, choose = make_timings(there)
-    timings.time_around(shapes, there, choose)
-    timings.try_other_ways(there, choose)
+    timings = make_timings(there)
+    timings.time_around(shapes)
+    timings.try_variants()
     usual = there.timed[0]
     others = there.timed[3:]
     assert usual["attention"] == "matmul"
@@ -144,55 +134,54 @@ def test_the_other_attention_kernel_and_half_the_micro_batch_are_timed_where_the
         ("matmul", usual["micro_batch_size"] // 2),
     ]
 
-    assert timings.find_way(shapes[0].context_length) is None
-    assert choose(shapes[0], is_compiled=False) == TrainerConfig.model_validate(usual)
+    assert timings.probe.find_variant(shapes[0].context_length) is None
+    chosen = timings.choose(shapes[0])
+    assert (chosen.attention, chosen.micro_batch_size) == ("matmul", usual["micro_batch_size"])
 
 
 def test_the_favourite_compiled_is_part_of_the_time_for_timing(make_timings, shapes):
     hours = 0.05
     there = Machine(2.0, steady)
-    timings, choose = make_timings(there, hours)
-    timings.time_around(shapes, there, choose)
-    timings.try_other_ways(there, choose)
-    timings.try_compiling(shapes[0], there, choose, training_seconds=150.0)
+    timings = make_timings(there, hours)
+    timings.time_around(shapes)
+    timings.try_variants()
+    timings.try_compiling(timings.ranking.judge(shapes[0]))
     assert [timed["compile"] for timed in there.timed] == [False, False, False, True]
     assert there.now <= PROBE_FRACTION * hours * 3600
 
 
 def test_a_kernel_that_was_measured_faster_is_taken_for_every_shape_and_said(make_timings, shapes):
     there = Machine(1.0, lambda trainer: 0.01 if trainer["attention"] == "sdpa" else 0.02)
-    timings, choose = make_timings(there)
-    timings.time_around(shapes, there, choose)
-    timings.try_other_ways(there, choose)
-    assert {choose(model, is_compiled=False).attention for model in shapes} == {"sdpa"}
-    assert "sdpa attention" in timings.reasons[-1]
+    timings = make_timings(there)
+    timings.time_around(shapes)
+    timings.try_variants()
+    assert {timings.choose(model).attention for model in shapes} == {"sdpa"}
+    assert "sdpa attention" in timings.probe.notes[-1]
 
 
 def test_smaller_micro_batches_that_were_measured_faster_are_taken(make_timings, shapes):
     there = Machine(1.0, lambda trainer: 0.001 * trainer["micro_batch_size"])
-    timings, choose = make_timings(there)
-    timings.time_around(shapes, there, choose)
-    whole = choose(shapes[0], is_compiled=False).micro_batch_size
-    timings.try_other_ways(there, choose)
-    assert choose(shapes[0], is_compiled=False).micro_batch_size == whole // 2
+    timings = make_timings(there)
+    timings.time_around(shapes)
+    whole = timings.choose(shapes[0]).micro_batch_size
+    timings.try_variants()
+    assert timings.choose(shapes[0]).micro_batch_size == whole // 2
 
 
 def test_what_params_fix_is_not_timed_otherwise(make_timings, shapes):
     there = Machine(1.0, steady)
-    timings, choose = make_timings(there, model__flash_attention=True, training__micro_batch_size=4)
-    timings.time_around(shapes, there, choose)
-    timings.try_other_ways(there, choose)
+    timings = make_timings(there, model__flash_attention=True, training__micro_batch_size=4)
+    timings.time_around(shapes)
+    timings.try_variants()
     assert {(t["attention"], t["micro_batch_size"]) for t in there.timed} == {("flash", 4)}
     assert len(there.timed) == 3
 
 
-def test_a_probe_file_gives_the_same_way_again(make_timings, shapes):
+def test_a_probe_file_gives_the_same_variant_again(make_timings, shapes):
     there = Machine(1.0, lambda trainer: 0.01 if trainer["attention"] == "sdpa" else 0.02)
-    timings, choose = make_timings(there)
-    timings.time_around(shapes, there, choose)
-    timings.try_other_ways(there, choose)
-    again, choose_again = make_timings(there)
-    again.shapes = [
-        TimedShape.model_validate_json(shape.model_dump_json()) for shape in timings.shapes
-    ]
-    assert choose_again(shapes[0], is_compiled=False) == choose(shapes[0], is_compiled=False)
+    timings = make_timings(there)
+    timings.time_around(shapes)
+    timings.try_variants()
+    again = make_timings(there)
+    again.probe = Probe.model_validate_json(timings.probe.model_dump_json())
+    assert again.choose(shapes[0]) == timings.choose(shapes[0])

@@ -4,10 +4,11 @@ or slower by then.
 
 import pytest
 
+from lightlm.budget import planner
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.plan import Plan
-from lightlm.budget.planner import Planner
 from lightlm.budget.probe import MachineRate, Probe
+from lightlm.budget.ranking import TimeLeft
 from lightlm.budget.reserve import Closing
 from lightlm.params import Params, load_params
 from lightlm_flows.cli.approval import FIXED, fix_plan, free_plan, take_text
@@ -24,8 +25,8 @@ MACHINE = MachineRate(
 def plan(params: Params, vocab_size: int, *, speed: float = 1.0, seconds: float = 60.0) -> Plan:
     text = TextFacts(vocab_size, 300_000, 900_000, 20_000, 60_000)
     machine = MACHINE.model_copy(update={"flops_per_second": speed * MACHINE.flops_per_second})
-    planner = Planner(params, text, machine, lambda: seconds, Closing(2.0))
-    return planner.plan(None, Probe(machine=machine, shapes=[]))[0]
+    probe = Probe(machine=machine, shapes=())
+    return planner.plan(params, text, probe, TimeLeft(seconds, Closing(2.0)))
 
 
 @pytest.mark.parametrize(
