@@ -43,6 +43,12 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write a value for read_json; a disk that refuses ends no run, the value is forgotten."""
+    with suppress(StoreError):
+        write_file(path, json.dumps(value, allow_nan=False).encode())
+
+
 def read_checked(path: Path, kind: TypeAdapter[Value]) -> Value | None:
     """Return what a file holds as a value of `kind`; None where it holds no such value."""
     try:
@@ -80,9 +86,7 @@ class Remembered(Generic[Value]):
     def replace(self, values: Iterable[Any]) -> None:
         """Remember these values alone; a disk that refuses ends no run."""
         checked = list(self._check(values))[-self.most :]
-        content = [self._kind.dump_python(value, mode="json") for value in checked]
-        with suppress(StoreError):
-            write_file(self.path, json.dumps(content, allow_nan=False).encode())
+        write_json(self.path, [self._kind.dump_python(value, mode="json") for value in checked])
 
     def _check(self, values: Iterable[Any]) -> Iterable[Value]:
         for value in values:

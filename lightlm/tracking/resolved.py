@@ -4,7 +4,6 @@ It saves importing MLflow, which takes seconds. LIGHTLM_HOME/resolved.json may b
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from lightlm.errors import StoreError
-from lightlm.store.commit import write_file
-from lightlm.store.remembered import read_json
+from lightlm.store.remembered import read_json, write_json
 
 FILE = "resolved.json"
 
@@ -42,8 +39,7 @@ def recall(home: Path, model: str, kind: TypeAdapter[Value], ask: Callable[[], V
 
     found = ask()
     remembered |= {model: kind.dump_python(found, mode="json")}
-    with contextlib.suppress(StoreError):
-        write_file(home / FILE, json.dumps({"database": state, "versions": remembered}).encode())
+    write_json(home / FILE, {"database": state, "versions": remembered})
 
     return found
 
