@@ -32,7 +32,7 @@ from lightlm.budget.scaling import (  # noqa: E402
     choose_regularization,
     difficulty_of,
 )
-from lightlm.budget.shapes import choose_ffn_dim, choose_heads  # noqa: E402
+from lightlm.budget.shapes import dense_shape  # noqa: E402
 from lightlm.data.loader import ThreadedDataLoader  # noqa: E402
 from lightlm.data.ngram import measure_ngram_bits  # noqa: E402
 from lightlm.data.shards import TokenShards, tokenize_subset  # noqa: E402
@@ -40,7 +40,6 @@ from lightlm.data.subset import materialize_subset  # noqa: E402
 from lightlm.data.tokenization.tokenizer import prepare_tokenizer  # noqa: E402
 from lightlm.evaluation.scoring import evaluate_shards  # noqa: E402
 from lightlm.model.accounting import count_matrix_parameters  # noqa: E402
-from lightlm.model.config import ModelConfig  # noqa: E402
 from lightlm.params import load_params  # noqa: E402
 from lightlm.training.config import TrainerConfig  # noqa: E402
 from lightlm.training.device import build_model  # noqa: E402
@@ -91,18 +90,7 @@ def grid_for(num_bytes: int) -> list[tuple[int, int, int, int]]:
 
 def measure(shards: TokenShards, layers: int, dim: int, steps: int, threads: int) -> dict[str, Any]:
     """Return what one annealed run of `steps` steps reached on all held-out text."""
-    heads = choose_heads(dim)
-    model = ModelConfig(
-        vocab_size=shards.vocab_size,
-        num_layers=layers,
-        model_dim=dim,
-        num_heads=heads,
-        num_kv_heads=heads,
-        head_dim=dim // heads,
-        ffn_dim=choose_ffn_dim(dim),
-        context_length=CONTEXT,
-    )
-
+    model = dense_shape(shards.vocab_size, layers, dim, CONTEXT)
     rates = choose_learning_rates(BATCH_TOKENS, dim)
     regularization = choose_regularization(
         steps * BATCH_TOKENS / shards.num_train_tokens,

@@ -1,8 +1,7 @@
-"""What a person may choose, with types, bounds and meaning: params/base.yaml, overlays, single
-overrides.
+"""Params: what a person may choose, with types, bounds and meaning.
 
-Owns the one model that the command line, YAML, Python and Prefect share, so that all give the same
-message. Values stand in params/*.yaml; the shape of a model and the plan are not params.
+The command line, YAML, Python and Prefect share this one model, so that all give the same message.
+Values are in params/*.yaml: base, overlays, single overrides.
 """
 
 import difflib
@@ -79,7 +78,7 @@ class Section(BaseModel):
 
 
 class BudgetParams(Section):
-    """How long, and who chooses."""
+    """The time, and what chooses the shape."""
 
     hours: Hours
     planner: Literal["measured", "tiers", "manual"]
@@ -223,7 +222,7 @@ class StoreParams(Section):
 
 
 class SystemParams(Section):
-    """What the machine must have."""
+    """Requirements of the machine."""
 
     min_free_disk_bytes: Annotated[int, Field(ge=0)]
     min_available_memory_bytes: Annotated[int, Field(ge=0)]

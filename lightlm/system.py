@@ -1,8 +1,6 @@
-"""What this machine has, and whether it can do the job: Python, accelerators, precision, cores,
-memory, disk.
+"""This machine: Python, accelerators, precision, cores, memory and disk, and checks of them.
 
-Owns the measuring of limits that containers set (affinity, cgroups) and one line with a remedy for
-each check.
+Limits that containers set (affinity, cgroups) count. Each check has one line with a remedy.
 """
 
 import hashlib
@@ -46,7 +44,7 @@ class Device(BaseModel):
 
 
 class Check(BaseModel):
-    """One line of the system check; `fix` says what to do where it does not pass."""
+    """One line of the system check; `fix` is the remedy if it does not pass."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -121,8 +119,7 @@ def describe_cpu() -> Device:
 
 
 def may_have_accelerator() -> bool:
-    """Return whether torch may find more than a CPU here, which only its slow import tells for
-    sure.
+    """Return whether torch may find more than a CPU here; only its slow import tells for sure.
 
     On Linux without a driver's device file there is none.
     """

@@ -1,7 +1,6 @@
-"""How long a run may wait for servers at its end: one allowance, out of what its budget and its
-promise still have.
+"""The seconds that a run may wait for servers at its end: one allowance for all waits.
 
-The promise is a lateness of at most max(2 s, 1 %) by the ledger. Every wait at the end asks here,
+A run promises to be late by at most max(2 s, 1 %) by the ledger. Every wait at the end asks here,
 so that their sum is bounded, however many servers are slow. The clock is an argument.
 """
 
@@ -10,22 +9,20 @@ from collections.abc import Callable
 
 PROMISED_SECONDS = 2.0
 PROMISED_FRACTION = 0.01
-"""What a run may be late by, by the ledger: the larger of the two. A stopwatch around it may see
-twice as much.
+"""Seconds, and fraction of the budget, that a run may be late by the ledger: the larger of the two.
+A stopwatch around the run may see twice as much.
 """
 
 MOST_SECONDS = 20.0
-"""What all waits together may take of a run that has time left: half a second is usual."""
+"""Seconds that all waits together may take of a run that has time left: half a second is usual."""
 
 LEAST_SECONDS = 2.0
-"""What a server that has answered so far gets, however late the run is: a registered model is worth
-it.
+"""Seconds that a server gets if it has answered so far, however late the run is: a registered model
+is worth them.
 """
 
 LATE_FRACTION = 0.25
-"""What such a server gets in addition, as a fraction of what the run is late by beyond
-the promise.
-"""
+"""Fraction of the lateness beyond the promise that such a server gets in addition."""
 
 REGISTRATION = 0.4
 RECORD = 0.5
@@ -35,8 +32,8 @@ record, and for the last states of the flow run.
 """
 
 EXIT = 1.2
-"""The same for the end of the process: the interpreter and its libraries, which a stopwatch sees
-alone.
+"""Fraction of the promised lateness at which the process ends: interpreter and libraries, which
+only a stopwatch sees.
 """
 
 
@@ -58,7 +55,7 @@ class Allowance:
         self._clock = clock
         self._opened_at: float | None = None
         self.slowdown = 1.0
-        """By which factor a server here is slower for the neighbors."""
+        """Factor by which the neighbors on this machine slow its servers down."""
         self.seconds_behind = 0.0
         """Seconds that follow the waits: writes that a slow disk confirms."""
 
@@ -81,8 +78,6 @@ class Allowance:
         return max(self._stretch(least), self._deadline + fraction * self._lateness - self._clock())
 
     def _stretch(self, least: float) -> float:
-        """Return `least` as it is on a slow machine: who is late already runs on one, and so do its
-        servers.
-        """
+        """Return `least` on a slow machine: if the run is late, so are the servers."""
         late = max(0.0, self._clock() - self._deadline - self._lateness)
         return least * self.slowdown + LATE_FRACTION * late if least else 0.0

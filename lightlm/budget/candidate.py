@@ -1,6 +1,4 @@
-"""A candidate for the plan: a shape on a text, with the speed, the tokens and the loss that are
-expected of it.
-"""
+"""A candidate for the plan: a shape on a text, with its expected speed, tokens and loss."""
 
 import math
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ NOTICEABLY_OTHER = 0.2
 
 @dataclass(frozen=True)
 class TextFacts:
-    """What the plan needs to know of the tokenized text."""
+    """Facts of the tokenized text that a plan needs."""
 
     vocab_size: int
     num_train_tokens: int
@@ -25,9 +23,9 @@ class TextFacts:
     num_validation_tokens: int
     num_validation_bytes: int
     text_sha256: str = ""
-    """Of the held-out text."""
+    """SHA-256 of the held-out text."""
     difficulty: float = 1.0
-    """Of the text for a model, against WikiText-2."""
+    """Bits per byte of the text relative to WikiText-2."""
 
     def resized(self, vocab_size: int, change: float) -> "TextFacts":
         """Return the facts with another vocabulary, whose tokens are `change` times as long."""

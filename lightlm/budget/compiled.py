@@ -1,4 +1,4 @@
-"""Which shapes were compiled on this machine before: the compiler then takes seconds, not half a
+"""Shapes that were compiled on this machine before: compiling them again takes seconds, not half a
 minute.
 """
 
@@ -19,7 +19,7 @@ Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 
 class CompiledShapes:
-    """The fingerprints of compiled layers, beside the compiler's own cache under LIGHTLM_HOME."""
+    """The fingerprints of compiled layers, next to the compiler's own cache under LIGHTLM_HOME."""
 
     def __init__(self, home: Path) -> None:
         self.path = home / "cache" / "compiled.json"
@@ -30,13 +30,13 @@ class CompiledShapes:
         return _name(model, trainer) in self._names.read()
 
     def record(self, model: ModelConfig, trainer: TrainerConfig) -> None:
-        """Remember that it was; a disk that refuses costs a wrong guess later, no more."""
+        """Remember a compiled layer; without it, a later run expects compiling to take longer."""
         self._names.record(_name(model, trainer))
 
 
 def _name(model: ModelConfig, trainer: TrainerConfig) -> str:
-    """Return a name of what the compiled code depends on: depth and vocabulary are not part of a
-    layer.
+    """Return a fingerprint of what the compiled code depends on: a layer, without depth and
+    vocabulary.
     """
     layer = model.model_dump(exclude={"num_layers", "vocab_size", "tie_embeddings"})
     parts = [

@@ -1,5 +1,5 @@
-"""Where a retraining starts: from the champion's weights or from scratch, whichever is forecast to
-score better.
+"""The start of a retraining: the champion's weights or new ones, whichever is forecast to score
+better.
 
 Arithmetic over the loss law of budget.scaling; the champion's part is anchored at its measured
 score. No torch.
@@ -13,13 +13,14 @@ from lightlm.model.config import ModelConfig
 from lightlm.params import Params
 
 CONTINUED_RATES = 0.5
-"""Of the plan's peak learning rates: annealed weights lose more to the full ones than they learn in
-a short run.
+"""Factor on the plan's peak learning rates: full rates cost annealed weights more than they learn
+in a short run.
 """
 
 REMEMBERED_SHARE = 0.5
-"""Of what the champion has read that still counts once its rates are raised again: 1.904 forecast,
-1.907 reached (0.7 M parameters, 1.1 MB of plays read 1.1 times more; two CPU cores, November 2026).
+"""Fraction of the bytes the champion has read that still counts once its rates are raised again:
+1.904 forecast, 1.907 reached (0.7 M parameters, 1.1 MB of plays read 1.1 times more; two CPU cores,
+November 2026).
 """
 
 
@@ -37,9 +38,7 @@ class ChampionPast(BaseModel):
 
 
 class Start(BaseModel):
-    """Where training starts, and the forecasts that say so, in bits per byte (None: not
-    to be had).
-    """
+    """The start of training, with the forecasts in bits per byte (None: there is none)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,12 +60,11 @@ def forecast_continuation(
     difficulty: float = 1.0,
     correction: float = 1.0,
 ) -> float:
-    """Return the bits per byte that the champion is forecast to reach when it reads `new_bytes`
-    more.
+    """Return the bits per byte that the champion is forecast to reach after `new_bytes` more.
 
-    The law says by which factor more text lowers the loss of its size; its measured score says from
-    where. Never less than what the law, times what earlier runs correct of it, gives a model that
-    has read all of it in one go.
+    The law gives the factor by which more text lowers the loss of its size; its measured score is
+    the base. The forecast is never below the law's, times `correction`, for a model that has read
+    all of it in one go.
     """
     parameters = count_matrix_parameters(past.model)
     before = predict_loss(parameters, past.seen_bytes, unique_bytes, difficulty).bits_per_byte

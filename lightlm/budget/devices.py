@@ -6,11 +6,11 @@ from lightlm.system import Device, SystemReport
 
 
 def count_devices(params: TrainingParams, system: SystemReport, device: Device) -> int:
-    """Return how many processes train on this machine: as many as asked for; for `auto`, one a GPU.
+    """Return how many processes train on this machine: as many as asked for; for `auto`, one per
+    GPU.
 
     Raises:
-        ParameterError: more than there are GPUs, or several on Apple's, which PyTorch has no way to
-            join.
+        ParameterError: more than there are GPUs, or several on Apple's, which PyTorch cannot join.
     """
     there = sum(one.kind == device.kind for one in system.devices)
     if params.devices == "auto":

@@ -1,25 +1,24 @@
-"""The forecast: what scores more hours would reach on this text with this machine, and how true
-earlier plans were.
+"""The forecast: scores of larger budgets on this text and machine, and the accuracy of earlier
+plans.
 """
 
 from collections.abc import Callable, Iterable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from lightlm.budget.history import FinishedRun
 from lightlm.budget.plan import Plan
 
 LEAST_RUNS = 3
-"""Finished runs on this hardware before a forecast is shown: without them it is the law's guess
-alone.
+"""Finished runs on this hardware before a forecast is shown: without them only the law would guess.
 """
 
 HORIZONS = (("5 min", 300.0), ("1 h", 3600.0), ("overnight, 8 h", 8 * 3600.0))
-"""What people ask about, and its seconds."""
+"""Budgets of the forecast, by name, in seconds."""
 
 
 class Forecast(BaseModel):
-    """What a budget would reach: the shape in a line, and bits per byte with an interval."""
+    """The result of a budget: the shape in a line, and bits per byte with an interval."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,9 +31,7 @@ class Forecast(BaseModel):
 
 
 def forecast(plan_for: Callable[[float], Plan]) -> list[Forecast]:
-    """Return what each horizon would reach; `plan_for` plans for hours from figures that are
-    measured already.
-    """
+    """Return the forecast of each horizon; `plan_for` plans for hours from measured figures."""
     found = []
     for name, seconds in HORIZONS:
         plan = plan_for(seconds / 3600)
@@ -52,27 +49,27 @@ def forecast(plan_for: Callable[[float], Plan]) -> list[Forecast]:
     return found
 
 
-class Calibration(BaseModel):
-    """How true the plans of some runs were. `mean_error` is signed: above 0, runs were worse than
-    foreseen.
+class PlanAccuracy(BaseModel):
+    """The accuracy of the plans of some runs. `mean_error` is signed: above 0, runs were worse than
+    predicted.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 
     num_runs: int
-    num_as_foreseen: int
+    num_as_predicted: int = Field(serialization_alias="num_as_foreseen")
     mean_error: float
     mean_absolute_error: float
 
 
-def judge_plans(runs: Iterable[FinishedRun]) -> Calibration:
+def judge_plans(runs: Iterable[FinishedRun]) -> PlanAccuracy:
     """Return how often the score lay within its plan's interval, and the relative errors."""
     listed = list(runs)
     errors = [run.bits_per_byte / run.predicted_bits_per_byte - 1 for run in listed]
     count = max(1, len(listed))
-    return Calibration(
+    return PlanAccuracy(
         num_runs=len(listed),
-        num_as_foreseen=sum(run.is_as_predicted for run in listed),
+        num_as_predicted=sum(run.is_as_predicted for run in listed),
         mean_error=sum(errors) / count,
         mean_absolute_error=sum(abs(error) for error in errors) / count,
     )

@@ -1,7 +1,7 @@
-"""What earlier runs taught: what was foreseen and what was reached, by hardware and by text.
+"""Finished runs: their predicted and reached speed and score, by hardware and by text.
 
-Owns the list of finished runs under LIGHTLM_HOME, those that MLflow knows of included, and what it
-corrects: the speed of this machine and the loss on a text that was learnt before.
+They lie under LIGHTLM_HOME, those that MLflow knows of included. They correct the speed of this
+machine and the loss on a text that was trained on before.
 """
 
 import math
@@ -20,32 +20,32 @@ from lightlm.store.journal import Journal, read_journal
 from lightlm.store.remembered import Remembered
 
 REMEMBERED = 200
-"""Runs that are looked at; the newest."""
+"""Newest runs that are remembered."""
 
 RECENT = 10
-"""Runs whose speed counts: a machine changes its company."""
+"""Newest runs whose speed counts: other load on a machine changes."""
 
 SHORTEST_SECONDS = 5.0
-"""Of training; the speed of a shorter run says nothing."""
+"""Seconds of training below which a run's speed means nothing."""
 
 PRIOR_RUNS = 0.5
-"""What the law's own prediction counts for against runs on the same text."""
+"""Weight of the law's own prediction, in runs on the same text."""
 
 FORGETTING = 1.5
 """Natural logarithms of the ratio of bytes read after which another run counts 1/e. Assumption."""
 
 LEAST_SPEED = 0.5
 MOST_SPEED = 1.2
-"""Fractions of the timed speed that earlier runs can make of it: a stretch of bad company is no
-rule.
-"""
+"""Bounds on the fraction of the timed speed that earlier runs reached: a busy hour is no rule."""
 
 LEAST_ERROR = 0.015
-"""Relative; two runs of the same plan differ by as much on a shared machine."""
+"""Least relative error of a corrected prediction: two runs of the same plan differ by as much on a
+shared machine.
+"""
 
 
 LARGEST = 1e15
-"""Bytes, tokens or seconds of a run; more is no run but a damaged record, or another hand's."""
+"""Most bytes, tokens or seconds of a run; a record with more is damaged or forged."""
 
 Text = Annotated[str, Field(max_length=4096)]
 Quantity = Annotated[float, Field(ge=0, le=LARGEST)]
@@ -54,9 +54,9 @@ Bound = Annotated[float, Field(ge=-1e3, le=1e3)]
 
 
 class FinishedRun(BaseModel):
-    """One run: what it was planned to do and what it did. Seconds, bytes, bits per byte.
+    """One run: its plan's figures and what it reached. Seconds, bytes, bits per byte.
 
-    MLflow's records are anybody's who can write there: the bounds keep the arithmetic of a plan
+    Whoever may write to MLflow can change its records: the bounds keep the arithmetic of a plan
     defined.
     """
 
@@ -93,16 +93,16 @@ class FinishedRun(BaseModel):
 
     @property
     def law_bits_per_byte(self) -> float:
-        """What today's law says of what the run read: without the errors of its plan's speed."""
+        """Bits per byte by today's law for the bytes that the run read: without the errors of its
+        plan's speed.
+        """
         return predict_loss(
             self.matrix_parameters, self.seen_bytes, self.unique_bytes, self.difficulty
         ).bits_per_byte
 
 
 class Correction(BaseModel):
-    """What earlier runs change in a plan: factors, and the relative error that is left
-    of the loss.
-    """
+    """The corrections of a plan by earlier runs: factors, and the relative error of the loss."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -113,10 +113,10 @@ class Correction(BaseModel):
     relative_error: float | None = None
 
     def reasons(self) -> list[str]:
-        """Return what is corrected, a sentence each."""
-        told = []
+        """Return the corrections, a sentence each."""
+        reasons = []
         if self.num_speeds:
-            told.append(
+            reasons.append(
                 f"the last {'run' if self.num_speeds == 1 else f'{self.num_speeds} runs'} on this "
                 "hardware ran at "
                 f"{self.speed:.0%} of the timed speed"
@@ -124,32 +124,32 @@ class Correction(BaseModel):
 
         if self.num_losses:
             change = (self.loss - 1) * 100
-            told.append(
+            reasons.append(
                 f"{count(self.num_losses, 'earlier run')} on this text moved the prediction by "
                 f"{change:+.1f} %"
             )
 
-        return told
+        return reasons
 
 
 NO_CORRECTION = Correction()
-"""Of a first run."""
+"""Correction of a first run."""
 
 
 class History:
-    """The finished runs, oldest first; this machine's own, and those that MLflow told of."""
+    """The finished runs, oldest first: this machine's own, and those from MLflow."""
 
     def __init__(self, home: Path) -> None:
         self.own = home / "finished_runs.journal"
-        self.told = home / "finished_runs_mlflow.json"
-        self._told = Remembered(self.told, TypeAdapter(FinishedRun), REMEMBERED)
+        path = home / "finished_runs_mlflow.json"
+        self._from_mlflow = Remembered(path, TypeAdapter(FinishedRun), REMEMBERED)
 
     def read(self) -> list[FinishedRun]:
         """Return every run once, by its end; what cannot be read is left out."""
         own: list[Mapping[str, Any]] = []
         with suppress(OSError):
             own += [record for record, _ in read_journal(self.own)]
-        runs = {run.run: run for run in (*self._told.read(), *_parse(own))}
+        runs = {run.run: run for run in (*self._from_mlflow.read(), *_parse(own))}
         return sorted(runs.values(), key=lambda run: run.ended_at)[-REMEMBERED:]
 
     def record(self, run: FinishedRun) -> None:
@@ -161,12 +161,12 @@ class History:
         except StoreError:
             return
 
-    def take_told(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Remember the runs that MLflow knows of, in place of those it told before."""
-        self._told.replace(records)
+    def replace_mlflow_runs(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Replace the runs from MLflow that are remembered."""
+        self._from_mlflow.replace(records)
 
     def correct(self, hardware_id: str, text_sha256: str, seen_bytes: float = 0.0) -> Correction:
-        """Return what earlier runs on this hardware and this held-out text correct.
+        """Return the corrections by earlier runs on this hardware and on this held-out text.
 
         Runs that read about `seen_bytes` count most for the loss.
         """
@@ -198,9 +198,7 @@ class History:
 
 
 def _correct_loss(runs: list[FinishedRun], seen_bytes: float) -> tuple[float, float | None]:
-    """Return what the law is multiplied by, and the relative error that is left (None: the law's
-    own).
-    """
+    """Return the factor on the law, and the relative error that is left (None: the law's own)."""
     if not runs:
         return 1.0, None
 

@@ -1,6 +1,4 @@
-"""The time before training: what starting, checking and reading take of a budget, learnt from
-earlier runs here.
-"""
+"""The time before training: starting, checking and reading, learned from earlier runs here."""
 
 import statistics
 from collections.abc import Mapping
@@ -9,19 +7,18 @@ from pathlib import Path
 from lightlm.budget.reserve import RememberedSeconds
 
 STAGES = ("start-up", "orchestration", "check", "data", "champion", "tokenizer", "shards")
-"""Stages of the ledger that come before training, without the timing of shapes, which grows with
-the budget.
+"""Stages of the ledger before training, without the timing of shapes, which grows with the budget.
 """
 
 FIRST_LEAD_SECONDS = 5.0
-"""In a home without history, with the text in the store already (two cores)."""
+"""Seconds in a home without history, with the text in the store already (two cores)."""
 
 TIMING_FRACTION = 0.05
 """Fraction of the budget that the timing of shapes takes at most."""
 
 LEAST_TIMING_SECONDS = 1.0
 MOST_TIMING_SECONDS = 5.0
-"""What it takes in a short budget, where one shape is timed in any case, and in a long one."""
+"""Seconds of timing in a short budget, where one shape is timed in any case, and in a long one."""
 
 
 class LeadTimes(RememberedSeconds):

@@ -1,8 +1,8 @@
-"""Where every second of the budget went: one monotonic clock and a ledger of named stages.
+"""The ledger: one monotonic clock, and the seconds of the budget that each named stage took.
 
-Owns the deadline. Time in which the machine is suspended is not charged: the monotonic clock stands
-still then. A journal beside the run keeps what is spent, so that a run that dies goes on with the
-same budget.
+It decides the deadline. Time in which the machine is suspended is not charged: the monotonic clock
+stands still. A journal in the run's folder keeps the time spent, so that a run that dies resumes
+with the rest of its budget.
 """
 
 import logging
@@ -21,16 +21,14 @@ from lightlm.store.journal import Journal, read_journal
 SECONDS_PER_HOUR = 3600.0
 
 KEPT_EVERY_SECONDS = 0.5
-"""Between two records of what is spent: what a death can hide from the budget is this and the time
-of a write.
-"""
+"""Seconds between two records of the time spent. A death can hide these and the time of a write."""
 
 LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What a run took of its budget before it died: seconds in all, and by stage."""
+    """Seconds that a run took before it died: in all, and by stage."""
 
     seconds: float = 0.0
     entries: Mapping[str, float] = field(default_factory=dict)
@@ -130,9 +128,7 @@ class Ledger:
 
 
 def read_spent(path: Path) -> Spent:
-    """Return what the last record of a ledger's journal says is spent; nothing where
-    there is none.
-    """
+    """Return the time spent by the last record of a ledger's journal; nothing if there is none."""
     last: Spent = Spent()
     for record, _ in read_journal(path):
         try:
@@ -176,7 +172,7 @@ class LedgerKeeper:
         self._journal.close()
 
     def write(self) -> None:
-        """Write one record. A disk that refuses ends no run: the next record says it all."""
+        """Write one record. A full disk ends no run: the next record holds the sum."""
         spent = self.ledger.spent()
         entries = {name: round(seconds, 3) for name, seconds in spent.entries.items()}
         try:

@@ -1,8 +1,7 @@
-"""How a shape fits into memory: sequences at a time, then shards over the ranks, then layers
-computed twice.
+"""How a shape fits into memory: sequences at a time, then shards over the ranks, then recomputed
+layers.
 
-Owns the order of these means and what each costs. What a shape takes is arithmetic
-(model.accounting); no torch.
+The bytes of a shape are arithmetic (model.accounting); no torch.
 """
 
 from typing import Literal, NamedTuple
@@ -15,7 +14,9 @@ from lightlm.params import Params
 from lightlm.training.config import Attention, TrainerConfig
 
 MEMORY_FRACTION = 0.8
-"""Of the memory that is free; the rest is the system's and the other processes'."""
+"""Fraction of the free memory that training may take; the rest is for the system and other
+processes.
+"""
 
 MATMUL_CONTEXT = 512
 """Tokens up to which attention by plain products beats the flash kernel on a CPU: 3x in training at
@@ -23,11 +24,13 @@ MATMUL_CONTEXT = 512
 """
 
 RECOMPUTED_SPEED = 0.77
-"""Of the usual speed: four passes' products instead of three, less what is not in the layers."""
+"""Factor on the speed with recomputed layers: four passes' products instead of three, except
+outside of the layers.
+"""
 
 
 class Fit(NamedTuple):
-    """By what means a shape fits."""
+    """The means by which a shape fits."""
 
     is_recomputed: bool
     sharding: Literal["off", "fsdp"]
@@ -46,8 +49,8 @@ def usable_memory(machine: MachineRate) -> float:
 def choose_attention(
     params: Params, machine: MachineRate, model: ModelConfig, variant: TimedShape | None = None
 ) -> Attention:
-    """Return the attention kernel: flash where it is demanded, else that of the fastest `variant`
-    timed, else by rule.
+    """Return the attention kernel: flash if demanded, else that of the fastest timing, else by
+    rule.
     """
     if params.model.flash_attention:
         return "flash"
@@ -65,13 +68,10 @@ def choose_fit(
     sequences: int = 1,
     variant: TimedShape | None = None,
 ) -> Fit:
-    """Return how a batch of `sequences` is computed: the cheapest means that fits, or all of them
-    if none does.
+    """Return how a batch of `sequences` is computed: the cheapest means that fits, or all of them.
 
-    No more sequences at a time than in the fastest `variant` that was timed.
-
-    Fewer sequences at a time cost next to nothing, shards cost messages, a second forward pass a
-    quarter of the speed.
+    It computes no more sequences at a time than the fastest variant that was timed. Fewer sequences
+    cost next to nothing, shards cost messages, a second forward pass a quarter of the speed.
 
     Raises:
         ParameterError: shards are demanded where one process trains.
@@ -98,9 +98,7 @@ def choose_fit(
 
 
 def fits(params: Params, machine: MachineRate, model: ModelConfig) -> bool:
-    """Return whether a shape can be trained here, one sequence at a time, by whatever means params
-    allow.
-    """
+    """Return whether a shape can be trained here, one sequence at a time, by any means allowed."""
     return _is_within(params, machine, model, choose_fit(params, machine, model))
 
 
@@ -114,8 +112,7 @@ def list_shardings(params: Params, machine: MachineRate) -> tuple[Literal["off",
     is_alone = machine.num_devices * params.training.num_nodes == 1
     if wanted == "fsdp" and is_alone:
         raise ParameterError(
-            "training.sharding is fsdp, but one process trains, which has nobody to share the "
-            "model with; "
+            "training.sharding is fsdp, but one process trains, so that there is nothing to shard; "
             "give training.devices=2 or more (training.num_nodes for machines), or "
             "training.sharding=auto"
         )

@@ -1,7 +1,6 @@
-"""Who else uses this machine: other LightLM runs of this home, and by load everything else. A plan
-makes room for them.
+"""Other work on this machine: LightLM runs of this home, and by load everything else.
 
-The load is the CPU time that the machine spent and this run did not.
+A plan makes room for it. The load is the CPU time that the machine spent and this run did not.
 """
 
 import time
@@ -13,16 +12,16 @@ import psutil
 from lightlm.budget.reserve import Closing
 
 NOTICED_CORES = 0.5
-"""Cores in use by others from which they are noticed: less is the noise of a desktop."""
+"""Cores in use by others below which they are ignored: a desktop's noise."""
 
 CROWDED_FRACTION = 0.5
 OWN_LOAD = 0.5
-"""Fraction of the cores in use by others from which the load is theirs, and what of it this run's
-start adds.
+"""Fraction of the cores in use by others from which the system's load is theirs, and the part of
+that load that this run's start adds.
 """
 
 MOST_SLOWDOWN = 3.0
-"""What is planned for at most: with more neighbours than that nothing is left to plan."""
+"""Largest slowdown that is planned for: beyond it nothing is left to plan."""
 
 
 class Neighbours(NamedTuple):
@@ -38,9 +37,7 @@ class Neighbours(NamedTuple):
 
     @property
     def slowdown(self) -> float:
-        """By which factor this run's own work takes longer beside them; each run alone would use
-        all cores.
-        """
+        """Factor by which this run's own work takes longer; each run alone would use all cores."""
         crowd = self.busy_cores if self.busy_cores >= NOTICED_CORES else 0.0
         # busy cores say nothing of how many wait for them
         if crowd >= CROWDED_FRACTION * self.num_cores:
@@ -49,15 +46,15 @@ class Neighbours(NamedTuple):
 
     @property
     def num_threads(self) -> int:
-        """Threads that train beside them: a busy core makes all threads wait at each barrier."""
+        """Threads that train: a busy core makes all threads wait at each barrier."""
         return max(1, round(self.num_cores / self.slowdown))
 
     def stretch(self, closing: Closing) -> Closing:
-        """Return what is kept for the end beside them."""
+        """Return the time for the end of the run, stretched by the slowdown."""
         return closing._replace(seconds=closing.seconds * self.slowdown)
 
     def describe(self) -> str:
-        """Return one line for who watches; empty where nobody is there."""
+        """Return one line to show; empty if nothing else runs."""
         others = {0: "", 1: "another LightLM run of this home"}.get(
             self.num_runs, f"{self.num_runs} other LightLM runs of this home"
         )

@@ -1,5 +1,5 @@
-"""How long a request to Prefect's API may take: less near a run's deadline, and hardly anything
-after a time-out.
+"""The seconds that a request to Prefect's API may take: fewer near the deadline, few after a
+time-out.
 """
 
 import time
@@ -9,35 +9,31 @@ from lightlm.budget.allowance import EXIT, ORCHESTRATION, Allowance
 from lightlm.budget.ledger import Ledger
 
 REQUEST_SECONDS = 10.0
-"""Of Prefect's 60, what a server that took a request and does not answer gets; each flow makes a
-handful.
-"""
+"""Seconds that a request to Prefect may take, instead of its 60; each flow makes a handful."""
 
 REQUEST_FRACTION = 0.05
-"""Of the budget, that one request may take at most while the run goes on."""
+"""Fraction of the budget that one request may take while the run goes on."""
 
 SHORT_REQUEST_SECONDS = 3.0
-"""What it gets in a run so short that the fraction is less."""
+"""Seconds that a request may take in a run so short that the fraction is less."""
 
 HEALTHY_REQUEST_SECONDS = 1.5
-"""What a request gets when the time is over, of an API that answered the one before: it takes 0.05
-s on a quiet machine.
+"""Seconds of a request after the deadline, if the API answered the one before: it takes 0.05 s on a
+quiet machine.
 """
 
 LEAST_REQUEST_SECONDS = 0.3
-"""What a request gets when the one before was not answered."""
+"""Seconds of a request if the one before was not answered."""
 
 EXIT_SECONDS = 5.0
 LEAST_EXIT_SECONDS = 0.5
-"""What libraries get at the end of the process to send what they hold; a fraction of a second is
-usual.
+"""Seconds that libraries get at the end of the process to send what they hold; a fraction of a
+second is usual.
 """
 
 
 class Patience:
-    """Decides how long a request may take, from the run that this process has, if any, and from the
-    last answer.
-    """
+    """Decides how long a request may take, by the run of this process and by the last answer."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -56,7 +52,7 @@ class Patience:
         return self._allowance
 
     def request_seconds(self) -> float:
-        """Return what the next request may take."""
+        """Return the seconds that the next request may take."""
         if not self._is_answered:
             return LEAST_REQUEST_SECONDS
         if self._allowance is None:
@@ -66,7 +62,7 @@ class Patience:
         )
 
     def exit_seconds(self) -> float:
-        """Return what the end of the process may take."""
+        """Return the seconds that the end of the process may take."""
         if self._allowance is None:
             return EXIT_SECONDS
         return min(EXIT_SECONDS, self._allowance.left(EXIT, least=LEAST_EXIT_SECONDS))
@@ -77,4 +73,4 @@ class Patience:
 
 
 PATIENCE = Patience()
-"""This process's: Prefect makes its clients by itself, and asks nobody."""
+"""The patience of this process: Prefect makes its clients by itself."""

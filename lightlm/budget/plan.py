@@ -1,7 +1,5 @@
-"""The plan: shape, rates, batch, time and the reasons, chosen for a machine, a text and a budget.
-
-Owns the choice and what is said about it. Speeds come from budget.probe, losses from
-budget.scaling; no torch.
+"""The plan: shape, rates, batch, time and the reasons, for a machine, a text and a budget. No
+torch.
 """
 
 from typing import Annotated
@@ -23,7 +21,7 @@ class Alternative(BaseModel):
 
 
 class Plan(BaseModel):
-    """All that training needs to know, and why. Times in seconds; predictions in bits per byte."""
+    """What to train, for how long, and why. Times in seconds; predictions in bits per byte."""
 
     model_config = ConfigDict(
         serialize_by_alias=True,
@@ -44,7 +42,7 @@ class Plan(BaseModel):
     training_seconds: float
     reserve_seconds: float
     scoring_reserve_seconds: float = 0.0
-    """Of the reserve, what is kept for the final score."""
+    """Seconds of the reserve that are kept for the final score."""
     validation_tokens: int
     sample_tokens: int
     evaluation_seconds: float

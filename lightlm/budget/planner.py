@@ -41,7 +41,7 @@ def plan(params: Params, text: TextFacts, probe: Probe, time: TimeLeft) -> Plan:
         left = max(0.0, ranking.training_seconds())
         reason = (
             f"{left:.1f} s are left for training, less than {FLOOR_SECONDS:.0f} s: "
-            "the ultra-fast tier is trained, which shows that all works and is no useful model"
+            "the ultra-fast tier is trained, which shows that everything works, but is not useful"
         )
         tier = tier_of(0.0)
         return _settle(ranking, ranking.judge_fixed(tier), [], [*probe.notes, reason], tier)
@@ -106,9 +106,8 @@ def _settle(
         )
     if best.is_cut:
         reasons.append(
-            f"the text is small: read more than {epochs:.0f} times it would only be learnt by "
-            "heart, so training "
-            f"takes {best.training_seconds:.0f} of the {available:.0f} s that are there"
+            f"the text is small: after more than {epochs:.0f} epochs a model only memorizes it, "
+            f"so training takes {best.training_seconds:.0f} of the {available:.0f} s that are left"
         )
 
     return Plan(

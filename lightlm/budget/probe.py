@@ -1,8 +1,6 @@
-"""What this machine was measured to do: the rate of matrix products, and real training steps of a
-few shapes.
+"""Figures of this machine: the rate of matrix products, and real training steps of a few shapes.
 
-Owns which measurements are made and how speed is read between them; the worker makes them. No
-torch.
+The worker measures; speed is interpolated between the measured shapes. No torch.
 """
 
 import json
@@ -27,13 +25,13 @@ from lightlm.system import SystemReport
 from lightlm.training.config import Attention, TrainerConfig
 
 FAST_BFLOAT16 = 1.3
-"""bfloat16 is used where its matrix products are at least this much faster than float32's."""
+"""Factor on float32's matrix rate from which bfloat16 is used."""
 
 
 MOST_GAIN = 2.5
-"""Of bfloat16's matrix products over float32's, that training steps on a CPU can show: the rest of
-a step is vector arithmetic and memory. With AMX the products gain 6 to 9 times, a step of 1 layer x
-128 as much as elsewhere.
+"""Factor of bfloat16 over float32 that training steps on a CPU can show: the rest of a step is
+vector arithmetic and memory. With AMX, products gain 6 to 9 times, a step of 1 layer x 128 as much
+as elsewhere.
 """
 
 
@@ -42,8 +40,8 @@ REFERENCE = ModelConfig(
     ffn_dim=352,
     context_length=128, tie_embeddings=False,
 )  # fmt: skip
-"""Timed before the vocabulary is chosen, which no later timing can mend: on one thread of an EPYC
-steps reached three times what the rates of matrix products had let expect, and 2,048 entries were
+"""Shape that is timed before the vocabulary is chosen, which no later timing can mend. On one
+thread of an EPYC, steps reached three times what the matrix rate had promised: 2,048 entries were
 taken where 8,192 reach 2.5 % less.
 """
 
@@ -56,13 +54,13 @@ WORTH_COMPILING = 0.98
 """Fraction of the eager step above which compiled steps are not worth it."""
 
 REFERENCE_FROM_SECONDS = 100.0
-"""Of budget; in shorter ones its half of a second is missed, and the small vocabularies that suit
-them are guessed.
+"""Seconds of budget from which the reference shape is timed. A shorter one needs the half
+second, and suits small vocabularies, which are guessed.
 """
 
 
 class Computer(Protocol):
-    """Who makes the measurements: the worker process."""
+    """What measures: the worker process."""
 
     def call(self, job: str, **arguments: Any) -> dict[str, Any]:
         """Return the result of a job."""
@@ -70,7 +68,7 @@ class Computer(Protocol):
 
 
 class MachineRate(BaseModel):
-    """Where and in which precision training computes here, and how fast matrix products are."""
+    """Device and precision of training here, and the rate of matrix products."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -82,14 +80,15 @@ class MachineRate(BaseModel):
     num_devices: int = 1
     float32_flops_per_second: float | None = None
     reference_flops_per_second: float | None = None
-    """What steps of the reference shape reached, where it was timed."""
+    """Operations per second that steps of the reference shape reached, if it was timed."""
 
     @property
     def trained_flops(self) -> float:
-        """The rate that the priors of speed are a share of, once the reference shape was timed.
+        """Operations per second that the priors of speed are fractions of, once the reference shape
+        was timed.
 
-        Never below the usual one: it is timed while MLflow starts, and what disturbs it is soon
-        over.
+        Never below the usual rate: the reference is timed while MLflow starts, which disturbs it
+        for a moment.
         """
         if self.reference_flops_per_second is None:
             return self.usual_flops
@@ -100,16 +99,16 @@ class MachineRate(BaseModel):
 
     @property
     def usual_flops(self) -> float:
-        """The rate that the priors of speed are a share of, before anything is timed."""
+        """Operations per second that the priors of speed are fractions of, before anything is
+        timed.
+        """
         if self.device != "cpu" or self.float32_flops_per_second is None:
             return self.flops_per_second
         return min(self.flops_per_second, MOST_GAIN * self.float32_flops_per_second)
 
 
 class TimedShape(BaseModel):
-    """One shape that was timed with real steps. Seconds a step; tokens a second in training and in
-    scoring.
-    """
+    """A shape that was timed with real steps: seconds per step, tokens per second."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
@@ -127,12 +126,12 @@ class TimedShape(BaseModel):
 
     @property
     def achieved_flops(self) -> float:
-        """Floating-point operations a second that the steps reached."""
+        """Floating-point operations per second that the steps reached."""
         return flops_per_token(self.model) * self.tokens_per_second
 
 
 class Probe(BaseModel):
-    """All figures that a plan is made of; a plan is reproducible from them (`--probe-file`)."""
+    """All figures of a machine that a plan is made of (`--probe-file` makes the plan again)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -187,9 +186,7 @@ class Probe(BaseModel):
         )
 
     def speed_of(self, model: ModelConfig, *, is_compiled: bool) -> float:
-        """Return the expected training tokens a second of a shape, read between the
-        timed widths.
-        """
+        """Return the expected training tokens per second of a shape, interpolated by width."""
         return (
             self.correction.speed
             * self.efficiency_at(model.model_dim, is_compiled)
@@ -197,8 +194,8 @@ class Probe(BaseModel):
         )
 
     def efficiency_at(self, model_dim: int, is_compiled: bool) -> float:
-        """Return the operations a second expected at a width: log-linear between timed widths, flat
-        outside.
+        """Return the operations per second expected at a width: log-linear between timed widths,
+        constant outside.
         """
         eager = self._eager_rates()
         if not eager:
@@ -217,9 +214,7 @@ class Probe(BaseModel):
         return reached * (max(speedups) if speedups else load_calibration().speed.compile_speedup)
 
     def _eager_rates(self) -> list[tuple[int, float]]:
-        """Return (width, operations a second), by width; of a shape that was timed in several ways,
-        the fastest.
-        """
+        """Return (width, operations per second), by width; the fastest variant of a shape."""
         rates: dict[int, float] = {}
         for shape in self.shapes:
             if not shape.is_compiled:
@@ -228,7 +223,7 @@ class Probe(BaseModel):
         return sorted(rates.items())
 
     def score_speed(self, model: ModelConfig) -> float:
-        """Return the expected tokens a second of scoring held-out text."""
+        """Return the expected tokens per second of scoring held-out text."""
         if not self.shapes:
             return load_calibration().speed.scoring_speedup * self.speed_of(
                 model, is_compiled=False
@@ -243,8 +238,8 @@ class Probe(BaseModel):
 
 MATRIX_RATE_SECONDS = 0.25
 MATRIX_RATE_FRACTION = 0.004
-"""Of matrix products in one precision, and of the budget where that is less; the best product tells
-the rate.
+"""Seconds of matrix products in one precision, and fraction of the budget if that is less; the best
+product counts.
 """
 
 
@@ -297,7 +292,7 @@ def is_reference_worth_timing(machine: MachineRate, budget_seconds: float) -> bo
 
 
 def time_reference(machine: MachineRate, computer: Computer, budget_seconds: float) -> float:
-    """Return the operations a second that steps of the reference shape reach."""
+    """Return the operations per second that steps of the reference shape reach."""
     trainer = TrainerConfig(
         batch_tokens=REFERENCE_BATCH_TOKENS,
         micro_batch_size=REFERENCE_BATCH_TOKENS // REFERENCE.context_length,
@@ -320,7 +315,7 @@ def time_reference(machine: MachineRate, computer: Computer, budget_seconds: flo
 def time_shape(
     computer: Computer, model: ModelConfig, trainer: TrainerConfig, max_seconds: float
 ) -> TimedShape:
-    """Return what real steps of a shape take; about `max_seconds` after the first step."""
+    """Return the timing of real steps of a shape; about `max_seconds` after the first step."""
     timing = computer.call(
         "time_steps",
         model=model.model_dump(),

@@ -1,6 +1,4 @@
-"""The recipe: how a shape is trained on a machine: batch, rates, regularisation, precision,
-attention kernel.
-"""
+"""The recipe of training a shape on a machine: batch, rates, regularization, precision, kernel."""
 
 from lightlm.budget.memory import choose_attention, choose_fit
 from lightlm.budget.probe import MachineRate, TimedShape
@@ -45,8 +43,7 @@ def choose_trainer(
         sequences * model.context_length, model.model_dim, training.learning_rate_scale
     )
     steps = max_steps or params.budget.max_steps
-    # Where the steps are fixed, a speed that was measured a little otherwise must not make another
-    # recipe.
+    # With fixed steps, the recipe must not depend on the speed, which varies a little.
     read_tokens = expected_tokens if steps is None else steps * sequences * model.context_length
     regularization = choose_regularization(
         read_tokens / max(1, train_tokens), count_matrix_parameters(model) / max(1, train_tokens)
@@ -63,15 +60,11 @@ def choose_trainer(
         embedding_learning_rate=rates.embedding,
         head_learning_rate=rates.head,
         gain_learning_rate=rates.gain,
-        weight_decay=regularization.weight_decay
-        if training.weight_decay is None
-        else training.weight_decay,
-        dropout=regularization.dropout if training.dropout is None else training.dropout,
+        weight_decay=_take(training.weight_decay, regularization.weight_decay),
+        dropout=_take(training.dropout, regularization.dropout),
         warmup_fraction=training.warmup_fraction,
         cooldown_fraction=training.cooldown_fraction,
-        context_ramp_fraction=ramp
-        if training.context_ramp_fraction is None
-        else training.context_ramp_fraction,
+        context_ramp_fraction=_take(training.context_ramp_fraction, ramp),
         gradient_clip_norm=training.gradient_clip_norm,
         dtype=machine.dtype,
         compile=is_compiled,
@@ -87,3 +80,8 @@ def choose_trainer(
         num_checkpoints=training.num_checkpoints,
         sample_prompt=training.sample_prompt,
     )
+
+
+def _take(given: float | None, rule: float) -> float:
+    """Return the value that params give, else that of the rule."""
+    return rule if given is None else given

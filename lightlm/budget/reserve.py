@@ -1,7 +1,7 @@
-"""The time kept for what follows training, learnt from earlier runs on this machine.
+"""The time reserved for evaluation and registration, learned from earlier runs on this machine.
 
-Owns a short history under LIGHTLM_HOME of how long the end of a run took beyond the scoring that
-its plan expected.
+A short history under LIGHTLM_HOME holds how long the end of each run took beyond the expected
+scoring.
 """
 
 import math
@@ -16,9 +16,9 @@ from lightlm.errors import ParameterError
 from lightlm.store.remembered import Remembered
 
 FIRST_CLOSING_SECONDS = 1.2
-"""Kept on a machine without history: a last validation, the model's folder, registration and the
-end of the process take 1.0 s on two quiet cores, and twice that on busy ones; a first run may be
-late by a little, but should not waste much: with a second more, runs of 18 and 36 s left it unused.
+"""Seconds reserved on a machine without history. A last validation, the model's folder,
+registration and the end of the process take 1.0 s on two quiet cores, and twice that on busy ones.
+A first run may be a little late, but should not waste time.
 """
 
 SYNCS_AFTER_TRAINING = 32
@@ -34,24 +34,23 @@ SLOW_SYNC_SECONDS = 0.01
 """Seconds from which a confirmed write is slow: an SSD takes 0.001, a disk 0.01 to 0.03."""
 
 MOST_SPREAD = 2.5
-"""A slow end counts as this many times the median at most: a busy disk once took 13 s, and is no
-rule.
+"""Factor on the median that a slow end counts at most: a busy disk once took 13 s, and is no rule.
 """
 
 FIRST_SCORING_MARGIN = 1.15
-"""Of the expected time for the held-out text, on a machine without history."""
+"""Factor on the expected time for the held-out text, on a machine without history."""
 
 TOLERANCE_SECONDS = 1.0
 TOLERANCE_FRACTION = 0.005
-"""What one run in twenty may be late by, of the budget: half of what the promise of a kept deadline
-allows. Without it nineteen runs would leave time unused for the sake of one.
+"""Seconds, and fraction of the budget, that one run in twenty may be late: half of the promised
+lateness. Otherwise nineteen runs would leave time unused for the sake of one.
 """
 
 REMEMBERED = 20
-"""Runs that the estimate looks at."""
+"""Newest runs that the estimate uses."""
 
 MOST_REMEMBERED_SECONDS = 1e6
-"""What a damaged file may hold beyond it is no time that a run took."""
+"""Most seconds of a run's end; a file with more is damaged."""
 
 Seconds = Annotated[
     float, Field(strict=True, ge=0, lt=MOST_REMEMBERED_SECONDS, allow_inf_nan=False)
@@ -63,31 +62,28 @@ FIXED_STAGES = ("start-up", "orchestration", "check", "registration", "end")
 """Stages of the ledger that take as long in a short run as in a long one."""
 
 FIRST_FIXED_SECONDS = 4.0
-"""In a home without history: half of what these stages took in the quickest run that was measured
-(two cores, a home in use), so that only what no machine keeps is refused.
+"""Seconds of the fixed stages in a home without history: half of the quickest run that was measured
+(two cores, a home in use), so that only hopeless budgets are refused.
 """
 
 MOST_FIXED_SECONDS = 8.0
-"""What is refused at most: runs beside busy neighbours took 28 s, which says nothing of the machine
-alone.
+"""Most seconds below which a budget is refused: runs with busy neighbors took 28 s, which does not
+describe the machine.
 """
 
 LEAST_RUNS = 3
-"""Runs that have to be known before their figures replace the first ones: one alone may have been
-disturbed.
-"""
+"""Runs before their figures replace the first ones: a single one may have been disturbed."""
 
 WORKING_SECONDS = 4.0
-"""Beside the fixed stages, for reading a text, planning, scoring, and two seconds of training."""
+"""Seconds besides the fixed stages: reading a text, planning, scoring, and two seconds of training.
+"""
 
 FIRST_WORKING_SECONDS = 18.0
-"""What keeps the deadline in a fresh home on two cores: 0.005 h."""
+"""Seconds of a budget that keeps its deadline in a fresh home on two cores: 0.005 h."""
 
 
 class Closing(NamedTuple):
-    """What is kept for the end: seconds, and what the expected time for scoring is
-    multiplied by.
-    """
+    """Seconds reserved for the end of a run, and the factor on the expected time for scoring."""
 
     seconds: float
     scoring_margin: float = 1.0
@@ -120,13 +116,13 @@ class ClosingTimes(RememberedSeconds):
         super().__init__(home / "closing_seconds.json")
 
     def estimate(self, budget_seconds: float) -> Closing:
-        """Return what to keep: the 95th percentile less what a run may be late by, but never less
-        than the median.
+        """Return the reserve: the 95th percentile less the tolerated lateness, but at least the
+        median.
         """
         seconds = sorted(self.read())
         if not seconds:
             return Closing(FIRST_CLOSING_SECONDS, FIRST_SCORING_MARGIN)
-        # The first guess counts as one run more: a single run tells little.
+        # The first guess counts as one run more: a single run means little.
         usual = statistics.median_low([*seconds, FIRST_CLOSING_SECONDS])
         slow = min(seconds[min(len(seconds) - 1, int(0.95 * len(seconds)))], MOST_SPREAD * usual)
         tolerance = max(TOLERANCE_SECONDS, TOLERANCE_FRACTION * budget_seconds)
@@ -170,5 +166,5 @@ class FixedTimes(RememberedSeconds):
         )
 
     def record_ledger(self, entries: Mapping[str, float]) -> None:
-        """Remember what one run took, from its ledger."""
+        """Remember the seconds of one run, from its ledger."""
         self.record(sum(entries.get(stage, 0.0) for stage in FIXED_STAGES))

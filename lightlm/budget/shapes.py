@@ -9,16 +9,16 @@ from lightlm.model.config import ModelConfig
 from lightlm.params import Params
 
 DEFAULT_SHAPE = {"num_layers": 12, "model_dim": 768, "num_heads": 12, "context_length": 1024}
-"""Of a manual configuration; DESIGN section 6."""
+"""Shape of a manual configuration that gives none: that of GPT-2 small."""
 
 HEAD_DIM = 64
-"""Faster and better than 32 at every width measured (METHODS)."""
+"""Dimensions of a head: faster and better than 32 at every width measured."""
 
 MAX_HEAD_DIM = 1024
-"""Dimensions of a head, as ModelConfig bounds them."""
+"""Most dimensions of a head, as ModelConfig bounds them."""
 
 WIDTHS = tuple(range(64, 513, 64)) + tuple(range(640, 1025, 128)) + tuple(range(1280, 4097, 256))
-"""Model dimensions that are considered: multiples of the head's."""
+"""Model dimensions that are considered: multiples of a head's."""
 
 
 def depths_for(dim: int) -> list[int]:
@@ -49,8 +49,8 @@ def fits_heads(dim: int, num_heads: int, num_kv_heads: int | None) -> bool:
 
 
 def check_shape(params: Params) -> None:
-    """Refuse what no width can have and no text can fill, by arithmetic alone, before anything is
-    read or measured.
+    """Refuse shapes that no width can have and no text can fill, by arithmetic, before any
+    measuring.
 
     Raises:
         ParameterError: with what to give instead.
@@ -98,6 +98,23 @@ def check_shape(params: Params) -> None:
 def choose_ffn_dim(dim: int) -> int:
     """Return 8/3 of the width, rounded to 64: three matrices cost what two of 4x would."""
     return max(64, round(dim * 8 / 3 / 64) * 64)
+
+
+def dense_shape(
+    vocab_size: int, num_layers: int, model_dim: int, context_length: int
+) -> ModelConfig:
+    """Return a dense shape with the heads and the feed-forward that suit its width."""
+    heads = choose_heads(model_dim)
+    return ModelConfig(
+        vocab_size=vocab_size,
+        num_layers=num_layers,
+        model_dim=model_dim,
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=model_dim // heads,
+        ffn_dim=choose_ffn_dim(model_dim),
+        context_length=context_length,
+    )
 
 
 def build_shape(

@@ -1,6 +1,4 @@
-"""What a run will write to disk, in bytes, from its text and its plan; asked for before each part
-begins.
-"""
+"""Bytes that a run will write to disk, from its plan; checked before each part begins."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,23 +7,23 @@ from lightlm.budget.plan import Plan
 from lightlm.store.space import check_space
 
 CHECKPOINTS = 3
-"""The two that training keeps, and the one that is written before the oldest goes."""
+"""Checkpoints on disk at a time: the two that are kept, and the one being written."""
 
 WEIGHT_BYTES = 4
-"""A parameter in float32, as checkpoints and the exported model keep it."""
+"""Bytes per parameter in float32, as checkpoints and the exported model keep it."""
 
 OPTIMIZER_BYTES = 8
-"""A parameter's two moments in float32 (AdamW); Muon keeps one and needs less."""
+"""Bytes per parameter of two moments in float32 (AdamW); Muon keeps one and needs less."""
 
 COPIES = 3
-"""Of the exported model: the run's own, the registry's, and the one that is opened to generate."""
+"""Copies of the exported model: the run's own, the registry's, and the one opened to generate."""
 
 BESIDE_BYTES = 32 << 20
-"""The record, logs, charts, tokenizer and both databases of a run (20 MB measured)."""
+"""Bytes of the record, logs, charts, tokenizer and both databases of a run (20 MB measured)."""
 
 
 def estimate_training_bytes(plan: Plan) -> Mapping[str, int]:
-    """Return what training and registration will write at most at one time, by what it is."""
+    """Return the bytes that training and registration write at most at one time, by purpose."""
     per_parameter = WEIGHT_BYTES + OPTIMIZER_BYTES + (WEIGHT_BYTES if plan.keep_best else 0)
     return {
         "checkpoints": CHECKPOINTS * per_parameter * plan.num_parameters,

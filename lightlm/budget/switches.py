@@ -1,6 +1,4 @@
-"""Switches that a machine cannot honour: refused with the reason, before anything slow; what one
-costs is said.
-"""
+"""Feature checks: what params demand and a machine cannot do is refused early, with the reason."""
 
 from lightlm.budget.memory import list_shardings
 from lightlm.budget.probe import MachineRate
@@ -11,7 +9,8 @@ from lightlm.training.config import TrainerConfig
 
 
 def check_switches(params: Params, system: SystemReport, machine: MachineRate) -> None:
-    """Refuse what params demand and this machine has not: the flash kernel, shards of a model.
+    """Refuse features that params demand and this machine lacks: the flash kernel, shards of a
+    model.
 
     Raises:
         ParameterError: what is demanded, what is there, what to do.
@@ -43,7 +42,7 @@ def check_switches(params: Params, system: SystemReport, machine: MachineRate) -
 
 
 def explain_switches(trainer: TrainerConfig) -> list[str]:
-    """Return what is said of the switches that a plan uses and that cost or change something."""
+    """Return the reasons for the features of a plan that cost or change something."""
     reasons = []
     if trainer.sharding == "fsdp":
         count = trainer.num_devices * trainer.num_nodes

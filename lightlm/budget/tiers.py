@@ -1,6 +1,4 @@
-"""The documented tiers: a fixed table from hours to data and shape (`planner: tiers`), and the
-floor below it.
-"""
+"""The documented tiers: a fixed table from hours to data and shape (`planner: tiers`)."""
 
 from typing import NamedTuple
 

@@ -1,8 +1,7 @@
-"""The vocabulary: which sizes of a tokenizer suit a machine, a time and a text, by the loss that is
-predicted of each.
+"""The vocabulary: sizes of a tokenizer that suit a machine, a time and a text, by predicted loss.
 
-A larger one makes the text shorter, but costs arithmetic in the head and needs text to learn its
-entries from.
+A larger one shortens the text, but costs arithmetic in the head and needs text to learn its
+entries.
 """
 
 import math
@@ -10,18 +9,15 @@ import math
 from lightlm.budget.calibration import load_calibration
 from lightlm.budget.probe import MachineRate
 from lightlm.budget.scaling import expected_efficiency, guess_context_length, predict_loss
-from lightlm.budget.shapes import WIDTHS, choose_ffn_dim, choose_heads, depths_for
+from lightlm.budget.shapes import WIDTHS, dense_shape, depths_for
 from lightlm.model.accounting import count_matrix_parameters, flops_per_token
-from lightlm.model.config import ModelConfig
 
 HOPELESS = 1.5
-"""Factor on the least loss found from which still deeper shapes are not tried."""
+"""Factor on the least loss found beyond which deeper shapes are not tried."""
 
 
 def bytes_per_token_at(vocab_size: int, difficulty: float = 1.0) -> float:
-    """Return the bytes that a token of a byte-level BPE of this size stands for, in a text of this
-    difficulty.
-    """
+    """Return the bytes per token of a byte-level BPE of this size, on a text of this difficulty."""
     rule = load_calibration().vocabulary
     length = rule.bytes_at_1024 + rule.bytes_per_doubling * math.log2(vocab_size / 1024)
     return max(1.0, length / difficulty)
@@ -52,17 +48,7 @@ def _best_loss(vocab_size: int, flops: float, text_bytes: int, difficulty: float
 
     for dim in WIDTHS:
         for layers in depths_for(dim):
-            heads = choose_heads(dim)
-            model = ModelConfig(
-                vocab_size=vocab_size,
-                num_layers=layers,
-                model_dim=dim,
-                num_heads=heads,
-                num_kv_heads=heads,
-                head_dim=dim // heads,
-                ffn_dim=choose_ffn_dim(dim),
-                context_length=context,
-            )
+            model = dense_shape(vocab_size, layers, dim, context)
             seen = flops * expected_efficiency(dim) / flops_per_token(model) * length
             losses.append(
                 predict_loss(

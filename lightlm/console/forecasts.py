@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lightlm.budget.forecast import Calibration, Forecast
+from lightlm.budget.forecast import Forecast, PlanAccuracy
 from lightlm.budget.history import FinishedRun
 from lightlm.console.tables import open_table
 from lightlm.console.terminal import render_text
@@ -29,7 +29,7 @@ def render_forecasts(forecasts: Sequence[Forecast]) -> RenderableType:
     return table
 
 
-def render_calibration(runs: Sequence[FinishedRun], judged: Calibration) -> RenderableType:
+def render_calibration(runs: Sequence[FinishedRun], judged: PlanAccuracy) -> RenderableType:
     """Return a line per run, oldest first, and their summary."""
     table = open_table("ended", "hours", "data set", "predicted", "reached", "error", "")
     for index in (1, 4, 5):
@@ -37,7 +37,7 @@ def render_calibration(runs: Sequence[FinishedRun], judged: Calibration) -> Rend
     for run in runs[-MAX_RUNS:]:
         _add(table, run)
     summary = (
-        f"  {judged.num_as_foreseen} of {judged.num_runs} runs within the interval of their plan; "
+        f"  {judged.num_as_predicted} of {judged.num_runs} runs within the interval of their plan; "
         f"mean error {judged.mean_error:+.1%}, mean size of an error "
         f"{judged.mean_absolute_error:.1%}"
     )

@@ -43,4 +43,4 @@ def bring_history(client: "MlflowClient", home: Path) -> None:
     Raises:
         mlflow.exceptions.MlflowException: the server does not answer.
     """
-    History(home).take_told(fetch_finished_runs(client))
+    History(home).replace_mlflow_runs(fetch_finished_runs(client))

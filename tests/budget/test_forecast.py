@@ -22,7 +22,7 @@ def test_more_hours_are_expected_to_reach_less_bits_per_byte(probe, text):
 def test_plans_are_judged_by_their_own_intervals(make_run):
     runs = [make_run(bits_per_byte=bits) for bits in (1.5, 1.59, 1.65)]
     judged = judge_plans(runs)
-    assert (judged.num_runs, judged.num_as_foreseen) == (3, 2)
+    assert (judged.num_runs, judged.num_as_predicted) == (3, 2)
     assert judged.mean_error == pytest.approx((0 + 0.06 + 0.10) / 3)
     assert judged.mean_absolute_error == pytest.approx(judged.mean_error)
 

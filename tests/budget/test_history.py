@@ -18,20 +18,20 @@ def test_what_is_recorded_is_read_again_each_run_once(tmp_path, make_run):
     assert history.read() == runs
 
 
-def test_runs_that_mlflow_tells_of_count_beside_the_own_ones(tmp_path, make_run):
+def test_runs_from_mlflow_count_as_well_as_own_ones(tmp_path, make_run):
     history = History(tmp_path)
     own = make_run(run="own", ended_at=2.0)
-    told = make_run(run="told", ended_at=1.0)
+    other = make_run(run="other", ended_at=1.0)
     history.record(own)
-    history.take_told([told.model_dump(), own.model_dump(), {"run": "broken"}])
-    assert history.read() == [told, own]
+    history.replace_mlflow_runs([other.model_dump(), own.model_dump(), {"run": "broken"}])
+    assert history.read() == [other, own]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b"[null, 3]", b"\xff"])
 def test_a_broken_list_from_mlflow_costs_only_itself(tmp_path, content, make_run):
     history = History(tmp_path)
     history.record(make_run())
-    history.told.write_bytes(content)
+    (tmp_path / "finished_runs_mlflow.json").write_bytes(content)
     assert history.read() == [make_run()]
 
 
@@ -74,7 +74,7 @@ def test_runs_that_read_as_much_count_more(tmp_path, make_run):
     assert history.correct("machine", "text", seen_bytes=1e5).loss < 1.0
 
 
-def test_a_correction_is_told_in_sentences(tmp_path, make_run):
+def test_a_correction_is_explained_in_sentences(tmp_path, make_run):
     history = History(tmp_path)
     history.record(make_run())
     speed, loss = history.correct("machine", "text").reasons()
@@ -86,5 +86,5 @@ def test_a_home_that_refuses_does_not_fail_a_finished_run(tmp_path, make_run):
     (tmp_path / "elsewhere").write_text("a file where the folder should be")
     history = History(tmp_path / "elsewhere")
     history.record(make_run())
-    history.take_told([make_run().model_dump()])
+    history.replace_mlflow_runs([make_run().model_dump()])
     assert history.read() == []

@@ -205,7 +205,7 @@ def test_the_side_thread_ends_with_the_process(tmp_path):
         assert thread.name == "ledger", "a dump of the stacks tells it from the others"
 
 
-def test_what_is_spent_outside_and_in_the_innermost_stage_is_told_by_name():
+def test_what_is_spent_outside_and_in_the_innermost_stage_is_known_by_name():
     clock = FakeClock()
     ledger = Ledger(1.0, clock=clock)
     clock.now += 2.0

@@ -200,7 +200,7 @@ def test_above_the_floor_the_clock_decides_even_when_only_one_shape_is_left(make
     assert plan.trainer.max_steps is None
 
 
-def test_a_number_of_steps_is_kept_and_told_in_tokens(make_plan):
+def test_a_number_of_steps_is_kept_and_given_in_tokens(make_plan):
     plan = make_plan(budget__max_steps=7)
     assert plan.trainer.max_steps == 7
     assert plan.expected_tokens == 7 * plan.trainer.batch_tokens

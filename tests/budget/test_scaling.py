@@ -48,7 +48,7 @@ def test_more_different_text_is_never_worth_less(seen, unique, more):
     assert worth_of_repeats(seen, unique * more) >= worth_of_repeats(seen, unique) * (1 - 1e-9)
 
 
-def test_the_first_reading_is_worth_all_of_it():
+def test_the_first_epoch_is_worth_all_of_it():
     assert worth_of_repeats(1e6, 1e6) == worth_of_repeats(1e6, 1e9) == 1e6
     assert worth_of_repeats(1.01e6, 1e6) == pytest.approx(1.01e6, rel=1e-4)
 
@@ -144,7 +144,7 @@ def test_the_context_grows_in_training_where_nothing_is_compiled_for_one_length(
     )
 
 
-def test_a_run_of_seconds_is_foreseen_less_surely():
+def test_a_run_of_seconds_is_predicted_less_surely():
     widths = [
         (p.high - p.low) / p.bits_per_byte
         for p in (predict_loss(200_000, seen, 1e9) for seen in (3e5, 1e6, 1e7))
@@ -152,7 +152,7 @@ def test_a_run_of_seconds_is_foreseen_less_surely():
     assert widths[0] > widths[1] > widths[2] == pytest.approx(0.08)
 
 
-def test_a_small_text_is_worth_fewer_readings_and_a_smaller_model():
+def test_a_small_text_is_worth_fewer_epochs_and_a_smaller_model():
     assert 3 < useful_epochs(1e5) < useful_epochs(1e6) < 5 < useful_epochs(1e7) < useful_epochs(1e9)
     assert useful_parameters(1e5) < useful_parameters(1e6)
 

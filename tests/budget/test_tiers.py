@@ -1,24 +1,21 @@
 import pytest
 
-from lightlm.budget.tiers import Tier, tier_of
+from lightlm.budget.tiers import tier_of
 
 
 @pytest.mark.parametrize(
-    ("hours", "tier"),
+    ("hours", "name"),
     [
-        (0.0, Tier("ultra-fast testing", 20, None, 1, 64, 4, 64, 5)),
-        (0.009, Tier("ultra-fast testing", 20, None, 1, 64, 4, 64, 5)),
-        (0.01, Tier("quick", 1000, None, 4, 256, 8, 256, None)),
-        (0.49, Tier("quick", 1000, None, 4, 256, 8, 256, None)),
-        (0.5, Tier("medium", None, 0.25, 12, 512, 16, 512, None)),
-        (1.5, Tier("medium", None, 0.25, 12, 768, 12, 512, None)),
-        (3.0, Tier("medium", None, 0.25, 12, 768, 12, 512, None)),
-        (3.01, Tier("long", None, 0.7, 30, 768, 16, 1024, None)),
-        (8760.0, Tier("long", None, 0.7, 30, 768, 16, 1024, None)),
+        (0.009, "ultra-fast testing"),
+        (0.01, "quick"),
+        (0.49, "quick"),
+        (0.5, "medium"),
+        (3.0, "medium"),
+        (3.01, "long"),
     ],
 )
-def test_the_documented_tiers_are_these(hours, tier):
-    assert tier_of(hours) == tier
+def test_a_tier_begins_at_its_hours(hours: float, name: str) -> None:
+    assert tier_of(hours).name == name
 
 
 @pytest.mark.parametrize("hours", [0.0, 0.1, 1.0, 2.0, 10.0])

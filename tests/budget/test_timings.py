@@ -52,7 +52,7 @@ class Machine:
 
 @pytest.fixture
 def shapes(time_shape) -> list[ModelConfig]:
-    """The favourite, a narrower and a wider one."""
+    """The favorite, a narrower and a wider one."""
     return [time_shape(dim, 0.2).model for dim in (192, 64, 384)]
 
 
@@ -139,7 +139,7 @@ def test_the_other_attention_kernel_and_half_the_micro_batch_are_timed_where_the
     assert (chosen.attention, chosen.micro_batch_size) == ("matmul", usual["micro_batch_size"])
 
 
-def test_the_favourite_compiled_is_part_of_the_time_for_timing(make_timings, shapes):
+def test_the_favorite_compiled_is_part_of_the_time_for_timing(make_timings, shapes):
     hours = 0.05
     there = Machine(2.0, steady)
     timings = make_timings(there, hours)
