@@ -123,7 +123,9 @@ class ExtendedTransformer(transformer.Transformer):
         if "smear" in self.additions:
             self.smear = nn.Parameter(torch.ones(dim))
 
-    def encode(self, tokens: Tensor, cache: KVCache | None = None) -> tuple[Tensor, Tensor | None]:
+    def hidden_states(
+        self, tokens: Tensor, cache: KVCache | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the last layer's (B, T, model_dim)."""
         cosine, sine = self._positions(tokens, cache)
         x = functional.embedding(tokens, self.embedding).to(self.compute_dtype)
@@ -146,7 +148,7 @@ class ExtendedTransformer(transformer.Transformer):
                 scalars = self.scalars[i].to(x.dtype)
             is_dropping = self.training and self.dropout > 0
             kept = (
-                transformer.render_kept((2, *x.shape), self.dropout, x.device)
+                transformer.sample_dropout_mask((2, *x.shape), self.dropout, x.device)
                 if is_dropping
                 else None
             )

@@ -7,20 +7,18 @@ context.
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.generation.drafting import GreedyDrafter
 from lightlm.generation.sampling import SamplingConfig, choose_tokens
 from lightlm.model.attention import KVCache
 from lightlm.model.packed import CACHE_DTYPE, PackedStepper
+from lightlm.model.tensors import BV, B
 from lightlm.model.transformer import Transformer
 
 
 class Decoder:
-    """Several texts, extended by one id each at a time, and the cache of what the model has read of
-    them.
-    """
+    """Several texts, extended by one id each at a time, and the model's cache of them."""
 
     def __init__(
         self,
@@ -76,7 +74,7 @@ class Decoder:
         logits = self._read_windows() if self._is_unread() else self._read_last()
         if logits.shape[-1] > self.num_ids:  # rows of a padded vocabulary stand for no text
             logits = logits[:, : self.num_ids]
-        chosen = choose_tokens(logits, self.sampling, self._draw(), self.seen)
+        chosen = choose_tokens(logits, self.sampling, self._sample_uniform(), self.seen)
         if self.seen is not None:
             self.seen.scatter_(1, chosen.unsqueeze(1), True)
         return chosen.tolist()
@@ -93,7 +91,7 @@ class Decoder:
     def _is_unread(self) -> bool:
         return self.cache.length == 0 or self.cache.length >= self.context_length
 
-    def _read_last(self) -> Tensor:
+    def _read_last(self) -> BV:
         last = torch.tensor([window[-1] for window in self.windows], device=self.device)
         if self._stepper is None and self._open_stepper is not None:
             self._stepper = self._open_stepper()
@@ -101,8 +99,8 @@ class Decoder:
             return self._stepper.step(last, self.cache)
         return self.model(last[:, None], cache=self.cache)[:, -1]
 
-    def _read_windows(self) -> Tensor:
-        """Read each window anew, shorter ones padded on the left; those beyond the context keep
+    def _read_windows(self) -> BV:
+        """Read each window again, padded on the left to the longest; one beyond the context keeps
         half of it.
         """
         for window in self.windows:
@@ -118,10 +116,10 @@ class Decoder:
 
         self.cache.length = 0
         self.cache.padding = torch.tensor(padding, device=self.device) if any(padding) else None
-        hidden, _ = self.model.encode(torch.tensor(rows, device=self.device), self.cache)
+        hidden, _ = self.model.hidden_states(torch.tensor(rows, device=self.device), self.cache)
         return self.model.logits(hidden[:, -1]).float()
 
-    def _draw(self) -> Tensor:
+    def _sample_uniform(self) -> B:
         """Return a number in [0, 1) for each text: with a seed the same for all, which each would
         draw alone.
         """
@@ -129,7 +127,7 @@ class Decoder:
             return torch.rand(len(self.windows), generator=self.random)
         return torch.rand(1, generator=self.random).expand(len(self.windows))
 
-    def _mark_seen(self) -> Tensor:
+    def _mark_seen(self) -> BV:
         seen = torch.zeros(len(self.windows), self.num_ids, dtype=torch.bool, device=self.device)
         for row, window in zip(seen, self.windows, strict=True):
             row[window] = True

@@ -1,22 +1,22 @@
-"""Greedy text in fp32 at nearly the speed of fp16: drafted with the smaller weights, checked many
+"""Greedy text in fp32 at nearly the speed of fp16: drafted with smaller weights, checked many
 tokens at once.
 
-Owns speed alone: every id that comes out is the model's own likeliest, in its own precision. A
-draft reads half the bytes a token; the check reads the weights once for the whole draft. A wrong
-draft is thrown away from the wrong id on; of 5,940 ids that three models trained here chose,
-rounding to fp16 changed none. Source: speculative decoding, Leviathan et al. 2023, arXiv
-2211.17192, with the rounded model as its own draft.
+Every id is the model's own likeliest, in its own precision. A draft reads half the bytes per token;
+the check reads the weights once for the whole draft, and discards it from a wrong id on. Of 5,940
+ids that three models trained here chose, rounding to fp16 changed none. Source: speculative
+decoding, Leviathan et al. 2023, arXiv 2211.17192, with the rounded model as its own draft.
 """
 
 import torch
 
 from lightlm.model.attention import KVCache
-from lightlm.model.packed import MANY_ROWS, PackedStepper
+from lightlm.model.packed import PackedStepper
+from lightlm.model.packed_products import MANY_ROWS
 
 
 class GreedyDrafter:
-    """Extends one text by its likeliest ids, several at a time: `draft` proposes, `check` decides,
-    by one cache.
+    """Extends one text by its likeliest ids, several at a time: `draft` proposes and `check`
+    verifies them.
     """
 
     def __init__(self, draft: PackedStepper, check: PackedStepper, num_ids: int) -> None:

@@ -8,10 +8,11 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 
 from lightlm.errors import PromptError
+from lightlm.model.tensors import BV, B
 from lightlm.params import GenerationParams, describe_validation
 
 MIN_TEMPERATURE = 1e-5
-"""Below it sampling is greedy: fp32 could not divide by it and keep a second token apart."""
+"""Temperature below which sampling is greedy: dividing by it would overflow fp32."""
 
 
 class SamplingConfig(GenerationParams):
@@ -41,12 +42,10 @@ def check_sampling(values: Mapping[str, Any]) -> SamplingConfig:
         raise PromptError(describe_validation(error)) from None
 
 
-def choose_tokens(
-    logits: Tensor, sampling: SamplingConfig, drawn: Tensor, seen: Tensor | None = None
-) -> Tensor:
-    """Return the next id (B,) of each row of logits (B, V), by the numbers `drawn` (B,) in [0, 1).
+def choose_tokens(logits: BV, sampling: SamplingConfig, drawn: B, seen: BV | None = None) -> B:
+    """Return the next id of each text, by the random numbers `drawn` in [0, 1).
 
-    In transformers' order: repetition penalty of the ids `seen` (B, V), temperature, top_k, top_p.
+    In transformers' order: repetition penalty of the ids `seen`, temperature, top_k, top_p.
     Source: penalty as CTRL, arXiv 1909.05858, section 4.1, with transformers' care for negative
     logits.
     """
@@ -67,8 +66,8 @@ def choose_tokens(
     return _pick(logits.softmax(-1), drawn)
 
 
-def _find_least(logits: Tensor, sampling: SamplingConfig) -> Tensor:
-    """Return for each row of logits (B, V) the least one (B, 1) that top_k and then top_p leave."""
+def _find_least(logits: BV, sampling: SamplingConfig) -> Tensor:
+    """Return for each text the least logit, (B, 1), that top_k and then top_p leave."""
     likeliest = logits.topk(
         min(sampling.top_k or logits.shape[-1], logits.shape[-1]), dim=-1
     ).values
@@ -79,7 +78,7 @@ def _find_least(logits: Tensor, sampling: SamplingConfig) -> Tensor:
     return likeliest.gather(-1, kept - 1)
 
 
-def _pick(weights: Tensor, drawn: Tensor) -> Tensor:
+def _pick(weights: BV, drawn: B) -> B:
     """Return for each row of weights (B, V) the place where its share `drawn` of the sum falls.
 
     In the order of ids, not of likelihood: two that are about as likely may change places by

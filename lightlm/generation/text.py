@@ -1,7 +1,6 @@
-"""Text from a model: prompts in, continuations out.
+"""Text from a model: prompts in, continuations out, at once or as a stream.
 
-Owns streaming, and which copy of the weights is read. What a prompt gets does not depend on the
-others beside it.
+A prompt's continuation does not depend on the other prompts of its batch.
 """
 
 import codecs
@@ -20,7 +19,6 @@ from lightlm.generation.drafting import GreedyDrafter
 from lightlm.generation.sampling import SamplingConfig, is_greedy
 from lightlm.model.hugging_face import load_model
 from lightlm.model.packed import (
-    MANY_ROWS,
     ONE_THREAD_PARAMETERS,
     PackedStepper,
     can_draft,
@@ -29,6 +27,7 @@ from lightlm.model.packed import (
     halve_model,
     store_in_compute_dtype,
 )
+from lightlm.model.packed_products import MANY_ROWS
 from lightlm.model.transformer import Transformer
 
 FinishReason = Literal["length", "stop", "end_of_text"]

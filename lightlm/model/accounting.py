@@ -1,6 +1,4 @@
-"""What a shape costs: parameters, floating-point operations a token, bytes of memory. Arithmetic,
-no torch.
-"""
+"""The cost of a shape: parameters, operations per token, bytes of memory. Arithmetic, no torch."""
 
 from lightlm.model.config import ModelConfig
 
@@ -8,17 +6,17 @@ CHUNK_LOGITS = 2 * 1024 * 1024
 """Logits that the head holds at a time (model.cross_entropy)."""
 
 PROCESS_BYTES = 400_000_000
-"""Resident in a training process that has no model: Python, torch, the libraries of its kernels,
+"""Bytes resident in a training process without a model: Python, torch, the libraries of its kernels
 once they have run.
 """
 
 COMPILER_BYTES = 70_000_000
-"""What compiling adds to it: inductor's modules and what it compiled. 50 MB from its cache, 90
+"""Bytes that compiling adds: inductor's modules and compiled code. 50 MB from its cache, 90
 without.
 """
 
 FRAGMENTED = 1.35
-"""What a CPU's memory allocator takes for activations over what they are, from layer to layer and
+"""Factor on the bytes of activations that a CPU's memory allocator takes, from layer to layer and
 step to step.
 
 Ten shapes of 1 to 23M parameters, 2,048 and 8,192 tokens at a time, fp32 and bf16 (glibc 2.36,
@@ -26,20 +24,20 @@ torch 2.13).
 """
 
 BACKWARD_LAYERS = 0.22
-"""Of a layer's activations, what its backward pass holds besides."""
+"""Fraction of a layer's activations that its backward pass holds in addition."""
 
 MAPPED_BYTES = 32 * 1024 * 1024
-"""From here on glibc maps a piece of memory by itself, and gives it back
+"""Bytes from which glibc maps a piece of memory by itself, and gives it back
 (DEFAULT_MMAP_THRESHOLD_MAX).
 """
 
 UPDATED_BESIDES = 0.5
-"""Of what Muon needs in such pieces, what comes on top of what the backward pass freed: 0 to 0.7,
-as that lay.
+"""Fraction of Muon's memory in such pieces that does not fit into what the backward pass freed: 0
+to 0.7 in measurements.
 """
 
 FORWARD_AND_BACKWARD = 3
-"""A training step does the forward pass's products once, and twice again for both gradients."""
+"""Passes of products in a training step: one forward, two for both gradients."""
 
 
 def count_parameters(config: ModelConfig) -> int:
@@ -54,19 +52,8 @@ def count_parameters(config: ModelConfig) -> int:
     return matrices + gains + tables
 
 
-def count_active_parameters(config: ModelConfig) -> int:
-    """Return the parameters that one token meets: of the experts, the active ones."""
-    idle = config.num_experts - config.num_active_experts
-    return (
-        count_parameters(config)
-        - config.num_layers * max(0, idle) * 3 * config.model_dim * config.expert_ffn_dim
-    )
-
-
 def count_matrix_parameters(config: ModelConfig) -> int:
-    """Return the parameters that a token is multiplied by: layers' matrices and the head, no
-    lookup, no gains.
-    """
+    """Return the parameters that multiply a token: matrices of layers and head."""
     layer = _attention_matrices(config) + _feedforward_matrices(config, config.num_active_experts)
     return config.num_layers * layer + config.vocab_size * config.model_dim
 
@@ -74,8 +61,8 @@ def count_matrix_parameters(config: ModelConfig) -> int:
 def flops_per_token(
     config: ModelConfig, context_length: int | None = None, *, training: bool = True
 ) -> float:
-    """Return floating-point operations a token: 2 a matrix parameter, and the causal half of QK^T
-    and of PV.
+    """Return floating-point operations per token: 2 per matrix parameter, and the causal half of
+    QK^T and of PV.
 
     Both are tripled in training (forward and backward). `context_length` defaults to the config's.
     """
@@ -86,15 +73,8 @@ def flops_per_token(
     return forward * (FORWARD_AND_BACKWARD if training else 1)
 
 
-def model_bytes(config: ModelConfig, bytes_per_parameter: int = 4) -> int:
-    """Return the bytes of the weights."""
-    return count_parameters(config) * bytes_per_parameter
-
-
 def process_bytes(device: str, *, is_compiled: bool = False) -> int:
-    """Return what a training process holds before it has a model: on a CPU what torch takes; on a
-    GPU nothing.
-    """
+    """Return the bytes of a training process without a model: on a CPU torch's, on a GPU none."""
     if device != "cpu":
         return 0
     return PROCESS_BYTES + (COMPILER_BYTES if is_compiled else 0)
@@ -113,12 +93,11 @@ def training_memory_bytes(
     num_shards: int = 1,
     keep_best: bool = False,
 ) -> int:
-    """Return the bytes that training holds at its peak besides the process: weights, gradients,
-    moments, activations.
+    """Return the bytes that training adds to the process at its peak: weights, gradients, moments,
+    activations.
 
-    fp32 weights and gradients; one fp32 moment a matrix with Muon, two with AdamW; of a micro-batch
-    what autograd keeps for the backward pass, or what Muon needs for the matrices of one shape,
-    whichever is more.
+    fp32 weights and gradients; one fp32 moment per matrix with Muon, two with AdamW; and the larger
+    of a micro-batch's saved activations and Muon's working memory for the matrices of one shape.
     """
     total = count_parameters(config)
     embeddings = config.vocab_size * config.model_dim * (1 if config.tie_embeddings else 2)
@@ -163,12 +142,11 @@ def training_memory_bytes(
 
 
 def _kept_by_layer(config: ModelConfig, size: int, device: str, is_compiled: bool) -> int:
-    """Return the bytes a token that autograd keeps of a layer, `size` of a number in the compute
-    dtype.
+    """Return the bytes per token that autograd saves of a layer, with `size` bytes per number.
 
     Counted by torch's hooks for saved tensors: inputs of the products, and of the norms, which a
-    CPU keeps twice in fp32 (torch 2.13). Compiled code keeps no norms, and of the gated product not
-    what it is computed from again.
+    CPU keeps twice in fp32 (torch 2.13). Compiled code keeps no norms, and recomputes part of the
+    gated product.
     """
     active = config.num_active_experts
     wide = config.ffn_dim if not config.num_experts else active * config.expert_ffn_dim
@@ -183,8 +161,8 @@ def _kept_by_layer(config: ModelConfig, size: int, device: str, is_compiled: boo
 
 
 def _kept_by_matmul(config: ModelConfig, size: int, is_compiled: bool) -> int:
-    """Return the bytes a token that plain attention keeps besides: probabilities in fp32 and in the
-    compute dtype.
+    """Return the bytes per token that plain attention saves in addition: probabilities in fp32 and
+    in the compute dtype.
 
     Compiled code keeps them once in fp32, or twice in bf16, and the queries as they were scaled.
     """

@@ -1,9 +1,7 @@
-"""Causal grouped-query attention with rotary positions and normalised queries and keys (Qwen3's
-layout).
+"""Causal grouped-query attention with rotary positions and normalized queries and keys, as Qwen3.
 
-Owns positions, the choice of kernel and the key/value cache. Source: transformers,
-models/qwen3/modeling_qwen3.py (rotate-half rotary positions, RMSNorm on each head's query and key
-before them).
+Also the key/value cache. Source: transformers, models/qwen3/modeling_qwen3.py (rotate-half rotary
+positions, after RMSNorm of each head's query and key).
 """
 
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightlm.model.config import ModelConfig
+from lightlm.model.tensors import BHTD, BKSD, BKTD, BTM, TD
 
 
 @dataclass
@@ -48,15 +47,15 @@ class KVCache:
         ]
         return cls(blank[: config.num_layers], blank[config.num_layers :], 0, padding)
 
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write (B, H, T, D) after the filled positions; return all filled keys and values."""
+    def extend(self, layer: int, keys: BKTD, values: BKTD) -> tuple[BKSD, BKSD]:
+        """Write keys and values after the filled positions; return all filled ones."""
         end = self.length + keys.shape[2]
         self.keys[layer][:, :, self.length : end] = keys
         self.values[layer][:, :, self.length : end] = values
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
 
-def rotary_table(config: ModelConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
+def rotary_table(config: ModelConfig, positions: Tensor) -> tuple[TD, TD]:
     """Return cosine and sine, each (..., T, head_dim) in fp32, of positions (..., T)."""
     exponents = torch.arange(0, config.head_dim, 2, device=positions.device).float()
     frequencies = config.rope_theta ** (-exponents / config.head_dim)
@@ -65,14 +64,14 @@ def rotary_table(config: ModelConfig, positions: Tensor) -> tuple[Tensor, Tensor
     return angles.cos(), angles.sin()
 
 
-def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Return (B, H, T, D) heads turned by their positions; the tables broadcast over heads."""
+def rotate(heads: BHTD, cosine: TD, sine: TD) -> BHTD:
+    """Return heads turned by their positions; the tables broadcast over heads."""
     first, second = heads.chunk(2, dim=-1)
     return heads * cosine + torch.cat((-second, first), dim=-1) * sine
 
 
 class Attention(nn.Module):
-    """Causal self-attention: (B, T, model_dim) to (B, T, model_dim)."""
+    """Causal self-attention."""
 
     def __init__(self, config: ModelConfig, layer: int, kernel: str) -> None:
         super().__init__()
@@ -87,10 +86,8 @@ class Attention(nn.Module):
         self.query_norm = nn.Parameter(torch.ones(config.head_dim))
         self.key_norm = nn.Parameter(torch.ones(config.head_dim))
 
-    def forward(
-        self, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None = None
-    ) -> Tensor:
-        """Return what each position gathers from itself and earlier ones, (B, T, model_dim)."""
+    def forward(self, x: BTM, cosine: TD, sine: TD, cache: KVCache | None = None) -> BTM:
+        """Return what each position gathers from itself and earlier ones."""
         config = self.config
         batch, length, _ = x.shape
         groups = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
@@ -116,7 +113,7 @@ class Attention(nn.Module):
         gathered = gathered.transpose(1, 2).reshape(batch, length, -1)
         return functional.linear(gathered, self.output.to(x.dtype))
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, query: BHTD, key: BKTD, value: BKTD) -> BHTD:
         """Return softmax(QK^T / sqrt(D)) V under the causal mask, by the kernel chosen."""
         grouped = self.config.num_heads != self.config.num_kv_heads
         if self.kernel == "matmul":
@@ -131,10 +128,8 @@ class Attention(nn.Module):
         )
 
 
-def attend_by_matmul(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return causal attention by two plain matrix products; faster than flash on CPUs at
-    short T.
-    """
+def attend_by_matmul(query: BHTD, key: BKTD, value: BKTD) -> BHTD:
+    """Return causal attention by two matrix products; faster than flash on CPUs at short T."""
     length = query.shape[2]
     if query.shape[1] != key.shape[1]:
         repeats = query.shape[1] // key.shape[1]
@@ -146,8 +141,8 @@ def attend_by_matmul(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return weights @ value
 
 
-def attend_cached(query: Tensor, keys: Tensor, values: Tensor, cache: KVCache) -> Tensor:
-    """Return attention of T new positions over all filled ones, (B, H, T, D), padding left out."""
+def attend_cached(query: BHTD, keys: BKSD, values: BKSD, cache: KVCache) -> BHTD:
+    """Return attention of new positions over all filled ones, padding left out."""
     if query.dtype != keys.dtype:  # a cache in fp32, see PackedStepper
         return attend_cached(query.to(keys.dtype), keys, values, cache).to(query.dtype)
 

@@ -1,8 +1,5 @@
 """The shape of a model: ModelConfig, in the field's names, laid out as Qwen3 (Qwen3-MoE with
 experts).
-
-Owns shape and its consistency; not how it is trained (training.config) and not who chose it
-(budget.plan).
 """
 
 from typing import Annotated, Self

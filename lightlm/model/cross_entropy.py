@@ -1,9 +1,8 @@
-"""The nats of targets straight from hidden states, without ever holding all logits.
+"""Cross-entropy straight from hidden states, without holding all logits at once.
 
-Owns the fused head: a chunk of rows at a time goes through the head matrix, gives its nats and, in
-training, its gradients at once, so that memory is chunk * vocab_size however long the batch.
-Source: the idea of computing gradients in the forward pass is Liger-Kernel's fused linear
-cross-entropy.
+A chunk of rows at a time goes through the head matrix and gives its nats and, in training, its
+gradients, so that memory is chunk * vocab_size however long the batch is. Source of the gradients
+in the forward pass: Liger-Kernel's fused linear cross-entropy.
 """
 
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightlm.model.tensors import NM, VM, N, Scalar
+
 CHUNK_LOGITS = 2 * 1024 * 1024
-"""Logits held at a time; 2^21 in bfloat16 are 4 MB, inside the last-level cache of the CPUs
-measured.
-"""
+"""Logits held at a time: 4 MB in bfloat16, inside the last-level cache of the CPUs measured."""
 
 
 def choose_chunk_rows(num_rows: int, vocab_size: int) -> int:
@@ -23,12 +22,10 @@ def choose_chunk_rows(num_rows: int, vocab_size: int) -> int:
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Mean nats of targets (N,) under softmax(hidden (N, D) @ weight (V, D)^T), with both
-    gradients.
-    """
+    """Mean nats of targets under softmax(hidden @ weight^T), with both gradients."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, hidden: NM, weight: VM, targets: N) -> Scalar:  # noqa: D102
         num_rows = hidden.shape[0]
         head = weight.to(hidden.dtype)
         rows = choose_chunk_rows(num_rows, weight.shape[0])
@@ -55,7 +52,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         return total / num_rows
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: D102
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[NM, VM, None]:  # noqa: D102
         hidden_gradient, weight_gradient = ctx.saved_tensors
         scale = gradients[0] / ctx.num_rows
         return (
@@ -65,13 +62,13 @@ class LinearCrossEntropy(torch.autograd.Function):
         )
 
 
-def mean_nats(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean nats (scalar, fp32) of targets (N,), differentiable in hidden and weight."""
+def mean_nats(hidden: NM, weight: VM, targets: N) -> Scalar:
+    """Return the mean nats of targets in fp32, differentiable in hidden and weight."""
     return LinearCrossEntropy.apply(hidden, weight, targets)  # pyright: ignore[reportReturnType]
 
 
-def each_nats(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Return the nats (N,) of every target, fp32; for scoring, without gradients."""
+def each_nats(hidden: NM, weight: VM, targets: N) -> N:
+    """Return the nats of every target in fp32; for scoring, without gradients."""
     head = weight.to(hidden.dtype)
     rows = choose_chunk_rows(hidden.shape[0], weight.shape[0])
     nats = [

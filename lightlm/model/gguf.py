@@ -1,7 +1,7 @@
 """The model as a GGUF file, for llama.cpp, Ollama and LM Studio: written from a Hugging Face
 folder, and read back.
 
-Owns the names and metadata of llama.cpp's architectures qwen3 and qwen3moe. Weights stay fp32: at
+Names and metadata are those of llama.cpp's architectures qwen3 and qwen3moe. Weights stay fp32: at
 these sizes a smaller type saves little, and every figure can be compared.
 """
 
@@ -30,7 +30,7 @@ PARTS = {
     "mlp.down_proj": "ffn_down",
     "mlp.gate": "ffn_gate_inp",
 }
-"""Of a layer: transformers' name and llama.cpp's. Source: llama.cpp,
+"""Names of a layer's tensors: transformers' and llama.cpp's. Source: llama.cpp,
 gguf-py/gguf/tensor_mapping.py.
 """
 
@@ -152,7 +152,7 @@ def unname_tensors(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def read_vocabulary(path: Path) -> LlamaVocabulary:
-    """Return what a GGUF file says of its tokenizer.
+    """Return the tokenizer's fields of a GGUF file.
 
     Raises:
         ModelVersionError: the package gguf is missing.

@@ -1,9 +1,8 @@
-"""A tokenizer as llama.cpp has it: which of its models and splitting rules cuts text as ours does,
-or none.
+"""A tokenizer in llama.cpp's terms: the model and splitting rule there that cut text as ours does,
+if any.
 
-Owns the choice, by the pieces that each rule makes of probes, and a copy of llama.cpp's way from
-text to ids that is built from a GGUF file's own fields, so that tokens can be compared where
-llama.cpp is not installed.
+The rule is found by the pieces that it makes of probes. A copy of llama.cpp's tokenization, built
+from a GGUF file's own fields, compares tokens where llama.cpp is not installed.
 """
 
 import itertools
@@ -82,9 +81,7 @@ PROBED = (
     "\u0301",
     "\U0001f642",
 )
-"""One character of each kind that a splitting rule tells from others; three in a row
-make a probe.
-"""
+"""One character of each kind that a splitting rule distinguishes; three in a row make a probe."""
 
 PROBES = (
     *("".join(row) for length in (1, 2, 3) for row in itertools.product(PROBED, repeat=length)),

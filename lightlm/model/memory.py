@@ -1,9 +1,9 @@
-"""Whether an error says that memory ran out: PyTorch has a class of error for a GPU's alone."""
+"""Recognition of out-of-memory errors: PyTorch has a class of its own only for GPUs."""
 
 import torch
 
 _WORDS = ("out of memory", "DefaultCPUAllocator", "could not create a primitive", "std::bad_alloc")
-"""What PyTorch's libraries call it: CUDA, its own allocator, oneDNN, C++."""
+"""Words of out-of-memory errors: of CUDA, PyTorch's allocator, oneDNN, C++."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

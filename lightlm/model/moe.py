@@ -1,8 +1,7 @@
 """The mixture of experts of a layer, in Qwen3-MoE's layout, with its load-balance loss.
 
-Owns routing and the grouped computation of the experts: one product for all of them, no wait for
-the device. Source: transformers, models/qwen3_moe/modeling_qwen3_moe.py (softmax in fp32, chosen
-weights renormalised).
+One grouped product computes all experts, without a wait for the device. Source: transformers,
+models/qwen3_moe/modeling_qwen3_moe.py (softmax in fp32, chosen weights renormalized).
 """
 
 import functools
@@ -14,25 +13,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightlm.model.config import ModelConfig
+from lightlm.model.tensors import BTM, NE, NM, E, Scalar
 
 Multiply = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 GROUPED_ALIGNMENT_BYTES = 16
-"""What the grouped product wants each row's bytes to be a multiple of."""
+"""Bytes that each row of a grouped product has to be a multiple of."""
 
 ROWS_STEP = 64
-"""On a CPU in bf16, an expert's rows are filled up to a multiple of it, fewer to a power of two.
+"""Rows of an expert are padded to a multiple of it on a CPU in bf16, fewer to a power of two.
 
-oneDNN builds a kernel a shape and keeps it, and each step sends another number of rows to each
-expert: 0.6 GB of kernels where these few shapes take 0.09 (8 experts of 256 x 352, 4,096 rows), and
-a quarter more time (torch 2.13).
+oneDNN compiles and caches a kernel per shape, and each step sends another number of rows to each
+expert: 0.6 GB of kernels instead of 0.09 (8 experts of 256 x 352, 4,096 rows), and a quarter more
+time (torch 2.13).
 """
 
 
 class MixtureOfExperts(nn.Module):
-    """Routes each position to `num_active_experts` SwiGLU experts: (B, T, model_dim) to
-    the same.
-    """
+    """Routes each position to `num_active_experts` SwiGLU experts."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -45,30 +43,28 @@ class MixtureOfExperts(nn.Module):
         self.down = nn.Parameter(torch.empty(experts, dim, inner))
         self.multiply: Multiply = multiply_grouped
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mixed experts' output, (B, T, model_dim), and the balance loss, a scalar."""
+    def forward(self, x: BTM) -> tuple[BTM, Scalar]:
+        """Return the mixed experts' output and the balance loss."""
         active = self.config.num_active_experts
-        rows = x.flatten(0, 1)  # (N, D)
-        # of shape (N, E)
-        probabilities = functional.linear(rows, self.router.to(x.dtype)).float().softmax(-1)
-        weights, chosen = probabilities.topk(active, dim=-1)  # (N, K)
+        rows = x.flatten(0, 1)  # NM
+        routed = functional.linear(rows, self.router.to(x.dtype))  # NE
+        probabilities = routed.float().softmax(-1)
+        weights, chosen = probabilities.topk(active, dim=-1)  # (N, active)
         weights = (weights / weights.sum(-1, keepdim=True)).to(x.dtype)
-        order = chosen.flatten().argsort(stable=True)  # choices by expert, (N K)
+        order = chosen.flatten().argsort(stable=True)  # choices by expert, (N active,)
         counts = torch.zeros(self.config.num_experts, dtype=torch.int64, device=x.device)
         # bincount would wait for the device
         counts.scatter_add_(0, chosen.flatten(), torch.ones_like(order))
         computed = self.apply_experts(rows[order // active], counts)
         # Back in the choices' order by a gather: an index_add would sum in another order each time
         # on a GPU.
-        computed = computed[order.argsort()].view(*weights.shape, -1)  # (N, K, D)
+        computed = computed[order.argsort()].view(*weights.shape, -1)  # (N, active, M)
         mixed = (computed * weights.unsqueeze(-1)).sum(1)
 
         return mixed.view_as(x), balance_loss(probabilities, counts)
 
-    def apply_experts(self, rows: Tensor, counts: Tensor) -> Tensor:
-        """Return each expert's SwiGLU of its rows: `rows` (M, D) by expert, `counts` (E)
-        of them.
-        """
+    def apply_experts(self, rows: NM, counts: E) -> NM:
+        """Return the SwiGLU of rows that are sorted by expert, `counts` of each."""
         gate, up = self.multiply(rows, self.gate_up.to(rows.dtype), counts).chunk(2, dim=-1)
         return self.multiply(functional.silu(gate) * up, self.down.to(rows.dtype), counts)
 
@@ -81,7 +77,7 @@ class MixtureOfExperts(nn.Module):
         self.multiply = hide_multiply_grouped()
 
 
-def multiply_grouped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
+def multiply_grouped(rows: Tensor, matrices: Tensor, counts: E) -> Tensor:
     """Return (M, O): of rows (M, I) the first counts[0] by matrices[0], and so on; matrices are (E,
     O, I).
     """
@@ -121,11 +117,11 @@ def hide_multiply_grouped() -> Multiply:
     return hidden
 
 
-def balance_loss(probabilities: Tensor, counts: Tensor) -> Tensor:
-    """Return E * sum over experts of (choices a position x mean probability): `num_active_experts`
-    when balanced.
+def balance_loss(probabilities: NE, counts: E) -> Scalar:
+    """Return E * sum over experts of (choices per position x mean probability).
 
-    `probabilities` (N, E) are the router's, `counts` (E) how often each expert was chosen.
+    It is `num_active_experts` when balanced. `probabilities` are the router's, `counts` how often
+    each expert was chosen.
     Source: transformers, load_balancing_loss_func of models/qwen3_moe, for one layer.
     """
     num_rows, num_experts = probabilities.shape

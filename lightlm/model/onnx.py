@@ -17,7 +17,7 @@ FILE = "model.onnx"
 
 
 class Logits(torch.nn.Module):
-    """What the graph computes: all positions are read anew at each call; it holds no cache."""
+    """The function of the graph: it reads all positions at each call, without a cache."""
 
     def __init__(self, model: Transformer) -> None:
         super().__init__()

@@ -1,7 +1,6 @@
 """The decoder-only transformer: embeddings, layers, head, and the nats of each target token.
 
-Owns initialisation and the order of the layers. Weights stay fp32; `compute_dtype` is what the
-layers compute in.
+Weights stay fp32; the layers compute in `compute_dtype`.
 """
 
 import math
@@ -17,6 +16,7 @@ from lightlm.model.config import ModelConfig
 from lightlm.model.cross_entropy import each_nats, mean_nats
 from lightlm.model.feedforward import FeedForward
 from lightlm.model.moe import MixtureOfExperts
+from lightlm.model.tensors import BT, BTM, TD, Scalar
 
 
 class Layer(nn.Module):
@@ -35,18 +35,17 @@ class Layer(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
-        cosine: Tensor,
-        sine: Tensor,
+        x: BTM,
+        cosine: TD,
+        sine: TD,
         cache: KVCache | None = None,
-        kept: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return (B, T, model_dim) after the layer, and the balance loss (scalar) or None.
+        dropout_mask: Tensor | None = None,
+    ) -> tuple[BTM, Scalar | None]:
+        """Return the states after the layer, and the balance loss of its experts.
 
-        `kept` (2, B, T, model_dim), int8 of 0 and 1, says what dropout leaves of what attention and
-        feed-forward add.
+        `dropout_mask` (2, B, T, M), int8 of 0 and 1, masks what attention and feed-forward add.
         """
-        of_attention, of_feedforward = (None, None) if kept is None else kept
+        of_attention, of_feedforward = (None, None) if dropout_mask is None else dropout_mask
         normed = functional.rms_norm(x, x.shape[-1:], self.attention_norm.to(x.dtype), self.epsilon)
         x = self._add(x, self.attention(normed, cosine, sine, cache), of_attention)
         normed = functional.rms_norm(
@@ -57,25 +56,24 @@ class Layer(nn.Module):
             return self._add(x, mixed, of_feedforward), balance_loss
         return self._add(x, self.feedforward(normed), of_feedforward), None
 
-    def _add(self, x: Tensor, change: Tensor, kept: Tensor | None) -> Tensor:
-        if kept is None:
+    def _add(self, x: BTM, change: BTM, mask: BTM | None) -> BTM:
+        if mask is None:
             return x + change
-        return torch.add(x, change * kept.to(change.dtype), alpha=1 / (1 - self.dropout))
+        return torch.add(x, change * mask.to(change.dtype), alpha=1 / (1 - self.dropout))
 
 
-def render_kept(shape: tuple[int, ...], rate: float, device: torch.device) -> Tensor:
-    """Return what dropout keeps, int8: 1 with probability 1 - `rate` (to 1.5e-5), else 0, by the
-    device's generator.
+def sample_dropout_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> Tensor:
+    """Return a mask of int8: 1 with probability 1 - `rate` (to 1.5e-5), else 0, by the device's
+    generator.
 
-    Four numbers of 16 bits are one draw of 64, a quarter of the time that `bernoulli_` takes on a
-    CPU. And drawn here: in a compiled layer a CPU draws one by one, and nothing that is fused with
-    it is vectorised any more.
+    One random number of 64 bits gives four of 16, in a quarter of `bernoulli_`'s time on a CPU. It
+    is sampled outside of the layer: inside a compiled one, a CPU samples one by one, and what is
+    fused with it is not vectorized.
     """
     count = math.prod(shape)
-    draws = torch.empty(-(-count // 4), dtype=torch.int64, device=device).random_(-(2**63), None)
-    return (draws.view(torch.int16)[:count].view(shape) >= round(rate * 2**16) - 2**15).view(
-        torch.int8
-    )
+    numbers = torch.empty(-(-count // 4), dtype=torch.int64, device=device).random_(-(2**63), None)
+    threshold = round(rate * 2**16) - 2**15
+    return (numbers.view(torch.int16)[:count].view(shape) >= threshold).view(torch.int8)
 
 
 class Transformer(nn.Module):
@@ -87,9 +85,7 @@ class Transformer(nn.Module):
         self.compute_dtype = torch.float32
         self.dropout = dropout
         self.recomputes_layers = False
-        """In training, whether a layer's activations are computed again in the backward pass
-        instead of kept.
-        """
+        """Whether training computes a layer's activations again in the backward pass."""
 
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.model_dim))
         self.layers = nn.ModuleList(
@@ -136,20 +132,19 @@ class Transformer(nn.Module):
         return weight.shape[-1] ** -0.5
 
     def forward(
-        self, tokens: Tensor, targets: Tensor | None = None, cache: KVCache | None = None
+        self, tokens: BT, targets: BT | None = None, cache: KVCache | None = None
     ) -> Tensor:
-        """Return logits (B, T, V) in fp32, or with targets (B, T) the nats of each, (B, T) in fp32.
+        """Return logits BTV in fp32, or with targets the nats of each, BT in fp32.
 
-        `tokens` (B, T) are int64 ids. With a cache, they follow its filled positions, which grow by
-        T.
+        `tokens` are int64 ids. With a cache, they follow its filled positions, which grow by T.
         """
-        hidden, _ = self.encode(tokens, cache)
+        hidden, _ = self.hidden_states(tokens, cache)
         if targets is None:
             return self.logits(hidden).float()
         return self.score(hidden, targets)
 
-    def encode(self, tokens: Tensor, cache: KVCache | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return the last layer's (B, T, model_dim), and the mean balance loss or None."""
+    def hidden_states(self, tokens: BT, cache: KVCache | None = None) -> tuple[BTM, Scalar | None]:
+        """Return the last layer's states, and the mean balance loss of the experts."""
         cosine, sine = self._positions(tokens, cache)
         x = functional.embedding(tokens, self.embedding).to(self.compute_dtype)
         losses = []
@@ -162,10 +157,10 @@ class Transformer(nn.Module):
         return x, torch.stack(losses).mean() if losses else None
 
     def _call_layer(
-        self, layer: nn.Module, x: Tensor, cosine: Tensor, sine: Tensor, cache: KVCache | None
-    ) -> tuple[Tensor, Tensor | None]:
-        kept = (
-            render_kept((2, *x.shape), self.dropout, x.device)
+        self, layer: nn.Module, x: BTM, cosine: TD, sine: TD, cache: KVCache | None
+    ) -> tuple[BTM, Scalar | None]:
+        mask = (
+            sample_dropout_mask((2, *x.shape), self.dropout, x.device)
             if self.training and self.dropout
             else None
         )
@@ -173,29 +168,27 @@ class Transformer(nn.Module):
         if not torch.is_grad_enabled():
             # Compiled layers serve training only: scoring and generation would compile them anew.
             # Hooks run in both.
-            return layer._call_impl(x, cosine, sine, cache, kept)  # pyright: ignore[reportCallIssue]
+            return layer._call_impl(x, cosine, sine, cache, mask)  # pyright: ignore[reportCallIssue]
 
         if not self.recomputes_layers:
-            return layer(x, cosine, sine, cache, kept)
+            return layer(x, cosine, sine, cache, mask)
 
         return checkpoint(
-            layer, x, cosine, sine, None, kept, use_reentrant=False, preserve_rng_state=False
+            layer, x, cosine, sine, None, mask, use_reentrant=False, preserve_rng_state=False
         )  # pyright: ignore[reportReturnType]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return the logits (..., V) of hidden states (..., model_dim)."""
+        """Return the logits (..., V) of hidden states (..., M)."""
         return functional.linear(self._normalize(hidden), self.unembedding.to(hidden.dtype))
 
-    def score(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Return the nats (B, T) that each target costs, in fp32."""
+    def score(self, hidden: BTM, targets: BT) -> BT:
+        """Return the nats that each target costs, in fp32."""
         rows = self._normalize(hidden).flatten(0, 1)
         return each_nats(rows, self.unembedding, targets.flatten()).view_as(targets)
 
-    def measure_loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the mean nats a target and the mean balance loss (None when dense), for
-        training.
-        """
-        hidden, balance_loss = self.encode(tokens)
+    def compute_loss(self, tokens: BT, targets: BT) -> tuple[Scalar, Scalar | None]:
+        """Return the mean nats per target and the mean balance loss of the experts, to train."""
+        hidden, balance_loss = self.hidden_states(tokens)
         rows = self._normalize(hidden).flatten(0, 1)
         return mean_nats(rows, self.unembedding, targets.flatten()), balance_loss
 
@@ -211,14 +204,14 @@ class Transformer(nn.Module):
 
     @property
     def unembedding(self) -> nn.Parameter:
-        """The matrix (V, model_dim) that reads logits out; the embedding itself when tied."""
+        """The matrix VM that gives the logits; the embedding itself when tied."""
         return self.embedding if self.head is None else self.head
 
     def _normalize(self, hidden: Tensor) -> Tensor:
         gain = self.norm.to(hidden.dtype)
         return functional.rms_norm(hidden, hidden.shape[-1:], gain, self.config.norm_epsilon)
 
-    def _positions(self, tokens: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor]:
+    def _positions(self, tokens: BT, cache: KVCache | None) -> tuple[TD, TD]:
         start = cache.length if cache is not None else 0
         positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
         if cache is not None and cache.padding is not None:

@@ -100,7 +100,7 @@ def replay_training(folder: Path) -> list[dict[str, Any]] | None:
         return None
     result, events = found
     records: list[dict[str, Any]] = []
-    RecentEvents(events).tell(lambda event: records.append(to_json(event)))
+    RecentEvents(events).replay(lambda event: records.append(to_json(event)))
     return [*records, {"result": result.model_dump(mode="json")}]
 
 

@@ -1,7 +1,6 @@
-"""How a model is trained: TrainerConfig, complete and machine-readable, as the plan resolves it.
+"""The trainer's configuration: rates, batch, precision and seeds, complete and machine-readable.
 
-Owns rates, batch, precision and seeds; not the shape (model.config), not the time (the caller's
-clock).
+The shape is in model.config; the time is the caller's.
 """
 
 from typing import Annotated, Literal
@@ -13,7 +12,7 @@ Attention = Literal["sdpa", "flash", "matmul"]
 
 
 class TrainerConfig(BaseModel):
-    """All that the trainer needs beside the model's shape, the batches and the clock."""
+    """The trainer's settings besides the model's shape, the batches and the clock."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -33,7 +32,7 @@ class TrainerConfig(BaseModel):
     warmup_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.02
     cooldown_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     context_ramp_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Of the budget, at its start: there, sequences are half as long and twice as many."""
+    """Fraction of the budget, at its start, with sequences half as long and twice as many."""
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 1.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False

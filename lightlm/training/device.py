@@ -1,6 +1,4 @@
-"""Where a model trains and in which precision: the devices there are, and a Transformer that is
-ready on one.
-"""
+"""Devices and precision: those of this machine, and a Transformer built on one of them."""
 
 import torch
 
@@ -49,8 +47,7 @@ def describe_devices() -> list[Device]:
 
 
 def build_model(model: ModelConfig, trainer: TrainerConfig) -> Transformer:
-    """Return an initialised model on the trainer's device, layers compiled if asked; cut over the
-    ranks if asked.
+    """Return an initialized model on the trainer's device, compiled and sharded if asked.
 
     Raises:
         ParameterError: the flash kernel is demanded where this machine has none.

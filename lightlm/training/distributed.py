@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from torch import distributed
-from torch._C._distributed_c10d import TCPStore
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import ParameterError, WorkerError
@@ -28,7 +28,7 @@ from lightlm.training.config import TrainerConfig
 from lightlm.training.ranks import ALONE, ProcessRanks, Ranks, ShardedRanks
 
 JOIN_SECONDS = 300.0
-"""What other nodes get to join."""
+"""Seconds that other nodes get to join."""
 
 POLL_SECONDS = 0.2
 

@@ -1,4 +1,4 @@
-"""What training tells those who watch: one frozen record an event, to JSON and back."""
+"""Events of training: one frozen record per event, to JSON and back."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 @dataclass(frozen=True)
 class StepDone:
-    """An optimizer step. `step` counts from 1; `loss` in nats a token; `seconds` of this step."""
+    """An optimizer step. `step` counts from 1; `loss` in nats per token; `seconds` of this step."""
 
     step: int
     progress: float
@@ -81,8 +81,8 @@ class WorkerRestarted:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """Training came apart and went back to the weights of step `to_step`, at `learning_rate_scale`
-    of its rates.
+    """Training diverged and went back to the weights of step `to_step`, at `learning_rate_scale` of
+    its rates.
     """
 
     step: int

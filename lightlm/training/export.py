@@ -1,4 +1,4 @@
-"""What a run leaves: the committed Hugging Face folder with its result beside it."""
+"""The result of a run: the committed Hugging Face folder with its figures next to it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +18,7 @@ def publish(
     result: TrainResult,
     events: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Commit the model's Hugging Face folder with the result and events beside it; an earlier one
-    gives way.
+    """Commit the model's Hugging Face folder with result and events; it replaces an earlier one.
 
     Raises:
         TrainingError: a weight is not finite; nothing is committed.

@@ -1,10 +1,9 @@
-"""Signs of life: a worker that is alive and gets nowhere is told from one that is slow. No torch:
-both sides use it.
+"""Heartbeat and watchdog: they distinguish a worker that hangs from one that is slow. No torch.
 
-The worker says once a second how long its main thread has stood at one and the same instruction;
-the supervisor judges. Stopped by a signal or swapped out, a worker says nothing; in a collective
-whose other side is gone, or in a driver that hangs, it says an ever longer time. Compilations,
-validations and saving move on from instruction to instruction.
+Once a second, the worker sends how long its main thread has been at the same instruction; the
+supervisor judges. A worker that is stopped by a signal or swapped out sends nothing. One that waits
+for a lost peer or a hanging driver sends ever longer times. Compilation, validation and saving move
+on.
 """
 
 import faulthandler
@@ -19,29 +18,29 @@ from typing import Any
 BEAT_SECONDS = 1.0
 
 SILENT_SECONDS = 20.0
-"""Without a beat; a library that is loaded from a slow disk, or copies gigabytes, lets no other
-thread run.
+"""Seconds without a beat: loading a library from a slow disk, or copying gigabytes, blocks all
+threads.
 """
 
 STARTING_SECONDS = 300.0
-"""Without a first beat: torch is imported from a cold disk."""
+"""Seconds without a first beat: torch is imported from a cold disk."""
 
 STUCK_SECONDS = 120.0
-"""At one instruction. The longest here are a compiler that is waited for and a large model's step
-back.
+"""Seconds at one instruction. The longest are waiting for a compiler and a large model's backward
+pass.
 """
 
 FIRST_STUCK_SECONDS = 600.0
-"""The same before a job's first event, where a whole model may be compiled."""
+"""Seconds at one instruction before a job's first event, when a whole model may be compiled."""
 
 STUCK_FACTOR = 10.0
-"""Times the longest stand of this job that ended: what is allowed grows with the time of a step."""
+"""Factor on the longest stop of this job so far: the limit grows with the time of a step."""
 
 LATE_SECONDS = 120.0
-"""What a job gets after its deadline, to save, to validate and to export."""
+"""Seconds that a job gets after its deadline, to save, to validate and to export."""
 
 LATE_FACTOR = 20.0
-"""Times the longest stand, that it gets where that is more: a slow disk makes both long."""
+"""Factor on the longest stop that it gets if that is more: a slow disk makes both long."""
 
 
 class Heartbeat:
@@ -106,9 +105,7 @@ def find_place() -> tuple[tuple[int, int], ...]:
 
 
 class Watchdog:
-    """The supervisor's side of one job: takes its records and the waits between them, and says when
-    it hangs.
-    """
+    """The supervisor's side of one job: it gets the records and the waits, and reports a hang."""
 
     def __init__(
         self, arguments: Mapping[str, Any], clock: Callable[[], float] = time.monotonic
@@ -125,7 +122,7 @@ class Watchdog:
         self._has_event = False
 
     def take(self, record: Mapping[str, Any]) -> None:
-        """Take note of a record: a beat, or what the job tells."""
+        """Process a record: a beat, or an event of the job."""
         self._silent = 0.0
         if "beat" not in record:
             self._has_event = self._has_event or "event" in record

@@ -1,4 +1,4 @@
-"""What is asked of the worker's training job, and what comes back. No torch: both sides read it."""
+"""The request and the result of the worker's training job. No torch: both sides read it."""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,11 @@ from lightlm.store.commit import open_commit
 from lightlm.training.config import TrainerConfig
 
 MODEL_FOLDER = "model"
-"""Of a run: its committed Hugging Face folder."""
+"""Name of a run's committed Hugging Face folder."""
 
 
 class TrainRequest(BaseModel):
-    """What to train, on what, and until when. `deadline`: seconds of time.monotonic(), for the
-    loop's end.
-    """
+    """A training job. `deadline`: seconds of time.monotonic(), for the loop's end."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -30,10 +28,10 @@ class TrainRequest(BaseModel):
     validation_tokens: int
     sample_tokens: int
     scoring_tokens: int = 0
-    """Of the held-out text that is scored after training."""
+    """Tokens of the held-out text that are scored after training."""
     scoring_seconds: float = 0.0
-    """What `deadline` keeps for that score; validations tell better, and the deadline moves with
-    them.
+    """Seconds that `deadline` reserves for that score; validations measure it, and move the
+    deadline.
     """
     keep_best: bool = False
     generation: dict[str, float | int] = {}
@@ -42,7 +40,7 @@ class TrainRequest(BaseModel):
 
 
 class TrainResult(BaseModel):
-    """What a run reached. `folder` is the committed Hugging Face folder."""
+    """The result of a run. `folder` is the committed Hugging Face folder."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,13 +56,13 @@ class TrainResult(BaseModel):
     used_best_checkpoint: bool
     num_rollbacks: int = 0
     ended_at: float = 0.0
-    """Of time.monotonic(), when the last step had ended."""
+    """Seconds of time.monotonic() at the end of the last step."""
 
 
 def read_result(run_folder: Path) -> tuple[TrainResult, list[dict[str, Any]]] | None:
     """Return the result and newest events of a run that trained to its end.
 
-    None where its model is missing, damaged or half-way.
+    None if its model is missing, damaged or incomplete.
     """
     try:
         meta = open_commit(run_folder / MODEL_FOLDER, "model").meta

@@ -12,7 +12,9 @@ from torch import Tensor
 from lightlm.training.ranks import ALONE, Ranks
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic Newton-Schulz iteration; chosen by its authors for the steepest slope at zero."""
+"""Coefficients of the quintic Newton-Schulz iteration; its authors chose the steepest slope at
+zero.
+"""
 
 ITERATIONS = 5
 

@@ -1,7 +1,4 @@
-"""The optimizer of a model: Muon for the layers' matrices and AdamW for the rest, or AdamW for all.
-
-Owns which parameter belongs to which rule; the rates' course over time is schedule's.
-"""
+"""The optimizer of a model: Muon for layers' matrices and AdamW for the rest, or AdamW for all."""
 
 from collections.abc import Iterator, Mapping
 
@@ -20,7 +17,7 @@ from lightlm.training.sharded_muon import ShardedMuon
 from lightlm.training.sharding import like, put
 
 ADAMW_MATRIX_SHARE = 0.1
-"""AdamW's rate for matrices as a share of Muon's: its update has unit size an entry, not a singular
+"""Factor on Muon's rate for AdamW's matrices: its update has unit size per entry, not per singular
 value.
 """
 

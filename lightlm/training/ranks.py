@@ -1,9 +1,7 @@
-"""What the processes of one training run agree on: progress, the end, when to save, the mean of
-their gradients.
+"""The ranks of a training run: they agree on progress, the end, saving, and the mean of gradients.
 
-Every rank computes the same decisions from the same numbers; what only a clock or a person decides
-is rank 0's or anybody's word, passed around before each step. A run of one process has nothing to
-agree on and pays nothing.
+Every rank computes the same decisions from the same numbers. What depends on a clock or a signal is
+exchanged before each step. A run of one process has nothing to exchange.
 """
 
 import os
@@ -16,13 +14,13 @@ from torch import Tensor, distributed
 from lightlm.training.stop_criterion import StopCriterion
 
 BUCKET_BYTES = 1 << 26
-"""Of gradients that are averaged in one call: large enough for the network, small beside
-the model.
+"""Bytes of gradients that are averaged in one call: large enough for the network, small next to the
+model.
 """
 
 
 MEMORY_KILL = 137
-"""How a process ends, as a shell says it, that the system killed for its memory."""
+"""Exit code, as a shell reports it, of a process that the system killed for its memory."""
 
 
 class OutOfMemoryElsewhere(torch.OutOfMemoryError):
@@ -43,10 +41,10 @@ class Ranks:
         return self.rank == 0
 
     def follow(
-        self, pace: StopCriterion, should_stop: Callable[[], bool]
+        self, criterion: StopCriterion, should_stop: Callable[[], bool]
     ) -> tuple[StopCriterion, Callable[[], bool]]:
-        """Return pace and stop as all ranks agree on them."""
-        return pace, should_stop
+        """Return criterion and stop as all ranks agree on them."""
+        return criterion, should_stop
 
     def lead(self, *decisions: bool) -> tuple[bool, ...]:
         """Return rank 0's decisions."""
@@ -80,9 +78,7 @@ ALONE = Ranks()
 
 
 class ProcessRanks(Ranks):
-    """The ranks of an initialised process group; decisions go over gloo, so that no GPU waits for
-    them.
-    """
+    """The ranks of an initialized process group; decisions use gloo: no GPU waits for them."""
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
@@ -92,10 +88,10 @@ class ProcessRanks(Ranks):
         self._control = group
 
     def follow(
-        self, pace: StopCriterion, should_stop: Callable[[], bool]
+        self, criterion: StopCriterion, should_stop: Callable[[], bool]
     ) -> tuple[StopCriterion, Callable[[], bool]]:
-        """Return a pace that all ranks agree on; stopping is part of it."""
-        return AgreedPace(pace, should_stop, self._agree), lambda: False
+        """Return a criterion that all ranks agree on; stopping is part of it."""
+        return AgreedCriterion(criterion, should_stop, self._agree), lambda: False
 
     def _agree(self, is_over: bool, progress: float) -> tuple[bool, float]:
         values = torch.tensor(
@@ -154,8 +150,8 @@ class ProcessRanks(Ranks):
 
 
 class ShardedRanks(ProcessRanks):
-    """The ranks of a model in shards: its gradients are averaged on the way back, and each rank
-    holds its rows.
+    """The ranks of a sharded model: the backward pass averages gradients, and each rank holds its
+    rows.
     """
 
     is_sharded = True
@@ -201,28 +197,28 @@ def cut_buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-class AgreedPace:
-    """A pace whose answers are the same on every rank: over when it is over, or stopped, on any;
-    progress is rank 0's.
+class AgreedCriterion:
+    """A stop criterion with the same answers on every rank: over when it is over, or stopped, on
+    any; progress is rank 0's.
 
     One small exchange before each step, in `allows`.
     """
 
     def __init__(
         self,
-        pace: StopCriterion,
+        criterion: StopCriterion,
         should_stop: Callable[[], bool],
         agree: Callable[[bool, float], tuple[bool, float]],
     ) -> None:
-        self._pace = pace
+        self._criterion = criterion
         self._should_stop = should_stop
         self._agree = agree
         self._progress = 0.0
 
     def allows(self, step: int) -> bool:
         """Return whether every rank goes on."""
-        is_over = self._should_stop() or not self._pace.allows(step)
-        is_over, self._progress = self._agree(is_over, self._pace.progress(step))
+        is_over = self._should_stop() or not self._criterion.allows(step)
+        is_over, self._progress = self._agree(is_over, self._criterion.progress(step))
         return not is_over
 
     def progress(self, step: int) -> float:
@@ -230,5 +226,5 @@ class AgreedPace:
         return self._progress
 
     def record_step(self, seconds: float) -> None:
-        """Take note of how long a step took here."""
-        self._pace.record_step(seconds)
+        """Record how long a step took here."""
+        self._criterion.record_step(seconds)

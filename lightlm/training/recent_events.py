@@ -1,8 +1,7 @@
-"""What a checkpoint remembers of the events before it: a parent that was killed did not hear the
-last of them.
+"""The newest events of a run, kept in its checkpoints and emitted again by a resumed run.
 
-Its orphan trains on until it has saved, and what stood unread between the two is gone; who resumes
-tells them again.
+When the parent is killed, its orphaned worker trains on until it has saved. The events of those
+steps would never be logged otherwise.
 """
 
 import math
@@ -14,10 +13,10 @@ from typing import Any
 from lightlm.training.events import Event, Sampled, StepDone, Validated, from_json, to_json
 
 KEPT_STEPS = 64
-"""Step events: at four a second, twice what an orphan lives."""
+"""Step events kept: at four per second, twice the seconds that an orphan lives."""
 
 KEPT_OTHERS = 64
-"""Validations and samples: all that a run has, as a rule."""
+"""Validations and samples kept: usually all of a run."""
 
 
 class RecentEvents:
@@ -30,7 +29,7 @@ class RecentEvents:
             self.keep(from_json(record))
 
     def keep(self, event: Event) -> None:
-        """Remember an event, if it is of those that a run is judged by."""
+        """Remember an event if a run is judged by its kind."""
         if isinstance(event, StepDone):
             self._steps.append(event)
         elif isinstance(event, Sampled) or (
@@ -39,7 +38,7 @@ class RecentEvents:
             self._others.append(event)
 
     def keeping(self, emit: Callable[[Event], None]) -> Callable[[Event], None]:
-        """Return `emit` with what it is told remembered before."""
+        """Return an `emit` that remembers each event first."""
 
         def keep_and_emit(event: Event) -> None:
             self.keep(event)
@@ -51,8 +50,8 @@ class RecentEvents:
         """Return what is remembered as JSON, in the order of the steps."""
         return [to_json(event) for event in self._in_order()]
 
-    def tell(self, emit: Callable[[Event], None]) -> None:
-        """Tell `emit` all that is remembered; the seconds of validations were another process's."""
+    def replay(self, emit: Callable[[Event], None]) -> None:
+        """Emit all that is remembered; the seconds of validations were another process's."""
         for event in self._in_order():
             emit(replace(event, seconds=0.0) if isinstance(event, Validated) else event)
 

@@ -1,8 +1,7 @@
-"""One training run in this process: model, data, checkpoints, validation and samples around the
+"""One training run in this process: checkpoints, validation, samples and rollbacks around the
 trainer.
 
-Owns what happens between two steps and what a run leaves: checkpoints, and a committed Hugging Face
-folder.
+It leaves checkpoints and a committed Hugging Face folder.
 """
 
 import math
@@ -12,13 +11,10 @@ from pathlib import Path
 
 import torch
 
-from lightlm.data.loader import Batch, ThreadedDataLoader
+from lightlm.data.loader import Batch
 from lightlm.data.shards import open_shards
-from lightlm.data.tokenization.tokenizer import load_tokenizer
 from lightlm.errors import CorruptError, TrainingError
-from lightlm.evaluation.scoring import score_tokens
-from lightlm.generation.sampling import SamplingConfig
-from lightlm.generation.text import Generator
+from lightlm.training.batches import move_batches, open_loader
 from lightlm.training.checkpoint import (
     TrainingState,
     list_checkpoints,
@@ -53,27 +49,22 @@ from lightlm.training.stop_criterion import (
 )
 from lightlm.training.throttle import ThrottledSteps
 from lightlm.training.timing import reset_peak_memory, used_memory
-from lightlm.training.trainer import SPIKE_FACTOR, Diverged, Progress, train
-from lightlm.training.validation import choose_validation_sample, validate
+from lightlm.training.trainer import Diverged, Progress, train
+from lightlm.training.validator import Validator
 
 EVENT_SECONDS = 0.25
-"""Between two step events; the loss of those between is averaged into the next."""
+"""Seconds between two step events; the losses in between are averaged into the next."""
 
 EARLY_SAMPLES = (0.01, 0.1)
-"""Fractions of the budget at which a sample is written, beside those of the validations: a model
-changes most then.
+"""Fractions of the budget at which a sample is written in addition to those of the validations: a
+model changes most then.
 """
 
 MAX_ROLLBACKS = 3
-"""Ways back to an earlier state, after which a run ends with that state."""
+"""Rollbacks to an earlier state, after which a run ends with that state."""
 
 ROLLBACK_SCALE = 0.5
-"""Of the learning rates, that each way back leaves."""
-
-OVERFIT_MARGIN = 1.002
-"""The final weights give way to the best ones where these validate better by more than
-this factor.
-"""
+"""Factor on the learning rates at each rollback."""
 
 
 class TrainingRun:
@@ -90,18 +81,16 @@ class TrainingRun:
         self.trainer = request.trainer
         self.should_stop = should_stop
         self.shards = open_shards(request.shards_folder)
-        self.tokenizer = load_tokenizer(request.tokenizer_folder)
         reset_peak_memory(self.trainer.device)
         self.model = build_model(request.model, request.trainer)
         self.optimizer = Optimizer(self.model, request.trainer, ranks)
         self.checkpoints = request.run_folder / "checkpoints"
-        self.sample = choose_validation_sample(
-            self.shards, self.tokenizer, request.validation_tokens
+        self.damaged: list[tuple[Path, str]] = []
+        self.state, best_weights = self._restore()
+        self.validator = Validator(
+            request, self.model, self.shards, self.state.best_bits_per_byte, best_weights
         )
 
-        self.best_weights: dict[str, torch.Tensor] | None = None
-        self.damaged: list[tuple[Path, str]] = []
-        self.state = self._restore()
         # The smaller one: the checkpoint's was reduced for memory, or the request's was after a
         # memory kill.
         micro = min(
@@ -109,17 +98,17 @@ class TrainingRun:
             request.trainer.micro_batch_size,
         )
 
-        share = self.state.learning_rate_scale
-        loss_ema = self.state.loss_ema
-        self.counters = Progress(self.state.step, self.state.total_tokens, micro, share, loss_ema)
-        self.num_rollbacks = self.state.rollbacks
-        self.recollection = RecentEvents(self.state.events)
-        self.pace = self._choose_pace()
-        self.scoring = ScoringTime(request.scoring_tokens, request.scoring_seconds)
-        self.best_bits = (
-            math.inf if self.state.best_bits_per_byte is None else self.state.best_bits_per_byte
+        self.counters = Progress(
+            self.state.step,
+            self.state.total_tokens,
+            micro,
+            self.state.learning_rate_scale,
+            self.state.loss_ema,
         )
-
+        self.num_rollbacks = self.state.rollbacks
+        self.recent_events = RecentEvents(self.state.events)
+        self.criterion = self._choose_criterion()
+        self.scoring = ScoringTime(request.scoring_tokens, request.scoring_seconds)
         self.last_factor = self.state.learning_rate_factor
         self.validations = Milestones(self.trainer.num_validations, self._progress())
         self.early_samples = [fraction for fraction in EARLY_SAMPLES if fraction > self._progress()]
@@ -128,28 +117,28 @@ class TrainingRun:
         )
         self.started = time.monotonic()
 
-    def _restore(self) -> TrainingState:
-        """Return the newest checkpoint's state, its weights in the model; else a start's weights,
-        or fresh ones.
+    def _restore(self) -> tuple[TrainingState, dict[str, torch.Tensor] | None]:
+        """Load the newest checkpoint into model and optimizer; else a start's weights, or none.
+
+        Return its state and the best weights that it keeps.
         """
         found = load_latest(self.checkpoints, self.model, self.optimizer, self._note_damage)
         if found is not None:
             folder = list_checkpoints(self.checkpoints)[0]
-            self.best_weights = load_best(folder, self.model)
-            return found
+            return found, load_best(folder, self.model)
         if self.request.start_folder is not None:
             start_from(self.request.start_folder, self.model)
-        return TrainingState()
+        return TrainingState(), None
 
     def _note_damage(self, folder: Path, aside: Path, error: CorruptError) -> None:
         self.damaged.append((aside, f"{folder.name} is damaged: {str(error).partition(';')[0]}"))
 
-    def _tell_damage(self, emit: Callable[[Event], None]) -> None:
+    def _report_damage(self, emit: Callable[[Event], None]) -> None:
         while self.damaged:
             aside, reason = self.damaged.pop(0)
             emit(CheckpointDamaged(self.counters.step, self._progress(), str(aside), reason))
 
-    def _choose_pace(self) -> StopCriterion:
+    def _choose_criterion(self) -> StopCriterion:
         if self.trainer.max_steps is not None:
             return StepCriterion(self.trainer.max_steps)
         spent = self.state.spent_seconds
@@ -162,31 +151,30 @@ class TrainingRun:
         return self.state.training_seconds + time.monotonic() - self.started
 
     def run(self, emit: Callable[[Event], None]) -> TrainResult:
-        """Train to the end of the budget, tell `emit`, commit the model's folder, return what was
-        reached.
+        """Train to the end of the budget, emit events, commit the model's folder, return figures.
 
-        A run whose model is committed already is not trained again: its result is returned. What
-        was told shortly before a checkpoint is told again to who resumes from it: nobody may have
-        heard it.
+        A run whose model is committed already is not trained again: its result is returned. A
+        resumed run emits the events shortly before its checkpoint again: the parent that should
+        have logged them may have died.
 
         Raises:
-            TrainingError: training came apart before anything could be saved, or memory does not
-                hold one sequence.
+            TrainingError: training diverged before anything could be saved, or memory does not hold
+                one sequence.
             StoreError: the disk refused.
         """
         finished = read_result(self.request.run_folder)
         if finished is not None:
             result, events = finished
-            RecentEvents(events).tell(emit)
+            RecentEvents(events).replay(emit)
             return result
 
-        self.recollection.tell(emit)
-        self._tell_damage(emit)
-        emit = self.recollection.keeping(emit)
+        self.recent_events.replay(emit)
+        self._report_damage(emit)
+        emit = self.recent_events.keeping(emit)
         self.started = time.monotonic()
 
-        with self._open_loader() as loader:
-            batches = self._move(loader)
+        with open_loader(self.request, self.shards, self.counters.step, self.ranks) as loader:
+            batches = move_batches(loader, self.trainer.device)
             while self._train(batches, emit):
                 continue
 
@@ -196,7 +184,7 @@ class TrainingRun:
         if self.counters.step > self.state.step or not list_checkpoints(self.checkpoints):
             self._save_last(emit)
 
-        used_best = False if is_stopped else self._take_best(emit)
+        used_best = not is_stopped and self.validator.restore_best(self._validate(emit))
         result = TrainResult(
             folder=self.request.run_folder / MODEL_FOLDER,
             step=self.counters.step,
@@ -214,12 +202,12 @@ class TrainingRun:
 
         whole = gather_model(self.model, self.ranks.is_first)
         if whole is not None:
-            publish(whole, self.request, result, self.recollection.dump())
+            publish(whole, self.request, result, self.recent_events.dump())
 
         return result
 
     def _train(self, batches: Iterator[Batch], emit: Callable[[Event], None]) -> bool:
-        """Train until the budget ends or training comes apart; return whether to go on, from an
+        """Train until the budget ends or training diverges; return whether to go on, from an
         earlier state.
         """
         steps = train(
@@ -227,7 +215,7 @@ class TrainingRun:
             self.optimizer,
             batches,
             self.trainer,
-            self.pace,
+            self.criterion,
             counters=self.counters,
             should_stop=self.should_stop,
             ranks=self.ranks,
@@ -240,52 +228,23 @@ class TrainingRun:
 
         return False
 
-    def _open_loader(self) -> ThreadedDataLoader:
-        return ThreadedDataLoader(
-            self.shards.tokens("train"),
-            context_length=self.request.model.context_length,
-            batch_size=max(1, self.trainer.batch_tokens // self.request.model.context_length),
-            seed=self.trainer.seed,
-            start_step=self.counters.step,
-            rank=self.ranks.rank,
-            world_size=self.ranks.size,
-            pin_memory=self.trainer.device.startswith("cuda"),
-        )
-
-    def _move(self, loader: ThreadedDataLoader) -> Iterator[Batch]:
-        device = self.trainer.device
-        if device == "cpu":
-            return iter(loader)
-
-        # widened there; other devices may have no unsigned ids
-        is_narrow = device.startswith("cuda")
-        return (
-            Batch(
-                *(
-                    ids.to(device, non_blocking=True)
-                    for ids in (batch if is_narrow else batch.widen())
-                )
-            )
-            for batch in loader
-        )
-
     def _follow(self, steps: Iterator[Event], emit: Callable[[Event], None]) -> None:
-        """Pass the trainer's events on, thinned, and validate and save when it is time."""
-        thinned = ThrottledSteps(EVENT_SECONDS)
+        """Pass the trainer's events on, throttled; validate and save when it is time."""
+        throttled = ThrottledSteps(EVENT_SECONDS)
         for event in steps:
             if not isinstance(event, StepDone):
                 emit(event)
                 continue
             self.last_factor = event.learning_rate_factor
-            for due in thinned.take(event):
+            for due in throttled.take(event):
                 emit(due)
             is_reached, is_due = self.ranks.lead(
                 self.validations.reached(event.progress), self.saving.is_due(event.progress)
             )
             is_early = bool(self.early_samples) and event.progress >= self.early_samples[0]
             if is_early or is_reached or is_due:
-                # a step is told before what came of it, and the checkpoint remembers it
-                for due in thinned.flush():
+                # a step comes before what it led to, and the checkpoint remembers it
+                for due in throttled.flush():
                     emit(due)
             if is_early:
                 self.early_samples.pop(0)
@@ -295,76 +254,59 @@ class TrainingRun:
             if is_due:
                 self._checkpoint(emit)
 
-        for due in thinned.flush():
+        for due in throttled.flush():
             emit(due)
 
     def _progress(self) -> float:
-        return self.pace.progress(self.counters.step)
+        return self.criterion.progress(self.counters.step)
 
     def _validate(self, emit: Callable[[Event], None]) -> float:
-        started = time.monotonic()
-        bits = validate(self.model, self.sample)
-        seconds = time.monotonic() - started
+        bits, seconds = self.validator.validate()
         emit(Validated(self.counters.step, self._progress(), bits, seconds))
 
-        if isinstance(self.pace, TimeCriterion):
-            self.pace.extend(
-                -self.scoring.record(self.sample.num_tokens, seconds, self.pace.budget_seconds)
-            )
-
-        if bits < self.best_bits:
-            self.best_bits = bits
-            if self.request.keep_best:
-                self.best_weights = {
-                    name: weight.detach().clone() for name, weight in self.model.named_parameters()
-                }
+        if isinstance(self.criterion, TimeCriterion):
+            num_tokens = self.validator.sample.num_tokens
+            later = self.scoring.record(num_tokens, seconds, self.criterion.budget_seconds)
+            self.criterion.extend(-later)
 
         self._sample(emit)
         return bits
 
     def _sample(self, emit: Callable[[Event], None]) -> None:
-        # A text wants one position after the other of a whole model: in shards, all layers would
+        # Text needs one position after the other of a whole model: in shards, all layers would
         # travel for each.
         if self.request.sample_tokens and self.ranks.is_first and not self.ranks.is_sharded:
-            text = self._write_sample()
+            text = self.validator.write_sample()
             emit(Sampled(self.counters.step, self._progress(), self.trainer.sample_prompt, text))
-
-    def _write_sample(self) -> str:
-        sampling = SamplingConfig(
-            max_new_tokens=self.request.sample_tokens,
-            temperature=0.8,
-            top_k=50,
-            top_p=0.95,
-            repetition_penalty=1.0,
-            seed=self.trainer.seed,
-        )
-
-        generator = Generator(self.model, self.tokenizer)
-        text = generator.generate([self.trainer.sample_prompt], sampling)[0].text
-        self.model.train()
-        return text
 
     def _checkpoint(self, emit: Callable[[Event], None]) -> None:
         started = time.monotonic()
+        best_bits = self.validator.best_bits
         state = TrainingState(
             step=self.counters.step,
             total_tokens=self.counters.total_tokens,
-            spent_seconds=self.pace.spent_seconds if isinstance(self.pace, TimeCriterion) else 0.0,
+            spent_seconds=self.criterion.spent_seconds
+            if isinstance(self.criterion, TimeCriterion)
+            else 0.0,
             micro_batch_size=self.counters.micro_batch_size,
-            best_bits_per_byte=self.best_bits if math.isfinite(self.best_bits) else None,
+            best_bits_per_byte=best_bits if math.isfinite(best_bits) else None,
             training_seconds=self.training_seconds,
             learning_rate_factor=self.last_factor,
             learning_rate_scale=self.counters.learning_rate_scale,
             loss_ema=self.counters.loss_ema,
             rollbacks=self.num_rollbacks,
-            events=self.recollection.dump(),
+            events=self.recent_events.dump(),
         )
 
-        self._check_sanity()
+        self.validator.check_weights(self.counters.step)
         try:
-            best = self.best_weights
             folder = save_checkpoint(
-                self.checkpoints, self.model, self.optimizer, state, best, self.ranks
+                self.checkpoints,
+                self.model,
+                self.optimizer,
+                state,
+                self.validator.best_weights,
+                self.ranks,
             )
         except TrainingError as error:
             raise Diverged(str(error)) from None
@@ -373,37 +315,23 @@ class TrainingRun:
         self.saving.record(seconds)
         emit(Checkpointed(state.step, self._progress(), str(folder), seconds))
 
-    def _check_sanity(self) -> None:
-        """Refuse weights that are finite and yet of no use: they would be what a way
-        back leads to.
-        """
-        piece = self.sample.pieces[0][: self.request.model.context_length + 1]
-        nats = float(score_tokens(self.model, piece).mean())
-        if not nats <= SPIKE_FACTOR * math.log(self.request.model.vocab_size):
-            lost = (
-                f"after step {self.counters.step} the loss on held-out text is {nats:.3g} nats "
-                "a token"
-            )
-            raise Diverged(f"{lost}; give a smaller training.learning_rate_scale")
-
     def _save_last(self, emit: Callable[[Event], None]) -> None:
-        """Save what was reached; weights that are not finite give way to the newest that are."""
+        """Save what was reached; if the weights are not finite, the newest finite ones."""
         try:
             self._checkpoint(emit)
         except Diverged as error:
             self._roll_back(error, emit)
 
     def _roll_back(self, error: Diverged, emit: Callable[[Event], None]) -> bool:
-        """Go back to the newest good weights at half the rates, behind the batches that did it; or
-        end there.
+        """Go back to the newest good weights at half the rates, and skip the batches that diverged.
 
-        Return whether training goes on.
+        Return whether training goes on; after too many rollbacks it ends there.
         """
         self.num_rollbacks += 1
         self.optimizer = Optimizer(self.model, self.trainer, self.ranks)
         reset_model(self.model, self.trainer)
         found = load_latest(self.checkpoints, self.model, self.optimizer, self._note_damage)
-        self._tell_damage(emit)
+        self._report_damage(emit)
         if found is None and self.num_rollbacks > MAX_ROLLBACKS:
             raise error
 
@@ -411,9 +339,8 @@ class TrainingRun:
             start_from(self.request.start_folder, self.model)
 
         state = found or TrainingState()
-        share = state.learning_rate_scale * ROLLBACK_SCALE
-        self.counters.learning_rate_scale = min(
-            share, self.counters.learning_rate_scale * ROLLBACK_SCALE
+        self.counters.learning_rate_scale = ROLLBACK_SCALE * min(
+            state.learning_rate_scale, self.counters.learning_rate_scale
         )
         self.counters.loss_ema = state.loss_ema
         self.counters.consecutive_skipped = 0
@@ -429,12 +356,3 @@ class TrainingRun:
         )
 
         return self.num_rollbacks <= MAX_ROLLBACKS
-
-    def _take_best(self, emit: Callable[[Event], None]) -> bool:
-        """Put the best weights back if the final ones validate worse; return whether it was so."""
-        final = self._validate(emit)
-        if self.best_weights is None or final <= self.best_bits * OVERFIT_MARGIN:
-            return False
-        for name, weight in self.model.named_parameters():
-            weight.data.copy_(self.best_weights[name])
-        return True

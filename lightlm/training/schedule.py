@@ -1,23 +1,20 @@
-"""Everything that changes during training, as a function of the fraction of the budget that is
-spent.
+"""Learning rate and momentum as functions of the fraction of the budget that is spent.
 
 No step count enters here: a slow, throttled or shared machine still finishes annealed.
 """
 
 WARMUP_MOMENTUM = 0.85
-"""Muon's momentum at the start; METHODS section 4 (nanochat ramps .85 -> .95 while gradients still
-turn).
-"""
+"""Muon's momentum at the start. nanochat ramps it from 0.85 to 0.95, while gradients still turn."""
 
 MOMENTUM_RAMP_FRACTION = 0.1
-"""Of the budget; the momentum reaches its full value here."""
+"""Fraction of the budget at which the momentum reaches its full value."""
 
 
 def learning_rate_factor(
     progress: float, *, warmup_fraction: float, cooldown_fraction: float
 ) -> float:
-    """Return what the peak learning rate is multiplied by at `progress` in [0, 1]: 1 at the peak, 0
-    at the end.
+    """Return the factor on the peak learning rate at `progress` in [0, 1]: 1 at the peak, 0 at the
+    end.
 
     A linear warm-up, a constant phase, and a linear cooldown that ends at zero when the budget
     does. Source: linear decay to zero, arXiv 2502.15938; budgeted training, arXiv 1905.04753.

@@ -1,8 +1,7 @@
-"""Muon for a model in shards: each matrix travels to one rank, is made orthogonal there, and
-travels back in rows.
+"""Muon for a sharded model: one rank gets each whole matrix, orthogonalizes it, and scatters its
+rows.
 
-Owns the exchange; momentum stays cut as its weights are. Two messages a step whatever the number of
-matrices.
+Momentum is sharded as its weights are. Two messages per step, whatever the number of matrices.
 """
 
 from collections.abc import Mapping, Sequence

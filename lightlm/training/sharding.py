@@ -1,8 +1,5 @@
-"""A model in shards: each rank holds its rows of every weight (FSDP2); whole tensors are put in and
-taken out here.
-
-Owns how a model is cut and how a whole tensor meets its shards. Who shards, and when, is the plan's
-choice.
+"""A sharded model: each rank holds its rows of every weight (FSDP2); whole tensors are scattered
+and gathered here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,7 +29,7 @@ def shard_model(model: Transformer, num_ranks: int, device: str) -> None:
     # The default would leave embedding and head whole after a validation, where checkpoints expect
     # shards.
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
-    register_fsdp_forward_method(model, "measure_loss")
+    register_fsdp_forward_method(model, "compute_loss")
 
 
 def is_sharded(model: Transformer) -> bool:

@@ -1,7 +1,7 @@
-"""How much of the budget is spent and whether one more step fits: by the clock, or by a number of
+"""Stop criteria: how much of the budget is spent, and whether one more step fits, by clock or by
 steps.
 
-Owns the decision to stop. The clock is an argument, so that a test can be exact.
+The clock is an argument, so that a test can be exact.
 """
 
 import statistics
@@ -13,11 +13,11 @@ SCORES_REMEMBERED = 5
 """Validations whose speed the final score is expected to have."""
 
 OPENING_SECONDS = 0.25
-"""Of the final score, for opening the model's folder and the held-out text (3M parameters)."""
+"""Seconds of the final score to open the model's folder and the held-out text (3M parameters)."""
 
 SCORING_SHARE = 0.15
-"""Of the time for training, that the final score is given at most where validations are slower than
-planned.
+"""Fraction of the time for training that the final score gets at most, if validations are slower
+than planned.
 """
 
 STEPS_REMEMBERED = 200
@@ -113,8 +113,8 @@ class TimeCriterion:
 
 
 class ScoringTime:
-    """What the final score will take: as planned, until validations show how fast held-out text is
-    really scored.
+    """Seconds of the final score: as planned, until validations show how fast held-out text is
+    scored.
 
     Timed before training on one batch, the speed was 0.6 to 2 times the real one; a run was 15 s
     early or 4 s late.
@@ -205,10 +205,10 @@ class CheckpointSchedule:
 
 
 FIRST_CHECKPOINT = 0.1
-"""Of the budget; from here on any death leaves something registrable."""
+"""Fraction of the budget at the first checkpoint: any later death leaves something to register."""
 
 CHECKPOINT_SHARE = 0.005
-"""Of the time, that saving beyond the first checkpoint may take."""
+"""Fraction of the time that checkpoints beyond the first may take."""
 
 LEAST_BETWEEN_SECONDS = 5.0
-"""Between two checkpoints that only the clock asks for."""
+"""Seconds between two checkpoints that only the clock asks for."""

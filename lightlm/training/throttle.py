@@ -1,6 +1,4 @@
-"""Fewer step events than steps: a person and a database need four a second, with no loss left out
-of the mean.
-"""
+"""A throttle of step events: people and databases need four per second, averaged over all steps."""
 
 import math
 import time
@@ -13,9 +11,7 @@ from lightlm.training.events import StepDone
 
 
 class ThrottledSteps:
-    """Step events, at most one each `seconds`; the mean loss of those left out goes into
-    the next.
-    """
+    """Step events, at most one per `seconds`, with the mean loss of those since the last one."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -24,14 +20,14 @@ class ThrottledSteps:
         self.emitted_at = -math.inf
 
     def take(self, event: StepDone) -> Iterator[StepDone]:
-        """Return the event to pass on now, if one is due."""
+        """Yield an event, if one is due."""
         self.losses.append(event.loss)
         self.last = event
         if time.monotonic() - self.emitted_at >= self.seconds:
             yield from self.flush()
 
     def flush(self) -> Iterator[StepDone]:
-        """Return what is held back, if anything."""
+        """Yield the event that is held back, if any."""
         if self.last is not None and self.losses:
             self.emitted_at = time.monotonic()
             yield replace(self.last, loss=float(np.mean(self.losses)))

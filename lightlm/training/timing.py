@@ -1,7 +1,4 @@
-"""How long real training steps of a configuration take on this machine, measured.
-
-Owns the measurement only; what to measure and what follows from it is the budget's.
-"""
+"""Measurements on this machine: real training steps of a configuration, and matrix products."""
 
 import contextlib
 import math
@@ -79,9 +76,7 @@ def time_steps(model: ModelConfig, trainer: TrainerConfig, max_seconds: float) -
 
 
 def measure_matrix_rate(trainer: TrainerConfig, max_seconds: float = 0.25) -> float:
-    """Return the floating-point operations a second of square matrix products on the trainer's
-    device and dtype.
-    """
+    """Return the operations per second of square matrix products on the trainer's device."""
     torch.set_num_threads(trainer.num_threads)
     size = 1024 if trainer.device == "cpu" else 8192
     dtype = torch.bfloat16 if trainer.dtype == "bfloat16" else torch.float32
@@ -107,9 +102,7 @@ def random_batch(model: ModelConfig, trainer: TrainerConfig) -> Batch:
 
 
 def reset_peak_memory(device: str) -> None:
-    """Begin to count the peak of `used_memory` anew, where the system can: the probe's shapes are
-    not the run's.
-    """
+    """Reset the peak of `used_memory`, if the system can: the probe's shapes are not the run's."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -119,10 +112,10 @@ def reset_peak_memory(device: str) -> None:
 
 
 def used_memory(device: str) -> int:
-    """Return the most bytes that training held: on a GPU of its memory, else of the process's
-    resident set.
+    """Return the most bytes that training held: of a GPU's memory, else of the process's resident
+    set.
 
-    Where the system does not tell a process its peak, what is resident now.
+    If the system does not report a peak, the bytes that are resident now.
     """
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)

@@ -1,7 +1,6 @@
-"""The training loop: batches in, events out. It does not log, print, save or know who watches.
+"""The training loop: batches in, events out. It neither logs, prints nor saves.
 
-Owns the order of a step, the finite check, and when to stop; the caller's pace says how much budget
-is left.
+The caller's stop criterion decides how much budget is left.
 """
 
 import math
@@ -26,17 +25,13 @@ from lightlm.training.sharding import local
 from lightlm.training.stop_criterion import StopCriterion
 
 MAX_CONSECUTIVE_SKIPPED = 3
-"""Steps without use, in a row, after which the weights themselves are to blame and not
-the batch.
-"""
+"""Steps in a row without an update after which the weights are to blame, and not the batch."""
 
 SPIKE_FACTOR = 3.0
-"""A loss this many times the running mean, and worse than chance, is of a model that has come
-apart.
-"""
+"""Factor on the loss's moving average beyond which, if worse than chance too, a model diverged."""
 
-MEMORY_OF_LOSS = 0.95
-"""Share that the running mean of the loss keeps at each step: about the last twenty."""
+LOSS_DECAY = 0.95
+"""Decay of the loss's exponential moving average per step: about the last twenty steps."""
 
 
 class Diverged(TrainingError):
@@ -44,14 +39,14 @@ class Diverged(TrainingError):
 
 
 class Measured(NamedTuple):
-    """What one pass over a batch gave: nats a token, balance loss, gradient norm."""
+    """The figures of one pass over a batch: nats per token, balance loss, gradient norm."""
 
     loss: float
     balance_loss: float | None
     gradient_norm: float
 
     def is_usable(self, loss_ema: float | None, chance: float) -> bool:
-        """Return whether the step may touch the weights: finite, and not far above `loss_ema` and
+        """Return whether the step may change the weights: finite, and not far above `loss_ema` and
         `chance`.
         """
         if not (math.isfinite(self.loss) and math.isfinite(self.gradient_norm)):
@@ -67,9 +62,9 @@ class Progress:
     total_tokens: int = 0
     micro_batch_size: int | None = None
     learning_rate_scale: float = 1.0
-    """Of the plan's rates; halved at each way back."""
+    """Factor on the plan's learning rates; halved at each rollback."""
     loss_ema: float | None = None
-    """Running mean of the loss, in nats a token."""
+    """Exponential moving average of the loss, in nats per token."""
     consecutive_skipped: int = field(default=0, repr=False)
 
 
@@ -78,14 +73,14 @@ def train(
     optimizer: Optimizer,
     batches: Iterator[Batch],
     config: TrainerConfig,
-    pace: StopCriterion,
+    criterion: StopCriterion,
     *,
     counters: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     ranks: Ranks = ALONE,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[StepDone | StepSkipped | MicroBatchReduced]:
-    """Train until the pace allows no further step or `should_stop`; yield an event after each step.
+    """Train until `criterion` allows no further step or `should_stop`; yield an event per step.
 
     `model` must be on the batches' device, its compute dtype set. `counters` is updated in place,
     to be saved.
@@ -98,14 +93,14 @@ def train(
     counters = counters or Progress()
     counters.micro_batch_size = counters.micro_batch_size or config.micro_batch_size
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    pace, should_stop = ranks.follow(pace, should_stop)
+    criterion, should_stop = ranks.follow(criterion, should_stop)
     model.train()
 
-    while not should_stop() and pace.allows(counters.step):
+    while not should_stop() and criterion.allows(counters.step):
         started = clock()
         batch = next(batches)
         waited = clock() - started
-        progress = pace.progress(counters.step)
+        progress = criterion.progress(counters.step)
         seed_dropout(config, counters.step)
         try:
             computed = ramp_context(batch, counters.micro_batch_size, config, progress)
@@ -121,11 +116,11 @@ def train(
             yield StepSkipped(counters.step, progress, measured.loss, measured.gradient_norm)
             _count_skipped(counters, measured)
             continue
-        _remember(counters, measured.loss)
+        _update_loss_ema(counters, measured.loss)
         factor = update_weights(
             parameters, optimizer, config, measured, progress, counters.learning_rate_scale
         )
-        pace.record_step(seconds := clock() - started)
+        criterion.record_step(seconds := clock() - started)
         yield StepDone(
             counters.step,
             progress,
@@ -143,8 +138,8 @@ def train(
 def ramp_context(
     batch: Batch, micro_batch_size: int, config: TrainerConfig, progress: float
 ) -> tuple[Batch, int]:
-    """Return the batch and how many sequences of it are computed at a time: early on shorter ones,
-    as many tokens.
+    """Return the batch and its micro-batch size: early on sequences are shorter, with as many
+    tokens.
     """
     if progress >= config.context_ramp_fraction or batch.inputs.shape[1] % 2:
         return batch, micro_batch_size
@@ -152,7 +147,7 @@ def ramp_context(
 
 
 def seed_dropout(config: TrainerConfig, step: int) -> None:
-    """Make what is dropped a function of seed and step, so that a resumed run drops the same."""
+    """Seed dropout by seed and step, so that a resumed run drops the same activations."""
     if config.dropout:
         torch.manual_seed((config.seed * 1_000_003 + step) % 2**63)
 
@@ -196,7 +191,7 @@ def measure_gradients(
     for start in range(0, num_sequences, micro_batch_size):
         inputs, targets = batch.rows(start, start + micro_batch_size).widen()
         share = inputs.shape[0] / num_sequences
-        nats, balance_loss = model.measure_loss(inputs, targets)
+        nats, balance_loss = model.compute_loss(inputs, targets)
         objective = nats
         if balance_loss is not None:
             objective = nats + model.config.balance_loss_weight * balance_loss
@@ -206,16 +201,14 @@ def measure_gradients(
 
     ranks.average(loss, parameters)
     norm = ranks.measure_norm(list_gradients(parameters))
-    # The one wait for the device in a step: whether these gradients may touch the weights is the
-    # host's to say.
+    # The one wait for the device in a step: the host decides whether these gradients may touch the
+    # weights.
     figures = torch.stack([loss, norm, loss if balance is None else balance]).tolist()
     return Measured(figures[0], None if balance is None else figures[2], figures[1])
 
 
 def list_gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Return the gradients that there are, of a sharded model this rank's rows of them,
-    as views.
-    """
+    """Return the gradients; of a sharded model this rank's rows of them, as views."""
     return [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
 
 
@@ -240,8 +233,8 @@ def halve_micro_batch(micro_batch_size: int) -> int:
 
 
 def _shrink(error: RuntimeError, micro_batch_size: int, ranks: Ranks) -> int:
-    """Return the micro-batch size to go on with, told to the other ranks; another error than of
-    memory is raised.
+    """Return the smaller micro-batch size, and tell the other ranks; raise errors that are not of
+    memory.
     """
     if not is_out_of_memory(error):
         raise error
@@ -250,10 +243,10 @@ def _shrink(error: RuntimeError, micro_batch_size: int, ranks: Ranks) -> int:
     return halve_micro_batch(micro_batch_size)
 
 
-def _remember(counters: Progress, loss: float) -> None:
+def _update_loss_ema(counters: Progress, loss: float) -> None:
     counters.consecutive_skipped = 0
     usual = loss if counters.loss_ema is None else counters.loss_ema
-    counters.loss_ema = MEMORY_OF_LOSS * usual + (1 - MEMORY_OF_LOSS) * loss
+    counters.loss_ema = LOSS_DECAY * usual + (1 - LOSS_DECAY) * loss
 
 
 def _count_skipped(counters: Progress, measured: Measured) -> None:

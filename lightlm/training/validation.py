@@ -12,7 +12,7 @@ from lightlm.evaluation.scoring import score_tokens
 from lightlm.model.transformer import Transformer
 
 VALIDATION_STRETCHES = 8
-"""Places of the held-out text that the validation sample is taken from."""
+"""Stretches of the held-out text in the validation sample."""
 
 
 class ValidationSample(BaseModel):

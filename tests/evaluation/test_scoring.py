@@ -142,7 +142,7 @@ def test_scoring_leaves_mode_and_gradients_as_they_were(model, training):
     score_tokens(model, np.arange(40, dtype=np.uint16))
     assert model.training == training
     assert all(weight.grad is None and not weight.is_inference() for weight in model.parameters())
-    model.measure_loss(torch.zeros(1, 4).long(), torch.ones(1, 4).long())[0].backward()
+    model.compute_loss(torch.zeros(1, 4).long(), torch.ones(1, 4).long())[0].backward()
 
 
 def test_a_limit_of_bytes_cuts_after_the_last_complete_document(model, held_out):

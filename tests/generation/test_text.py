@@ -21,12 +21,10 @@ from lightlm.generation.text import (
 from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import export_model
 from lightlm.model.packed import (
-    MANY_ROWS,
     PackedStepper,
-    is_half_available,
-    serves_fewer_rows,
     store_in_compute_dtype,
 )
+from lightlm.model.packed_products import MANY_ROWS, is_half_available, serves_fewer_rows
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
 
@@ -203,7 +201,7 @@ def test_between_two_pieces_of_a_stream_gradients_may_be_computed(build, tokeniz
     next(stream)
     assert not torch.is_inference_mode_enabled()
     tokens = torch.zeros(1, 4, dtype=torch.int64)
-    model.measure_loss(tokens, tokens)[0].backward()
+    model.compute_loss(tokens, tokens)[0].backward()
     assert model.embedding.grad is not None
 
 
@@ -222,7 +220,7 @@ def test_the_same_seed_writes_the_same_text_and_another_another(build, tokenizer
     assert one == same != other
 
 
-def test_without_a_seed_the_prompts_of_a_batch_are_drawn_apart(build, tokenizer):
+def test_without_a_seed_the_prompts_of_a_batch_are_sampled_independently(build, tokenizer):
     sampling = SAMPLED.model_copy(
         update={"seed": None, "max_new_tokens": 40, "top_k": 0, "top_p": 1.0}
     )

@@ -8,11 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from lightlm.model.accounting import (
     _kept_by_layer,
     _kept_by_matmul,
-    count_active_parameters,
     count_matrix_parameters,
     count_parameters,
     flops_per_token,
-    model_bytes,
     training_memory_bytes,
 )
 
@@ -25,21 +23,14 @@ torch.
 def test_the_counted_parameters_are_those_of_the_built_model(build, variant):
     model = build(**variant)
     assert count_parameters(model.config) == sum(weight.numel() for weight in model.parameters())
-    assert model_bytes(model.config) == sum(weight.nbytes for weight in model.parameters())
 
 
-def test_without_experts_every_parameter_is_active(build):
-    config = build().config
-    assert count_active_parameters(config) == count_parameters(config)
-
-
-def test_idle_experts_are_neither_active_nor_multiplied(build):
+def test_idle_experts_are_not_multiplied(build):
     experts = {"num_experts": 4, "expert_ffn_dim": 24}
     one = build(**experts, num_active_experts=1).config
     two = build(**experts, num_active_experts=2).config
     expert = 3 * one.model_dim * one.expert_ffn_dim * one.num_layers
     assert count_parameters(two) == count_parameters(one)
-    assert count_active_parameters(two) - count_active_parameters(one) == expert
     assert count_matrix_parameters(two) - count_matrix_parameters(one) == expert
 
 
@@ -68,7 +59,7 @@ def test_training_costs_three_forward_passes(build):
 
 def test_training_memory_holds_at_least_weights_gradients_and_moments(build, variant):
     config = build(**variant).config
-    assert training_memory_bytes(config, 1, "adamw") > 4 * model_bytes(config)
+    assert training_memory_bytes(config, 1, "adamw") > 16 * count_parameters(config)
     assert training_memory_bytes(config, 1, "muon") <= training_memory_bytes(config, 1, "adamw")
     assert training_memory_bytes(config, 2, "muon") > training_memory_bytes(config, 1, "muon")
 
@@ -115,7 +106,7 @@ def test_what_a_layer_keeps_is_what_torch_keeps_for_its_backward_pass(
 
         tokens = torch.zeros(8, 64, dtype=torch.int64)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model.train().measure_loss(tokens, tokens)
+            model.train().compute_loss(tokens, tokens)
         kept.append(sum(size for size, _ in found.values()))
 
     size = torch.finfo(dtype).bits // 8

@@ -5,10 +5,11 @@ heads or not.
 import pytest
 import torch
 
-from lightlm.model import packed
+from lightlm.model import packed_products
 from lightlm.model.attention import KVCache
 from lightlm.model.config import ModelConfig
-from lightlm.model.packed import HalfLinear, PackedStepper, can_halve, can_step, pack
+from lightlm.model.packed import PackedStepper, can_halve, can_step
+from lightlm.model.packed_products import HalfLinear, pack
 from lightlm.model.transformer import Transformer
 
 
@@ -39,7 +40,7 @@ def fill(model: Transformer, padding: list[int] | None = None) -> KVCache:
     cache = KVCache.allocate(model.config, 2, 20, dtype=torch.float32, padding=pad)
     tokens = torch.randint(0, 257, (2, 6), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        model.encode(tokens, cache)
+        model.hidden_states(tokens, cache)
     return cache
 
 
@@ -87,11 +88,17 @@ def test_one_row_is_packed_for_as_many_rows_as_are_quickest_here(
     weight = build().unembedding.detach()
     x = torch.ones(1, 32)
     wanted = torch.nn.functional.linear(x, weight)
-    choices = (1, packed.MANY_ROWS) if packed.serves_fewer_rows(torch.float32) else (1,)
-    assert packed.choose_num_rows(torch.float32) in choices
+    choices = (
+        (1, packed_products.MANY_ROWS) if packed_products.serves_fewer_rows(torch.float32) else (1,)
+    )
+    assert packed_products.choose_num_rows(torch.float32) in choices
     for num_rows in choices:
-        monkeypatch.setattr(packed, "choose_num_rows", lambda _, num_rows=num_rows: num_rows)
-        torch.testing.assert_close(packed.PackedLinear(weight, 1)(x), wanted, atol=1e-5, rtol=1e-5)
+        monkeypatch.setattr(
+            packed_products, "choose_num_rows", lambda _, num_rows=num_rows: num_rows
+        )
+        torch.testing.assert_close(
+            packed_products.PackedLinear(weight, 1)(x), wanted, atol=1e-5, rtol=1e-5
+        )
 
 
 def test_packed_steps_in_bfloat16_are_as_near_to_fp32_as_the_models() -> None:
@@ -105,7 +112,9 @@ def test_packed_steps_in_bfloat16_are_as_near_to_fp32_as_the_models() -> None:
     assert (logits - wanted).abs().mean() <= 1.5 * (plain - wanted).abs().mean()
 
 
-@pytest.mark.skipif(not packed.is_half_available(), reason="this build of torch has no FBGEMM")
+@pytest.mark.skipif(
+    not packed_products.is_half_available(), reason="this build of torch has no FBGEMM"
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_steps_with_weights_in_fp16_are_nearer_to_fp32_than_bfloat16s(dtype: torch.dtype) -> None:
     model = build(dtype)
@@ -125,7 +134,9 @@ def test_steps_with_weights_in_fp16_are_nearer_to_fp32_than_bfloat16s(dtype: tor
         assert (found - wanted).abs().mean() < (rough - wanted).abs().mean() / 8
 
 
-@pytest.mark.skipif(not packed.is_half_available(), reason="this build of torch has no FBGEMM")
+@pytest.mark.skipif(
+    not packed_products.is_half_available(), reason="this build of torch has no FBGEMM"
+)
 def test_a_row_in_fp16_is_the_same_whatever_the_batch() -> None:
     model = build()
     alone = HalfLinear(model.unembedding)(torch.ones(1, 32))
@@ -143,13 +154,13 @@ def test_a_weight_beyond_fp16_is_not_cut_down() -> None:
 def test_without_packing_the_plain_products_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build()
     packed_logits = PackedStepper(model, 2).step(torch.tensor([1, 2]), fill(model))
-    monkeypatch.setattr(packed, "PACKED_DTYPES", ())
-    packed.is_packing_available.cache_clear()
+    monkeypatch.setattr(packed_products, "PACKED_DTYPES", ())
+    packed_products.is_packing_available.cache_clear()
     try:
         assert pack(model.unembedding, 1) is None
         plain = PackedStepper(model, 2).step(torch.tensor([1, 2]), fill(model))
     finally:
-        packed.is_packing_available.cache_clear()
+        packed_products.is_packing_available.cache_clear()
     torch.testing.assert_close(plain, packed_logits, atol=2e-4, rtol=1e-4)
 
 

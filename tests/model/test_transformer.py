@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from lightlm.model.config import ModelConfig
-from lightlm.model.transformer import Transformer, render_kept
+from lightlm.model.transformer import Transformer, sample_dropout_mask
 
 CONFIG = ModelConfig(
     vocab_size=300,
@@ -55,7 +55,7 @@ def test_the_nats_are_the_cross_entropy_of_the_logits(build, variant):
     with torch.no_grad():
         logits = model(tokens)
         nats = model(tokens, targets)
-        loss, _ = model.measure_loss(tokens, targets)
+        loss, _ = model.compute_loss(tokens, targets)
     wanted = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
     torch.testing.assert_close(nats.flatten(), wanted, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(loss, wanted.mean(), atol=1e-5, rtol=1e-5)
@@ -85,7 +85,7 @@ def test_the_weights_are_a_pure_function_of_the_seed():
 def test_every_weight_gets_a_gradient(build, variant):
     model = build(**variant).train()
     tokens = torch.arange(64).view(2, 32)
-    loss, balance = model.measure_loss(tokens, tokens + 1)
+    loss, balance = model.compute_loss(tokens, tokens + 1)
     (loss if balance is None else loss + balance).backward()
     without = [
         name
@@ -98,7 +98,7 @@ def test_every_weight_gets_a_gradient(build, variant):
 def test_the_gradients_of_training_are_those_of_the_plain_loss(build, variant):
     model = build(**variant)
     tokens = torch.arange(32).view(2, 16)
-    loss, _ = model.measure_loss(tokens, tokens + 1)
+    loss, _ = model.compute_loss(tokens, tokens + 1)
     found = torch.autograd.grad(loss, list(model.parameters()))
     plain = functional.cross_entropy(model(tokens).flatten(0, 1), (tokens + 1).flatten())
     wanted = torch.autograd.grad(plain, list(model.parameters()))
@@ -106,7 +106,7 @@ def test_the_gradients_of_training_are_those_of_the_plain_loss(build, variant):
 
 
 def test_only_a_mixture_of_experts_has_a_balance_loss(build, variant):
-    _, balance = build(**variant).measure_loss(
+    _, balance = build(**variant).compute_loss(
         torch.zeros(1, 8, dtype=torch.int64), torch.ones(1, 8).long()
     )
     assert (balance is not None) == ("num_experts" in variant)
@@ -139,15 +139,15 @@ def test_dropout_acts_in_training_only():
 @pytest.mark.parametrize("shape", [(2, 3, 16, 512), (2, 1, 3, 3001)])
 def test_dropout_keeps_each_number_with_its_own_chance(shape, rate):
     torch.manual_seed(0)
-    kept = render_kept(shape, rate, torch.device("cpu"))
-    assert kept.shape == shape
-    assert set(kept.unique().tolist()) == {0, 1}
-    spread = (rate * (1 - rate) / kept.numel()) ** 0.5
-    assert float(kept.double().mean()) == pytest.approx(1 - rate, abs=5 * spread)
-    # neighbours of one 64-bit draw
-    first = kept.flatten()[:-1].double()
-    second = kept.flatten()[1:].double()
-    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 5 * kept.numel() ** -0.5
+    mask = sample_dropout_mask(shape, rate, torch.device("cpu"))
+    assert mask.shape == shape
+    assert set(mask.unique().tolist()) == {0, 1}
+    spread = (rate * (1 - rate) / mask.numel()) ** 0.5
+    assert float(mask.double().mean()) == pytest.approx(1 - rate, abs=5 * spread)
+    # neighbors in one number of 64 bits
+    first = mask.flatten()[:-1].double()
+    second = mask.flatten()[1:].double()
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 5 * mask.numel() ** -0.5
 
 
 def test_dropout_leaves_the_mean_of_what_a_layer_adds(build):
@@ -183,7 +183,7 @@ def test_layers_computed_again_drop_the_same(build):
         model.recomputes_layers = recomputes
         torch.manual_seed(3)
         tokens = torch.arange(32).view(2, 16)
-        model.train().measure_loss(tokens, tokens + 1)[0].backward()
+        model.train().compute_loss(tokens, tokens + 1)[0].backward()
         gradients.append({name: weight.grad for name, weight in model.named_parameters()})
 
     assert gradients[0].keys() == gradients[1].keys()

@@ -10,7 +10,7 @@ def test_a_request_survives_the_way_to_the_worker(make_request):
     assert TrainRequest.model_validate(json.loads(line)) == request
 
 
-def test_a_result_survives_the_way_back():
+def test_a_result_survives_json():
     result = TrainResult(
         folder=Path("/runs/one/model"),
         step=3,

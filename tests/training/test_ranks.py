@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightlm.training import ranks
-from lightlm.training.ranks import ALONE, AgreedPace, cut_buckets
+from lightlm.training.ranks import ALONE, AgreedCriterion, cut_buckets
 from lightlm.training.stop_criterion import StepCriterion
 
 DTYPES = [torch.float32, torch.float32, torch.float32, torch.bfloat16]
@@ -20,11 +20,11 @@ def test_progress_is_rank_0s_and_one_stop_stops_all() -> None:
         said.append((is_over, progress))
         return is_over or len(said) > 2, 0.25
 
-    pace = AgreedPace(StepCriterion(4), lambda: False, agree)
-    assert pace.allows(1)
-    assert pace.progress(1) == 0.25
-    assert not AgreedPace(StepCriterion(4), lambda: True, agree).allows(0)
-    assert not pace.allows(2)
+    criterion = AgreedCriterion(StepCriterion(4), lambda: False, agree)
+    assert criterion.allows(1)
+    assert criterion.progress(1) == 0.25
+    assert not AgreedCriterion(StepCriterion(4), lambda: True, agree).allows(0)
+    assert not criterion.allows(2)
     assert said == [(False, 0.25), (True, 0.0), (False, 0.5)]
 
 
@@ -36,8 +36,8 @@ def test_buckets_hold_every_tensor_once_in_order_by_dtype(monkeypatch: pytest.Mo
 
 
 def test_one_process_alone_decides_for_itself() -> None:
-    pace = StepCriterion(3)
-    assert ALONE.follow(pace, pytest.fail)[0] is pace
+    criterion = StepCriterion(3)
+    assert ALONE.follow(criterion, pytest.fail)[0] is criterion
     assert ALONE.lead(True, False) == (True, False)
     assert ALONE.is_first
 

@@ -9,7 +9,7 @@ def step_done(step):
     return StepDone(step, step / 1000, 2.0, 1.0, 0.5, 64, 64 * step, 0.1, 0.0)
 
 
-def test_what_a_checkpoint_keeps_is_told_in_the_order_of_the_steps():
+def test_what_a_checkpoint_keeps_is_emitted_in_the_order_of_the_steps():
     one = RecentEvents()
     told = []
     emit = one.keeping(told.append)
@@ -24,7 +24,7 @@ def test_what_a_checkpoint_keeps_is_told_in_the_order_of_the_steps():
         emit(event)
     assert told == events
     again = []
-    RecentEvents(json.loads(json.dumps(one.dump()))).tell(again.append)
+    RecentEvents(json.loads(json.dumps(one.dump()))).replay(again.append)
     assert again == [events[0], Validated(1, 0.1, 3.0, 0.0), *events[2:]]
 
 

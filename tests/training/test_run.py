@@ -34,8 +34,8 @@ def is_same(one, other):
 def test_a_run_ends_with_a_committed_folder_that_scores_better_than_chance(make_request, corpus):
     request = make_request(max_steps=60, generation={"temperature": 0.7})
     events = []
-    recollection = RecentEvents()
-    result = TrainingRun(request).run(recollection.keeping(events.append))
+    recent_events = RecentEvents()
+    result = TrainingRun(request).run(recent_events.keeping(events.append))
     assert (result.step, result.total_tokens) == (60, 60 * 64)
     assert not result.is_stopped
     assert result.final_learning_rate_factor == pytest.approx(1 / 60)
@@ -43,7 +43,7 @@ def test_a_run_ends_with_a_committed_folder_that_scores_better_than_chance(make_
         "step": 60,
         "total_tokens": 3840,
         "result": result.model_dump(mode="json"),
-        "events": recollection.dump(),
+        "events": recent_events.dump(),
     }
 
     shards, tokenizer = corpus
@@ -148,13 +148,15 @@ def test_where_the_last_weights_validate_worse_the_best_ones_are_kept(make_reque
     scores = [event.bits_per_byte for event in events if isinstance(event, Validated)]
     assert result.used_best_checkpoint
     assert scores[-1] > min(scores)
-    assert validate(load_model(result.folder), run.sample) == pytest.approx(min(scores), rel=1e-5)
+    assert validate(load_model(result.folder), run.validator.sample) == pytest.approx(
+        min(scores), rel=1e-5
+    )
 
 
 def test_without_keep_best_the_last_weights_are_kept(make_request):
     run = TrainingRun(make_request())
     assert not run.run(lambda event: None).used_best_checkpoint
-    assert run.best_weights is None
+    assert run.validator.best_weights is None
 
 
 def test_a_sample_of_all_is_the_whole_held_out_text(corpus):
@@ -211,20 +213,20 @@ def test_three_bad_steps_lead_back_to_the_last_good_weights_at_half_the_rate(mak
     run = TrainingRun(request)
     poison_at(run, {15, 16, 17})
     result = run.run(events.append)
-    (way_back,) = [event for event in events if isinstance(event, RolledBack)]
+    (rolled_back,) = [event for event in events if isinstance(event, RolledBack)]
     saved = [
         event.step
         for event in events
-        if isinstance(event, Checkpointed) and event.step < way_back.step
+        if isinstance(event, Checkpointed) and event.step < rolled_back.step
     ]
 
-    assert way_back.to_step == saved[-1]
-    assert way_back.learning_rate_scale == 0.5
+    assert rolled_back.to_step == saved[-1]
+    assert rolled_back.learning_rate_scale == 0.5
     assert (result.step, result.num_rollbacks) == (40, 1)  # the batches that did it are left behind
     assert all_finite(result.folder)
 
 
-def test_before_the_first_checkpoint_the_way_back_is_to_fresh_weights(make_request):
+def test_before_the_first_checkpoint_a_rollback_is_to_fresh_weights(make_request):
     request = make_request(max_steps=40, num_checkpoints=1)
     events = []
     run = TrainingRun(request)
@@ -235,7 +237,7 @@ def test_before_the_first_checkpoint_the_way_back_is_to_fresh_weights(make_reque
     assert all_finite(result.folder)
 
 
-def test_a_run_that_comes_apart_again_and_again_ends_with_its_last_good_weights(make_request):
+def test_a_run_that_diverges_again_and_again_ends_with_its_last_good_weights(make_request):
     run = TrainingRun(make_request(max_steps=400))
     events = []
     poison_at(run, set(range(100, 10**6)))
@@ -280,7 +282,7 @@ def test_a_run_that_has_ended_is_not_trained_again(make_request):
 
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["stopped", "ended"])
-def test_what_nobody_heard_is_told_again_to_who_resumes(make_request, is_over):
+def test_events_that_may_be_lost_are_emitted_again_by_the_resumed_run(make_request, is_over):
     request = make_request(sample_tokens=5)
     unheard = []
     heard = []
@@ -309,8 +311,8 @@ def test_the_best_weights_outlive_a_restart(make_request):
     )
     run.run(events.append)
     resumed = TrainingRun(request)
-    assert is_same(resumed.best_weights, run.best_weights)
-    assert resumed.best_bits == run.best_bits
+    assert is_same(resumed.validator.best_weights, run.validator.best_weights)
+    assert resumed.validator.best_bits == run.validator.best_bits
 
 
 def test_the_figures_of_a_resumed_run_are_those_of_the_whole(make_request):

@@ -27,7 +27,7 @@ def test_a_sharded_model_has_the_weights_and_the_losses_of_the_whole_one(
     cut = build_model(shape(), settings(seed=3, sharding="fsdp"))
     assert is_sharded(cut) and not is_sharded(whole)
     batch = draw_batch()
-    losses = [model.measure_loss(batch.inputs, batch.targets)[0] for model in (whole, cut)]
+    losses = [model.compute_loss(batch.inputs, batch.targets)[0] for model in (whole, cut)]
     losses[1].backward()
     assert losses[0] == losses[1]
     with torch.inference_mode():

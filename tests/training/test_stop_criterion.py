@@ -24,34 +24,34 @@ class FakeClock:
         return self.now
 
 
-def run_steps(pace, clock, seconds):
-    """Take steps as long as the pace allows; return how many."""
+def run_steps(criterion, clock, seconds):
+    """Take steps as long as the criterion allows; return how many."""
     count = 0
     for one in seconds:
-        if not pace.allows(count):
+        if not criterion.allows(count):
             break
         clock.now += one
-        pace.record_step(one)
+        criterion.record_step(one)
         count += 1
     return count
 
 
 def test_progress_is_the_share_of_the_seconds_that_are_gone():
     clock = FakeClock()
-    pace = TimeCriterion(50.0, clock)
-    assert pace.progress(0) == 0.0
+    criterion = TimeCriterion(50.0, clock)
+    assert criterion.progress(0) == 0.0
     clock.now += 10
-    assert pace.progress(10**6) == pytest.approx(0.2)
+    assert criterion.progress(10**6) == pytest.approx(0.2)
     clock.now += 100
-    assert pace.progress(0) == 1.0
+    assert criterion.progress(0) == 1.0
 
 
 def test_seconds_spent_before_a_restart_count():
     clock = FakeClock()
-    pace = TimeCriterion(50.0, clock, spent_seconds=40.0)
-    assert pace.progress(0) == pytest.approx(0.8)
+    criterion = TimeCriterion(50.0, clock, spent_seconds=40.0)
+    assert criterion.progress(0) == pytest.approx(0.8)
     clock.now += 5
-    assert pace.spent_seconds == pytest.approx(45.0)
+    assert criterion.spent_seconds == pytest.approx(45.0)
 
 
 @pytest.mark.parametrize("budget", [0.0, -3.0])
@@ -101,10 +101,10 @@ def test_training_goes_on_after_one_stall_and_uses_the_time_that_is_left(stalled
     clock = FakeClock()
     seconds = [0.2] * 1000
     seconds[stalled_step] = 10.0
-    pace = TimeCriterion(20.0, clock)
-    run_steps(pace, clock, seconds)
+    criterion = TimeCriterion(20.0, clock)
+    run_steps(criterion, clock, seconds)
     assert clock.now == pytest.approx(1020.0, abs=0.2 + 1e-6)
-    assert pace.progress(0) >= 0.99
+    assert criterion.progress(0) >= 0.99
 
 
 def test_a_stall_that_takes_all_of_the_time_ends_training():
@@ -113,31 +113,31 @@ def test_a_stall_that_takes_all_of_the_time_ends_training():
 
 
 def test_steps_that_are_often_slow_are_no_stalls():
-    pace = TimeCriterion(1e9, FakeClock())
+    criterion = TimeCriterion(1e9, FakeClock())
     for _ in range(10):
         for seconds in [1.0, 1.0, 1.0, 9.0]:
-            pace.record_step(seconds)
-    assert pace.slow_step_seconds() == 9.0
+            criterion.record_step(seconds)
+    assert criterion.slow_step_seconds() == 9.0
 
 
 def test_of_many_steps_the_slowest_hundredth_does_not_count():
-    pace = TimeCriterion(1e9, FakeClock())
+    criterion = TimeCriterion(1e9, FakeClock())
     for index in range(STEPS_REMEMBERED):
-        pace.record_step(60.0 if index == 7 else 1.0)
-    assert pace.slow_step_seconds() == 1.0
+        criterion.record_step(60.0 if index == 7 else 1.0)
+    assert criterion.slow_step_seconds() == 1.0
 
 
 def test_steps_long_ago_are_forgotten():
-    pace = TimeCriterion(1e9, FakeClock())
+    criterion = TimeCriterion(1e9, FakeClock())
     for seconds in [9.0] * 50 + [1.0] * STEPS_REMEMBERED:
-        pace.record_step(seconds)
-    assert pace.slow_step_seconds() == 1.0
+        criterion.record_step(seconds)
+    assert criterion.slow_step_seconds() == 1.0
 
 
 def test_a_number_of_steps_is_taken_exactly_whatever_they_last():
-    pace = StepCriterion(7)
-    assert run_steps(pace, FakeClock(), [100.0] * 50) == 7
-    assert [pace.progress(step) for step in (0, 7, 9)] == [0.0, 1.0, 1.0]
+    criterion = StepCriterion(7)
+    assert run_steps(criterion, FakeClock(), [100.0] * 50) == 7
+    assert [criterion.progress(step) for step in (0, 7, 9)] == [0.0, 1.0, 1.0]
 
 
 def test_each_fraction_of_the_budget_is_reached_once():
@@ -178,11 +178,11 @@ def test_between_the_fractions_saving_takes_half_a_percent_of_the_time():
 
 def test_validations_tell_how_long_the_final_score_takes_and_the_end_of_training_moves() -> None:
     scoring = ScoringTime(100_000, expected_seconds=10.0)
-    pace = TimeCriterion(100.0, lambda: 0.0)
+    criterion = TimeCriterion(100.0, lambda: 0.0)
     for seconds in (0.2, 0.21, 0.9):  # a tenth of the text each; one beside a busy neighbour
-        pace.extend(-scoring.record(10_000, seconds, pace.budget_seconds))
+        criterion.extend(-scoring.record(10_000, seconds, criterion.budget_seconds))
     assert scoring.seconds == pytest.approx(OPENING_SECONDS + 2.1)
-    assert pace.budget_seconds == pytest.approx(100 + 10 - 2.1 - OPENING_SECONDS)
+    assert criterion.budget_seconds == pytest.approx(100 + 10 - 2.1 - OPENING_SECONDS)
 
 
 def test_the_final_score_is_given_a_share_of_the_time_at_most() -> None:

@@ -77,7 +77,7 @@ def test_an_event_says_what_the_step_did(build, settings, batches):
     assert {event.balance_loss for event in events} == {None}
 
 
-def test_with_experts_the_balance_loss_is_told_and_part_of_the_gradient(
+def test_with_experts_the_balance_loss_is_reported_and_part_of_the_gradient(
     build, settings, draw_batch
 ):
     config = settings()
@@ -323,13 +323,13 @@ def test_the_first_part_of_the_budget_is_trained_with_half_the_context(
     config = settings(context_ramp_fraction=0.5, **change)
     model, rule = build(config)
     seen = []
-    measure_loss = model.measure_loss
+    compute_loss = model.compute_loss
 
     def watch(tokens, targets):
         seen.append((tokens.clone(), targets.clone()))
-        return measure_loss(tokens, targets)
+        return compute_loss(tokens, targets)
 
-    model.measure_loss = watch
+    model.compute_loss = watch
     batch = draw_batch()
     events = list(train(model, rule, itertools.repeat(batch), config, StepCriterion(4)))
     size, length = batch.inputs.shape
@@ -446,5 +446,5 @@ def test_layers_that_are_computed_again_keep_their_input_only(build, settings, d
         model, _ = build(settings(gradient_checkpointing=is_recomputed), num_layers=6)
         kept.append(0)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model.measure_loss(draw_batch().inputs, draw_batch().targets)
+            model.compute_loss(draw_batch().inputs, draw_batch().targets)
     assert kept[1] < 0.3 * kept[0]

@@ -1,0 +1,38 @@
+"""The batches of one rank: from its part of the training shards to the device that trains."""
+
+from collections.abc import Iterator
+
+from lightlm.data.loader import Batch, ThreadedDataLoader
+from lightlm.data.shards import TokenShards
+from lightlm.training.messages import TrainRequest
+from lightlm.training.ranks import Ranks
+
+
+def open_loader(
+    request: TrainRequest, shards: TokenShards, start_step: int, ranks: Ranks
+) -> ThreadedDataLoader:
+    """Return the loader of this rank's sequences, from the batch of `start_step` on."""
+    trainer = request.trainer
+    context_length = request.model.context_length
+    return ThreadedDataLoader(
+        shards.tokens("train"),
+        context_length=context_length,
+        batch_size=max(1, trainer.batch_tokens // context_length),
+        seed=trainer.seed,
+        start_step=start_step,
+        rank=ranks.rank,
+        world_size=ranks.size,
+        pin_memory=trainer.device.startswith("cuda"),
+    )
+
+
+def move_batches(loader: ThreadedDataLoader, device: str) -> Iterator[Batch]:
+    """Yield the loader's batches on a device; ids stay narrow where it computes unsigned ones."""
+    if device == "cpu":
+        yield from loader
+        return
+
+    is_narrow = device.startswith("cuda")
+    for batch in loader:
+        tensors = batch if is_narrow else batch.widen()
+        yield Batch(*(ids.to(device, non_blocking=True) for ids in tensors))
