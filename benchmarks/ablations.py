@@ -33,7 +33,7 @@ from ablation_variants import RAMP_SHARE, RAMPS, VARIANTS, Variant, install  # n
 from commands import append, read  # noqa: E402
 
 from lightlm.budget.scaling import choose_learning_rates, choose_regularization  # noqa: E402
-from lightlm.budget.shapes import choose_ffn_dim, choose_heads  # noqa: E402
+from lightlm.budget.shapes import dense_shape  # noqa: E402
 from lightlm.data.loader import Batch, ThreadedDataLoader  # noqa: E402
 from lightlm.data.shards import TokenShards, tokenize_subset  # noqa: E402
 from lightlm.data.subset import materialize_subset  # noqa: E402
@@ -65,11 +65,8 @@ def configure(
     shards: TokenShards, layers: int, dim: int, variant: Variant
 ) -> tuple[ModelConfig, TrainerConfig]:
     """Return shape and recipe as the planner would set them, with what the variant changes."""
-    heads = choose_heads(dim)
-    model = ModelConfig(
-        vocab_size=shards.vocab_size, num_layers=layers, model_dim=dim, num_heads=heads, num_kv_heads=heads,
-        head_dim=dim // heads, ffn_dim=choose_ffn_dim(dim), context_length=CONTEXT, **variant.model,
-    )  # fmt: skip
+    plain = dense_shape(shards.vocab_size, layers, dim, CONTEXT)
+    model = ModelConfig.model_validate(plain.model_dump() | variant.model)
     rates = choose_learning_rates(BATCH_TOKENS, dim)
     parameters_per_token = count_matrix_parameters(model) / shards.num_train_tokens
     epochs = 1.0 if shards.num_train_tokens > 1_500_000 else 4.0

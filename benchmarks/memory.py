@@ -17,7 +17,7 @@ from typing import Any
 from results import Figure, parse_folder, report
 
 from lightlm.budget.memory import plan_memory_bytes
-from lightlm.budget.shapes import choose_ffn_dim, choose_heads
+from lightlm.budget.shapes import dense_shape
 from lightlm.data.shards import TokenShards, tokenize_subset
 from lightlm.data.subset import materialize_subset
 from lightlm.data.tokenization.tokenizer import Tokenizer, prepare_tokenizer
@@ -68,21 +68,11 @@ BATCH_TOKENS = 2048
 
 def describe_shape(**change: Any) -> ModelConfig:
     """Return a shape as the planner would lay it out."""
-    dim = change["model_dim"]
-    heads = choose_heads(dim)
-    ffn_dim = choose_ffn_dim(dim)
-    values = {
-        "num_heads": heads,
-        "num_kv_heads": heads,
-        "head_dim": dim // heads,
-        "ffn_dim": ffn_dim,
-    }
-
-    values |= {"vocab_size": VOCAB_SIZE, "context_length": 256}
+    layers = change["num_layers"]
+    values = dense_shape(VOCAB_SIZE, layers, change["model_dim"], 256).model_dump() | change
     if "num_experts" in change:
-        values["expert_ffn_dim"] = ffn_dim // change["num_active_experts"]
-
-    return ModelConfig.model_validate(values | change)
+        values["expert_ffn_dim"] = values["ffn_dim"] // change["num_active_experts"]
+    return ModelConfig.model_validate(values)
 
 
 def prepare_text(source: str) -> tuple[TokenShards, Tokenizer]:

@@ -27,7 +27,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as the worker has it, lightlm
 
 import torch  # noqa: E402  (after the place of the compiler's cache is known)
 
-from lightlm.budget.shapes import choose_ffn_dim, choose_heads  # noqa: E402
+from lightlm.budget.shapes import dense_shape  # noqa: E402
 from lightlm.data.loader import Batch  # noqa: E402
 from lightlm.model.accounting import flops_per_token  # noqa: E402
 from lightlm.model.config import ModelConfig  # noqa: E402
@@ -50,23 +50,7 @@ GOAL_FROM = 256
 
 def describe_shape(width: int, depth: int) -> ModelConfig:
     """Return a shape as the planner would lay it out."""
-    heads = choose_heads(width)
-    values = {
-        "num_heads": heads,
-        "num_kv_heads": heads,
-        "head_dim": width // heads,
-        "ffn_dim": choose_ffn_dim(width),
-    }
-
-    return ModelConfig.model_validate(
-        {
-            "vocab_size": VOCAB_SIZE,
-            "num_layers": depth,
-            "model_dim": width,
-            "context_length": CONTEXT,
-        }
-        | values
-    )
+    return dense_shape(VOCAB_SIZE, depth, width, CONTEXT)
 
 
 def count_cores() -> int:

@@ -93,19 +93,10 @@ def fix_shape(params: Params, model: ModelConfig, tokenizer: str) -> Params:
     """Return params under which only `model` can be planned, with the tokenizer of that folder and
     lower rates.
     """
-    fixed = {
-        "num_layers": model.num_layers,
-        "model_dim": model.model_dim,
-        "num_heads": model.num_heads,
-        "num_kv_heads": model.num_kv_heads,
-        "ffn_dim": model.ffn_dim,
-        "context_length": model.context_length,
-        "tie_embeddings": model.tie_embeddings,
-        "mixture_of_experts": model.is_mixture_of_experts,
-    }
-
-    if model.is_mixture_of_experts:
-        fixed |= {"num_experts": model.num_experts, "num_active_experts": model.num_active_experts}
+    names = set(type(params.model).model_fields)
+    if not model.is_mixture_of_experts:
+        names -= {"num_experts", "num_active_experts"}
+    fixed = model.model_dump(include=names) | {"mixture_of_experts": model.is_mixture_of_experts}
 
     scale = CONTINUED_RATES * params.training.learning_rate_scale
     return params.model_copy(
