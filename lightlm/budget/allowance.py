@@ -17,9 +17,7 @@ MOST_SECONDS = 20.0
 """Seconds that all waits together may take of a run that has time left: half a second is usual."""
 
 LEAST_SECONDS = 2.0
-"""Seconds that a server gets if it has answered so far, however late the run is: a registered model
-is worth them.
-"""
+"""Seconds that a server that answered so far gets in any case: a registered model is worth them."""
 
 LATE_FRACTION = 0.25
 """Fraction of the lateness beyond the promise that such a server gets in addition."""
@@ -32,8 +30,7 @@ record, and for the last states of the flow run.
 """
 
 EXIT = 1.2
-"""Fraction of the promised lateness at which the process ends: interpreter and libraries, which
-only a stopwatch sees.
+"""Fraction of the promised lateness at which the process ends, interpreter and libraries included.
 """
 
 
@@ -43,9 +40,7 @@ def promise_lateness(budget_seconds: float) -> float:
 
 
 class Allowance:
-    """Seconds that may be waited for servers until `deadline` (seconds of `clock`) and a part of
-    the lateness.
-    """
+    """Seconds for waits on servers, until `deadline` (of `clock`) and a part of the lateness."""
 
     def __init__(
         self, deadline: float, budget_seconds: float, clock: Callable[[], float] = time.monotonic

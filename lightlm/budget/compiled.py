@@ -1,6 +1,4 @@
-"""Shapes that were compiled on this machine before: compiling them again takes seconds, not half a
-minute.
-"""
+"""Shapes compiled on this machine before: compiling them again takes seconds, not half a minute."""
 
 import hashlib
 import json
@@ -35,9 +33,7 @@ class CompiledShapes:
 
 
 def _name(model: ModelConfig, trainer: TrainerConfig) -> str:
-    """Return a fingerprint of what the compiled code depends on: a layer, without depth and
-    vocabulary.
-    """
+    """Return a fingerprint of a layer and of how it is compiled, without depth and vocabulary."""
     layer = model.model_dump(exclude={"num_layers", "vocab_size", "tie_embeddings"})
     parts = [
         layer,

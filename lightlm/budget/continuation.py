@@ -25,9 +25,7 @@ November 2026).
 
 
 class ChampionPast(BaseModel):
-    """A champion's past: its shape, the bytes it has read, and its measured score on the new
-    held-out text.
-    """
+    """A champion: its shape, the bytes it has read, and its score on the new held-out text."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -90,9 +88,7 @@ def choose_start(past: ChampionPast, continued: float, scratch: float) -> Start:
 
 
 def fix_shape(params: Params, model: ModelConfig, tokenizer: str) -> Params:
-    """Return params under which only `model` can be planned, with the tokenizer of that folder and
-    lower rates.
-    """
+    """Return params that fix the shape of `model`, with a folder's tokenizer and lower rates."""
     names = set(type(params.model).model_fields)
     if not model.is_mixture_of_experts:
         names -= {"num_experts", "num_active_experts"}

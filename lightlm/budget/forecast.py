@@ -1,6 +1,4 @@
-"""The forecast: scores of larger budgets on this text and machine, and the accuracy of earlier
-plans.
-"""
+"""The forecast: scores of other budgets on this text and machine; the accuracy of plans."""
 
 from collections.abc import Callable, Iterable
 
@@ -50,9 +48,7 @@ def forecast(plan_for: Callable[[float], Plan]) -> list[Forecast]:
 
 
 class PlanAccuracy(BaseModel):
-    """The accuracy of the plans of some runs. `mean_error` is signed: above 0, runs were worse than
-    predicted.
-    """
+    """Accuracy of the plans of some runs. A `mean_error` above 0: worse than predicted."""
 
     model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 

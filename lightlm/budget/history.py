@@ -39,9 +39,7 @@ MOST_SPEED = 1.2
 """Bounds on the fraction of the timed speed that earlier runs reached: a busy hour is no rule."""
 
 LEAST_ERROR = 0.015
-"""Least relative error of a corrected prediction: two runs of the same plan differ by as much on a
-shared machine.
-"""
+"""Least relative error of a corrected prediction: runs of the same plan differ by as much."""
 
 
 LARGEST = 1e15
@@ -93,9 +91,7 @@ class FinishedRun(BaseModel):
 
     @property
     def law_bits_per_byte(self) -> float:
-        """Bits per byte by today's law for the bytes that the run read: without the errors of its
-        plan's speed.
-        """
+        """Bits per byte by today's law for the bytes read, without the plan's error of speed."""
         return predict_loss(
             self.matrix_parameters, self.seen_bytes, self.unique_bytes, self.difficulty
         ).bits_per_byte

@@ -35,9 +35,7 @@ class Spent:
 
 
 class Ledger:
-    """A budget of `hours` from `started_at` (seconds of `clock`), and what each stage
-    took of it.
-    """
+    """A budget of `hours` from `started_at` (seconds of `clock`), and the seconds of each stage."""
 
     def __init__(
         self,
@@ -77,9 +75,7 @@ class Ledger:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Charge the time inside to `name`; an inner stage's time is charged to the
-        inner one only.
-        """
+        """Charge the time inside to `name`; an inner stage's time only to the inner one."""
         self._charge(self._open[-1] if self._open else "orchestration")
         self._open.append(name)
         try:
@@ -89,9 +85,7 @@ class Ledger:
             self._open.pop()
 
     def exclude(self, seconds: float) -> None:
-        """Take `seconds` out of the budget's clock: a first download of a data set is
-        not charged.
-        """
+        """Exclude `seconds` from the budget: a first download of a data set is not charged."""
         self.started_at += seconds
         self._last += seconds
 
@@ -104,16 +98,12 @@ class Ledger:
                 self.entries[part] = self.entries.get(part, 0.0) + moved
 
     def close(self) -> dict[str, float]:
-        """Charge what is left since the last stage, and return seconds by stage; they sum to the
-        elapsed time.
-        """
+        """Charge the rest, and return seconds by stage; they sum to the elapsed time."""
         self._charge(self._open[-1] if self._open else "orchestration")
         return dict(self.entries)
 
     def spent(self) -> Spent:
-        """Return what is spent now, the open stage's seconds included; for another
-        thread to read.
-        """
+        """Return the time spent, with the open stage; another thread may read it."""
         entries = dict(self.entries)
         last = self._last
         opened = self._open[-1:] or ["orchestration"]
@@ -140,9 +130,7 @@ def read_spent(path: Path) -> Spent:
 
 
 class LedgerKeeper:
-    """Writes what a ledger has spent into a journal, durably, from a thread of its own; a context
-    manager.
-    """
+    """Writes a ledger's time into a journal, durably, from its own thread; a context manager."""
 
     def __init__(
         self, ledger: Ledger, path: Path, every_seconds: float = KEPT_EVERY_SECONDS

@@ -14,9 +14,7 @@ from lightlm.params import Params
 from lightlm.training.config import Attention, TrainerConfig
 
 MEMORY_FRACTION = 0.8
-"""Fraction of the free memory that training may take; the rest is for the system and other
-processes.
-"""
+"""Fraction of the free memory that training may take; the rest is for other processes."""
 
 MATMUL_CONTEXT = 512
 """Tokens up to which attention by plain products beats the flash kernel on a CPU: 3x in training at
@@ -24,9 +22,7 @@ MATMUL_CONTEXT = 512
 """
 
 RECOMPUTED_SPEED = 0.77
-"""Factor on the speed with recomputed layers: four passes' products instead of three, except
-outside of the layers.
-"""
+"""Factor on the speed with recomputed layers: four passes' products in them instead of three."""
 
 
 class Fit(NamedTuple):
@@ -49,9 +45,7 @@ def usable_memory(machine: MachineRate) -> float:
 def choose_attention(
     params: Params, machine: MachineRate, model: ModelConfig, variant: TimedShape | None = None
 ) -> Attention:
-    """Return the attention kernel: flash if demanded, else that of the fastest timing, else by
-    rule.
-    """
+    """Return the attention kernel: flash if demanded, that of the fastest timing, or by rule."""
     if params.model.flash_attention:
         return "flash"
     if variant is not None and variant.attention is not None:
@@ -126,9 +120,7 @@ def list_shardings(params: Params, machine: MachineRate) -> tuple[Literal["off",
 def plan_memory_bytes(
     model: ModelConfig, trainer: TrainerConfig, *, keep_best: bool = False
 ) -> int:
-    """Return the bytes that one training process is expected to hold at most: on a CPU all of the
-    process.
-    """
+    """Return the peak bytes expected of a training process: on a CPU all of the process."""
     num_shards = trainer.num_devices * trainer.num_nodes if trainer.sharding == "fsdp" else 1
     return process_bytes(trainer.device, is_compiled=trainer.compile) + training_memory_bytes(
         model,

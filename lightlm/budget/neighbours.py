@@ -25,9 +25,7 @@ MOST_SLOWDOWN = 3.0
 
 
 class Neighbours(NamedTuple):
-    """Other live runs of this home, the cores that everything but this run keeps busy, and the
-    system's load.
-    """
+    """Other live runs of this home, the cores that others keep busy, and the system's load."""
 
     num_runs: int = 0
     busy_cores: float = 0.0

@@ -1,6 +1,4 @@
-"""The seconds that a request to Prefect's API may take: fewer near the deadline, few after a
-time-out.
-"""
+"""The seconds that a request to Prefect's API may take: fewer near the deadline."""
 
 import time
 from collections.abc import Callable
@@ -18,18 +16,14 @@ SHORT_REQUEST_SECONDS = 3.0
 """Seconds that a request may take in a run so short that the fraction is less."""
 
 HEALTHY_REQUEST_SECONDS = 1.5
-"""Seconds of a request after the deadline, if the API answered the one before: it takes 0.05 s on a
-quiet machine.
-"""
+"""Seconds of a request after the deadline, if the one before was answered; 0.05 s are usual."""
 
 LEAST_REQUEST_SECONDS = 0.3
 """Seconds of a request if the one before was not answered."""
 
 EXIT_SECONDS = 5.0
 LEAST_EXIT_SECONDS = 0.5
-"""Seconds that libraries get at the end of the process to send what they hold; a fraction of a
-second is usual.
-"""
+"""Seconds that libraries get at the end of the process to send what they hold."""
 
 
 class Patience:
@@ -42,9 +36,7 @@ class Patience:
         self._is_answered = True
 
     def follow(self, ledger: Ledger) -> Allowance:
-        """Bound requests by a run's clock from now on; return the allowance that all its waits
-        share.
-        """
+        """Bound requests by a run's clock; return the allowance that all its waits share."""
         self._allowance = Allowance(ledger.deadline, ledger.budget_seconds, ledger.clock)
         self._usual_seconds = min(
             REQUEST_SECONDS, max(SHORT_REQUEST_SECONDS, REQUEST_FRACTION * ledger.budget_seconds)

@@ -1,6 +1,4 @@
-"""The plan: shape, rates, batch, time and the reasons, for a machine, a text and a budget. No
-torch.
-"""
+"""The plan: shape, rates, batch, time and reasons, for a machine, a text and a budget."""
 
 from typing import Annotated
 

@@ -99,9 +99,7 @@ class MachineRate(BaseModel):
 
     @property
     def usual_flops(self) -> float:
-        """Operations per second that the priors of speed are fractions of, before anything is
-        timed.
-        """
+        """Operations per second that the priors of speed are fractions of, untimed."""
         if self.device != "cpu" or self.float32_flops_per_second is None:
             return self.flops_per_second
         return min(self.flops_per_second, MOST_GAIN * self.float32_flops_per_second)
@@ -165,9 +163,7 @@ class Probe(BaseModel):
         return not eager or timed.step_seconds < WORTH_COMPILING * min(eager)
 
     def find_variant(self, context_length: int) -> TimedShape | None:
-        """Return the fastest timing of the shape that was timed in several variants; None where the
-        usual one is as good.
-        """
+        """Return the fastest variant of a shape; None if the usual one is as good."""
         eager = [
             s for s in self.shapes if not s.is_compiled and s.model.context_length == context_length
         ]
@@ -194,9 +190,7 @@ class Probe(BaseModel):
         )
 
     def efficiency_at(self, model_dim: int, is_compiled: bool) -> float:
-        """Return the operations per second expected at a width: log-linear between timed widths,
-        constant outside.
-        """
+        """Return the operations per second of a width, log-linear between timed ones."""
         eager = self._eager_rates()
         if not eager:
             return expected_efficiency(model_dim) * self.machine.trained_flops
@@ -238,9 +232,7 @@ class Probe(BaseModel):
 
 MATRIX_RATE_SECONDS = 0.25
 MATRIX_RATE_FRACTION = 0.004
-"""Seconds of matrix products in one precision, and fraction of the budget if that is less; the best
-product counts.
-"""
+"""Seconds of matrix products per precision, or the fraction of the budget if that is less."""
 
 
 def measure_machine(

@@ -67,9 +67,7 @@ FIRST_FIXED_SECONDS = 4.0
 """
 
 MOST_FIXED_SECONDS = 8.0
-"""Most seconds below which a budget is refused: runs with busy neighbors took 28 s, which does not
-describe the machine.
-"""
+"""Seconds from which no budget is refused: runs with busy neighbors took 28 s."""
 
 LEAST_RUNS = 3
 """Runs before their figures replace the first ones: a single one may have been disturbed."""
@@ -108,17 +106,13 @@ class RememberedSeconds(Remembered[float]):
 
 
 class ClosingTimes(RememberedSeconds):
-    """Seconds from the last step to the end of the process, without the final score, of the last
-    runs.
-    """
+    """Seconds of the last runs from the last step to the end, without the final score."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home / "closing_seconds.json")
 
     def estimate(self, budget_seconds: float) -> Closing:
-        """Return the reserve: the 95th percentile less the tolerated lateness, but at least the
-        median.
-        """
+        """Return the 95th percentile less the tolerated lateness, but at least the median."""
         seconds = sorted(self.read())
         if not seconds:
             return Closing(FIRST_CLOSING_SECONDS, FIRST_SCORING_MARGIN)
@@ -130,9 +124,7 @@ class ClosingTimes(RememberedSeconds):
 
 
 class FixedTimes(RememberedSeconds):
-    """Seconds of the last runs that no budget shortens: start-up, orchestration, check,
-    registration, end.
-    """
+    """Seconds of the last runs that no budget shortens: those of FIXED_STAGES."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home / "fixed_seconds.json")

@@ -53,9 +53,7 @@ def worth_of_repeats(seen: float, unique: float) -> float:
 
 
 def difficulty_of(ngram_bits_per_byte: float, sample_bytes: int) -> float:
-    """Return the difficulty of a text (WikiText-2 is 1) by the score of a byte n-gram model on
-    `sample_bytes` of it.
-    """
+    """Return a text's difficulty (WikiText-2 is 1) by an n-gram model's score on a sample."""
     rule = load_calibration().difficulty
     points = list(rule.reference_bits.items())
     size = min(max(float(sample_bytes), points[0][0]), points[-1][0])
@@ -72,9 +70,7 @@ def difficulty_of(ngram_bits_per_byte: float, sample_bytes: int) -> float:
 def predict_loss(
     matrix_parameters: int, seen_bytes: float, unique_bytes: float, difficulty: float = 1.0
 ) -> Prediction:
-    """Return the held-out bits per byte of a model that read `seen_bytes` of a text of
-    `unique_bytes`.
-    """
+    """Return the held-out bits per byte after `seen_bytes` of a text of `unique_bytes`."""
     law = load_calibration().loss
     data = max(1.0, worth_of_repeats(seen_bytes, unique_bytes))
     bits = (
@@ -124,9 +120,7 @@ def choose_context_length(expected_tokens: float, train_tokens: int) -> int:
 def guess_context_length(
     training_flops: float, train_tokens: int, most_tokens: float = math.inf
 ) -> int:
-    """Return the context length before a shape is chosen, for training of so many operations that
-    reads at most `most_tokens`.
-    """
+    """Return the context length before a shape is chosen, by the operations of training."""
     tokens = training_flops / load_calibration().context.guessed_flops_per_token
     return choose_context_length(min(tokens, most_tokens), train_tokens)
 
@@ -206,9 +200,7 @@ def usable_flops(flops_per_second: float, seconds: float) -> float:
 
 
 def estimate_needed_bytes(flops_per_second: float, seconds: float) -> list[int]:
-    """Return the bytes of text that a small model could read in the time: one or two powers of two,
-    the best first.
-    """
+    """Return the bytes that a small model could read: powers of two, the best first."""
     rule = load_calibration().text
     tokens = usable_flops(flops_per_second, seconds) / (6 * rule.parameters)
     return near_powers_of_two(max(rule.least_bytes, tokens * rule.bytes_per_token))

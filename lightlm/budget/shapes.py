@@ -1,6 +1,4 @@
-"""The shapes that are considered: widths, depths, heads, and the model config of one. Arithmetic,
-no torch.
-"""
+"""The shapes that are considered: widths, depths, heads. Arithmetic, no torch."""
 
 import math
 
@@ -22,26 +20,20 @@ WIDTHS = tuple(range(64, 513, 64)) + tuple(range(640, 1025, 128)) + tuple(range(
 
 
 def depths_for(dim: int) -> list[int]:
-    """Return the numbers of layers considered at a width: aspect ratios (dim / layers) of 24 to
-    128, 64 at most.
-    """
+    """Return the depths considered at a width: aspect ratios of 24 to 128, 64 layers at most."""
     return [layers for layers in range(1, 65) if 24 <= dim / layers <= 128] or [
         1 if dim < 128 else 64
     ]
 
 
 def choose_heads(dim: int) -> int:
-    """Return the number of heads of a width: 64 dimensions a head, else the nearest even number
-    that divides it.
-    """
+    """Return the heads of a width: 64 dimensions each, or the nearest even divisor."""
     fitting = [size for size in range(2, 2 * HEAD_DIM + 1, 2) if dim % size == 0]
     return dim // min(fitting, key=lambda size: abs(math.log(size / HEAD_DIM))) if fitting else 1
 
 
 def fits_heads(dim: int, num_heads: int, num_kv_heads: int | None) -> bool:
-    """Return whether a width divides into heads of an even number of dimensions, and the heads into
-    groups.
-    """
+    """Return whether a width divides into even heads, and the heads into groups."""
     groups = num_kv_heads or num_heads
     return (
         dim % (2 * num_heads) == 0 and dim // num_heads <= MAX_HEAD_DIM and num_heads % groups == 0

@@ -4,9 +4,7 @@ from typing import NamedTuple
 
 
 class Tier(NamedTuple):
-    """A row: at most `documents` or a `fraction` of the data, and a shape. `max_steps` None is
-    until the deadline.
-    """
+    """A row: limits of the data, and a shape. `max_steps` None: until the deadline."""
 
     name: str
     documents: int | None

@@ -27,9 +27,7 @@ from lightlm.params import Params
 from lightlm.training.config import TrainerConfig
 
 PROBE_FRACTION = 0.05
-"""Fraction of the budget that measuring may take: the matrix rate and the timing of shapes. The
-favorite shape is timed in any case.
-"""
+"""Fraction of the budget that measuring may take; the favorite is timed in any case."""
 
 MOST_SECONDS = 1.5
 """Seconds of steps of one shape after its first; more does not change the median."""
@@ -42,17 +40,13 @@ WIDER = 1.33
 """Factors on the favorite's width from which two other shapes are timed. Assumption."""
 
 MOST_MATMUL_CONTEXT = 1024
-"""Tokens up to which plain products are tried: they keep all scores of a sequence, (heads, T, T),
-for the backward pass.
-"""
+"""Tokens up to which plain products are tried: they keep all scores, (heads, T, T)."""
 
 SUSPICIOUS_SHARE = 0.12
 """Fraction of the usual rate below which a step ran on a busy machine (a quiet one: 0.2 to 0.5)."""
 
 DISTURBED_SHARE = 0.6
-"""Fraction of the other shapes' rate below which a timing was disturbed. Width alone makes it 0.75
-at half.
-"""
+"""Fraction of the other shapes' rate below which a timing was disturbed; width alone: 0.75."""
 
 
 def probe_shapes(
@@ -131,9 +125,7 @@ class Timings:
         return self.ranking.choose_trainer(model, is_compiled=is_compiled)
 
     def time_around(self, ranked: list[ModelConfig]) -> None:
-        """Time the favorite of the priors, and, in the time for it, the best shape narrower and
-        the best one wider.
-        """
+        """Time the favorite of the priors and, if there is time, a narrower and a wider shape."""
         favorite = ranked[0]
         dim = favorite.model_dim
         narrower = next((model for model in ranked if model.model_dim <= dim * NARROWER), None)
@@ -149,9 +141,7 @@ class Timings:
         self._time_first_again()
 
     def try_variants(self) -> None:
-        """Time the first shape with the other attention kernel and with half the micro-batch, in
-        the time for it.
-        """
+        """Time the first shape with the other kernel and with half the micro-batch."""
         first = self.probe.shapes[0]
         for change in self._list_variants(first.model, self.choose(first.model)):
             if not self._has_time:
@@ -226,9 +216,7 @@ class Timings:
 
     @property
     def _has_time(self) -> bool:
-        """Whether there is time for one more shape, and for the favorite compiled after it, as
-        long as the last one took.
-        """
+        """Whether there is time for one more shape, and for the favorite compiled."""
         return self._left >= self._last_seconds * (2 if self._may_compile else 1)
 
     @property
@@ -241,9 +229,7 @@ class Timings:
     def _list_variants(
         self, model: ModelConfig, trainer: TrainerConfig
     ) -> Iterator[dict[str, Any]]:
-        """Yield changes of a trainer's config that may be faster. On a GPU, torch chooses the
-        kernel.
-        """
+        """Yield changes of the trainer that may be faster; on a GPU, torch chooses the kernel."""
         is_free = trainer.device == "cpu" and not self._params.model.flash_attention
         if is_free and trainer.attention == "matmul":
             yield {"attention": "sdpa"}
@@ -277,9 +263,7 @@ class Timings:
         self._replace_first(min(first, again, key=lambda shape: shape.step_seconds))
 
     def _try_one_thread(self) -> None:
-        """Take one thread where several slow each other down: a busy core makes all of them wait
-        at each barrier.
-        """
+        """Take one thread if several slow each other down: a busy core stops all at barriers."""
         machine = self.probe.machine
         timed = self.probe.shapes[0]
         share = timed.achieved_flops / machine.usual_flops

@@ -80,9 +80,7 @@ class Decoder:
         return chosen.tolist()
 
     def _draft(self, drafter: GreedyDrafter) -> list[int]:
-        """Return the next ids of the one text: no more than are wanted, and than fit into the
-        context.
-        """
+        """Return the next ids of the one text, bounded by the context and by those wanted."""
         room = min(
             self.sampling.max_new_tokens - self._num_chosen, self.context_length - self.cache.length
         )
@@ -100,9 +98,7 @@ class Decoder:
         return self.model(last[:, None], cache=self.cache)[:, -1]
 
     def _read_windows(self) -> BV:
-        """Read each window again, padded on the left to the longest; one beyond the context keeps
-        half of it.
-        """
+        """Read each window again, padded on the left; one beyond the context keeps half."""
         for window in self.windows:
             if len(window) > self.context_length:
                 del window[: -(self.context_length // 2)]
@@ -120,9 +116,7 @@ class Decoder:
         return self.model.logits(hidden[:, -1]).float()
 
     def _sample_uniform(self) -> B:
-        """Return a number in [0, 1) for each text: with a seed the same for all, which each would
-        draw alone.
-        """
+        """Return a random number in [0, 1) per text; with a seed the same for all."""
         if self.sampling.seed is None:
             return torch.rand(len(self.windows), generator=self.random)
         return torch.rand(1, generator=self.random).expand(len(self.windows))

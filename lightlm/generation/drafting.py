@@ -15,9 +15,7 @@ from lightlm.model.packed_products import MANY_ROWS
 
 
 class GreedyDrafter:
-    """Extends one text by its likeliest ids, several at a time: `draft` proposes and `check`
-    verifies them.
-    """
+    """Extends one text by its likeliest ids: `draft` proposes several, `check` verifies."""
 
     def __init__(self, draft: PackedStepper, check: PackedStepper, num_ids: int) -> None:
         self.draft = draft

@@ -16,9 +16,7 @@ MIN_TEMPERATURE = 1e-5
 
 
 class SamplingConfig(GenerationParams):
-    """How the next token is chosen, and where to stop. Temperature 0 is greedy; top_k 0 and top_p 1
-    are off.
-    """
+    """How the next token is chosen. Temperature 0 is greedy; top_k 0 and top_p 1 are off."""
 
     stop: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(max_length=16)

@@ -67,9 +67,7 @@ def load_generator(folder: Path, device: str = "cpu") -> "Generator":
 
 
 class Generator:
-    """Continues texts with one model, in the model's compute dtype, with the weights that it has at
-    the first text.
-    """
+    """Continues texts with one model, in its compute dtype and with its weights at that time."""
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
         self.model = store_in_compute_dtype(model)
@@ -145,9 +143,7 @@ class Generator:
     def choose_ids(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig
     ) -> Iterator[list[int]]:
-        """Yield the next id of every prompt, `max_new_tokens` times; the model's mode is left as it
-        was.
-        """
+        """Yield the next id of every prompt, `max_new_tokens` times; keep the model's mode."""
         was_training = self.model.training
         self.model.eval()
         try:
@@ -179,9 +175,7 @@ class Generator:
         return self._halved
 
     def _can_draft(self, sampling: SamplingConfig) -> bool:
-        """Return whether the text is greedy, without a penalty that each id changes, and worth
-        packing for.
-        """
+        """Return whether the text is greedy, without penalty, and worth packing for."""
         is_plain = is_greedy(sampling) and sampling.repetition_penalty == 1
         is_long = sampling.max_new_tokens >= LEAST_HALF_TOKENS
         return is_plain and is_long and can_step(self.model) and can_draft(self.model)

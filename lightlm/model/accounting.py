@@ -11,9 +11,7 @@ once they have run.
 """
 
 COMPILER_BYTES = 70_000_000
-"""Bytes that compiling adds: inductor's modules and compiled code. 50 MB from its cache, 90
-without.
-"""
+"""Bytes that compiling adds: inductor and its code. 50 MB from its cache, 90 without."""
 
 FRAGMENTED = 1.35
 """Factor on the bytes of activations that a CPU's memory allocator takes, from layer to layer and
@@ -27,9 +25,7 @@ BACKWARD_LAYERS = 0.22
 """Fraction of a layer's activations that its backward pass holds in addition."""
 
 MAPPED_BYTES = 32 * 1024 * 1024
-"""Bytes from which glibc maps a piece of memory by itself, and gives it back
-(DEFAULT_MMAP_THRESHOLD_MAX).
-"""
+"""Bytes from which glibc maps memory by itself, and frees it (DEFAULT_MMAP_THRESHOLD_MAX)."""
 
 UPDATED_BESIDES = 0.5
 """Fraction of Muon's memory in such pieces that does not fit into what the backward pass freed: 0

@@ -1,6 +1,4 @@
-"""The model card: what a model is, what it was made of, how good it is and what it is not, as a
-README.md.
-"""
+"""The model card, README.md: what a model is, its data, its score and its limits."""
 
 from collections.abc import Mapping
 
@@ -16,9 +14,7 @@ private. Do not use it where a wrong sentence does harm."""
 def write_card(
     name: str, version: str, config: ModelConfig, tags: Mapping[str, str], kind: str
 ) -> str:
-    """Return the card in the Hub's Markdown; `tags` are the registered version's, `kind` is hf,
-    gguf or onnx.
-    """
+    """Return the card in the Hub's Markdown; `tags` are the version's, `kind` hf, gguf or onnx."""
     data = tags.get("dataset", "unknown")
     bits = tags.get("bits_per_byte", "unknown")
     layers = count(config.num_layers, "layer")

@@ -103,9 +103,7 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 def name_tensors(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the weights under llama.cpp's names; the experts of a layer stacked into one tensor
-    each.
-    """
+    """Return weights by llama.cpp's names; a layer's experts are stacked into one tensor."""
     named: dict[str, np.ndarray] = {}
     experts: dict[str, dict[int, np.ndarray]] = {}
     for name, weight in weights.items():

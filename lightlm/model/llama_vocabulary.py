@@ -106,9 +106,7 @@ class LlamaVocabulary:
     scores: list[float] = field(default_factory=list)
 
     def added_tokens(self) -> list[str]:
-        """Return the tokens that are cut out of a text before it is split, special ones not among
-        them.
-        """
+        """Return the tokens that are cut out of a text before it is split, but special ones."""
         return [
             token
             for token, kind in zip(self.tokens, self.types, strict=True)

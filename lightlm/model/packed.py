@@ -35,9 +35,7 @@ ONE_THREAD_PARAMETERS = 20_000_000
 
 
 def can_halve(model: Transformer) -> bool:
-    """Return whether steps with weights in fp16 serve this model: small, and no weight
-    beyond fp16.
-    """
+    """Return whether fp16 weights serve this model: small, and no weight beyond fp16."""
     weights = list(model.parameters())
     is_small = sum(weight.numel() for weight in weights) < ONE_THREAD_PARAMETERS
     return (
@@ -48,9 +46,7 @@ def can_halve(model: Transformer) -> bool:
 
 
 def can_draft(model: Transformer) -> bool:
-    """Return whether greedy text in fp32 can be drafted in fp16 and checked some tokens
-    at a time.
-    """
+    """Return whether greedy text can be drafted in fp16 and checked in fp32."""
     return (
         model.compute_dtype == torch.float32
         and can_halve(model)
@@ -59,9 +55,7 @@ def can_draft(model: Transformer) -> bool:
 
 
 def halve_model(model: Transformer) -> Transformer:
-    """Return a copy that computes in fp32 with weights rounded to fp16: what it reads at once, it
-    reads as in steps.
-    """
+    """Return a copy that computes in fp32 with weights rounded to fp16."""
     return copy_model(model, torch.float32, lambda weight: weight.half().float())
 
 
@@ -90,9 +84,7 @@ def copy_model(
 
 
 def can_step(model: Transformer) -> bool:
-    """Return whether PackedStepper serves this model: dense, on the CPU, weights in its compute
-    dtype.
-    """
+    """Return whether PackedStepper serves: dense, on a CPU, weights in compute dtype."""
     return (
         model.embedding.device.type == "cpu"
         and not model.config.is_mixture_of_experts

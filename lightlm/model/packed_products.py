@@ -100,9 +100,7 @@ def choose_num_rows(dtype: torch.dtype) -> int:
 
 @functools.cache
 def serves_fewer_rows(dtype: torch.dtype) -> bool:
-    """Return whether a weight packed for MANY_ROWS rows serves fewer as well; that of bf16 does
-    not.
-    """
+    """Return whether a weight packed for MANY_ROWS serves fewer rows; in bf16 it does not."""
     return is_packing_available(dtype) and is_product_right(dtype, MANY_ROWS, (1, 3))
 
 
@@ -140,9 +138,7 @@ def multiply(x: Tensor, packed: Tensor) -> Tensor:
 
 @functools.cache
 def is_half_available() -> bool:
-    """Return whether FBGEMM is in this build of torch and serves this machine: tried,
-    and compared.
-    """
+    """Return whether FBGEMM is in this torch and right on this machine: tried and compared."""
     weight = torch.arange(-32, 32, dtype=torch.float32).view(4, 16) / 16
     x = torch.ones(1, 16)
     try:

@@ -193,9 +193,7 @@ class Transformer(nn.Module):
         return mean_nats(rows, self.unembedding, targets.flatten()), balance_loss
 
     def compile_layers(self) -> None:
-        """Compile one layer for all: they share their code, so the cost does not grow
-        with depth.
-        """
+        """Compile one layer for all: they share code, so the cost is that of one."""
         torch._dynamo.config.recompile_limit = 64
         for layer in self.layers:
             if isinstance(layer.feedforward, MixtureOfExperts):

@@ -121,9 +121,7 @@ def is_finite(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def load_best(folder: Path, model: Transformer) -> dict[str, Tensor] | None:
-    """Return the best weights that a verified checkpoint keeps, where and cut as `model` is; None
-    if it keeps none.
-    """
+    """Return the best weights of a verified checkpoint, cut as `model` is; None if it has none."""
     path = folder / BEST
     if not path.exists():
         return None
@@ -196,9 +194,7 @@ def load_weights(folder: Path, model: Transformer) -> None:
 
 
 class TensorFile(Mapping[str, Tensor]):
-    """The tensors of a safetensors file by name, each read when it is asked for: a rank needs its
-    rows of one only.
-    """
+    """The tensors of a safetensors file by name, read when asked for: a rank needs its rows."""
 
     def __init__(self, file: safe_open) -> None:
         self._file = file

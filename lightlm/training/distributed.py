@@ -115,9 +115,7 @@ def open_ranks(request: dict[str, Any]) -> Iterator[Ranks]:
 
 
 def open_store(host: str, port: int) -> TCPStore:
-    """Return the place where ranks meet, listening on that address alone: it asks for no
-    password.
-    """
+    """Return the store where ranks meet, on that address alone: it asks for no password."""
     listening = socket.create_server((host, port))
     port = listening.getsockname()[1]
     return TCPStore(

@@ -81,9 +81,7 @@ class WorkerRestarted:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """Training diverged and went back to the weights of step `to_step`, at `learning_rate_scale` of
-    its rates.
-    """
+    """Training diverged and went back to step `to_step`, at `learning_rate_scale` of its rates."""
 
     step: int
     progress: float
@@ -94,9 +92,7 @@ class RolledBack:
 
 @dataclass(frozen=True)
 class CheckpointDamaged:
-    """A checkpoint is not as it was written, for `reason`; it is kept in `folder`, and training
-    resumes without it.
-    """
+    """A damaged checkpoint, for `reason`, kept in `folder`; training resumes without it."""
 
     step: int
     progress: float

@@ -18,17 +18,13 @@ from typing import Any
 BEAT_SECONDS = 1.0
 
 SILENT_SECONDS = 20.0
-"""Seconds without a beat: loading a library from a slow disk, or copying gigabytes, blocks all
-threads.
-"""
+"""Seconds without a beat: loading a library, or copying gigabytes, blocks all threads."""
 
 STARTING_SECONDS = 300.0
 """Seconds without a first beat: torch is imported from a cold disk."""
 
 STUCK_SECONDS = 120.0
-"""Seconds at one instruction. The longest are waiting for a compiler and a large model's backward
-pass.
-"""
+"""Seconds at one instruction: a compiler and a large backward pass take long."""
 
 FIRST_STUCK_SECONDS = 600.0
 """Seconds at one instruction before a job's first event, when a whole model may be compiled."""
@@ -56,9 +52,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat; from here on the signal that `dump_stacks` sends writes all stacks to
-        standard error.
-        """
+        """Begin to beat; the signal of `dump_stacks` writes all stacks to standard error."""
         if hasattr(faulthandler, "register"):
             faulthandler.register(DUMP_SIGNAL, all_threads=True)
         self._thread.start()
@@ -134,9 +128,7 @@ class Watchdog:
         self._standing = record["beat"]
 
     def wait(self, seconds: float) -> None:
-        """Take note that nothing came for `seconds`; a machine that slept, or a parent that did,
-        counts for little.
-        """
+        """Process a silence of `seconds`; a sleep of machine or parent counts little."""
         self._silent += min(seconds, 2 * BEAT_SECONDS)
 
     def find_trouble(self) -> str | None:
@@ -159,9 +151,7 @@ class Watchdog:
 
 
 def dump_stacks(pid: int, seconds: float = 1.0) -> None:
-    """Have a worker write the stacks of its threads to its log, within `seconds`; a stopped one is
-    woken for it.
-    """
+    """Have a worker write its threads' stacks to its log; a stopped one is woken for it."""
     if not hasattr(faulthandler, "register"):
         return
     try:

@@ -30,9 +30,7 @@ class TrainRequest(BaseModel):
     scoring_tokens: int = 0
     """Tokens of the held-out text that are scored after training."""
     scoring_seconds: float = 0.0
-    """Seconds that `deadline` reserves for that score; validations measure it, and move the
-    deadline.
-    """
+    """Seconds that `deadline` reserves for that score; validations correct them."""
     keep_best: bool = False
     generation: dict[str, float | int] = {}
     start_folder: Path | None = None

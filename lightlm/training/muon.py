@@ -12,9 +12,7 @@ from torch import Tensor
 from lightlm.training.ranks import ALONE, Ranks
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the quintic Newton-Schulz iteration; its authors chose the steepest slope at
-zero.
-"""
+"""Coefficients of the quintic Newton-Schulz iteration, with the steepest slope at zero."""
 
 ITERATIONS = 5
 
@@ -44,9 +42,7 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def scale_of(rows: int, cols: int) -> float:
-    """Return what an orthogonal update is multiplied by: a tall matrix moves as far as its outputs
-    are many.
-    """
+    """Return the factor on an orthogonal update: a tall matrix moves by its outputs."""
     return max(1.0, rows / cols) ** 0.5
 
 

@@ -17,9 +17,7 @@ from lightlm.training.sharded_muon import ShardedMuon
 from lightlm.training.sharding import like, put
 
 ADAMW_MATRIX_SHARE = 0.1
-"""Factor on Muon's rate for AdamW's matrices: its update has unit size per entry, not per singular
-value.
-"""
+"""Factor on Muon's rate for AdamW's matrices: unit size per entry, not per singular value."""
 
 
 class Optimizer:
@@ -114,9 +112,7 @@ def _build_muon(
 
 
 def _list_heights(config: ModelConfig, name: str, parameter: Tensor) -> list[int]:
-    """Return the rows of the matrices that lie stacked in a parameter: query, key and value; gate
-    and up.
-    """
+    """Return the rows of the matrices stacked in a parameter: query, key, value; gate, up."""
     if name.endswith(".query_key_value"):
         key_rows = config.num_kv_heads * config.head_dim
         return [config.num_heads * config.head_dim, key_rows, key_rows]

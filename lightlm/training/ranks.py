@@ -14,9 +14,7 @@ from torch import Tensor, distributed
 from lightlm.training.stop_criterion import StopCriterion
 
 BUCKET_BYTES = 1 << 26
-"""Bytes of gradients that are averaged in one call: large enough for the network, small next to the
-model.
-"""
+"""Bytes of gradients averaged in one call: large for the network, small next to the model."""
 
 
 MEMORY_KILL = 137
@@ -58,9 +56,7 @@ class Ranks:
         """Replace loss and gradients, in place, by their means over the ranks."""
 
     def measure_norm(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Return the L2 norm, a scalar, of all gradients together; `gradients` are what this rank
-        holds of them.
-        """
+        """Return the L2 norm of all gradients; `gradients` are those of this rank."""
         norms = torch._foreach_norm(list(gradients))  # pyright: ignore[reportPrivateImportUsage]
         return torch.linalg.vector_norm(torch.stack(norms))
 
@@ -150,23 +146,17 @@ class ProcessRanks(Ranks):
 
 
 class ShardedRanks(ProcessRanks):
-    """The ranks of a sharded model: the backward pass averages gradients, and each rank holds its
-    rows.
-    """
+    """The ranks of a sharded model: each holds its rows; backward averages gradients."""
 
     is_sharded = True
 
     def average(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
-        """Replace the loss, in place, by its mean over the ranks; the gradients are
-        means already.
-        """
+        """Average the loss over the ranks, in place; the gradients are means already."""
         distributed.all_reduce(loss)
         loss /= self.size
 
     def measure_norm(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Return the L2 norm, a scalar, of all gradients together; `gradients` are this rank's
-        rows.
-        """
+        """Return the L2 norm of all gradients; `gradients` are this rank's rows."""
         square = super().measure_norm(gradients) ** 2
         distributed.all_reduce(square)
         return square.sqrt()

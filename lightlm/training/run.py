@@ -207,9 +207,7 @@ class TrainingRun:
         return result
 
     def _train(self, batches: Iterator[Batch], emit: Callable[[Event], None]) -> bool:
-        """Train until the budget ends or training diverges; return whether to go on, from an
-        earlier state.
-        """
+        """Train until the budget ends or training diverges; return whether to go on."""
         steps = train(
             self.model,
             self.optimizer,

@@ -15,9 +15,7 @@ from lightlm.training.sharding import local, rows_per_rank
 
 
 class ShardedMuon:
-    """Updates the matrices of a sharded model; `heights` are the rows of those that lie stacked in
-    a parameter.
-    """
+    """Updates a sharded model's matrices; `heights` are rows of those stacked in one."""
 
     def __init__(
         self,
@@ -121,9 +119,7 @@ class ShardedMuon:
 
 
 def assign_owners(sizes: Mapping[str, int], num_ranks: int) -> list[list[str]]:
-    """Return the names that each rank makes orthogonal: the largest first, always to the rank that
-    has least.
-    """
+    """Return the matrices of each rank: the largest first, to the rank with least."""
     owned: list[list[str]] = [[] for _ in range(num_ranks)]
     loads = [0] * num_ranks
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):

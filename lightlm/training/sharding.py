@@ -1,6 +1,4 @@
-"""A sharded model: each rank holds its rows of every weight (FSDP2); whole tensors are scattered
-and gathered here.
-"""
+"""A sharded model (FSDP2): each rank holds its rows of every weight."""
 
 from collections.abc import Iterator, Mapping
 
@@ -59,9 +57,7 @@ def put(target: Tensor, whole: Tensor) -> None:
 
 
 def like(parameter: Tensor, whole: Tensor) -> Tensor:
-    """Return a new tensor with the values of `whole`, on the device and, if it has its shape, cut
-    as `parameter`.
-    """
+    """Return a tensor with the values of `whole`, on the device and cut as `parameter`."""
     if whole.shape != parameter.shape:
         return whole.to(parameter.device, copy=True)
     made = torch.empty_like(parameter, dtype=whole.dtype, requires_grad=False)

@@ -16,22 +16,16 @@ OPENING_SECONDS = 0.25
 """Seconds of the final score to open the model's folder and the held-out text (3M parameters)."""
 
 SCORING_SHARE = 0.15
-"""Fraction of the time for training that the final score gets at most, if validations are slower
-than planned.
-"""
+"""Fraction of the training time that the final score gets at most if validation is slow."""
 
 STEPS_REMEMBERED = 200
 """Steps whose times judge the next one; a longer memory reacts late to a throttled machine."""
 
 STALL_FACTOR = 4.0
-"""A step this many times slower than the median is a stall (a swap, SIGSTOP, a closed lid): the
-machine stood still.
-"""
+"""Factor on the median step beyond which a step is a stall: a swap, SIGSTOP, a closed lid."""
 
 STALLS_IGNORED = 0.05
-"""Fraction of the remembered steps that may be stalls without judging the next step; one stall
-always may.
-"""
+"""Fraction of recent steps that may be stalls and not count; one stall always may."""
 
 
 class StopCriterion(Protocol):

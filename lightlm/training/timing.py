@@ -24,9 +24,7 @@ WARM_STEPS = 2
 
 
 class StepTiming(BaseModel):
-    """Seconds of training steps: `first_seconds` holds compilation, `step_seconds` is the warm
-    ones' lower quartile.
-    """
+    """Seconds of steps: the first with compilation, and the warm ones' lower quartile."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,9 +38,7 @@ class StepTiming(BaseModel):
 
 
 def time_steps(model: ModelConfig, trainer: TrainerConfig, max_seconds: float) -> StepTiming:
-    """Return what steps of `trainer` on random tokens take; ends about `max_seconds` after the
-    first step.
-    """
+    """Return the timing of steps on random tokens, in `max_seconds` after the first."""
     trainer = trainer.model_copy(update={"context_ramp_fraction": 0.0})
     built = build_model(model, trainer)
     optimizer = Optimizer(built, trainer)

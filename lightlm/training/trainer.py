@@ -46,9 +46,7 @@ class Measured(NamedTuple):
     gradient_norm: float
 
     def is_usable(self, loss_ema: float | None, chance: float) -> bool:
-        """Return whether the step may change the weights: finite, and not far above `loss_ema` and
-        `chance`.
-        """
+        """Return whether a step may change the weights: finite, and no spike of the loss."""
         if not (math.isfinite(self.loss) and math.isfinite(self.gradient_norm)):
             return False
         return loss_ema is None or self.loss <= max(SPIKE_FACTOR * loss_ema, chance)
@@ -138,9 +136,7 @@ def train(
 def ramp_context(
     batch: Batch, micro_batch_size: int, config: TrainerConfig, progress: float
 ) -> tuple[Batch, int]:
-    """Return the batch and its micro-batch size: early on sequences are shorter, with as many
-    tokens.
-    """
+    """Return batch and micro-batch size: early sequences are shorter, with as many tokens."""
     if progress >= config.context_ramp_fraction or batch.inputs.shape[1] % 2:
         return batch, micro_batch_size
     return batch.halve_context(), 2 * micro_batch_size
@@ -160,9 +156,7 @@ def update_weights(
     progress: float,
     share: float = 1.0,
 ) -> float:
-    """Clip the gradients and step the optimizer at `progress`; return the learning rate's factor
-    there.
-    """
+    """Clip gradients and step the optimizer at `progress`; return the learning rate factor."""
     factor = share * learning_rate_factor(
         progress, warmup_fraction=config.warmup_fraction, cooldown_fraction=config.cooldown_fraction
     )
@@ -233,9 +227,7 @@ def halve_micro_batch(micro_batch_size: int) -> int:
 
 
 def _shrink(error: RuntimeError, micro_batch_size: int, ranks: Ranks) -> int:
-    """Return the smaller micro-batch size, and tell the other ranks; raise errors that are not of
-    memory.
-    """
+    """Return the next micro-batch size on all ranks; raise errors that are not of memory."""
     if not is_out_of_memory(error):
         raise error
     if not isinstance(error, OutOfMemoryElsewhere):
