@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightlm.console.quantities import format_seconds
 from lightlm.errors import ParameterError
+from lightlm_flows.cli.launching import log_aside
 
 if TYPE_CHECKING:
     from lightlm.runs.summary import RunSummary
@@ -64,8 +65,6 @@ class Notifier:
 
     def tell(self, sentence: str, result: dict[str, Any]) -> None:
         """Start the command and wait for it; whatever becomes of it changes nothing of the run."""
-        from lightlm_flows.cli.commands.training import log_aside
-
         if not self.words:
             return
 

@@ -290,7 +290,7 @@ def train_choices(dialogue: Dialogue, params: Params) -> None:
     """Train with a session's params, within the hours from now on, and show what it reached."""
     from lightlm.runs.session import Launch, confirm_stop
     from lightlm.runs.summary import show_summary
-    from lightlm_flows.cli.commands.training import run_training
+    from lightlm_flows.cli.launching import run_training
     from lightlm_flows.cli.signals import end_in_order
 
     overrides = dict(list_differences(params))

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from lightlm.params import Params
-from lightlm.tracking.registry import CHAMPION, ModelVersion, list_versions
+from lightlm.tracking.registry import ModelVersion, find_champion, list_versions
 from lightlm.tracking.tags import DIGEST_TAG
 
 
@@ -31,7 +31,7 @@ def read_change(params: Params) -> tuple[DatasetChange, ModelVersion | None]:
 
     source = open_source(params.dataset)
     versions = list_versions(params.tracking.model_name or "")
-    champion = next((version for version in versions if CHAMPION in version.aliases), None)
+    champion = find_champion(versions)
     return compare_digests(
         source.name, source.short_digest, versions[0] if versions else None
     ), champion

@@ -11,7 +11,7 @@ from lightlm.runs.naming import add_name, list_model_names
 from lightlm.store.home import find_home
 from lightlm.tracking import registry
 from lightlm.tracking.catalog import choose_name, find_origin, list_models, resolve
-from lightlm.tracking.registry import CHAMPION, ModelVersion, list_versions
+from lightlm.tracking.registry import ModelVersion, find_champion, list_versions
 
 
 class Relearning(NamedTuple):
@@ -127,7 +127,7 @@ def find_model(name: str | None) -> tuple[str, ModelVersion | None]:
         newest = resolve()
         return newest.name, newest
     versions = list_versions(name)
-    champion = next((version for version in versions if CHAMPION in version.aliases), None)
+    champion = find_champion(versions)
     return name, champion or (versions[0] if versions else None)
 
 

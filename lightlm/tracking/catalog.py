@@ -123,7 +123,7 @@ def _ask(home: Path, name: str | None, alias: str | None, version: str | None) -
                 raise
         versions = registry.list_versions(found, client)
         if versions and alias is None and version in (None, "latest"):
-            champion = next((one for one in versions if CHAMPION in one.aliases), versions[0])
+            champion = registry.find_champion(versions) or versions[0]
             return versions[0] if version == "latest" else champion
         if versions:
             missing = f"no version {version}" if version else f"no version with the alias {alias}"
@@ -173,7 +173,7 @@ def _read_models(client: "MlflowClient | LocalRegistry") -> list[RegisteredModel
             _give_aliases(version, aliases.get(name, {}))
             for version in sorted(versions, key=lambda one: int(one.version), reverse=True)
         ]
-        champion = next((version for version in ordered if CHAMPION in version.aliases), None)
+        champion = registry.find_champion(ordered)
         models.append(
             RegisteredModel(
                 name=name, num_versions=len(ordered), champion=champion, newest=ordered[0]
@@ -215,7 +215,7 @@ def choose_name(
     champion = None
     for name in names:
         versions = registry.list_versions(name, client)
-        champion = next((version for version in versions if CHAMPION in version.aliases), None)
+        champion = registry.find_champion(versions)
         owner = champion or (versions[0] if versions else None)
         if owner is None or origin is None or owns_name(owner.tags, origin):
             return name, champion

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -234,6 +234,11 @@ def _verify(version: ModelVersion, fetched: Path, wanted: str | None) -> Commit:
         )
 
     return commit
+
+
+def find_champion(versions: Iterable[ModelVersion]) -> ModelVersion | None:
+    """Return the champion among the versions of a model; None where there is none."""
+    return next((version for version in versions if CHAMPION in version.aliases), None)
 
 
 def list_versions(

@@ -25,6 +25,7 @@ COVERED_BY = {
     "flows/cli/commands/service.py": "flows/service/test_lifecycle.py",
     "flows/cli/commands/setup.py": "flows/cli/test_setup_session.py",
     "flows/cli/commands/sync.py": "faults/test_prefect_outages.py",
+    "flows/cli/commands/training.py": "flows/test_train.py",
     "flows/cli/commands/versions.py": "flows/cli/test_main.py",
     "flows/cli/commands/watch.py": "runs/test_watching.py",
     "flows/prefect_api/flow_session.py": "flows/prefect_api/test_artifacts.py",

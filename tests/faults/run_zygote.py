@@ -1,7 +1,7 @@
 """A fork server for whole runs: imports torch, MLflow and Prefect once, then forks a command a line
 of standard input.
 
-A forked command is the command itself: `lightlm train` as lightlm_flows.cli.commands.training runs
+A forked command is the command itself: `lightlm train` as lightlm_flows.cli.launching runs
 it, with its worker and its outbox as processes of their own, forked as well where the command would
 start a fresh Python. It answers, a line of JSON each, with the exit code and who was killed when.
 """
@@ -134,7 +134,7 @@ def run_command(home: str, text: str, overrides: dict[str, Any], log: str) -> No
         from lightlm.errors import LightLMError
         from lightlm.params import load_params
         from lightlm.runs.session import Launch
-        from lightlm_flows.cli.commands.training import run_training
+        from lightlm_flows.cli.launching import run_training
         from lightlm_flows.cli.signals import end_in_order
         from lightlm_flows.prefect_api import embedded
 

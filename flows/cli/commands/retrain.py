@@ -9,7 +9,7 @@ import typer
 from lightlm.console.next_commands import name_command
 from lightlm.params import Overrides, load_params
 from lightlm.runs.input_checks import check_sources
-from lightlm_flows.cli.commands.training import find_process_start, keep_result, run_flows
+from lightlm_flows.cli.launching import find_process_start, keep_result, run_flows
 from lightlm_flows.cli.options import (
     AsJson,
     Assignments,

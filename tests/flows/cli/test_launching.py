@@ -3,7 +3,7 @@ import pytest
 
 from lightlm.errors import TrainingError
 from lightlm.runs.session import Launch
-from lightlm_flows.cli.commands.training import keep_result
+from lightlm_flows.cli.launching import keep_result
 
 
 def lose_prefect() -> None:

@@ -1,0 +1,153 @@
+"""The launch of a flow by a command: clock, worker and Prefect's API first, then its result."""
+
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lightlm.params import Overrides
+
+if TYPE_CHECKING:
+    from lightlm.params import Params
+    from lightlm.runs.session import Launch
+    from lightlm.runs.summary import RunSummary
+
+Result = TypeVar("Result")
+
+
+def run_training(
+    params: "Params", dataset: str | None, preset: str, overrides: Overrides, launch: "Launch"
+) -> "RunSummary":
+    """Return the train-flow's summary; clock, worker and API start before the flow is imported."""
+    from lightlm.runs.folder import claim_run
+    from lightlm.runs.naming import name_run
+    from lightlm.runs.session import LAUNCH, start_worker
+    from lightlm.store.home import find_home
+    from lightlm_flows.prefect_api import embedded
+
+    home = find_home()
+    # The terminal has the panel and one clear line for an error; Prefect keeps its record of both.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    embedded.apply_settings(home)
+
+    with ExitStack() as stack:
+        run = claim_run(
+            home, name_run(params), params, started_at=launch.started_at, is_fresh=launch.is_fresh
+        )
+        stack.callback(run.close)
+        with run.ledger.stage("start-up"):
+            worker = start_worker(run.folder, home, is_needed=not run.is_scored)
+            stack.callback(worker.stop)
+            api = embedded.start_api()
+            from lightlm.runs.history import remember_the_end
+            from lightlm_flows.train import train_flow  # while the API starts
+
+            stack.enter_context(run_flows(api))
+        launch = replace(launch, run=run, worker=worker)
+        LAUNCH.set(launch)
+        summary = keep_result(
+            lambda: train_flow(
+                hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides
+            ),
+            launch,
+            lambda: launch.summary,
+        )
+        elapsed = run.ledger.elapsed_seconds
+        summary = summary.closed(elapsed)
+        if not run.is_continued:  # its end lies where the death was, too
+            remember_the_end(summary, home, elapsed)
+        return summary
+
+
+def find_process_start() -> float:
+    """Return the time.monotonic() seconds at which this process began."""
+    import psutil
+
+    return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
+
+
+@contextmanager
+def run_flows(api: Any) -> Iterator[None]:
+    """Run flows inside with Prefect's API, or without one if none answers, with a notice."""
+    from lightlm.errors import LightLMError
+    from lightlm.store.home import find_home
+    from lightlm_flows.prefect_api import embedded
+    from lightlm_flows.prefect_api.reconciling import start_reconciling
+
+    # Prefect's handler would say so at each line that its API does not take.
+    logging.raiseExceptions = False
+    with ExitStack() as stack:
+        try:
+            if api is not None:
+                api.wait()
+            why_not = embedded.find_trouble() if api is None else None
+        except LightLMError as error:
+            why_not = str(error)
+        if why_not is not None:
+            log_aside(
+                "Prefect's API cannot be used; this run continues without Prefect's record of it "
+                f"({why_not})"
+            )
+            stack.enter_context(embedded.without_prefect())
+        else:
+            stack.enter_context(embedded.without_retries())
+            if api is not None:
+                stack.enter_context(embedded.without_heartbeats())
+            start_reconciling(find_home())
+        yield
+
+
+def log_aside(message: str) -> None:
+    """Print a line on standard error, outside the panel."""
+    from lightlm.console.escape import escape_for_terminal
+    from lightlm.redaction import redact
+
+    sys.stderr.write(f"lightlm: {escape_for_terminal(redact(message))}\n")
+
+
+def keep_result(
+    run_flow: "Callable[[], Result]", launch: "Launch", find_result: "Callable[[], Result | None]"
+) -> "Result":
+    """Return a flow's result, or raise its error, even if Prefect could record neither.
+
+    A flow that Prefect could not even begin runs without it.
+    """
+    from lightlm.errors import LightLMError
+    from lightlm_flows.prefect_api import embedded
+
+    try:
+        return run_flow()
+    except LightLMError:
+        raise
+    except Exception as error:  # httpx and Prefect raise their own
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        if (result := find_result()) is not None:
+            log_aside(
+                f"Prefect's API went down ({why}); the run is complete, and Prefect gets its "
+                "end at the next start"
+            )
+            return result
+        if launch.failure is not None:
+            log_aside(
+                f"Prefect's API went down ({why}); Prefect gets the failure at the next start"
+            )
+            raise launch.failure from None
+        if launch.progress is not None or not is_of_prefect(error):
+            raise
+        log_aside(f"Prefect did not begin the flow; it runs without Prefect's record of it ({why})")
+        with embedded.without_prefect():
+            return run_flow()
+
+
+def is_of_prefect(error: BaseException) -> bool:
+    """Return whether an error comes from Prefect or from the connection to its API."""
+    raised_in = [
+        frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)
+    ][-1:]
+    names = {name.partition(".")[0] for name in (type(error).__module__, *raised_in)}
+    return not names.isdisjoint(("prefect", "httpx", "httpcore"))
