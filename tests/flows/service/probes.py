@@ -1,8 +1,8 @@
 """What attackers send to the two servers: no password, foreign names, foreign pages, and published
 exploits.
 
-Each is refused, or the launch profile has a hole. Sources: RELIABILITY E5 and E8; the CVE texts
-named there.
+Each is refused, or the launch profile has a hole. Sources: the texts of the CVEs that each probe
+names.
 """
 
 from dataclasses import dataclass, field

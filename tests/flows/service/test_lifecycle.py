@@ -1,8 +1,7 @@
 """`lightlm up` as a person types it: loopback, passwords, files of their owner's; what attackers
 try is refused.
 
-The probes are RELIABILITY's E5 and E8 against this very launch profile; their number is printed
-(pytest -s).
+The probes of probes.py run against this very launch profile; their number is printed (pytest -s).
 """
 
 import base64
