@@ -1,9 +1,7 @@
-"""Documents to ids at the speed of the machine: a faster engine, checked against tokenizers, in a
-process a core.
+"""Encoding of documents to token ids, by one process per core and the fastest engine.
 
-Owns the choice of engine, the processes and their order; not the layout of the stream (shards). The
-ids are always those of the tokenizers library: samples of every chunk are encoded by both engines,
-and one difference ends the use of the faster one.
+The ids are always those of the tokenizers library: both engines encode samples of the text, and one
+difference ends the use of the faster one.
 """
 
 import json
@@ -24,7 +22,7 @@ from lightlm.errors import TokenizerError
 from lightlm.system import count_cores
 
 CHUNK_BYTES = 1 << 22
-"""Of text that a process takes at a time: 4 MB in, about 2 MB of ids out."""
+"""Bytes of text that a process takes at a time; they give about 2 MB of ids."""
 
 LEAST_BYTES_PER_PROCESS = 6 << 20
 """A process costs 0.3 s to start; below this it encodes nothing that pays for it (about 12 MB a CPU
@@ -136,8 +134,8 @@ def open_fast_engine(tokenizer: Tokenizer) -> Encode | None:
         # cut out of the text before anything else; kitoken would do so by rules of its own
         return None
 
-    # Special tokens that stand in text are text; kitoken would split there, so it is not told of
-    # them.
+    # Special tokens that stand in text are text; kitoken would split there, so it does not
+    # get them.
     values["added_tokens"] = []
     end = tokenizer.engine.id_to_token(tokenizer.end_of_text_id)
     trials = (*HARD_TEXTS, f"a {end}b\n\n  c")

@@ -1,8 +1,7 @@
 """Data sets of the Hugging Face Hub: found, downloaded once, and read as files.
 
-Owns the one conversation with the Hub, its time-out and its error messages. HF_ENDPOINT, HF_TOKEN,
-HF_HOME and HF_HUB_OFFLINE are honoured by huggingface_hub itself. No code of a data set is ever
-run.
+Requests have a time-out and clear errors. huggingface_hub itself reads HF_ENDPOINT, HF_TOKEN,
+HF_HOME and HF_HUB_OFFLINE. Code of a data set never runs.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """ThreadedDataLoader: reader threads fill a bounded queue of batches from memory-mapped shards.
 
-Owns the order of the data: which window of the text is sequence i is a pure function of (seed, i),
-whatever the threads, the ranks or the micro-batches; so there is no loader state to save.
+Which window of the text is sequence i is a pure function of (seed, i), whatever the threads, the
+ranks or the micro-batches; so there is no loader state to save.
 """
 
 import functools
@@ -18,8 +18,8 @@ from lightlm.data.shards import TokenArray
 from lightlm.errors import DatasetError
 
 ROUNDS = 4
-"""Of the Feistel network; four make a permutation that no statistical test of ours tells from a
-random one.
+"""Rounds of the Feistel network; no statistical test of ours distinguishes four from a random
+permutation.
 """
 
 POLL_SECONDS = 0.2

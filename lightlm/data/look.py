@@ -11,14 +11,16 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from lightlm.data.copies.written import Documents
 from lightlm.data.files.inputs import find_inputs
 from lightlm.data.files.local_path import find_local_path
 from lightlm.data.files.record import DataRecord
 from lightlm.data.files.rows import SourceFile, Tally
 from lightlm.data.source import open_source
-from lightlm.data.subset import TextSubset, describe_folder
+from lightlm.data.subset import describe_folder
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
 from lightlm.store.lock import ignore
@@ -39,6 +41,11 @@ ODD_DISTANCE = 4.0
 
 LEAST_ODD_BYTES = 64
 """Bytes below which a document's measures say nothing."""
+
+
+_ASCII = bytes(range(0x80))
+_BEYOND_ASCII = bytes(range(0x80, 0x100))
+_NO_ASCII_LETTERS = bytes(byte for byte in range(0x100) if not bytes([byte]).isalpha())
 
 
 class Example(BaseModel):
@@ -78,7 +85,15 @@ def look_at(params: DatasetParams, report: Callable[[str], None] = ignore) -> Lo
     )
     with tempfile.TemporaryDirectory(prefix="lightlm-look-") as folder:
         subset = describe_folder(Path(folder), limited, source)
-        examples = [*_show_places(subset), *_show_oddest(subset)]
+        train = Documents(subset.folder, "train")
+        held_out = Documents(subset.folder, "validation")
+        examples = [
+            *_show_places(train),
+            _excerpt(held_out[0], "held out"),
+            *_show_oddest(train),
+        ]
+        train.close()
+        held_out.close()
 
     is_partial = subset.num_bytes >= (limited.max_bytes or 0)
     record = subset.record
@@ -137,27 +152,18 @@ def read_documents(source: str, column: str | None, encoding: str | None) -> lis
     return documents
 
 
-def _show_places(subset: TextSubset) -> Iterator[Example]:
-    """Yield the first, the middle and the last training document, and the first that is
-    held out.
-    """
-    count = sum(len(block) for block in subset.read_lengths("train"))
+def _show_places(train: Documents) -> Iterator[Example]:
+    """Yield the first, the middle and the last training document."""
+    count = len(train)
     places = {0: "start", count // 2: "middle", count - 1: "end"}
-    for index, document in enumerate(subset.read_documents("train")):
-        if index in places:
-            yield _excerpt(document, places[index])
-    yield _excerpt(next(subset.read_documents("validation")), "held out")
+    yield from (_excerpt(train[index], place) for index, place in places.items())
 
 
-def _show_oddest(subset: TextSubset) -> Iterator[Example]:
+def _show_oddest(train: Documents) -> Iterator[Example]:
     """Yield the training documents that are furthest from the others in one of some measures."""
-    count = sum(len(block) for block in subset.read_lengths("train"))
-    every = max(1, count // SAMPLED)
-    kept = [
-        document
-        for index, document in enumerate(subset.read_documents("train"))
-        if index % every == 0 and len(document) >= LEAST_ODD_BYTES
-    ]
+    sampled = np.arange(0, len(train), max(1, len(train) // SAMPLED))
+    sampled = sampled[train.lengths[sampled] >= LEAST_ODD_BYTES]
+    kept = [train[index] for index in sampled.tolist()]
 
     if len(kept) < 2 * ODDEST:
         return
@@ -187,8 +193,11 @@ def _density(document: bytes) -> float:
 
 
 def _letters(document: bytes) -> float:
-    text = document[:65_536].decode("utf-8", "ignore")
-    return sum(map(str.isalpha, text)) / max(1, len(text))
+    head = document[:65_536]
+    beyond = head.translate(None, _ASCII).decode("utf-8", "ignore")
+    num_ascii = len(head.translate(None, _BEYOND_ASCII))
+    letters = len(head.translate(None, _NO_ASCII_LETTERS)) + sum(map(str.isalpha, beyond))
+    return letters / max(1, num_ascii + len(beyond))
 
 
 def _word_length(document: bytes) -> float:

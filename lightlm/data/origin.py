@@ -20,11 +20,11 @@ python-docs.
 PYTHON_DOCS = "python-docs"
 
 UNRECORDED = ("offline", "hub_timeout_seconds")
-"""Of this machine's way to the Hub, and not of the text."""
+"""Params of this machine's way to the Hub: they do not change the text."""
 
 IDENTITY = ("source", "config", "train_split")
-"""What makes it another text; `text_column` too, where both name one. Limits and held-out shares do
-not.
+"""Params that name another text; so does `text_column`, where both name one. Limits and held-out
+shares do not.
 """
 
 GENERIC = frozenset(

@@ -1,5 +1,5 @@
-"""Which held-out documents a model has learnt from: they stand in the training text of a subset
-that it read.
+"""Overlap: held-out documents that a model was trained on, found in the training text of its
+subsets.
 """
 
 import hashlib
@@ -10,12 +10,12 @@ from lightlm.errors import StoreError
 from lightlm.store.home import find_home
 
 MOST_BYTES_BY_LINE = 32_000_000
-"""Of running text that is compared line by line, at 30 MB/s: a small text that grows is cut into
-other passages.
+"""Bytes of a running text up to which it is compared line by line, at 30 MB/s: a small text that
+grows is cut into other passages.
 """
 
 SHORTEST_LINE_BYTES = 24
-"""Of a line that tells one passage from another."""
+"""Bytes of a line from which it identifies a passage."""
 
 
 def find_learnt(subset: TextSubset, learnt_subsets: Iterable[str]) -> frozenset[int]:

@@ -1,7 +1,7 @@
 """Token shards: a subset as flat files of token ids, memory-mapped, and where each held-out
 document starts.
 
-Owns the stream's layout: end-of-text first; then documents, each followed by end-of-text.
+The stream begins with end-of-text; then come the documents, each followed by end-of-text.
 """
 
 import bisect

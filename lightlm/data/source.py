@@ -1,7 +1,7 @@
 """Where documents come from: a data set of the Hub, local files, or the built-in python-docs.
 
-Owns the decision which of the three a name means. A source that a person named is never replaced by
-another: only the default data set gives way to the built-in text where the Hub is out of reach.
+A source that a person named is never replaced by another: only the default data set gives way to
+the built-in text where the Hub is out of reach.
 """
 
 import hashlib
@@ -77,8 +77,8 @@ class Source:
 
 
 def open_source(params: DatasetParams, report: Callable[[str], None] = ignore) -> Source:
-    """Return the files that `params` name; of the default data set, without the Hub, the built-in
-    corpus, said loudly.
+    """Return the files that `params` name; without the Hub, the built-in corpus in place of the
+    default data set, with a warning.
 
     Raises:
         DatasetError: nothing there, no text column, or no Hub.
@@ -263,7 +263,7 @@ def _choose_kind(params: DatasetParams, inputs: Inputs) -> list[SourceFile]:
 
 
 def _warn_of_tables(inputs: Inputs, kind: str, num_read: int) -> None:
-    """Warn of tables of the kind that is read whose text cannot be told: a person may miss them."""
+    """Warn of left-out tables of the kind that is read: a person may miss them."""
     left_out = {one.path: one.reason for one in inputs.left_out}
     unread = [
         file.name

@@ -1,7 +1,6 @@
 """The subset: the documents of a run, split, deduplicated and kept in the store as raw UTF-8.
 
-Owns how much of a source is taken and under which key it is kept; the sides of the split are
-splitting's.
+The limits of a run and the source's digest name it in the store.
 """
 
 import re

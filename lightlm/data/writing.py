@@ -39,27 +39,17 @@ class DocumentWriter:
     @property
     def documents(self) -> np.ndarray:
         """Return which document each piece is of, (pieces,) uint64."""
-        return (
-            np.frombuffer(self._documents, dtype=np.uint64)
-            if self._documents
-            else np.empty(0, np.uint64)
-        )
+        return np.array(self._documents)
 
     @property
     def files(self) -> np.ndarray:
-        """Return which file each piece is of, (pieces,)."""
-        return (
-            np.frombuffer(self._files, dtype=np.uint32) if self._files else np.empty(0, np.uint32)
-        )
+        """Return which file each piece is of, (pieces,) uint32."""
+        return np.array(self._files)
 
     @property
     def lengths(self) -> np.ndarray:
         """Return each piece's bytes, (pieces,) uint64."""
-        return (
-            np.frombuffer(self._lengths, dtype=np.uint64)
-            if self._lengths
-            else np.empty(0, np.uint64)
-        )
+        return np.array(self._lengths)
 
     @property
     def ends(self) -> np.ndarray:
@@ -98,26 +88,22 @@ class DocumentWriter:
 
         thinned.replace(path)
         self.num_bytes -= int(self.lengths[gone].sum())
-        for name in ("_lengths", "_documents", "_files"):
-            kept = getattr(self, name)
-            setattr(
-                self,
-                name,
-                array(kept.typecode, np.frombuffer(kept, dtype=kept.typecode)[~gone].tobytes()),
-            )
+        for values in (self._lengths, self._documents, self._files):
+            values[:] = array(values.typecode, np.array(values)[~gone].tobytes())
 
         self._text = path.open("ab", BUFFERED_BYTES)
 
     def take(self, gone: np.ndarray) -> list[Piece]:
         """Drop the pieces that `gone` marks, and return them."""
         self.flush()
-        starts = np.cumsum(self.lengths.astype(np.int64)) - self.lengths.astype(np.int64)
+        lengths = self.lengths.astype(np.int64)
+        starts = (np.cumsum(lengths) - lengths).tolist()
         taken: list[Piece] = []
         with (self._folder / f"{self._split}.text").open("rb") as text:
             for index in np.flatnonzero(gone).tolist():
-                text.seek(int(starts[index]))
-                content = text.read(int(self.lengths[index]))
-                taken.append(Piece(content, int(self.documents[index]), int(self.files[index])))
+                text.seek(starts[index])
+                content = text.read(self._lengths[index])
+                taken.append(Piece(content, self._documents[index], self._files[index]))
         self.drop(gone)
         return taken
 

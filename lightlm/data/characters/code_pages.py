@@ -1,4 +1,4 @@
-"""Code pages told apart by alphabets, and wide encodings without a mark by their blanks.
+"""Code pages detected by alphabets, and wide encodings without a byte order mark by their blanks.
 
 charset-normalizer's measures are as close for two code pages of Latin letters as for two languages;
 an alphabet is not: hardly a letter of a Polish text is outside of Polish, and in another code page

@@ -1,7 +1,6 @@
 """What a file must be to be read as text: of no other format, with rows that memory holds.
 
-Owns the limits against files that are made to do harm, and the words for files that their readers
-give up on.
+Limits against files that are made to do harm, and messages for files that their readers refuse.
 """
 
 import csv
@@ -13,20 +12,20 @@ from pathlib import Path
 from lightlm.errors import DatasetError
 
 ROWS_PER_READ = 64
-"""Of a parquet file at a time: a dictionary may name one long value in each, and reading is no
-slower than by 4,096.
+"""Rows of a parquet file that are read at a time: a dictionary may name one long value in each.
+Reading 4,096 at a time is no faster.
 """
 
 EXPANDED_BYTES = 1 << 28
-"""That the rows of one read may come to, where a column is packed so tightly that it looks made to
-expand.
+"""Bytes that the rows of one read may have, where a column is packed so tightly that it looks made
+to expand.
 """
 
 TIGHT_RATIO = 100
-"""Bytes for each byte on disk from which it does; text packs 2- to 10-fold."""
+"""Bytes per byte on disk from which a column looks made to expand; text packs 2- to 10-fold."""
 
 LONGEST_ROW_BYTES = 1 << 28
-"""Of a table; a row is held in memory some times over."""
+"""Bytes of a row of a table; memory holds a row several times."""
 
 HEAD_BYTES = 4096
 MAGIC = {

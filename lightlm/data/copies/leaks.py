@@ -20,10 +20,11 @@ tells nothing.
 """
 
 MOST_HELD_OUT_RUNS = 1 << 21
-"""Of held-out text that are looked for; of more text, a sample."""
+"""Runs of words of the held-out text in the index; of more, a sample by their hashes."""
 
 MOST_HELD_OUT_REMOVED = 0.25
-"""Of the held-out bytes that may go because much longer training documents quote them."""
+"""Fraction of the held-out bytes that may be removed because longer training documents quote them.
+"""
 
 
 @dataclass

@@ -1,5 +1,5 @@
-"""Near copies among the written documents of a subset: held-out text in the training text, and
-texts told twice.
+"""Near copies among the documents of a subset: held-out text in the training text, and repeated
+texts.
 
 Two questions, two measures. A training document *leaks* if it holds half of a held-out document's
 distinctive runs of five words: looked up exactly, in every training document. Two documents of one

@@ -12,19 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 LEAST_WORDS = 20
-"""Of a document that is compared word by word; a shorter one counts as a copy if all its words are
+"""Words from which a document is compared by runs of words; a shorter one is a copy if all are
 equal.
 """
 
 SHORT_WORDS = 5
-"""Of the shortest document that is compared by its words; one of fewer ("Thanks a lot!") is a copy
-if it is equal.
+"""Words from which a document is compared by its words; one of fewer ("Thanks a lot!") is a copy if
+its text is equal.
 """
 
 BLOCK_BYTES = 1 << 18
-"""Of text whose letters are hashed at once; some ten arrays of it have to fit into a
-core's cache.
-"""
+"""Bytes of text that are hashed at once; about ten arrays of it have to fit into a core's cache."""
 
 _RANDOM = np.random.default_rng(20_261_130)
 _LETTER_HASHES = _RANDOM.integers(0, 2**64, size=0x100, dtype=np.uint64)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 BATCH_BYTES = 1 << 20
-"""Of documents that are looked at together."""
+"""Bytes of documents that are hashed together."""
 
 
 class Documents:

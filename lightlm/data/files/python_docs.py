@@ -44,9 +44,7 @@ def list_modules() -> tuple[tuple[str, Path], ...]:
 
 
 def read_python_docs() -> Iterator[str]:
-    """Yield the prose of one module after the other; "" for one with too little, so that progress
-    can be told.
-    """
+    """Yield the prose of each module in order; "" for one with too little."""
     for name, path in list_modules():
         text = extract_prose(name, path)
         yield text if len(text) >= MIN_DOCUMENT_CHARACTERS else ""

@@ -2,7 +2,7 @@
 replaced and repeated.
 
 One record is made while the text is read. It is shown before training, kept with the subset, logged
-to MLflow, and told in report and card. All bytes are of UTF-8 text.
+to MLflow, and printed in report and card. All bytes are of UTF-8 text.
 """
 
 from collections.abc import Iterator

@@ -354,13 +354,7 @@ def _iterate_line_values(
 
 
 def _iterate(stream: BinaryIO, encoding: Encoding, counts: RowCounts, name: str) -> Iterator[str]:
-    inner = RowCounts()
-    lines = iterate_lines(stream, encoding, inner, longest=PART_CHARACTERS, only_newline=True)
-    for line in join_lines(lines, name, returns_end_rows=False):
-        if inner.replaced_bytes:
-            counts.replaced_bytes += inner.replaced_bytes
-            inner.replaced_bytes = 0
-        yield line
+    yield from join_lines(_iterate_parts(stream, encoding, counts), name, returns_end_rows=False)
 
 
 def _iterate_parts(stream: BinaryIO, encoding: Encoding, counts: RowCounts) -> Iterator[str]:

@@ -39,7 +39,7 @@ WORDS_AT_SPACES = {
     "behavior": "MergedWithNext",
     "invert": False,
 }
-"""What Metaspace does with spaces that stay spaces."""
+"""Metaspace's pre-tokenizer for spaces that stay spaces."""
 
 
 @dataclass

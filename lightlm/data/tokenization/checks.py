@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from lightlm.errors import TokenizerError
 
 MAX_BYTES = 1 << 26
-"""Of a file; that of Gemma 3, with 262,144 entries, has 33 MB."""
+"""Bytes of a file; Gemma 3's, with 262,144 entries, has 33 MB."""
 
 MAX_IDS = 1 << 21
 """The largest vocabulary in use has a million entries."""
@@ -26,7 +26,7 @@ MAX_IDS = 1 << 21
 MAX_DEPTH = 16
 MAX_PARTS = 512
 MAX_TEXT = 8192
-"""Of normalizer, pre_tokenizer and decoder; the longest pattern in use has 700 characters."""
+"""Characters of a text in normalizer, pre_tokenizer or decoder; the longest in use has 700."""
 
 MAX_GROWTH = 64
 """How many times longer a text may become by the replacements of a normalizer."""

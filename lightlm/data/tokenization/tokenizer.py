@@ -1,8 +1,7 @@
 """The tokenizer: a byte-level BPE trained on the subset, or one that is loaded; lossless either
 way.
 
-Owns training, loading and the checks that no text is lost. Special tokens that stand in text are
-text.
+Checks make sure that no text is lost. Special tokens inside documents are read as plain text.
 """
 
 import hashlib

@@ -26,10 +26,10 @@ from lightlm.data.tokenization.token_bytes import TokenBytes
 from lightlm.errors import TokenizerError
 
 SECONDS = 60.0
-"""Of the whole child; Gemma's 262,144 entries take about 5."""
+"""Seconds that the child may take; Gemma's 262,144 entries take about 5."""
 
 MEMORY_BYTES = 6 << 30
-"""Of address space; 262,144 entries take under 2 GiB."""
+"""Bytes of address space of the child; 262,144 entries take under 2 GiB."""
 
 
 @dataclass(frozen=True)
