@@ -34,57 +34,21 @@ STYLES = {
 
 
 class RunLine(Protocol):
-    """What a line needs; console and tracking do not know each other."""
+    """The values of a line, as tracking's RecordedRun has them: the rooms do not import each other.
 
-    @property
-    def run(self) -> str:
-        """The run's folder."""
-        ...
+    Times in seconds since 1970, scores in bits per byte; `version` is models:/NAME/VERSION.
+    """
 
-    @property
-    def state(self) -> str:
-        """How it stands."""
-        ...
-
-    @property
-    def started_at(self) -> float:
-        """Seconds since 1970."""
-        ...
-
-    @property
-    def hours(self) -> float | None:
-        """The budget."""
-        ...
-
-    @property
-    def dataset(self) -> str:
-        """The data set's name."""
-        ...
-
-    @property
-    def predicted_bits_per_byte(self) -> float | None:
-        """The plan's prediction."""
-        ...
-
-    @property
-    def bits_per_byte(self) -> float | None:
-        """What it reached."""
-        ...
-
-    @property
-    def num_parameters(self) -> int | None:
-        """The model's size."""
-        ...
-
-    @property
-    def version(self) -> str | None:
-        """models:/NAME/VERSION, where it was registered."""
-        ...
-
-    @property
-    def losses(self) -> Sequence[float]:
-        """The loss, step by step."""
-        ...
+    run: str
+    state: str
+    started_at: float
+    hours: float | None
+    dataset: str
+    predicted_bits_per_byte: float | None
+    bits_per_byte: float | None
+    num_parameters: int | None
+    version: str | None
+    losses: list[float]
 
 
 def render_runs(runs: Sequence[RunLine], console: Console) -> RenderableType:

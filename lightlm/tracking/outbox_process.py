@@ -18,7 +18,7 @@ from lightlm.redaction import first_line, redact
 from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
 from lightlm.tracking.record import is_finished
-from lightlm.tracking.registry import create_database, is_local, open_client
+from lightlm.tracking.registry import open_store
 from lightlm.tracking.shipper import Shipper, count_unsent
 from lightlm.tracking.sync import DIED, LOCK, list_pending, ship_to_end
 from lightlm.tracking.system_metrics import SystemSampler
@@ -106,16 +106,7 @@ def connect(home: Path, patience: Patience) -> "MlflowClient | None":
     """Return a client whose store has answered; None if it never did."""
     while not patience.is_over():
         try:
-            if not is_local(home):
-                client = open_client(home)
-                client.search_experiments(max_results=1)
-            else:
-                # The first use of a database creates its tables; two processes at once would
-                # collide.
-                with hold_lock(home / ".mlflow.lock"):
-                    create_database(home)
-                    client = open_client(home)
-                    client.search_experiments(max_results=1)
+            client = open_store(home)
         except Exception as error:  # noqa: BLE001  (whatever MLflow raises, the run goes on and it is tried again)
             patience.fail(error)
         else:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Union
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AliasChoices,
@@ -69,13 +69,13 @@ class RegistrationRequest(BaseModel):
 
 
 class Record(BaseModel, frozen=True):
-    """The fields that every record has. `time_ms`: milliseconds since 1970."""
+    """The fields of every record. `time_ms`: milliseconds since 1970; the recorder sets them."""
 
     is_durable: ClassVar[bool] = False
     """Whether the recorder waits until the disk has the record."""
 
     kind: str
-    time_ms: int
+    time_ms: int = 0
 
 
 class Start(Record, frozen=True):
@@ -175,18 +175,7 @@ class Finish(Record, frozen=True):
     status: Status
 
 
-AnyRecord = Union[  # noqa: UP007  (read at run time, one a line)
-    Start,
-    Params,
-    Metrics,
-    Tags,
-    Text,
-    Dataset,
-    Champion,
-    Register,
-    Finish,
-]
-
+AnyRecord = Start | Params | Metrics | Tags | Text | Dataset | Champion | Register | Finish
 RECORD: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
 
 
@@ -195,13 +184,16 @@ def sample_path(step: int) -> str:
     return f"samples/step-{step:07d}.txt"
 
 
-def append_record(journal: Journal, record: AnyRecord) -> None:
-    """Append a record to a run's journal.
+def append_record(journal: Journal, record: AnyRecord, time_ms: int | None = None) -> None:
+    """Append a record to a run's journal, at `time_ms` or at its own time.
 
     Raises:
         StoreError: the disk refused.
     """
-    journal.append(record.model_dump(mode="json"), durable=record.is_durable)
+    content = record.model_dump(mode="json")
+    if time_ms is not None:
+        content["time_ms"] = time_ms
+    journal.append(content, durable=record.is_durable)
 
 
 def read_records(folder: Path, offset: int = 0) -> Iterator[tuple[AnyRecord, int]]:

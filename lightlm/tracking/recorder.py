@@ -91,34 +91,28 @@ class Recorder:
         system_metrics: bool = True,
     ) -> None:
         """Record that the run starts; with `system_metrics` the machine's load is sampled, too."""
-        with self._clock as now:
-            self._append(
-                Start(
-                    time_ms=now,
-                    name=clean(name),
-                    experiment=clean(experiment),
-                    run_key=self.folder.name,
-                    system_metrics=system_metrics,
-                    tags=clean_values(tags),
-                    description=clean(description),
-                )
+        self._append(
+            Start(
+                name=clean(name),
+                experiment=clean(experiment),
+                run_key=self.folder.name,
+                system_metrics=system_metrics,
+                tags=clean_values(tags),
+                description=clean(description),
             )
+        )
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Record settings; values are kept as text."""
-        with self._clock as now:
-            self._append(Params(time_ms=now, values=clean_values(params)))
+        self._append(Params(values=clean_values(params)))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Record numbers at a step."""
-        values = {name: float(value) for name, value in metrics.items()}
-        with self._clock as now:
-            self._append(Metrics(time_ms=now, step=step, values=values))
+        self._append(Metrics(step=step, values={k: float(v) for k, v in metrics.items()}))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Record tags of the run."""
-        with self._clock as now:
-            self._append(Tags(time_ms=now, values=clean_values(tags)))
+        self._append(Tags(values=clean_values(tags)))
 
     def rename(self, name: str) -> None:
         """Record another name of the run: its text turned out to be another one."""
@@ -126,19 +120,16 @@ class Recorder:
 
     def describe(self, description: str) -> None:
         """Record the run's description, in Markdown; it replaces the earlier one."""
-        with self._clock as now:
-            self._append(Tags(time_ms=now, values={"mlflow.note.content": clean(description)}))
+        self._append(Tags(values={"mlflow.note.content": clean(description)}))
 
     def log_text(self, text: str, artifact_path: str) -> None:
         """Record a text as an artifact."""
-        with self._clock as now:
-            self._append(Text(time_ms=now, path=artifact_path, content=clean(text)))
+        self._append(Text(path=artifact_path, content=clean(text)))
 
     def log_dataset(self, dataset: Mapping[str, JsonValue]) -> None:
         """Record the run's data set: `name`, `digest`, `source` and counts."""
         values = {k: clean(v) if isinstance(v, str) else v for k, v in dataset.items()}
-        with self._clock as now:
-            self._append(Dataset(time_ms=now, values=values))
+        self._append(Dataset(values=values))
 
     def ask_champion(
         self, names: Sequence[str], origin: Mapping[str, JsonValue] | None = None
@@ -148,24 +139,16 @@ class Recorder:
         The model is the first of `names` that is free, or whose champion learnt the text of
         `origin`.
         """
-        with self._clock as now:
-            self._append(
-                Champion(
-                    time_ms=now,
-                    names=[clean(name) for name in names],
-                    origin=None if origin is None else dict(origin),
-                )
-            )
+        known = None if origin is None else dict(origin)
+        self._append(Champion(names=[clean(name) for name in names], origin=known))
 
     def register(self, request: RegistrationRequest) -> None:
         """Record that the model is to be registered."""
-        with self._clock as now:
-            self._append(Register(time_ms=now, request=request.cleaned()))
+        self._append(Register(request=request.cleaned()))
 
     def finish(self, status: Status) -> None:
         """Record that the run is over."""
-        with self._clock as now:
-            self._append(Finish(time_ms=now, status=status))
+        self._append(Finish(status=status))
 
     def close(self) -> None:
         """Close the journal and release the lock."""
@@ -173,4 +156,5 @@ class Recorder:
         self._lock.close()
 
     def _append(self, record: AnyRecord) -> None:
-        append_record(self._journal, record)
+        with self._clock as time_ms:
+            append_record(self._journal, record, time_ms)

@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from lightlm.store.commit import (
     remove_folder,
 )
 from lightlm.store.home import find_home
+from lightlm.store.lock import hold_lock
 from lightlm.store.template import copy_template, keep_template
 from lightlm.store.use import use_store
 from lightlm.tracking.local_registry import LocalRegistry
@@ -113,6 +114,17 @@ def open_client(home: Path) -> "MlflowClient":
 
     mlflow.set_tracking_uri(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+
+
+def open_store(home: Path) -> "MlflowClient":
+    """Return a client whose store has answered; the database under `home` is created first."""
+    # The first use of a database creates its tables; two processes at once would collide.
+    with hold_lock(home / ".mlflow.lock") if is_local(home) else nullcontext():
+        if is_local(home):
+            create_database(home)
+        client = open_client(home)
+        client.search_experiments(max_results=1)
+    return client
 
 
 def open_reader(home: Path) -> "MlflowClient | LocalRegistry":

@@ -6,7 +6,6 @@ It takes no lock, so it can neither hold up a run nor keep it from being continu
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import psutil
 from pydantic import BaseModel
@@ -27,13 +26,7 @@ from lightlm.tracking.record import (
 from lightlm.tracking.recorder import LOCK
 from lightlm.tracking.shipped import read_shipped
 
-State = Literal["running", "finished", "failed", "stopped", "died"]
-
-ENDINGS: dict[str, State] = {
-    "FINISHED": "finished",
-    "FAILED": "failed",
-    "KILLED": "stopped",
-}
+ENDINGS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "stopped"}
 """State by the status that a record ends with; the same command continues what stopped or died."""
 
 LOSSES = 64
@@ -48,7 +41,8 @@ class RecordedRun(BaseModel):
 
     run: str
     name: str = ""
-    state: State = "died"
+    state: str = "died"
+    """running, finished, failed, stopped or died."""
     started_at: float = 0.0
     seconds: float = 0.0
     hours: float | None = None

@@ -14,12 +14,7 @@ from lightlm.redaction import first_line
 from lightlm.store.lock import hold_lock, ignore
 from lightlm.tracking.record import JOURNAL
 from lightlm.tracking.recorder import LOCK as RECORDER_LOCK
-from lightlm.tracking.registry import (
-    create_database,
-    explain_failures,
-    is_local,
-    open_client,
-)
+from lightlm.tracking.registry import explain_failures, open_store
 from lightlm.tracking.shipped import read_shipped
 from lightlm.tracking.shipper import Shipper, count_unsent
 
@@ -91,14 +86,7 @@ def sync(home: Path, report: Callable[[str], None] = ignore) -> list[Synced]:
         return []
 
     with explain_failures(home):
-        if is_local(home):
-            with hold_lock(home / ".mlflow.lock"):
-                create_database(home)
-                client = open_client(home)
-                client.search_experiments(max_results=1)
-        else:
-            client = open_client(home)
-            client.search_experiments(max_results=1)
+        client = open_store(home)
 
     return [_sync_one(folder, client, home, report) for folder in pending]
 
