@@ -17,7 +17,7 @@ from lightlm.console.numbers import TrainingNumbers
 from lightlm.console.panel import render_panel
 from lightlm.runs.folder import LEDGER
 from lightlm.store.journal import read_journal
-from lightlm.tracking.recorder import JOURNAL
+from lightlm.tracking.record import JOURNAL
 from lightlm.training.events import Event, Sampled, StepDone, Validated
 
 COLUMNS = 92

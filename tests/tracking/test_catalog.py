@@ -8,10 +8,11 @@ import pytest
 
 from lightlm.errors import ModelVersionError
 from lightlm.tracking.catalog import choose_name, find_origin, list_models, resolve
+from lightlm.tracking.mlflow_records import find_experiment
 from lightlm.tracking.record import RegistrationRequest
 from lightlm.tracking.registration import judge, register
 from lightlm.tracking.registry import ModelVersion, open_client
-from lightlm.tracking.shipper import find_experiment, pin_requirements
+from lightlm.tracking.shipper import pin_requirements
 from lightlm.tracking.tags import ORIGIN_TAG, RECORD_TAG
 
 

@@ -10,6 +10,7 @@ from lightlm.errors import ModelVersionError
 from lightlm.evaluation.comparison import Comparison
 from lightlm.store.commit import open_commit
 from lightlm.tracking.catalog import resolve
+from lightlm.tracking.mlflow_records import find_experiment
 from lightlm.tracking.record import RegistrationRequest
 from lightlm.tracking.registration import (
     choose_champion,
@@ -19,7 +20,7 @@ from lightlm.tracking.registration import (
     register,
 )
 from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion, open_client
-from lightlm.tracking.shipper import find_experiment, pin_requirements
+from lightlm.tracking.shipper import pin_requirements
 from lightlm.tracking.tags import MANIFEST_TAG, RECORD_TAG
 from tests.tracking.conftest import compared
 

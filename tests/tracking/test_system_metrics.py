@@ -5,8 +5,8 @@ five seconds.
 import math
 from pathlib import Path
 
+from lightlm.tracking.mlflow_records import find_experiment
 from lightlm.tracking.registry import open_client
-from lightlm.tracking.shipper import find_experiment
 from lightlm.tracking.system_metrics import SystemSampler
 
 
