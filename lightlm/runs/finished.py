@@ -76,13 +76,18 @@ def describe_run(folder: Path) -> str:
     return f"model {summary.model_name}, {version}, run {folder.name}"
 
 
+def read_summary(folder: Path) -> RunSummary | None:
+    """Return what a run wrote last into its folder; None where it has not, or it is damaged."""
+    return read_checked(folder / SUMMARY, TypeAdapter(RunSummary))
+
+
 def read_run(folder: Path) -> FinishedRun:
     """Return a finished run, read from its folder.
 
     Raises:
         InputError: the summary is not there or broken.
     """
-    summary = read_checked(folder / SUMMARY, TypeAdapter(RunSummary))
+    summary = read_summary(folder)
     if summary is None:
         raise InputError(
             f"{folder} holds no finished run ({SUMMARY} is missing or damaged); give another"

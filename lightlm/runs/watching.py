@@ -15,6 +15,7 @@ from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
 from lightlm.console.quantities import format_seconds
 from lightlm.errors import InputError
+from lightlm.runs.finished import read_summary
 from lightlm.runs.folder import LEDGER, match_runs
 from lightlm.runs.stage_names import STAGES
 from lightlm.store.home import find_home
@@ -38,6 +39,9 @@ SILENT_SECONDS = 15.0
 """A living run writes its ledger twice a second; after this long without, its process is gone or
 halted.
 """
+
+REGISTRATION_SECONDS = 30.0
+"""Seconds that a run may take from the record of its end to its summary: it is registered there."""
 
 SHOWN = 8
 """Runs that an error message names."""
@@ -197,8 +201,27 @@ def watch_run(run: str | None, *, is_quiet: bool = False) -> str:
             if followed.status is not None or followed.is_silent:
                 break
             time.sleep(POLL_SECONDS)
+        if followed.status == "FINISHED":
+            wait_for_summary(followed, display)
         display.log(format_end(followed))
     return followed.status or "SILENT"
+
+
+def wait_for_summary(run: FollowedRun, display: Progress) -> None:
+    """Follow a run whose training is recorded as finished until its model is registered, and log
+    the version that it got.
+    """
+    deadline = time.monotonic() + REGISTRATION_SECONDS
+    while (summary := read_summary(run.folder)) is None:
+        if run.is_silent or time.monotonic() > deadline:
+            return
+        time.sleep(POLL_SECONDS)
+        run.look(display)
+
+    run.clock.is_running = False
+    run.clock.set(summary.elapsed_seconds)
+    version = f"version {summary.model_version}: " if summary.model_version else ""
+    display.log(f"{summary.model_name} {version}{summary.promotion}")
 
 
 def format_end(run: FollowedRun) -> str:

@@ -1,6 +1,7 @@
 """Watching: a run's folder, written as a run writes it, and one that really ran."""
 
 import io
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import lightlm.runs.watching
 from lightlm.console.progress import Progress
 from lightlm.console.terminal import open_console
 from lightlm.errors import InputError
-from lightlm.runs.watching import FollowedRun, find_run, format_end
+from lightlm.runs.watching import FollowedRun, find_run, format_end, wait_for_summary
 from lightlm.store.journal import Journal
 from lightlm.tracking.recorder import Recorder
 from tests.command_line import Trained
@@ -106,6 +107,31 @@ def test_a_run_that_is_over_is_shown_at_once_with_its_exit_code(trained: Trained
     name = Path(trained.summary["folder"]).parent.name
     ended = trained.lightlm("watch", name)
     assert ended.code == 0, ended.err
-    for words in ("Plan: ", "loss", "bits per byte on the held-out text", "finished"):
+    for words in ("Plan: ", "loss", "on the held-out text", "version 1: ", "finished"):
         assert words in ended.err, words
     assert trained.lightlm("watch", name, "--quiet").err == ""
+
+
+def test_a_run_is_followed_until_its_model_is_registered(trained: Trained, tmp_path: Path) -> None:
+    folder = Path(trained.summary["folder"]).parent
+    recorder = Recorder(tmp_path)
+    recorder.start_run("train-0.005h-stories", "lightlm", {}, "", system_metrics=False)
+    recorder.finish("FINISHED")
+    recorder.close()
+    run = FollowedRun(tmp_path)
+    shown = io.StringIO()
+
+    def register() -> None:
+        (tmp_path / "summary.json").write_bytes((folder / "summary.json").read_bytes())
+
+    registration = threading.Timer(0.6, register)
+    registration.start()
+    with Progress(run.clock, console=open_console(shown)) as display:
+        run.look(display)
+        wait_for_summary(run, display)
+
+    registration.join()
+    promotion = trained.summary["promotion"]
+    assert f"version {trained.summary['model_version']}: {promotion}" in " ".join(
+        shown.getvalue().split()
+    )
