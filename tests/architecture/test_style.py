@@ -71,6 +71,18 @@ def test_a_line_assigns_one_value_unless_the_values_belong_together() -> None:
     assert 1000 * num_pairs / num_lines < MOST_PAIRS_PER_1000_LINES
 
 
+def test_a_constant_is_documented_by_its_unit_and_not_by_a_fragment() -> None:
+    fragments = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path, source in read_sources().items()
+        for number, line in enumerate(source.splitlines(), 1)
+        if re.match(r'\s*"""(Of|The same)\b', line)
+    ]
+    assert fragments == [], (
+        "begin with the unit: 'Seconds that ...', 'Fraction of the budget that ...'"
+    )
+
+
 def test_a_file_that_the_code_names_is_there() -> None:
     sources = read_sources()
     sources |= {path: path.read_text(encoding="utf-8") for path in (ROOT / "params").glob("*.yaml")}
