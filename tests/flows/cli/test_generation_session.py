@@ -35,7 +35,7 @@ def test_a_session_shows_the_version_and_answers_until_quit(trained: Trained) ->
         "/top-p 2",
         "/seeed 3",
         "/version 99",
-        "/compare 1 champion",
+        "/compare 1 1",
         "/top-k",
     ]
 
