@@ -5,7 +5,7 @@ same CPU time.
     relu-squared ...] .venv/bin/python benchmarks/ablations.py show
 
 Every variant gets the CPU time that ours takes for `--steps`: first a step of each is timed, ours
-and the variant's by turns in one process, so that neighbours on the machine slow both; then the
+and the variant's by turns in one process, so that neighbors on the machine slow both; then the
 variant trains for as many steps as that ratio allows (compilation is not charged), annealed over
 them, and is scored on all held-out text. One thread each, as many at once as there are cores. 1,000
 steps of 2 layers x 192 take 120 CPU seconds, a core's 0.0333 hours, and 3,000 take 360, its 0.1

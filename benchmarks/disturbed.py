@@ -134,8 +134,8 @@ def list_faults(folder: Path) -> dict[str, Callable[[Run, float], dict[str, Any]
         "Prefect hangs from the middle": partial(with_prefect, 0.5),
         "Prefect hangs at the end": partial(with_prefect, 0.93),
         "stall of a tenth": stalled,
-        "neighbours from a third": partial(beside_hogs, 1 / 3),
-        "neighbours all the time": partial(beside_hogs, 0.0),
+        "neighbors from a third": partial(beside_hogs, 1 / 3),
+        "neighbors all the time": partial(beside_hogs, 0.0),
         "three runs at once": three_at_once,
     }
 

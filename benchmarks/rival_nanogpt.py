@@ -45,7 +45,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Learnt positions, tied head."""
+    """Learned positions, tied head."""
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()

@@ -134,7 +134,7 @@ def time_steps(step: Callable[[], object], max_seconds: float) -> dict[str, floa
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
 
-    # A neighbour makes some steps slow and none fast.
+    # A neighbor makes some steps slow and none fast.
     quarter = len(walls) // 4
     return {
         "first": first,

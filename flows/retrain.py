@@ -58,7 +58,7 @@ def retrain_flow(
 
     Args:
         hours: Wall clock of the whole run, in hours; empty: the preset's.
-        dataset: Hub id, path, or python-docs; empty: what the champion learnt.
+        dataset: Hub id, path, or python-docs; empty: what the champion learned.
         preset: NAME of params/NAME.yaml, or a path of a YAML file; laid over params/base.yaml.
         overrides: Single values, as {"model.num_layers": 4}.
         force: Train although the data set is unchanged.

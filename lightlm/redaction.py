@@ -39,7 +39,7 @@ _SECRETS = (
     ),
     (re.compile(r"(?i)((?:bearer|authorization:\s*\w+) )[A-Za-z0-9._~+/=-]{8,}"), rf"\1{HIDDEN}"),
     # What is called a secret: quoted to the closing quote, else to the next space or comma. A
-    # number beside "token" is a count, a null is nothing, and <|...|> is a tokenizer's.
+    # number after "token" is a count, a null is nothing, and <|...|> is a tokenizer's.
     (
         re.compile(rf"(?i)((?:{_NAME}|{_COUNTABLE}){_IS})(\\?[\"'])(?!<|\2)[^\n]+?\2"),
         rf"\1\2{HIDDEN}\2",

@@ -33,9 +33,9 @@ def fix_plan(plan: Plan) -> Overrides:
     return fixed | {VOCABULARY: plan.model.vocab_size}
 
 
-def take_text(choices: Overrides, learnt: str, *, is_replaced: bool) -> Overrides:
+def take_text(choices: Overrides, learned: str, *, is_replaced: bool) -> Overrides:
     """Return the choices with the data set that was really read; python-docs without the Hub."""
-    if not is_replaced or learnt != PYTHON_DOCS:
+    if not is_replaced or learned != PYTHON_DOCS:
         return dict(choices)
     return dict(choices) | {
         "dataset.source": PYTHON_DOCS,

@@ -177,10 +177,10 @@ class TextGeneration:
             self.dialogue.show(render_versions(list_versions(self.version.name)))
         elif command == "/settings":
             values = check_request("x", self.sampling)
-            told = {command: values[name] for command, name in SETTINGS.items()}
+            phrase = {command: values[name] for command, name in SETTINGS.items()}
             self.dialogue.show(
                 render_facts(
-                    "Settings", {n: "none" if v is None else str(v) for n, v in told.items()}
+                    "Settings", {n: "none" if v is None else str(v) for n, v in phrase.items()}
                 )
             )
         elif command == "/help":

@@ -59,9 +59,9 @@ class Notifier:
         version = (
             f"version {summary.model_version}" if summary.model_version else "not registered yet"
         )
-        told = f"{summary.model_name} {version}: {summary.bits_per_byte:.3f} bits per byte"
+        phrase = f"{summary.model_name} {version}: {summary.bits_per_byte:.3f} bits per byte"
         result = {"status": "finished"} | summary.model_dump(mode="json", exclude={"plan"})
-        self.tell(f"{told} after {format_seconds(summary.elapsed_seconds)}", result)
+        self.tell(f"{phrase} after {format_seconds(summary.elapsed_seconds)}", result)
 
     def tell(self, sentence: str, result: dict[str, Any]) -> None:
         """Start the command and wait for it; whatever becomes of it changes nothing of the run."""

@@ -101,9 +101,9 @@ def load_configuration(path: Path) -> Loaded:
             choices[name] = value
 
     if not choices:
-        told = "; ".join(notices) or "it changes nothing"
+        phrase = "; ".join(notices) or "it changes nothing"
         raise InputError(
-            f"{path} holds no value that can be used ({told}); save one with `lightlm setup`"
+            f"{path} holds no value that can be used ({phrase}); save one with `lightlm setup`"
         )
 
     try:

@@ -100,10 +100,10 @@ class Setup:
         self.dialogue.log()
         dataset = self.params.dataset
         otherwise = " from the Hub; where that is out of reach, the built-in python-docs"
-        told = format_origin(dataset.model_dump()) + (
+        phrase = format_origin(dataset.model_dump()) + (
             otherwise if is_default_dataset(dataset) else ""
         )
-        self.dialogue.log(f"Data set: {told}", "dim")
+        self.dialogue.log(f"Data set: {phrase}", "dim")
         self.dialogue.log(format_model_name(self.params), "dim")
         self.dialogue.log(
             f"Model:    {format_shape(self.params)}, in {format_hours(self.params.budget.hours)}",
@@ -352,16 +352,16 @@ def format_shape(params: Params) -> str:
     if model.num_layers is None or model.model_dim is None:
         return "chosen by the planner"
 
-    told = f"{count(model.num_layers, 'layer')} x {model.model_dim} dims"
-    told += f", {count(model.num_heads, 'head')}" if model.num_heads else ""
-    told += f", context {model.context_length:,}" if model.context_length else ""
-    told += f", vocabulary {params.tokenizer.vocab_size:,}" if params.tokenizer.vocab_size else ""
-    told += (
+    phrase = f"{count(model.num_layers, 'layer')} x {model.model_dim} dims"
+    phrase += f", {count(model.num_heads, 'head')}" if model.num_heads else ""
+    phrase += f", context {model.context_length:,}" if model.context_length else ""
+    phrase += f", vocabulary {params.tokenizer.vocab_size:,}" if params.tokenizer.vocab_size else ""
+    phrase += (
         f", {params.training.batch_tokens:,} tokens a step" if params.training.batch_tokens else ""
     )
 
-    told += ", flash attention" if model.flash_attention else ""
-    return told + (f", {model.num_experts} experts" if model.mixture_of_experts else "")
+    phrase += ", flash attention" if model.flash_attention else ""
+    return phrase + (f", {model.num_experts} experts" if model.mixture_of_experts else "")
 
 
 def format_command(overrides: Mapping[str, Any]) -> str:

@@ -119,21 +119,21 @@ class Editor:
             return str(error)
 
         params = count_parameters(model)
-        told = f"{format_count(params)} parameters"
+        phrase = f"{format_count(params)} parameters"
         memory = training_memory_bytes(model, 1, "muon")
         machine = self.measure()
         if machine is None:
-            return f"{told}, {format_bytes(memory)} of memory"
+            return f"{phrase}, {format_bytes(memory)} of memory"
 
         speed = Probe(machine=machine, shapes=()).speed_of(model, is_compiled=False)
         hours = float(values["budget.hours"])
         wanted = TOKENS_PER_PARAMETER * params
-        told += (
+        phrase += (
             f", {format_bytes(memory)} of {format_bytes(usable_memory(machine))} of memory, about "
             f"{speed:,.0f} tokens/s; "
         )
 
-        return told + (
+        return phrase + (
             f"{hours:g} h read {format_count(hours * 3600 * speed)} tokens, "
             f"{TOKENS_PER_PARAMETER} a "
             "parameter take "

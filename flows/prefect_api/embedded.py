@@ -82,8 +82,8 @@ def apply_settings(home: Path) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # Only Prefect's own command line needs our plugin (flows/service/plugin.py).
         "PREFECT_PLUGINS_ENABLED": "false",
-        # An API that goes away is said once, by us, and not with each event and line of a log that
-        # it does not take.
+        # An API that goes away is logged once, by us, and not with each event and line of a log
+        # that it does not take.
         "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
         # Of `without_retries`, for Prefect's own threads: they do not see what is set for a while,
         # and the one that sends logs held a flow's end up by 5 s at each flush.
@@ -190,8 +190,9 @@ def start_api() -> EmbeddedApi | None:
     errors = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the child)
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         port = listener.getsockname()[1]
-        # The child inherits the listening socket itself: nobody can take the port in between, and
-        # early requests wait in the queue instead of failing. Windows gets the number alone.
+        # The child inherits the listening socket itself: no other process can take the port in
+        # between, and early requests wait in the queue instead of failing. Windows gets the number
+        # alone.
         given = [] if sys.platform == "win32" else [listener.fileno()]
         process = subprocess.Popen(
             python_command(

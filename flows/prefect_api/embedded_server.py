@@ -80,7 +80,8 @@ def _end_with_parent() -> None:
 
     watch_parent(end)
     if sys.platform == "linux":
-        # Beside the pipe: a fork of the parent that outlives it may hold the pipe's other end.
+        # In addition to the pipe: a fork of the parent that outlives it may hold the pipe's other
+        # end.
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 

@@ -150,7 +150,7 @@ def start_of_part(home: Path, service: Service, name: str) -> ServerStart:
 def stop_service(log: Callable[[str], None]) -> bool:
     """Stop what `start_service` started, worker first; return whether there was anything.
 
-    Runs that the worker leaves behind are told to the server as crashed, before it goes too.
+    Runs that the worker leaves behind are marked as crashed on the server before it stops too.
     """
     home = find_home()
     if read_service(home) is None:

@@ -166,7 +166,7 @@ class Progress:
 
     def confirm_stop(self) -> bool:
         """Return whether a person wants the run to stop, asked in the panel's place; True where
-        nobody can be asked.
+        no one can answer.
 
         What computes goes on meanwhile.
         """

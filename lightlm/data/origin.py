@@ -50,8 +50,8 @@ LONGEST = 60
 """Characters of a name that is made here; MLflow's pages cut longer ones."""
 
 
-def describe_origin(params: DatasetParams, learnt: str | None = None) -> Origin:
-    """Return where the text of `params` comes from; `learnt` is what was read, which may be
+def describe_origin(params: DatasetParams, learned: str | None = None) -> Origin:
+    """Return where the text of `params` comes from; `learned` is what was read, which may be
     python-docs instead.
     """
     values = {
@@ -62,7 +62,7 @@ def describe_origin(params: DatasetParams, learnt: str | None = None) -> Origin:
     source = params.source
     path = Path(source).expanduser()
 
-    if source == PYTHON_DOCS or (learnt == PYTHON_DOCS and not path.exists()):
+    if source == PYTHON_DOCS or (learned == PYTHON_DOCS and not path.exists()):
         return values | {
             "source": PYTHON_DOCS,
             "config": None,
@@ -137,8 +137,8 @@ def format_origin(origin: Origin) -> str:
         origin.get("config"),
         origin.get("text_column") and f"column {origin['text_column']}",
     ]
-    told = ", ".join(str(detail) for detail in details if detail)
-    return f"{origin['source']} ({told})" if told else str(origin["source"])
+    phrase = ", ".join(str(detail) for detail in details if detail)
+    return f"{origin['source']} ({phrase})" if phrase else str(origin["source"])
 
 
 def list_names(origin: Origin) -> list[str]:

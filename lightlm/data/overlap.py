@@ -25,7 +25,7 @@ def find_learnt(subset: TextSubset, learnt_subsets: Iterable[str]) -> frozenset[
     Those are fingerprints; a subset that is not in this machine's store any more is not looked at.
     Of running text, a passage counts when half of it stands there, line by line.
     """
-    learnt: set[int] = set()
+    learned: set[int] = set()
     for name in learnt_subsets:
         folder = find_home() / "store" / KIND / name
         if not name or name == subset.fingerprint or not folder.is_dir():
@@ -35,9 +35,9 @@ def find_learnt(subset: TextSubset, learnt_subsets: Iterable[str]) -> frozenset[
         except StoreError:
             continue
         by_line = read.is_running_text and read.num_bytes <= MOST_BYTES_BY_LINE
-        learnt.update(_find_shared(subset, read, by_line=by_line))
+        learned.update(_find_shared(subset, read, by_line=by_line))
 
-    return frozenset(learnt)
+    return frozenset(learned)
 
 
 def _find_shared(subset: TextSubset, read: TextSubset, *, by_line: bool) -> Iterator[int]:

@@ -29,8 +29,8 @@ HISTOGRAM_BINS = 41
 class Comparison(BaseModel):
     """Two models on the same documents; differences are challenger minus champion, bits per byte.
 
-    `num_left_out` documents are not compared: the champion had learnt from them. `histogram` counts
-    the resampled differences in equal steps from `lowest` to `highest`.
+    `num_left_out` documents are not compared: the champion had learned from them. `histogram`
+    counts the resampled differences in equal steps from `lowest` to `highest`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,7 +72,7 @@ class Comparison(BaseModel):
             )
 
         left_out = (
-            f" that the champion had not learnt, {self.num_left_out:,} left out"
+            f" that the champion had not learned, {self.num_left_out:,} left out"
             if self.num_left_out
             else ""
         )
@@ -148,7 +148,7 @@ def compare(
 
 
 def _group(values: "np.ndarray") -> "np.ndarray":
-    """Return the sums of neighbours where there are more values than MOST_GROUPS."""
+    """Return the sums of neighbors where there are more values than MOST_GROUPS."""
     import numpy as np
 
     size = -(-len(values) // MOST_GROUPS)

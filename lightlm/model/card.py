@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from lightlm.counting import count
 from lightlm.model.config import ModelConfig
 
-LIMITS = """It learnt from this text alone, in the time above: it writes in the manner of the text,
+LIMITS = """It learned from this text alone, in the time above: it writes in the manner of the text,
 and what it says may be wrong. It has not been taught to answer questions or to follow
 instructions, and nothing was done about what the text itself holds that is offensive or
 private. Do not use it where a wrong sentence does harm."""

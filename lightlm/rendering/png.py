@@ -95,7 +95,7 @@ def _open_figure(width: int, height: int) -> "tuple[Figure, Axes]":
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """Return the mean of each value and its neighbours, over about a thirtieth of them in all."""
+    """Return the mean of each value and its neighbors, over about a thirtieth of them in all."""
     reach = len(values) // 60
     windows = (values[max(0, index - reach) : index + reach + 1] for index in range(len(values)))
     return [sum(window) / len(window) for window in windows]

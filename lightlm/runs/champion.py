@@ -60,32 +60,32 @@ class ChampionQuestion:
     answer: ChampionAnswer | None = None
 
 
-def ask_for_champion(session: Session, learnt: str | None = None) -> ChampionQuestion:
+def ask_for_champion(session: Session, learned: str | None = None) -> ChampionQuestion:
     """Ask MLflow for the champion; naming it and fetching its files overlap with the first stages.
 
-    `learnt` is the name of the text, where it is another than the one that was asked for.
+    `learned` is the name of the text, where it is another than the one that was asked for.
     """
     params = session.params
-    names = list_possible_names(session, learnt)
+    names = list_possible_names(session, learned)
     matters = params.tracking.promote == "better" or len(names) > 1
     question = ChampionQuestion(names, matters and has_registry(session))
     if question.is_asked:
-        session.recorder.ask_champion(names, describe_origin(params.dataset, learnt))
+        session.recorder.ask_champion(names, describe_origin(params.dataset, learned))
     return question
 
 
 def ask_again(session: Session, question: ChampionQuestion, material: Material) -> ChampionQuestion:
     """Return the question, asked anew where the text that was read gives the model other names."""
-    learnt = material.subset.name
-    if list_possible_names(session, learnt) == question.names:
+    learned = material.subset.name
+    if list_possible_names(session, learned) == question.names:
         return question
-    return ask_for_champion(session, learnt)
+    return ask_for_champion(session, learned)
 
 
-def list_possible_names(session: Session, learnt: str | None) -> list[str]:
+def list_possible_names(session: Session, learned: str | None) -> list[str]:
     """Return the names that the run's model may get; after a restart only the one it has."""
     settled = session.run.decided(MODEL_NAME)
-    return [settled] if settled else list_model_names(session.params, learnt)
+    return [settled] if settled else list_model_names(session.params, learned)
 
 
 def know_champion(session: Session, champion: ModelVersion | None) -> ChampionQuestion:
@@ -158,8 +158,8 @@ def read_scores(
     except LightLMError as error:
         return Champion(name, version, reason=str(error))
 
-    learnt = find_learnt(subset, version.tags.get(LEARNT_TAG, "").split(","))
-    return Champion(name, version, scores.documents, scores.model, learnt)
+    learned = find_learnt(subset, version.tags.get(LEARNT_TAG, "").split(","))
+    return Champion(name, version, scores.documents, scores.model, learned)
 
 
 def compute_scores(
@@ -192,8 +192,8 @@ def compare_with_champion(
     if champion.version is None or champion.scores is None:
         return None, champion.reason
     number = champion.version.version
-    comparison = compare(number, champion.scores, challenger, seed, champion.learnt)
+    comparison = compare(number, champion.scores, challenger, seed, champion.learned)
     return (
         comparison,
-        "" if comparison else f"version {number} has learnt from every held-out document",
+        "" if comparison else f"version {number} has learned from every held-out document",
     )

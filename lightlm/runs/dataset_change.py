@@ -39,29 +39,29 @@ def read_change(params: Params) -> tuple[DatasetChange, ModelVersion | None]:
 
 def compare_digests(dataset: str, digest: str, newest: ModelVersion | None) -> DatasetChange:
     """Return whether `digest` differs from that of the newest version's data set."""
-    learnt = "" if newest is None else newest.tags.get(DIGEST_TAG, "")
+    learned = "" if newest is None else newest.tags.get(DIGEST_TAG, "")
     if newest is None:
         reason = f"{dataset} is new: no version is registered yet"
-    elif not learnt:
+    elif not learned:
         reason = (
-            f"{dataset} counts as changed: version {newest.version} does not say what it learnt"
+            f"{dataset} counts as changed: version {newest.version} does not say what it learned"
         )
-    elif learnt != digest:
+    elif learned != digest:
         reason = (
-            f"{dataset} has changed since version {newest.version}: digest {digest}, was {learnt}"
+            f"{dataset} has changed since version {newest.version}: digest {digest}, was {learned}"
         )
     else:
         moment = f"{newest.created_at:%Y-%m-%d %H:%M} UTC"
         reason = (
-            f"{dataset} is unchanged (digest {digest}) since version {newest.version} learnt "
+            f"{dataset} is unchanged (digest {digest}) since version {newest.version} learned "
             f"it on {moment}"
         )
 
     return DatasetChange(
-        is_changed=not learnt or learnt != digest,
+        is_changed=not learned or learned != digest,
         dataset=dataset,
         digest=digest,
-        learnt_digest=learnt,
+        learnt_digest=learned,
         learnt_by=None if newest is None else newest.version,
         reason=reason,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lightlm.budget.ledger import KEPT_EVERY_SECONDS, Ledger, LedgerKeeper, Spent, read_spent
-from lightlm.budget.neighbours import CpuWatch
+from lightlm.budget.neighbors import CpuWatch
 from lightlm.errors import BusyError
 from lightlm.params import Params
 from lightlm.store.commit import remove_folder
@@ -37,7 +37,7 @@ RETRY_SECONDS = 0.1
 """Seconds to try for a run's lock that only a live process should hold, and between tries."""
 
 NEWEST = 50
-"""Run folders that are looked at for neighbours."""
+"""Run folders that are looked at for neighbors."""
 
 CONTINUED = "continued"
 
@@ -141,7 +141,7 @@ def claim_run(
 ) -> Run:
     """Return the newest run of the same params if it is unfinished and dead, else a new one.
 
-    With `is_fresh` always a new one; the unfinished one then is over, or goes on beside it.
+    With `is_fresh` always a new one; the unfinished one then is over, or goes on in parallel.
 
     Raises:
         BusyError: another process works on the same run now.

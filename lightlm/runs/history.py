@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from lightlm.budget.history import FinishedRun, History
 from lightlm.budget.lead import LeadTimes
-from lightlm.budget.neighbours import Neighbours
+from lightlm.budget.neighbors import Neighbors
 from lightlm.budget.reserve import SYNCS_AFTER_REGISTRATION, Closing, ClosingTimes, FixedTimes
 from lightlm.model.accounting import count_matrix_parameters
 from lightlm.runs.folder import count_live_runs
@@ -20,22 +20,22 @@ from lightlm.system import SystemReport
 from lightlm.tracking.earlier_runs import FINISHED_RUN_TAG, HARDWARE_TAG
 
 
-def notice_neighbours(session: Session, system: SystemReport) -> None:
+def notice_neighbors(session: Session, system: SystemReport) -> None:
     """Find out who else uses this machine, for the plan and for the waits at the end; log it."""
     num_runs = count_live_runs(session.home, session.folder)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    session.neighbours = Neighbours(num_runs, session.run.cpu.busy_cores(), system.num_cores, load)
-    session.allowance.slowdown = session.neighbours.slowdown
-    if said := session.neighbours.describe():
+    session.neighbors = Neighbors(num_runs, session.run.cpu.busy_cores(), system.num_cores, load)
+    session.allowance.slowdown = session.neighbors.slowdown
+    if said := session.neighbors.describe():
         session.log(said)
 
 
 def estimate_closing(session: Session) -> Closing:
-    """Return the time to keep for the end of this run, on this disk and beside these neighbors."""
+    """Return the time to keep for the end of this run, on this disk and with these neighbors."""
     sync_seconds = time_sync(session.folder)
     session.allowance.seconds_behind = SYNCS_AFTER_REGISTRATION * sync_seconds
     closing = ClosingTimes(session.home).estimate(session.ledger.budget_seconds)
-    return session.neighbours.stretch(closing.on_disk(sync_seconds))
+    return session.neighbors.stretch(closing.on_disk(sync_seconds))
 
 
 END_SECONDS = 0.7
@@ -81,7 +81,7 @@ def leave_to_later_runs(session: Session, outcome: Outcome) -> None:
             bits_per_byte=score.bits_per_byte,
             is_whole=score.is_whole,
         )
-    # For example a text that was learnt to the last bit: no plan could be corrected by it.
+    # For example a text that was learned to the last bit: no plan could be corrected by it.
     except ValidationError:
         return
 

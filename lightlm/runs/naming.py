@@ -17,26 +17,26 @@ MODEL_NAME = "model_name"
 """Name of a run's decision on the name of its model."""
 
 
-def name_run(params: Params, learnt: str | None = None) -> str:
-    """Return "train-0.1h-notes", after the text that was asked for, or `learnt`."""
+def name_run(params: Params, learned: str | None = None) -> str:
+    """Return "train-0.1h-notes", after the text that was asked for, or `learned`."""
     return (
-        f"train-{params.budget.hours:g}h-{list_names(describe_origin(params.dataset, learnt))[0]}"
+        f"train-{params.budget.hours:g}h-{list_names(describe_origin(params.dataset, learned))[0]}"
     )
 
 
-def list_model_names(params: Params, learnt: str | None = None) -> list[str]:
+def list_model_names(params: Params, learned: str | None = None) -> list[str]:
     """Return the names that the run's model may get, the best first; or only the given one."""
     given = params.tracking.model_name
-    return [given] if given else list_names(describe_origin(params.dataset, learnt))
+    return [given] if given else list_names(describe_origin(params.dataset, learned))
 
 
-def format_model_name(params: Params, learnt: str | None = None) -> str:
+def format_model_name(params: Params, learned: str | None = None) -> str:
     """Return which name the model gets, and why."""
     given = params.tracking.model_name
     if given:
         return f"Model {given}"
     return (
-        f"Model {list_model_names(params, learnt)[0]}, named after the data set; --name sets "
+        f"Model {list_model_names(params, learned)[0]}, named after the data set; --name sets "
         "another"
     )
 

@@ -153,7 +153,7 @@ def describe_decision(
             "documents on which the challenger is better",
             f"{comparison.num_better_documents:,} of {comparison.num_documents:,}",
         ),
-        ("documents left out, which the champion had learnt", f"{comparison.num_left_out:,}"),
+        ("documents left out, which the champion had learned", f"{comparison.num_left_out:,}"),
     ]
 
     if comparison.is_better:

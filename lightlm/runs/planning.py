@@ -127,7 +127,7 @@ def make_plan(params: Params, probe: Probe | None, *, is_quiet: bool) -> Planned
                 )
             return Planned(plan, figures, forecasts, subset.summary(), subset.name, subset.notice)
     except KeyboardInterrupt:
-        worker.stop(0)  # what it computes now is nobody's any more
+        worker.stop(0)  # nothing needs what it computes now
         raise
     finally:
         worker.stop()

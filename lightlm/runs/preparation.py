@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lightlm.budget.candidate import TextFacts
 from lightlm.budget.ledger import SECONDS_PER_HOUR
-from lightlm.budget.neighbours import Neighbours
+from lightlm.budget.neighbors import Neighbors
 from lightlm.budget.probe import (
     MachineRate,
     is_reference_worth_timing,
@@ -31,16 +31,16 @@ def inspect_machine(params: Params, home: Path, worker: Worker) -> SystemReport:
 
 
 def measure_rate(
-    params: Params, system: SystemReport, worker: Worker, neighbours: Neighbours | None = None
+    params: Params, system: SystemReport, worker: Worker, neighbors: Neighbors | None = None
 ) -> MachineRate:
-    """Return device, precision and matrix rate; with fewer threads if neighbours are busy.
+    """Return device, precision and matrix rate; with fewer threads if neighbors are busy.
 
     Raises:
         ParameterError: params demand what this machine does not have.
     """
     training = params.training
-    if training.num_threads is None and neighbours is not None:
-        training = training.model_copy(update={"num_threads": neighbours.num_threads})
+    if training.num_threads is None and neighbors is not None:
+        training = training.model_copy(update={"num_threads": neighbors.num_threads})
 
     machine = measure_machine(training, system, worker, params.budget.hours * SECONDS_PER_HOUR)
     check_switches(params, system, machine)

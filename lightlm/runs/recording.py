@@ -199,7 +199,7 @@ def describe_version(session: Session, outcome: Outcome, comparison: Comparison 
         lines.append(f"Against version {comparison.champion_version}: {comparison.verdict}.")
 
     lines.append(
-        f"Learnt {subset.name}, digest `{subset.source_digest}`; run folder "
+        f"Learned {subset.name}, digest `{subset.source_digest}`; run folder "
         f"`{session.folder.name}`."
     )
 
@@ -221,7 +221,7 @@ def count_seen_bytes(outcome: Outcome) -> int:
 
 
 def list_learnt_subsets(outcome: Outcome) -> str:
-    """Return the fingerprints of the subsets that the model and its predecessors learnt."""
+    """Return the fingerprints of the subsets that the model and its predecessors learned."""
     version = outcome.start.version
     own = outcome.material.subset.fingerprint
     before = "" if version is None else version.tags.get(LEARNT_TAG, "")

@@ -53,9 +53,9 @@ def find_folder(home: Path, name: str) -> Path:
     )
     found = match_runs(runs, name)
     if len(found) != 1 or not name:
-        told = f"{len(found)} runs fit" if found else "no run fits"
+        phrase = f"{len(found)} runs fit" if found else "no run fits"
         raise InputError(
-            f"{told} {name!r} in {home / 'runs'}; give a whole name, as `lightlm runs` lists them"
+            f"{phrase} {name!r} in {home / 'runs'}; give a whole name, as `lightlm runs` lists them"
         )
 
     return found[0]

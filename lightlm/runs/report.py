@@ -244,7 +244,7 @@ def describe_data(data: dict[str, Any]) -> dict[str, str]:
         }
 
     record = DataRecord.model_validate(data["record"])
-    told = {
+    phrase = {
         "documents": f"{record.documents:,}; {record.train_bytes:,} bytes to train on",
         "held out": f"{record.validation_bytes:,} bytes: {record.split}",
         "encodings": ", ".join(
@@ -261,7 +261,7 @@ def describe_data(data: dict[str, Any]) -> dict[str, str]:
         "notes": "; ".join([*record.notes, *record.warnings]),
     }
 
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in phrase.items() if value}
 
 
 def find_subset(digest: str) -> TextSubset | None:

@@ -26,18 +26,18 @@ class Relearning(NamedTuple):
         name = self.params.tracking.model_name
         source = format_origin(describe_origin(self.params.dataset))
         version = self.version
-        learnt = (
+        learned = (
             ""
             if version is None
             else f", against version {version.version} ({format_aliases(version)})"
         )
-        return f"Model {name}: data set {source}{learnt}"
+        return f"Model {name}: data set {source}{learned}"
 
     def check(self) -> None:
         """Refuse a data set that is gone.
 
         Raises:
-            DatasetError: with the version that learnt it.
+            DatasetError: with the version that learned it.
         """
         try:
             check_sources(self.params)
@@ -45,7 +45,7 @@ class Relearning(NamedTuple):
             if self.version is None:
                 raise
             raise DatasetError(
-                f"version {self.version.version} of {self.version.name} learnt "
+                f"version {self.version.version} of {self.version.name} learned "
                 f"{self.params.dataset.source}, which "
                 f"cannot be read now: {error}; or give another data set with --dataset"
             ) from None
@@ -62,11 +62,11 @@ def choose_text(
     """Return what to retrain, and under which name.
 
     Without a data set that of the champion of `name`, or of the newest model: source,
-    configuration, column, limits. A data set that is given and that the champion learnt is read as
+    configuration, column, limits. A data set that is given and that the champion learned is read as
     the champion's was.
 
     Raises:
-        InputError: the champion does not say what it learnt, or there is no such model.
+        InputError: the champion does not say what it learned, or there is no such model.
         TrackingError: MLflow's store cannot be used.
     """
     given = add_name(dict(overrides or {}), name)
@@ -105,7 +105,7 @@ def find_learnt(version: ModelVersion) -> Origin:
     origin = find_origin(version)
     if origin is None:
         raise InputError(
-            f"version {version.version} of {version.name} does not say which data set it learnt; "
+            f"version {version.version} of {version.name} does not say which data set it learned; "
             "give it: "
             f"--dataset FILE_OR_FOLDER --name {version.name}"
         )

@@ -19,7 +19,7 @@ from rich.console import RenderableType
 
 from lightlm.budget.allowance import MOST_SECONDS, RECORD, Allowance
 from lightlm.budget.ledger import Ledger
-from lightlm.budget.neighbours import Neighbours
+from lightlm.budget.neighbors import Neighbors
 from lightlm.budget.patience import PATIENCE
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
@@ -94,7 +94,7 @@ class Session:
     progress: Progress
     run: Run
     allowance: Allowance
-    neighbours: Neighbours = field(default_factory=Neighbours)
+    neighbors: Neighbors = field(default_factory=Neighbors)
     page: RunPage = field(default_factory=SilentPage)
     flow_run: FlowRun = NO_FLOW_RUN
     shared: SharedStore | None = None
@@ -149,7 +149,7 @@ def worker_environment(home: Path) -> dict[str, str]:
         ),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "true",
-        # Threads that wait for each other give their core away soon: beside two busy neighbours
+        # Threads that wait for each other give their core away soon: with two busy neighbors
         # training then keeps its share of two cores (13,000 tokens/s instead of 7,500), and loses
         # nothing alone.
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "5000"),

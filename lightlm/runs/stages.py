@@ -19,7 +19,7 @@ from lightlm.data.tokenization.tokenizer import prepare_tokenizer as prepare
 from lightlm.errors import Interrupted, SystemCheckError
 from lightlm.evaluation.score import Evaluated
 from lightlm.params import Params
-from lightlm.runs.history import estimate_closing, leave_to_later_runs, notice_neighbours
+from lightlm.runs.history import estimate_closing, leave_to_later_runs, notice_neighbors
 from lightlm.runs.naming import learn_origin
 from lightlm.runs.pages import show_checks, show_plan
 from lightlm.runs.preparation import (
@@ -72,7 +72,7 @@ def check_system(session: Session) -> SystemReport:
         session.recorder.log_text(report.model_dump_json(indent=2), "system.json")
         session.run.decide("system", report.model_dump(mode="json"))
 
-    notice_neighbours(session, report)
+    notice_neighbors(session, report)
     if report.failed:
         raise SystemCheckError("; ".join(f"{c.name}: {c.message}; {c.fix}" for c in report.failed))
 
@@ -84,7 +84,7 @@ def measure_matrix_rate(session: Session, system: SystemReport) -> MachineRate:
     with session.stage("probe", "Measuring this machine"):
         machine = find_machine(session, system)
         if machine is None:
-            machine = measure_rate(session.params, system, session.worker, session.neighbours)
+            machine = measure_rate(session.params, system, session.worker, session.neighbors)
             session.run.decide("machine", machine.model_dump(mode="json"))
 
     session.log(

@@ -38,7 +38,7 @@ class Champion:
     version: ModelVersion | None = None
     scores: DocumentScores | None = None
     model: ModelConfig | None = None
-    learnt: frozenset[int] = frozenset()
+    learned: frozenset[int] = frozenset()
     """Indexes of the held-out documents that it was trained on; the comparison leaves them out."""
     reason: str = ""
 

@@ -103,8 +103,8 @@ class Shareable:
 
 
 class SharedStore:
-    """One run's door to the store at `url`, for `seconds` in all; `report` is told what came, went
-    and failed.
+    """One run's door to the store at `url`, for `seconds` in all; `report` gets a line on what
+    came, went and failed.
     """
 
     def __init__(self, url: str, seconds: float, report: Callable[[str], None]) -> None:

@@ -243,7 +243,7 @@ def find_origin(version: ModelVersion) -> Origin | None:
 
     logged = read_logged_params(params)
     if logged is not None and version.tags.get(DATASET_TAG) == "python-docs" != logged["source"]:
-        # The Hub was away then, and what was learnt is not what was asked for.
+        # The Hub was away then, and what was learned is not what was asked for.
         return logged | {"source": "python-docs", "config": None, "revision": None}
 
     return logged

@@ -136,7 +136,7 @@ class Recorder:
     ) -> None:
         """Ask for the champion of a registered model and its files; see Outbox.wait_for_champion.
 
-        The model is the first of `names` that is free, or whose champion learnt the text of
+        The model is the first of `names` that is free, or whose champion learned the text of
         `origin`.
         """
         known = None if origin is None else dict(origin)

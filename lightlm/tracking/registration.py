@@ -89,7 +89,7 @@ def promote(client: "MlflowClient", version: ModelVersion, request: Registration
     """Give `version` its aliases by the request's policy; return why. The champion's alias moves
     last.
 
-    A version that was asked for before the present challenger, and told of later, takes no alias
+    A version that was asked for before the present challenger, and recorded later, takes no alias
     from a newer one.
     """
     name = version.name
@@ -103,7 +103,7 @@ def promote(client: "MlflowClient", version: ModelVersion, request: Registration
         moves = False
         reason = (
             f"version {champion.version} stays champion: it is newer than version "
-            f"{version.version}, told "
+            f"{version.version}, recorded "
             f"late; {format_by_hand(name, version.version)}"
         )
 
@@ -177,7 +177,7 @@ def format_by_hand(name: str, version: str) -> str:
 
 
 def format_other_text(champion: ModelVersion, tags: Mapping[str, str]) -> str:
-    """Return that the champion learnt another text than a version with these tags, and
+    """Return that the champion learned another text than a version with these tags, and
     what to do.
     """
     texts = champion.tags.get(DATASET_TAG) or "another text", tags.get(DATASET_TAG) or "this text"
@@ -188,7 +188,7 @@ def format_other_text(champion: ModelVersion, tags: Mapping[str, str]) -> str:
             for text, one in zip(texts, origins, strict=True)
         )
     return (
-        f"it learnt {texts[0]} and not {texts[1]}, and scores of different texts do not compare; "
+        f"it learned {texts[0]} and not {texts[1]}, and scores of different texts do not compare; "
         "give this text a model of its own with --name OTHER"
     )
 

@@ -147,8 +147,8 @@ def create_database(home: Path) -> None:
     """Make MLflow's database under LIGHTLM_HOME if it is not there: as a whole, or not at all.
 
     A process that is killed while MLflow creates its tables leaves a database that no later process
-    can open; so they are created beside, and the file gets its name when it is complete. Call it
-    under a lock.
+    can open; so they are created under another name, and the file gets its name when it is
+    complete. Call it under a lock.
     """
     path = home / "mlflow.db"
     if not is_local(home) or path.exists():

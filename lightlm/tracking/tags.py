@@ -45,10 +45,10 @@ def pack_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """
     shown = {name: value for name, value in tags.items() if name in SHOWN}
     kept = {name: value for name, value in tags.items() if name not in SHOWN}
-    learnt = kept.get(LEARNT_TAG, "").split(",")
-    while len(record := json.dumps(kept)) > MOST_CHARACTERS and len(learnt) > 1:
-        learnt = learnt[len(learnt) // 2 :]
-        kept[LEARNT_TAG] = ",".join(learnt)
+    learned = kept.get(LEARNT_TAG, "").split(",")
+    while len(record := json.dumps(kept)) > MOST_CHARACTERS and len(learned) > 1:
+        learned = learned[len(learned) // 2 :]
+        kept[LEARNT_TAG] = ",".join(learned)
     return shown | ({RECORD_TAG: record} if kept else {})
 
 
@@ -61,7 +61,7 @@ def unpack_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_other_text(champion: Mapping[str, str], challenger: Mapping[str, str]) -> bool:
-    """Return whether two versions learnt different texts: by their recorded origin, else by the
+    """Return whether two versions learned different texts: by their recorded origin, else by the
     text's name.
 
     The same content is the same text, wherever it lies; a text that has grown is the same one.

@@ -57,7 +57,7 @@ def time_steps(model: ModelConfig, trainer: TrainerConfig, max_seconds: float) -
             break
 
     warm = seconds[WARM_STEPS:] or seconds
-    # A neighbour makes some steps slow and none fast: the lower quartile tells shapes apart on a
+    # A neighbor makes some steps slow and none fast: the lower quartile tells shapes apart on a
     # busy machine, too.
     step_seconds = sorted(warm)[len(warm) // 4]
     return StepTiming(

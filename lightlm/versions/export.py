@@ -94,10 +94,10 @@ def fill(version: ModelVersion, kind: Format, folder: Path) -> Export:
             if path.name != MANIFEST:
                 shutil.copyfile(path, folder / path.name)
         reached = run_transformers(folder, tokens)
-        told = "transformers.AutoModelForCausalLM"
+        phrase = "transformers.AutoModelForCausalLM"
     elif kind == "gguf":
         reached = make_gguf(version, source, folder, tokens)
-        told = f"gguf read back, in transformers; tokens by {check_tokens(source, folder)}"
+        phrase = f"gguf read back, in transformers; tokens by {check_tokens(source, folder)}"
     else:
         from lightlm.model.onnx import FILE, run_onnx, write_onnx
 
@@ -110,7 +110,7 @@ def fill(version: ModelVersion, kind: Format, folder: Path) -> Export:
         ):
             shutil.copyfile(source / name, folder / name)
         reached = torch.from_numpy(run_onnx(folder / FILE, tokens.numpy()))
-        told = "onnxruntime"
+        phrase = "onnxruntime"
 
     difference = float((reached - expected).abs().max())
     is_same = bool((reached.argmax(-1) == expected.argmax(-1)).all())
@@ -132,7 +132,7 @@ def fill(version: ModelVersion, kind: Format, folder: Path) -> Export:
         checked_tokens=length,
         largest_difference=difference,
         is_same_text=is_same,
-        checked_with=told,
+        checked_with=phrase,
     )
 
 
@@ -198,10 +198,10 @@ def check_tokens(source: Path, folder: Path) -> str:
         texts = [text for text in texts if SPACE_SYMBOL not in text]
 
     encode = LlamaTokenizer(vocabulary).encode
-    told = "llama.cpp's rules"
+    phrase = "llama.cpp's rules"
     with suppress(ImportError):
         encode = open_llama_cpp(folder / FILE)
-        told = "llama-cpp-python"
+        phrase = "llama-cpp-python"
 
     for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
         if encode(text) != ids:
@@ -209,7 +209,7 @@ def check_tokens(source: Path, folder: Path) -> str:
                 f"llama.cpp would read {text[:60]!r} as other tokens than this model's; {REMEDY}"
             )
 
-    return told
+    return phrase
 
 
 def open_llama_cpp(path: Path) -> "Callable[[str], list[int]]":

@@ -98,7 +98,7 @@ def test_few_runs_do_not_raise_what_is_refused(tmp_path):
     assert times.find_least() == FIRST_FIXED_SECONDS
 
 
-def test_runs_beside_busy_neighbours_do_not_refuse_what_the_machine_alone_can_do(tmp_path):
+def test_runs_beside_busy_neighbors_do_not_refuse_what_the_machine_alone_can_do(tmp_path):
     times = FixedTimes(tmp_path)
     for _ in range(5):
         times.record(28.0)

@@ -1,4 +1,4 @@
-"""Tests of what a model has learnt of a held-out text: found by document, and by line where
+"""Tests of what a model has learned of a held-out text: found by document, and by line where
 passages move.
 """
 

@@ -1,4 +1,4 @@
-"""retrain-flow through the front door: a changed text is learnt, an unchanged one is not, and one
+"""retrain-flow through the front door: a changed text is learned, an unchanged one is not, and one
 command goes back.
 """
 
@@ -28,7 +28,7 @@ class Retrained:
 
 @pytest.fixture(scope="module")
 def retrained(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Retrained:
-    """Return what is seen of `lightlm retrain` in a copy of the home, whose champion learnt a copy
+    """Return what is seen of `lightlm retrain` in a copy of the home, whose champion learned a copy
     of the text.
     """
     from mlflow import MlflowClient
@@ -38,9 +38,9 @@ def retrained(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Ret
     lightlm = CommandLine(folder / "home", folder)
     text = Path(shutil.copy(trained.text, folder / "stories.txt"))
     client = MlflowClient(tracking_uri=f"sqlite:///{lightlm.home}/mlflow.db")
-    learnt = json.loads(client.get_model_version("stories", "1").tags["lightlm.dataset"])
+    learned = json.loads(client.get_model_version("stories", "1").tags["lightlm.dataset"])
     client.set_model_version_tag(
-        "stories", "1", "lightlm.dataset", json.dumps(learnt | {"source": str(text)})
+        "stories", "1", "lightlm.dataset", json.dumps(learned | {"source": str(text)})
     )
 
     command = ["retrain", "--hours", 0.004, *settings(training__compile='"off"'), "--json"]
@@ -130,8 +130,8 @@ def test_the_version_says_what_it_learnt_and_how_it_compared(
         describe(client.get_model_version("stories", number)) for number in ("1", "2")
     )
     assert version.tags["source_digest"] == summary["news"]["digest"]
-    learnt = version.tags["learnt_subsets"].split(",")
-    assert learnt == [first.tags["dataset_digest"], summary["run"]["dataset"]["digest"]]
+    learned = version.tags["learnt_subsets"].split(",")
+    assert learned == [first.tags["dataset_digest"], summary["run"]["dataset"]["digest"]]
     assert int(version.tags["seen_bytes"]) > int(first.tags["seen_bytes"]) > 0
     assert version.tags["started_from"] == "version 1"
     assert "Against version 1: " in client.get_model_version("stories", "2").description

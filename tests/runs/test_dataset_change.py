@@ -19,12 +19,12 @@ def version(**tags: str) -> ModelVersion:
     ("newest", "is_changed", "words"),
     [
         (None, True, "no version is registered yet"),
-        (version(), True, "version 7 does not say what it learnt"),
+        (version(), True, "version 7 does not say what it learned"),
         (version(source_digest="b"), True, "has changed since version 7: digest a, was b"),
         (
             version(source_digest="a"),
             False,
-            "unchanged (digest a) since version 7 learnt it on 2026-03-01 02:30 UTC",
+            "unchanged (digest a) since version 7 learned it on 2026-03-01 02:30 UTC",
         ),
     ],
 )

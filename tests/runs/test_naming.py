@@ -80,13 +80,13 @@ def test_a_run_on_another_text_is_not_compared_and_says_what_to_do(other: Other)
 
     assert summary["comparison"] is None
     for words in (
-        "version 1 stays champion: it learnt",
+        "version 1 stays champion: it learned",
         "--name OTHER",
         "`lightlm promote 2 --name stories`",
     ):
         assert words in summary["promotion"]
 
-    assert "The champion is not compared: it learnt stories and not input" in other.run.err
+    assert "The champion is not compared: it learned stories and not input" in other.run.err
 
 
 def test_its_run_is_named_after_the_text_and_the_table_says_its_version(other: Other) -> None:
@@ -192,5 +192,5 @@ def test_a_champions_text_that_is_gone_is_said_with_what_to_do(other: Other) -> 
     )
     ended = other.lightlm("retrain", "--hours", 0.005)
     assert ended.code == 2
-    assert "version 1 of stories learnt /nowhere/notes.txt, which cannot be read now" in ended.err
+    assert "version 1 of stories learned /nowhere/notes.txt, which cannot be read now" in ended.err
     assert "--dataset" in ended.err

@@ -34,8 +34,8 @@ def compare(*, high: float, num_documents: int = 100) -> Comparison:
 def test_without_a_comparison_the_page_says_why() -> None:
     page = describe_decision(PARAMS, SCRATCH, None, "")
     assert page.blocks == ["Nothing was compared: there is no champion yet."]
-    page = describe_decision(PARAMS, SCRATCH, None, "it learnt another text")
-    assert page.blocks == ["Nothing was compared: it learnt another text."]
+    page = describe_decision(PARAMS, SCRATCH, None, "it learned another text")
+    assert page.blocks == ["Nothing was compared: it learned another text."]
 
 
 def test_the_page_begins_with_the_start_and_its_reason() -> None:

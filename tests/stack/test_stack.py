@@ -37,7 +37,7 @@ ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a data set that the first run has not learnt, 300 kB."""
+    """Return a data set that the first run has not learned, 300 kB."""
     choose = random.Random(2)
     path = tmp_path_factory.mktemp("text") / "notes.txt"
     path.write_text("\n\n".join(write_paragraph(choose) for _ in range(800)), encoding="utf-8")

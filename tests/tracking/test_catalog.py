@@ -99,7 +99,7 @@ def test_a_name_is_taken_by_its_text_and_another_text_gets_the_next(
     assert choose_name(client, names, origin("/b/notes")) == ("notes-1f2e3d", None)
     add("old", None)
     assert choose_name(client, ["old", "b-old"], origin("/b/old"))[0] == "old", (
-        "it does not say what it learnt"
+        "it does not say what it learned"
     )
 
 
@@ -116,7 +116,7 @@ def test_a_champion_that_learnt_another_text_stays_whatever_the_scores(
     moves, reason = judge(champion, "2", other)
     assert not moves
     for words in (
-        "learnt /a/notes and not /b/notes",
+        "learned /a/notes and not /b/notes",
         "--name OTHER",
         "`lightlm promote 2 --name notes`",
     ):

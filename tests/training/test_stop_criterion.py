@@ -179,7 +179,7 @@ def test_between_the_fractions_saving_takes_half_a_percent_of_the_time():
 def test_validations_tell_how_long_the_final_score_takes_and_the_end_of_training_moves() -> None:
     scoring = ScoringTime(100_000, expected_seconds=10.0)
     criterion = TimeCriterion(100.0, lambda: 0.0)
-    for seconds in (0.2, 0.21, 0.9):  # a tenth of the text each; one beside a busy neighbour
+    for seconds in (0.2, 0.21, 0.9):  # a tenth of the text each; one beside a busy neighbor
         criterion.extend(-scoring.record(10_000, seconds, criterion.budget_seconds))
     assert scoring.seconds == pytest.approx(OPENING_SECONDS + 2.1)
     assert criterion.budget_seconds == pytest.approx(100 + 10 - 2.1 - OPENING_SECONDS)

@@ -51,11 +51,11 @@ def check_packages() -> Iterator[Check]:
             yield fail("Packages", message, f"pip install '{name}{bounds}', or {INSTALL}")
 
     if is_content:
-        told = ", ".join(
+        phrase = ", ".join(
             f"{name} {find_version(name)}"
             for name in ("prefect", "mlflow", "fastapi", "sqlalchemy")
         )
-        yield passed("Packages", f"all {len(wanted)} within their bounds; {told}")
+        yield passed("Packages", f"all {len(wanted)} within their bounds; {phrase}")
 
 
 def check_exports() -> Check:

@@ -308,7 +308,7 @@ def find_retrained_name(name: str | None) -> str:
     """Return the named or newest model, which is retrained on its champion's data set.
 
     Raises:
-        InputError: there is none, or it does not say what it learnt.
+        InputError: there is none, or it does not say what it learned.
     """
     from lightlm.errors import InputError
     from lightlm.runs.retraining import find_learnt, find_model
@@ -361,8 +361,8 @@ def server(
     if is_loopback(host):
         print_logins(home, log, name)
 
-    # Compose hands over variables that nobody set as empty ones; an empty endpoint is one that
-    # nobody reaches.
+    # Compose passes unset variables as empty ones; an empty endpoint is one that
+    # no client reaches.
     given = {key: value for key, value in os.environ.items() if value}
     settings = ("PREFECT_SERVER_", "PREFECT_HOME", "MLFLOW_S3_")
     kept = {

@@ -313,7 +313,7 @@ def _guess(head: bytes, name: str) -> Encoding:
 
     matches = list(from_bytes(sample, cp_isolation=list(CODECS)))
     if not matches:
-        raise DatasetError(f"{name} is not UTF-8, and its encoding cannot be told; {advice}")
+        raise DatasetError(f"{name} is not UTF-8, and its encoding cannot be detected; {advice}")
 
     matches = [match for match in matches if not _shouts(str(match))] or matches
     best = matches[0]

@@ -385,11 +385,11 @@ def _explain_nothing(found: Inputs) -> str:
     reasons: dict[str, list[str]] = {}
     for one in found.left_out:
         reasons.setdefault(one.reason, []).append(one.path)
-    told = "; ".join(
+    phrase = "; ".join(
         f"{len(paths):,} {reason}, as {paths[0]}" for reason, paths in list(reasons.items())[:4]
     )
 
     return (
-        f"holds no file that can be read ({told}); give files that end in one of "
+        f"holds no file that can be read ({phrase}); give files that end in one of "
         f"{', '.join(SUFFIXES)}"
     )

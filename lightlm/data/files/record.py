@@ -100,19 +100,19 @@ class DataRecord(BaseModel):
             ("near copy", "near copies", " left out"): self.near_duplicates,
         }
 
-        told = [
+        phrase = [
             f"{count(number, one, many)}{what}"
             for (one, many, what), number in gone.items()
             if number
         ]
 
         if self.left_out:
-            told.append(
+            phrase.append(
                 f"{count(self.num_left_out, 'file')} not read ({_main_reasons(self.left_out)})"
             )
 
-        if told:
-            yield "; ".join(told)
+        if phrase:
+            yield "; ".join(phrase)
 
         yield from dict.fromkeys([*self.notes, *(note for source in used for note in source.notes)])
 

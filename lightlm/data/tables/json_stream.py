@@ -40,7 +40,7 @@ class JsonStream:
         self._line = 1
         self._is_ended = False
         self.num_read = 0
-        # strict=False: line ends and tabs inside of strings are mended by nobody and do no harm.
+        # strict=False: line ends and tabs inside of strings do no harm.
         self._decoder = json.JSONDecoder(strict=False)
 
     @property

@@ -1,4 +1,4 @@
-"""Rows that are objects: which column or template gives each its text, learnt from many rows."""
+"""Rows that are objects: which column or template gives each its text, learned from many rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

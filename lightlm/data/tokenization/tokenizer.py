@@ -241,7 +241,7 @@ def _save(folder: Path, tokenizer: str, end: str) -> None:
 
 
 def _read_source(source: str) -> tuple[bytes, str | None]:
-    """Return the content of a tokenizer.json, and the end of text that the config beside
+    """Return the content of a tokenizer.json, and the end of text that the config next to
     it names.
     """
     path = _find_local(source)

@@ -291,16 +291,16 @@ def test_without_a_service_print_env_says_what_to_do(
 
 def test_down_stops_what_up_started_and_nothing_else(service: Up) -> None:
     family = service.list_family()
-    neighbour = service.lightlm.start_python("-c", "import time; time.sleep(600)")
+    neighbor = service.lightlm.start_python("-c", "import time; time.sleep(600)")
     try:
         done = service.lightlm("down")
         assert done.code == 0, done.err
         assert [
             process for process in family if process.is_running() and process.status() != "zombie"
         ] == []
-        assert neighbour.poll() is None
+        assert neighbor.poll() is None
         assert service.record() == {}
         assert "Nothing runs" in service.lightlm("down").err
     finally:
-        neighbour.send_signal(signal.SIGKILL)
-        neighbour.communicate()
+        neighbor.send_signal(signal.SIGKILL)
+        neighbor.communicate()

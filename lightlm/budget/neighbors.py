@@ -24,7 +24,7 @@ MOST_SLOWDOWN = 3.0
 """Largest slowdown that is planned for: beyond it nothing is left to plan."""
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """Other live runs of this home, the cores that others keep busy, and the system's load."""
 
     num_runs: int = 0

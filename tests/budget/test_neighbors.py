@@ -1,17 +1,17 @@
 import pytest
 
-from lightlm.budget.neighbours import MOST_SLOWDOWN, CpuWatch, Neighbours
+from lightlm.budget.neighbors import MOST_SLOWDOWN, CpuWatch, Neighbors
 from lightlm.budget.reserve import Closing
 
 
 def test_alone_nothing_changes_and_nothing_is_said() -> None:
-    alone = Neighbours(num_runs=0, busy_cores=0.3, num_cores=2)
+    alone = Neighbors(num_runs=0, busy_cores=0.3, num_cores=2)
     assert (alone.slowdown, alone.num_threads, alone.describe()) == (1.0, 2, "")
     assert alone.stretch(Closing(1.2, 1.15)) == Closing(1.2, 1.15)
 
 
 def test_two_other_runs_on_two_cores_leave_one_thread_and_three_times_the_end() -> None:
-    three = Neighbours(num_runs=2, busy_cores=1.6, num_cores=2)
+    three = Neighbors(num_runs=2, busy_cores=1.6, num_cores=2)
     assert three.num_threads == 1
     assert three.stretch(Closing(1.2)).seconds == pytest.approx(3.6)
     said = three.describe()
@@ -20,21 +20,21 @@ def test_two_other_runs_on_two_cores_leave_one_thread_and_three_times_the_end() 
 
 
 def test_other_programs_count_by_the_cores_that_they_keep_busy() -> None:
-    beside = Neighbours(num_runs=0, busy_cores=4.0, num_cores=8)
+    beside = Neighbors(num_runs=0, busy_cores=4.0, num_cores=8)
     assert (beside.slowdown, beside.num_threads) == (1.5, 5)
     assert "LightLM" not in beside.describe()
 
 
 def test_where_the_cores_are_taken_the_load_says_how_many_wait_for_them() -> None:
-    assert Neighbours(busy_cores=1.2, num_cores=2, load=4.5).slowdown == 3.0
-    assert Neighbours(busy_cores=0.6, num_cores=4, load=4.5).slowdown == 1.15, (
+    assert Neighbors(busy_cores=1.2, num_cores=2, load=4.5).slowdown == 3.0
+    assert Neighbors(busy_cores=0.6, num_cores=4, load=4.5).slowdown == 1.15, (
         "it may be an earlier run's"
     )
-    assert Neighbours(busy_cores=0.0, num_cores=2, load=9.0).slowdown == 1.0
+    assert Neighbors(busy_cores=0.0, num_cores=2, load=9.0).slowdown == 1.0
 
 
 def test_a_crowd_is_planned_for_up_to_a_bound() -> None:
-    assert Neighbours(num_runs=50, num_cores=2).slowdown == MOST_SLOWDOWN
+    assert Neighbors(num_runs=50, num_cores=2).slowdown == MOST_SLOWDOWN
 
 
 def test_what_others_keep_busy_is_the_machine_s_time_less_this_run_s() -> None:
@@ -51,7 +51,7 @@ def test_what_others_keep_busy_is_the_machine_s_time_less_this_run_s() -> None:
     assert watch.busy_cores() == 0.0
 
 
-def test_this_process_is_no_neighbour_of_itself() -> None:
+def test_this_process_is_no_neighbor_of_itself() -> None:
     watch = CpuWatch()
     assert sum(number * number for number in range(2_000_000)) > 0
     assert watch.busy_cores() >= 0.0
