@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightlm.child_process import python_command
 from lightlm.errors import InputError, Interrupted, LightLMError, TrainingError
+from lightlm.json_object import JsonObject
 from lightlm.params import load_params
 from lightlm.tracking.catalog import resolve
 from lightlm.tracking.registry import ModelVersion, download
@@ -87,7 +88,7 @@ class Trained(NamedTuple):
     name: str
     version: str
     bits_per_byte: float
-    summary: dict[str, Any]
+    summary: JsonObject
 
     def load(self) -> Model:
         """Return the model that was trained.

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+from lightlm.json_object import JsonObject
+
 POLL_SECONDS = 0.01
 """Seconds between two looks whether a child process has ended."""
 
@@ -30,7 +32,7 @@ SAFE_PATH: Mapping[str, str] = MappingProxyType({"PYTHONSAFEPATH": "1"})
 flow runs, the compiler's processes.
 """
 
-Message = dict[str, Any]
+Message = JsonObject
 """A line of JSON between a process and its child."""
 
 

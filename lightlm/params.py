@@ -242,7 +242,7 @@ class Params(Section):
     store: StoreParams
     system: SystemParams
 
-    def flatten(self) -> dict[str, Any]:
+    def flatten(self) -> Overrides:
         """Return every value under its dotted name, as MLflow logs it."""
         return dict(_flatten(self.model_dump()))
 
@@ -376,7 +376,7 @@ def _find_preset(preset: str) -> tuple[Path, str]:
     )
 
 
-def _read_preset(preset: str) -> dict[str, Any]:
+def _read_preset(preset: str) -> Overrides:
     path, name = _find_preset(preset)
     try:
         if path.is_file() and path.stat().st_size > MAX_PRESET_BYTES:
@@ -405,11 +405,11 @@ def _read_preset(preset: str) -> dict[str, Any]:
 
 
 @functools.cache  # reading takes fifty times as long as checking
-def _read_base() -> dict[str, Any]:
+def _read_base() -> Overrides:
     return _read_preset("base")
 
 
-def _merge(values: dict[str, Any], overlay: Mapping[str, Any], origin: str) -> None:
+def _merge(values: Overrides, overlay: Mapping[str, Any], origin: str) -> None:
     for section, entries in overlay.items():
         if not isinstance(entries, Mapping):
             raise ParameterError(f"{origin}: {section} must hold keys, got {quote(entries)}")
@@ -420,7 +420,7 @@ def _merge(values: dict[str, Any], overlay: Mapping[str, Any], origin: str) -> N
                 raise ParameterError(f"{origin}: {error}") from None
 
 
-def _override(values: dict[str, Any], name: str, value: Any) -> None:
+def _override(values: Overrides, name: str, value: Any) -> None:
     typed = value
     if isinstance(value, str):
         try:
@@ -453,7 +453,7 @@ def is_text(name: str) -> bool:
         return False
 
 
-def _set(values: dict[str, Any], name: str, value: Any) -> None:
+def _set(values: Overrides, name: str, value: Any) -> None:
     section, _, key = name.partition(".")
     if section not in values or key not in values[section]:
         known = [f"{outer}.{inner}" for outer in values for inner in values[outer]]

@@ -13,6 +13,7 @@ COVERED = {
     "lightlm/__main__.py": "packaging/test_metadata.py",
     "lightlm/api.py": "tracking/test_api.py",
     "lightlm/errors.py": "flows/cli/test_main.py",
+    "lightlm/json_object.py": "test_child_process.py",
     "lightlm/budget/calibration.py": "budget/test_scaling.py",
     "lightlm/budget/devices.py": "budget/test_memory.py",
     "lightlm/budget/ranking.py": "budget/test_planner.py",

@@ -6,10 +6,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightlm.console.quantities import format_seconds
 from lightlm.errors import ParameterError
+from lightlm.json_object import JsonObject
 from lightlm_flows.cli.launching import log_aside
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Notifier:
         result = {"status": "finished"} | summary.model_dump(mode="json", exclude={"plan"})
         self.tell(f"{phrase} after {format_seconds(summary.elapsed_seconds)}", result)
 
-    def tell(self, sentence: str, result: dict[str, Any]) -> None:
+    def tell(self, sentence: str, result: JsonObject) -> None:
         """Start the command and wait for it; whatever becomes of it changes nothing of the run."""
         if not self.words:
             return

@@ -3,10 +3,11 @@
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lightlm.json_object import JsonObject
 from lightlm.params import Overrides, list_presets, load_params, parse_assignments
 from lightlm.yaml_values import quote_text
 
@@ -202,6 +203,6 @@ def open_chosen(model: str | None, name: str | None, *, is_quiet: bool = False) 
     return version
 
 
-def print_json(value: dict[str, Any]) -> None:
+def print_json(value: JsonObject) -> None:
     """Print one JSON object on standard output."""
     sys.stdout.write(json.dumps(value) + "\n")

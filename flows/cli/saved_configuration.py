@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightlm.errors import InputError, ParameterError
+from lightlm.json_object import JsonObject
 from lightlm.params import Overrides, Params, load_params, quote
 from lightlm.store.commit import write_file
 from lightlm.store.home import find_home
@@ -44,7 +45,7 @@ def save_configuration(path: Path, choices: Mapping[str, Any], shape: str) -> No
     Raises:
         StoreError: the disk refused; an earlier file stays.
     """
-    sections: dict[str, dict[str, Any]] = {}
+    sections: dict[str, JsonObject] = {}
     for name, value in list_differences(load_params(overrides=choices)):
         section, _, key = name.partition(".")
         sections.setdefault(section, {})[key] = value
@@ -114,7 +115,7 @@ def load_configuration(path: Path) -> Loaded:
     return Loaded(choices, notices)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> JsonObject:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path} has more than {MAX_BYTES:,} bytes; that is no configuration")
@@ -136,7 +137,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _list_values(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _list_values(content: JsonObject) -> Iterator[tuple[str, Any]]:
     """Yield dotted names and values; looks up names without a section, as in older files."""
     sections = content.get("params")
     entries = sections if isinstance(sections, dict) else content

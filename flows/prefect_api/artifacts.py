@@ -14,6 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.runtime import task_run
 
+from lightlm.json_object import JsonObject
 from lightlm.runs.session import LOGGER
 
 MOST_UPDATES = 20
@@ -28,7 +29,7 @@ class FlowPage:
 
     def __init__(self, flow_run_id: str | None) -> None:
         self._flow_run_id = None if flow_run_id is None else UUID(str(flow_run_id))
-        self._requests: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._requests: queue.Queue[JsonObject | None] = queue.Queue()
         self._progress_id: UUID | None = None
         self._shown = -1.0
         self._thread = threading.Thread(target=self._send_all, name="artifacts", daemon=True)
@@ -79,7 +80,7 @@ class FlowPage:
         except Exception as error:  # noqa: BLE001  (a page that cannot be shown is no reason to fail a run)
             logging.getLogger(__name__).debug("Prefect takes no artifacts: %s", error)
 
-    def _send(self, client: SyncPrefectClient, fields: dict[str, Any]) -> None:
+    def _send(self, client: SyncPrefectClient, fields: JsonObject) -> None:
         try:
             if fields["type"] == "progress" and self._progress_id is not None:
                 client.update_artifact(self._progress_id, ArtifactUpdate(data=fields["data"]))

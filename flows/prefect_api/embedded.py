@@ -37,6 +37,7 @@ from typing import IO, Any
 
 from lightlm.child_process import SAFE_PATH, end_child, python_command
 from lightlm.errors import LightLMError
+from lightlm.json_object import JsonObject
 
 START_SECONDS = 180
 """Prefect's 20 s are not enough on a fresh, busy machine: two flows started together both died."""
@@ -298,7 +299,7 @@ def without_prefect() -> Iterator[None]:
         Flow.__call__, Task.__call__ = former
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> JsonObject:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

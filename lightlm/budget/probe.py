@@ -18,6 +18,7 @@ from lightlm.budget.history import NO_CORRECTION, Correction
 from lightlm.budget.scaling import expected_efficiency
 from lightlm.budget.shapes import has_same_layers
 from lightlm.errors import ParameterError
+from lightlm.json_object import JsonObject
 from lightlm.model.accounting import flops_per_token
 from lightlm.model.config import ModelConfig
 from lightlm.params import TrainingParams, describe_validation
@@ -62,7 +63,7 @@ second, and suits small vocabularies, which are guessed.
 class Computer(Protocol):
     """What measures: the worker process."""
 
-    def call(self, job: str, **arguments: Any) -> dict[str, Any]:
+    def call(self, job: str, **arguments: Any) -> JsonObject:
         """Return the result of a job."""
         ...
 

@@ -6,7 +6,6 @@ or not.
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from lightlm.budget.calibration import load_calibration
 from lightlm.budget.candidate import Candidate, TextFacts
@@ -22,6 +21,7 @@ from lightlm.budget.probe import (
 )
 from lightlm.budget.ranking import FLOOR_SECONDS, Ranking, TimeLeft
 from lightlm.errors import WorkerError
+from lightlm.json_object import JsonObject
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
 from lightlm.training.config import TrainerConfig
@@ -226,9 +226,7 @@ class Timings:
         gain = _compiled_gain(self._params.budget.hours * 3600, cost)
         return self._params.training.compile != "off" and gain > 1
 
-    def _list_variants(
-        self, model: ModelConfig, trainer: TrainerConfig
-    ) -> Iterator[dict[str, Any]]:
+    def _list_variants(self, model: ModelConfig, trainer: TrainerConfig) -> Iterator[JsonObject]:
         """Yield changes of the trainer that may be faster; on a GPU, torch chooses the kernel."""
         is_free = trainer.device == "cpu" and not self._params.model.flash_attention
         if is_free and trainer.attention == "matmul":

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lightlm.data.files.inputs import SPLIT_WORDS, split_of
 from lightlm.data.files.suffixes import SUFFIXES
 from lightlm.data.formats.packing import split_suffix
 from lightlm.errors import DatasetError
+from lightlm.json_object import JsonObject
 from lightlm.params import DatasetParams
 from lightlm.redaction import first_line
 
@@ -184,7 +184,7 @@ def _within(seconds: float, ask: Callable[[], HubFiles]) -> HubFiles:
     """Run `ask` in a thread that is left behind when it takes too long: retries and slow answers
     count together.
     """
-    answer: dict[str, Any] = {}
+    answer: JsonObject = {}
 
     def run() -> None:
         try:

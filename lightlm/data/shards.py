@@ -18,6 +18,7 @@ import numpy as np
 from lightlm.data.encoding import EnginesDiffer, encode_documents
 from lightlm.data.subset import Split, TextSubset
 from lightlm.data.tokenization.tokenizer import Tokenizer
+from lightlm.json_object import JsonObject
 from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
 from lightlm.store.shared import Shareable
@@ -185,7 +186,7 @@ def _describe(stage: Stage) -> TokenShards:
 
 def _build(
     folder: Path, subset: TextSubset, tokenizer: Tokenizer, report: Callable[[str], None]
-) -> dict[str, Any]:
+) -> JsonObject:
     try:
         return _write(folder, subset, tokenizer, is_fast=True)
     except EnginesDiffer:
@@ -196,9 +197,7 @@ def _build(
         return _write(folder, subset, tokenizer, is_fast=False)
 
 
-def _write(
-    folder: Path, subset: TextSubset, tokenizer: Tokenizer, *, is_fast: bool
-) -> dict[str, Any]:
+def _write(folder: Path, subset: TextSubset, tokenizer: Tokenizer, *, is_fast: bool) -> JsonObject:
     dtype = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
     counts = {}
     for split in SPLITS:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from lightlm.data.files.local_path import find_local_path
 from lightlm.data.files.record import DataRecord
 from lightlm.data.source import Source, check_hub, open_source
 from lightlm.data.splitting import Limits, Split, build_subset, glance
+from lightlm.json_object import JsonObject
 from lightlm.params import DatasetParams
 from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
@@ -231,7 +231,7 @@ def _affordable_bytes(seconds: float, bytes_per_second: float) -> int:
 
 def _limits(
     params: DatasetParams, source: Source, needed_bytes: int | None
-) -> tuple[dict[str, Any], Limits]:
+) -> tuple[JsonObject, Limits]:
     """Return the key of a subset in the store, and the limits that it is read within."""
     limits = Limits(
         max_documents=params.max_documents,
@@ -282,7 +282,7 @@ def describe_folder(folder: Path, params: DatasetParams, source: Source) -> Text
     return _describe(Stage(folder, folder.name, meta, reused=False), notice=source.notice)
 
 
-def _build(folder: Path, params: DatasetParams, source: Source, limits: Limits) -> dict[str, Any]:
+def _build(folder: Path, params: DatasetParams, source: Source, limits: Limits) -> JsonObject:
     """Write both splits' documents into `folder`; return what the subset says of itself."""
     built = build_subset(folder, params, source, limits)
     is_limited = limits.max_bytes is not None and source.is_plain_text

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lightlm.errors import ModelVersionError
+from lightlm.json_object import JsonObject
 from lightlm.model.llama_vocabulary import UNKNOWN, LlamaVocabulary, describe_vocabulary
 
 FILE = "model.gguf"
@@ -171,7 +172,7 @@ def read_vocabulary(path: Path) -> LlamaVocabulary:
     )
 
 
-def _add_tokenizer(writer: Any, vocabulary: LlamaVocabulary, config: dict[str, Any]) -> None:
+def _add_tokenizer(writer: Any, vocabulary: LlamaVocabulary, config: JsonObject) -> None:
     writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.rule)
     writer.add_token_list(vocabulary.tokens)

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lightlm.errors import ModelVersionError
+from lightlm.json_object import JsonObject
 from lightlm.model.config import ModelConfig
 from lightlm.model.moe import MixtureOfExperts
 from lightlm.model.transformer import Transformer
@@ -133,12 +134,12 @@ def _name_feedforward(prefix: str, gate_up: Tensor, down: Tensor) -> Iterator[tu
     yield f"{prefix}down_proj.weight", down
 
 
-def describe_config(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
+def describe_config(config: ModelConfig, end_of_text: int) -> JsonObject:
     """Return config.json's values.
 
     `rope_theta` stands twice: transformers 5 reads the inner one, older tools the outer one.
     """
-    values: dict[str, Any] = {
+    values: JsonObject = {
         "architectures": [EXPERTS if config.is_mixture_of_experts else DENSE],
         "model_type": "qwen3_moe" if config.is_mixture_of_experts else "qwen3",
         "dtype": "float32",
@@ -179,11 +180,11 @@ def describe_config(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
     return values
 
 
-def describe_generation(generation: Mapping[str, Any], end_of_text: int) -> dict[str, Any]:
+def describe_generation(generation: Mapping[str, Any], end_of_text: int) -> JsonObject:
     """Return generation_config.json's values; temperature 0 becomes do_sample false, as
     transformers says greedy.
     """
-    values: dict[str, Any] = {
+    values: JsonObject = {
         "bos_token_id": end_of_text,
         "eos_token_id": end_of_text,
         "pad_token_id": end_of_text,
@@ -261,7 +262,7 @@ _ONLY_VALUES = {
 """Variants of Qwen3 that would load and then compute something else here."""
 
 
-def _refuse_variants(values: dict[str, Any], path: Path) -> None:
+def _refuse_variants(values: JsonObject, path: Path) -> None:
     for name, allowed in _ONLY_VALUES.items():
         if values.get(name, allowed[0]) not in allowed:
             raise ModelVersionError(

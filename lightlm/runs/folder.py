@@ -15,6 +15,7 @@ from typing import Any
 from lightlm.budget.ledger import KEPT_EVERY_SECONDS, Ledger, LedgerKeeper, Spent, read_spent
 from lightlm.budget.neighbors import CpuWatch
 from lightlm.errors import BusyError
+from lightlm.json_object import JsonObject
 from lightlm.params import Params
 from lightlm.store.commit import remove_folder
 from lightlm.store.journal import Journal, read_journal
@@ -243,9 +244,9 @@ def journal_of(folder: Path, name: str, params: Params) -> Path:
     return folder / f"run-{fingerprint('run', {'name': name, 'params': values})}.journal"
 
 
-def read_decisions(path: Path) -> dict[str, Any]:
+def read_decisions(path: Path) -> JsonObject:
     """Return what a run decided, by name."""
-    decisions: dict[str, Any] = {}
+    decisions: JsonObject = {}
     for record, _ in read_journal(path):
         decisions[str(record.get("name"))] = record.get("value")
     return {name: value for name, value in decisions.items() if value is not None}

@@ -6,12 +6,12 @@ import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from lightlm.budget.plan import Plan
 from lightlm.data.origin import list_names
 from lightlm.data.subset import TextSubset
 from lightlm.evaluation.comparison import Comparison
+from lightlm.json_object import JsonObject
 from lightlm.model.accounting import flops_per_token
 from lightlm.params import Params
 from lightlm.rendering.page import Page
@@ -126,7 +126,7 @@ def generation_defaults(params: Params) -> dict[str, float | int]:
     return params.generation.model_dump(exclude={"seed"})
 
 
-def flatten_plan(plan: Plan) -> dict[str, Any]:
+def flatten_plan(plan: Plan) -> JsonObject:
     """Return the plan's model and trainer under dotted names."""
     values = {f"plan.model.{name}": value for name, value in plan.model.model_dump().items()}
     return values | {
@@ -134,7 +134,7 @@ def flatten_plan(plan: Plan) -> dict[str, Any]:
     }
 
 
-def describe_dataset(subset: TextSubset) -> dict[str, Any]:
+def describe_dataset(subset: TextSubset) -> JsonObject:
     """Return name, digest and counts of the data, for MLflow and the summary."""
     return {
         "name": subset.name,

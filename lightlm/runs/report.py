@@ -4,7 +4,6 @@ import platform
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from lightlm.budget.scaling import predict_loss
 from lightlm.console.quantities import format_count, format_seconds
@@ -14,6 +13,7 @@ from lightlm.data.subset import TextSubset, open_subset
 from lightlm.errors import StoreError, TrackingError
 from lightlm.evaluation.baselines import score_baselines
 from lightlm.evaluation.score import bits_per_byte
+from lightlm.json_object import JsonObject
 from lightlm.model.accounting import count_matrix_parameters
 from lightlm.rendering.page import Block, Heading, Page, Picture, Quote, Table
 from lightlm.rendering.svg import Line, Points, render_bars, render_lines
@@ -212,7 +212,7 @@ def render_documents(run: FinishedRun, subset: TextSubset | None) -> Iterator[Bl
         yield Quote(texts.get(index, ""))
 
 
-def provenance(run: FinishedRun) -> dict[str, Any]:
+def provenance(run: FinishedRun) -> JsonObject:
     """Return where the model comes from."""
     summary = run.summary
     data = run.summary.dataset
@@ -234,7 +234,7 @@ def provenance(run: FinishedRun) -> dict[str, Any]:
     }
 
 
-def describe_data(data: dict[str, Any]) -> dict[str, str]:
+def describe_data(data: JsonObject) -> dict[str, str]:
     """Return what was taken of the data set; of a run of an earlier version, what that one kept."""
     if "record" not in data:
         return {

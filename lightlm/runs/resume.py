@@ -11,6 +11,7 @@ from lightlm.data.shards import TokenShards
 from lightlm.data.subset import TextSubset
 from lightlm.errors import Interrupted
 from lightlm.evaluation.score import Evaluated, Score
+from lightlm.json_object import JsonObject
 from lightlm.runs.folder import last_recorded_steps
 from lightlm.runs.naming import MODEL_NAME
 from lightlm.runs.recording import record_event
@@ -93,13 +94,13 @@ def read_decision(kind: type[Decided], values: Any) -> Decided | None:
         return None
 
 
-def replay_training(folder: Path) -> list[dict[str, Any]] | None:
+def replay_training(folder: Path) -> list[JsonObject] | None:
     """Return the last events and the result of a training that had ended; None if it had not."""
     found = read_result(folder)
     if found is None:
         return None
     result, events = found
-    records: list[dict[str, Any]] = []
+    records: list[JsonObject] = []
     RecentEvents(events).replay(lambda event: records.append(to_json(event)))
     return [*records, {"result": result.model_dump(mode="json")}]
 

@@ -1,7 +1,7 @@
 """The summary of a finished run, as the flows return it and as the terminal prints it."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +10,7 @@ from lightlm.budget.plan import Plan
 from lightlm.console.next_commands import list_next_commands
 from lightlm.evaluation.comparison import Comparison
 from lightlm.evaluation.score import Score
+from lightlm.json_object import JsonObject
 from lightlm.runs.dataset_change import DatasetChange
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class RunSummary(BaseModel):
     tokens_per_second: float
     mfu: float
     final_learning_rate_factor: float
-    dataset: dict[str, Any]
+    dataset: JsonObject
     shape: str
     folder: str
     started_from: str = "scratch"

@@ -19,9 +19,10 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from lightlm.errors import CorruptError, InputError
+from lightlm.json_object import JsonObject
 from lightlm.store.commit import MANIFEST
 from lightlm.store.disk import BLOCK_BYTES, explain_refusals, make_folder, sync_folder, sync_written
 from lightlm.store.home import TEMPORARY_FILES
@@ -261,7 +262,7 @@ def _extract(archive: tarfile.TarFile, folder: Path) -> Iterator[tuple[str, tupl
         yield member.name, (member.size, counted.digest.hexdigest())
 
 
-def _read_contents(file: Path, path: Path) -> dict[str, Any]:
+def _read_contents(file: Path, path: Path) -> JsonObject:
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         contents = json.loads(path.read_bytes())
         if contents["format"] == FORMAT and isinstance(contents["home"], str):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lightlm.errors import CorruptError, StoreError
+from lightlm.json_object import JsonObject
 from lightlm.store.disk import (
     DAMAGED,
     EXHAUSTED,
@@ -47,7 +48,7 @@ class Commit:
 
     folder: Path
     kind: str
-    meta: dict[str, Any]
+    meta: JsonObject
     digest: str
 
 
@@ -205,7 +206,7 @@ def _adopt(folder: Path, kind: str) -> Commit:
     return open_commit(folder, kind)
 
 
-def _seal(scratch: Path, kind: str, meta: Mapping[str, Any]) -> dict[str, Any]:
+def _seal(scratch: Path, kind: str, meta: Mapping[str, Any]) -> JsonObject:
     """Make all of `scratch` durable, its manifest last; return the manifest as a reader will see
     it.
     """
@@ -239,7 +240,7 @@ def _seal(scratch: Path, kind: str, meta: Mapping[str, Any]) -> dict[str, Any]:
     return manifest
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> JsonObject:
     """Return the manifest, its own digest and its types checked."""
     path = folder / MANIFEST
     with _explain_damage(folder, path):
@@ -249,7 +250,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return parse_manifest(content, folder)
 
 
-def parse_manifest(content: bytes, folder: Path) -> dict[str, Any]:
+def parse_manifest(content: bytes, folder: Path) -> JsonObject:
     """Return the manifest of `folder` that `content` is, its own digest and its types checked.
 
     Raises:

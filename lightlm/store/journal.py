@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lightlm.json_object import JsonObject
 from lightlm.store.disk import BLOCK_BYTES, explain_refusals, make_folder, sync_file, sync_folder
 
 CRC_DIGITS = 8
@@ -89,7 +90,7 @@ def frame(record: Mapping[str, Any]) -> bytes:
     return b"%08x " % zlib.crc32(payload) + payload + b"\n"
 
 
-def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[JsonObject, int]]:
     """Yield each record from `offset` on with the offset after it; end at a line that has no end
     yet.
 
@@ -115,7 +116,7 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], 
                 )
 
 
-def _unframe(line: bytes) -> dict[str, Any] | None:
+def _unframe(line: bytes) -> JsonObject | None:
     payload = line[CRC_DIGITS + 1 : -1]
     # Compared as bytes: int() would take "+000000f" for a number, too.
     if line[: CRC_DIGITS + 1] != b"%08x " % zlib.crc32(payload):

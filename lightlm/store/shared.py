@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lightlm.errors import CorruptError, ParameterError
+from lightlm.json_object import JsonObject
 from lightlm.params import StoreParams, describe_validation
 from lightlm.store.commit import MANIFEST, Commit, commit_folder, parse_manifest
 from lightlm.store.space import check_space
@@ -230,7 +231,7 @@ class SharedStore:
             self._filesystem, self._root = open_filesystem(self.url)
         return self._filesystem, self._root
 
-    def _read_manifest(self, kind: str, name: str, shareable: Shareable) -> dict[str, Any] | None:
+    def _read_manifest(self, kind: str, name: str, shareable: Shareable) -> JsonObject | None:
         filesystem, root = self._connect()
         try:
             with filesystem.open(f"{root}/{kind}/{name}/{MANIFEST}", "rb") as file:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lightlm.errors import CorruptError
+from lightlm.json_object import JsonObject
 from lightlm.store.commit import SCHEMA, commit_folder, find_commit
 from lightlm.store.disk import explain_refusals, make_folder
 from lightlm.store.home import find_home
@@ -28,7 +29,7 @@ class Stage:
 
     folder: Path
     fingerprint: str
-    meta: dict[str, Any]
+    meta: JsonObject
     reused: bool
 
 

@@ -1,9 +1,10 @@
 """Finished runs that MLflow knows, on this machine and others: predicted and reached scores."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightlm.budget.history import REMEMBERED, History
+from lightlm.json_object import JsonObject
 from lightlm.store.remembered import parse_json
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ FINISHED_RUN_TAG = "lightlm.finished_run"
 HARDWARE_TAG = "lightlm.hardware_id"
 
 
-def fetch_finished_runs(client: "MlflowClient", limit: int = REMEMBERED) -> list[dict[str, Any]]:
+def fetch_finished_runs(client: "MlflowClient", limit: int = REMEMBERED) -> list[JsonObject]:
     """Return what the newest finished runs of all experiments left, newest first.
 
     Raises:

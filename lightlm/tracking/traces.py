@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lightlm.errors import LightLMError
+from lightlm.json_object import JsonObject
 from lightlm.redaction import clean
 from lightlm.tracking.mlflow_records import find_experiment
 from lightlm.tracking.registry import ModelVersion, open_client
@@ -77,7 +78,7 @@ def _close_span(span: Any, outputs: Mapping[str, Any], status: Any) -> None:
         LOGGER.debug("no trace: %s", error)
 
 
-def _clean_values(values: Mapping[str, Any]) -> dict[str, Any]:
+def _clean_values(values: Mapping[str, Any]) -> JsonObject:
     return {
         name: clean(value) if isinstance(value, str) else value for name, value in values.items()
     }

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lightlm.errors import CorruptError, ParameterError, TrainingError
+from lightlm.json_object import JsonObject
 from lightlm.model.hugging_face import load_model
 from lightlm.model.transformer import Transformer
 from lightlm.store.commit import commit_folder, open_commit, remove_folder
@@ -53,7 +53,7 @@ class TrainingState:
     learning_rate_scale: float = 1.0
     loss_ema: float | None = None
     rollbacks: int = 0
-    events: list[dict[str, Any]] = field(default_factory=list)
+    events: list[JsonObject] = field(default_factory=list)
     """The newest ones, as a RecentEvents dumps them."""
 
 
@@ -176,7 +176,7 @@ def load_checkpoint(folder: Path, model: Transformer, optimizer: Optimizer) -> T
     load_weights(folder, model)
     with open_tensors(folder / "optimizer.safetensors") as tensors:
         optimizer.load_state_tensors(tensors)
-    values: dict[str, Any] = dict(commit.meta["state"])
+    values: JsonObject = dict(commit.meta["state"])
     for before, now in RENAMED.items():
         if before in values:
             values[now] = values.pop(before)

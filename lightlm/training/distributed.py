@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import torch
 from torch import distributed
@@ -24,6 +23,7 @@ from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsa
 
 from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import ParameterError, WorkerError
+from lightlm.json_object import JsonObject
 from lightlm.training.config import TrainerConfig
 from lightlm.training.ranks import ALONE, ProcessRanks, Ranks, ShardedRanks
 
@@ -77,7 +77,7 @@ def fit_to_ranks(trainer: TrainerConfig, context_length: int, local_rank: int) -
 
 
 @contextmanager
-def open_ranks(request: dict[str, Any]) -> Iterator[Ranks]:
+def open_ranks(request: JsonObject) -> Iterator[Ranks]:
     """Give rank 0's view of all ranks that `request` asks for, started here and joined from other
     nodes.
 

@@ -1,7 +1,9 @@
 """Events of training: one frozen record per event, to JSON and back."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import get_args
+
+from lightlm.json_object import JsonObject
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,12 @@ Event = (
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 
 
-def to_json(event: Event) -> dict[str, Any]:
+def to_json(event: Event) -> JsonObject:
     """Return the event as a JSON object; `event` names its class."""
     return {"event": type(event).__name__, **asdict(event)}
 
 
-def from_json(record: dict[str, Any]) -> Event:
+def from_json(record: JsonObject) -> Event:
     """Return the event that `to_json` wrote."""
     values = dict(record)
     if "learning_rate_share" in values:  # in checkpoints of version 0.1

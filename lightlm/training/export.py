@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lightlm.errors import TrainingError
+from lightlm.json_object import JsonObject
 from lightlm.model.hugging_face import export_model
 from lightlm.model.transformer import Transformer
 from lightlm.store.commit import commit_folder, remove_folder
@@ -16,7 +16,7 @@ def publish(
     model: Transformer,
     request: TrainRequest,
     result: TrainResult,
-    events: Sequence[dict[str, Any]] = (),
+    events: Sequence[JsonObject] = (),
 ) -> None:
     """Commit the model's Hugging Face folder with result and events; it replaces an earlier one.
 

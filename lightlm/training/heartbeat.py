@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lightlm.json_object import JsonObject
+
 BEAT_SECONDS = 1.0
 
 SILENT_SECONDS = 20.0
@@ -43,7 +45,7 @@ class Heartbeat:
     """The worker's side: beats from a thread of its own while a job runs."""
 
     def __init__(
-        self, emit: Callable[[dict[str, Any]], None], every_seconds: float = BEAT_SECONDS
+        self, emit: Callable[[JsonObject], None], every_seconds: float = BEAT_SECONDS
     ) -> None:
         self._emit = emit
         self._every_seconds = every_seconds

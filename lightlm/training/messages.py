@@ -1,11 +1,11 @@
 """The request and the result of the worker's training job. No torch: both sides read it."""
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from lightlm.errors import StoreError
+from lightlm.json_object import JsonObject
 from lightlm.model.config import ModelConfig
 from lightlm.store.commit import open_commit
 from lightlm.training.config import TrainerConfig
@@ -57,7 +57,7 @@ class TrainResult(BaseModel):
     """Seconds of time.monotonic() at the end of the last step."""
 
 
-def read_result(run_folder: Path) -> tuple[TrainResult, list[dict[str, Any]]] | None:
+def read_result(run_folder: Path) -> tuple[TrainResult, list[JsonObject]] | None:
     """Return the result and newest events of a run that trained to its end.
 
     None if its model is missing, damaged or incomplete.

@@ -8,8 +8,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
+from lightlm.json_object import JsonObject
 from lightlm.training.events import Event, Sampled, StepDone, Validated, from_json, to_json
 
 KEPT_STEPS = 64
@@ -22,7 +22,7 @@ KEPT_OTHERS = 64
 class RecentEvents:
     """The newest events of a run, from what a checkpoint kept on."""
 
-    def __init__(self, records: Iterable[dict[str, Any]] = ()) -> None:
+    def __init__(self, records: Iterable[JsonObject] = ()) -> None:
         self._steps: deque[StepDone] = deque(maxlen=KEPT_STEPS)
         self._others: deque[Validated | Sampled] = deque(maxlen=KEPT_OTHERS)
         for record in records:
@@ -46,7 +46,7 @@ class RecentEvents:
 
         return keep_and_emit
 
-    def dump(self) -> list[dict[str, Any]]:
+    def dump(self) -> list[JsonObject]:
         """Return what is remembered as JSON, in the order of the steps."""
         return [to_json(event) for event in self._in_order()]
 

@@ -16,7 +16,7 @@ from lightlm_flows.cli.main import app
 ROOT = Path(__file__).resolve().parents[2]
 MOST_WORDS = 25
 STIFF = re.compile(
-    r"\b(?:(?:is|are|was) said|told to|foreseen|foresees|nobody|whoever|learned|colour|behaviour|anew)\b|^Of ",
+    r"\b(?:(?:is|are|was) said|told to|foreseen|foresees|nobody|whoever|learnt|colour|behaviour|anew)\b|^Of ",
     re.IGNORECASE,
 )
 """Words that the documents avoid: an actor is missing, or a plainer word is there."""

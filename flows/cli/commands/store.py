@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lightlm.counting import count
 from lightlm.errors import CorruptError, LightLMError
+from lightlm.json_object import JsonObject
 from lightlm_flows.cli.options import AsJson, print_json
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def read_aliases(home: Path) -> dict[tuple[str, str], str] | None:
     return {copy: listed.get(copy, "not in the registry") for copy in copies}
 
 
-def describe(home: Path, item: "Item", users: str) -> dict[str, Any]:
+def describe(home: Path, item: "Item", users: str) -> JsonObject:
     """Return an item as JSON."""
     return {
         "path": str(item.path.relative_to(home)),

@@ -10,6 +10,7 @@ from typing import Any
 
 from lightlm.data.characters.decoding import Encoding
 from lightlm.errors import DatasetError
+from lightlm.json_object import JsonObject
 
 SAMPLE_ROWS = 200
 """Rows that are looked at to choose a column; labels repeat and texts do not, which a hundred rows
@@ -87,7 +88,7 @@ class TableShape:
     column: str
     template: str | None
     encoding: Encoding
-    details: dict[str, Any] = field(default_factory=dict)
+    details: JsonObject = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     name: str = "the file"
 

@@ -28,6 +28,7 @@ from lightlm.data.tables.columns import (
     shorten,
 )
 from lightlm.errors import DatasetError
+from lightlm.json_object import JsonObject
 
 OBJECT_SHARE = 0.01
 """Fraction of a column's values that may be objects before a person is asked."""
@@ -106,7 +107,7 @@ def _choose_plain(
     name: str,
     encoding: Encoding,
     column: str | None,
-    details: dict[str, Any],
+    details: JsonObject,
 ) -> TableShape:
     texts = [text for row in rows if isinstance(row, str | list) and (text := flatten_value(row))]
     if not texts or len(texts) < 0.5 * len(rows):

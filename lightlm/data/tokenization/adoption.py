@@ -19,6 +19,7 @@ from lightlm.data.tokenization.token_bytes import (
     symbols_to_bytes,
 )
 from lightlm.errors import TokenizerError
+from lightlm.json_object import JsonObject
 
 END_OF_TEXT = "<|endoftext|>"
 LIKELY_ENDS = (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "<|eos|>", "[EOS]")
@@ -48,12 +49,12 @@ class Adoption:
     should know.
     """
 
-    values: dict[str, Any]
+    values: JsonObject
     end: str
     notes: list[str] = field(default_factory=list)
 
 
-def rewrite(values: dict[str, Any], named_end: str | None = None) -> Adoption:
+def rewrite(values: JsonObject, named_end: str | None = None) -> Adoption:
     """Rewrite the values of a tokenizer.json in place; `named_end` is the end of text that its
     config names.
 
@@ -154,7 +155,7 @@ def _keep_text(adoption: Adoption) -> None:
         _add_missing(adoption, [f"<0x{byte:02X}>" for byte in range(256)])
 
 
-def _leave_out(adoption: Adoption, parts: list[dict[str, Any]]) -> None:
+def _leave_out(adoption: Adoption, parts: list[JsonObject]) -> None:
     names = sorted({str(part.get("type")) for part in parts})
     if names:
         adoption.notes.append(
@@ -173,7 +174,7 @@ def _only_marks_spaces(part: Mapping[str, Any], symbol: str | None) -> bool:
     return part.get("type") == "Prepend" and part.get("prepend") in (symbol, " ")
 
 
-def _unmark(part: dict[str, Any], symbol: str | None) -> dict[str, Any]:
+def _unmark(part: JsonObject, symbol: str | None) -> JsonObject:
     pattern = part.get("pattern")
     if symbol is None or not isinstance(pattern, dict):
         return part
@@ -318,7 +319,7 @@ def _number_ids(adoption: Adoption) -> None:
     adoption.values["added_tokens"] = sorted(added, key=lambda token: token["id"])
 
 
-def _join(name: str, parts: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _join(name: str, parts: list[JsonObject]) -> JsonObject | None:
     if len(parts) < 2:
         return parts[0] if parts else None
     return {"type": "Sequence", name: parts}

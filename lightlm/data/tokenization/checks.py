@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from lightlm.errors import TokenizerError
+from lightlm.json_object import JsonObject
 
 MAX_BYTES = 1 << 26
 """Bytes of a file; Gemma 3's, with 262,144 entries, has 33 MB."""
@@ -100,12 +101,12 @@ class _Unigram(_Checked):
 class _File(_Checked):
     model: Annotated[_BPE | _Words | _Unigram, Field(discriminator="type")]
     added_tokens: Annotated[list[_AddedToken], Field(max_length=1 << 16)] | None = None
-    normalizer: dict[str, Any] | None = None
-    pre_tokenizer: dict[str, Any] | None = None
-    post_processor: dict[str, Any] | None = None
-    decoder: dict[str, Any] | None = None
-    truncation: dict[str, Any] | None = None
-    padding: dict[str, Any] | None = None
+    normalizer: JsonObject | None = None
+    pre_tokenizer: JsonObject | None = None
+    post_processor: JsonObject | None = None
+    decoder: JsonObject | None = None
+    truncation: JsonObject | None = None
+    padding: JsonObject | None = None
 
 
 FILE = TypeAdapter(_File)
@@ -127,7 +128,7 @@ def read_tokenizer_file(path: Path) -> bytes:
     return content
 
 
-def parse_tokenizer(content: bytes, name: str) -> dict[str, Any]:
+def parse_tokenizer(content: bytes, name: str) -> JsonObject:
     """Return the values of a tokenizer.json from which a tokenizer may be built. `name` stands in
     messages.
 
@@ -175,7 +176,7 @@ def _check_ids(vocab: dict[str, int] | list[Any], name: str) -> None:
             seen[index] = token
 
 
-def _check_part(part: dict[str, Any] | None, name: str) -> None:
+def _check_part(part: JsonObject | None, name: str) -> None:
     growth = 1.0
     num_parts = 0
     for key, value, holder in _walk(part, name):

@@ -11,6 +11,8 @@ from typing import Any
 
 from tokenizers import Tokenizer as Engine
 
+from lightlm.json_object import JsonObject
+
 SPACE_SYMBOL = "\u2581"
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -68,7 +70,7 @@ def symbols_to_bytes(token: str) -> bytes:
     return token.encode("utf-8")
 
 
-def list_parts(part: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+def list_parts(part: Mapping[str, Any] | None) -> Iterator[JsonObject]:
     """Yield the steps of a normalizer, a pre_tokenizer or a decoder in order, sequences
     opened up.
     """

@@ -23,6 +23,7 @@ from lightlm.data.tokenization.checks import parse_tokenizer, read_end_of_text, 
 from lightlm.data.tokenization.token_bytes import TokenBytes
 from lightlm.data.tokenization.trial import adopt, library_errors
 from lightlm.errors import DatasetError, TokenizerError
+from lightlm.json_object import JsonObject
 from lightlm.params import TokenizerParams
 from lightlm.store.lock import ignore
 from lightlm.store.shared import Shareable
@@ -136,7 +137,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return _open(Stage(folder, folder.name, {}, reused=True))
 
 
-def _training_key(params: TokenizerParams, subset: TextSubset, vocab_size: int) -> dict[str, Any]:
+def _training_key(params: TokenizerParams, subset: TextSubset, vocab_size: int) -> JsonObject:
     return {
         "format": FORMAT,
         "subset": subset.fingerprint,
@@ -176,7 +177,7 @@ def _open(stage: Stage) -> Tokenizer:
     )
 
 
-def _train(folder: Path, subset: TextSubset, vocab_size: int, max_bytes: int) -> dict[str, Any]:
+def _train(folder: Path, subset: TextSubset, vocab_size: int, max_bytes: int) -> JsonObject:
     """Train a byte-level BPE on the first `max_bytes` of the training text."""
     # as llama.cpp has it; all entries are reached by merges anyway
     engine = Engine(models.BPE(ignore_merges=True))
@@ -218,7 +219,7 @@ def _adopt(source: str, report: Callable[[str], None]) -> Stage:
     content, named_end = _read_source(source)
     key = {"format": FORMAT, "content": hashlib.sha256(content).hexdigest(), "end": named_end}
 
-    def write(folder: Path) -> dict[str, Any]:
+    def write(folder: Path) -> JsonObject:
         adopted = adopt(content, source, named_end)
         _save(folder, adopted.text, adopted.end)
         return {"source": source, "notes": list(adopted.notes)}

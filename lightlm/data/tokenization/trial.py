@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tokenizers import Tokenizer as Engine
 
@@ -24,6 +23,7 @@ from lightlm.data.tokenization.checks import REMEDY, parse_tokenizer
 from lightlm.data.tokenization.hard_texts import HARD_TEXTS, surround
 from lightlm.data.tokenization.token_bytes import TokenBytes
 from lightlm.errors import TokenizerError
+from lightlm.json_object import JsonObject
 
 SECONDS = 60.0
 """Seconds that the child may take; Gemma's 262,144 entries take about 5."""
@@ -88,7 +88,7 @@ def adopt(content: bytes, source: str, named_end: str | None = None) -> Adopted:
     return Adopted(answer["text"], answer["end"], tuple(answer["notes"]))
 
 
-def serve(content: bytes, source: str, named_end: str | None) -> dict[str, Any]:
+def serve(content: bytes, source: str, named_end: str | None) -> JsonObject:
     """Return what the child answers: a tokenizer, or why there is none."""
     try:
         values = parse_tokenizer(content, source)
