@@ -14,7 +14,7 @@ from lightlm.errors import ModelVersionError, StoreError
 from lightlm.tracking.registry import ModelVersion, download, open_client
 from lightlm.tracking.shipper import Shipper
 from lightlm.tracking.verification import find_damage, list_version_files, repair
-from lightlm_flows.cli import doctor
+from lightlm_flows.cli.checks.storage import check_versions
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def lightlm(*words: str) -> "subprocess.CompletedProcess[str]":
 def test_a_flipped_bit_is_named_by_verify_and_doctor_and_repaired(
     home: Path, version: ModelVersion
 ) -> None:
-    assert doctor.check_versions(home).message == "1 as they were registered"
+    assert check_versions(home).message == "1 as they were registered"
     weights = stored(home, "model.safetensors")
     intact = weights.read_bytes()
     flip(weights)
@@ -60,7 +60,7 @@ def test_a_flipped_bit_is_named_by_verify_and_doctor_and_repaired(
         download(version)
 
     assert str(home) not in str(caught.value), "no folder is named that is gone by now"
-    checked = doctor.check_versions(home)
+    checked = check_versions(home)
     assert (checked.status, checked.fix) == ("fail", "lightlm store verify --repair")
     assert (
         "models:/lightlm/1 (challenger, champion) is not as it was registered: model.safetensors"
@@ -88,7 +88,7 @@ def test_a_flipped_bit_is_named_by_verify_and_doctor_and_repaired(
     assert len(list((home / "store" / "quarantine").iterdir())) == 1, (
         "the damaged files are set aside, not deleted"
     )
-    assert doctor.check_versions(home).status == "pass"
+    assert check_versions(home).status == "pass"
     assert download(version).is_dir()
 
 
@@ -164,4 +164,4 @@ def test_a_link_that_leads_out_of_the_home_is_not_written_through(
 
 def test_a_home_without_versions_has_none_to_verify(home: Path) -> None:
     assert list_version_files(home) == []
-    assert doctor.check_versions(home).message == "none is registered yet"
+    assert check_versions(home).message == "none is registered yet"
