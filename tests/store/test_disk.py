@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import re
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -244,15 +243,12 @@ def test_too_many_open_files_are_no_fault_of_the_disk(tmp_path: Path) -> None:
 def test_the_time_of_a_confirmed_write_is_the_shorter_of_two(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits = iter([0.05, 0.01])
-    confirm = os.fsync
-
-    def fsync(handle: int) -> None:
-        time.sleep(next(waits))
-        confirm(handle)
-
-    monkeypatch.setattr(os, "fsync", fsync)
+    confirmed: list[int] = []
+    clock = iter([100.0, 100.5, 101.0, 101.25])
+    monkeypatch.setattr(disk, "sync_file", confirmed.append)
+    monkeypatch.setattr(disk, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     folder = tmp_path / "runs"
     folder.mkdir()
-    assert 0.01 <= time_sync(folder) < 0.05
+    assert time_sync(folder) == 0.25
+    assert len(confirmed) == 2
     assert list(folder.iterdir()) == []
