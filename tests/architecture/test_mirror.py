@@ -1,11 +1,11 @@
-"""Each module of flows, runs, versions and evaluation has a test file of its own in the same place,
-or is named here with the test that covers it.
+"""tests/ mirrors the tree: each module has a test file of its own in the same place, or is named here
+with the test that covers it.
 """
 
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("flows", "lightlm/runs", "lightlm/versions", "lightlm/evaluation")
 
 COVERED_BY = {
     "flows/tasks.py": "flows/test_train.py",
@@ -49,19 +49,44 @@ COVERED_BY = {
     "lightlm/runs/stage_names.py": "runs/test_watching.py",
     "lightlm/runs/start.py": "flows/test_retrain.py",
     "lightlm/versions/text.py": "flows/test_generate.py",
+    "lightlm/__main__.py": "packaging/test_metadata.py",
+    "lightlm/api.py": "tracking/test_api.py",
+    "lightlm/errors.py": "flows/cli/test_main.py",
+    "lightlm/json_object.py": "test_child_process.py",
+    "lightlm/budget/calibration.py": "budget/test_scaling.py",
+    "lightlm/budget/devices.py": "budget/test_memory.py",
+    "lightlm/budget/ranking.py": "budget/test_planner.py",
+    "lightlm/console/lines.py": "console/test_menus.py",
+    "lightlm/console/look.py": "data/test_advice.py",
+    "lightlm/console/numbers.py": "console/test_panel.py",
+    "lightlm/data/characters/*": "data/characters/test_decoding.py",
+    "lightlm/data/copies/*": "data/copies/test_duplicates.py",
+    "lightlm/data/files/*": "data/files/test_inputs.py",
+    "lightlm/data/formats/*": "data/formats/test_documents.py",
+    "lightlm/data/tables/*": "data/tables/test_tables.py",
+    "lightlm/data/tokenization/*": "data/tokenization/test_checks.py",
+    "lightlm/data/look.py": "data/test_odd_inputs.py",
+    "lightlm/data/*": "data/test_subset.py",
+    "lightlm/generation/*": "generation/test_text.py",
+    "lightlm/model/memory.py": "budget/test_memory.py",
+    "lightlm/model/packed_products.py": "model/test_packed.py",
+    "lightlm/model/tensors.py": "model/test_transformer.py",
+    "lightlm/tracking/mlflow_server.py": "flows/service/test_servers_exposure.py",
+    "lightlm/tracking/outbox_process.py": "tracking/test_outbox.py",
+    "lightlm/tracking/reports.py": "runs/test_report.py",
+    "lightlm/tracking/*": "tracking/test_shipper.py",
+    "lightlm/training/*": "training/test_run.py",
 }
-"""Module -> the test file under tests/ that covers it. An entry that is not needed is an error."""
+"""Module, or pattern of modules -> the test file under tests/ that covers it; the first that fits
+counts. An entry that is not needed is an error.
+"""
 
 
 def list_untested() -> set[str]:
     """Return the modules without a test file of their own."""
-    modules = [
-        path
-        for room in ROOMS
-        for path in (ROOT / room).rglob("*.py")
-        if not path.name.startswith("__")
-    ]
-    names = {path.relative_to(ROOT).as_posix() for path in modules}
+    modules = [path for room in ("flows", "lightlm") for path in (ROOT / room).rglob("*.py")]
+    names = {path.relative_to(ROOT).as_posix() for path in modules if path.name != "__init__.py"}
+    names.discard("flows/cli/__main__.py")  # lightlm/__main__.py under another name
     return {name for name in names if not find_mirror(name).is_file()}
 
 
@@ -71,10 +96,16 @@ def find_mirror(module: str) -> Path:
     return ROOT / "tests" / place.with_name(f"test_{place.name}")
 
 
+def find_entry(module: str) -> str | None:
+    """Return the entry of COVERED_BY that counts for a module."""
+    return next((entry for entry in COVERED_BY if fnmatch(module, entry)), None)
+
+
 def test_every_module_has_a_test_file_of_its_own_or_one_that_covers_it() -> None:
-    assert list_untested() == set(COVERED_BY)
+    assert {module for module in list_untested() if find_entry(module) is None} == set()
 
 
-def test_every_covering_test_file_is_there() -> None:
+def test_every_entry_is_needed_and_its_test_file_is_there() -> None:
+    assert set(COVERED_BY) - {find_entry(module) for module in list_untested()} == set()
     missing = {name for name in COVERED_BY.values() if not (ROOT / "tests" / name).is_file()}
     assert missing == set()
