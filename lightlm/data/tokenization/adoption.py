@@ -233,7 +233,7 @@ def _mend_added_tokens(adoption: Adoption) -> None:
     added = adoption.values["added_tokens"]
     if any(token.get("lstrip") or token.get("rstrip") for token in added):
         adoption.notes.append(
-            "added tokens no longer swallow the white space beside them (lstrip, rstrip)"
+            "added tokens no longer swallow the white space around them (lstrip, rstrip)"
         )
 
     for token in added:
