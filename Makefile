@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # In this order, whatever -j says: the last line of `make check` is the tests' closing line.
 .NOTPARALLEL:
-.PHONY: bench help setup train test test-faults test-newest test-python mutants stack wheel-test audit check lint types imports format clean
+.PHONY: bench gpu help setup train studio test studio-test test-faults test-newest test-python mutants stack wheel-test web-test audit check lint types imports format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -30,14 +30,17 @@ setup: ## Set up .venv: every package that LightLM and its tests need
 train: setup ## Train, score and register a model in HOURS hours (0.02 = 72 s)
 	@.venv/$(BIN)/lightlm train --hours $(HOURS) $(ARGS)
 
+studio: setup ## Open the studio in a browser: text, plan, training, writing, versions
+	@.venv/$(BIN)/lightlm studio $(ARGS)
+
 # A file stays in one process: its tests share what was expensive, such as a trained model or two servers. The order is
 # that of tests/conftest.py, the long ones first.
-test: setup ## Run the tests (5 minutes on two cores)
+test: setup ## Run the tests (10 to 15 minutes on two cores)
 	@$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The seed is printed, FAULTS_SEED=... draws the same faults again.
-test-faults: setup ## Kill, fill, corrupt and cut off: everything that must not lose a run (up to 20 minutes)
-	@$(PYTHON) -m pytest tests/faults tests/tracking -m faults --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+test-faults: setup ## Kill, fill, corrupt, cut off: nothing may lose a run; and the slow tests (30 minutes)
+	@$(PYTHON) -m pytest tests -m 'faults or slow' --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 # Changes the store, ledger, recorder and outbox in some 1,500 ways, for an hour; what survives, no test would have
 # noticed. Fails where less than 85 % of a module's changes were noticed; done before is not done again.
@@ -45,6 +48,10 @@ test-faults: setup ## Kill, fill, corrupt and cut off: everything that must not 
 mutants: setup ## Change the code that keeps what matters, line by line: do the tests notice? (mutmut)
 	@.venv/$(BIN)/mutmut run $(ARGS)
 	@$(PYTHON) tests/mutation_score.py
+
+# Wants `pip install playwright` and `apt-get install chromium`; without them it is skipped, and says so.
+studio-test: setup ## Drive the studio in a real browser: text in, 18 s trained, text out (1 minute)
+	@$(PYTHON) -m pytest tests/studio/test_browser.py -m studio -rs $(ARGS)
 
 # The newest packages that pyproject.toml allows, in an environment of their own; requirements.lock stays as it is.
 # With --upgrade-strategy eager pip moves torch, too, where the index has a newer one.
@@ -66,6 +73,11 @@ stack: setup ## Run docker-compose.yml's commands on PostgreSQL: train, retrain,
 wheel-test: setup ## Build sdist and wheel, install them elsewhere, train and deploy there (1 to 2 minutes)
 	@$(PYTHON) -m pytest tests/packaging -m wheel $(ARGS)
 
+# Downloads 35 MB from npm and Playwright's client from PyPI; the browser is this machine's Chromium.
+web-test: setup ## Export a page and let it write in headless Chromium (1 minute)
+	@$(PYTHON) -m pip --disable-pip-version-check install --quiet 'playwright>=1.50'
+	@$(PYTHON) -m pytest tests/versions -m web $(ARGS)
+
 # A pin that cannot be asked about is named and ends it with 2, not a silent pass; the rest is audited. Asks pypi.org;
 # `make audit ARGS="--vulnerability-service osv"` asks api.osv.dev.
 audit: setup ## Ask whether a pinned package has a known vulnerability (pip-audit; needs the network)
@@ -76,6 +88,11 @@ audit: setup ## Ask whether a pinned package has a known vulnerability (pip-audi
 bench: setup ## Measure the engine against rivals, goals and limits (under 5 minutes)
 	@for name in tokenization generation loader steps startup; do $(PYTHON) benchmarks/$$name.py $(ARGS) || exit 1; done
 	@$(PYTHON) benchmarks/results.py $(ARGS)
+
+# Eight minutes on one card: the tests that want a GPU, then benchmarks/gpu.py. Without a GPU it says so and fails.
+gpu: setup ## Test and measure the GPU of this machine (8 minutes)
+	@$(PYTHON) -m pytest tests -m gpu $(ARGS)
+	@$(PYTHON) benchmarks/gpu.py
 
 lint: setup ## Look for mistakes and untidy code (ruff)
 	@$(PYTHON) -m ruff check $(CODE)

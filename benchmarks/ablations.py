@@ -42,6 +42,7 @@ from lightlm.evaluation.scoring import evaluate_shards  # noqa: E402
 from lightlm.model.accounting import count_matrix_parameters  # noqa: E402
 from lightlm.model.config import ModelConfig  # noqa: E402
 from lightlm.params import load_params  # noqa: E402
+from lightlm.store.home import find_home  # noqa: E402
 from lightlm.training import device  # noqa: E402
 from lightlm.training.config import TrainerConfig  # noqa: E402
 from lightlm.training.optimizer import Optimizer  # noqa: E402
@@ -224,8 +225,10 @@ def rebuild(given: argparse.Namespace) -> list[str]:
 def prepare(dataset: str, vocab_size: int) -> TokenShards:
     """Return the shards of a text, from the store if they are there."""
     params = load_params(dataset=dataset)
-    subset = materialize_subset(params.dataset)
-    return tokenize_subset(subset, prepare_tokenizer(params.tokenizer, subset, [vocab_size]))
+    subset = materialize_subset(find_home(), params.dataset)
+    return tokenize_subset(
+        find_home(), subset, prepare_tokenizer(find_home(), params.tokenizer, subset, [vocab_size])
+    )
 
 
 def show() -> None:

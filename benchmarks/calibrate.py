@@ -9,28 +9,33 @@ speed of the machine or on who else uses it, and appends a line a run to
 benchmarks/calibration_runs.jsonl; runs that are there are not done again. `fit` finds difficulty *
 (floor + A N^-a + B D^-b) in bits per byte (N parameters that a token is multiplied by, D bytes
 read, repeats counted by their worth, difficulty of the text by an n-gram model against WikiText-2's)
-by least squares of the relative error, and prints prediction against measurement for every run.
+by least squares of the relative error over our runs and published ones (law_fit.py), and prints
+prediction against measurement for every run of ours.
 """
 
 import argparse
-import itertools
 import json
-import math
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.law_fit import (  # noqa: E402
+    Law,
+    Run,
+    find_difficulty,
+    fit_law,
+    place,
+    read_published,
+    rms,
+)
 from lightlm.budget.calibration import CALIBRATION  # noqa: E402
 from lightlm.budget.scaling import (  # noqa: E402
     choose_learning_rates,
     choose_regularization,
-    difficulty_of,
 )
 from lightlm.budget.shapes import dense_shape  # noqa: E402
 from lightlm.data.loader import ThreadedDataLoader  # noqa: E402
@@ -41,6 +46,7 @@ from lightlm.data.tokenization.tokenizer import prepare_tokenizer  # noqa: E402
 from lightlm.evaluation.scoring import evaluate_shards  # noqa: E402
 from lightlm.model.accounting import count_matrix_parameters  # noqa: E402
 from lightlm.params import load_params  # noqa: E402
+from lightlm.store.home import find_home  # noqa: E402
 from lightlm.training.config import TrainerConfig  # noqa: E402
 from lightlm.training.device import build_model  # noqa: E402
 from lightlm.training.optimizer import Optimizer  # noqa: E402
@@ -141,7 +147,7 @@ def run(datasets: list[str], threads: int) -> None:
     """Do what is left of the grid."""
     for dataset in datasets:
         params = load_params(dataset=dataset)
-        subset = materialize_subset(params.dataset)
+        subset = materialize_subset(find_home(), params.dataset)
         ngram_bits, sample_bytes = measure_ngram_bits(subset)
         done = {
             (r["vocab_size"], r["layers"], r["dim"], r["steps"])
@@ -152,7 +158,9 @@ def run(datasets: list[str], threads: int) -> None:
             if (vocab_size, layers, dim, steps) in done:
                 continue
             shards = tokenize_subset(
-                subset, prepare_tokenizer(params.tokenizer, subset, [vocab_size])
+                find_home(),
+                subset,
+                prepare_tokenizer(find_home(), params.tokenizer, subset, [vocab_size]),
             )
             text = {
                 "dataset": subset.name,
@@ -182,72 +190,23 @@ def read_results() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
 
 
-def fit(results: list[dict[str, Any]]) -> tuple[dict[str, float], float]:
-    """Return the law's constants and its root mean square error, relative."""
-    size = np.array([r["matrix_parameters"] for r in results], dtype=float)
-    hard = np.array([difficulty_of(r["ngram_bits_per_byte"], r["sample_bytes"]) for r in results])
-    bits = np.array([r["bits_per_byte"] for r in results]) / hard
-    laws: list[tuple[float, dict[str, float]]] = []
-    exponents = np.arange(0.20, 0.62, 0.05)
-
-    for a, b, horizon in itertools.product(exponents, exponents, (1.0, 1.5, 2.0, 3.0, 4.0, 8.0)):
-        data = np.array([worth(r["seen_bytes"], r["unique_bytes"], horizon) for r in results])
-        columns = np.stack([np.ones_like(size), size**-a, data**-b], axis=1)
-        weights = 1 / bits
-        solution, *_ = np.linalg.lstsq(columns * weights[:, None], bits * weights, rcond=None)
-        if (solution < 0).any():
-            continue
-        error = float(np.sqrt(np.mean(((columns @ solution - bits) / bits) ** 2)))
-        law = dict(
-            zip(
-                ("floor", "size_scale", "data_scale"),
-                (round(float(x), 4) for x in solution),
-                strict=True,
-            ),
-            size_exponent=round(float(a), 2),
-            data_exponent=round(float(b), 2),
-            repeats_worth=horizon,
-        )
-        laws.append((error, law))
-
-    best = min(error for error, _ in laws)
-    as_good = [(error, law) for error, law in laws if error <= 1.1 * best]
-    error, law = min(as_good, key=lambda entry: distance_to_published(entry[1]))
-    return law, error
+def fit(results: list[Run]) -> tuple[Law, float]:
+    """Return the law that our runs and published ones allow, and its relative error for ours."""
+    law = fit_law(results, [run for run in read_published() if run["in_fit"]])
+    return law, rms([predict(run, law) for run in results], results)
 
 
-def distance_to_published(law: dict[str, float]) -> float:
-    """Return how far exponents are from those of Besiroglu et al. (arXiv 2404.10102), fitted over
-    five decades.
-
-    Our runs span one and do not tell exponents apart; a law is asked about budgets far from them,
-    too.
-    """
-    return abs(law["size_exponent"] - 0.348) + abs(law["data_exponent"] - 0.366)
+def predict(run: Run, law: Law) -> float:
+    """Return the bits per byte that the law says of one of our runs."""
+    return find_difficulty(run) * law.predict(*place(run, law))
 
 
-def worth(seen: float, unique: float, horizon: float) -> float:
-    """Return the fresh bytes that `seen` bytes are worth; as scaling.worth_of_repeats, with a
-    horizon to try.
-    """
-    if seen <= unique:
-        return seen
-    return unique * (1 + horizon * (1 - math.exp(-(seen / unique - 1) / horizon)))
-
-
-def report(results: list[dict[str, Any]], law: dict[str, float]) -> None:
+def report(results: list[Run], law: Law) -> None:
     """Print measured against predicted."""
-    for r in results:
-        hard = difficulty_of(r["ngram_bits_per_byte"], r["sample_bytes"])
-        data = worth(r["seen_bytes"], r["unique_bytes"], law["repeats_worth"])
-        predicted = hard * (
-            law["floor"]
-            + law["size_scale"] * r["matrix_parameters"] ** -law["size_exponent"]
-            + law["data_scale"] * data ** -law["data_exponent"]
-        )
-        print(
-            f"{describe(r)}  predicted {predicted:.4f}  ratio {predicted / r['bits_per_byte']:.3f}"
-        )
+    for run in results:
+        predicted = predict(run, law)
+        ratio = predicted / run["bits_per_byte"]
+        print(f"{describe(run)}  predicted {predicted:.4f}  ratio {ratio:.3f}")
 
 
 def main() -> None:
@@ -275,11 +234,12 @@ def main() -> None:
 
     law, error = fit(results)
     report(results, law)
-    print(f"relative error {error:.4f}: {law}")
+    print(f"relative error {error:.4f}: {law.constants()}")
+    print(f"factors of published texts: {law.factors}")
 
     if given.write:
         values = json.loads(CALIBRATION.read_text(encoding="utf-8"))
-        values["loss"] = values["loss"] | law
+        values["loss"] = values["loss"] | law.constants()
         sections = (
             f"  {json.dumps(name)}: {json.dumps(section)}" for name, section in values.items()
         )

@@ -42,8 +42,14 @@ class Ids(NamedTuple):
 def build(shape: dict[str, int], dtype: torch.dtype) -> Transformer:
     """Return a model with random weights."""
     heads = shape["num_heads"]
-    config = ModelConfig(
-        **shape, num_kv_heads=heads, head_dim=64, context_length=1024, tie_embeddings=False
+    config = ModelConfig.model_validate(
+        shape
+        | {
+            "num_kv_heads": heads,
+            "head_dim": 64,
+            "context_length": 1024,
+            "tie_embeddings": False,
+        }
     )
     model = Transformer(config)
     draw = torch.Generator().manual_seed(0)

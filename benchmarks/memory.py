@@ -24,6 +24,7 @@ from lightlm.data.tokenization.tokenizer import Tokenizer, prepare_tokenizer
 from lightlm.model.accounting import count_parameters
 from lightlm.model.config import ModelConfig
 from lightlm.params import load_params
+from lightlm.store.home import find_home
 from lightlm.training.config import TrainerConfig
 from lightlm.training.messages import TrainRequest
 from lightlm.training.supervisor import Worker
@@ -81,9 +82,9 @@ def prepare_text(source: str) -> tuple[TokenShards, Tokenizer]:
         overrides={"tokenizer.vocab_size": VOCAB_SIZE, "dataset.max_bytes": 5_000_000},
         dataset=source,
     )
-    subset = materialize_subset(params.dataset)
-    tokenizer = prepare_tokenizer(params.tokenizer, subset, [VOCAB_SIZE])
-    return tokenize_subset(subset, tokenizer), tokenizer
+    subset = materialize_subset(find_home(), params.dataset)
+    tokenizer = prepare_tokenizer(find_home(), params.tokenizer, subset, [VOCAB_SIZE])
+    return tokenize_subset(find_home(), subset, tokenizer), tokenizer
 
 
 def measure(

@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/rivals.py --dataset FOLDER [--dataset FILE ...] [--hours 0.0333]
 
 The rivals are given, uncharged, what LightLM makes in its time: the split text and a tokenizer of
-4,096 entries. Their sizes and rates were picked by hand (see their files). LightLM is the plain
+4,096 entries; counting trains its own. Their sizes and rates were picked by hand (see their files). LightLM is the plain
 command with a warm store; no flags. Every run is a line of bench-results/rivals.jsonl. Printed:
 bits per byte on the whole held-out text, and the ratio.
 """
@@ -29,6 +29,7 @@ RESULTS = ROOT / "bench-results" / "rivals.jsonl"
 RIVALS = {
     "HF Trainer, Llama 4 x 128": "rival_hugging_face.py",
     "plain GPT loop, 4 x 128": "rival_nanogpt.py",
+    "counting, order 6": "rival_counting.py",
 }
 VOCAB_SIZE = 4096
 
@@ -37,12 +38,12 @@ def prepare(home: Path, dataset: str) -> tuple[Path, Path]:
     """Return the folder of the split text and the tokenizer's file."""
     os.environ["LIGHTLM_HOME"] = str(home)
     params = load_params(dataset=dataset)
-    subset = materialize_subset(params.dataset)
+    subset = materialize_subset(home, params.dataset)
     folder = home / "rivals" / Path(dataset).stem
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "validation"):
         (folder / f"{split}.txt").write_bytes(b"".join(subset.read_documents(split)))
-    tokenizer = prepare_tokenizer(params.tokenizer, subset, [VOCAB_SIZE])
+    tokenizer = prepare_tokenizer(home, params.tokenizer, subset, [VOCAB_SIZE])
     return folder, tokenizer.folder / "tokenizer.json"
 
 

@@ -24,6 +24,8 @@ from typing import Any
 import psutil
 from results import Figure, parse_folder, report
 
+from lightlm.store.home import find_home
+
 RIVAL_CONTEXT = 1024
 
 
@@ -62,11 +64,11 @@ def ours(text: Path, folder: Path) -> dict[str, Any]:
 
     params = load_params(dataset=str(text), overrides={"dataset.max_validation_bytes": 1000})
     started = time.perf_counter()
-    subset = materialize_subset(params.dataset)
+    subset = materialize_subset(find_home(), params.dataset)
     read = time.perf_counter()
-    tokenizer = prepare_tokenizer(params.tokenizer, subset, [8192])
+    tokenizer = prepare_tokenizer(find_home(), params.tokenizer, subset, [8192])
     trained = time.perf_counter()
-    shards = tokenize_subset(subset, tokenizer)
+    shards = tokenize_subset(find_home(), subset, tokenizer)
     done = time.perf_counter()
 
     return {

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from lightlm.data.origin import safe_word
 from lightlm.params import Name
+from lightlm.store.home import find_home
 from lightlm.versions.text import GeneratedText, Sampling, check_request
 from lightlm_flows.prefect_api.artifacts import FlowPage
 from lightlm_flows.tasks import find_version, write_text
@@ -38,8 +39,9 @@ def generate_flow(
         name: The registered model's name; empty: the newest one.
     """
     values = check_request(prompt, sampling or {})
-    version = find_version(model, name)
+    home = find_home()
+    version = find_version(home, model, name)
     page = FlowPage(flow_run.id)
     page.rename(f"generate-{version.name}-{version.version}")
     page.close()
-    return write_text(version, prompt, values)
+    return write_text(home, version, prompt, values)

@@ -12,13 +12,18 @@ from lightlm.runs.champion import know_champion
 from lightlm.runs.dataset_change import DatasetChange
 from lightlm.runs.naming import add_name, name_run
 from lightlm.runs.results import summarize
-from lightlm.runs.session import LAUNCH, LOGGER
+from lightlm.runs.session import LOGGER
 from lightlm.runs.start import confirm_start
 from lightlm.runs.summary import RetrainSummary
 from lightlm.runs.values import Outcome
+from lightlm.store.home import find_home
 from lightlm_flows import tasks
 from lightlm_flows.prefect_api.artifacts import FlowPage, show_logs
-from lightlm_flows.prefect_api.flow_session import open_flow_session
+from lightlm_flows.prefect_api.flow_session import (
+    LAUNCH,
+    cancel_when_stopped,
+    open_flow_session,
+)
 
 
 def name_flow_run() -> str:
@@ -45,6 +50,7 @@ def name_retraining(params: Params) -> str:
 
 
 @flow(name="retrain-flow", flow_run_name=name_flow_run, persist_result=False)
+@cancel_when_stopped
 def retrain_flow(
     hours: Hours | None = None,
     dataset: str | None = None,
@@ -67,14 +73,15 @@ def retrain_flow(
             where one is given.
     """
     started_at = time.monotonic()
-    params = tasks.find_text(preset, overrides, dataset, hours, name)
+    home = find_home()
+    params = tasks.find_text(home, preset, overrides, dataset, hours, name)
     show_logs()
-    change, champion_version = tasks.look_for_changes(params)
+    change, champion_version = tasks.look_for_changes(home, params)
     if not (change.is_changed or force):
         return leave_alone(params, change)
 
-    with open_flow_session(params, name_retraining(params), "lightlm retrain") as session:
-        if LAUNCH.get() is None:  # else the clock runs since the process began
+    with open_flow_session(home, params, name_retraining(params), "lightlm retrain") as session:
+        if session.launch is None:  # else the clock runs since the process began
             session.ledger.exclude(started_at - session.ledger.started_at)
         session.page.rename(session.run.name)
         question = know_champion(session, champion_version)

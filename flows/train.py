@@ -4,15 +4,17 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from lightlm.params import Hours, Name, Overrides, load_params
+from lightlm.runs.base_start import take_tokenizer
 from lightlm.runs.champion import ask_again, ask_for_champion
 from lightlm.runs.input_checks import check_sources
 from lightlm.runs.naming import add_name, name_run
 from lightlm.runs.results import summarize
 from lightlm.runs.summary import RunSummary
-from lightlm.runs.values import Outcome, start_from_scratch
+from lightlm.runs.values import Outcome, begin_training
+from lightlm.store.home import find_home
 from lightlm_flows import tasks
 from lightlm_flows.prefect_api.artifacts import show_logs
-from lightlm_flows.prefect_api.flow_session import open_flow_session
+from lightlm_flows.prefect_api.flow_session import cancel_when_stopped, open_flow_session
 
 
 def name_flow_run() -> str:
@@ -29,6 +31,7 @@ def name_flow_run() -> str:
 
 
 @flow(name="train-flow", flow_run_name=name_flow_run, persist_result=False)
+@cancel_when_stopped
 def train_flow(
     hours: Hours | None = None,
     dataset: str | None = None,
@@ -45,21 +48,24 @@ def train_flow(
         overrides: Single values, as {"model.num_layers": 4}.
         name: The registered model's name; empty: one after the data set.
     """
+    home = find_home()
     params = load_params(preset, add_name(overrides, name), dataset=dataset, hours=hours)
-    check_sources(params)
+    check_sources(home, params)
     show_logs()
 
-    with open_flow_session(params, name_run(params)) as session:
+    with open_flow_session(home, params, name_run(params)) as session:
         question = ask_for_champion(session)
         system = tasks.check_system(session)
         machine = tasks.measure_matrix_rate(session, system)
         material = tasks.materialize_subset(session, machine)
         question = ask_again(session, question, material)
         machine = tasks.measure_training_rate(session, machine)
-        tokenizer = tasks.prepare_tokenizer(session, params, material, machine)
+        base = tasks.choose_base(session, material, machine, system)
+        own = take_tokenizer(params, base)
+        tokenizer = tasks.prepare_tokenizer(session, own, material, machine)
         shards = tasks.tokenize_subset(session, material, tokenizer)
         champion = tasks.score_champion(session, question, material, machine)
-        start = start_from_scratch(params, champion)
+        start = begin_training(own, champion, base)
         plan = tasks.plan_budget(session, start, system, machine, material, shards)
         trained = tasks.train_model(session, start, plan, tokenizer, shards)
         evaluated = tasks.evaluate_model(session, plan, trained, shards)

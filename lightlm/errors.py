@@ -85,6 +85,10 @@ class TrackingError(LightLMError):
     """MLflow could not be reached or refused a record that cannot wait."""
 
 
+class HubError(LightLMError):
+    """The Hugging Face Hub could not be reached, or refused an upload."""
+
+
 class Interrupted(LightLMError):
     """A person or the orchestrator asked to stop; what was reached is on disk."""
 

@@ -7,12 +7,20 @@ Values are in params/*.yaml: base, overlays, single overrides.
 import difflib
 import functools
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 import lightlm_params
 from lightlm.errors import ParameterError
@@ -42,12 +50,25 @@ Hours = Annotated[
 ]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+DEVICE = r"^(auto|cpu|mps|cuda(:\d{1,3})?)$"
+URL = r"^(file:///([A-Z]:)?|(memory|s3|gs|az|abfs)://)[\w.~@+=%/-]+$"
+PATTERN_WORDS = {
+    NAME: "give letters, digits, '.', '_' and '-', at most 100, such as my-model",
+    DEVICE: "give auto, cpu, mps, cuda or cuda:1",
+    URL: "give a URL such as s3://bucket/folder or file:///mnt/shared",
+}
+"""Patterns of values -> what an error message says instead of them."""
+
+Name = Annotated[str, Field(pattern=NAME)]
 Temperature = Annotated[float, Field(ge=0, le=100)]
-SharedUrl = Annotated[
-    str, Field(pattern=r"^(file:///([A-Z]:)?|(memory|s3|gs|az|abfs)://)[\w.~@+=%/-]+$")
-]
+SharedUrl = Annotated[str, Field(pattern=URL)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Weight = float | Literal["auto", "once"]
+"""A text's share of the tokens that training reads; once: all of it, one time; auto: planned."""
+
+MOST_OTHERS = 0.99
+"""Fraction of training that the texts after the first get together at most."""
 
 Overrides = dict[str, Any]
 """Values by dotted name, as options, Prefect and files give them; `load_params` checks them."""
@@ -85,6 +106,45 @@ class BudgetParams(Section):
     max_steps: Count | None
 
 
+class OtherText(Section):
+    """A further text to train on, and its weight. Written in short as "SOURCE:WEIGHT"."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096)]
+    weight: Weight = "auto"
+    config: str | None = None
+    revision: str | None = None
+    text_column: str | None = None
+    encoding: str | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
+    max_bytes: Annotated[int, Field(ge=1_000)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def take_short(cls, values: Any) -> Any:
+        """Take "Salesforce/wikitext:0.3" for its source and weight; the data set of
+        params/base.yaml with the configuration that it has there.
+        """
+        if not isinstance(values, str):
+            return values
+        source, weight = split_weight(values)
+        base = _read_base()["dataset"]
+        config = base["config"] if source == base["source"] else None
+        return {"source": source, "config": config, "weight": "auto" if weight is None else weight}
+
+    @field_validator("weight", mode="before")
+    @classmethod
+    def check_weight(cls, weight: Any) -> Any:
+        """Refuse what is no share, before types are compared one by one."""
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if weight in ("auto", "once") or (is_number and 0 < weight < 1):
+            return weight
+        raise ValueError(
+            f"the weight {quote(weight)} is no share of the training; give a number between 0 and "
+            "1 such as 0.3, or once, or auto"
+        )
+
+
 class DatasetParams(Section):
     """Which text, and how much of it."""
 
@@ -94,6 +154,7 @@ class DatasetParams(Section):
     text_column: str | None
     encoding: str | None
     duplicates: Literal["drop", "keep"]
+    mask: bool
     train_split: str
     validation_split: str | None
     validation_fraction: Annotated[float, Field(gt=0, le=0.5)]
@@ -102,6 +163,41 @@ class DatasetParams(Section):
     max_bytes: Annotated[int, Field(ge=1_000)] | None
     offline: Literal["fallback", "no-fallback"] | None
     hub_timeout_seconds: Annotated[float, Field(gt=0, le=600)]
+    others: tuple[OtherText, ...]
+
+    @model_validator(mode="after")
+    def check_shares(self) -> Self:
+        """Refuse shares that leave the first text nothing, and a text that is named twice."""
+        shares = [one.weight for one in self.others if isinstance(one.weight, float)]
+        if sum(shares) > MOST_OTHERS:
+            raise ValueError(
+                f"others take {sum(shares):.0%} of the training; leave some to {self.source}, "
+                "which the model is judged by"
+            )
+
+        names = [(one.source, one.config) for one in (self, *self.others)]
+        twice = next((name for name, _ in names if names.count((name, None)) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is named twice; name each text once")
+        return self
+
+    def list_others(self) -> list["DatasetParams"]:
+        """Return the params of each further text: a person named it, so it is never replaced."""
+        own = {"others": (), "max_documents": None, "offline": "no-fallback"}
+        return [
+            self.model_copy(update=own | one.model_dump(exclude={"weight"})) for one in self.others
+        ]
+
+
+class StartParams(Section):
+    """What training begins with: new weights, or those of a model that exists."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096)]
+    revision: str | None
+    tuned: Literal["auto", "all", "lora", "last"]
+    lora_rank: Annotated[int, Field(ge=1, le=1024)]
+    num_tuned_layers: Annotated[int, Field(ge=1, le=512)] | None
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None
 
 
 class TokenizerParams(Section):
@@ -126,6 +222,7 @@ class ModelParams(Section):
     mixture_of_experts: bool
     num_experts: Annotated[int, Field(ge=2, le=1024)]
     num_active_experts: Annotated[int, Field(ge=1, le=1024)]
+    ngram: Literal["auto", "off"]
 
     @model_validator(mode="after")
     def check_shape(self) -> Self:
@@ -175,11 +272,11 @@ class TrainingParams(Section):
     cooldown_fraction: Annotated[float, Field(gt=0, le=1)]
     context_ramp_fraction: Annotated[float, Field(ge=0, le=1)] | None
     gradient_clip_norm: Annotated[float, Field(gt=0, le=1e6)]
-    dtype: Literal["auto", "float32", "bfloat16"]
+    dtype: Literal["auto", "float32", "float16", "bfloat16"]
     compile: Literal["auto", "on", "off"]
     gradient_checkpointing: Literal["auto", "on", "off"]
     sharding: Literal["auto", "off", "fsdp"]
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")]
+    device: Annotated[str, Field(pattern=DEVICE)]
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
     num_nodes: Annotated[int, Field(ge=1, le=1024)]
     num_threads: Annotated[int, Field(ge=1, le=1024)] | None
@@ -212,6 +309,7 @@ class TrackingParams(Section):
     model_name: Name | None
     promote: Literal["better", "always", "never"]
     system_metrics: bool
+    tensorboard: Annotated[str, Field(min_length=1)] | None
 
 
 class StoreParams(Section):
@@ -233,6 +331,7 @@ class Params(Section):
 
     budget: BudgetParams
     dataset: DatasetParams
+    start: StartParams
     tokenizer: TokenizerParams
     model: ModelParams
     training: TrainingParams
@@ -265,8 +364,8 @@ def load_params(
 
     `overrides` maps dotted names ("model.num_layers") to values; strings are read as YAML scalars,
     except where the param is a text: `dataset.config=2018` is the text "2018". Naming a `dataset`
-    clears `dataset.config`, which belongs to the data set that base.yaml names, and forbids to
-    replace it by the built-in text.
+    clears `dataset.config`, which belongs to the data set that base.yaml names, and the texts that
+    go with it, and forbids to replace it by the built-in text.
 
     Raises:
         ParameterError: an unknown preset or key, a wrong type, a value out of bounds.
@@ -275,7 +374,7 @@ def load_params(
     if preset != "base":
         _merge(values, _read_preset(preset), _find_preset(preset)[1])
     if dataset is not None and dataset != values["dataset"]["source"]:
-        values["dataset"] |= {"source": dataset, "config": None, "revision": None}
+        values["dataset"] |= {"source": dataset, "config": None, "revision": None, "others": []}
     if dataset is not None and values["dataset"]["offline"] is None:
         values["dataset"]["offline"] = "no-fallback"
 
@@ -310,12 +409,18 @@ def describe_validation(error: ValidationError) -> str:
     lines = []
     for detail in error.errors(include_url=False):
         name = ".".join(str(part) for part in detail["loc"]) or "params"
-        wanted = detail["msg"].removeprefix("Value error, ")
+        wanted = describe_wanted(detail)
         if detail["type"] == "value_error":
             lines.append(f"{name}: {wanted}")
         else:
             lines.append(f"{name} is {quote(detail.get('input'))}; {wanted[0].lower()}{wanted[1:]}")
     return "; ".join(lines)
+
+
+def describe_wanted(detail: Mapping[str, Any]) -> str:
+    """Return what was wanted where pydantic has refused a value, in words instead of a pattern."""
+    pattern = str(detail.get("ctx", {}).get("pattern"))
+    return PATTERN_WORDS.get(pattern) or str(detail["msg"]).removeprefix("Value error, ")
 
 
 def quote(value: Any, longest: int = 80) -> str:
@@ -348,6 +453,37 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
             )
         parsed[name.strip()] = value
     return parsed
+
+
+def split_weight(word: str) -> tuple[str, float | str | None]:
+    """Return source and weight of "notes/:0.3"; a weight of None where the word is all source."""
+    source, colon, weight = word.rpartition(":")
+    if not (colon and source) or Path(word).expanduser().exists():
+        return word, None
+    if weight in ("auto", "once"):
+        return source, weight
+    try:
+        return source, float(weight)
+    except ValueError:
+        return word, None
+
+
+def name_texts(datasets: Sequence[str] | None) -> tuple[str | None, Overrides]:
+    """Return the first of the texts that a person named, and overrides that name the others.
+
+    Raises:
+        ParameterError: the first has a weight.
+    """
+    if not datasets:
+        return None, {}
+    first, *others = datasets
+    source, weight = split_weight(first)
+    if weight is not None:
+        raise ParameterError(
+            f"{source} is the first text, which the model is judged by, and gets what the others "
+            f"leave; give weights to the others alone, not {first}"
+        )
+    return first, {"dataset.others": list(others)} if others else {}
 
 
 def _find_preset(preset: str) -> tuple[Path, str]:

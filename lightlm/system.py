@@ -40,6 +40,8 @@ class Device(BaseModel):
     memory_bytes: int
     compute_capability: str | None = None
     supports_bfloat16: bool
+    supports_float16: bool = False
+    """Whether float16 products are fast, as on CUDA devices from compute capability 7.0 on."""
     supports_flash_attention: bool
 
 
@@ -248,6 +250,13 @@ def _check_precision(devices: list[Device]) -> Check:
     if any(device.supports_bfloat16 for device in devices):
         kinds = ", ".join(device.kind for device in devices if device.supports_bfloat16)
         return Check(name="bfloat16", status="pass", message=f"in hardware on {kinds}")
+    halves = [device.kind for device in devices if device.supports_float16]
+    if halves:
+        return Check(
+            name="bfloat16",
+            status="pass",
+            message=f"not in hardware; float16 is, on {', '.join(halves)}, and is used",
+        )
     return Check(
         name="bfloat16",
         status="warn",

@@ -129,6 +129,10 @@ class CommandLine:
             return False
 
 
+FIRST_VERSION = ("--model", "models:/stories/1")
+"""Options that name the model of `trained`: other tests train more in its home."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A home in which one train-flow has run, and what was seen of it."""
@@ -167,6 +171,26 @@ def settings(**values: object) -> list[str]:
         for name, value in values.items()
         for part in ("--set", f"{name.replace('__', '.')}={value}")
     ]
+
+
+AMPLE = ["--hours", 0.02, *settings(budget__max_steps=24)]
+"""A short run that ends by its steps: what it leaves of its 72 s is there for registration, however
+slow and busy the machine is.
+"""
+
+TINY = settings(
+    budget__planner="manual",
+    tokenizer__vocab_size=300,
+    model__num_layers=1,
+    model__model_dim=32,
+    model__num_heads=2,
+    model__context_length=32,
+    training__batch_tokens=512,
+    training__num_threads=1,
+    training__num_validations=1,
+    tracking__system_metrics="false",
+)
+"""Options of a model that trains thousands of steps a minute; a test adds its steps."""
 
 
 def write_hostile_modules(folder: Path) -> None:
@@ -226,13 +250,13 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(make_command_line: Callable[[], CommandLine], text: Path) -> Trained:
-    """Return a home in which `lightlm train` has registered a model within 18 seconds."""
+    """Return a home in which a short `lightlm train` has registered a model."""
     lightlm = make_command_line()
     shared = lightlm.folder.parent / "shared"
     options = settings(
         training__compile='"off"', tokenizer__vocab_size=512, store__shared=shared.as_uri()
     )
-    run = lightlm("train", "--hours", 0.005, "--dataset", text, *options, "--json")
+    run = lightlm("train", *AMPLE, "--dataset", text, *options, "--json")
     assert run.code == 0, run.err
     models = lightlm("models", "--json")
     copy = lightlm.folder.parent / "copy"

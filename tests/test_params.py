@@ -16,6 +16,7 @@ from lightlm.params import (
     build_params,
     list_presets,
     load_params,
+    name_texts,
     parse_assignments,
 )
 
@@ -96,7 +97,9 @@ def test_every_preset_is_valid(preset: str) -> None:
             -0.1,
             "generation.temperature is -0.1; input should be greater than or equal to 0",
         ),
-        ("tracking.model_name", "../x", "tracking.model_name is '../x'; string should match"),
+        ("tracking.model_name", "../x", "tracking.model_name is '../x'; give letters, digits,"),
+        ("training.device", "gpu", "training.device is 'gpu'; give auto, cpu, mps, cuda or cuda:1"),
+        ("store.shared", "s3:x", "store.shared is 's3:x'; give a URL such as s3://bucket/folder"),
         (
             "model.num_layer",
             3,
@@ -234,3 +237,53 @@ def test_python_objects_in_yaml_are_refused(tmp_path: Path) -> None:
             overrides={"dataset.source": f"!!python/object/apply:os.system ['touch {canary}']"}
         )
     assert not canary.exists()
+
+
+def test_further_texts_are_named_in_short_or_with_their_own_params() -> None:
+    first, others = name_texts(
+        ["notes/", "Salesforce/wikitext:0.3", "letters.txt:once", "OWNER/NAME"]
+    )
+    params = load_params(dataset=first, overrides=others).dataset
+    assert [(one.source, one.weight) for one in params.others] == [
+        ("Salesforce/wikitext", 0.3),
+        ("letters.txt", "once"),
+        ("OWNER/NAME", "auto"),
+    ]
+    wikitext, letters, _ = params.list_others()
+    assert (wikitext.config, letters.config) == ("wikitext-2-v1", None)
+    assert (letters.source, letters.offline, letters.others) == ("letters.txt", "no-fallback", ())
+
+    own = {"source": "letters.csv", "text_column": "body", "weight": 0.5}
+    (other,) = load_params(overrides={"dataset.others": [own]}).dataset.list_others()
+    assert (other.source, other.text_column) == ("letters.csv", "body")
+
+
+def test_a_text_whose_name_ends_like_a_weight_is_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "part:0.5"
+    path.write_text("x")
+    assert name_texts([str(path)]) == (str(path), {})
+    assert name_texts(["C:/notes"])[0] == "C:/notes"
+    assert name_texts(None) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        (["a:1.5"], "the weight 1.5 is no share of the training; give a number between 0 and 1"),
+        ([{"source": "a", "weight": "half"}], "the weight 'half' is no share"),
+        (["a:0.7", "b:0.3"], "others take 100% of the training; leave some to Salesforce/wikitext"),
+        (["a", "a:0.3"], "a is named twice"),
+        ([{"weight": 0.3}], "dataset.others.0.source"),
+    ],
+)
+def test_weights_that_mean_nothing_are_refused(others: list[object], words: str) -> None:
+    with pytest.raises(ParameterError) as error:
+        load_params(overrides={"dataset.others": others})
+    assert words in str(error.value)
+
+
+def test_naming_another_data_set_drops_the_texts_that_went_with_the_old_one(tmp_path: Path) -> None:
+    preset = tmp_path / "mixed.yaml"
+    preset.write_text("dataset: {source: notes, others: ['letters:0.3']}")
+    assert len(load_params(str(preset)).dataset.others) == 1
+    assert load_params(str(preset), dataset="novel.txt").dataset.others == ()

@@ -8,6 +8,7 @@ import difflib
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightlm.console.escape import escape_for_terminal
@@ -17,7 +18,6 @@ from lightlm.console.quantities import format_count
 from lightlm.console.side_by_side import render_side_by_side
 from lightlm.counting import count
 from lightlm.errors import InputError, LightLMError, PromptError
-from lightlm.store.home import find_home
 from lightlm.tracking.registry import ModelVersion, download
 from lightlm.versions.text import Sampling, check_request, open_version
 
@@ -59,11 +59,13 @@ class TextGeneration:
 
     def __init__(
         self,
+        home: Path,
         dialogue: Dialogue,
         version: ModelVersion,
         sampling: Sampling,
         show: Callable[[str], str],
     ) -> None:
+        self.home = home
         self.dialogue = dialogue
         self.sampling = dict(sampling)
         self.show = show
@@ -152,7 +154,7 @@ class TextGeneration:
         if command in SETTINGS:
             self._set(command, words)
         elif command == "/version" and len(words) == 1:
-            self.version = open_version(self._name(words[0]))
+            self.version = open_version(self.home, self._name(words[0]))
             self.compared = []
             self.show_version()
         elif command == "/compare" and words == ["off"]:
@@ -161,7 +163,7 @@ class TextGeneration:
                 f"The next prompts go to version {self.version.version} alone.", "dim"
             )
         elif command == "/compare" and 2 <= len(words) <= MOST_COMPARED:
-            compared = [open_version(self._name(word)) for word in words]
+            compared = [open_version(self.home, self._name(word)) for word in words]
             if len({version.version for version in compared}) < len(compared):
                 raise InputError(
                     f"{' and '.join(words)} name the same version; /versions lists them all"
@@ -174,7 +176,7 @@ class TextGeneration:
             from lightlm.console.tables import render_versions
             from lightlm.tracking.registry import list_versions
 
-            self.dialogue.show(render_versions(list_versions(self.version.name)))
+            self.dialogue.show(render_versions(list_versions(self.home, self.version.name)))
         elif command == "/settings":
             values = check_request("x", self.sampling)
             phrase = {command: values[name] for command, name in SETTINGS.items()}
@@ -237,11 +239,12 @@ class TextGeneration:
         from lightlm.generation.text import load_generator
 
         if version.uri not in self._generators:
-            self._generators[version.uri] = load_generator(download(version))
+            self._generators[version.uri] = load_generator(download(self.home, version))
         return self._generators[version.uri]
 
 
 def hold_dialogue(
+    home: Path,
     model: str | None,
     name: str | None,
     sampling: Sampling,
@@ -260,10 +263,10 @@ def hold_dialogue(
 
         from lightlm.console.keys import KeyReader
 
-        dialogue.reader = KeyReader(dialogue.console, FileHistory(str(find_home() / HISTORY)))
+        dialogue.reader = KeyReader(dialogue.console, FileHistory(str(home / HISTORY)))
     elif not sys.stdin.isatty():
         dialogue.reader = PeekedLines(dialogue)
-    TextGeneration(dialogue, open_version(model, name), sampling, show).run()
+    TextGeneration(home, dialogue, open_version(home, model, name), sampling, show).run()
 
 
 class PeekedLines:

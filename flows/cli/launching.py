@@ -3,11 +3,10 @@
 import logging
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lightlm.params import Overrides
@@ -21,16 +20,19 @@ Result = TypeVar("Result")
 
 
 def run_training(
-    params: "Params", dataset: str | None, preset: str, overrides: Overrides, launch: "Launch"
+    home: Path,
+    params: "Params",
+    dataset: str | None,
+    preset: str,
+    overrides: Overrides,
+    launch: "Launch",
 ) -> "RunSummary":
     """Return the train-flow's summary; clock, worker and API start before the flow is imported."""
     from lightlm.runs.folder import claim_run
     from lightlm.runs.naming import name_run
-    from lightlm.runs.session import LAUNCH, start_worker
-    from lightlm.store.home import find_home
+    from lightlm.runs.session import start_worker
     from lightlm_flows.prefect_api import embedded
 
-    home = find_home()
     # The terminal has the panel and one clear line for an error; Prefect keeps its record of both.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     embedded.apply_settings(home)
@@ -44,12 +46,12 @@ def run_training(
             worker = start_worker(run.folder, home, is_needed=not run.is_scored)
             stack.callback(worker.stop)
             api = embedded.start_api()
-            from lightlm.runs.history import remember_the_end
+            from lightlm.runs.history import close_summary
             from lightlm_flows.train import train_flow  # while the API starts
 
-            stack.enter_context(run_flows(api))
-        launch = replace(launch, run=run, worker=worker)
-        LAUNCH.set(launch)
+            stack.enter_context(run_flows(home, api, launch))
+        launch.run = run
+        launch.worker = worker
         summary = keep_result(
             lambda: train_flow(
                 hours=params.budget.hours, dataset=dataset, preset=preset, overrides=overrides
@@ -57,26 +59,17 @@ def run_training(
             launch,
             lambda: launch.summary,
         )
-        elapsed = run.ledger.elapsed_seconds
-        summary = summary.closed(elapsed)
-        if not run.is_continued:  # its end lies where the death was, too
-            remember_the_end(summary, home, elapsed)
-        return summary
-
-
-def find_process_start() -> float:
-    """Return the time.monotonic() seconds at which this process began."""
-    import psutil
-
-    return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
+        return close_summary(summary, run, home)
 
 
 @contextmanager
-def run_flows(api: Any) -> Iterator[None]:
-    """Run flows inside with Prefect's API, or without one if none answers, with a notice."""
+def run_flows(home: Path, api: Any, launch: "Launch") -> Iterator[None]:
+    """Run flows that find `launch`, with Prefect's API, or without one where none answers; then a
+    notice says so.
+    """
     from lightlm.errors import LightLMError
-    from lightlm.store.home import find_home
     from lightlm_flows.prefect_api import embedded
+    from lightlm_flows.prefect_api.flow_session import LAUNCH
     from lightlm_flows.prefect_api.reconciling import start_reconciling
 
     # Prefect's handler would say so at each line that its API does not take.
@@ -98,7 +91,8 @@ def run_flows(api: Any) -> Iterator[None]:
             stack.enter_context(embedded.without_retries())
             if api is not None:
                 stack.enter_context(embedded.without_heartbeats())
-            start_reconciling(find_home())
+            start_reconciling(home)
+        LAUNCH.set(launch)
         yield
 
 
@@ -117,6 +111,8 @@ def keep_result(
 
     A flow that Prefect could not even begin runs without it.
     """
+    from prefect.exceptions import CancelledRun
+
     from lightlm.errors import LightLMError
     from lightlm_flows.prefect_api import embedded
 
@@ -124,6 +120,8 @@ def keep_result(
         return run_flow()
     except LightLMError:
         raise
+    except CancelledRun as error:  # a person stopped it, maybe before its session was open
+        raise launch.failure or KeyboardInterrupt(str(error)) from None
     except Exception as error:  # httpx and Prefect raise their own
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         if (result := find_result()) is not None:

@@ -6,13 +6,13 @@ from typing import Any, Self
 
 from lightlm.errors import LightLMError
 from lightlm.params import Params, load_params
-from lightlm.store.home import find_home
 
 
 class Bench:
     """The machine: devices and rate, from a worker that starts while the user reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path) -> None:
+        self.home = home
         self.folder: Path | None = None
         self.report: Any = None
         self._worker: Any = None
@@ -40,7 +40,7 @@ class Bench:
         else:
             devices = self.report.devices
 
-        self.report = check_system(params, find_home(), devices)
+        self.report = check_system(params, self.home, devices)
         return self.report
 
     def measure(self) -> Any:
@@ -71,6 +71,5 @@ class Bench:
             from lightlm.runs.folder import name_run_folder
             from lightlm.runs.session import start_worker
 
-            home = find_home()
-            self._worker = start_worker(name_run_folder(home), home)
+            self._worker = start_worker(name_run_folder(self.home), self.home)
         return self._worker

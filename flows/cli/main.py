@@ -14,12 +14,14 @@ import typer
 
 from lightlm.errors import Interrupted, LightLMError
 from lightlm_flows.cli.commands.backup import backup, restore
+from lightlm_flows.cli.commands.bases import bases
 from lightlm_flows.cli.commands.doctor import doctor
-from lightlm_flows.cli.commands.export import export
+from lightlm_flows.cli.commands.export import export, push
 from lightlm_flows.cli.commands.look import look
 from lightlm_flows.cli.commands.report import report
 from lightlm_flows.cli.commands.retrain import promote, retrain, rollback
 from lightlm_flows.cli.commands.runs import runs
+from lightlm_flows.cli.commands.serve import serve
 from lightlm_flows.cli.commands.service import (
     deploy,
     down,
@@ -32,6 +34,7 @@ from lightlm_flows.cli.commands.service import (
 )
 from lightlm_flows.cli.commands.setup import setup
 from lightlm_flows.cli.commands.store import store
+from lightlm_flows.cli.commands.studio import studio
 from lightlm_flows.cli.commands.sync import sync
 from lightlm_flows.cli.commands.training import calibration, check, plan, train
 from lightlm_flows.cli.commands.versions import evaluate, generate, models, ui
@@ -47,9 +50,21 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (setup, check, doctor, look, plan, train, watch, report, retrain, calibration):
+for command in (
+    setup,
+    check,
+    doctor,
+    look,
+    bases,
+    plan,
+    train,
+    watch,
+    report,
+    retrain,
+    calibration,
+):
     app.command()(command)
-for command in (generate, sync, evaluate, promote, rollback, export, ui):
+for command in (studio, generate, serve, sync, evaluate, promote, rollback, export, push, ui):
     app.command()(command)
 for command in (up, down, status, env, deploy, schedule, serve_flows, server, backup, restore):
     app.command()(command)

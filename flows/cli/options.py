@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,6 +34,13 @@ def complete_run(typed: str) -> list[str]:
     ]
 
 
+def complete_machine(typed: str) -> list[str]:
+    """Return the machines of params/machines that begin with what was typed."""
+    from lightlm.budget.machines import list_machines
+
+    return [name for name in list_machines() if name.startswith(typed)]
+
+
 def complete_version(typed: str) -> list[str]:
     """Return the aliases and version URIs under LIGHTLM_HOME that begin with the typed text."""
     from lightlm.store.home import name_home
@@ -50,6 +58,44 @@ def complete_version(typed: str) -> list[str]:
 MOST_COMPLETED = 50
 """Runs that the Tab key offers, the newest."""
 
+ProbeFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of an earlier `plan --json` with measurements to use; default: measure."
+    ),
+]
+
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help="Plan within 15 s: less text is read, and fewer shapes are timed; default: no.",
+    ),
+]
+
+Machines = Annotated[
+    list[str] | None,
+    typer.Option(
+        autocompletion=complete_machine,
+        metavar="NAME",
+        help="Plan for a machine of params/machines, such as h100 or rtx-4090, instead of this "
+        "one; with --compare: those to compare, repeatable; default: this one, or all.",
+    ),
+]
+
+Compare = Annotated[
+    bool,
+    typer.Option(
+        "--compare",
+        help="Show what 5 minutes, 1 hour and 8 hours on each machine would reach; default: no.",
+    ),
+]
+
+Picture = Annotated[
+    Path | None,
+    typer.Option(help="SVG file for the picture of --compare; default: none."),
+]
+
 Hours = Annotated[
     str | None,
     typer.Option(
@@ -61,12 +107,14 @@ Hours = Annotated[
     ),
 ]
 Dataset = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--dataset",
         "-d",
+        metavar="TEXT",
         help="A Hub id, a file or folder of text, or python-docs; default: the preset's "
-        "(base: Salesforce/wikitext), and for retrain the champion's.",
+        "(base: Salesforce/wikitext), and for retrain the champion's. Repeated, further texts to "
+        "mix in, as TEXT:0.3 (share of the tokens), TEXT:once or TEXT:auto; default: auto.",
     ),
 ]
 DatasetConfig = Annotated[
@@ -92,6 +140,15 @@ Notify = Annotated[
         "--notify",
         metavar="COMMAND",
         help="Command to start at the end, with one sentence as its last argument; default: none.",
+    ),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="SOURCE",
+        help="What training begins with: scratch, auto, a registered version, a Hub id, a Hugging "
+        "Face folder or a GGUF file (`lightlm bases` lists some); default: scratch.",
     ),
 ]
 SamplePrompt = Annotated[
@@ -172,9 +229,11 @@ def collect_overrides(
     text_column: str | None,
     offline: str | None,
     name: str | None = None,
+    start: str | None = None,
 ) -> Overrides:
     """Return dotted overrides of the options that stand for params."""
     named = {
+        "start.source": start,
         "dataset.config": dataset_config,
         "dataset.text_column": text_column,
         "dataset.offline": offline,
@@ -186,7 +245,9 @@ def collect_overrides(
     return given | parse_assignments(assignments or [])
 
 
-def open_chosen(model: str | None, name: str | None, *, is_quiet: bool = False) -> "ModelVersion":
+def open_chosen(
+    home: Path, model: str | None, name: str | None, *, is_quiet: bool = False
+) -> "ModelVersion":
     """Return the chosen version, its files here; print which it is if it was not named.
 
     Raises:
@@ -196,7 +257,7 @@ def open_chosen(model: str | None, name: str | None, *, is_quiet: bool = False) 
     from lightlm.tracking.catalog import parse_model
     from lightlm.versions.text import open_version
 
-    version = open_version(model, name)
+    version = open_version(home, model, name)
     is_named = name is not None or (model is not None and parse_model(model)[0] is not None)
     if not (is_named or is_quiet):
         typer.echo(format_version(version), err=True)

@@ -14,7 +14,6 @@ from lightlm.errors import InputError, ParameterError
 from lightlm.json_object import JsonObject
 from lightlm.params import Overrides, Params, load_params, quote
 from lightlm.store.commit import write_file
-from lightlm.store.home import find_home
 
 CONFIGURATION = "last_config.json"
 
@@ -32,9 +31,9 @@ class Loaded(NamedTuple):
     notices: list[str]
 
 
-def find_configuration() -> Path:
+def find_configuration(home: Path) -> Path:
     """Return the file's path: in LIGHTLM_HOME, or in this folder if only it has one."""
-    kept = find_home() / CONFIGURATION
+    kept = home / CONFIGURATION
     here = Path(CONFIGURATION)
     return here.absolute() if here.is_file() and not kept.exists() else kept
 

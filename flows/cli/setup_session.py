@@ -4,6 +4,7 @@ Each screen changes dotted overrides over params/base.yaml, as --set does. The b
 with "Start training"; time in menus is not charged.
 """
 
+import json
 import shlex
 import sys
 import time
@@ -21,7 +22,6 @@ from lightlm.errors import Interrupted, LightLMError
 from lightlm.params import Overrides, Params, is_default_dataset, load_params
 from lightlm.runs.input_checks import check_hours, check_sources
 from lightlm.runs.naming import format_model_name
-from lightlm.store.home import find_home
 from lightlm_flows.cli.approval import FIXED, fix_plan, free_plan, take_text
 from lightlm_flows.cli.machine import Bench
 from lightlm_flows.cli.saved_configuration import (
@@ -52,7 +52,10 @@ SHAPE = frozenset(f"model.{name}" for name in DEFAULT_SHAPE)
 class Setup:
     """One session. `choices`: valid dotted overrides; `approved`: those of an approved plan."""
 
-    def __init__(self, dialogue: Dialogue, bench: Bench, choices: Mapping[str, Any]) -> None:
+    def __init__(
+        self, home: Path, dialogue: Dialogue, bench: Bench, choices: Mapping[str, Any]
+    ) -> None:
+        self.home = home
         self.dialogue = dialogue
         self.bench = bench
         self.choices: Overrides = dict(choices)
@@ -79,7 +82,7 @@ class Setup:
     def _can_start(self) -> bool:
         """Return whether the chosen text is there; print the problem if not."""
         try:
-            check_sources(self.params)
+            check_sources(self.home, self.params)
         except LightLMError as error:
             self.dialogue.warn(str(error))
             return False
@@ -148,7 +151,12 @@ class Setup:
         if chosen is None or chosen == current:
             return
 
-        found = {"dataset.source": chosen, "dataset.config": None, "dataset.revision": None}
+        found = {
+            "dataset.source": chosen,
+            "dataset.config": None,
+            "dataset.revision": None,
+            "dataset.others": [],
+        }
         if is_on_hub(chosen):
             config = self.dialogue.ask("Its configuration on the Hub, - for none", str, default="-")
             if config is None:
@@ -188,7 +196,7 @@ class Setup:
         loaded = self.dialogue.ask(
             "Configuration file",
             lambda typed: load_file(Path(typed).expanduser()),
-            default=str(find_configuration()),
+            default=str(find_configuration(self.home)),
             is_path=True,
         )
 
@@ -210,13 +218,15 @@ class Setup:
 
     def save_configuration(self) -> None:
         """Write last_config.json."""
-        path = find_home() / CONFIGURATION
+        path = self.home / CONFIGURATION
         save_file(path, self.choices, format_shape(self.params))
         self.dialogue.log(f"Configuration saved to {path}", "green")
 
     def optimize(self) -> None:
         """Ask for the hours, show machine and plan, and apply the plan if the user wants it."""
-        hours = self.dialogue.ask("Enter desired training time in hours (e.g., 24.0): ", read_hours)
+        hours = self.dialogue.ask(
+            "Enter desired training time in hours (e.g., 24.0): ", self._read_hours
+        )
         if hours is None:
             return
 
@@ -232,7 +242,7 @@ class Setup:
         from lightlm.runs.planning import make_plan
 
         self.bench.stop()
-        planned = make_plan(load_params(overrides=wanted), None, is_quiet=False)
+        planned = make_plan(self.home, load_params(overrides=wanted), None, is_quiet=False)
         plan = planned.plan
         report = self.bench.report
         if planned.notice:
@@ -252,6 +262,11 @@ class Setup:
         else:
             self.dialogue.log("Nothing was changed.")
 
+    def _read_hours(self, typed: str) -> float:
+        params = load_params(overrides={"budget.hours": typed})
+        check_hours(self.home, params)
+        return params.budget.hours
+
     def _read_dataset(self, typed: str) -> str:
         from lightlm.data.subset import check_dataset
 
@@ -264,7 +279,7 @@ class Setup:
         return typed
 
 
-def run_setup(choices: Mapping[str, Any]) -> None:
+def run_setup(home: Path, choices: Mapping[str, Any]) -> None:
     """Hold a session, and train what it ends with.
 
     Raises:
@@ -272,8 +287,8 @@ def run_setup(choices: Mapping[str, Any]) -> None:
     """
     load_params(overrides=choices)
     dialogue = Dialogue()
-    with Bench() as bench:
-        setup = Setup(dialogue, bench, choices)
+    with Bench(home) as bench:
+        setup = Setup(home, dialogue, bench, choices)
         try:
             params = setup.run()
         except KeyboardInterrupt:
@@ -283,12 +298,12 @@ def run_setup(choices: Mapping[str, Any]) -> None:
         dialogue.log("Nothing is trained. `lightlm setup` comes back here.")
         return
 
-    train_choices(dialogue, params)
+    train_choices(home, dialogue, params)
 
 
-def train_choices(dialogue: Dialogue, params: Params) -> None:
+def train_choices(home: Path, dialogue: Dialogue, params: Params) -> None:
     """Train with a session's params, within the hours from now on, and show what it reached."""
-    from lightlm.runs.session import Launch, confirm_stop
+    from lightlm.runs.session import Launch
     from lightlm.runs.summary import show_summary
     from lightlm_flows.cli.launching import run_training
     from lightlm_flows.cli.signals import end_in_order
@@ -297,11 +312,12 @@ def train_choices(dialogue: Dialogue, params: Params) -> None:
     command = format_command(overrides)
     dialogue.log()
     dialogue.log(f"The same without menus: {command}", "dim")
-    check_sources(params)
+    check_sources(home, params)
 
-    with end_in_order(confirm_stop):
+    launch = Launch(time.monotonic())
+    with end_in_order(launch.confirm_stop):
         try:
-            summary = run_training(params, None, "base", overrides, Launch(time.monotonic()))
+            summary = run_training(home, params, None, "base", overrides, launch)
         except Interrupted:
             dialogue.log()
             dialogue.log(f"To resume: {command}")
@@ -319,17 +335,6 @@ def train_choices(dialogue: Dialogue, params: Params) -> None:
         f"Training completed: {summary.model_name} {version}, {summary.bits_per_byte:.3f} bits "
         f"per byte, {used}\n"
     )
-
-
-def read_hours(typed: str) -> float:
-    """Return the hours that were typed.
-
-    Raises:
-        ParameterError: no time, out of bounds, or less than a run takes here.
-    """
-    params = load_params(overrides={"budget.hours": typed})
-    check_hours(params)
-    return params.budget.hours
 
 
 def is_on_hub(source: str) -> bool:
@@ -376,6 +381,8 @@ def format_command(overrides: Mapping[str, Any]) -> str:
                 if value is None
                 else str(value).lower()
                 if isinstance(value, bool)
+                else json.dumps(value)
+                if isinstance(value, tuple)
                 else str(value)
             )
             words += ["--set", f"{name}={said}"]

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-from lightlm.budget.patience import PATIENCE
+from lightlm.budget.allowance import PATIENCE
 from lightlm.errors import Interrupted, Terminated
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")

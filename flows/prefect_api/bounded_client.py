@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from prefect.client.base import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 
-from lightlm.budget.patience import PATIENCE, Patience
+from lightlm.budget.allowance import PATIENCE, Patience
 
 MOST_ANSWER_BYTES = 64 * 2**20
 """Bytes of an answer; a longer one has no end."""

@@ -38,9 +38,13 @@ from typing import IO, Any
 from lightlm.child_process import SAFE_PATH, end_child, python_command
 from lightlm.errors import LightLMError
 from lightlm.json_object import JsonObject
+from lightlm.store.remembered import read_object
 
 START_SECONDS = 180
 """Prefect's 20 s are not enough on a fresh, busy machine: two flows started together both died."""
+
+PAGES_PORT = 4200
+"""Where Prefect's pages are unless a person says otherwise."""
 
 STOP_SECONDS = 5
 """A server that has not stopped by then is killed; its database survives that (SQLite, WAL)."""
@@ -98,15 +102,23 @@ def apply_settings(home: Path) -> None:
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(START_SECONDS),
-            # The embedded API has no pages. `prefect server start` on the same PREFECT_HOME has,
-            # here: links to a run lead somewhere from then on.
-            "PREFECT_UI_URL": "http://127.0.0.1:4200",
+            # The embedded API has no pages. The service of this home has, and so has `lightlm
+            # server prefect`: links to a run lead there.
+            "PREFECT_UI_URL": f"http://127.0.0.1:{find_pages_port(home)}",
             # The terminal belongs to LightLM's own panel; Prefect's record keeps the INFO lines.
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
         }
 
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def find_pages_port(home: Path) -> int:
+    """Return the port on which the service of this home shows Prefect's pages; Prefect's own
+    default where `lightlm up` did not start one.
+    """
+    port = read_object(home / "service" / "service.json").get("prefect_port")
+    return port if isinstance(port, int) else PAGES_PORT
 
 
 class EmbeddedApi:
@@ -282,7 +294,8 @@ def without_retries() -> Iterator[None]:
 def without_prefect() -> Iterator[None]:
     """Run flows and tasks inside as the plain functions that they are, without any API.
 
-    Not thread-safe: for a command that runs one flow in its main thread.
+    Both are called by their names all over a flow and ask the API themselves: no argument could
+    keep them from it. Not thread-safe: for a command that runs one flow in its main thread.
     """
     from prefect import Flow, Task
     from prefect.settings import temporary_settings

@@ -1,12 +1,13 @@
 """The servers' pages in a browser: logins, and opening them."""
 
+import html
 import os
 import sys
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
-from lightlm.store.home import find_home
+from lightlm_flows.service.private_files import make_private_folder, write_private_file
 from lightlm_flows.service.servers import (
     LOOPBACK,
     USER,
@@ -45,7 +46,30 @@ def open_page(url: str, log: Callable[[str], None]) -> None:
         log(f"No browser opens here; open {url} in one.")
 
 
-def serve_pages(port: int, is_opened: bool, log: Callable[[str], None]) -> None:
+def can_open_pages() -> bool:
+    """Return whether a person sits here, before a screen: elsewhere a text browser might open."""
+    has_screen = sys.platform in ("darwin", "win32") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    return has_screen and sys.stderr.isatty()
+
+
+def open_private_page(home: Path, link: str, log: Callable[[str], None]) -> None:
+    """Open a link that logs in: by way of a private file, as others read command lines."""
+    page = name_service_folder(home) / "studio.html"
+    make_private_folder(page.parent)
+    target = html.escape(link)
+    write_private_file(
+        page,
+        '<!doctype html><meta charset="utf-8"><title>LightLM studio</title>'
+        f'<meta http-equiv="refresh" content="0; url={target}">'
+        f'<a href="{target}">LightLM studio</a>\n'.encode(),
+    )
+    if not webbrowser.open_new_tab(page.as_uri()):
+        log("No browser opens here; open the address above in one.")
+
+
+def serve_pages(home: Path, port: int, is_opened: bool, log: Callable[[str], None]) -> None:
     """Serve MLflow's pages of this home until Ctrl-C; say where, once they answer.
 
     Raises:
@@ -54,7 +78,6 @@ def serve_pages(port: int, is_opened: bool, log: Callable[[str], None]) -> None:
     """
     from lightlm_flows.service.lifecycle import bare_environment, check_ports
 
-    home = find_home()
     url = f"http://{LOOPBACK}:{port}"
     start = start_of_pages(home, port)
     check_ports({"--port": port})

@@ -33,7 +33,7 @@ SECONDS = 300
 """What a command of Prefect's gets; seconds are usual."""
 
 
-def deploy_flows(pool: str = POOL, variables: PoolVariables | None = None) -> list[str]:
+def deploy_flows(home: Path, pool: str = POOL, variables: PoolVariables | None = None) -> list[str]:
     """Create the work pool, the deployments of prefect.yaml and the zombie automation; return the
     deployments' names.
 
@@ -46,7 +46,7 @@ def deploy_flows(pool: str = POOL, variables: PoolVariables | None = None) -> li
     """
     variables = variables or ProcessVariables()
     settings = read_settings(pool, variables)
-    with open_server() as client:
+    with open_server(home) as client:
         ensure_pool(client, pool, variables.pool_type)
         before = {name: read_schedules(client, name) for name in list_names(settings)}
         run_deploy(settings)
@@ -56,17 +56,17 @@ def deploy_flows(pool: str = POOL, variables: PoolVariables | None = None) -> li
     return list(before)
 
 
-def point_at_service() -> None:
+def point_at_service(home: Path) -> None:
     """Point this process at the service of this home, unless another server is named."""
     from lightlm_flows.prefect_api.embedded import names_server
     from lightlm_flows.service.lifecycle import find_environment
 
     if not names_server():
-        os.environ.update(find_environment() or {})
+        os.environ.update(find_environment(home) or {})
 
 
 @contextmanager
-def open_server() -> Iterator["SyncPrefectClient"]:
+def open_server(home: Path) -> Iterator["SyncPrefectClient"]:
     """Yield a client of the server that PREFECT_API_URL names.
 
     Raises:
@@ -74,7 +74,7 @@ def open_server() -> Iterator["SyncPrefectClient"]:
     """
     from lightlm_flows.prefect_api.embedded import names_server
 
-    point_at_service()
+    point_at_service(home)
     if not names_server():
         raise LightLMError(
             "no Prefect server is named; start one with `lightlm up` and point this shell at it: "

@@ -19,6 +19,7 @@ PROBES = {
     "mlflow": "/api/2.0/mlflow/experiments/search?max_results=1",
     # Prefect's worker: 503 when it has not asked for work for a while.
     "worker": "/health",
+    "serve": "/health",
 }
 
 

@@ -95,7 +95,7 @@ def start_again(home: Path, part: RunningProcess) -> None:
         LOGGER.warning("%s was not started again: %s", part.name, error)
 
 
-def keep_in_foreground(log: Callable[[str], None]) -> None:
+def keep_in_foreground(home: Path, log: Callable[[str], None]) -> None:
     """Keep the service running from this process, for systemd and launchd."""
     from lightlm_flows.service.lifecycle import stop_service
 
@@ -104,9 +104,9 @@ def keep_in_foreground(log: Callable[[str], None]) -> None:
         signal.signal(number, lambda caught, _: ends.append(caught))
     prepare_log()
     try:
-        keep_service(find_home(), lambda: bool(ends))
+        keep_service(home, lambda: bool(ends))
     finally:
-        stop_service(log)
+        stop_service(home, log)
 
 
 def prepare_log() -> None:

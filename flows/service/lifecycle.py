@@ -17,7 +17,6 @@ import psutil
 
 from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import InputError, LightLMError
-from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
 from lightlm_flows.service.deployments import POOL
 from lightlm_flows.service.health import PROBES, answers
@@ -51,12 +50,16 @@ START_SECONDS = 180
 STOP_SECONDS = 60
 """The worker's training process saves a checkpoint first; what still runs then is killed."""
 
+IDLE_SECONDS = 5
+"""A worker without a run has nothing to save. On a busy machine Prefect's worker may lose the
+interrupt that it sends itself, and would wait for all of STOP_SECONDS.
+"""
 
-def find_environment() -> dict[str, str] | None:
+
+def find_environment(home: Path) -> dict[str, str] | None:
     """Return the variables that point a client at the service of this home; None where it does not
     run.
     """
-    home = find_home()
     service = read_service(home)
     if service is None or not service.runs(*SERVERS):
         return None
@@ -64,7 +67,12 @@ def find_environment() -> dict[str, str] | None:
 
 
 def start_service(
-    prefect_port: int, mlflow_port: int, log: Callable[[str], None], *, is_keeper: bool = False
+    home: Path,
+    prefect_port: int,
+    mlflow_port: int,
+    log: Callable[[str], None],
+    *,
+    is_keeper: bool = False,
 ) -> Service:
     """Return the running service, started and deployed as far as it was not.
 
@@ -76,7 +84,6 @@ def start_service(
         LightLMError: a part did not start; with its last words. Nothing that was started here is
             left running then.
     """
-    home = find_home()
     folder = name_service_folder(home)
     make_private_folder(folder)
 
@@ -124,7 +131,7 @@ def start_missing(
         from lightlm_flows.service.deployments import deploy_flows
 
         log("Deploying the flows")
-        deploy_flows()
+        deploy_flows(home)
         log("Starting a worker")
         service = add_process(home, service, "worker", start_of_part(home, service, "worker"))
         wait_for_worker(home, service)
@@ -147,12 +154,11 @@ def start_of_part(home: Path, service: Service, name: str) -> ServerStart:
     return start_of(name, home, HOST, service.ports[name], (), os.environ)  # pyright: ignore[reportArgumentType]
 
 
-def stop_service(log: Callable[[str], None]) -> bool:
+def stop_service(home: Path, log: Callable[[str], None]) -> bool:
     """Stop what `start_service` started, worker first; return whether there was anything.
 
     Runs that the worker leaves behind are marked as crashed on the server before it stops too.
     """
-    home = find_home()
     if read_service(home) is None:
         return False
 
@@ -164,7 +170,7 @@ def stop_service(log: Callable[[str], None]) -> bool:
         stop_processes([process for process in found.processes if process.name == "worker"], log)
         if found.runs(*SERVERS):
             os.environ.update(worker_environment(home, found, open_secrets(home)))
-            end_left_runs(log)
+            end_left_runs(home, log)
         stop_processes([process for process in found.processes if process.name in SERVERS], log)
         forget_service(home)
 
@@ -282,7 +288,7 @@ def wait_for_worker(home: Path, service: Service) -> None:
     from lightlm_flows.service.deployments import open_server
 
     deadline = time.monotonic() + START_SECONDS
-    with open_server() as client:
+    with open_server(home) as client:
         while True:
             if any(
                 worker.status == WorkerStatus.ONLINE
@@ -324,12 +330,26 @@ def stop_processes(processes: Iterable[RunningProcess], log: Callable[[str], Non
             found.terminate()
         except psutil.NoSuchProcess:
             continue
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        for member in alive:
+        deadline = time.monotonic() + STOP_SECONDS
+        while (living := list(filter(_is_alive, family))) and time.monotonic() < deadline:
+            if process.name == "worker" and living == [found]:
+                deadline = min(deadline, time.monotonic() + IDLE_SECONDS)
+            time.sleep(0.05)
+        for member in filter(_is_alive, family):
             member.kill()
 
 
-def end_left_runs(log: Callable[[str], None]) -> None:
+def _is_alive(process: psutil.Process) -> bool:
+    """Return whether a process computes: the keeper, whose child a restarted part is, cannot reap
+    it while it waits for the lock.
+    """
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def end_left_runs(home: Path, log: Callable[[str], None]) -> None:
     """Mark as crashed the runs of the pool whose process has just been stopped."""
     from prefect.client.schemas.filters import (
         FlowRunFilter,
@@ -344,7 +364,7 @@ def end_left_runs(log: Callable[[str], None]) -> None:
     from lightlm_flows.service.deployments import open_server
 
     left = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    with open_server() as client:
+    with open_server(home) as client:
         runs = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=left))

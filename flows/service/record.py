@@ -1,6 +1,6 @@
 """The record of the service: the processes that `lightlm up` started, and their addresses.
 
-It is LIGHTLM_HOME/service/service.json. A process is known by its number and its start: after a
+It is LIGHTLM_HOME/service/service.json. A process is known by its number and its identity: after a
 reboot another one has the number.
 """
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lightlm.process_identity import identify_process
 from lightlm_flows.service.health import HOST
 from lightlm_flows.service.private_files import write_private_file
 from lightlm_flows.service.servers import name_service_folder
@@ -23,14 +24,18 @@ class RunningProcess(BaseModel):
     pid: int
     created_at: float
     num_restarts: int = 0
+    identity: str = ""
+    """Empty in records of before it was kept; there the start by the wall clock has to do."""
 
     def find(self) -> psutil.Process | None:
         """Return the process if it still runs."""
+        found = identify_process(self.pid)
         try:
             process = psutil.Process(self.pid)
-            is_ours = (
-                abs(process.create_time() - self.created_at) < 1
-                and process.status() != psutil.STATUS_ZOMBIE
+            is_ours = found is not None and (
+                found == self.identity
+                if self.identity
+                else abs(process.create_time() - self.created_at) < 1
             )
         except psutil.Error:
             return None
@@ -96,7 +101,11 @@ def read_service(home: Path) -> Service | None:
 def describe_process(name: str, pid: int, num_restarts: int = 0) -> RunningProcess:
     """Return the record of a living process."""
     return RunningProcess(
-        name=name, pid=pid, created_at=psutil.Process(pid).create_time(), num_restarts=num_restarts
+        name=name,
+        pid=pid,
+        created_at=psutil.Process(pid).create_time(),
+        num_restarts=num_restarts,
+        identity=identify_process(pid) or "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightlm.errors import InputError, LightLMError
@@ -15,14 +16,14 @@ OWN_SCHEDULE = "lightlm"
 
 
 def schedule_flow(
-    flow: str, cron: str | None, timezone: str, parameters: Mapping[str, Any]
+    home: Path, flow: str, cron: str | None, timezone: str, parameters: Mapping[str, Any]
 ) -> list[str]:
     """Set or, without `cron`, remove our schedule of a deployment; return all its schedules.
 
     Raises:
         InputError: the deployment is not there, or `cron` is no schedule.
     """
-    point_at_service()
+    point_at_service(home)
     from prefect.client.schemas.objects import DeploymentSchedule
     from prefect.client.schemas.schedules import CronSchedule
     from prefect.exceptions import ObjectNotFound
@@ -37,7 +38,7 @@ def schedule_flow(
             f"{message}; give five fields as --cron '0 3 * * *' and a --timezone as Europe/Berlin"
         ) from None
 
-    with open_server() as client:
+    with open_server(home) as client:
         try:
             deployment = client.read_deployment_by_name(name)
         except ObjectNotFound:
@@ -57,28 +58,28 @@ def schedule_flow(
             )
             add_schedule(client, deployment, given)
 
-    return list_schedules(flow)
+    return list_schedules(home, flow)
 
 
-def list_schedules(flow: str) -> list[str]:
+def list_schedules(home: Path, flow: str) -> list[str]:
     """Return a flow's schedules in words; none where it is not deployed."""
-    point_at_service()
+    point_at_service(home)
     from prefect.exceptions import ObjectNotFound
 
-    with open_server() as client:
+    with open_server(home) as client:
         try:
             deployment = client.read_deployment_by_name(f"{flow}/{flow}")
         except ObjectNotFound:
             return []
 
     return [
-        describe_schedule(flow, schedule, deployment.parameters)
+        describe_schedule(home, flow, schedule, deployment.parameters)
         for schedule in deployment.schedules
     ]
 
 
 def describe_schedule(
-    flow: str, schedule: "DeploymentSchedule", defaults: Mapping[str, Any]
+    home: Path, flow: str, schedule: "DeploymentSchedule", defaults: Mapping[str, Any]
 ) -> str:
     """Return "retrain-flow 0 3 * * * UTC, on: model notes, data set /home/me/notes, 1 h
     (lightlm)".
@@ -87,7 +88,7 @@ def describe_schedule(
     when = f"{when} {getattr(schedule.schedule, 'timezone', None) or ''}".strip()
     values = dict(defaults) | schedule.parameters
 
-    parts = [describe_text(flow, values)]
+    parts = [describe_text(home, flow, values)]
     if (hours := values.pop("hours", None)) is not None:
         parts.append(f"{float(hours):g} h")
 
@@ -98,7 +99,7 @@ def describe_schedule(
     return f"{flow} {when}, {'on' if schedule.active else 'off'}: {', '.join(parts)}{slug}"
 
 
-def describe_text(flow: str, values: Mapping[str, Any]) -> str:
+def describe_text(home: Path, flow: str, values: Mapping[str, Any]) -> str:
     """Return which model a deployment's run with these parameters makes, and of which data set."""
     name = values.get("name")
     dataset = values.get("dataset")
@@ -114,9 +115,9 @@ def describe_text(flow: str, values: Mapping[str, Any]) -> str:
             from lightlm.data.origin import format_origin
             from lightlm.runs.retraining import find_learnt, find_model
 
-            found, version = find_model(name)
+            found, version = find_model(home, name)
             if version is not None:
-                dataset = format_origin(find_learnt(version))
+                dataset = format_origin(find_learnt(home, version))
                 name = name or f"{found} (the newest)"
         name = name or "the newest"
 

@@ -25,6 +25,8 @@ from lightlm.tracking.registry import tracking_uri
 from lightlm_flows.service.private_files import make_private_folder, write_private_file
 
 Server = Literal["prefect", "mlflow"]
+Exposed = Literal["prefect", "mlflow", "serve", "studio"]
+"""Servers that others could reach; `serve` and `studio` are started by their own commands."""
 
 LOOPBACK = "127.0.0.1"
 USER = "lightlm"
@@ -34,9 +36,11 @@ SECRET_BYTES = 32
 MIN_SECRET_LENGTH = 12
 """Characters; below that a password given by hand is guessed."""
 
-SECRETS: dict[Server, tuple[str, ...]] = {
+SECRETS: dict[Exposed, tuple[str, ...]] = {
     "prefect": ("PREFECT_SERVER_API_AUTH_STRING",),
     "mlflow": ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"),
+    "serve": ("LIGHTLM_API_KEY",),
+    "studio": ("LIGHTLM_API_KEY",),
 }
 
 PASSWORD_CACHE_SECONDS = 60
@@ -113,7 +117,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposure(
-    server: Server, host: str, allowed_hosts: Sequence[str], environment: Mapping[str, str]
+    server: Exposed, host: str, allowed_hosts: Sequence[str], environment: Mapping[str, str]
 ) -> None:
     """Refuse a server that others could reach without a password, or under any name.
 

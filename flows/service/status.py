@@ -81,7 +81,7 @@ def read_status(home: Path) -> Status:
     next_runs = ()
     if answering["prefect"]:
         os.environ.update(worker_environment(home, service, secrets))
-        is_online, next_runs = ask_prefect()
+        is_online, next_runs = ask_prefect(home)
 
     answering["worker"] = service.runs("worker") and is_online
     urls = {"prefect": service.prefect_url, "mlflow": service.mlflow_url}
@@ -117,7 +117,7 @@ def describe_part(
     )
 
 
-def ask_prefect() -> tuple[bool, tuple[NextRun, ...]]:
+def ask_prefect(home: Path) -> tuple[bool, tuple[NextRun, ...]]:
     """Return whether the pool has a worker that is online, and the runs that are planned next."""
     from prefect.client.schemas.filters import (
         FlowRunFilter,
@@ -132,7 +132,7 @@ def ask_prefect() -> tuple[bool, tuple[NextRun, ...]]:
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
     )
 
-    with open_server() as client:
+    with open_server(home) as client:
         try:
             workers = client.read_workers_for_work_pool(POOL)
         except ObjectNotFound:  # the service starts at this moment

@@ -1,11 +1,15 @@
 """The seconds that a run may wait for servers at its end: one allowance for all waits.
 
 A run promises to be late by at most max(2 s, 1 %) by the ledger. Every wait at the end asks here,
-so that their sum is bounded, however many servers are slow. The clock is an argument.
+and so does each request to Prefect's API, so that their sum is bounded, however many servers are
+slow. The clock is an argument.
 """
 
 import time
 from collections.abc import Callable
+
+from lightlm.budget.ledger import Ledger
+from lightlm.budget.reserve import EndConditions
 
 PROMISED_SECONDS = 2.0
 PROMISED_FRACTION = 0.01
@@ -33,6 +37,25 @@ EXIT = 1.2
 """Fraction of the promised lateness at which the process ends, interpreter and libraries included.
 """
 
+REQUEST_SECONDS = 10.0
+"""Seconds that a request to Prefect may take, instead of its 60; each flow makes a handful."""
+
+REQUEST_FRACTION = 0.05
+"""Fraction of the budget that one request may take while the run goes on."""
+
+SHORT_REQUEST_SECONDS = 3.0
+"""Seconds that a request may take in a run so short that the fraction is less."""
+
+HEALTHY_REQUEST_SECONDS = 1.5
+"""Seconds of a request after the deadline, if the one before was answered; 0.05 s are usual."""
+
+LEAST_REQUEST_SECONDS = 0.3
+"""Seconds of a request if the one before was not answered."""
+
+EXIT_SECONDS = 5.0
+LEAST_EXIT_SECONDS = 0.5
+"""Seconds that libraries get at the end of the process to send what they hold."""
+
 
 def promise_lateness(budget_seconds: float) -> float:
     """Return the seconds by which a run may miss its deadline, by the ledger."""
@@ -49,10 +72,8 @@ class Allowance:
         self._lateness = promise_lateness(budget_seconds)
         self._clock = clock
         self._opened_at: float | None = None
-        self.slowdown = 1.0
-        """Factor by which the neighbors on this machine slow its servers down."""
-        self.seconds_behind = 0.0
-        """Seconds that follow the waits: writes that a slow disk confirms."""
+        self.conditions = EndConditions()
+        """What slows servers down, and what follows the waits; known once the run has begun."""
 
     def seconds(self, fraction: float, *, least: float = 0.0, most: float = MOST_SECONDS) -> float:
         """Return how long a wait that begins now may take: until `fraction` of the lateness,
@@ -64,7 +85,7 @@ class Allowance:
         now = self._clock()
         least = self._stretch(least)
         self._opened_at = now if self._opened_at is None else self._opened_at
-        late_end = self._deadline + fraction * self._lateness - self.seconds_behind
+        late_end = self._deadline + fraction * self._lateness - self.conditions.seconds_after_waits
         ends_at = min(late_end, self._opened_at + MOST_SECONDS)
         return min(most, max(least, ends_at - now))
 
@@ -75,4 +96,46 @@ class Allowance:
     def _stretch(self, least: float) -> float:
         """Return `least` on a slow machine: if the run is late, so are the servers."""
         late = max(0.0, self._clock() - self._deadline - self._lateness)
-        return least * self.slowdown + LATE_FRACTION * late if least else 0.0
+        return least * self.conditions.slowdown + LATE_FRACTION * late if least else 0.0
+
+
+class Patience:
+    """Decides how long a request may take, by the run of this process and by the last answer."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._allowance: Allowance | None = None
+        self._usual_seconds = REQUEST_SECONDS
+        self._is_answered = True
+
+    def follow(self, ledger: Ledger) -> Allowance:
+        """Bound requests by a run's clock; return the allowance that all its waits share."""
+        self._allowance = Allowance(ledger.deadline, ledger.budget_seconds, ledger.clock)
+        self._usual_seconds = min(
+            REQUEST_SECONDS, max(SHORT_REQUEST_SECONDS, REQUEST_FRACTION * ledger.budget_seconds)
+        )
+        return self._allowance
+
+    def request_seconds(self) -> float:
+        """Return the seconds that the next request may take."""
+        if not self._is_answered:
+            return LEAST_REQUEST_SECONDS
+        if self._allowance is None:
+            return self._usual_seconds
+        return min(
+            self._usual_seconds, self._allowance.left(ORCHESTRATION, least=HEALTHY_REQUEST_SECONDS)
+        )
+
+    def exit_seconds(self) -> float:
+        """Return the seconds that the end of the process may take."""
+        if self._allowance is None:
+            return EXIT_SECONDS
+        return min(EXIT_SECONDS, self._allowance.left(EXIT, least=LEAST_EXIT_SECONDS))
+
+    def note(self, *, is_answered: bool) -> None:
+        """Take note of whether the last request was answered in time."""
+        self._is_answered = is_answered
+
+
+PATIENCE = Patience()
+"""The patience of this process: Prefect makes its clients by itself."""

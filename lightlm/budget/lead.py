@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightlm.budget.reserve import RememberedSeconds
 
-STAGES = ("start-up", "orchestration", "check", "data", "champion", "tokenizer", "shards")
+STAGES = ("start-up", "orchestration", "check", "data", "champion", "tokenizer", "shards", "counts")
 """Stages of the ledger before training, without the timing of shapes, which grows with the budget.
 """
 

@@ -26,6 +26,15 @@ KEPT_EVERY_SECONDS = 0.5
 LOGGER = logging.getLogger(__name__)
 
 
+def find_process_start() -> float:
+    """Return the time.monotonic() seconds at which this process began: a command's clock starts
+    there.
+    """
+    import psutil
+
+    return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
+
+
 @dataclass(frozen=True)
 class Spent:
     """Seconds that a run took before it died: in all, and by stage."""

@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import psutil
 
-from lightlm.budget.reserve import Closing
-
 NOTICED_CORES = 0.5
 """Cores in use by others below which they are ignored: a desktop's noise."""
 
@@ -46,10 +44,6 @@ class Neighbors(NamedTuple):
     def num_threads(self) -> int:
         """Threads that train: a busy core makes all threads wait at each barrier."""
         return max(1, round(self.num_cores / self.slowdown))
-
-    def stretch(self, closing: Closing) -> Closing:
-        """Return the time for the end of the run, stretched by the slowdown."""
-        return closing._replace(seconds=closing.seconds * self.slowdown)
 
     def describe(self) -> str:
         """Return one line to show; empty if nothing else runs."""

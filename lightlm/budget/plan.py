@@ -18,8 +18,41 @@ class Alternative(BaseModel):
     predicted_bits_per_byte: float
 
 
+class CountsPlan(BaseModel):
+    """Count tables of the text: their name in the store, the score of counting alone, and the one
+    predicted for network and counts together. `is_mixed`: the version gets the tables.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    fingerprint: str
+    num_tokens: int
+    counting_bits_per_byte: float
+    is_mixed: bool = False
+    predicted_bits_per_byte: float = 0.0
+    predicted_low: float = 0.0
+    predicted_high: float = 0.0
+
+
+class TextPlan(BaseModel):
+    """A text's part of the training: its share, the tokens that are read, and how often."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    name: str
+    share: float
+    tokens: int
+    epochs: float
+
+    def describe(self) -> str:
+        """Return "classic-books 30 % (0.2 epochs)"."""
+        return f"{self.name} {self.share:.1%} ({self.epochs:.1f} epochs)"
+
+
 class Plan(BaseModel):
-    """What to train, for how long, and why. Times in seconds; predictions in bits per byte."""
+    """What to train, for how long, and why. Times in seconds; predictions in bits per byte, of the
+    network alone.
+    """
 
     model_config = ConfigDict(
         serialize_by_alias=True,
@@ -44,6 +77,8 @@ class Plan(BaseModel):
     validation_tokens: int
     sample_tokens: int
     evaluation_seconds: float
+    is_scored_whole: bool = True
+    """Whether `evaluation_seconds` suffice for all of the held-out text."""
     memory_bytes: int
     predicted_bits_per_byte: float
     predicted_low: float
@@ -60,8 +95,27 @@ class Plan(BaseModel):
         serialization_alias="hardness",
     )
     speed_correction: float = 1.0
+    counts: CountsPlan | None = None
+    texts: list[TextPlan] = []
+    """What each text gets, where there are several; `expected_epochs` are those of the first."""
     reasons: list[str]
     alternatives: list[Alternative]
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the version gets count tables."""
+        return self.counts is not None and self.counts.is_mixed
+
+    @property
+    def predictions(self) -> tuple[float, float, float]:
+        """Middle, low and high of what `generate` will use: of both together where they are."""
+        best = self.counts if self.counts is not None and self.counts.is_mixed else self
+        return best.predicted_bits_per_byte, best.predicted_low, best.predicted_high
+
+    def format_prediction(self) -> str:
+        """Return "1.695 (1.640 to 1.750)"."""
+        middle, low, high = self.predictions
+        return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
     def summary(self) -> str:
         """Return the shape in a line."""

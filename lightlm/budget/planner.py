@@ -10,6 +10,7 @@ from lightlm.budget.plan import Plan
 from lightlm.budget.probe import Probe
 from lightlm.budget.ranking import FLOOR_SECONDS, Ranking, TimeLeft
 from lightlm.budget.scaling import is_repeated
+from lightlm.budget.shares import settle_shares
 from lightlm.budget.switches import explain_switches
 from lightlm.budget.tiers import Tier, tier_of
 from lightlm.counting import count
@@ -32,6 +33,11 @@ def plan(params: Params, text: TextFacts, probe: Probe, time: TimeLeft) -> Plan:
     Raises:
         ParameterError: no shape satisfies what params fix, or none fits into memory.
     """
+    return settle_shares(text, lambda shared: _plan_shared(params, shared, probe, time))
+
+
+def _plan_shared(params: Params, text: TextFacts, probe: Probe, time: TimeLeft) -> Plan:
+    """Return the plan for a text whose shares of training are settled, where there are several."""
     ranking = Ranking(params, text, probe, time)
     planner = params.budget.planner
     # Timing a shape was worth its time only if training gets at least half of the floor.
@@ -71,6 +77,25 @@ def plan(params: Params, text: TextFacts, probe: Probe, time: TimeLeft) -> Plan:
     return _settle(ranking, best, others, reasons)
 
 
+def _explain_one_more(ranking: Ranking, best: Candidate, alone: float) -> list[str]:
+    """Return what one more machine of the same kind would bring, if that is a gain.
+
+    None for a CPU, whose machines are no faster together, and for a text that is too small.
+    """
+    now = ranking.speedup_of(best.model, alone).factor
+    more = ranking.speedup_of(best.model, alone, more_machines=1).factor
+    gain = more / now
+    if ranking.probe.machine.device != "cuda" or best.is_cut or gain <= 1:
+        return []
+
+    there = best.prediction.bits_per_byte
+    reached = ranking.predict(best.model, gain * best.tokens).bits_per_byte
+    return [
+        f"one more such machine would train {gain:.1f} times as fast: {reached:.3f} instead of "
+        f"{there:.3f} bits per byte with this shape"
+    ]
+
+
 def _settle(
     ranking: Ranking,
     best: Candidate,
@@ -88,17 +113,21 @@ def _settle(
     )
 
     tokens = best.tokens if max_steps is None else max_steps * trainer.batch_tokens
-    epochs = tokens / max(1, text.num_train_tokens)
+    epochs = tokens / max(1, text.epoch_tokens)
     keep_best = is_repeated(epochs)
     prediction = ranking.predict(best.model, tokens)
 
     available = max(0.0, ranking.training_seconds(best.model))
     seconds = best.training_seconds if best.is_cut else available
+    whole = ranking.whole_evaluation_seconds(best.model)
     scoring = ranking.evaluation_seconds(best.model)
     scoring_reserve = ranking.time.closing.scoring_margin * scoring
     validation_tokens = VALIDATION_FRACTION * seconds * ranking.probe.score_speed(best.model)
 
     reasons = [*reasons, *explain_switches(trainer)]
+    alone = ranking.probe.speed_of(best.model, is_compiled=best.is_compiled)
+    reasons += ranking.speedup_of(best.model, alone).reasons()
+    reasons += _explain_one_more(ranking, best, alone)
     if keep_best:
         reasons.append(
             f"the text is read {epochs:.1f} times: dropout {trainer.dropout:g}, weight decay "
@@ -118,13 +147,14 @@ def _settle(
         expected_tokens=tokens,
         expected_epochs=epochs,
         tokens_per_second=best.tokens_per_second,
-        matrix_flops_per_second=ranking.probe.machine.flops_per_second,
+        matrix_flops_per_second=ranking.probe.machine.all_flops_per_second,
         training_seconds=seconds,
         reserve_seconds=ranking.time.closing.seconds + scoring_reserve,
         scoring_reserve_seconds=scoring_reserve,
         validation_tokens=int(max(best.model.context_length, validation_tokens)),
         sample_tokens=0 if seconds < SAMPLE_FROM_SECONDS else SAMPLE_TOKENS,
         evaluation_seconds=scoring,
+        is_scored_whole=scoring >= whole,
         memory_bytes=plan_memory_bytes(best.model, trainer, keep_best=keep_best),
         predicted_bits_per_byte=prediction.bits_per_byte,
         predicted_low=prediction.low,

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,11 +22,11 @@ from lightlm.json_object import JsonObject
 from lightlm.model.accounting import flops_per_token
 from lightlm.model.config import ModelConfig
 from lightlm.params import TrainingParams, describe_validation
-from lightlm.system import SystemReport
+from lightlm.system import Device, SystemReport
 from lightlm.training.config import Attention, TrainerConfig
 
 FAST_BFLOAT16 = 1.3
-"""Factor on float32's matrix rate from which bfloat16 is used."""
+"""Factor on float32's matrix rate from which a dtype of 16 bits is used."""
 
 
 MOST_GAIN = 2.5
@@ -68,17 +68,22 @@ class Computer(Protocol):
         ...
 
 
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
 class MachineRate(BaseModel):
     """Device and precision of training here, and the rate of matrix products."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str
-    dtype: Literal["float32", "bfloat16"]
+    dtype: Dtype
     num_threads: int
     flops_per_second: float
     memory_bytes: int
     num_devices: int = 1
+    link_bytes_per_second: float | None = None
+    """Bytes per second of an all-reduce among the devices, if that is known."""
     float32_flops_per_second: float | None = None
     reference_flops_per_second: float | None = None
     """Operations per second that steps of the reference shape reached, if it was timed."""
@@ -97,6 +102,11 @@ class MachineRate(BaseModel):
             self.usual_flops,
             self.reference_flops_per_second / expected_efficiency(REFERENCE.model_dim),
         )
+
+    @property
+    def all_flops_per_second(self) -> float:
+        """Operations per second of products on all devices; processes on a CPU share its cores."""
+        return self.flops_per_second * (1 if self.device == "cpu" else self.num_devices)
 
     @property
     def usual_flops(self) -> float:
@@ -122,6 +132,8 @@ class TimedShape(BaseModel):
     tokens_per_second: float
     score_tokens_per_second: float
     memory_bytes: int
+    is_extrapolated: bool = False
+    """Whether parts of a step were timed instead of whole steps."""
 
     @property
     def achieved_flops(self) -> float:
@@ -139,6 +151,8 @@ class Probe(BaseModel):
     correction: Correction = NO_CORRECTION
     lead_seconds: float = 0.0
     """Seconds from the start of a run to its training, as they were expected then."""
+    assumes_compiled: bool = False
+    """Whether training is expected to be compiled, though no time was left to time that."""
     notes: tuple[str, ...] = ()
     """What measuring decided, a sentence each; reasons of the plan."""
 
@@ -157,7 +171,7 @@ class Probe(BaseModel):
         """Return whether a shape is trained compiled: it is demanded, or was timed to be faster."""
         timed = self.find_compiled(model)
         if timed is None or is_demanded:
-            return timed is not None
+            return timed is not None or self.assumes_compiled
         eager = [
             s.step_seconds for s in self.shapes if not s.is_compiled and s.model == timed.model
         ]
@@ -245,29 +259,31 @@ def measure_machine(
     """Return the device, precision and measured matrix rate that training will use here.
 
     Raises:
-        ParameterError: a device is demanded that is not there, or bfloat16 where the device has
-            none.
+        ParameterError: a device is demanded that is not there, or a dtype that it has not.
     """
     device = choose_device(params.device, system)
     num_threads = params.num_threads or system.num_cores
-    if params.dtype == "bfloat16" and not device.supports_bfloat16:
+    halves = list_halves(device)
+    if params.dtype not in ("auto", "float32", *halves):
         raise ParameterError(
-            f"training.dtype is bfloat16, but {device.name} cannot compute it; give float32 or auto"
+            f"training.dtype is {params.dtype}, but {device.name} cannot compute it fast; give "
+            f"{' or '.join(['float32', *halves, 'auto'])}"
         )
 
-    wanted = ["float32", "bfloat16"] if params.dtype == "auto" else [params.dtype]
+    wanted = ["float32", *halves[:1]] if params.dtype == "auto" else [params.dtype]
     trainer = TrainerConfig(
         batch_tokens=8, micro_batch_size=1, device=device.kind, num_threads=num_threads
     )
     rates = computer.call(
         "measure_matrix_rates",
         trainer=trainer.model_dump(),
-        dtypes=[dtype for dtype in wanted if dtype == "float32" or device.supports_bfloat16],
+        dtypes=wanted,
         max_seconds=min(MATRIX_RATE_SECONDS, MATRIX_RATE_FRACTION * budget_seconds),
     )
 
-    is_bfloat16 = rates.get("bfloat16", 0.0) >= FAST_BFLOAT16 * rates.get("float32", 0.0)
-    dtype = "bfloat16" if is_bfloat16 else "float32"
+    last = wanted[-1]
+    is_half = rates[last] >= FAST_BFLOAT16 * rates.get("float32", 0.0)
+    dtype = cast(Dtype, last if is_half else "float32")
     return MachineRate(
         device=device.kind,
         dtype=dtype,
@@ -277,6 +293,14 @@ def measure_machine(
         float32_flops_per_second=rates.get("float32"),
         memory_bytes=system.available_memory_bytes if device.kind == "cpu" else device.memory_bytes,
     )
+
+
+def list_halves(device: Device) -> list[str]:
+    """Return the dtypes of 16 bits that a device computes fast, the best first: bfloat16 overflows
+    nowhere, float16 wants its losses scaled.
+    """
+    halves = ["bfloat16"] if device.supports_bfloat16 else []
+    return [*halves, "float16"] if device.supports_float16 else halves
 
 
 def is_reference_worth_timing(machine: MachineRate, budget_seconds: float) -> bool:
@@ -306,15 +330,24 @@ def time_reference(machine: MachineRate, computer: Computer, budget_seconds: flo
 
 
 def time_shape(
-    computer: Computer, model: ModelConfig, trainer: TrainerConfig, max_seconds: float
+    computer: Computer,
+    model: ModelConfig,
+    trainer: TrainerConfig,
+    max_seconds: float,
+    part_tokens: int | None = None,
 ) -> TimedShape:
-    """Return the timing of real steps of a shape; about `max_seconds` after the first step."""
-    timing = computer.call(
-        "time_steps",
-        model=model.model_dump(),
-        trainer=trainer.model_dump(),
-        max_seconds=max_seconds,
-    )
+    """Return the timing of real steps of a shape; about `max_seconds` after the first step.
+
+    With `part_tokens`, passes over so many tokens are timed at one layer and at two, and the step
+    is extrapolated (training.step_parts).
+    """
+    wanted = {"model": model.model_dump(), "trainer": trainer.model_dump()}
+    if part_tokens is None:
+        timing = computer.call("time_steps", **wanted, max_seconds=max_seconds)
+    else:
+        timing = computer.call(
+            "time_step_parts", **wanted, tokens=part_tokens, max_seconds=max_seconds
+        )
 
     return TimedShape(
         model=model,
@@ -322,6 +355,7 @@ def time_shape(
         is_compiled=trainer.compile,
         attention=trainer.attention,
         micro_batch_size=trainer.micro_batch_size,
+        is_extrapolated=part_tokens is not None,
         **timing,
     )
 

@@ -10,11 +10,13 @@ from typing import NamedTuple
 from lightlm.budget.calibration import load_calibration
 from lightlm.budget.candidate import Candidate, TextFacts
 from lightlm.budget.memory import RECOMPUTED_SPEED, choose_fit, fits
+from lightlm.budget.parallel import Speedup, estimate_speedup
 from lightlm.budget.probe import Probe
 from lightlm.budget.recipe import choose_trainer
 from lightlm.budget.reserve import Closing
 from lightlm.budget.scaling import (
     Prediction,
+    choose_batch_tokens,
     guess_context_length,
     predict_loss,
     useful_epochs,
@@ -60,6 +62,15 @@ class TimeLeft(NamedTuple):
     closing: Closing
 
 
+def limit_evaluation(whole_seconds: float, seconds: float) -> float:
+    """Return the seconds kept for the final score where all of it takes `whole_seconds`, and
+    `seconds` are left of the budget.
+    """
+    return min(
+        whole_seconds, max(EVALUATION_FRACTION * max(0.0, seconds), LEAST_EVALUATION_SECONDS)
+    )
+
+
 @dataclass(frozen=True)
 class Ranking:
     """Shapes judged for params, a text, a machine's figures and a time."""
@@ -79,7 +90,7 @@ class Ranking:
         candidates = [self.judge(model) for model in self._list_shapes()]
         fitting = [c for c in candidates if fits(self.params, machine, c.model)]
 
-        most = useful_parameters(self.text.num_train_bytes)
+        most = useful_parameters(self.text.unique_bytes)
         fitting = [c for c in fitting if count_matrix_parameters(c.model) <= most] or fitting[:1]
         if not fitting:
             raise ParameterError(
@@ -95,10 +106,7 @@ class Ranking:
         is_compiled = self.probe.prefers_compiled(
             model, is_demanded=self.params.training.compile == "on"
         )
-        speed = self.probe.speed_of(model, is_compiled=is_compiled)
-        if choose_fit(self.params, self.probe.machine, model).is_recomputed:
-            speed *= RECOMPUTED_SPEED
-
+        speed = self.speed_of(model, is_compiled=is_compiled)
         seconds = max(FLOOR_SECONDS, self.training_seconds(model))
         useful = self._useful_tokens / speed
         return Candidate(
@@ -109,6 +117,27 @@ class Ranking:
             prediction=self.predict(model, speed * min(seconds, useful)),
             is_cut=useful < seconds,
         )
+
+    def speed_of(self, model: ModelConfig, *, is_compiled: bool) -> float:
+        """Return the tokens per second that all devices together train."""
+        speed = self.probe.speed_of(model, is_compiled=is_compiled)
+        if choose_fit(self.params, self.probe.machine, model).is_recomputed:
+            speed *= RECOMPUTED_SPEED
+        return speed * self.speedup_of(model, speed).factor
+
+    def speedup_of(
+        self, model: ModelConfig, tokens_per_second: float, more_machines: int = 0
+    ) -> Speedup:
+        """Return what several devices gain over one that trains `tokens_per_second`."""
+        machine = self.probe.machine
+        num_nodes = self.params.training.num_nodes + more_machines
+        num_ranks = machine.num_devices * num_nodes
+        seconds = max(FLOOR_SECONDS, self.training_seconds())
+        tokens = num_ranks * tokens_per_second * seconds
+        batch = self.params.training.batch_tokens or choose_batch_tokens(
+            tokens, model.context_length, machine.device
+        )
+        return estimate_speedup(machine, num_nodes, model, tokens_per_second, batch)
 
     def judge_fixed(self, tier: Tier | None) -> Candidate:
         """Return the shape of a tier, or the default one, with what params fix."""
@@ -134,10 +163,8 @@ class Ranking:
 
     def predict(self, model: ModelConfig, tokens: float) -> Prediction:
         """Return the loss after `tokens` of training, corrected by earlier runs."""
-        seen = tokens * self.text.bytes_per_token
-        known = predict_loss(
-            count_matrix_parameters(model), seen, self.text.num_train_bytes, self.text.difficulty
-        )
+        worth = self.text.worth_of(tokens * self.text.bytes_per_token)
+        known = predict_loss(count_matrix_parameters(model), worth, worth, self.text.difficulty)
         correction = self.probe.correction
         return known.corrected(correction.loss, correction.relative_error)
 
@@ -150,9 +177,11 @@ class Ranking:
 
     def evaluation_seconds(self, model: ModelConfig) -> float:
         """Return the seconds kept for the final score: of all held-out text, or a part of it."""
-        whole = self.text.num_validation_tokens / self.probe.score_speed(model)
-        limit = EVALUATION_FRACTION * max(0.0, self.time.seconds)
-        return min(whole, max(limit, LEAST_EVALUATION_SECONDS))
+        return limit_evaluation(self.whole_evaluation_seconds(model), self.time.seconds)
+
+    def whole_evaluation_seconds(self, model: ModelConfig) -> float:
+        """Return the seconds that scoring all held-out text takes."""
+        return self.text.num_scored_tokens / self.probe.score_speed(model)
 
     def is_shorter_than(self, seconds: float) -> bool:
         """Return whether the clock bounds training, and leaves it less than `seconds`."""
@@ -169,7 +198,7 @@ class Ranking:
         """Return how a shape would be trained, for the tokens of all the time if none are given."""
         tokens = expected_tokens
         if tokens is None:
-            speed = self.probe.speed_of(model, is_compiled=is_compiled)
+            speed = self.speed_of(model, is_compiled=is_compiled)
             tokens = speed * max(FLOOR_SECONDS, self.training_seconds())
 
         compiled = self.probe.find_compiled(model) if is_compiled else None
@@ -178,7 +207,7 @@ class Ranking:
             self.probe.machine,
             model,
             expected_tokens=tokens,
-            train_tokens=self.text.num_train_tokens,
+            train_tokens=self.text.epoch_tokens,
             is_compiled=is_compiled,
             max_steps=max_steps,
             batch_tokens=compiled.batch_tokens if compiled is not None else None,
@@ -224,7 +253,7 @@ class Ranking:
     @property
     def _useful_tokens(self) -> float:
         """Tokens that training reads with gain: those of the text, for as many epochs as help."""
-        return useful_epochs(self.text.num_train_bytes) * self.text.num_train_tokens
+        return useful_epochs(self.text.num_train_bytes) * self.text.epoch_tokens
 
     def _guess_context(self) -> int:
         speed = load_calibration().speed.efficiency * self.probe.machine.usual_flops

@@ -35,7 +35,7 @@ def choose_trainer(
     batch_tokens = (
         training.batch_tokens
         or batch_tokens
-        or choose_batch_tokens(expected_tokens, model.context_length)
+        or choose_batch_tokens(expected_tokens, model.context_length, machine.device)
     )
 
     sequences = max(1, batch_tokens // model.context_length)

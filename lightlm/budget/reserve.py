@@ -86,12 +86,26 @@ class Closing(NamedTuple):
     seconds: float
     scoring_margin: float = 1.0
 
-    def on_disk(self, sync_seconds: float) -> "Closing":
-        """Return what to keep where the disk takes `sync_seconds` to confirm a write."""
-        if sync_seconds < SLOW_SYNC_SECONDS:
-            return self
-        least = FIRST_CLOSING_SECONDS + SYNCS_AFTER_TRAINING * sync_seconds
-        return self._replace(seconds=max(self.seconds, least))
+
+class EndConditions(NamedTuple):
+    """What slows the end of a run down: neighbors on its cores, and a disk whose confirmation of a
+    write takes `sync_seconds`.
+    """
+
+    slowdown: float = 1.0
+    sync_seconds: float = 0.0
+
+    @property
+    def seconds_after_waits(self) -> float:
+        """Seconds of the writes that follow the last wait for MLflow."""
+        return SYNCS_AFTER_REGISTRATION * self.sync_seconds
+
+    def reserve(self, closing: Closing) -> Closing:
+        """Return what to keep for the end, where earlier runs say `closing`."""
+        seconds = closing.seconds
+        if self.sync_seconds >= SLOW_SYNC_SECONDS:
+            seconds = max(seconds, FIRST_CLOSING_SECONDS + SYNCS_AFTER_TRAINING * self.sync_seconds)
+        return closing._replace(seconds=seconds * self.slowdown)
 
 
 class RememberedSeconds(Remembered[float]):

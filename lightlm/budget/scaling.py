@@ -81,6 +81,8 @@ def predict_loss(
 
     bits = min(bits * difficulty, law.most_bits_per_byte)
     widened = max((law.little_bytes / data) ** law.little_exponent, 1.0)
+    distance = max(1.0, matrix_parameters / law.far_parameters, data / law.far_bytes)
+    widened *= 1 + law.far_error * math.log(distance)
     error = law.relative_error * min(widened, law.most_error_factor)
 
     return Prediction(bits, bits * (1 - error), bits * (1 + error))
@@ -94,10 +96,18 @@ def near_powers_of_two(wanted: float) -> list[int]:
     return [2**k for k in sorted(set(near), key=lambda k: abs(octave - k))]
 
 
-def choose_batch_tokens(expected_tokens: float, context_length: int) -> int:
+def choose_batch_tokens(expected_tokens: float, context_length: int, device: str = "cpu") -> int:
     """Return the tokens of an optimizer step: a power of two, at least one sequence."""
     rule = load_calibration().batch
-    wanted = rule.tokens * (max(expected_tokens, 1.0) / rule.at_tokens) ** rule.exponent
+    tokens = max(expected_tokens, 1.0)
+    wanted = rule.tokens * (tokens / rule.at_tokens) ** rule.exponent
+
+    if device != "cpu":
+        ratio = tokens / rule.accelerator_at_tokens
+        is_below = ratio < 1
+        exponent = rule.accelerator_exponent_below if is_below else rule.accelerator_exponent_above
+        wanted = max(wanted if is_below else 0.0, rule.accelerator_tokens * ratio**exponent)
+
     wanted = min(max(wanted, rule.smallest), rule.largest)
     return max(context_length, 2 ** round(math.log2(wanted)))
 
@@ -121,7 +131,9 @@ def guess_context_length(
     training_flops: float, train_tokens: int, most_tokens: float = math.inf
 ) -> int:
     """Return the context length before a shape is chosen, by the operations of training."""
-    tokens = training_flops / load_calibration().context.guessed_flops_per_token
+    size = best_size(training_flops, load_calibration().text.bytes_per_token)
+    flops = max(load_calibration().context.guessed_flops_per_token, 6 * size)
+    tokens = training_flops / flops
     return choose_context_length(min(tokens, most_tokens), train_tokens)
 
 
@@ -137,13 +149,14 @@ class LearningRates(NamedTuple):
 def choose_learning_rates(batch_tokens: int, model_dim: int, scale: float = 1.0) -> LearningRates:
     """Return peak rates: by the root of the batch; those of embedding and head by the width."""
     rule = load_calibration().rates
-    by_batch = scale * (batch_tokens / rule.at_batch_tokens) ** rule.batch_exponent
-    by_width = (model_dim / rule.at_model_dim) ** rule.head_dim_exponent
+    by_batch = (batch_tokens / rule.at_batch_tokens) ** rule.batch_exponent
+    by_width = scale * (model_dim / rule.at_model_dim) ** rule.head_dim_exponent
+    by_matrix = scale * min(by_batch, rule.most_matrix_factor)
     return LearningRates(
-        matrix=rule.matrix * by_batch,
-        embedding=rule.embedding * by_batch * by_width,
-        head=rule.head * by_batch * by_width,
-        gain=rule.gain * by_batch,
+        matrix=rule.matrix * by_matrix,
+        embedding=rule.embedding * by_width * min(by_batch, rule.most_embedding_factor),
+        head=rule.head * by_width * min(by_batch, rule.most_head_factor),
+        gain=rule.gain * by_matrix,
     )
 
 
@@ -199,8 +212,29 @@ def usable_flops(flops_per_second: float, seconds: float) -> float:
     return flops_per_second * rule.efficiency * max(1.0, seconds * rule.training_fraction)
 
 
-def estimate_needed_bytes(flops_per_second: float, seconds: float) -> list[int]:
-    """Return the bytes that a small model could read: powers of two, the best first."""
+def best_size(training_flops: float, bytes_per_token: float) -> float:
+    """Return the matrix parameters that score best with so many operations, by the loss law.
+
+    6 operations per parameter and token; the speed of all sizes alike.
+    """
+    law = load_calibration().loss
+    # a A N^-a = b B D^-b with D = bytes_per_token x C / 6N, solved for N
+    by_size = law.size_exponent * law.size_scale
+    by_data = law.data_exponent * law.data_scale
+    data_at_one = max(1.0, training_flops) * bytes_per_token / 6
+    power = 1 / (law.size_exponent + law.data_exponent)
+    return max(1.0, (by_size / by_data * data_at_one**law.data_exponent) ** power)
+
+
+def estimate_needed_bytes(
+    flops_per_second: float, seconds: float, least_bytes: float = 0.0
+) -> list[int]:
+    """Return the bytes that the best size could read, with a margin, and at least `least_bytes`:
+    powers of two, the best first.
+    """
     rule = load_calibration().text
-    tokens = usable_flops(flops_per_second, seconds) / (6 * rule.parameters)
-    return near_powers_of_two(max(rule.least_bytes, tokens * rule.bytes_per_token))
+    flops = usable_flops(flops_per_second, seconds)
+    size = max(rule.parameters, best_size(flops, rule.bytes_per_token))
+    tokens = flops / (6 * size)
+    needed = rule.margin * tokens * rule.bytes_per_token
+    return near_powers_of_two(max(least_bytes, rule.least_bytes, needed))

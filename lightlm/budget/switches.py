@@ -33,7 +33,7 @@ def check_switches(params: Params, system: SystemReport, machine: MachineRate) -
             "leave it false, the fastest kernel that the machine has is used then"
         )
 
-    if kind == "cuda" and machine.dtype != "bfloat16":
+    if kind == "cuda" and machine.dtype == "float32":
         raise ParameterError(
             f"model.flash_attention=true wants bfloat16 on a GPU, got {machine.dtype}; leave "
             "training.dtype=auto, "

@@ -4,6 +4,7 @@ or not.
 `probe_shapes` measures and returns a value; the planner chooses from it.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -20,10 +21,12 @@ from lightlm.budget.probe import (
     time_shape,
 )
 from lightlm.budget.ranking import FLOOR_SECONDS, Ranking, TimeLeft
+from lightlm.counting import count
 from lightlm.errors import WorkerError
 from lightlm.json_object import JsonObject
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
+from lightlm.store.lock import ignore
 from lightlm.training.config import TrainerConfig
 
 PROBE_FRACTION = 0.05
@@ -31,6 +34,24 @@ PROBE_FRACTION = 0.05
 
 MOST_SECONDS = 1.5
 """Seconds of steps of one shape after its first; more does not change the median."""
+
+MOST_PROBE_SECONDS = 40.0
+"""Seconds that measuring may take in all, however long the budget is; more changes no plan."""
+
+LONG_SECONDS = 4.0
+"""Seconds of the few steps of a timing from which parts of a step are timed instead."""
+
+LEAST_LONG_SECONDS = 0.5
+"""Seconds that the same may be where next to no time is left for timings."""
+
+WHOLE_STEPS = 4
+"""Steps that a timing takes at least: the first, two warm ones, and one that is measured."""
+
+PARTS_PASSES = 6
+"""Passes over two layers that a timing by parts takes, updates included."""
+
+COMPILE_MARGIN = 1.6
+"""Factor on the usual seconds of compiling that have to be left: it varies from 20 to 80."""
 
 TIMINGS_IN_FRACTION = 6
 """Timings that PROBE_FRACTION has to suffice for: three shapes, two variants, one compiled."""
@@ -59,12 +80,15 @@ def probe_shapes(
     compiled: CompiledShapes | None = None,
     correction: Correction = NO_CORRECTION,
     probed_seconds: float = 2 * MATRIX_RATE_SECONDS,
+    most_seconds: float = math.inf,
+    report: Callable[[str], None] = ignore,
     clock: Callable[[], float] = time.monotonic,
 ) -> Probe:
     """Return the figures of this machine: shapes near the best guess, timed by the worker.
 
-    `probed_seconds` of the time for measuring are spent already. Nothing is timed where the shape
-    is fixed or the time too short.
+    `probed_seconds` of the time for measuring are spent already; `most_seconds` are left for all
+    timings, compilation included, if that is less. Nothing is timed where the shape is fixed or the
+    time too short. `report` gets a line about each timing.
 
     Raises:
         ParameterError: no shape satisfies what params fix, or none fits into memory.
@@ -78,6 +102,8 @@ def probe_shapes(
         Probe(machine=machine, shapes=(), correction=correction),
         compiled=compiled,
         probed_seconds=probed_seconds,
+        most_seconds=most_seconds,
+        report=report,
         clock=clock,
     )
 
@@ -103,6 +129,8 @@ class Timings:
         *,
         compiled: CompiledShapes | None = None,
         probed_seconds: float = 0.0,
+        most_seconds: float = math.inf,
+        report: Callable[[str], None] = ignore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.probe = probe
@@ -112,7 +140,11 @@ class Timings:
         self._time_left = time_left
         self._compiled = compiled
         self._clock = clock
-        self._left = PROBE_FRACTION * params.budget.hours * 3600 - probed_seconds
+        self._report = report
+        self._ends_at = clock() + most_seconds
+        self._long_seconds = min(LONG_SECONDS, max(LEAST_LONG_SECONDS, most_seconds / 3))
+        share = PROBE_FRACTION * params.budget.hours * 3600 - probed_seconds
+        self._left = min(share, MOST_PROBE_SECONDS, most_seconds)
         self._last_seconds = 0.0
 
     @property
@@ -167,6 +199,8 @@ class Timings:
         trainer = self.choose(model, is_compiled=True)
         if wanted == "auto" and not self._can_pay(model, trainer, favorite.training_seconds):
             return
+        if not self._may_still_compile(model, trainer):
+            return
 
         try:
             timed = self._time(model, trainer)
@@ -206,13 +240,30 @@ class Timings:
             trainer = trainer.model_copy(update={"sharding": "off"})
 
         started = self._clock()
+        tokens = self._choose_part(model, trainer)
+        self._report(_describe(model, trainer, tokens))
         share = PROBE_FRACTION * self._params.budget.hours * 3600 / TIMINGS_IN_FRACTION
-        timed = time_shape(self._worker, model, trainer, max_seconds=min(MOST_SECONDS, share))
+        seconds = min(MOST_SECONDS, share) if tokens is None else self._long_seconds
+        timed = time_shape(self._worker, model, trainer, seconds, tokens)
 
         compiling = timed.first_seconds if trainer.compile else 0.0
         self._last_seconds = self._clock() - started - compiling
         self._left -= self._last_seconds
         return timed
+
+    def _choose_part(self, model: ModelConfig, trainer: TrainerConfig) -> int | None:
+        """Return the tokens of a pass if whole steps take too long; None: time whole steps.
+
+        A shape that was timed before is timed the same way, so that the two compare.
+        """
+        speed = self.probe.speed_of(model, is_compiled=trainer.compile)
+        is_long = WHOLE_STEPS * trainer.batch_tokens / speed > self._long_seconds
+        before = next((one for one in self.probe.shapes if one.model == model), None)
+        if not (is_long if before is None else before.is_extrapolated):
+            return None
+        two_layers = model.model_copy(update={"num_layers": min(2, model.num_layers)})
+        speed = self.probe.speed_of(two_layers, is_compiled=trainer.compile)
+        return max(1, int(self._long_seconds / PARTS_PASSES * speed))
 
     @property
     def _has_time(self) -> bool:
@@ -239,9 +290,7 @@ class Timings:
     def _can_pay(self, model: ModelConfig, trainer: TrainerConfig, seconds: float) -> bool:
         """Return whether `seconds` of training, less the compilation, are worth more compiled."""
         rule = load_calibration().speed
-        is_known = self._compiled is not None and self._compiled.knows(model, trainer)
-        cost = rule.warm_compile_seconds if is_known else rule.compile_seconds
-
+        cost = self._compile_seconds(model, trainer)
         pays = _compiled_gain(seconds, cost) > rule.least_compile_gain
         if not pays:
             self._note(
@@ -249,6 +298,25 @@ class Timings:
                 f"{cost:.0f} s of it"
             )
         return pays
+
+    def _compile_seconds(self, model: ModelConfig, trainer: TrainerConfig) -> float:
+        rule = load_calibration().speed
+        is_known = self._compiled is not None and self._compiled.knows(model, trainer)
+        return rule.warm_compile_seconds if is_known else rule.compile_seconds
+
+    def _may_still_compile(self, model: ModelConfig, trainer: TrainerConfig) -> bool:
+        """Return whether compiling fits into the seconds for timings; else it is assumed to pay."""
+        cost = COMPILE_MARGIN * self._compile_seconds(model, trainer) + self._last_seconds
+        if self._clock() + cost <= self._ends_at:
+            return True
+
+        gain = load_calibration().speed.compile_speedup
+        self.probe = self.probe.model_copy(update={"assumes_compiled": True})
+        self._note(
+            f"compiling was not timed: about {cost:.0f} s of it are more than a plan may take; a "
+            f"run times it, and {gain:g} times the speed is assumed"
+        )
+        return False
 
     def _time_first_again(self) -> None:
         """Time the first shape once more if it was disturbed: MLflow starts at the same time."""
@@ -286,3 +354,11 @@ class Timings:
 def _compiled_gain(seconds: float, cost: float) -> float:
     """Return the factor on the steps of `seconds` if compiling takes `cost` of them."""
     return (seconds - cost) * load_calibration().speed.compile_speedup / max(seconds, 1e-9)
+
+
+def _describe(model: ModelConfig, trainer: TrainerConfig, part_tokens: int | None) -> str:
+    """Return "Timing 12 layers x 768 dims, compiled: parts of a step" and the like."""
+    compiled = ", compiled" if trainer.compile else ""
+    parts = "" if part_tokens is None else ": passes at one layer and at two"
+    layers = count(model.num_layers, "layer")
+    return f"Timing {layers} x {model.model_dim} dims{compiled}{parts}"

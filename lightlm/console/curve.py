@@ -10,7 +10,13 @@ from itertools import pairwise
 from rich.text import Text
 
 ROWS = 6
-"""Rows of characters; with the rest of the panel it leaves a third of 24 lines free."""
+"""Fewest rows of characters; with the rest of the panel they leave a quarter of 24 lines free."""
+
+MOST_ROWS = 20
+"""More rows show no more of a curve."""
+
+OTHER_LINES = 18
+"""Lines of the terminal that a curve of `choose_rows` leaves to the panel and the log above it."""
 
 AXIS_COLUMNS = 6
 
@@ -27,18 +33,25 @@ Points = Sequence[tuple[float, float]]
 """Fraction of the budget and bits per byte."""
 
 
+def choose_rows(height: int) -> int:
+    """Return the rows of the curve in a terminal of `height` lines."""
+    return min(MOST_ROWS, max(ROWS, height - OTHER_LINES))
+
+
 def render_curves(
     reached: Points,
     held_out: Points,
     predict: Callable[[float], float] | None,
     width: int,
+    rows: int = ROWS,
     *,
     is_unicode: bool,
 ) -> list[Text]:
-    """Return `ROWS` lines with an axis in bits per byte; none before there is something to draw.
+    """Return `rows` lines with an axis in bits per byte, and one with the share of the training
+    time where there is room for more than ROWS; none before there is something to draw.
 
     `reached` is a line of dots, `held_out` are marks, `predict` gives the predicted value at a
-    fraction of the budget.
+    fraction of the training time.
     """
     columns = width - AXIS_COLUMNS - 2
     if columns < 10 or not (reached or held_out):
@@ -51,7 +64,7 @@ def render_curves(
 
     def row_of(value: float) -> int:
         share = (high - min(max(value, low), high)) / (high - low)
-        return min(ROWS * down - 1, int(share * ROWS * down))
+        return min(rows * down - 1, int(share * rows * down))
 
     if predict is not None:
         for x in range(0, columns * across, EVERY if is_unicode else 2):
@@ -63,14 +76,20 @@ def render_curves(
         canvas.mark(min(columns - 1, int(progress * columns)), row_of(value) // down)
     lines = []
 
-    for row in range(ROWS):
-        label = {0: f"{high:.2f}", ROWS - 1: f"{low:.2f}"}.get(row, "")
+    for row in range(rows):
+        label = {0: f"{high:.2f}", rows - 1: f"{low:.2f}"}.get(row, "")
         line = Text(f"{label:>{AXIS_COLUMNS - 1}} ", "dim", no_wrap=True)
         line.append("│" if is_unicode else "|", "dim")
         line.append_text(canvas.line(row, is_unicode=is_unicode))
         lines.append(line)
 
-    return lines
+    return [*lines, render_time_axis(columns)] if rows > ROWS else lines
+
+
+def render_time_axis(columns: int) -> Text:
+    """Return the line below a curve of so many characters: shares of the training time."""
+    middle = f"{'50%':^{max(0, columns - 6)}}" if columns >= 24 else " " * (columns - 6)
+    return Text(f"{'':{AXIS_COLUMNS}} 0%{middle}100%", "dim", no_wrap=True)
 
 
 def find_range(points: Points, predicted: Points) -> tuple[float, float]:

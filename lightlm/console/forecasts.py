@@ -9,6 +9,7 @@ from rich.text import Text
 
 from lightlm.budget.forecast import Forecast, PlanAccuracy
 from lightlm.budget.history import FinishedRun
+from lightlm.budget.machine_forecast import MachineForecast
 from lightlm.console.tables import open_table
 from lightlm.console.terminal import render_text
 
@@ -26,6 +27,23 @@ def render_forecasts(forecasts: Sequence[Forecast]) -> RenderableType:
             Text(f"{entry.bits_per_byte:.3f} ({entry.low:.3f} to {entry.high:.3f})"),
             render_text(entry.shape),
         )
+    return table
+
+
+def render_machines(forecasts: Sequence[MachineForecast]) -> RenderableType:
+    """Return a line per machine, the best in the longest budget first, and a column per budget."""
+    budgets = list(dict.fromkeys(entry.budget for entry in forecasts))
+    rows: dict[str, list[MachineForecast]] = {}
+    for entry in forecasts:
+        rows.setdefault(entry.machine, []).append(entry)
+
+    table = open_table("machine", *budgets, "shape in the longest")
+    for name, row in sorted(rows.items(), key=lambda one: one[1][-1].bits_per_byte):
+        cells = [
+            Text(f"{entry.bits_per_byte:.3f} ({entry.low:.2f} to {entry.high:.2f})")
+            for entry in row
+        ]
+        table.add_row(render_text(name), *cells, render_text(row[-1].shape))
     return table
 
 

@@ -11,6 +11,7 @@ from lightlm.console.terminal import Hanging, render_text
 from lightlm.counting import count
 from lightlm.data.files.record import DataRecord, LeftOutRecord
 from lightlm.data.look import Look
+from lightlm.params import Weight
 
 SHOWN_FILES = 20
 SHOWN_LEFT_OUT = 12
@@ -20,11 +21,13 @@ BRIEFLY_LEFT_OUT = 3
 """Files left out that a short look names."""
 
 
-def render_look(found: Look, console: Console) -> RenderableType:
-    """Return the whole page."""
+def render_look(found: Look, console: Console, weight: Weight | None = None) -> RenderableType:
+    """Return the whole page; `weight` is that of a further text."""
     record = found.record
+    mixed = "" if weight is None else f", mixed in ({format_weight(weight)})"
     blocks: list[RenderableType] = [
-        render_text(f"{found.name}, from {found.source}", "bold"),
+        *([] if weight is None else [Text()]),
+        render_text(f"{found.name}, from {found.source}{mixed}", "bold"),
         _render_sizes(record),
     ]
     if record.sources:
@@ -33,7 +36,10 @@ def render_look(found: Look, console: Console) -> RenderableType:
     if record.left_out:
         blocks += [Text(), Text("Left out", "bold"), _render_left_out(record.left_out)]
 
-    notes = [Hanging(Text("  . "), render_text(note)) for note in list(record.summary_lines())[1:]]
+    notes = [
+        Hanging(Text("  . "), render_text(note))
+        for note in [*list(record.summary_lines())[1:], *found.quality.describe()]
+    ]
     warnings = [
         Hanging(Text("  ! ", "yellow"), render_text(warning, "yellow"))
         for warning in record.warnings
@@ -55,13 +61,20 @@ def render_look(found: Look, console: Console) -> RenderableType:
     return Group(*blocks)
 
 
+def format_weight(weight: Weight) -> str:
+    """Return what a weight means, in words."""
+    if isinstance(weight, float):
+        return f"{weight:.0%} of the tokens that training reads"
+    return "all of it once" if weight == "once" else "a share that the plan chooses"
+
+
 def render_summary(found: Look) -> Iterator[tuple[str, str]]:
     """Yield (line, style): the sizes, what is left out and why, what is odd, and how the text
     begins.
     """
     record = found.record
     yield _format_sizes(record), ""
-    yield from ((line, "dim") for line in record.summary_lines())
+    yield from ((line, "dim") for line in [*record.summary_lines(), *found.quality.describe()])
     for path, reason in list(_first_of_each(record.left_out))[:BRIEFLY_LEFT_OUT]:
         yield f"  not read: {path}: {reason}", "dim"
     yield from ((f"  {warning}", "yellow") for warning in record.warnings)

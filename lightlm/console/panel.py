@@ -17,7 +17,7 @@ from rich.text import Text
 
 from lightlm.budget.plan import Plan
 from lightlm.budget.scaling import predict_loss
-from lightlm.console.curve import render_curves
+from lightlm.console.curve import choose_rows, render_curves
 from lightlm.console.numbers import TrainingNumbers
 from lightlm.console.quantities import format_bytes, format_seconds
 from lightlm.console.terminal import render_text
@@ -119,7 +119,13 @@ def render_budget(clock: BudgetClock) -> RenderableType:
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True, justify="right")
     bar.add_row(
-        ProgressBar(total=budget, completed=min(elapsed, budget)),
+        # Rich's own color of a bar is a red that looks like an error.
+        ProgressBar(
+            total=budget,
+            completed=min(elapsed, budget),
+            complete_style="cyan",
+            finished_style="green",
+        ),
         f"{format_seconds(elapsed)} of {format_seconds(budget)}, "
         f"{format_seconds(clock.remaining_seconds)} "
         "left",
@@ -156,6 +162,7 @@ def render_forecast(numbers: TrainingNumbers, plan: Plan, console: Console) -> l
         numbers.held_out,
         predict_curve(plan),
         max(20, console.width - 4),
+        choose_rows(console.height),
         is_unicode=is_unicode,
     )
 

@@ -27,6 +27,10 @@ class RunReport:
     budget_seconds: float
     shape: str
     promotion: str
+    parts: str = ""
+    """The scores of network and counts alone, as a clause."""
+    texts: Sequence[str] = ()
+    """Shares and scores of further texts, a clause each."""
     sample: str = ""
     ledger: Mapping[str, float] = field(default_factory=dict)
     notices: Sequence[str] = ()
@@ -40,10 +44,11 @@ def render_report(report: RunReport, console: Console) -> RenderableType:
         render_text(
             f"{choose_marks(console).passed} {report.version_name}: {report.bits_per_byte:.3f} "
             "bits "
-            f"per byte on {format_bytes(report.scored_bytes)} of held-out text",
+            f"per byte on {format_bytes(report.scored_bytes)} of held-out text{report.parts}",
             "bold green",
         ),
         indent(compare_with_plan(report)),
+        *map(indent, report.texts),
         indent(
             f"{report.shape}: {format_count(report.num_parameters)} parameters, "
             f"{format_count(report.total_tokens)} tokens in "

@@ -116,6 +116,11 @@ def render_plan(plan: Plan, console: Console) -> RenderableType:
             "bold",
         ),
     )
+    if plan.counts is not None and plan.is_mixed:
+        table.add_row(
+            render_text("  with count tables", "bold"),
+            Text(plan.format_prediction(), "bold"),
+        )
 
     for alternative in plan.alternatives[:MAX_ALTERNATIVES]:
         table.add_row(

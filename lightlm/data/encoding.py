@@ -6,6 +6,7 @@ difference ends the use of the faster one.
 
 import json
 import sys
+import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from lightlm.data.tokenization.hard_texts import HARD_TEXTS
 from lightlm.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from lightlm.data.tokenization.trial import library_errors
 from lightlm.errors import TokenizerError
+from lightlm.store.commit import write_file
 from lightlm.system import count_cores
 
 CHUNK_BYTES = 1 << 22
@@ -81,7 +83,7 @@ class Encoder:
         found = open_fast_engine(tokenizer) if is_fast else None
         if found is not None:
             self._encode = found
-            self.engine = "kitoken"
+            self.engine = "tokie"
 
     def encode(self, text: BinaryIO, chunk: Chunk, dtype: str, end_id: int) -> EncodedChunk:
         """Return the ids of a chunk of `text`, those of each document's end followed by `end_id`.
@@ -121,20 +123,20 @@ class Encoder:
 
 
 def open_fast_engine(tokenizer: Tokenizer) -> Encode | None:
-    """Return kitoken's encoding for a tokenizer; None where it is not installed, or does not give
-    the same ids.
+    """Return tokie's encoding for a tokenizer; None where it is not installed, or does not give the
+    same ids.
     """
     try:
-        from kitoken import Kitoken
+        import tokie
     except ImportError:
         return None
 
     values = json.loads(tokenizer.engine.to_str())
     if any(not token["special"] for token in values.get("added_tokens") or []):
-        # cut out of the text before anything else; kitoken would do so by rules of its own
+        # cut out of the text before anything else; tokie would do so by rules of its own
         return None
 
-    # Special tokens that stand in text are text; kitoken would split there, so it does not
+    # Special tokens that stand in text are text; tokie would split there, so it does not
     # get them.
     values["added_tokens"] = []
     end = tokenizer.engine.id_to_token(tokenizer.end_of_text_id)
@@ -142,16 +144,18 @@ def open_fast_engine(tokenizer: Tokenizer) -> Encode | None:
 
     try:
         # for a layout that it does not know, or a pattern that it has no engine for
-        with library_errors("kitoken"):
-            engine = Kitoken.from_tokenizers(json.dumps(values).encode())
+        with library_errors("tokie"), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "tokenizer.json"  # it reads nothing but files
+            write_file(path, json.dumps(values).encode())
+            engine = tokie.Tokenizer.from_json(str(path))
             is_equal = all(
-                list(engine.encode(trial, False)) == tokenizer.encode(trial) for trial in trials
+                engine.encode(trial, False).ids == tokenizer.encode(trial) for trial in trials
             )
     except TokenizerError:
         return None
 
     def encode(text: str) -> list[int]:
-        return engine.encode(text, False)
+        return engine.encode(text, False).ids
 
     return encode if is_equal else None
 

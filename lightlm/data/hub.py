@@ -1,27 +1,34 @@
-"""Data sets of the Hugging Face Hub: found, downloaded once, and read as files.
+"""Data sets of the Hugging Face Hub: found, downloaded once or read in part, and read as files.
 
 Requests have a time-out and clear errors. huggingface_hub itself reads HF_ENDPOINT, HF_TOKEN,
 HF_HOME and HF_HUB_OFFLINE. Code of a data set never runs.
 """
 
 import contextlib
-import importlib
+import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightlm.data.files.inputs import SPLIT_WORDS, split_of
 from lightlm.data.files.suffixes import SUFFIXES
 from lightlm.data.formats.packing import split_suffix
+from lightlm.data.remote import HubUnreachable, RemoteFile, connection_error
 from lightlm.errors import DatasetError
 from lightlm.json_object import JsonObject
 from lightlm.params import DatasetParams
 from lightlm.redaction import first_line
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
 CONVERTED = "refs/convert/parquet"
 """The branch in which the Hub keeps a parquet copy of data sets in other formats."""
 
+SIZED_FILES = 500
+"""Files of a split whose sizes the Hub is asked for: as many as its client asks for at once."""
 
 _found: dict[tuple[str, str | None, str | None], "HubFiles"] = {}
 """What the Hub answered in this process: a run asks when it begins and when it reads, and both are
@@ -29,17 +36,16 @@ of one commit.
 """
 
 
-class HubUnreachable(Exception):
-    """The Hub did not answer within the time given; `args[0]` says how."""
-
-
 @dataclass(frozen=True)
 class HubFiles:
-    """The files of a data set by split, at one commit."""
+    """The files of a data set by split, at one commit; `sizes` in bytes, of each split's first
+    SIZED_FILES in seeded order.
+    """
 
     repository: str
     commit: str
     splits: dict[str, tuple[str, ...]]
+    sizes: dict[str, int]
 
 
 def find_hub_files(params: DatasetParams) -> HubFiles:
@@ -56,9 +62,8 @@ def find_hub_files(params: DatasetParams) -> HubFiles:
     return _found[key]
 
 
-def download_split(found: HubFiles, split: str) -> tuple[Path, ...]:
-    """Return the local copies of a split's files, downloaded if they are not in the Hub's cache
-    yet.
+def download_file(found: HubFiles, name: str) -> Path:
+    """Return the local copy of a file, downloaded if it is not in the Hub's cache yet.
 
     Raises:
         HubUnreachable: the connection broke; what was downloaded stays in the cache.
@@ -67,16 +72,21 @@ def download_split(found: HubFiles, split: str) -> tuple[Path, ...]:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return tuple(
-            Path(
-                hf_hub_download(found.repository, name, repo_type="dataset", revision=found.commit)
-            )
-            for name in found.splits[split]
+        return Path(
+            hf_hub_download(found.repository, name, repo_type="dataset", revision=found.commit)
         )
-    except (_connection_error(), HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (connection_error(), HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise HubUnreachable(
             f"download of {found.repository} failed: {first_line(error)}"
         ) from None
+
+
+def open_remote(found: HubFiles, name: str) -> RemoteFile:
+    """Return a file that is read by ranges."""
+    from huggingface_hub import hf_hub_url
+
+    url = hf_hub_url(found.repository, name, repo_type="dataset", revision=found.commit)
+    return RemoteFile(url, name, found.sizes[name])
 
 
 def _ask_for_files(params: DatasetParams) -> HubFiles:
@@ -96,17 +106,18 @@ def _ask_for_files(params: DatasetParams) -> HubFiles:
     name = params.source
     try:
         info = api.dataset_info(name, revision=params.revision, timeout=params.hub_timeout_seconds)
-        splits = group_splits([file.rfilename for file in info.siblings or []], params.config)
-        configs = list_configs([file.rfilename for file in info.siblings or []])
+        names = [file.rfilename for file in info.siblings or []]
+        splits = group_splits(names, params.config)
+        configs = list_configs(names)
         if not splits and params.revision is None:
             with contextlib.suppress(RevisionNotFoundError):
                 info = api.dataset_info(
                     name, revision=CONVERTED, timeout=params.hub_timeout_seconds
                 )
-                splits = group_splits(
-                    [file.rfilename for file in info.siblings or []], params.config
-                )
-                configs += list_configs([file.rfilename for file in info.siblings or []])
+                names = [file.rfilename for file in info.siblings or []]
+                splits = group_splits(names, params.config)
+                configs += list_configs(names)
+        sizes = _ask_for_sizes(api, name, info.sha or "", splits)
     except GatedRepoError:
         raise DatasetError(
             f"{name} asks for consent on its page first; give it there and set HF_TOKEN"
@@ -121,7 +132,7 @@ def _ask_for_files(params: DatasetParams) -> HubFiles:
             "set HF_TOKEN "
             "for a private one. A local file or folder is named by its path"
         ) from None
-    except (_connection_error(), HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+    except (connection_error(), HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
         raise HubUnreachable(first_line(error)) from None
 
     if not splits:
@@ -130,7 +141,26 @@ def _ask_for_files(params: DatasetParams) -> HubFiles:
             f"configurations: {', '.join(configs) or 'none found'}; give one as --dataset-config"
         )
 
-    return HubFiles(name, info.sha or "", splits)
+    return HubFiles(name, info.sha or "", splits, sizes)
+
+
+def _ask_for_sizes(
+    api: "HfApi", name: str, commit: str, splits: dict[str, tuple[str, ...]]
+) -> dict[str, int]:
+    """Return the sizes of files in one request a split: a list of all files with their sizes would
+    take the Hub long where there are many.
+    """
+    sizes: dict[str, int] = {}
+    for names in splits.values():
+        paths = sort_seeded(commit, names)[:SIZED_FILES]
+        for file in api.get_paths_info(name, paths, revision=commit, repo_type="dataset"):
+            sizes[file.path] = getattr(file, "size", 0)
+    return sizes
+
+
+def sort_seeded(seed: str, names: Iterable[str]) -> list[str]:
+    """Return names in an order that looks like chance and is the same on every machine."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).digest())
 
 
 def group_splits(names: list[str], config: str | None) -> dict[str, tuple[str, ...]]:
@@ -147,25 +177,17 @@ def group_splits(names: list[str], config: str | None) -> dict[str, tuple[str, .
     elif len(list_configs(names)) > 1:
         return {}
 
-    suffixes = {_suffix_of(name) for name in readable}
+    suffixes = {suffix_of(name) for name in readable}
     wanted = next((suffix for suffix in SUFFIXES if suffix in suffixes), None)
     splits: dict[str, list[str]] = {}
 
     for name in readable:
-        if _suffix_of(name) == wanted:
+        if suffix_of(name) == wanted:
             # Texts of the Hub, too, say their split between delimiters: TinyStories-valid.txt.
             split = split_of("/".join(Path(name).parts[-2:]), is_table=True)
             splits.setdefault(split, []).append(name)
 
     return {split: tuple(files) for split, files in splits.items()}
-
-
-def describe_hub_files(
-    paths: Sequence[Path], names: Sequence[str]
-) -> Iterator[tuple[Path, str, str]]:
-    """Yield local copy, name in the repository, and suffix of each file of a split."""
-    for path, name in zip(paths, names, strict=True):
-        yield path, name, _suffix_of(name)
 
 
 def list_configs(names: list[str]) -> list[str]:
@@ -203,17 +225,8 @@ def _within(seconds: float, ask: Callable[[], HubFiles]) -> HubFiles:
     return answer["value"]
 
 
-def _connection_error() -> type[Exception]:
-    """Return the root of the connection errors of whichever HTTP library huggingface_hub uses
-    (httpx, httpx2).
-    """
-    from huggingface_hub import get_session
-
-    library = importlib.import_module(type(get_session()).__module__.partition(".")[0])
-    return library.HTTPError
-
-
-def _suffix_of(name: str) -> str:
+def suffix_of(name: str) -> str:
+    """Return the suffix that says how a file is read, without that of its packing."""
     return split_suffix(Path(name).name)[0].lower()
 
 
@@ -221,7 +234,7 @@ def _is_readable(name: str) -> bool:
     is_archive = name.lower().endswith(
         (".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz")
     )
-    return _suffix_of(name) in SUFFIXES and not is_archive and not _is_about(name)
+    return suffix_of(name) in SUFFIXES and not is_archive and not _is_about(name)
 
 
 def _is_about(name: str) -> bool:

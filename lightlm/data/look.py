@@ -19,6 +19,8 @@ from lightlm.data.files.inputs import find_inputs
 from lightlm.data.files.local_path import find_local_path
 from lightlm.data.files.record import DataRecord
 from lightlm.data.files.rows import SourceFile, Tally
+from lightlm.data.parts import keep_in_folder, read_parts
+from lightlm.data.quality import Quality, measure_quality
 from lightlm.data.source import open_source
 from lightlm.data.subset import describe_folder
 from lightlm.errors import DatasetError
@@ -70,6 +72,7 @@ class Look(BaseModel):
     source: str
     is_partial: bool
     record: DataRecord
+    quality: Quality
     examples: list[Example]
 
 
@@ -80,10 +83,11 @@ def look_at(params: DatasetParams, report: Callable[[str], None] = ignore) -> Lo
         DatasetError: as a run would.
     """
     source = open_source(params, report)
-    limited = (
-        params if params.max_bytes else params.model_copy(update={"max_bytes": LOOKED_AT_BYTES})
-    )
+    most = params.max_bytes or LOOKED_AT_BYTES
+    limited = params.model_copy(update={"max_bytes": most})
     with tempfile.TemporaryDirectory(prefix="lightlm-look-") as folder:
+        keep = keep_in_folder(Path(folder))
+        source = read_parts(source, most, params.max_validation_bytes, keep, report)
         subset = describe_folder(Path(folder), limited, source)
         train = Documents(subset.folder, "train")
         held_out = Documents(subset.folder, "validation")
@@ -92,10 +96,11 @@ def look_at(params: DatasetParams, report: Callable[[str], None] = ignore) -> Lo
             _excerpt(held_out[0], "held out"),
             *_show_oddest(train),
         ]
+        quality = measure_quality(train)
         train.close()
         held_out.close()
 
-    is_partial = subset.num_bytes >= (limited.max_bytes or 0)
+    is_partial = source.is_part or subset.num_bytes >= most
     record = subset.record
     if is_partial:
         record.notes.append(
@@ -107,6 +112,7 @@ def look_at(params: DatasetParams, report: Callable[[str], None] = ignore) -> Lo
         source=subset.source,
         is_partial=is_partial,
         record=record,
+        quality=quality,
         examples=examples,
     )
 

@@ -33,6 +33,34 @@ def measure_ngram_bits(subset: TextSubset) -> tuple[float, int]:
     return score_bytes(train, held_out), len(train)
 
 
+def measure_worth(subset: TextSubset, other: TextSubset) -> float:
+    """Return how many bytes of a text's training split one byte of another text is worth for its
+    held-out part, 0 to 1: a trial with n-gram models, in half a second.
+
+    Three models: of a part of the text, of that and as much again, of that and as much of the other
+    text. The score falls by the logarithm of the size; where the third one's lies on that line says
+    how much of its own text the other one replaced. Compare the effective data of Hernandez et al.
+    2021, arXiv 2102.01293.
+    """
+    held_out = _spread(subset, "validation", HELD_OUT_BYTES, subset.num_validation_bytes)
+    own = _spread(subset, "train", TRAIN_BYTES, subset.num_bytes)
+    half = len(own) // 2
+    foreign = _spread(other, "train", half, other.num_bytes)
+    # Every second piece, so that both halves are from all over the text.
+    pieces = [own[start : start + PIECE_BYTES] for start in range(0, len(own), PIECE_BYTES)]
+    first, second = b"".join(pieces[::2]), b"".join(pieces[1::2])
+    if not second or not foreign:
+        return 0.0
+
+    alone = score_bytes(first, held_out)
+    per_doubling = alone - score_bytes(first + second, held_out)
+    gained = alone - score_bytes(first + foreign, held_out)
+    if gained <= 0 or per_doubling <= 0:
+        return 0.0
+    replaced = 2 ** (gained / per_doubling) - 1
+    return min(1.0, replaced * len(second) / len(foreign))
+
+
 def score_bytes(train: bytes, held_out: bytes, order: int = ORDER) -> float:
     """Return the bits per byte of `held_out`, its first `order` bytes left out, by an n-gram model
     of `train`.

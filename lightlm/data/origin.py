@@ -22,6 +22,12 @@ PYTHON_DOCS = "python-docs"
 UNRECORDED = ("offline", "hub_timeout_seconds")
 """Params of this machine's way to the Hub: they do not change the text."""
 
+OTHERS = "others"
+"""Param of the further texts that are trained on; a model is named and judged by the first."""
+
+MASK = "mask"
+"""Param of masking; like the one above it is not recorded where it says nothing."""
+
 IDENTITY = ("source", "config", "train_split")
 """Params that name another text; so does `text_column`, where both name one. Limits and held-out
 shares do not.
@@ -51,14 +57,17 @@ LONGEST = 60
 
 
 def describe_origin(params: DatasetParams, learned: str | None = None) -> Origin:
-    """Return where the text of `params` comes from; `learned` is what was read, which may be
-    python-docs instead.
+    """Return where the text of `params` comes from, and the others that go with it, if there are
+    any; `learned` is what was read, which may be python-docs instead.
     """
     values = {
         name: value
         for name, value in params.model_dump(mode="json").items()
-        if name not in UNRECORDED
+        if name not in UNRECORDED and not (name in (OTHERS, MASK) and not value)
     }
+    for other in values.get(OTHERS, []):
+        if is_path(other["source"]):
+            other["source"] = str(Path(other["source"]).expanduser().absolute())
     source = params.source
     path = Path(source).expanduser()
 
@@ -100,6 +109,13 @@ def read_origin(text: str | None) -> Origin | None:
     return values if isinstance(values, dict) and isinstance(values.get("source"), str) else None
 
 
+def find_hub_id(origin: Origin | None) -> str | None:
+    """Return the Hub id of the data set that an origin names; None of another text."""
+    source = "" if origin is None else str(origin["source"])
+    is_elsewhere = source in ("", PYTHON_DOCS) or Path(source).is_absolute()
+    return None if is_elsewhere else source
+
+
 def read_logged_params(params: Mapping[str, str]) -> Origin | None:
     """Return the origin in a run's logged params, of versions before origins were recorded."""
     names = [name for name in DatasetParams.model_fields if name not in UNRECORDED]
@@ -132,13 +148,17 @@ def is_same_text(one: Origin, other: Origin) -> bool:
 
 
 def format_origin(origin: Origin) -> str:
-    """Return the data set as a person names it: a path, OWNER/NAME (CONFIG), python-docs."""
+    """Return the data set as a person names it: a path, OWNER/NAME (CONFIG), python-docs; with
+    others and their weights.
+    """
     details = [
         origin.get("config"),
         origin.get("text_column") and f"column {origin['text_column']}",
     ]
     phrase = ", ".join(str(detail) for detail in details if detail)
-    return f"{origin['source']} ({phrase})" if phrase else str(origin["source"])
+    named = f"{origin['source']} ({phrase})" if phrase else str(origin["source"])
+    others = [f"{format_origin(other)}: {other['weight']}" for other in origin.get(OTHERS, ())]
+    return f"{named} with {', '.join(others)}" if others else named
 
 
 def list_names(origin: Origin) -> list[str]:

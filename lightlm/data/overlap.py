@@ -4,10 +4,10 @@ subsets.
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from lightlm.data.subset import KIND, TextSubset, open_subset
 from lightlm.errors import StoreError
-from lightlm.store.home import find_home
 
 MOST_BYTES_BY_LINE = 32_000_000
 """Bytes of a running text up to which it is compared line by line, at 30 MB/s: a small text that
@@ -18,7 +18,7 @@ SHORTEST_LINE_BYTES = 24
 """Bytes of a line from which it identifies a passage."""
 
 
-def find_learnt(subset: TextSubset, learnt_subsets: Iterable[str]) -> frozenset[int]:
+def find_learnt(home: Path, subset: TextSubset, learnt_subsets: Iterable[str]) -> frozenset[int]:
     """Return the indexes of the held-out documents of `subset` that are in the training text of
     `learnt_subsets`.
 
@@ -27,7 +27,7 @@ def find_learnt(subset: TextSubset, learnt_subsets: Iterable[str]) -> frozenset[
     """
     learned: set[int] = set()
     for name in learnt_subsets:
-        folder = find_home() / "store" / KIND / name
+        folder = home / "store" / KIND / name
         if not name or name == subset.fingerprint or not folder.is_dir():
             continue
         try:

@@ -1,11 +1,13 @@
 """One reading of a source, and the record of it: what each file gave, and what was not read."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from lightlm.data.characters.file_checks import EXPANDED_BYTES
+from lightlm.data.characters.personal import mask_personal
 from lightlm.data.files.inputs import LeftOut, leave_out, shorten
 from lightlm.data.files.record import DataRecord, LeftOutRecord, add_up
 from lightlm.data.files.rows import Readable, Tally
@@ -23,13 +25,15 @@ WARNED_LEFT_OUT = 0.1
 
 @dataclass
 class Reading:
-    """One pass over a split: its pieces, tallies and rows so far."""
+    """One pass over a split: its pieces, tallies and rows so far, and what was masked in them."""
 
     files: list[Readable]
     source: Source
     max_documents: int | None = None
+    is_masked: bool = False
     tallies: list[Tally] = field(default_factory=list)
     num_bytes: int = 0
+    masked: Counter[str] = field(default_factory=Counter)
 
     @property
     def num_rows(self) -> int:
@@ -54,6 +58,10 @@ class Reading:
             if self.max_documents is not None and piece.document >= self.max_documents:
                 self.tallies[-1].counts.rows -= 1
                 return
+            if self.is_masked:
+                text, found = mask_personal(piece.text)
+                self.masked += found
+                piece = piece._replace(text=text)
             self.num_bytes += len(piece.text)
             yield piece
 
@@ -90,6 +98,7 @@ def describe_reading(
         for file in one.files[len(one.tallies) :]:
             left_out.append(LeftOut(file.describe(Tally()).path, "enough text was read before it"))
 
+    record.masked = dict(own.masked + reading.masked)
     _sum_up(record, source, left_out, [*own.tallies, *reading.tallies])
     return record
 

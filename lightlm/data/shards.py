@@ -8,15 +8,15 @@ import bisect
 import itertools
 import re
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from lightlm.data.encoding import EnginesDiffer, encode_documents
-from lightlm.data.subset import Split, TextSubset
+from lightlm.data.subset import OtherSubset, Split, TextSubset
 from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.json_object import JsonObject
 from lightlm.store.commit import open_commit
@@ -28,6 +28,9 @@ FORMAT = 2
 KIND = "shards"
 SHARD_TOKENS = 1 << 26
 """Tokens a file; 128 MB in uint16."""
+
+SHARE_BITS = 20
+"""Bits of a text's share of the sequences: the first 2**43 sequences are counted in 64 bits."""
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
@@ -79,6 +82,25 @@ class TokenArray:
             else np.concatenate([*pieces, np.empty(0, np.uint16)])
         )
 
+    def without(self, spans: Sequence[slice]) -> "TokenArray":
+        """Return the ids outside of `spans`, ascending and apart; views of the same files."""
+        ends = [*(span.start for span in spans), len(self)]
+        starts = [0, *(span.stop for span in spans)]
+        return TokenArray.join(
+            [
+                piece
+                for start, end in zip(starts, ends, strict=True)
+                for piece in self.view(start, end)
+            ]
+        )
+
+    def view(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Yield the ids from `start` to `stop`, a view of each file that has some."""
+        for first, held in zip(self._starts, self._maps, strict=False):
+            piece = held[max(0, start - first) : max(0, stop - first)]
+            if len(piece):
+                yield piece
+
     def take_windows(self, starts: np.ndarray, size: int) -> np.ndarray:
         """Return the `size` ids from each of `starts` on, (windows, size), in the dtype of the
         files.
@@ -113,6 +135,42 @@ class TokenArray:
         return np.ndarray((len(ids) - size + 1, size), ids.dtype, ids, strides=2 * ids.strides)
 
 
+class Part(NamedTuple):
+    """A text among several whose ids stand one after the other: where its own begin, how many
+    there are, and its share of what it and the texts before it give, in units of 2**-SHARE_BITS.
+    """
+
+    start: int
+    num_tokens: int
+    share: int
+
+
+class MixedTokens(TokenArray):
+    """The ids of several texts, one after the other; `parts` says which share each has of the
+    sequences that are read.
+    """
+
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def mix(cls, first: TokenArray, others: Sequence[tuple[TokenArray, float]]) -> "MixedTokens":
+        """Return a text with others and their shares of the sequences; the first has the rest."""
+        texts = [first, *(tokens for tokens, _ in others)]
+        starts = list(itertools.accumulate(map(len, texts), initial=0))
+        parts = []
+        left = 1.0
+        for index in range(len(others), 0, -1):
+            share = others[index - 1][1]
+            parts.append(
+                Part(starts[index], len(texts[index]), round(share / left * (1 << SHARE_BITS)))
+            )
+            left -= share
+
+        mixed = cls.join([piece for tokens in texts for piece in tokens.view(0, len(tokens))])
+        mixed.parts = (Part(0, len(first), 1 << SHARE_BITS), *reversed(parts))
+        return mixed
+
+
 @dataclass(frozen=True)
 class TokenShards:
     """The tokenized subset. Bytes are of raw text; `dtype` is little-endian uint16 or uint32."""
@@ -128,6 +186,12 @@ class TokenShards:
     num_validation_bytes: int
     num_validation_documents: int
     validation_sha256: str
+    others: tuple["OtherShards", ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """Return the fingerprints of these shards and of those of the other texts."""
+        return "+".join([self.fingerprint, *(one.shards.fingerprint for one in self.others)])
 
     def tokens(self, split: Split) -> TokenArray:
         """Return the ids of a split."""
@@ -147,14 +211,24 @@ class TokenShards:
         return text[: int(self.validation_offsets()[num_documents, 1])]
 
 
+class OtherShards(NamedTuple):
+    """A further text, and its shards under the tokenizer of the first."""
+
+    text: OtherSubset
+    shards: TokenShards
+
+
 def tokenize_subset(
-    subset: TextSubset, tokenizer: Tokenizer, *, report: Callable[[str], None] = ignore
+    home: Path, subset: TextSubset, tokenizer: Tokenizer, *, report: Callable[[str], None] = ignore
 ) -> TokenShards:
-    """Return the shards of subset and tokenizer, made or found in the store."""
+    """Return the shards of subset and tokenizer, made or found in the store; a set for each of the
+    other texts, too.
+    """
     key = {"format": FORMAT, "subset": subset.fingerprint, "tokenizer": tokenizer.fingerprint}
     # Two bytes a token of two bytes or more, and the held-out text once more.
     num_bytes = subset.num_bytes + 2 * subset.num_validation_bytes
     stage = open_stage(
+        home,
         KIND,
         key,
         lambda folder: _build(folder, subset, tokenizer, report),
@@ -165,7 +239,11 @@ def tokenize_subset(
         report=report,
     )
 
-    return _describe(stage)
+    others = (
+        OtherShards(one, tokenize_subset(home, one.subset, tokenizer, report=report))
+        for one in subset.others
+    )
+    return replace(_describe(stage), others=tuple(others))
 
 
 def open_shards(folder: Path) -> TokenShards:

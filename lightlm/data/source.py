@@ -7,14 +7,15 @@ the built-in text where the Hub is out of reach.
 import hashlib
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lightlm.counting import count
 from lightlm.data.files.inputs import InputFile, Inputs, LeftOut, find_inputs
 from lightlm.data.files.local_path import PYTHON_DOCS, find_local_path, is_pattern, suggest_names
-from lightlm.data.files.rows import PythonDocs, Readable, SourceFile, hash_files
-from lightlm.data.hub import HubUnreachable, describe_hub_files, download_split, find_hub_files
+from lightlm.data.files.rows import PythonDocs, Readable, SourceFile, hash_files, open_source_file
+from lightlm.data.hub import HubFiles, download_file, find_hub_files, suffix_of
+from lightlm.data.remote import HubUnreachable
 from lightlm.data.tables.columns import shorten
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams, is_default_dataset
@@ -23,8 +24,8 @@ from lightlm.store.lock import ignore
 PYTHON_DOCS_BYTES_PER_SECOND = 800_000.0
 """Bytes of prose a second, parsed out of source files by one core (EPYC, November 2026)."""
 
-PACKED_RATIO = 3
-"""Bytes of text for each byte of a packed file, about."""
+WHOLE_BYTES = 1 << 26
+"""Bytes of a data set of the Hub that is downloaded whole, whatever is needed of it."""
 
 NO_SPLIT = "none"
 """dataset.validation_split that ignores what files are named: part of all the text is held out."""
@@ -58,6 +59,10 @@ class Source:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     is_named: bool = False
+    hub: HubFiles | None = None
+    """Where to get the files of `splits`, which are still on the Hub (`read_parts`)."""
+    is_part: bool = False
+    """Whether the files hold a part of the data set, spread over all of it."""
 
     @property
     def is_plain_text(self) -> bool:
@@ -76,9 +81,12 @@ class Source:
         return hashlib.sha256(self.digest.encode()).hexdigest()[:16]
 
 
-def open_source(params: DatasetParams, report: Callable[[str], None] = ignore) -> Source:
+def open_source(
+    params: DatasetParams, report: Callable[[str], None] = ignore, *, is_all_needed: bool = False
+) -> Source:
     """Return the files that `params` name; without the Hub, the built-in corpus in place of the
-    default data set, with a warning.
+    default data set, with a warning. Those of a large data set of the Hub stay there, unless
+    `is_all_needed`.
 
     Raises:
         DatasetError: nothing there, no text column, or no Hub.
@@ -91,7 +99,7 @@ def open_source(params: DatasetParams, report: Callable[[str], None] = ignore) -
         return open_files(params, find_inputs(path), _name_path(path))
 
     try:
-        return open_hub(params)
+        return open_hub(params, is_all_needed=is_all_needed)
     except HubUnreachable as reason:
         if not _may_fall_back(params):
             raise DatasetError(explain_unreachable(params.source, str(reason))) from None
@@ -132,8 +140,9 @@ def explain_unreachable(source: str, reason: str) -> str:
     )
 
 
-def open_hub(params: DatasetParams) -> Source:
-    """Return the files of a data set of the Hub, downloaded to its cache.
+def open_hub(params: DatasetParams, *, is_all_needed: bool = False) -> Source:
+    """Return the files of a data set of the Hub, downloaded to its cache; those of a large one,
+    which can be read in part, are still to be read.
 
     Raises:
         HubUnreachable: no answer in time, or a broken download.
@@ -146,18 +155,35 @@ def open_hub(params: DatasetParams) -> Source:
         wanted = set(found.splits)
 
     inputs = Inputs(is_named=True)
-    for split in sorted(wanted):
-        paths = download_split(found, split)
-        inputs.files += [
-            InputFile(path, name, suffix, path.stat().st_size, split)
-            for path, name, suffix in describe_hub_files(paths, found.splits[split])
-        ]
+    name = "-".join(filter(None, [params.source.rpartition("/")[2], params.config]))
+    digest = f"{found.repository}@{found.commit}"
+    listed = [file for split in sorted(wanted) for file in _list_files(found, split)]
+
+    is_large = sum(file.size for file in listed) > WHOLE_BYTES
+    # Empty files have no bytes to ask for.
+    files = [SourceFile(file, params.text_column, params.encoding) for file in listed if file.size]
+    if is_large and not is_all_needed and all(file.is_divisible for file in files):
+        return replace(_gather(params, files, inputs, name, digest), hub=found)
+
+    for file in listed:
+        path = download_file(found, file.name)
+        inputs.files.append(replace(file, path=path, size=path.stat().st_size, is_part=False))
 
     seconds = time.monotonic() - started
-    name = "-".join(filter(None, [params.source.rpartition("/")[2], params.config]))
-    return open_files(
-        params, inputs, name, digest=f"{found.repository}@{found.commit}", download_seconds=seconds
-    )
+    return open_files(params, inputs, name, digest=digest, download_seconds=seconds)
+
+
+def _list_files(found: HubFiles, split: str) -> list[InputFile]:
+    """Return the files of a split as they are on the Hub; those without a size get the mean."""
+    names = found.splits[split]
+    sizes = [found.sizes[name] for name in names if name in found.sizes]
+    mean = sum(sizes) // max(1, len(sizes))
+    return [
+        InputFile(
+            Path(name), name, suffix_of(name), found.sizes.get(name, mean), split, is_part=True
+        )
+        for name in names
+    ]
 
 
 def open_files(
@@ -173,10 +199,20 @@ def open_files(
     Raises:
         DatasetError: no file of them can be used, or the split by name looks wrong.
     """
-    chosen = _choose_kind(params, inputs)
-    splits, held_out_by = _assign_splits(params, chosen, inputs)
+    source = _gather(params, _choose_kind(params, inputs), inputs, name, digest)
+    return replace(source, download_seconds=download_seconds)
+
+
+def _gather(
+    params: DatasetParams,
+    files: list[SourceFile],
+    inputs: Inputs,
+    name: str,
+    digest: str | None,
+) -> Source:
+    splits, held_out_by = _assign_splits(params, files, inputs)
     train = splits["train"]
-    about = sum(file.input.size * (PACKED_RATIO if file.input.is_packed else 1) for file in train)
+    about = sum(file.about_bytes for file in train)
 
     return Source(
         name=name,
@@ -191,7 +227,6 @@ def open_files(
         else about,
         about_bytes=about,
         held_out_by=held_out_by,
-        download_seconds=download_seconds,
         left_out=inputs.left_out,
         notes=inputs.notes,
         warnings=inputs.warnings,
@@ -220,7 +255,9 @@ def _choose_kind(params: DatasetParams, inputs: Inputs) -> list[SourceFile]:
     kinds: dict[str, list[SourceFile]] = {}
     for file in inputs.files:
         kind = "text" if file.kind == "document" else file.kind
-        kinds.setdefault(kind, []).append(SourceFile(file, params.text_column, params.encoding))
+        kinds.setdefault(kind, []).append(
+            open_source_file(file, params.text_column, params.encoding)
+        )
 
     if len(kinds) > 1 and "code" in kinds and not inputs.is_named:
         suffixes = ", ".join(sorted({file.input.suffix for file in kinds["code"]}))
@@ -344,7 +381,7 @@ def _count_rows(files: Iterable[SourceFile]) -> int | None:
     """Return how many documents there are, where all files are tables of documents that say so."""
     total = 0
     for file in files:
-        rows = file.count_rows()
+        rows = file.num_rows
         if rows is None:
             return None
         total += rows

@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple, NoReturn
 import numpy as np
 
 from lightlm.data.characters.file_checks import EXPANDED_BYTES
-from lightlm.data.copies.duplicates import DuplicateFinder, digest_of
+from lightlm.data.copies.duplicates import MOST_DIGESTS, DigestTable, digest_of
+from lightlm.data.copies.near_copies import find_near_copies
 from lightlm.data.files.record import DataRecord
 from lightlm.data.passages import TINY_PASSAGE_BYTES, Piece
 from lightlm.data.reading import Reading, describe_reading, raise_if_nothing_read
@@ -169,8 +170,8 @@ def build_subset(folder: Path, params: DatasetParams, source: Source, limits: Li
     Raises:
         DatasetError: too little text, or text that cannot be the one meant.
     """
-    own = Reading(source.splits.get("validation", []), source)
-    reading = Reading(source.splits["train"], source, limits.max_documents)
+    own = Reading(source.splits.get("validation", []), source, is_masked=params.mask)
+    reading = Reading(source.splits["train"], source, limits.max_documents, params.mask)
     with DocumentWriter(folder, "validation") as held_out, DocumentWriter(folder, "train") as train:
         copies = CopyFilter(limits, train, held_out)
         started = time.monotonic()
@@ -185,7 +186,7 @@ def build_subset(folder: Path, params: DatasetParams, source: Source, limits: Li
             # The subset may end among the pieces looked at; the record counts what was read to
             # that place.
             looked_at = []
-            reading = Reading(source.splits["train"], source, limits.max_documents)
+            reading = Reading(source.splits["train"], source, limits.max_documents, params.mask)
             pieces = reading.pieces()
 
         digested = ((piece, digest_of(piece.text)) for piece in pieces)
@@ -227,19 +228,21 @@ class CopyFilter:
         self.drops_copies = limits.drops_copies
         self.exact = self.near = self.num_bytes = 0
         self.note = ""
-        self._finder = DuplicateFinder(near=limits.drops_copies)
+        self._digests = DigestTable()
 
     def add(self, split: Split, piece: Piece, digest: bytes) -> None:
         """Write a piece of a digest, unless it is a copy, apart from white space, of one that was
         written.
         """
-        if self._is_copy(split, piece.text, digest):
+        is_looked_up = self.drops_copies or split == "train"
+        if is_looked_up and digest in self._digests:
             self.exact += 1
             self.num_bytes += len(piece.text)
             return
         self.writers[split].add(piece)
-        if self.drops_copies or split == "validation":
-            self._finder.add(split, piece.text, digest)
+        has_room = self.drops_copies and len(self._digests) < MOST_DIGESTS
+        if has_room or split == "validation":
+            self._digests.add(digest)
 
     def drop_near(self, folder: Path, seconds: float) -> None:
         """Drop near copies from what was written to `folder`, in about the time that reading took:
@@ -249,7 +252,7 @@ class CopyFilter:
             return
 
         wholes = [writer.write_wholes() for writer in self.writers.values()]
-        found = self._finder.find_near(
+        found = find_near_copies(
             folder, max_seconds=max(NEAR_SECONDS, NEAR_SECONDS_SHARE * seconds)
         )
         for path in wholes:
@@ -269,10 +272,6 @@ class CopyFilter:
         record.duplicate_bytes = self.num_bytes
         if self.note:
             record.notes.append(self.note)
-
-    def _is_copy(self, split: Split, text: bytes, digest: bytes) -> bool:
-        is_looked_up = self.drops_copies or split == "train"
-        return is_looked_up and self._finder.is_copy(split, text, digest)
 
 
 def glance(source: Source, params: DatasetParams, context_length: int | None) -> None:

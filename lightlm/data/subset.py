@@ -7,16 +7,18 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from lightlm.counting import count
 from lightlm.data.files.local_path import find_local_path
 from lightlm.data.files.record import DataRecord
+from lightlm.data.parts import keep_in_store, read_parts
 from lightlm.data.source import Source, check_hub, open_source
 from lightlm.data.splitting import Limits, Split, build_subset, glance
 from lightlm.json_object import JsonObject
-from lightlm.params import DatasetParams
+from lightlm.params import DatasetParams, Weight
 from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
 from lightlm.store.shared import Shareable
@@ -29,6 +31,12 @@ GLANCE_BYTES = 1_000_000
 
 LEAST_BYTES = 1 << 21
 """Bytes that are read of a slow source however short the time is."""
+
+TIMES_READ = (1, 2, 4)
+"""Times what is needed that is read of a part of a data set, until all that is needed is there."""
+
+SHORT = 0.8
+"""Fraction of what is needed from which it is there; near copies are found at the end."""
 
 SAMPLE_SECONDS = 8.0
 """Seconds that reading a sample of a slow source takes at most."""
@@ -65,6 +73,13 @@ class TextSubset:
     """Bytes of the whole source's training text, as far as its files' sizes tell."""
     bytes_per_second: float | None = None
     """How fast a slow source gives text; None where reading is no cost worth a thought."""
+    others: tuple["OtherSubset", ...] = ()
+    """The further texts that a run trains on; the model is judged by this one."""
+
+    @property
+    def identity(self) -> str:
+        """Return the fingerprints of this text and of the others."""
+        return "+".join([self.fingerprint, *(one.subset.fingerprint for one in self.others)])
 
     @property
     def whole_bytes(self) -> int:
@@ -127,6 +142,16 @@ class TextSubset:
         )
 
 
+class OtherSubset(NamedTuple):
+    """A further text, its weight as a person gave it, and how many bytes of the first text one of
+    its bytes is worth.
+    """
+
+    subset: TextSubset
+    weight: Weight
+    worth: float
+
+
 def _format_bytes(number: int) -> str:
     """Return "51 kB" or "4.2 MB"."""
     if number < 1000:
@@ -141,6 +166,8 @@ def check_dataset(params: DatasetParams, context_length: int | None = None) -> N
     Raises:
         DatasetError: with what to do.
     """
+    for other in params.list_others():
+        check_dataset(other, context_length)
     if find_local_path(params.source) is None:
         check_hub(params)
         return
@@ -150,6 +177,7 @@ def check_dataset(params: DatasetParams, context_length: int | None = None) -> N
 
 
 def materialize_subset(
+    home: Path,
     params: DatasetParams,
     *,
     needed_bytes: Sequence[int] = (),
@@ -169,7 +197,8 @@ def materialize_subset(
     Raises:
         DatasetError: no such data, no text in it, or too little to hold any out.
     """
-    source = open_source(params, report)
+    is_all_needed = not (needed_bytes or sample_bytes or params.max_bytes)
+    source = open_source(params, report, is_all_needed=is_all_needed)
     if fraction is not None:
         params = _limit_to_fraction(params, source, fraction)
 
@@ -185,18 +214,15 @@ def materialize_subset(
         choices.append((key, limits))
 
     shareable = Shareable(re.compile(r"(train|validation)\.(text|lengths|ends)"), TextSubset)
-    found = find_any(KIND, [k for k, _ in choices], shareable, report=report)
+    found = find_any(home, KIND, [k for k, _ in choices], shareable, report=report)
     num_bytes = min(source.num_bytes or 0, limits.max_bytes or source.num_bytes or 0)
+    builder = _Builder(home, params, source, limits, report)
     stage = found or open_stage(
-        KIND,
-        key,
-        lambda folder: _build(folder, params, source, limits),
-        num_bytes,
-        shareable=shareable,
-        report=report,
+        home, KIND, key, builder.build, num_bytes, shareable=shareable, report=report
     )
 
-    subset = _describe(stage, notice=source.notice, download_seconds=source.download_seconds)
+    seconds = builder.source.download_seconds
+    subset = _describe(stage, notice=source.notice, download_seconds=seconds)
     return replace(subset, bytes_per_second=source.bytes_per_second)
 
 
@@ -248,6 +274,12 @@ def _limits(
         "train_split": params.train_split,
     }
 
+    if params.mask:
+        choices["mask"] = "true"
+
+    if source.hub is not None:
+        choices["order"] = "seeded"
+
     return {
         "format": FORMAT,
         "digest": source.digest,
@@ -282,6 +314,38 @@ def describe_folder(folder: Path, params: DatasetParams, source: Source) -> Text
     return _describe(Stage(folder, folder.name, meta, reused=False), notice=source.notice)
 
 
+@dataclass
+class _Builder:
+    """Builds a subset; `source` is then what was read, with the seconds that it took to get it."""
+
+    home: Path
+    params: DatasetParams
+    source: Source
+    limits: Limits
+    report: Callable[[str], None]
+
+    def build(self, folder: Path) -> JsonObject:
+        """Write both splits' documents into `folder`; return what the subset says of itself.
+
+        Of a part of a data set more is read where copies leave too little of it.
+        """
+        whole = self.source
+        needed = self.limits.max_bytes
+        meta: JsonObject = {}
+        for times in TIMES_READ:
+            self.source = read_parts(
+                replace(whole, download_seconds=self.source.download_seconds),
+                None if needed is None else times * needed,
+                self.limits.max_validation_bytes,
+                keep_in_store(self.home, self.report),
+                self.report,
+            )
+            meta = _build(folder, self.params, self.source, self.limits)
+            if not self.source.is_part or meta["num_bytes"] >= SHORT * (needed or 0):
+                break
+        return meta
+
+
 def _build(folder: Path, params: DatasetParams, source: Source, limits: Limits) -> JsonObject:
     """Write both splits' documents into `folder`; return what the subset says of itself."""
     built = build_subset(folder, params, source, limits)
@@ -301,8 +365,11 @@ def _build(folder: Path, params: DatasetParams, source: Source, limits: Limits) 
         "is_running_text": built.is_running_text,
         "record": built.record.model_dump(mode="json"),
         "notice": source.notice,
-        "is_cut": limits.max_bytes is not None
-        and built.record.train_bytes + built.record.duplicate_bytes >= limits.max_bytes,
+        "is_cut": source.is_part
+        or (
+            limits.max_bytes is not None
+            and built.record.train_bytes + built.record.duplicate_bytes >= limits.max_bytes
+        ),
         "source_bytes": source.num_bytes or source.about_bytes,
     }
 

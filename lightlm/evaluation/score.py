@@ -6,7 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Score(BaseModel):
-    """Bits per byte and the text it was measured on. `is_whole`: all held-out text was read."""
+    """Bits per byte and the text it was measured on. `is_whole`: all held-out text was read.
+
+    Where a version has count tables, `bits_per_byte` is that of network and counts together; each
+    alone stands in the last two.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -17,6 +21,15 @@ class Score(BaseModel):
     num_documents: int
     text_sha256: str
     is_whole: bool
+    network_bits_per_byte: float | None = None
+    counting_bits_per_byte: float | None = None
+
+    @property
+    def network_alone(self) -> float:
+        """Bits per byte of the network without count tables."""
+        if self.network_bits_per_byte is None:
+            return self.bits_per_byte
+        return self.network_bits_per_byte
 
 
 class DocumentScores(BaseModel):
@@ -33,13 +46,35 @@ class DocumentScores(BaseModel):
         return bits_per_byte(sum(self.nats), sum(self.num_bytes))
 
 
+class TextScore(BaseModel):
+    """The score of a model on the held-out part of a further text."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    score: Score
+
+
 class Evaluated(BaseModel):
-    """The score of a model on a held-out text, and its loss document by document."""
+    """The score of a model on a held-out text, its loss document by document, and its scores on
+    further texts.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     score: Score
     documents: DocumentScores
+    others: tuple[TextScore, ...] = ()
+
+    @property
+    def together(self) -> float | None:
+        """Bits per byte over all held-out text that was scored; None where there is one text."""
+        if not self.others:
+            return None
+        scores = [self.score, *(one.score for one in self.others)]
+        return sum(one.bits_per_byte * one.num_bytes for one in scores) / sum(
+            one.num_bytes for one in scores
+        )
 
 
 def bits_per_byte(nats: float, num_bytes: int) -> float:

@@ -10,11 +10,13 @@ import torch
 
 from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.generation.drafting import GreedyDrafter
+from lightlm.generation.mixing import mix_logits
 from lightlm.generation.sampling import SamplingConfig, choose_tokens
 from lightlm.model.attention import KVCache
 from lightlm.model.packed import CACHE_DTYPE, PackedStepper
 from lightlm.model.tensors import BV, B
 from lightlm.model.transformer import Transformer
+from lightlm.ngram.mixture import Mixture
 
 
 class Decoder:
@@ -28,8 +30,11 @@ class Decoder:
         tokenizer: Tokenizer,
         open_stepper: Callable[[], PackedStepper] | None = None,
         open_drafter: Callable[[], GreedyDrafter] | None = None,
+        mixture: Mixture | None = None,
     ) -> None:
         self.model = model
+        self.mixture = mixture
+        self.contexts = [] if mixture is None else [mixture.read(prompt) for prompt in prompts]
         self._open_drafter = open_drafter
         self._ready: list[int] = []  # checked ids that were not asked for yet
         self._num_chosen = 0
@@ -68,12 +73,19 @@ class Decoder:
         self._num_chosen += 1
         for window, index in zip(self.windows, ids, strict=True):
             window.append(index)
+        if self.mixture is not None:
+            self.contexts = [
+                self.mixture.model.advance(context, index)
+                for context, index in zip(self.contexts, ids, strict=True)
+            ]
         return ids
 
     def _choose(self) -> list[int]:
         logits = self._read_windows() if self._is_unread() else self._read_last()
         if logits.shape[-1] > self.num_ids:  # rows of a padded vocabulary stand for no text
             logits = logits[:, : self.num_ids]
+        if self.mixture is not None:
+            logits = mix_logits(self.mixture, logits, self.contexts)
         chosen = choose_tokens(logits, self.sampling, self._sample_uniform(), self.seen)
         if self.seen is not None:
             self.seen.scatter_(1, chosen.unsqueeze(1), True)
@@ -84,7 +96,8 @@ class Decoder:
         room = min(
             self.sampling.max_new_tokens - self._num_chosen, self.context_length - self.cache.length
         )
-        return drafter.extend(self.windows[0][-1], self.cache, room)
+        context = self.contexts[0] if self.contexts else ()
+        return drafter.extend(self.windows[0][-1], self.cache, room, context)
 
     def _is_unread(self) -> bool:
         return self.cache.length == 0 or self.cache.length >= self.context_length

@@ -29,6 +29,8 @@ from lightlm.model.packed import (
 )
 from lightlm.model.packed_products import MANY_ROWS
 from lightlm.model.transformer import Transformer
+from lightlm.ngram.mixture import Mixture
+from lightlm.ngram.version import load_mixture
 
 FinishReason = Literal["length", "stop", "end_of_text"]
 
@@ -52,7 +54,14 @@ LEAST_HALF_TOKENS = 64
 
 def load_generator(folder: Path, device: str = "cpu") -> "Generator":
     """Return a generator of the model and tokenizer in a Hugging Face folder; small models get one
-    thread of torch.
+    thread of torch (see `load_parts`).
+    """
+    return Generator(*load_parts(folder, device))
+
+
+def load_parts(folder: Path, device: str) -> tuple[Transformer, Tokenizer, Mixture | None]:
+    """Return the model, the tokenizer and the count tables, if any, of a Hugging Face folder; small
+    models get one thread of torch.
 
     Their products are too short to be shared: two threads gave 31 tokens/s on two busy cores, one
     gave 550 (3M parameters, November 2026).
@@ -63,15 +72,20 @@ def load_generator(folder: Path, device: str = "cpu") -> "Generator":
         and sum(weight.numel() for weight in model.parameters()) < ONE_THREAD_PARAMETERS
     ):
         torch.set_num_threads(1)
-    return Generator(model, load_tokenizer(folder))
+    return model, load_tokenizer(folder), load_mixture(folder)
 
 
 class Generator:
-    """Continues texts with one model, in its compute dtype and with its weights at that time."""
+    """Continues texts with one model, in its compute dtype and with its weights at that time; with
+    a `mixture`, by network and counts together.
+    """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, mixture: Mixture | None = None
+    ) -> None:
         self.model = store_in_compute_dtype(model)
         self.tokenizer = tokenizer
+        self.mixture = mixture
         self._steppers: dict[tuple[int, bool], PackedStepper] = {}
         self._halved: Transformer | None = None
         self._drafter: GreedyDrafter | None = None
@@ -154,7 +168,9 @@ class Generator:
             )
             is_drafted = len(prompts) == 1 and self._can_draft(sampling)
             open_drafter = self._find_drafter if is_drafted else None
-            decoder = Decoder(model, prompts, sampling, self.tokenizer, open_stepper, open_drafter)
+            decoder = Decoder(
+                model, prompts, sampling, self.tokenizer, open_stepper, open_drafter, self.mixture
+            )
             for _ in range(sampling.max_new_tokens):
                 yield decoder.choose_next()
         finally:
@@ -186,7 +202,7 @@ class Generator:
                 PackedStepper(self.model, 1, in_half=True),
                 PackedStepper(self.model, MANY_ROWS),
             )
-            self._drafter = GreedyDrafter(*steppers, self.tokenizer.vocab_size)
+            self._drafter = GreedyDrafter(*steppers, self.tokenizer.vocab_size, self.mixture)
         return self._drafter
 
     def _find_stepper(self, model: Transformer, batch_size: int) -> PackedStepper:

@@ -40,7 +40,9 @@ def count_parameters(config: ModelConfig) -> int:
     """Return all parameters, embeddings and gains included."""
     dim = config.model_dim
     layers = config.num_layers
-    gains = layers * (2 * dim + 2 * config.head_dim) + dim
+    of_heads = 2 * config.head_dim if config.has_head_norms else 0
+    bias = config.head_dim * (config.num_heads + 2 * config.num_kv_heads) if config.has_bias else 0
+    gains = layers * (2 * dim + of_heads + bias) + dim
     matrices = layers * (
         _attention_matrices(config) + _feedforward_matrices(config, config.num_experts)
     )
@@ -100,7 +102,7 @@ def training_memory_bytes(
     matrices = total - embeddings
     moments = total + embeddings if optimizer == "muon" else 2 * total
     kept = 4 * (2 * total + moments + (total if keep_best else 0)) // num_shards
-    size = 2 if dtype == "bfloat16" else 4
+    size = 4 if dtype == "float32" else 2
     tokens = micro_batch_size * config.context_length
     fragmented = FRAGMENTED if device == "cpu" else 1.0
     layer = fragmented * tokens * _kept_by_layer(config, size, device, is_compiled)

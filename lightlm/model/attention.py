@@ -1,9 +1,10 @@
-"""Causal grouped-query attention with rotary positions and normalized queries and keys, as Qwen3.
+"""Causal grouped-query attention with rotary positions, as Qwen3, Llama and Qwen2 have it.
 
 Also the key/value cache. Source: transformers, models/qwen3/modeling_qwen3.py (rotate-half rotary
-positions, after RMSNorm of each head's query and key).
+positions, after RMSNorm of each head's query and key), models/llama and models/qwen2.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightlm.model.config import ModelConfig
+from lightlm.model.low_rank import project
 from lightlm.model.tensors import BHTD, BKSD, BKTD, BTM, TD
 
 
@@ -54,11 +56,32 @@ class KVCache:
         self.values[layer][:, :, self.length : end] = values
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
+    def attend(self, query: BHTD, keys: BKSD, values: BKSD) -> BHTD:
+        """Return attention of new positions over all filled ones."""
+        return attend_cached(query, keys, values, self)
+
+
+def rotary_frequencies(config: ModelConfig, device: torch.device | str = "cpu") -> Tensor:
+    """Return the angle per position of each pair of dimensions, (head_dim / 2,) in fp32."""
+    exponents = torch.arange(0, config.head_dim, 2, device=device).float()
+    frequencies = config.rope_theta ** (-exponents / config.head_dim)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    if scaling.kind == "linear":
+        return frequencies / scaling.factor
+
+    # Waves shorter than the original context stay, those longer than it are stretched; between the
+    # two bounds it is a mixture.
+    turns = scaling.original_context_length * frequencies / (2 * math.pi)
+    low = scaling.low_frequency_factor
+    share = ((turns - low) / (scaling.high_frequency_factor - low)).clamp(0, 1)
+    return share * frequencies + (1 - share) * frequencies / scaling.factor
+
 
 def rotary_table(config: ModelConfig, positions: Tensor) -> tuple[TD, TD]:
     """Return cosine and sine, each (..., T, head_dim) in fp32, of positions (..., T)."""
-    exponents = torch.arange(0, config.head_dim, 2, device=positions.device).float()
-    frequencies = config.rope_theta ** (-exponents / config.head_dim)
+    frequencies = rotary_frequencies(config, positions.device)
     angles = positions.float().unsqueeze(-1) * frequencies  # (..., T, D / 2)
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
@@ -83,24 +106,25 @@ class Attention(nn.Module):
         self.output = nn.Parameter(
             torch.empty(config.model_dim, config.num_heads * config.head_dim)
         )
-        self.query_norm = nn.Parameter(torch.ones(config.head_dim))
-        self.key_norm = nn.Parameter(torch.ones(config.head_dim))
+        self.adapters: nn.ModuleDict | None = None
+        self.query_norm = self.key_norm = self.input_bias = None
+        if config.has_head_norms:
+            self.query_norm = nn.Parameter(torch.ones(config.head_dim))
+            self.key_norm = nn.Parameter(torch.ones(config.head_dim))
+        if config.has_bias:
+            self.input_bias = nn.Parameter(torch.zeros(rows))
 
     def forward(self, x: BTM, cosine: TD, sine: TD, cache: KVCache | None = None) -> BTM:
         """Return what each position gathers from itself and earlier ones."""
         config = self.config
         batch, length, _ = x.shape
         groups = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
-        stacked = functional.linear(x, self.query_key_value.to(x.dtype))
+        bias = None if self.input_bias is None else self.input_bias.to(x.dtype)
+        stacked = project(self, "query_key_value", x, bias)
         stacked = stacked.view(batch, length, sum(groups), config.head_dim)
         query, key, value = stacked.split(groups, dim=2)  # (B, T, H, D) each
-        query = functional.rms_norm(
-            query, (config.head_dim,), self.query_norm.to(x.dtype), config.norm_epsilon
-        )
-
-        key = functional.rms_norm(
-            key, (config.head_dim,), self.key_norm.to(x.dtype), config.norm_epsilon
-        )
+        query = self._normalize(query, self.query_norm)
+        key = self._normalize(key, self.key_norm)
         query = rotate(query.transpose(1, 2), cosine, sine)  # (B, H, T, D)
         key = rotate(key.transpose(1, 2), cosine, sine)
         value = value.transpose(1, 2)
@@ -108,10 +132,16 @@ class Attention(nn.Module):
         if cache is None:
             gathered = self.attend(query, key, value)
         else:
-            gathered = attend_cached(query, *cache.extend(self.layer, key, value), cache)
+            gathered = cache.attend(query, *cache.extend(self.layer, key, value))
 
         gathered = gathered.transpose(1, 2).reshape(batch, length, -1)
-        return functional.linear(gathered, self.output.to(x.dtype))
+        return project(self, "output", gathered)
+
+    def _normalize(self, heads: Tensor, gain: Tensor | None) -> Tensor:
+        if gain is None:
+            return heads
+        size = (self.config.head_dim,)
+        return functional.rms_norm(heads, size, gain.to(heads.dtype), self.config.norm_epsilon)
 
     def attend(self, query: BHTD, key: BKTD, value: BKTD) -> BHTD:
         """Return softmax(QK^T / sqrt(D)) V under the causal mask, by the kernel chosen."""

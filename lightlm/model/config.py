@@ -1,10 +1,41 @@
 """The shape of a model: ModelConfig, in the field's names, laid out as Qwen3 (Qwen3-MoE with
-experts).
+experts), or as Llama or Qwen2 where it starts from such a model.
 """
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Family = Literal["qwen3", "llama", "qwen2"]
+"""Layout of a layer: Qwen3 normalizes queries and keys, Qwen2 adds a bias to queries, keys and
+values, Llama does neither.
+"""
+
+
+class RopeScaling(BaseModel):
+    """How rotary frequencies are stretched for a longer context.
+
+    `linear` divides all by `factor`; `llama3` divides the slow ones alone. Source: transformers,
+    modeling_rope_utils.py.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Literal["linear", "llama3"]
+    factor: Annotated[float, Field(ge=1, le=1024)]
+    low_frequency_factor: Annotated[float, Field(gt=0, le=1024)] = 1.0
+    high_frequency_factor: Annotated[float, Field(gt=0, le=1024)] = 4.0
+    original_context_length: Annotated[int, Field(ge=8, le=1_048_576)] = 8192
+
+    @model_validator(mode="after")
+    def check_factors(self) -> Self:
+        """Refuse bounds that leave nothing between them."""
+        if self.high_frequency_factor <= self.low_frequency_factor:
+            raise ValueError(
+                f"high_frequency_factor {self.high_frequency_factor} is not more than "
+                f"low_frequency_factor {self.low_frequency_factor}; give a larger one"
+            )
+        return self
 
 
 class ModelConfig(BaseModel):
@@ -29,6 +60,20 @@ class ModelConfig(BaseModel):
     num_active_experts: Annotated[int, Field(ge=0, le=1024)] = 0
     expert_ffn_dim: Annotated[int, Field(ge=0, le=262_144)] = 0
     balance_loss_weight: Annotated[float, Field(ge=0)] = 0.01
+    family: Family = "qwen3"
+    rope_scaling: RopeScaling | None = None
+    longest_context: Annotated[int, Field(ge=8, le=16_777_216)] | None = None
+    """Tokens that the model it started from reads, where that is more than `context_length`."""
+
+    @property
+    def has_head_norms(self) -> bool:
+        """Whether queries and keys of each head are normalized."""
+        return self.family == "qwen3"
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether queries, keys and values have a bias."""
+        return self.family == "qwen2"
 
     @property
     def is_mixture_of_experts(self) -> bool:
@@ -49,6 +94,9 @@ class ModelConfig(BaseModel):
                 f"head_dim {self.head_dim} is odd; rotary positions turn pairs of dimensions, so "
                 "give an even head_dim"
             )
+
+        if self.num_experts and self.family != "qwen3":
+            raise ValueError(f"family {self.family} has no experts; give num_experts 0")
 
         if self.num_experts and not (
             1 <= self.num_active_experts <= self.num_experts and self.expert_ffn_dim >= 8

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from lightlm.model.config import ModelConfig
+from lightlm.model.low_rank import project
 from lightlm.model.tensors import BTM
 
 
@@ -13,10 +14,11 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.adapters: nn.ModuleDict | None = None
         self.gate_up = nn.Parameter(torch.empty(2 * config.ffn_dim, config.model_dim))
         self.down = nn.Parameter(torch.empty(config.model_dim, config.ffn_dim))
 
     def forward(self, x: BTM) -> BTM:
         """Return the feed-forward of each position."""
-        gate, up = functional.linear(x, self.gate_up.to(x.dtype)).chunk(2, dim=-1)
-        return functional.linear(functional.silu(gate) * up, self.down.to(x.dtype))
+        gate, up = project(self, "gate_up", x).chunk(2, dim=-1)
+        return project(self, "down", functional.silu(gate) * up)

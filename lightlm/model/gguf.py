@@ -1,11 +1,12 @@
 """The model as a GGUF file, for llama.cpp, Ollama and LM Studio: written from a Hugging Face
 folder, and read back.
 
-Names and metadata are those of llama.cpp's architectures qwen3 and qwen3moe. Weights stay fp32: at
-these sizes a smaller type saves little, and every figure can be compared.
+Names and metadata are those of llama.cpp's architectures qwen3, qwen3moe, llama and qwen2. Weights
+are fp32, or of a smaller type (quantization.py).
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ import numpy as np
 from lightlm.errors import ModelVersionError
 from lightlm.json_object import JsonObject
 from lightlm.model.llama_vocabulary import UNKNOWN, LlamaVocabulary, describe_vocabulary
+from lightlm.model.quantization import FILE_TYPES, Quantization, quantize_tensors
 
 FILE = "model.gguf"
+
+LOSSLESS_FILE = "lightlm_tokenizer.json"
+"""Tokenizer of a model that began from a base: as the base's, but every byte has a token."""
 
 PARTS = {
     "input_layernorm": "attn_norm",
@@ -35,6 +40,17 @@ PARTS = {
 gguf-py/gguf/tensor_mapping.py.
 """
 
+ARCHITECTURES = {
+    "qwen3": "qwen3",
+    "qwen3_moe": "qwen3moe",
+    "llama": "llama",
+    "qwen2": "qwen2",
+}
+"""transformers' model types and llama.cpp's architectures."""
+
+ROPE_FACTORS = "rope_freqs.weight"
+"""llama.cpp's tensor of what Llama 3 divides each rotary frequency by."""
+
 TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 EXPERT_PARTS = {
     "gate_proj": "ffn_gate_exps",
@@ -43,19 +59,21 @@ EXPERT_PARTS = {
 }
 
 
-def write_gguf(folder: Path, path: Path, name: str) -> None:
+def write_gguf(folder: Path, path: Path, name: str, quantization: Quantization = "f32") -> None:
     """Write the Hugging Face folder as one GGUF file; `name` is what runtimes show.
 
     Raises:
         ModelVersionError: the package gguf is missing, or llama.cpp cannot cut text as the
             tokenizer does.
     """
-    gguf = _import_gguf()
+    gguf = import_gguf()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    own = folder / LOSSLESS_FILE
+    path_of_tokenizer = own if own.is_file() else folder / "tokenizer.json"
+    tokenizer = path_of_tokenizer.read_text(encoding="utf-8")
     vocabulary = describe_vocabulary(tokenizer, config["vocab_size"])
     is_sparse = config["model_type"] == "qwen3_moe"
-    writer = gguf.GGUFWriter(path, "qwen3moe" if is_sparse else "qwen3")
+    writer = gguf.GGUFWriter(path, ARCHITECTURES[config["model_type"]])
     writer.add_name(name)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -67,7 +85,14 @@ def write_gguf(folder: Path, path: Path, name: str) -> None:
     writer.add_value_length(config["head_dim"])
     writer.add_rope_freq_base(config["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[quantization]])
+    if quantization not in ("f32", "f16"):
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+
+    if config["model_type"] == "llama":
+        writer.add_vocab_size(config["vocab_size"])
+        writer.add_rope_dimension_count(config["head_dim"])
+    factors = _add_rope_scaling(gguf, writer, config)
 
     if is_sparse:
         writer.add_expert_count(config["num_experts"])
@@ -75,8 +100,13 @@ def write_gguf(folder: Path, path: Path, name: str) -> None:
         writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
 
     _add_tokenizer(writer, vocabulary, config)
-    for tensor_name, tensor in name_tensors(read_weights(folder)).items():
-        writer.add_tensor(tensor_name, tensor)
+    if (template := read_chat_template(folder)) is not None:
+        writer.add_chat_template(template)
+    named = name_tensors(read_weights(folder), find_turned(config))
+    for tensor_name, (tensor, kind) in quantize_tensors(gguf, named, quantization).items():
+        writer.add_tensor(tensor_name, tensor, raw_dtype=kind)
+    if factors is not None:
+        writer.add_tensor(ROPE_FACTORS, factors)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -84,16 +114,48 @@ def write_gguf(folder: Path, path: Path, name: str) -> None:
 
 
 def read_gguf(path: Path) -> dict[str, np.ndarray]:
-    """Return every tensor of a GGUF file by llama.cpp's name, rows first, fp32.
+    """Return every tensor of a GGUF file by llama.cpp's name, rows first, fp32 whatever it was
+    quantized to.
 
     Raises:
         ModelVersionError: the package gguf is missing.
     """
-    reader = _import_gguf().GGUFReader(path)
+    return read_tensors(import_gguf().GGUFReader(path))
+
+
+def read_tensors(reader: Any) -> dict[str, np.ndarray]:
+    """Return every tensor of an open GGUF file, as `read_gguf` does."""
+    dequantize = import_gguf().quants.dequantize
     return {
-        tensor.name: tensor.data.reshape(tuple(reversed(tensor.shape.tolist())))
+        tensor.name: dequantize(tensor.data, tensor.tensor_type).reshape(
+            tuple(reversed(tensor.shape.tolist()))
+        )
         for tensor in reader.tensors
+        if tensor.name != ROPE_FACTORS
     }
+
+
+def find_turned(config: JsonObject) -> dict[str, int]:
+    """Return the heads of the matrices whose rows llama.cpp keeps in another order, by part.
+
+    Of its architecture llama alone: it turns neighbors by rotary positions, where transformers
+    turns halves.
+    """
+    if config["model_type"] != "llama":
+        return {}
+    return {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+
+
+def interleave(weight: np.ndarray, heads: int) -> np.ndarray:
+    """Return rows with the two halves of each head interleaved, as llama.cpp has them."""
+    halves = weight.reshape(heads, 2, -1, *weight.shape[1:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(weight.shape)
+
+
+def deinterleave(weight: np.ndarray, heads: int) -> np.ndarray:
+    """Return what `interleave` was given."""
+    pairs = weight.reshape(heads, -1, 2, *weight.shape[1:])
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(weight.shape)
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray]:
@@ -103,14 +165,19 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
     return load_file(folder / "model.safetensors")
 
 
-def name_tensors(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return weights by llama.cpp's names; a layer's experts are stacked into one tensor."""
+def name_tensors(
+    weights: dict[str, np.ndarray], turned: dict[str, int] | None = None
+) -> dict[str, np.ndarray]:
+    """Return weights by llama.cpp's names; a layer's experts are stacked into one tensor.
+
+    `turned` is what `find_turned` says of the model.
+    """
     named: dict[str, np.ndarray] = {}
     experts: dict[str, dict[int, np.ndarray]] = {}
     for name, weight in weights.items():
-        stem = name.removesuffix(".weight")
+        stem, _, kind = name.rpartition(".")
         if stem in TOP:
-            named[f"{TOP[stem]}.weight"] = weight
+            named[f"{TOP[stem]}.{kind}"] = weight
             continue
         _, _, layer, part = stem.split(".", 3)
         if part.startswith("mlp.experts."):
@@ -119,35 +186,84 @@ def name_tensors(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
                 weight
             )
         else:
-            named[f"blk.{layer}.{PARTS[part]}.weight"] = weight
+            heads = (turned or {}).get(PARTS[part])
+            named[f"blk.{layer}.{PARTS[part]}.{kind}"] = (
+                weight if heads is None else interleave(weight, heads)
+            )
 
     for name, stack in experts.items():
         named[name] = np.stack([stack[index] for index in sorted(stack)])
     return named
 
 
-def unname_tensors(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return what `name_tensors` was given."""
+def unname_tensors(
+    named: dict[str, np.ndarray], turned: dict[str, int] | None = None
+) -> dict[str, np.ndarray]:
+    """Return what `name_tensors` was given.
+
+    Raises:
+        ModelVersionError: a tensor has a name that no layer here has.
+    """
     tops = {short: long for long, short in TOP.items()}
     parts = {short: long for long, short in PARTS.items()}
     matrices = {short: long for long, short in EXPERT_PARTS.items()}
     weights: dict[str, np.ndarray] = {}
 
     for name, tensor in named.items():
-        stem = name.removesuffix(".weight")
+        stem, _, kind = name.rpartition(".")
         if stem in tops:
-            weights[f"{tops[stem]}.weight"] = tensor
+            weights[f"{tops[stem]}.{kind}"] = tensor
             continue
-        _, layer, part = stem.split(".")
+        _, _, rest = stem.partition(".")
+        layer, _, part = rest.partition(".")
         if part in matrices:
             for index, expert in enumerate(tensor):
                 weights[f"model.layers.{layer}.mlp.experts.{index}.{matrices[part]}.weight"] = (
                     expert
                 )
+        elif part in parts:
+            heads = (turned or {}).get(part)
+            weights[f"model.layers.{layer}.{parts[part]}.{kind}"] = (
+                tensor if heads is None else deinterleave(tensor, heads)
+            )
         else:
-            weights[f"model.layers.{layer}.{parts[part]}.weight"] = tensor
+            raise ModelVersionError(
+                f"the GGUF file has a tensor {name!r}, which the families Qwen3, Llama and Qwen2 "
+                "do not have; give another file"
+            )
 
     return weights
+
+
+def scale_frequencies(scaling: JsonObject, theta: float, head_dim: int) -> np.ndarray:
+    """Return what Llama 3's scaling divides each rotary frequency by, (head_dim / 2,) in fp32."""
+    frequencies = theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    turns = scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)
+    low = scaling["low_freq_factor"]
+    share = np.clip((turns - low) / (scaling["high_freq_factor"] - low), 0, 1)
+    return (1 / (share + (1 - share) / scaling["factor"])).astype(np.float32)
+
+
+def _add_rope_scaling(gguf: Any, writer: Any, config: JsonObject) -> np.ndarray | None:
+    """Add a linear scaling's metadata; return the factors of Llama 3's, which are a tensor."""
+    scaling = config.get("rope_scaling") or {}
+    if scaling.get("rope_type") == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(scaling["factor"])
+    if scaling.get("rope_type") != "llama3":
+        return None
+    return scale_frequencies(scaling, config["rope_theta"], config["head_dim"])
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """Return the chat template of a folder's tokenizer; None where it has none."""
+    own = folder / "chat_template.jinja"
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    path = folder / "tokenizer_config.json"
+    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    template = values.get("chat_template")
+    return template if isinstance(template, str) else None
 
 
 def read_vocabulary(path: Path) -> LlamaVocabulary:
@@ -156,7 +272,7 @@ def read_vocabulary(path: Path) -> LlamaVocabulary:
     Raises:
         ModelVersionError: the package gguf is missing.
     """
-    fields = _import_gguf().GGUFReader(path).fields
+    fields = import_gguf().GGUFReader(path).fields
 
     def read(name: str, default: Any = None) -> Any:
         found = fields.get(f"tokenizer.ggml.{name}")
@@ -187,13 +303,23 @@ def _add_tokenizer(writer: Any, vocabulary: LlamaVocabulary, config: JsonObject)
     if UNKNOWN in vocabulary.types:
         writer.add_unk_token_id(vocabulary.types.index(UNKNOWN))
 
-    writer.add_eos_token_id(config["eos_token_id"])
-    writer.add_bos_token_id(config["bos_token_id"])
-    writer.add_pad_token_id(config["pad_token_id"])
+    for kind in ("eos", "bos", "pad"):
+        if (index := config.get(f"{kind}_token_id")) is not None:
+            getattr(writer, f"add_{kind}_token_id")(first_id(index))
     writer.add_add_bos_token(False)
 
 
-def _import_gguf() -> Any:
+def first_id(value: int | list[int]) -> int:
+    """Return a config's token id; the first where it names several."""
+    return value[0] if isinstance(value, list) else value
+
+
+def import_gguf() -> Any:
+    """Return the package gguf.
+
+    Raises:
+        ModelVersionError: it is missing.
+    """
     try:
         import gguf
     except ImportError:

@@ -92,6 +92,11 @@ def can_step(model: Transformer) -> bool:
     )
 
 
+def mirror(x: Tensor) -> Tensor:
+    """Return -x and after it x, (..., 2 size), for queries and keys without a norm."""
+    return torch.cat((x.neg(), x), -1)
+
+
 class MirroredNorm:
     """RMSNorm of the last dimension as a layer norm of (-x, x): its mean is 0 and its variance the
     mean square of x.
@@ -133,6 +138,8 @@ class PackedLayer:
         self.attention_norm = MirroredNorm(dim, epsilon, layer.attention_norm.to(dtype))
         self.feedforward_norm = MirroredNorm(dim, epsilon, layer.feedforward_norm.to(dtype))
         self.query_key_value = pack(attention.query_key_value)
+        bias = attention.input_bias
+        self.input_bias = None if bias is None else bias.detach().to(dtype)
         self.output = pack(attention.output)
         self.gate_up = pack(mixing.gate_up)
         self.down = pack(mixing.down)
@@ -155,7 +162,9 @@ class PackedStepper:
         dim = model.config.model_dim
         epsilon = model.config.norm_epsilon
         self.norm = MirroredNorm(dim, epsilon, model.norm.to(self.dtype))
-        self.head_norm = MirroredNorm(model.config.head_dim, epsilon)
+        self.mirror_heads = mirror
+        if model.config.has_head_norms:
+            self.mirror_heads = MirroredNorm(model.config.head_dim, epsilon).mirror
         # Gains of each layer's queries and keys, (L, H + K, D); and with the halves exchanged, as
         # rotate() does.
         self.head_gains = torch.stack([list_head_gains(layer) for layer in layers]).to(self.dtype)
@@ -186,10 +195,13 @@ class PackedStepper:
 
         for index, layer in enumerate(self.layers):
             # (B, T, H + 2 K, D)
-            stacked = layer.query_key_value(layer.attention_norm(x)).view(batch, length, -1, dim)
+            stacked = layer.query_key_value(layer.attention_norm(x))
+            if layer.input_bias is not None:
+                stacked = stacked + layer.input_bias
+            stacked = stacked.view(batch, length, -1, dim)
             # (-n1, -n2, n1, n2) of halves: the norm is its end, and what rotate() turns it by,
             # (-n2, n1), its middle.
-            mirrored = self.head_norm.mirror(stacked.narrow(2, 0, both))
+            mirrored = self.mirror_heads(stacked.narrow(2, 0, both))
             turned = mirrored[..., dim:] * cosines[index]
             turned.addcmul_(mirrored[..., dim // 2 : -dim // 2], sines[index])
             keys = cache.keys[index]
@@ -253,8 +265,11 @@ class PackedStepper:
 
 
 def list_head_gains(layer: Layer) -> Tensor:
-    """Return the gain of each query and key head of a layer, (H + K, D)."""
+    """Return the gain of each query and key head of a layer, (H + K, D); ones without norms."""
     attention = layer.attention
     config = attention.config
+    if attention.query_norm is None or attention.key_norm is None:
+        both = config.num_heads + config.num_kv_heads
+        return torch.ones(both, config.head_dim, device=attention.output.device)
     gains = [attention.query_norm] * config.num_heads + [attention.key_norm] * config.num_kv_heads
     return torch.stack([gain.detach() for gain in gains])

@@ -77,7 +77,7 @@ def sample_dropout_mask(shape: tuple[int, ...], rate: float, device: torch.devic
 
 
 class Transformer(nn.Module):
-    """A Qwen3-shaped language model. `kernel`: sdpa, flash or matmul attention (attention.py)."""
+    """A language model of one of the families. `kernel`: sdpa, flash or matmul (attention.py)."""
 
     def __init__(self, config: ModelConfig, *, kernel: str = "sdpa", dropout: float = 0.0) -> None:
         super().__init__()
@@ -112,7 +112,9 @@ class Transformer(nn.Module):
         """
         generator = torch.Generator().manual_seed(seed)
         for name, weight in self.named_parameters():
-            if weight.dim() == 1:
+            if name.endswith("input_bias"):
+                yield weight, torch.zeros(weight.shape)
+            elif weight.dim() == 1:
                 yield weight, torch.ones(weight.shape)
             elif name.endswith(("attention.output", ".down")):
                 yield weight, torch.zeros(weight.shape)
@@ -179,17 +181,17 @@ class Transformer(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits (..., V) of hidden states (..., M)."""
-        return functional.linear(self._normalize(hidden), self.unembedding.to(hidden.dtype))
+        return functional.linear(self.normalize(hidden), self.unembedding.to(hidden.dtype))
 
     def score(self, hidden: BTM, targets: BT) -> BT:
         """Return the nats that each target costs, in fp32."""
-        rows = self._normalize(hidden).flatten(0, 1)
+        rows = self.normalize(hidden).flatten(0, 1)
         return each_nats(rows, self.unembedding, targets.flatten()).view_as(targets)
 
     def compute_loss(self, tokens: BT, targets: BT) -> tuple[Scalar, Scalar | None]:
         """Return the mean nats per target and the mean balance loss of the experts, to train."""
         hidden, balance_loss = self.hidden_states(tokens)
-        rows = self._normalize(hidden).flatten(0, 1)
+        rows = self.normalize(hidden).flatten(0, 1)
         return mean_nats(rows, self.unembedding, targets.flatten()), balance_loss
 
     def compile_layers(self) -> None:
@@ -205,7 +207,8 @@ class Transformer(nn.Module):
         """The matrix VM that gives the logits; the embedding itself when tied."""
         return self.embedding if self.head is None else self.head
 
-    def _normalize(self, hidden: Tensor) -> Tensor:
+    def normalize(self, hidden: Tensor) -> Tensor:
+        """Return hidden states (..., M) as the head takes them."""
         gain = self.norm.to(hidden.dtype)
         return functional.rms_norm(hidden, hidden.shape[-1:], gain, self.config.norm_epsilon)
 

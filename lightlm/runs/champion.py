@@ -45,6 +45,7 @@ class VersionScores(BaseModel):
     documents: DocumentScores
     is_whole: bool
     model: ModelConfig
+    network_bits_per_byte: float | None = None
 
 
 @dataclass(frozen=True)
@@ -148,18 +149,19 @@ def read_scores(
     }
 
     try:
-        found = find_stage(KIND, key)
+        found = find_stage(session.home, KIND, key)
         if found is not None:
             scores = VersionScores.model_validate(found.meta)
         else:
             scores = compute_scores(session, version, subset, machine)
             if scores.is_whole:
-                open_stage(KIND, key, lambda _: scores.model_dump())
+                open_stage(session.home, KIND, key, lambda _: scores.model_dump())
     except LightLMError as error:
         return Champion(name, version, reason=str(error))
 
-    learned = find_learnt(subset, version.tags.get(LEARNT_TAG, "").split(","))
-    return Champion(name, version, scores.documents, scores.model, learned)
+    learned = find_learnt(session.home, subset, version.tags.get(LEARNT_TAG, "").split(","))
+    alone = scores.network_bits_per_byte or scores.documents.bits_per_byte
+    return Champion(name, version, scores.documents, scores.model, learned, alone)
 
 
 def compute_scores(
@@ -176,7 +178,7 @@ def compute_scores(
 
     answer = session.worker.call(
         "score_version",
-        folder=str(download(version)),
+        folder=str(download(session.home, version)),
         subset_folder=str(subset.folder),
         trainer=trainer.model_dump(),
         matmul_context=MATMUL_CONTEXT,

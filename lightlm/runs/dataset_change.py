@@ -1,10 +1,12 @@
 """The change of a data set since a version was trained on it, by the digest of its content."""
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict
 
 from lightlm.params import Params
 from lightlm.tracking.registry import ModelVersion, find_champion, list_versions
-from lightlm.tracking.tags import DIGEST_TAG
+from lightlm.tracking.tags import DIGEST_TAG, OTHERS_DIGEST_TAG
 
 
 class DatasetChange(BaseModel):
@@ -20,7 +22,7 @@ class DatasetChange(BaseModel):
     reason: str
 
 
-def read_change(params: Params) -> tuple[DatasetChange, ModelVersion | None]:
+def read_change(home: Path, params: Params) -> tuple[DatasetChange, ModelVersion | None]:
     """Return the change of the data set since the newest version of the model; and the champion.
 
     Raises:
@@ -30,16 +32,20 @@ def read_change(params: Params) -> tuple[DatasetChange, ModelVersion | None]:
     from lightlm.data.source import open_source
 
     source = open_source(params.dataset)
-    versions = list_versions(params.tracking.model_name or "")
+    others = [open_source(one).short_digest for one in params.dataset.list_others()]
+    versions = list_versions(home, params.tracking.model_name or "")
     champion = find_champion(versions)
     return compare_digests(
-        source.name, source.short_digest, versions[0] if versions else None
+        source.name,
+        "+".join([source.short_digest, *others]),
+        versions[0] if versions else None,
     ), champion
 
 
 def compare_digests(dataset: str, digest: str, newest: ModelVersion | None) -> DatasetChange:
     """Return whether `digest` differs from that of the newest version's data set."""
-    learned = "" if newest is None else newest.tags.get(DIGEST_TAG, "")
+    tags = {} if newest is None else newest.tags
+    learned = "+".join(filter(None, (tags.get(DIGEST_TAG), tags.get(OTHERS_DIGEST_TAG))))
     if newest is None:
         reason = f"{dataset} is new: no version is registered yet"
     elif not learned:

@@ -6,10 +6,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from lightlm.errors import InputError
 from lightlm.evaluation.score import DocumentScores
-from lightlm.runs.folder import match_runs, read_decisions
+from lightlm.runs.folder import find_run, read_decisions
 from lightlm.runs.summary import RunSummary
-from lightlm.store.home import find_home
-from lightlm.store.remembered import read_checked, read_json
+from lightlm.store.remembered import read_checked, read_object
 from lightlm.tracking.record import Metrics, Text, read_records
 
 SUMMARY = "summary.json"
@@ -28,7 +27,7 @@ class FinishedRun(BaseModel):
     documents: DocumentScores | None
 
 
-def find_finished_run(name: str | None, model_name: str | None = None) -> Path:
+def find_finished_run(home: Path, name: str | None, model_name: str | None = None) -> Path:
     """Return the folder of a finished run: a path, a name or part of it, or None for the latest.
 
     With `model_name`, only runs of that registered model count.
@@ -36,42 +35,25 @@ def find_finished_run(name: str | None, model_name: str | None = None) -> Path:
     Raises:
         InputError: there is none such, or it has not finished.
     """
-    runs = find_home() / "runs"
-    finished = sorted(path.parent for path in runs.glob(f"*/{SUMMARY}"))
-    if model_name is not None:
-        finished = [folder for folder in finished if read_model_name(folder) == model_name]
-        if not finished:
-            raise InputError(
-                f"no finished run of model {model_name} in {runs}; `lightlm runs` lists all"
-            )
-
-    if name is None:
-        if not finished:
-            raise InputError(f"no finished run in {runs}; run `lightlm train` first")
-        return finished[-1]
-
-    if (Path(name) / SUMMARY).is_file():
-        return Path(name)
-
-    matching = match_runs(finished, name)
-    if len(matching) != 1:
-        count = f"{len(matching)} finished runs begin" if matching else "no finished run begins"
-        raise InputError(
-            f"{count} with {name!r} in {runs}; give a whole name, as `lightlm runs` lists them"
-        )
-
-    return matching[0]
+    kind = "finished run" if model_name is None else f"finished run of model {model_name}"
+    return find_run(
+        home,
+        name,
+        lambda folder: (
+            (folder / SUMMARY).is_file() and model_name in (None, read_model_name(folder))
+        ),
+        kind,
+    )
 
 
 def read_model_name(folder: Path) -> str:
     """Return the registered model's name of a finished run; "" where its summary cannot be read."""
-    summary = read_json(folder / SUMMARY)
-    return str(summary.get("model_name", "")) if isinstance(summary, dict) else ""
+    return str(read_object(folder / SUMMARY).get("model_name", ""))
 
 
 def describe_run(folder: Path) -> str:
     """Return "model notes, version 3, run 20260101-..." of a finished run."""
-    summary = read_run(folder).summary
+    summary = read_finished_run(folder).summary
     version = f"version {summary.model_version}" if summary.model_version else "not registered yet"
     return f"model {summary.model_name}, {version}, run {folder.name}"
 
@@ -81,7 +63,7 @@ def read_summary(folder: Path) -> RunSummary | None:
     return read_checked(folder / SUMMARY, TypeAdapter(RunSummary))
 
 
-def read_run(folder: Path) -> FinishedRun:
+def read_finished_run(folder: Path) -> FinishedRun:
     """Return a finished run, read from its folder.
 
     Raises:

@@ -6,7 +6,7 @@ in a journal; its lock shows whether a process works on it; its clock counts acr
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +14,12 @@ from typing import Any
 
 from lightlm.budget.ledger import KEPT_EVERY_SECONDS, Ledger, LedgerKeeper, Spent, read_spent
 from lightlm.budget.neighbors import CpuWatch
-from lightlm.errors import BusyError
+from lightlm.errors import BusyError, InputError
 from lightlm.json_object import JsonObject
 from lightlm.params import Params
 from lightlm.store.commit import remove_folder
 from lightlm.store.journal import Journal, read_journal
-from lightlm.store.lock import hold_lock
+from lightlm.store.lock import find_holder, hold_lock
 from lightlm.store.stage import fingerprint
 from lightlm.tracking.record import Metrics, read_records
 
@@ -39,6 +39,9 @@ RETRY_SECONDS = 0.1
 
 NEWEST = 50
 """Run folders that are looked at for neighbors."""
+
+SHOWN = 8
+"""Runs that an error message names."""
 
 CONTINUED = "continued"
 
@@ -204,14 +207,37 @@ def find_unfinished(home: Path, name: str, params: Params, started_at: float | N
     return Run(folder, name, params, started_at, stack)
 
 
-def match_runs(folders: Sequence[Path], name: str) -> list[Path]:
-    """Return the run folder of this name; else those whose name begins or ends with it."""
-    exact = [folder for folder in folders if folder.name == name]
-    return exact or [
+def find_run(
+    home: Path, named: str | None, counts: Callable[[Path], bool], kind: str = "run"
+) -> Path:
+    """Return a run's folder: a path, a name under LIGHTLM_HOME/runs, its beginning or its end; None
+    is the newest. Only folders count of which `counts` is true: those of a `kind` of run.
+
+    Raises:
+        InputError: there is none, or several begin or end so.
+    """
+    if named is not None and counts(path := Path(named).expanduser()):
+        return path
+
+    runs = home / "runs"
+    known = sorted(folder for folder in runs.glob("[!.]*") if counts(folder))
+    if not known:
+        raise InputError(f"there is no {kind} in {runs}; run `lightlm train` first")
+    if named is None:
+        return known[-1]
+
+    exact = [folder for folder in known if folder.name == named]
+    found = exact or [
         folder
-        for folder in folders
-        if folder.name.startswith(name) or folder.name.endswith(f"-{name}")
+        for folder in known
+        if folder.name.startswith(named) or folder.name.endswith(f"-{named}")
     ]
+    if named and len(found) == 1:
+        return found[0]
+
+    listed = ", ".join(folder.name for folder in (found or known)[-SHOWN:])
+    several = f"{len(found)} {kind}s begin or end" if found else f"no {kind} begins or ends"
+    raise InputError(f"{several} with {named!r} in {runs}; give one of {listed}")
 
 
 def count_live_runs(home: Path, own: Path) -> int:
@@ -222,25 +248,27 @@ def count_live_runs(home: Path, own: Path) -> int:
 
 def is_alive(folder: Path) -> bool:
     """Return whether a process of this machine works on a run: its clock runs, with no end yet."""
-    import psutil
-
     try:
         is_fresh = time.time() - (folder / LEDGER).stat().st_mtime < ALIVE_SECONDS
         if not is_fresh or any(
             OVER in read_decisions(path) for path in folder.glob("run-*.journal")
         ):
             return False
-        return psutil.pid_exists(int((folder / LOCK).read_text(encoding="ascii")))
-    except (OSError, ValueError, OverflowError):
+        return find_holder(folder / LOCK) is not None
+    except OSError:
         return False
 
 
 def journal_of(folder: Path, name: str, params: Params) -> Path:
     """Return the path of a run's journal, whose name contains a digest of the params."""
     values = params.model_dump(mode="json")
-    source = Path(params.dataset.source).expanduser()
-    if source.exists():
-        values["dataset"]["source"] = str(source.resolve())
+    for text in (values["dataset"], *values["dataset"]["others"]):
+        source = Path(text["source"]).expanduser()
+        if source.exists():
+            text["source"] = str(source.resolve())
+    for key in ("others", "mask"):  # runs from before there were these are found by the same name
+        if not values["dataset"][key]:
+            del values["dataset"][key]
     return folder / f"run-{fingerprint('run', {'name': name, 'params': values})}.journal"
 
 

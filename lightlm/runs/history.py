@@ -9,13 +9,12 @@ from pydantic import ValidationError
 from lightlm.budget.history import FinishedRun, History
 from lightlm.budget.lead import LeadTimes
 from lightlm.budget.neighbors import Neighbors
-from lightlm.budget.reserve import SYNCS_AFTER_REGISTRATION, Closing, ClosingTimes, FixedTimes
+from lightlm.budget.reserve import ClosingTimes, EndConditions, FixedTimes
 from lightlm.model.accounting import count_matrix_parameters
-from lightlm.runs.folder import count_live_runs
+from lightlm.runs.folder import Run, count_live_runs
 from lightlm.runs.session import Session
 from lightlm.runs.summary import RunSummary
 from lightlm.runs.values import Outcome
-from lightlm.store.disk import time_sync
 from lightlm.system import SystemReport
 from lightlm.tracking.earlier_runs import FINISHED_RUN_TAG, HARDWARE_TAG
 
@@ -25,17 +24,9 @@ def notice_neighbors(session: Session, system: SystemReport) -> None:
     num_runs = count_live_runs(session.home, session.folder)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     session.neighbors = Neighbors(num_runs, session.run.cpu.busy_cores(), system.num_cores, load)
-    session.allowance.slowdown = session.neighbors.slowdown
+    session.allowance.conditions = EndConditions(session.neighbors.slowdown)
     if said := session.neighbors.describe():
         session.log(said)
-
-
-def estimate_closing(session: Session) -> Closing:
-    """Return the time to keep for the end of this run, on this disk and with these neighbors."""
-    sync_seconds = time_sync(session.folder)
-    session.allowance.seconds_behind = SYNCS_AFTER_REGISTRATION * sync_seconds
-    closing = ClosingTimes(session.home).estimate(session.ledger.budget_seconds)
-    return session.neighbors.stretch(closing.on_disk(sync_seconds))
 
 
 END_SECONDS = 0.7
@@ -49,7 +40,17 @@ def remember_the_end(summary: RunSummary, home: Path, elapsed_seconds: float) ->
     if closing.read():  # a home's first run also makes its databases
         FixedTimes(home).record_ledger(summary.ledger)
         LeadTimes(home).record_ledger(summary.ledger)
-    closing.record(elapsed_seconds - summary.trained_until_seconds - scoring)
+    gate = summary.ledger.get("gate", 0.0)
+    closing.record(elapsed_seconds - summary.trained_until_seconds - scoring - gate)
+
+
+def close_summary(summary: RunSummary, run: Run, home: Path) -> RunSummary:
+    """Return the summary with the time that its command took to end, which is remembered."""
+    elapsed = run.ledger.elapsed_seconds
+    closed = summary.closed(elapsed)
+    if not run.is_continued:  # its end lies where the death was, too
+        remember_the_end(closed, home, elapsed)
+    return closed
 
 
 def leave_to_later_runs(session: Session, outcome: Outcome) -> None:
@@ -78,7 +79,7 @@ def leave_to_later_runs(session: Session, outcome: Outcome) -> None:
             predicted_bits_per_byte=plan.predicted_bits_per_byte,
             predicted_low=plan.predicted_low,
             predicted_high=plan.predicted_high,
-            bits_per_byte=score.bits_per_byte,
+            bits_per_byte=score.network_alone,
             is_whole=score.is_whole,
         )
     # For example a text that was learned to the last bit: no plan could be corrected by it.

@@ -1,9 +1,12 @@
 """Checks before anything slow starts: hours, data set, tokenizer and shape."""
 
-from lightlm.params import Params
+from pathlib import Path
+
+from lightlm.params import Params, StartParams
+from lightlm.tracking.tensorboard import check_tensorboard
 
 
-def check_sources(params: Params) -> None:
+def check_sources(home: Path, params: Params) -> None:
     """Refuse hours, a data set, a tokenizer or a shape that cannot be used.
 
     Raises:
@@ -14,20 +17,39 @@ def check_sources(params: Params) -> None:
     from lightlm.data.subset import check_dataset
     from lightlm.data.tokenization.tokenizer import check_tokenizer_source
 
-    check_hours(params)
+    check_hours(home, params)
     check_shape(params)
     check_dataset(params.dataset, params.model.context_length)
-    check_tokenizer_source(params.tokenizer)
+    check_tokenizer_source(home, params.tokenizer)
+    check_start(home, params.start)
+    check_tensorboard(params.tracking.tensorboard)
 
 
-def check_hours(params: Params) -> None:
+def check_start(home: Path, start: StartParams) -> None:
+    """Refuse what training cannot start from; a model of the Hub when it is needed.
+
+    Raises:
+        ModelVersionError: there is no such file, folder or version, or it is of another family.
+    """
+    from lightlm.bases.source import SCRATCH, check_source, kind_of
+
+    if start.source == SCRATCH:
+        return
+    if kind_of(start.source) == "version":
+        from lightlm.tracking.catalog import resolve
+
+        resolve(home, start.source)
+    else:
+        check_source(start.source)
+
+
+def check_hours(home: Path, params: Params) -> None:
     """Refuse a budget that this machine cannot keep; one of steps is as long as it gets.
 
     Raises:
         ParameterError: naming the smallest hours that work here.
     """
     from lightlm.budget.reserve import FixedTimes
-    from lightlm.store.home import find_home
 
     if params.budget.max_steps is None:
-        FixedTimes(find_home()).check(params.budget.hours)
+        FixedTimes(home).check(params.budget.hours)

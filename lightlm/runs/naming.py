@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lightlm.data.origin import Origin, describe_origin, list_names
 from lightlm.params import Overrides, Params
-from lightlm.tracking.tags import DATASET_TAG, DIGEST_TAG, ORIGIN_TAG
+from lightlm.tracking.tags import DATASET_TAG, DIGEST_TAG, ORIGIN_TAG, OTHERS_DIGEST_TAG
 
 if TYPE_CHECKING:
     from lightlm.data.subset import TextSubset
@@ -70,11 +70,12 @@ def settle_model_name(session: "Session", name: str, origin: Origin) -> str:
 
 def text_tags(material: "Material") -> dict[str, str]:
     """Return the tags that name the text which a version of this run was trained on."""
+    others = "+".join(one.subset.source_digest for one in material.subset.others)
     return {
         DATASET_TAG: material.subset.name,
         DIGEST_TAG: material.subset.source_digest,
         ORIGIN_TAG: json.dumps(material.origin),
-    }
+    } | ({OTHERS_DIGEST_TAG: others} if others else {})
 
 
 def format_version(version: "ModelVersion") -> str:

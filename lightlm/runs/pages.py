@@ -11,6 +11,7 @@ from lightlm.params import Params
 from lightlm.rendering.page import Block, Page, Picture, Quote, Table
 from lightlm.rendering.svg import render_comparison
 from lightlm.runs.session import Session
+from lightlm.runs.summary import find_counting_bits
 from lightlm.runs.values import Registered, Sample, StartingPoint
 from lightlm.system import SystemReport
 from lightlm.tracking.registry import PROMOTION_TAG, is_local, tracking_uri
@@ -45,6 +46,8 @@ def describe_plan(plan: Plan) -> Page:
         f"{plan.predicted_high:.3f})"
     )
     rows = [(f"chosen: {plan.summary()}", chosen)]
+    if plan.is_mixed:
+        rows.append(("the same network with count tables", plan.format_prediction()))
     rows += [(one.summary, f"{one.predicted_bits_per_byte:.3f}") for one in plan.alternatives]
     facts = [
         ("parameters", f"{plan.num_parameters:,}"),
@@ -64,6 +67,11 @@ def describe_plan(plan: Plan) -> Page:
             f"{plan.training_seconds:.0f} s, {plan.reserve_seconds:.1f} s kept for what follows",
         ),
         ("memory", f"{plan.memory_bytes / 1e6:,.0f} MB"),
+    ]
+
+    facts += [
+        (f"from {one.name}", f"{one.share:.1%}, {one.tokens:,} tokens ({one.epochs:.1f} epochs)")
+        for one in plan.texts
     ]
 
     return Page(
@@ -192,11 +200,16 @@ def show_outcome(
     version = registered.version
     promotion = version.tags.get(PROMOTION_TAG, "")
     page.progress(1.0)
+    _, low, high = plan.predictions
+    known = find_counting_bits(score, plan)
+    counting = "not counted" if known is None else f"{known:.4f}"
     rows = [
         {"what": "version", "value": f"{version.name} {version.version or '(not registered yet)'}"},
         {"what": "aliases", "value": ", ".join(version.aliases) or "none"},
         {"what": "bits per byte", "value": f"{score.bits_per_byte:.4f}"},
-        {"what": "predicted", "value": f"{plan.predicted_low:.3f} to {plan.predicted_high:.3f}"},
+        {"what": "network alone", "value": f"{score.network_alone:.4f}"},
+        {"what": "counting alone", "value": counting},
+        {"what": "predicted", "value": f"{low:.3f} to {high:.3f}"},
         {
             "what": "held-out bytes",
             "value": f"{score.num_bytes:,}{'' if score.is_whole else ' (a part)'}",

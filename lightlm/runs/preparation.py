@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from lightlm.budget.candidate import TextFacts
+from lightlm.budget.candidate import OtherFacts, TextFacts
 from lightlm.budget.ledger import SECONDS_PER_HOUR
+from lightlm.budget.mixing import choose_counted_bytes
 from lightlm.budget.neighbors import Neighbors
 from lightlm.budget.probe import (
     MachineRate,
     is_reference_worth_timing,
     measure_machine,
 )
-from lightlm.budget.scaling import difficulty_of
+from lightlm.budget.scaling import difficulty_of, estimate_needed_bytes
 from lightlm.budget.switches import check_switches
 from lightlm.budget.vocabulary import choose_vocab_sizes
 from lightlm.data.ngram import measure_ngram_bits
@@ -58,17 +59,26 @@ def measure_difficulty(subset: TextSubset) -> float:
     return difficulty_of(*measure_ngram_bits(subset))
 
 
+def estimate_text(params: Params, machine: MachineRate, seconds: float) -> list[int]:
+    """Return the bytes of text that training and counting can use in `seconds`: powers of two, the
+    best first.
+    """
+    least = 0.0 if params.model.ngram == "off" else choose_counted_bytes(seconds)
+    return estimate_needed_bytes(machine.usual_flops, seconds, least)
+
+
 def choose_sizes(
     params: Params, machine: MachineRate, seconds: float, num_bytes: int, difficulty: float
 ) -> list[int]:
     """Return the vocabulary sizes to try, the best first; or the one that params name."""
     if params.tokenizer.vocab_size:
         return [params.tokenizer.vocab_size]
-    return choose_vocab_sizes(machine, seconds, num_bytes, difficulty)
+    is_counted = params.model.ngram != "off"
+    return choose_vocab_sizes(machine, seconds, num_bytes, difficulty, is_counted=is_counted)
 
 
-def describe_text(shards: TokenShards, difficulty: float) -> TextFacts:
-    """Return the facts about the tokenized text that a plan needs."""
+def describe_text(shards: TokenShards, difficulty: float, name: str) -> TextFacts:
+    """Return the facts about the tokenized text, and those mixed with it, that a plan needs."""
     return TextFacts(
         vocab_size=shards.vocab_size,
         num_train_tokens=shards.num_train_tokens,
@@ -77,10 +87,23 @@ def describe_text(shards: TokenShards, difficulty: float) -> TextFacts:
         num_validation_bytes=shards.num_validation_bytes,
         text_sha256=shards.validation_sha256,
         difficulty=difficulty,
+        name=name,
+        others=tuple(
+            OtherFacts(
+                name=text.subset.name,
+                weight=text.weight,
+                worth=text.worth,
+                num_train_tokens=other.num_train_tokens,
+                num_train_bytes=other.num_train_bytes,
+                num_validation_tokens=other.num_validation_tokens,
+            )
+            for text, other in shards.others
+        ),
     )
 
 
 def count_scored_tokens(params: Params, shards: TokenShards) -> int:
-    """Return how many held-out tokens the final score reads."""
+    """Return how many held-out tokens the final score reads, those of other texts among them."""
     limit = params.evaluation.max_bytes or shards.num_validation_bytes
-    return int(shards.num_validation_tokens * min(1.0, limit / max(1, shards.num_validation_bytes)))
+    own = int(shards.num_validation_tokens * min(1.0, limit / max(1, shards.num_validation_bytes)))
+    return own + sum(min(own, one.shards.num_validation_tokens) for one in shards.others)

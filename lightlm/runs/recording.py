@@ -11,6 +11,7 @@ from lightlm.budget.plan import Plan
 from lightlm.data.origin import list_names
 from lightlm.data.subset import TextSubset
 from lightlm.evaluation.comparison import Comparison
+from lightlm.evaluation.score import Evaluated
 from lightlm.json_object import JsonObject
 from lightlm.model.accounting import flops_per_token
 from lightlm.params import Params
@@ -19,13 +20,14 @@ from lightlm.runs.champion import compare_with_champion
 from lightlm.runs.naming import text_tags
 from lightlm.runs.orchestrator import FlowRun
 from lightlm.runs.pages import describe_ledger, show_decision, show_samples
-from lightlm.runs.session import LAUNCH, LOGGER, Session
-from lightlm.runs.summary import RunSummary
+from lightlm.runs.session import LOGGER, Session
+from lightlm.runs.summary import RunSummary, describe_parts, find_counting_bits
+from lightlm.runs.texts import describe_dataset, describe_other, list_others
 from lightlm.runs.values import Material, Outcome, Trained
 from lightlm.store.commit import write_file
 from lightlm.tracking.record import RegistrationRequest, sample_path
 from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion
-from lightlm.tracking.tags import DATA_TAG, LEARNT_TAG
+from lightlm.tracking.tags import DATA_TAG, LEARNT_TAG, OTHERS_TAG
 from lightlm.training.events import Event, Sampled, StepDone, Validated
 
 MOST_DATA_CHARACTERS = 2000
@@ -116,6 +118,24 @@ def record_ledger(session: Session, plan: Plan, trained: Trained) -> None:
     show_samples(session, trained.samples)
 
 
+def list_scores(evaluated: Evaluated, plan: Plan) -> dict[str, float]:
+    """Return the metrics of the final score: what `generate` will use, each part alone, and those
+    on other texts.
+    """
+    score = evaluated.score
+    scores = {
+        "evaluation/bits_per_byte": score.bits_per_byte,
+        "evaluation/network_bits_per_byte": score.network_alone,
+    }
+    if (counting := find_counting_bits(score, plan)) is not None:
+        scores["evaluation/counting_bits_per_byte"] = counting
+    for one in evaluated.others:
+        scores[f"evaluation/{one.name}/bits_per_byte"] = one.score.bits_per_byte
+    if evaluated.together is not None:
+        scores["evaluation/together_bits_per_byte"] = evaluated.together
+    return scores
+
+
 def mfu(plan: Plan, tokens_per_second: float) -> float:
     """Return the share of the measured matrix rate that training reached."""
     return flops_per_token(plan.model) * tokens_per_second / plan.matrix_flops_per_second
@@ -134,37 +154,24 @@ def flatten_plan(plan: Plan) -> JsonObject:
     }
 
 
-def describe_dataset(subset: TextSubset) -> JsonObject:
-    """Return name, digest and counts of the data, for MLflow and the summary."""
-    return {
-        "name": subset.name,
-        "source": subset.source,
-        "digest": subset.fingerprint,
-        "source_digest": subset.source_digest,
-        "num_documents": subset.num_documents,
-        "total_documents": subset.total_documents,
-        "num_bytes": subset.num_bytes,
-        "num_validation_documents": subset.num_validation_documents,
-        "num_validation_bytes": subset.num_validation_bytes,
-        "validation_sha256": subset.validation_sha256,
-        "record": subset.record.model_dump(mode="json"),
-        "notice": subset.notice,
-    }
-
-
 def record_data(session: Session, material: Material) -> None:
     """Show what the data stage read, and put it into the run's record."""
     subset = material.subset
     record = subset.record
     recorder = session.recorder
-    for line in record.summary_lines():
-        session.log(line)
-    for warning in record.warnings:
-        session.log(f"warning: {warning}")
+    for one in (record, *(other.subset.record for other in subset.others)):
+        for line in one.summary_lines():
+            session.log(line)
+        for warning in one.warnings:
+            session.log(f"warning: {warning}")
 
     name = list_names(material.origin)[0]
     recorder.log_dataset(describe_dataset(subset) | {"name": name})
     recorder.log_text(record.model_dump_json(indent=2), "data.json")
+    for other in subset.others:
+        recorder.log_dataset(describe_other(other))
+        inventory = other.subset.record.model_dump_json(indent=2)
+        recorder.log_text(inventory, f"data-{other.subset.name}.json")
     recorder.log_metrics(
         {
             "data/documents": record.documents,
@@ -186,17 +193,24 @@ def describe_version(session: Session, outcome: Outcome, comparison: Comparison 
     score = outcome.evaluated.score
     subset = outcome.material.subset
     part = "the whole" if score.is_whole else "a prefix of the"
+    parts = describe_parts(score)
     version = outcome.start.version
     origin = "scratch" if version is None else f"the weights of version {version.version}"
+    if outcome.start.base is not None:
+        origin = outcome.start.base.name
     lines = [
         f"{score.bits_per_byte:.4f} bits per byte on {part} held-out text of {subset.name} "
-        f"({score.num_bytes:,} bytes, SHA-256 `{score.text_sha256[:16]}...`).",
+        f"({score.num_bytes:,} bytes, SHA-256 `{score.text_sha256[:16]}...`){parts}.",
         f"{plan.summary()}; {plan.num_parameters:,} parameters, trained from {origin} in "
         f"{session.params.budget.hours:g} h on {plan.trainer.device} ({plan.trainer.dtype}).",
     ]
 
+    lines += describe_gain(outcome)
     if comparison is not None:
         lines.append(f"Against version {comparison.champion_version}: {comparison.verdict}.")
+
+    if others := list_others(outcome):
+        lines.append(f"Trained on other text, too: {'; '.join(others)}.")
 
     lines.append(
         f"Learned {subset.name}, digest `{subset.source_digest}`; run folder "
@@ -204,6 +218,40 @@ def describe_version(session: Session, outcome: Outcome, comparison: Comparison 
     )
 
     return "\n\n".join(lines)
+
+
+def describe_gain(outcome: Outcome) -> list[str]:
+    """Return a sentence on what the base had before and what the hours added; none from scratch."""
+    result = outcome.trained.result
+    start = outcome.start.base
+    if start is None or result.start_bits_per_byte is None:
+        return []
+    before = result.start_bits_per_byte
+    if result.kept_start or result.final_bits_per_byte is None:
+        return [
+            f"Training did not improve on {start.name} ({before:.4f} bits per byte on a sample of "
+            "the held-out text): its weights are kept."
+        ]
+    after = result.final_bits_per_byte
+    return [
+        f"On the same sample of the held-out text {start.name} had {before:.4f} bits per byte "
+        f"before and {after:.4f} after training: {1 - after / before:.1%} are of these hours, the "
+        "rest is the base's."
+    ]
+
+
+def base_tags(outcome: Outcome) -> dict[str, str]:
+    """Return the tags of the base that training started from."""
+    start = outcome.start.base
+    result = outcome.trained.result
+    if start is None:
+        return {}
+    tags = start.base.origin.tags() | {"tuned": outcome.plan.trainer.tuned}
+    if result.start_bits_per_byte is not None:
+        tags["base_bits_per_byte"] = f"{result.start_bits_per_byte:.5f}"
+    if result.final_bits_per_byte is not None:
+        tags["trained_bits_per_byte"] = f"{result.final_bits_per_byte:.5f}"
+    return tags | {"kept_base": str(result.kept_start).lower()}
 
 
 def format_data(subset: TextSubset) -> str:
@@ -223,10 +271,11 @@ def count_seen_bytes(outcome: Outcome) -> int:
 def list_learnt_subsets(outcome: Outcome) -> str:
     """Return the fingerprints of the subsets that the model and its predecessors learned."""
     version = outcome.start.version
-    own = outcome.material.subset.fingerprint
+    subset = outcome.material.subset
+    own = [subset.fingerprint, *(one.subset.fingerprint for one in subset.others)]
     before = "" if version is None else version.tags.get(LEARNT_TAG, "")
-    names = [name for name in before.split(",") if name and name != own]
-    return ",".join([*names[-MOST_SUBSETS:], own])
+    names = [name for name in before.split(",") if name and name not in own]
+    return ",".join([*names[-MOST_SUBSETS:], *own])
 
 
 def version_tags(session: Session, outcome: Outcome) -> dict[str, str]:
@@ -235,6 +284,8 @@ def version_tags(session: Session, outcome: Outcome) -> dict[str, str]:
     subset = outcome.material.subset
     tags = {
         "bits_per_byte": f"{score.bits_per_byte:.5f}",
+        "network_bits_per_byte": format_bits(score.network_bits_per_byte),
+        "counting_bits_per_byte": format_bits(score.counting_bits_per_byte),
         "text_sha256": score.text_sha256,
         "score_is_whole": str(score.is_whole).lower(),
         **text_tags(outcome.material),
@@ -242,7 +293,9 @@ def version_tags(session: Session, outcome: Outcome) -> dict[str, str]:
         DATA_TAG: format_data(subset),
         "seen_bytes": str(count_seen_bytes(outcome)),
         LEARNT_TAG: list_learnt_subsets(outcome),
+        OTHERS_TAG: "; ".join(list_others(outcome)),
         "started_from": outcome.start.name,
+        **base_tags(outcome),
         "num_parameters": str(outcome.plan.num_parameters),
         "tokens": str(outcome.trained.result.total_tokens),
         "hours": f"{session.params.budget.hours:g}",
@@ -254,6 +307,11 @@ def version_tags(session: Session, outcome: Outcome) -> dict[str, str]:
     }
 
     return {name: value for name, value in tags.items() if value}
+
+
+def format_bits(bits: float | None) -> str:
+    """Return a score as tags hold it; "" where there is none."""
+    return "" if bits is None else f"{bits:.5f}"
 
 
 def read_git_commit() -> str:
@@ -321,5 +379,5 @@ def describe_unregistered(session: Session, outcome: Outcome, seconds: float) ->
 def keep_summary(session: Session, summary: RunSummary) -> None:
     """Keep the summary in the run's folder and with the command, safe from the orchestrator."""
     write_file(session.folder / "summary.json", summary.model_dump_json(indent=2).encode())
-    if (launch := LAUNCH.get()) is not None:
-        launch.summary = summary
+    if session.launch is not None:
+        session.launch.summary = summary

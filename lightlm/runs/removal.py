@@ -4,9 +4,8 @@ from pathlib import Path
 
 from lightlm.console.quantities import format_bytes
 from lightlm.errors import InputError
-from lightlm.runs.folder import match_runs
+from lightlm.runs.folder import find_run
 from lightlm.store.commit import remove_folder
-from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
 from lightlm.tracking.catalog import resolve
 from lightlm.tracking.recorder import LOCK
@@ -14,7 +13,7 @@ from lightlm.tracking.registry import CHAMPION, delete_version
 from lightlm.tracking.sync import list_pending
 
 
-def remove_run(name: str, *, is_forced: bool) -> str:
+def remove_run(home: Path, name: str, *, is_forced: bool) -> str:
     """Remove a run's folder, with record, checkpoints and model; return a sentence about it.
 
     MLflow's record of it and its registered version stay.
@@ -23,8 +22,7 @@ def remove_run(name: str, *, is_forced: bool) -> str:
         InputError: no or several such runs, or one whose record is not sent yet.
         BusyError: it is running.
     """
-    home = find_home()
-    folder = find_folder(home, name)
+    folder = find_run(home, name, lambda folder: folder.parent == home / "runs" and folder.is_dir())
     if folder in set(list_pending(home)) and not is_forced:
         raise InputError(
             f"{folder.name} is not in MLflow yet; `lightlm sync` sends it first, --force removes "
@@ -40,42 +38,20 @@ def remove_run(name: str, *, is_forced: bool) -> str:
     )
 
 
-def find_folder(home: Path, name: str) -> Path:
-    """Return the folder of a run by its name or the beginning or end of it.
-
-    Raises:
-        InputError: no or several such runs.
-    """
-    runs = sorted(
-        path
-        for path in (home / "runs").glob("*")
-        if path.is_dir() and not path.name.startswith(".")
-    )
-    found = match_runs(runs, name)
-    if len(found) != 1 or not name:
-        phrase = f"{len(found)} runs fit" if found else "no run fits"
-        raise InputError(
-            f"{phrase} {name!r} in {home / 'runs'}; give a whole name, as `lightlm runs` lists them"
-        )
-
-    return found[0]
-
-
-def remove_version(model: str, name: str | None) -> str:
+def remove_version(home: Path, model: str, name: str | None) -> str:
     """Delete a version from the registry, and its copy under LIGHTLM_HOME; return what was done.
 
     Raises:
         InputError: it is champion.
         ModelVersionError: there is no such version.
     """
-    version = resolve(model, name)
+    version = resolve(home, model, name)
     if CHAMPION in version.aliases:
         raise InputError(
             f"{version.uri} is champion; make another one champion first: lightlm promote VERSION "
             f"--name {version.name}"
         )
 
-    home = find_home()
     delete_version(home, version)
     copy = home / "models" / version.name / version.version
     if copy.is_dir():

@@ -2,39 +2,48 @@
 
 import platform
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from lightlm.budget.scaling import predict_loss
 from lightlm.console.quantities import format_count, format_seconds
+from lightlm.counting import count
 from lightlm.data.files.record import DataRecord
 from lightlm.data.subset import KIND as SUBSETS
 from lightlm.data.subset import TextSubset, open_subset
-from lightlm.errors import StoreError, TrackingError
-from lightlm.evaluation.baselines import score_baselines
+from lightlm.data.tokenization.tokenizer import load_tokenizer
+from lightlm.errors import LightLMError, StoreError, TrackingError
+from lightlm.evaluation.baselines import COUNTING, score_compressors, score_counting
 from lightlm.evaluation.score import bits_per_byte
 from lightlm.json_object import JsonObject
 from lightlm.model.accounting import count_matrix_parameters
 from lightlm.rendering.page import Block, Heading, Page, Picture, Quote, Table
 from lightlm.rendering.svg import Line, Points, render_bars, render_lines
-from lightlm.runs.finished import SUMMARY, FinishedRun, read_run
-from lightlm.store.commit import write_file
-from lightlm.store.home import find_home
+from lightlm.runs.finished import SUMMARY, FinishedRun, read_finished_run
+from lightlm.runs.folder import name_run_folder
+from lightlm.runs.session import start_worker
+from lightlm.runs.summary import RunSummary, describe_parts
+from lightlm.store.commit import remove_folder, write_file
 
 SHOWN_FRACTIONS = (0.01, 0.1, 0.5, 1.0)
 """Fractions of the training time at which a sample is shown; the nearest that the run wrote."""
 
 THIS_MODEL = "this model"
+NETWORK_ALONE = "its network alone"
 TIME_AXIS = "fraction of the training time"
 SCORE_AXIS = "bits per held-out byte"
 """Names in the plots."""
+
+MEMORIZATION_SECONDS = 10.0
+"""Seconds after which no further beginnings of training documents are continued."""
 
 SHOWN_DOCUMENTS = 3
 SHOWN_LEFT_OUT = 10
 EXCERPT_CHARACTERS = 400
 
 
-def make_report(folder: Path, into: Path | None = None) -> Path:
+def make_report(home: Path, folder: Path, into: Path | None = None) -> Path:
     """Write report.html, curve.png and scores.png into a finished run's folder; return the page.
 
     `into` names another folder.
@@ -43,14 +52,15 @@ def make_report(folder: Path, into: Path | None = None) -> Path:
         InputError: the folder holds no finished run.
         StoreError: the disk refused.
     """
-    run = read_run(folder)
-    subset = find_subset(run.summary.dataset["digest"])
-    baselines = score_baselines(subset) if subset else {}
+    run = read_finished_run(folder)
+    subset = find_subset(home, run.summary.dataset["digest"])
+    baselines = score_baselines(run, subset) if subset else {}
+    memorized = measure_memorization(home, run, subset) if subset else None
     into = into or folder
     into.mkdir(parents=True, exist_ok=True)
     page = Page(
         f"{run.summary.model_name} version {run.summary.model_version}",
-        list(render_blocks(run, baselines, subset)),
+        list(render_blocks(run, baselines, subset, memorized)),
     )
 
     write_file(into / "report.html", page.to_html().encode())
@@ -61,22 +71,68 @@ def make_report(folder: Path, into: Path | None = None) -> Path:
     return into / "report.html"
 
 
-def send_report(folder: Path, page: Path) -> str:
+def score_baselines(run: FinishedRun, subset: TextSubset) -> dict[str, float]:
+    """Return bits per held-out byte of compressors, and of counting over the model's own tokens."""
+    scores = score_compressors(subset)
+    with suppress(LightLMError):  # the run's model may be gone, and its tokenizer with it
+        scores[COUNTING] = score_counting(subset, load_tokenizer(Path(run.summary.folder)))
+    return scores
+
+
+def measure_memorization(home: Path, run: FinishedRun, subset: TextSubset) -> JsonObject | None:
+    """Return the shares of training prefixes that the run's model continues verbatim; None where
+    its folder is gone.
+    """
+    folder = name_run_folder(home)
+    worker = start_worker(folder, home)
+    try:
+        return worker.call(
+            "measure_memorization",
+            folder=run.summary.folder,
+            subset_folder=str(subset.folder),
+            max_seconds=MEMORIZATION_SECONDS,
+        )
+    except StoreError:
+        return None
+    finally:
+        worker.stop()
+        remove_folder(folder)
+
+
+def describe_memorization(memorized: JsonObject) -> str:
+    """Return the shares in a sentence."""
+    tried = count(memorized["num_prefixes"], "beginning")
+    alone = f"{memorized['network']:.1%}"
+    what = (
+        f"Of {tried} of training documents, 32 tokens each, greedy text repeats the next 32 tokens "
+        f"verbatim for {alone}"
+    )
+    if memorized["together"] is None:
+        return f"{what}."
+    return (
+        f"{what} by the network alone, and for {memorized['together']:.1%} with its count tables."
+    )
+
+
+def send_report(home: Path, folder: Path, page: Path) -> str:
     """Add a report to the run's artifacts in MLflow; return the outcome as a sentence."""
     from lightlm.tracking.reports import FOLDER, add_to_run
 
-    run_id = read_run(folder).summary.run_id
+    run_id = read_finished_run(folder).summary.run_id
     if not run_id:
         return "MLflow does not know the run yet: `lightlm sync` uploads it"
     try:
-        add_to_run(run_id, [page, page.parent / "curve.png", page.parent / "scores.png"])
+        add_to_run(home, run_id, [page, page.parent / "curve.png", page.parent / "scores.png"])
     except TrackingError as error:
         return f"not in MLflow: {error}"
     return f"also in MLflow, under {FOLDER}/ of the run's artifacts"
 
 
 def render_blocks(
-    run: FinishedRun, baselines: dict[str, float], subset: TextSubset | None
+    run: FinishedRun,
+    baselines: dict[str, float],
+    subset: TextSubset | None,
+    memorized: JsonObject | None = None,
 ) -> Iterator[Block]:
     """Yield the page's blocks, the result first."""
     summary = run.summary
@@ -85,11 +141,9 @@ def render_blocks(
     part = "the whole" if summary.score.is_whole else "a prefix of the"
     yield (
         f"{bits:.4f} bits per byte on {part} held-out text of {summary.dataset['name']} "
-        f"({summary.score.num_bytes:,} bytes), after "
+        f"({summary.score.num_bytes:,} bytes){describe_parts(summary.score)}, after "
         f"{format_seconds(summary.elapsed_seconds)} of "
-        f"{format_seconds(summary.budget_seconds)}. Predicted: "
-        f"{plan.predicted_bits_per_byte:.3f} "
-        f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f}). "
+        f"{format_seconds(summary.budget_seconds)}. Predicted: {plan.format_prediction()}. "
         f"{summary.promotion.capitalize()}."
     )
 
@@ -98,8 +152,13 @@ def render_blocks(
         picture = render_bars(scores_of(run, baselines), "{:.3f} bits".format, THIS_MODEL)
         yield Picture(
             picture,
-            "Bits per held-out byte; less is better. Compressors have seen the training text.",
+            "Bits per held-out byte; less is better. All have seen the training text; counting "
+            "reads the model's own tokens, at most 4 million of them.",
         )
+
+    if memorized is not None:
+        yield Heading("What it repeats")
+        yield describe_memorization(memorized)
 
     yield Heading("Score and loss over the run")
     yield Picture(
@@ -116,11 +175,13 @@ def render_blocks(
     )
 
     yield Picture(render_bars(dict(summary.ledger), format_seconds), seconds)
+    yield from render_start(summary)
     yield Heading("The plan and its reasons")
     size = format_count(plan.num_parameters)
     read = format_count(summary.tokens)
     yield f"{summary.shape}; {size} parameters, {read} tokens read."
     yield Table(("why",), [(reason,) for reason in plan.reasons])
+    yield from render_texts(summary)
     yield from render_samples(run)
     yield from render_documents(run, subset)
     yield Heading("Provenance")
@@ -129,9 +190,50 @@ def render_blocks(
     )
 
 
+def render_texts(summary: RunSummary) -> Iterator[Block]:
+    """Yield a table of the texts that were mixed, with the score on each; nothing of one text."""
+    plan = summary.plan
+    if not plan.texts:
+        return
+    scores = {one.name: f"{one.score.bits_per_byte:.4f}" for one in summary.others}
+    scores[plan.texts[0].name] = f"{summary.bits_per_byte:.4f}"
+    rows = [
+        (
+            one.name,
+            f"{one.share:.1%}",
+            f"{one.epochs * summary.tokens / max(1, plan.expected_tokens):.1f}",
+            scores.get(one.name, "not scored"),
+        )
+        for one in plan.texts
+    ]
+    if summary.together_bits_per_byte is not None:
+        rows.append(("together", "", "", f"{summary.together_bits_per_byte:.4f}"))
+    yield Heading("The texts")
+    yield Table(("text", "of the tokens read", "epochs", "bits per held-out byte"), rows)
+
+
+def render_start(summary: RunSummary) -> Iterator[Block]:
+    """Yield what the base had before and what the hours added; nothing of a run from scratch."""
+    if summary.start_bits_per_byte is None:
+        return
+    before = summary.start_bits_per_byte
+    after = summary.final_bits_per_byte or before
+    yield Heading("What the base had, and what the hours added")
+    if summary.kept_start:
+        yield (
+            f"Training did not improve on {summary.started_from} ({before:.4f} bits per byte on a "
+            "sample of the held-out text), so that its weights are the result."
+        )
+        return
+    yield (
+        f"On the same sample of the held-out text {summary.started_from} had {before:.4f} bits per "
+        f"byte before training and {after:.4f} after it: {1 - after / before:.1%} less."
+    )
+
+
 def score_lines(run: FinishedRun) -> list[Line]:
     """Return the held-out score over the run, and its prediction."""
-    reached = [*run.scores, (1.0, run.summary.bits_per_byte)]
+    reached = [*run.scores, (1.0, run.summary.score.network_alone)]
     return [
         Line("predicted", predict_scores(run), "#8c959f", is_dashed=True),
         Line("held out", reached, "#d9480f", has_marks=True),
@@ -158,6 +260,8 @@ def predict_scores(run: FinishedRun) -> Points:
 def scores_of(run: FinishedRun, baselines: dict[str, float]) -> dict[str, float]:
     """Return this model's score and those it is compared with, the best first."""
     scores = baselines | {THIS_MODEL: run.summary.bits_per_byte}
+    if run.summary.score.network_bits_per_byte is not None:
+        scores[NETWORK_ALONE] = run.summary.score.network_bits_per_byte
     return dict(sorted(scores.items(), key=lambda entry: entry[1]))
 
 
@@ -225,6 +329,10 @@ def provenance(run: FinishedRun) -> JsonObject:
         "machine": platform.node(),
         "data set": f"{data['name']} from {data['source']}",
         "subset's digest": data["digest"],
+        **{
+            f"with {one['name']}": f"from {one['source']}, subset's digest {one['digest']}"
+            for one in data.get("others", [])
+        },
         "held-out text's SHA-256": data["validation_sha256"],
         **describe_data(data),
         "device": f"{run.summary.plan.trainer.device}, {run.summary.plan.trainer.dtype}, "
@@ -264,9 +372,9 @@ def describe_data(data: JsonObject) -> dict[str, str]:
     return {name: value for name, value in phrase.items() if value}
 
 
-def find_subset(digest: str) -> TextSubset | None:
+def find_subset(home: Path, digest: str) -> TextSubset | None:
     """Return the run's subset where the store still has it."""
     try:
-        return open_subset(find_home() / "store" / SUBSETS / digest)
+        return open_subset(home / "store" / SUBSETS / digest)
     except StoreError:
         return None

@@ -2,9 +2,10 @@
 
 from lightlm.runs.history import END_SECONDS, remember_the_end
 from lightlm.runs.pages import show_outcome
-from lightlm.runs.recording import describe_dataset, keep_summary, mfu
-from lightlm.runs.session import LAUNCH, Session
+from lightlm.runs.recording import keep_summary, mfu
+from lightlm.runs.session import Session
 from lightlm.runs.summary import RunSummary
+from lightlm.runs.texts import describe_dataset
 from lightlm.runs.values import Outcome, Registered
 from lightlm.tracking.registry import PROMOTION_TAG
 
@@ -40,12 +41,17 @@ def summarize(session: Session, outcome: Outcome, registered: Registered) -> Run
         shape=plan.summary(),
         folder=str(result.folder),
         started_from=outcome.start.name,
+        start_bits_per_byte=result.start_bits_per_byte,
+        final_bits_per_byte=result.final_bits_per_byte,
+        kept_start=result.kept_start,
         comparison=registered.comparison,
+        others=outcome.evaluated.others,
+        together_bits_per_byte=outcome.evaluated.together,
     )
 
     keep_summary(session, summary)
     # The command line waits for the very end.
-    if LAUNCH.get() is None and not session.run.is_continued:
+    if session.launch is None and not session.run.is_continued:
         remember_the_end(summary, session.home, ledger.elapsed_seconds + END_SECONDS)
 
     return summary

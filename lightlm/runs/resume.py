@@ -29,20 +29,20 @@ Decided = TypeVar("Decided", bound=BaseModel)
 def forget_another_text(session: Session, subset: TextSubset) -> None:
     """Begin a continued run's training anew where its text has changed since."""
     before = session.run.decided("subset")
-    if before not in (None, subset.fingerprint):
+    if before not in (None, subset.identity):
         session.log(
             "The text has changed since this run began: training begins anew in what is left of "
             "the budget"
         )
         session.run.forget(("vocab_sizes", "score", "registration", MODEL_NAME))
-    if before != subset.fingerprint:
-        session.run.decide("subset", subset.fingerprint)
+    if before != subset.identity:
+        session.run.decide("subset", subset.identity)
 
 
 def find_plan(session: Session, shards: TokenShards) -> Plan | None:
     """Return the plan that a continued run trains by; None if it has nothing trained to resume."""
     kept = session.run.decided("plan")
-    if kept is None or kept["shards"] != shards.fingerprint:
+    if kept is None or kept["shards"] != shards.identity:
         return None
     # Before the first checkpoint another plan suits the time that is left better.
     is_needed = session.run.has_checkpoint or session.params.budget.max_steps is not None
@@ -61,7 +61,7 @@ def find_system(session: Session) -> SystemReport | None:
 def find_probe(session: Session, shards: TokenShards) -> Probe | None:
     """Return the timings that a continued run made for these shards."""
     kept = session.run.decided("timings")
-    if kept is None or kept["shards"] != shards.fingerprint:
+    if kept is None or kept["shards"] != shards.identity:
         return None
     probe = read_decision(Probe, kept["probe"])
     return probe if probe is not None and probe.shapes else None
@@ -117,6 +117,7 @@ def follow_training(session: Session, plan: Plan, request: TrainRequest) -> Trai
         for record in published or session.worker.train(request.model_dump(mode="json")):
             if "result" in record:
                 result = TrainResult.model_validate(record["result"])
+                seconds["gate"] = result.gate_seconds
                 return Trained(result, seconds, samples)
 
             event = from_json(record)

@@ -1,6 +1,7 @@
 """The text of a retraining: the given data set, or the one of the model's champion."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightlm.data.origin import Origin, describe_origin, format_origin, is_same_text, list_overrides
@@ -8,7 +9,6 @@ from lightlm.errors import DatasetError, InputError
 from lightlm.params import Overrides, Params, load_params
 from lightlm.runs.input_checks import check_sources
 from lightlm.runs.naming import add_name, list_model_names
-from lightlm.store.home import find_home
 from lightlm.tracking import registry
 from lightlm.tracking.catalog import choose_name, find_origin, list_models, resolve
 from lightlm.tracking.registry import ModelVersion, find_champion, list_versions
@@ -33,14 +33,14 @@ class Relearning(NamedTuple):
         )
         return f"Model {name}: data set {source}{learned}"
 
-    def check(self) -> None:
+    def check(self, home: Path) -> None:
         """Refuse a data set that is gone.
 
         Raises:
             DatasetError: with the version that learned it.
         """
         try:
-            check_sources(self.params)
+            check_sources(home, self.params)
         except DatasetError as error:
             if self.version is None:
                 raise
@@ -52,6 +52,7 @@ class Relearning(NamedTuple):
 
 
 def choose_text(
+    home: Path,
     preset: str,
     overrides: Mapping[str, Any] | None = None,
     *,
@@ -75,16 +76,16 @@ def choose_text(
 
     if dataset is not None or "dataset.source" in given or names_one:
         wanted = describe_origin(params.dataset)
-        chosen, version = _choose_model(params, wanted)
-        origin = None if version is None else find_origin(version)
+        chosen, version = _choose_model(home, params, wanted)
+        origin = None if version is None else find_origin(home, version)
         if origin is not None and is_same_text(
             origin | {"text_column": None}, wanted | {"text_column": None}
         ):
             given = list_overrides(origin) | given
     else:
-        chosen, version = find_model(params.tracking.model_name)
+        chosen, version = find_model(home, params.tracking.model_name)
         if version is not None:
-            given = list_overrides(find_learnt(version)) | given
+            given = list_overrides(find_learnt(home, version)) | given
         elif params.tracking.model_name is not None:
             raise InputError(
                 f"there is no model {chosen} yet; say what it is to learn: --dataset FILE_OR_FOLDER"
@@ -96,13 +97,13 @@ def choose_text(
     return Relearning(load_params(preset, given, dataset=dataset, hours=hours), given, version)
 
 
-def find_learnt(version: ModelVersion) -> Origin:
+def find_learnt(home: Path, version: ModelVersion) -> Origin:
     """Return the data set that a version was trained on.
 
     Raises:
         InputError: nothing says so.
     """
-    origin = find_origin(version)
+    origin = find_origin(home, version)
     if origin is None:
         raise InputError(
             f"version {version.version} of {version.name} does not say which data set it learned; "
@@ -112,35 +113,34 @@ def find_learnt(version: ModelVersion) -> Origin:
     return origin
 
 
-def find_model(name: str | None) -> tuple[str, ModelVersion | None]:
+def find_model(home: Path, name: str | None) -> tuple[str, ModelVersion | None]:
     """Return a model's name, or the newest's, and its champion, else its newest version, or None.
 
     Raises:
         TrackingError: MLflow's store cannot be used.
     """
     if name is None:
-        models = list_models()
+        models = list_models(home)
         if not models:
             return "", None
-        if registry.is_local(find_home()):
+        if registry.is_local(home):
             return models[0].name, models[0].shown
-        newest = resolve()
+        newest = resolve(home)
         return newest.name, newest
-    versions = list_versions(name)
+    versions = list_versions(home, name)
     champion = find_champion(versions)
     return name, champion or (versions[0] if versions else None)
 
 
-def _choose_model(params: Params, origin: Origin) -> tuple[str, ModelVersion | None]:
+def _choose_model(home: Path, params: Params, origin: Origin) -> tuple[str, ModelVersion | None]:
     names = list_model_names(params)
-    home = find_home()
     if registry.is_local(home) and not (home / "mlflow.db").exists():
         return names[0], None
     if len(names) == 1:
-        return find_model(names[0])
+        return find_model(home, names[0])
     with registry.explain_failures(home):
-        chosen, _ = choose_name(registry.open_client(home), names, origin)
-    return find_model(chosen)
+        chosen, _ = choose_name(home, registry.open_client(home), names, origin)
+    return find_model(home, chosen)
 
 
 def format_aliases(version: ModelVersion) -> str:
@@ -149,6 +149,7 @@ def format_aliases(version: ModelVersion) -> str:
 
 
 def find_text(
+    home: Path,
     preset: str,
     overrides: Overrides | None,
     dataset: str | None,
@@ -156,6 +157,6 @@ def find_text(
     name: str | None,
 ) -> Params:
     """Return the params of the retraining: the data set that was given, else the champion's own."""
-    relearning = choose_text(preset, overrides, dataset=dataset, hours=hours, name=name)
-    relearning.check()
+    relearning = choose_text(home, preset, overrides, dataset=dataset, hours=hours, name=name)
+    relearning.check(home)
     return relearning.params

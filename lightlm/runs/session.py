@@ -10,17 +10,15 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from rich.console import RenderableType
 
-from lightlm.budget.allowance import MOST_SECONDS, RECORD, Allowance
+from lightlm.budget.allowance import MOST_SECONDS, PATIENCE, RECORD, Allowance
 from lightlm.budget.ledger import Ledger
 from lightlm.budget.neighbors import Neighbors
-from lightlm.budget.patience import PATIENCE
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
 from lightlm.console.tables import render_checks, render_plan
@@ -41,11 +39,11 @@ from lightlm.runs.orchestrator import NO_FLOW_RUN, FlowRun, RunPage, SilentPage
 from lightlm.runs.stage_names import STAGES
 from lightlm.runs.summary import RetrainSummary, RunSummary
 from lightlm.store.commit import write_file
-from lightlm.store.home import find_home
 from lightlm.store.shared import SharedStore, share_stages
 from lightlm.system import Check
 from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.recorder import Recorder
+from lightlm.tracking.tensorboard import tag_folder
 from lightlm.training.supervisor import Worker
 
 
@@ -66,15 +64,10 @@ class Launch:
     failure: BaseException | None = None
     """Error of the flow: Prefect raises its own if it cannot record a failure."""
 
+    def confirm_stop(self) -> bool:
+        """Return whether a Ctrl-C is meant: asks at the panel; True without a panel."""
+        return self.progress is None or self.progress.confirm_stop()
 
-def confirm_stop() -> bool:
-    """Return whether a Ctrl-C is meant: asks at the panel; True without a panel."""
-    launch = LAUNCH.get()
-    return launch is None or launch.progress is None or launch.progress.confirm_stop()
-
-
-LAUNCH: ContextVar[Launch | None] = ContextVar("launch", default=None)
-"""Set by the command line; a deployment's flow finds None and starts everything itself."""
 
 LOGGER = logging.getLogger("lightlm")
 """Logger whose messages Prefect shows with a flow run; the terminal has the panel instead."""
@@ -98,6 +91,8 @@ class Session:
     page: RunPage = field(default_factory=SilentPage)
     flow_run: FlowRun = NO_FLOW_RUN
     shared: SharedStore | None = None
+    launch: Launch | None = None
+    """What a command started before the run; None in a deployment's flow."""
 
     @contextmanager
     def stage(self, name: str, message: str = "") -> Iterator[None]:
@@ -171,24 +166,30 @@ def start_worker(folder: Path, home: Path, *, is_needed: bool = True) -> Worker:
 
 @contextmanager
 def open_session(
-    params: Params, name: str, tags: Mapping[str, str], page: RunPage, flow_run: FlowRun
+    home: Path,
+    params: Params,
+    name: str,
+    tags: Mapping[str, str],
+    page: RunPage,
+    flow_run: FlowRun,
+    launch: Launch | None = None,
 ) -> Iterator[Session]:
     """Start what a run needs, or continue the unfinished run; at the end stop it and record the
     end.
 
-    `name` and `tags` are the run's in MLflow, `page` and `flow_run` its orchestrator's.
+    `name` and `tags` are the run's in MLflow, `page` and `flow_run` its orchestrator's. `launch` is
+    what a command has started already; without it, all is started here.
 
     Raises:
         UnexpectedError: a bug; its traceback is in the run's folder.
     """
-    launch = LAUNCH.get() or Launch()
-    home = find_home()
-    run = launch.run or claim_run(
-        home, name, params, started_at=launch.started_at, is_fresh=launch.is_fresh
+    started = launch or Launch()
+    run = started.run or claim_run(
+        home, name, params, started_at=started.started_at, is_fresh=started.is_fresh
     )
 
     with closing(run), ExitStack() as children:
-        worker = launch.worker or start_worker(run.folder, home, is_needed=not run.is_scored)
+        worker = started.worker or start_worker(run.folder, home, is_needed=not run.is_scored)
         children.callback(worker.stop)
         session = Session(
             params=params,
@@ -197,14 +198,15 @@ def open_session(
             ledger=run.ledger,
             recorder=open_recorder(run, name, params, tags),
             worker=worker,
-            outbox=Outbox.start(run.folder),
-            progress=Progress(run.ledger, quiet=launch.is_quiet),
+            outbox=Outbox.start(home, run.folder),
+            progress=Progress(run.ledger, quiet=started.is_quiet),
             run=run,
             allowance=PATIENCE.follow(run.ledger),
             page=page,
             flow_run=flow_run,
+            launch=launch,
         )
-        launch.progress = session.progress
+        started.progress = session.progress
         session.shared = children.enter_context(
             share_stages(params.store, run.ledger.budget_seconds, session.log)
         )
@@ -220,12 +222,12 @@ def open_session(
             is_stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
             status = "KILLED" if is_stopped else "FAILED"
             reason = str(error)
-            launch.failure = error
+            started.failure = error
             if is_stopped or isinstance(error, LightLMError) or not isinstance(error, Exception):
                 raise
             # Prefect keeps what it is given, causes and all.
-            launch.failure = keep_traceback(error, run.folder)
-            raise launch.failure from None
+            started.failure = keep_traceback(error, run.folder)
+            raise started.failure from None
         finally:
             children.close()
             close_record(session, run.name, status, reason)
@@ -246,6 +248,7 @@ def open_recorder(run: Run, name: str, params: Params, tags: Mapping[str, str]) 
             time.sleep(RETRY_SECONDS)
 
     description = f"{name}: still running; folder `{run.folder.name}`"
+    tags = {**tags, **tag_folder(params.tracking.tensorboard)}
     recorder.start_run(
         name,
         params.tracking.experiment,

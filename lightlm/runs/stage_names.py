@@ -7,6 +7,7 @@ STAGES = {
     "data": "Reading the data set",
     "tokenizer": "Preparing the tokenizer",
     "shards": "Tokenizing to shards",
+    "counts": "Counting the text's tokens",
     "champion": "Scoring the champion on this held-out text",
     "training": "Training",
     "final evaluation": "Scoring the held-out text",

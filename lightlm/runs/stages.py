@@ -1,25 +1,28 @@
 """The stages of a run, one function each; every stage is shown, recorded and timed."""
 
-from lightlm.budget import planner
 from lightlm.budget.allowance import LEAST_SECONDS, REGISTRATION
 from lightlm.budget.compiled import CompiledShapes
 from lightlm.budget.history import History
+from lightlm.budget.mixing import SCORING_COST
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MachineRate, time_reference
 from lightlm.budget.ranking import TimeLeft
-from lightlm.budget.scaling import estimate_needed_bytes
+from lightlm.budget.reserve import Closing, ClosingTimes, EndConditions
 from lightlm.budget.space import check_training_space
 from lightlm.budget.tiers import tier_of
 from lightlm.budget.timings import probe_shapes
+from lightlm.budget.transfer import least_seconds, plan_from_base
+from lightlm.data.origin import list_names
 from lightlm.data.shards import TokenShards
 from lightlm.data.shards import tokenize_subset as tokenize
-from lightlm.data.subset import materialize_subset as materialize
 from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.data.tokenization.tokenizer import prepare_tokenizer as prepare
 from lightlm.errors import Interrupted, SystemCheckError
 from lightlm.evaluation.score import Evaluated
+from lightlm.ngram.stage import find_tables
 from lightlm.params import Params
-from lightlm.runs.history import estimate_closing, leave_to_later_runs, notice_neighbors
+from lightlm.runs.counting import count_text, plan_with_counts
+from lightlm.runs.history import leave_to_later_runs, notice_neighbors
 from lightlm.runs.naming import learn_origin
 from lightlm.runs.pages import show_checks, show_plan
 from lightlm.runs.preparation import (
@@ -27,6 +30,7 @@ from lightlm.runs.preparation import (
     choose_sizes,
     count_scored_tokens,
     describe_text,
+    estimate_text,
     inspect_machine,
     measure_difficulty,
     measure_rate,
@@ -36,6 +40,7 @@ from lightlm.runs.recording import (
     describe_unregistered,
     flatten_plan,
     generation_defaults,
+    list_scores,
     make_request,
     record_data,
     record_ledger,
@@ -52,8 +57,10 @@ from lightlm.runs.resume import (
 )
 from lightlm.runs.session import Session
 from lightlm.runs.stage_names import STAGES
-from lightlm.runs.values import Material, Outcome, Registered, StartingPoint, Trained
+from lightlm.runs.texts import list_other_shards, read_texts, score_others
+from lightlm.runs.values import BaseStart, Material, Outcome, Registered, StartingPoint, Trained
 from lightlm.store.commit import open_commit
+from lightlm.store.disk import time_sync
 from lightlm.system import SystemReport
 from lightlm.tracking.record import PLAN
 from lightlm.tracking.registry import PROMOTION_TAG
@@ -100,9 +107,7 @@ def materialize_subset(session: Session, machine: MachineRate) -> Material:
         fraction = None
         needed = session.run.decide_once(
             "needed_bytes",
-            lambda: list(
-                estimate_needed_bytes(machine.usual_flops, session.ledger.remaining_seconds)
-            ),
+            lambda: list(estimate_text(session.params, machine, session.ledger.remaining_seconds)),
         )
         if session.params.budget.planner == "tiers":
             tier = tier_of(session.params.budget.hours)
@@ -113,16 +118,14 @@ def materialize_subset(session: Session, machine: MachineRate) -> Material:
         seconds = session.run.decide_once(
             "data_seconds", lambda: DATA_FRACTION * session.ledger.remaining_seconds
         )
-        subset = materialize(
-            dataset, needed_bytes=needed, max_seconds=seconds, fraction=fraction, report=session.log
-        )
-        # A first download from the network is the one thing that the hours do not cover.
-        session.ledger.exclude(subset.download_seconds)
+        subset = read_texts(session, dataset, needed, seconds, fraction)
         forget_another_text(session, subset)
         origin = learn_origin(session, subset)
         material = Material(subset, measure_difficulty(subset), origin)
 
-    session.log(subset.summary() + (" (from the store)" if subset.reused else ""))
+    for one in (subset, *(other.subset for other in subset.others)):
+        named = f"{one.name}: " if subset.others else ""
+        session.log(named + one.summary() + (" (from the store)" if one.reused else ""))
     record_data(session, material)
     return material
 
@@ -151,7 +154,7 @@ def prepare_tokenizer(
             "vocab_sizes",
             lambda: choose_sizes(params, machine, seconds, subset.num_bytes, material.difficulty),
         )
-        tokenizer = prepare(params.tokenizer, subset, sizes, report=session.log)
+        tokenizer = prepare(session.home, params.tokenizer, subset, sizes, report=session.log)
 
     reused = ", from the store" if tokenizer.reused else ""
     session.log(f"Tokenizer: {tokenizer.vocab_size:,} entries{reused}")
@@ -161,11 +164,10 @@ def prepare_tokenizer(
 def tokenize_subset(session: Session, material: Material, tokenizer: Tokenizer) -> TokenShards:
     """Return the token shards of the text under this tokenizer."""
     with session.stage("shards"):
-        shards = tokenize(material.subset, tokenizer, report=session.log)
-    reused = "Reusing" if shards.reused else "Wrote"
-    session.log(
-        f"{reused} shards {shards.fingerprint}: {shards.num_train_tokens:,} training tokens"
-    )
+        shards = tokenize(session.home, material.subset, tokenizer, report=session.log)
+    for one in (shards, *(other.shards for other in shards.others)):
+        reused = "Reusing" if one.reused else "Wrote"
+        session.log(f"{reused} shards {one.fingerprint}: {one.num_train_tokens:,} training tokens")
     return shards
 
 
@@ -183,9 +185,16 @@ def plan_budget(
         session.log(f"Keeping the plan: {kept.summary()}")
         return kept
 
+    if start.base is not None:
+        return plan_base(session, start, start.base, machine, material, shards)
+
+    with session.stage("counts"):
+        seconds = session.ledger.remaining_seconds
+        counted = count_text(session.home, start.params, shards, seconds, session.log)
+
     with session.stage("probe", "Timing shapes and planning"):
-        text = describe_text(shards, material.difficulty)
-        closing = estimate_closing(session)
+        text = describe_text(shards, material.difficulty, list_names(material.origin)[0])
+        closing = reserve_closing(session)
         digest = material.subset.validation_sha256
 
         def time_left() -> TimeLeft:
@@ -201,20 +210,58 @@ def plan_budget(
             correction=History(session.home).correct(system.hardware_id, digest),
             probed_seconds=session.ledger.entries.get("probe", 0.0),
         )
-        plan = planner.plan(start.params, text, probe, time_left())
+        num_scored = count_scored_tokens(start.params, shards)
+        plan = plan_with_counts(start.params, text, probe, time_left(), counted, num_scored)
         session.run.decide(
-            "timings", {"shards": shards.fingerprint, "probe": probe.model_dump(mode="json")}
+            "timings", {"shards": shards.identity, "probe": probe.model_dump(mode="json")}
         )
 
     session.ledger.split("probe", {"compile": probe.compile_seconds})
+    session.recorder.log_text(probe.model_dump_json(indent=2), "probe.json")
+    return record_plan(session, start, plan, shards)
+
+
+def reserve_closing(session: Session) -> Closing:
+    """Return the time to keep for the end of the run, under the conditions of this machine now."""
+    conditions = EndConditions(session.neighbors.slowdown, time_sync(session.folder))
+    session.allowance.conditions = conditions
+    return conditions.reserve(ClosingTimes(session.home).estimate(session.ledger.budget_seconds))
+
+
+def plan_base(
+    session: Session,
+    start: StartingPoint,
+    base: BaseStart,
+    machine: MachineRate,
+    material: Material,
+    shards: TokenShards,
+) -> Plan:
+    """Return the plan of training that starts from a base; its probe is done already."""
+    with session.stage("probe", "Planning"):
+        left = TimeLeft(session.ledger.remaining_seconds, reserve_closing(session))
+        plan = plan_from_base(
+            start.params,
+            describe_text(shards, material.difficulty, list_names(material.origin)[0]),
+            machine,
+            base.base.model,
+            base.probe,
+            left,
+            base.name,
+        )
+
+    session.recorder.log_text(base.probe.model_dump_json(indent=2), "probe.json")
+    return record_plan(session, start, plan, shards)
+
+
+def record_plan(session: Session, start: StartingPoint, plan: Plan, shards: TokenShards) -> Plan:
+    """Show the plan, put it into the run's record, and return it."""
     session.render_plan(plan)
     show_plan(session, plan)
     session.recorder.log_text(plan.model_dump_json(indent=2), PLAN)
-    session.recorder.log_text(probe.model_dump_json(indent=2), "probe.json")
     if session.run.decided("plan") is None:  # MLflow takes a param once
         session.recorder.log_params(start.params.flatten() | flatten_plan(plan))
 
-    session.run.decide("plan", {"shards": shards.fingerprint, "plan": plan.model_dump(mode="json")})
+    session.run.decide("plan", {"shards": shards.identity, "plan": plan.model_dump(mode="json")})
     return plan
 
 
@@ -232,9 +279,11 @@ def train_model(
     ledger = session.ledger
     with session.stage("training", f"{STAGES['training']} {plan.summary()}"):
         check_training_space(session.home, plan)
+        scoring_cost = SCORING_COST if plan.is_mixed else 1.0
         request = TrainRequest(
             run_folder=session.folder,
             shards_folder=shards.folder,
+            others=list_other_shards(plan, shards),
             tokenizer_folder=tokenizer.folder,
             model=plan.model,
             trainer=plan.trainer,
@@ -244,11 +293,17 @@ def train_model(
             ),
             validation_tokens=plan.validation_tokens,
             sample_tokens=plan.sample_tokens,
-            scoring_tokens=count_scored_tokens(session.params, shards),
+            scoring_tokens=int(scoring_cost * count_scored_tokens(session.params, shards)),
             scoring_seconds=plan.scoring_reserve_seconds,
             keep_best=plan.keep_best,
             generation=generation_defaults(session.params),
             start_folder=start.folder,
+            keep_start=start.base is not None,
+            least_seconds=0.0 if start.base is None else least_seconds(plan, start.base.probe),
+            counts_folder=find_tables(session.home, plan.counts.fingerprint)
+            if plan.counts is not None and plan.is_mixed
+            else None,
+            gate_seconds=max(1.0, GATE_FRACTION * ledger.budget_seconds),
         )
         trained = follow_training(session, plan, request)
 
@@ -272,9 +327,11 @@ def evaluate_model(
         return known
 
     with session.stage("final evaluation"):
-        seconds = session.ledger.remaining_seconds - REGISTERING_SECONDS
+        registering = REGISTERING_SECONDS + 4 * plan.num_parameters / SENT_BYTES_PER_SECOND
+        seconds = session.ledger.remaining_seconds - registering
         # Rather a moment late than a score of almost the whole text, which compares with nothing.
-        seconds += PATIENCE_SECONDS + PATIENCE_FRACTION * session.ledger.budget_seconds
+        if plan.is_scored_whole:
+            seconds += PATIENCE_SECONDS + PATIENCE_FRACTION * session.ledger.budget_seconds
         answer = session.worker.call(
             "evaluate",
             folder=str(result.folder),
@@ -284,11 +341,12 @@ def evaluate_model(
             deadline=session.ledger.clock() + max(seconds, plan.evaluation_seconds, 0.5),
         )
 
-    evaluated = Evaluated.model_validate(answer)
-    session.run.decide("score", answer | {"model": model})
-    session.recorder.log_metrics(
-        {"evaluation/bits_per_byte": evaluated.score.bits_per_byte}, result.step
-    )
+        evaluated = Evaluated.model_validate(answer)
+        others = tuple(score_others(session, plan, trained, shards, registering))
+        evaluated = evaluated.model_copy(update={"others": others})
+
+    session.run.decide("score", evaluated.model_dump() | {"model": model})
+    session.recorder.log_metrics(list_scores(evaluated, plan), result.step)
 
     return evaluated
 
@@ -301,8 +359,9 @@ def register_model(session: Session, outcome: Outcome) -> Registered:
         if request is None:
             request, decision = make_request(session, outcome)
             record_ledger(session, outcome.plan, outcome.trained)
-            # A continued model says nothing about the law for models from scratch.
-            if outcome.start.version is None:
+            # A continued model says nothing about the law for models from scratch, and a mixture
+            # little about its first text.
+            if outcome.start.folder is None and not outcome.plan.texts:
                 leave_to_later_runs(session, outcome)
             session.run.decide("registration", request.cleaned().model_dump(mode="json"))
 
@@ -320,9 +379,15 @@ def register_model(session: Session, outcome: Outcome) -> Registered:
     return Registered(version, request.comparison, decision)
 
 
+GATE_FRACTION = 0.003
+"""Fraction of the budget that the network may take to read the text held back for the gate."""
+
 PATIENCE_SECONDS = 1.5
 PATIENCE_FRACTION = 0.005
 """Seconds, and fraction of the budget, that the final score may run over to read all the text."""
 
 REGISTERING_SECONDS = 1.0
-"""Seconds from the score to the end of the flow."""
+"""Seconds from the score to the end of the flow, without the model's own bytes."""
+
+SENT_BYTES_PER_SECOND = 90e6
+"""Bytes of a model copied into MLflow's artifacts in a second: 540 MB took 3.5 to 5.2 s."""

@@ -48,7 +48,7 @@ def choose_where_to_start(
         if chosen.version is not None:
             version = ModelVersion.model_validate(kept["version"])
             model = ModelConfig.model_validate(kept["model"])
-            folder = download(version)
+            folder = download(session.home, version)
             fixed = fix_shape(params, model, str(folder))
             point = StartingPoint(fixed, chosen, version, folder, model)
 
@@ -94,7 +94,7 @@ def forecast_start(
         version=champion.version.version,
         model=champion.model,
         seen_bytes=read_seen_bytes(champion),
-        bits_per_byte=champion.scores.bits_per_byte,
+        bits_per_byte=champion.network_bits_per_byte,
     )
 
     if past.seen_bytes <= 0:

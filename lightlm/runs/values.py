@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightlm.bases.pretrained import Base
 from lightlm.budget.continuation import Start
 from lightlm.budget.plan import Plan
 from lightlm.data.origin import Origin
@@ -15,7 +16,7 @@ from lightlm.params import Params
 from lightlm.rendering.page import Page
 from lightlm.system import SystemReport
 from lightlm.tracking.registry import ModelVersion
-from lightlm.training.messages import TrainResult
+from lightlm.training.messages import BaseProbe, TrainResult
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,31 @@ class Champion:
     model: ModelConfig | None = None
     learned: frozenset[int] = frozenset()
     """Indexes of the held-out documents that it was trained on; the comparison leaves them out."""
+    network_bits_per_byte: float = 0.0
+    """Its network's score without count tables."""
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class BaseStart:
+    """A base that training starts from: its figures here, why it was taken, the version that it is.
+
+    `forecast` and `scratch` are the forecasts in bits per byte that were compared, if they were.
+    """
+
+    base: Base
+    probe: BaseProbe
+    reason: str
+    version: ModelVersion | None = None
+    forecast: float | None = None
+    scratch: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Return "version 3" of a registered one, else the base's id."""
+        if self.version is not None:
+            return f"version {self.version.version} of {self.version.name}"
+        return self.base.origin.id
 
 
 @dataclass(frozen=True)
@@ -56,10 +81,13 @@ class StartingPoint:
     version: ModelVersion | None = None
     folder: Path | None = None
     model: ModelConfig | None = None
+    base: BaseStart | None = None
 
     @property
     def name(self) -> str:
-        """Return "version 3" or "scratch"."""
+        """Return "version 3", the id of a base, or "scratch"."""
+        if self.base is not None:
+            return self.base.name
         return "scratch" if self.choice is None else self.choice.name
 
     def from_scratch(self, reason: str) -> "StartingPoint":
@@ -119,6 +147,11 @@ def name_model(params: Params, name: str) -> Params:
     )
 
 
-def start_from_scratch(params: Params, champion: Champion) -> StartingPoint:
-    """Return the starting point of a run that trains new weights."""
-    return StartingPoint(name_model(params, champion.model_name))
+def begin_training(params: Params, champion: Champion, base: BaseStart | None) -> StartingPoint:
+    """Return the starting point of a run: a base, or new weights where there is none."""
+    named = name_model(params, champion.model_name)
+    if base is None:
+        return StartingPoint(named)
+    return StartingPoint(
+        named, version=base.version, folder=base.base.folder, model=base.base.model, base=base
+    )

@@ -14,11 +14,9 @@ from pydantic import ValidationError
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
 from lightlm.console.quantities import format_seconds
-from lightlm.errors import InputError
 from lightlm.runs.finished import read_summary
-from lightlm.runs.folder import LEDGER, match_runs
+from lightlm.runs.folder import LEDGER, find_run
 from lightlm.runs.stage_names import STAGES
-from lightlm.store.home import find_home
 from lightlm.store.journal import read_journal
 from lightlm.tracking.record import JOURNAL as RECORD
 from lightlm.tracking.record import (
@@ -42,9 +40,6 @@ halted.
 
 REGISTRATION_SECONDS = 30.0
 """Seconds that a run may take from the record of its end to its summary: it is registered there."""
-
-SHOWN = 8
-"""Runs that an error message names."""
 
 
 class FollowedClock:
@@ -91,6 +86,11 @@ class FollowedRun:
     def is_silent(self) -> bool:
         """Whether nothing was heard of its process for too long."""
         return time.monotonic() - self._heard_at > SILENT_SECONDS
+
+    @property
+    def entries(self) -> dict[str, float]:
+        """The seconds of each stage so far, by its name in the ledger."""
+        return dict(self._entries)
 
     def look(self, display: Progress) -> None:
         """Take in what was written since the last look, and show it."""
@@ -186,14 +186,14 @@ class FollowedRun:
             display.enter_stage(stage)
 
 
-def watch_run(run: str | None, *, is_quiet: bool = False) -> str:
+def watch_run(home: Path, run: str | None, *, is_quiet: bool = False) -> str:
     """Follow a run until it ends; return how: FINISHED, FAILED, KILLED, or SILENT where its process
     is gone.
 
     Raises:
         InputError: there is no such run.
     """
-    followed = FollowedRun(find_run(run))
+    followed = FollowedRun(find_run(home, run, lambda folder: (folder / RECORD).is_file()))
     with Progress(followed.clock, quiet=is_quiet, is_here=False) as display:
         display.log(f"Watching {followed.folder}")
         while True:
@@ -242,34 +242,3 @@ def format_end(run: FollowedRun) -> str:
     }
 
     return f"{run.name}: {endings.get(run.status, run.status.lower())} ({used} used)"
-
-
-def find_run(named: str | None) -> Path:
-    """Return a run's folder: a path, a name under LIGHTLM_HOME/runs, its beginning or its end; None
-    is the newest.
-
-    Raises:
-        InputError: there is none, or several begin so.
-    """
-    if named is not None and (Path(named).expanduser() / RECORD).is_file():
-        return Path(named).expanduser()
-
-    runs = find_home() / "runs"
-    known = sorted(path.parent for path in runs.glob(f"*/{RECORD}"))
-    if not known:
-        raise InputError(
-            f"no run has written a record under {runs}; start one with `lightlm train`"
-        )
-
-    if named is None:
-        return known[-1]
-
-    found = match_runs(known, named)
-    if len(found) == 1:
-        return found[0]
-
-    listed = ", ".join(path.name for path in (found or known)[-SHOWN:])
-    trouble = (
-        f"{len(found)} runs begin or end with {named!r}" if found else f"there is no run {named!r}"
-    )
-    raise InputError(f"{trouble} under {runs}; give one of {listed}")

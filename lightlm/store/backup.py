@@ -26,7 +26,7 @@ from lightlm.json_object import JsonObject
 from lightlm.store.commit import MANIFEST
 from lightlm.store.disk import BLOCK_BYTES, explain_refusals, make_folder, sync_folder, sync_written
 from lightlm.store.home import TEMPORARY_FILES
-from lightlm.store.scratch import TEMPORARY, TRASH, scratch_folder
+from lightlm.store.scratch import TEMPORARY, is_scratch, scratch_folder
 from lightlm.store.use import use_store
 
 FORMAT = 1
@@ -143,10 +143,10 @@ class _Archive:
 
     def is_kept(self, path: Path) -> bool:
         inside = path.relative_to(self.home)
-        is_scratch = any(part.startswith((TEMPORARY, TRASH)) for part in inside.parts)
+        is_unfinished = any(is_scratch(part) for part in inside.parts)
         is_passing = inside in NOT_LASTING or inside.parts[0] == TEMPORARY_FILES
         is_file = path.is_file() and not path.is_symlink()
-        return is_file and not is_scratch and not is_passing and not path.name.endswith(LEFT_OUT)
+        return is_file and not is_unfinished and not is_passing and not path.name.endswith(LEFT_OUT)
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.home).as_posix()

@@ -20,6 +20,7 @@ BLOCK_BYTES = 1 << 20
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
+MISPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 DAMAGED = frozenset(
     {errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
@@ -185,6 +186,11 @@ def describe_refusal(error: OSError, path: Path) -> StoreError:
 
     if error.errno in EXHAUSTED:
         return describe_exhaustion(path)
+
+    if error.errno in MISPLACED:
+        return StoreError(
+            f"{path} could not be written ({reason}); check that path, or give another"
+        )
 
     return StoreError(
         f"{path} could not be written ({reason}); look after that disk or give a LIGHTLM_HOME on "

@@ -29,14 +29,16 @@ def name_home() -> Path:
         ) from None
 
 
-def find_home() -> Path:
+def find_home(*, only_to_read: bool = False) -> Path:
     """Return the absolute path of LIGHTLM_HOME, or of the platform's user data folder; created,
     private.
 
     Raises:
-        StoreError: it cannot be created or written to.
+        StoreError: it cannot be created or written to, or with `only_to_read` not be read.
     """
     home = name_home()
+    if only_to_read and os.access(home, os.R_OK | os.X_OK):
+        return home
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

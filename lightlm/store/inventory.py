@@ -14,7 +14,7 @@ from lightlm.errors import BusyError, StoreError
 from lightlm.store.commit import MANIFEST, open_commit, remove_folder
 from lightlm.store.disk import explain_refusals, list_tree
 from lightlm.store.lock import hold_lock
-from lightlm.store.scratch import TEMPORARY, TRASH, sweep
+from lightlm.store.scratch import is_scratch, sweep
 from lightlm.store.use import claim_store
 
 RUN = "run"
@@ -27,8 +27,10 @@ RUNS = "runs"
 MODELS = "models"
 QUARANTINE = "quarantine"
 
-OTHERS = ("mlflow.db", "mlartifacts", "prefect", "cache")
-"""Folders of MLflow, Prefect and the compiler: listed with their sizes and left alone."""
+OTHERS = ("mlflow.db", "mlartifacts", "prefect", "cache", "studio")
+"""Folders of MLflow, Prefect, the compiler and the studio: listed with their sizes,
+and left alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _find(home: Path) -> Iterator[tuple[Path, str]]:
     """Yield each thing's path and kind."""
     for kind in _folders(home / STORE):
         for path in _entries(kind):
-            if path.name.startswith((TEMPORARY, TRASH)):
+            if is_scratch(path.name):
                 yield path, LEFTOVER
             elif kind.name == QUARANTINE:
                 yield path, DAMAGED
@@ -147,7 +149,7 @@ def _find(home: Path) -> Iterator[tuple[Path, str]]:
         yield run, RUN
     for name in _folders(home / MODELS):
         for path in _entries(name):
-            yield path, LEFTOVER if path.name.startswith((TEMPORARY, TRASH)) else COPY
+            yield path, LEFTOVER if is_scratch(path.name) else COPY
 
     for name in OTHERS:
         if (home / name).exists():
@@ -186,6 +188,8 @@ def _find_commits(item: Item) -> list[Path]:
         return [item.path]
     if item.kind == RUN:
         return sorted(
-            path.parent for path in item.path.rglob(MANIFEST) if TEMPORARY not in str(path)
+            path.parent
+            for path in item.path.rglob(MANIFEST)
+            if not any(is_scratch(part) for part in path.relative_to(item.path).parts)
         )
     return []

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lightlm.errors import BusyError
+from lightlm.process_identity import describe_own_process, identify_process
 from lightlm.store.disk import explain_refusals, make_folder
 
 RETRY_SECONDS = 0.1
@@ -52,10 +53,10 @@ def hold_lock(
                 reported = time.monotonic()
                 seconds = reported - began
                 report(f"still waiting for process {_read_holder(handle)}, for {seconds:.0f} s now")
-        # The number is for the message only: a full disk takes no lock away.
+        # Only for messages and lists: a full disk takes no lock away.
         with suppress(OSError):
             os.ftruncate(handle, 0)
-            os.write(handle, f"{os.getpid()}\n".encode())
+            os.write(handle, f"{describe_own_process()}\n".encode())
         yield
     finally:
         with suppress(OSError):
@@ -88,10 +89,42 @@ def try_lock(handle: int) -> bool:
     return True
 
 
+def read_holder(path: Path) -> int | None:
+    """Return the number of the process that held a lock last, whether it lives or not.
+
+    Raises:
+        PermissionError: it lives, on Windows, where a locked file cannot be read.
+    """
+    return _read_file(path)[0]
+
+
+def find_holder(path: Path) -> int | None:
+    """Return the number of the process that held a lock last and still lives; None if none does.
+
+    It does not ask for the kernel's lock: holding it for a moment would refuse whoever wants it.
+
+    Raises:
+        PermissionError: it lives, on Windows, where a locked file cannot be read.
+    """
+    number, identity = _read_file(path)
+    return number if number and identity and identify_process(number) == identity else None
+
+
+def _read_file(path: Path) -> tuple[int | None, str]:
+    try:
+        number, _, identity = path.read_text("ascii").strip().partition(" ")
+        return int(number), identity
+    except PermissionError:
+        raise
+    except (OSError, ValueError):
+        return None, ""
+
+
 def _read_holder(handle: int) -> str:
     """Return the holder's number; "?" while it has not written it, or where locked files cannot be
     read (Windows).
     """
     if not hasattr(os, "pread"):
         return "?"
-    return os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "?"
+    number, _, _ = os.pread(handle, 80, 0).decode("ascii", "replace").partition(" ")
+    return number.strip() or "?"

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from lightlm.errors import StoreError
+from lightlm.json_object import JsonObject
 from lightlm.store.commit import write_file
 
 LONGEST_BYTES = 1 << 24
@@ -41,6 +42,12 @@ def read_json(path: Path) -> Any:
             return parse_json(file.read(LONGEST_BYTES + 1))
     except (OSError, ValueError):
         return None
+
+
+def read_object(path: Path) -> JsonObject:
+    """Return the JSON object that a file holds, empty where it holds none (see read_json)."""
+    value = read_json(path)
+    return value if isinstance(value, dict) else {}
 
 
 def write_json(path: Path, value: Any) -> None:

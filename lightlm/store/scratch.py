@@ -24,8 +24,8 @@ ABANDONED_SECONDS = 86_400.0
 abandoned.
 """
 
-# What others name after their process, and do not lock.
-_NUMBERED = re.compile(rf"{re.escape(TEMPORARY)}(\d+)-")
+# A person's own folder may lie next to it, as an export's does: `.tmp-notes` is not ours.
+_SCRATCH = re.compile(rf"({re.escape(TEMPORARY)}|{re.escape(TRASH)})[0-9a-f]{{16}}")
 
 
 @contextmanager
@@ -56,13 +56,27 @@ def name_trash(parent: Path) -> Path:
     return parent / f"{TRASH}{secrets.token_hex(8)}"
 
 
+def is_scratch(name: str) -> bool:
+    """Return whether this is a name that name_temporary or name_trash gives."""
+    return _SCRATCH.fullmatch(name) is not None
+
+
 def sweep(parent: Path) -> None:
-    """Remove what dead writers left in `parent`."""
+    """Remove what dead writers left in `parent`; what has another's name stays."""
     for path in parent.iterdir():
-        if path.name.startswith(TRASH) or (path.name.startswith(TEMPORARY) and _is_abandoned(path)):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(
-                missing_ok=True
-            )
+        if not is_scratch(path.name):
+            continue
+        if path.name.startswith(TRASH):
+            _remove(path)
+        else:
+            _remove_abandoned(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _create(parent: Path) -> tuple[Path, int | None]:
@@ -86,30 +100,25 @@ def _create(parent: Path) -> tuple[Path, int | None]:
         os.close(handle)
 
 
-def _is_abandoned(path: Path) -> bool:
-    numbered = _NUMBERED.match(path.name)
-    if numbered:
-        import psutil
-
-        if psutil.pid_exists(int(numbered[1])):
-            return False
-
-    if path.is_file():
-        return _is_old(path)
-
+def _remove_abandoned(path: Path) -> None:
+    """Remove what no writer holds. A folder is locked until it is gone: a writer that has just made
+    it must not lock it in between.
+    """
+    handle = None
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return _is_old(path)
-
-    try:
-        return try_lock(handle)
-    except OSError:
-        return _is_old(path)
+        try:
+            if not path.is_file():
+                handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            is_abandoned = _is_old(path) if handle is None else try_lock(handle)
+        except FileNotFoundError:
+            is_abandoned = False
+        except OSError:
+            is_abandoned = _is_old(path)
+        if is_abandoned:
+            _remove(path)
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
 def _is_old(path: Path) -> bool:

@@ -16,7 +16,6 @@ from lightlm.errors import CorruptError
 from lightlm.json_object import JsonObject
 from lightlm.store.commit import SCHEMA, commit_folder, find_commit
 from lightlm.store.disk import explain_refusals, make_folder
-from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock, ignore
 from lightlm.store.shared import Shareable, find_shared
 from lightlm.store.space import check_space
@@ -43,6 +42,7 @@ def fingerprint(kind: str, key: Mapping[str, Any]) -> str:
 
 
 def open_stage(
+    home: Path,
     kind: str,
     key: Mapping[str, Any],
     build: Callable[[Path], Mapping[str, Any]],
@@ -62,12 +62,12 @@ def open_stage(
         StoreError: the disk refused, or has no room.
     """
     name = fingerprint(kind, key)
-    folder = _stage_folder(kind, name)
+    folder = _stage_folder(home, kind, name)
     with hold_lock(folder.parent / f".{name}.lock", report=report):
         try:
             found = find_commit(folder, kind)
         except CorruptError as error:
-            aside = set_aside(folder, kind)
+            aside = set_aside(home, folder, kind)
             report(f"{error}; set aside as {aside} and made anew")
             found = None
         if found is not None:
@@ -86,6 +86,7 @@ def open_stage(
 
 
 def find_any(
+    home: Path,
     kind: str,
     keys: Sequence[Mapping[str, Any]],
     shareable: Shareable,
@@ -98,12 +99,12 @@ def find_any(
     Raises:
         StoreError: one cannot be read at present.
     """
-    found = next(filter(None, (find_stage(kind, key) for key in keys)), None)
+    found = next(filter(None, (find_stage(home, kind, key) for key in keys)), None)
     shared = find_shared()
     if found is not None or shared is None:
         return found
     for name in (fingerprint(kind, key) for key in keys):
-        folder = _stage_folder(kind, name)
+        folder = _stage_folder(home, kind, name)
         with hold_lock(folder.parent / f".{name}.lock", report=report):
             fetched = None if folder.exists() else shared.fetch(kind, name, folder, shareable)
         if fetched is not None:
@@ -111,7 +112,7 @@ def find_any(
     return None
 
 
-def find_stage(kind: str, key: Mapping[str, Any]) -> Stage | None:
+def find_stage(home: Path, kind: str, key: Mapping[str, Any]) -> Stage | None:
     """Return the stage of `key` if it is there and verifies. It changes nothing: it does not hold
     the lock.
 
@@ -120,23 +121,22 @@ def find_stage(kind: str, key: Mapping[str, Any]) -> Stage | None:
     """
     name = fingerprint(kind, key)
     try:
-        found = find_commit(_stage_folder(kind, name), kind)
+        found = find_commit(_stage_folder(home, kind, name), kind)
     except CorruptError:
         return None
     return None if found is None else Stage(found.folder, name, found.meta, reused=True)
 
 
-def _stage_folder(kind: str, name: str) -> Path:
-    home = find_home()
+def _stage_folder(home: Path, kind: str, name: str) -> Path:
     use_store(home)
     return home / "store" / kind / name
 
 
-def set_aside(folder: Path, kind: str) -> Path:
+def set_aside(home: Path, folder: Path, kind: str) -> Path:
     """Move a corrupt folder to quarantine; return where it is now. Only under the lock of whoever
     writes it.
     """
-    aside = find_home() / "store" / "quarantine" / f"{kind}-{folder.name}-{secrets.token_hex(3)}"
+    aside = home / "store" / "quarantine" / f"{kind}-{folder.name}-{secrets.token_hex(3)}"
     with explain_refusals(aside):
         make_folder(aside.parent)
         folder.rename(aside)

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from lightlm.data.origin import Origin, read_logged_params, read_origin
 from lightlm.errors import ModelVersionError
-from lightlm.store.home import find_home
 from lightlm.tracking import registry
 from lightlm.tracking.registry import CHALLENGER, CHAMPION, NAME, PREVIOUS, ModelVersion
 from lightlm.tracking.resolved import recall
@@ -79,7 +78,7 @@ def parse_model(model: str) -> tuple[str | None, str | None, str | None]:
     )
 
 
-def resolve(model: str | None = None, name: str | None = None) -> ModelVersion:
+def resolve(home: Path, model: str | None = None, name: str | None = None) -> ModelVersion:
     """Return the version that `model` names, within `name`; without both, the newest model's
     champion.
 
@@ -87,7 +86,6 @@ def resolve(model: str | None = None, name: str | None = None) -> ModelVersion:
         ModelVersionError: there is none; the message lists the others.
         TrackingError: MLflow's store cannot be used.
     """
-    home = find_home()
     if name is not None:
         registry.check_name(name)
 
@@ -121,7 +119,7 @@ def _ask(home: Path, name: str | None, alias: str | None, version: str | None) -
         except Exception as error:
             if not registry.is_unknown(error):
                 raise
-        versions = registry.list_versions(found, client)
+        versions = registry.list_versions(home, found, client)
         if versions and alias is None and version in (None, "latest"):
             champion = registry.find_champion(versions) or versions[0]
             return versions[0] if version == "latest" else champion
@@ -129,6 +127,8 @@ def _ask(home: Path, name: str | None, alias: str | None, version: str | None) -
             missing = f"no version {version}" if version else f"no version with the alias {alias}"
             raise ModelVersionError(f"{found} has {missing}; {_format_existing(versions)}")
         names = list_names(client)
+        if found in names:
+            raise ModelVersionError(f"{found} has no version left; train one: `lightlm train`")
         known = f"registered models: {', '.join(names)}" if names else "no model is registered"
         raise ModelVersionError(f"there is no model {found}; {known}; run `lightlm train` first")
 
@@ -141,13 +141,12 @@ def _format_existing(versions: list[ModelVersion]) -> str:
     return f"it has {', '.join(names)}"
 
 
-def list_models() -> list[RegisteredModel]:
+def list_models(home: Path) -> list[RegisteredModel]:
     """Return every registered model of LightLM's, the one with the newest version first.
 
     Raises:
         TrackingError: MLflow's store cannot be used.
     """
-    home = find_home()
     if registry.is_local(home) and not (home / "mlflow.db").exists():
         return []
     with registry.explain_failures(home):
@@ -201,20 +200,20 @@ def find_newest_name(home: Path, client: "MlflowClient | LocalRegistry") -> str 
     if not registry.is_local(home) or "MLFLOW_REGISTRY_URI" in os.environ:
         for run in list_runs(home, MOST_RUNS):
             name = (run.version or "").removeprefix("models:/").rpartition("/")[0]
-            if name and registry.list_versions(name, client):
+            if name and registry.list_versions(home, name, client):
                 return name
     return next((model.name for model in _read_models(client)), None)
 
 
 def choose_name(
-    client: "MlflowClient | LocalRegistry", names: Sequence[str], origin: Origin | None
+    home: Path, client: "MlflowClient | LocalRegistry", names: Sequence[str], origin: Origin | None
 ) -> tuple[str, ModelVersion | None]:
     """Return the first of `names` that is free or belongs to this text, and its champion; else the
     last.
     """
     champion = None
     for name in names:
-        versions = registry.list_versions(name, client)
+        versions = registry.list_versions(home, name, client)
         champion = registry.find_champion(versions)
         owner = champion or (versions[0] if versions else None)
         if owner is None or origin is None or owns_name(owner.tags, origin):
@@ -222,7 +221,7 @@ def choose_name(
     return names[-1], champion
 
 
-def find_origin(version: ModelVersion) -> Origin | None:
+def find_origin(home: Path, version: ModelVersion) -> Origin | None:
     """Return the dataset params that a version was trained on; None where they are not recorded.
 
     Raises:
@@ -232,7 +231,6 @@ def find_origin(version: ModelVersion) -> Origin | None:
     if recorded is not None:
         return recorded
 
-    home = find_home()
     with registry.explain_failures(home):
         try:
             params = registry.open_client(home).get_run(version.run_id).data.params

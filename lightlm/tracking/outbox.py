@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightlm.child_process import Message, close_input, end_child, leave, read_answers, start_child
-from lightlm.store.home import find_home
 from lightlm.tracking.registry import ModelVersion, is_local
 from lightlm.tracking.shipper import count_unsent, name_answer
 
@@ -63,10 +62,12 @@ class Outbox:
 
     def __init__(
         self,
+        home: Path,
         folder: Path,
         process: "subprocess.Popen[str]",
         spawn: "Callable[[], subprocess.Popen[str]] | None" = None,
     ) -> None:
+        self.home = home
         self.folder = folder
         self.num_deaths = 0
         self._process = process
@@ -81,9 +82,9 @@ class Outbox:
         threading.Thread(target=self._read_answers, name="outbox", daemon=True).start()
 
     @classmethod
-    def start(cls, folder: Path) -> "Outbox":
+    def start(cls, home: Path, folder: Path) -> "Outbox":
         """Start shipping the record in `folder`."""
-        return cls(folder, spawn(folder), lambda: spawn(folder))
+        return cls(home, folder, spawn(folder), lambda: spawn(folder))
 
     def wait_for_version(self, timeout: float) -> ModelVersion | None:
         """Return the version that the recorded registration got; None if it did not come in time,
@@ -131,7 +132,7 @@ class Outbox:
         A database of this home counts as one that has answered: opening it takes seconds, and no
         server can hang there.
         """
-        has_answered = "trouble" in self._last or is_local(find_home())
+        has_answered = "trouble" in self._last or is_local(self.home)
         is_hopeless = self._is_over or self._is_too_slow or self.trouble is not None
         return has_answered and not is_hopeless
 
@@ -150,7 +151,7 @@ class Outbox:
             again = f", {self.num_deaths} times" if self.num_deaths > 1 else ""
             return f"the process that sends to MLflow was killed or ended early{again}; {see}"
 
-        if is_local(find_home()):
+        if is_local(self.home):
             slow = "its disk is slow or busy"
             return (
                 f"MLflow's database was not done in the {seconds:.1f} s that were left: "

@@ -22,6 +22,7 @@ from lightlm.tracking.registry import open_store
 from lightlm.tracking.shipper import Shipper, count_unsent
 from lightlm.tracking.sync import DIED, LOCK, list_pending, ship_to_end
 from lightlm.tracking.system_metrics import SystemSampler
+from lightlm.tracking.tensorboard import start_following
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,6 +53,10 @@ NICENESS = 5
 of a core. Registration, which the run's end waits for, keeps the usual priority: with two busy
 neighbors it took three times as long without.
 """
+
+
+TENSORBOARD_SECONDS = 2.0
+"""Seconds that TensorBoard's files get to be closed, after MLflow has the run."""
 
 
 class Patience:
@@ -227,7 +232,18 @@ def main(folder: Path) -> None:
     watch_parent(parent_gone.set)
     home = find_home()
     patience = Patience(parent_gone, answers.send)
+    is_over = threading.Event()
+    following = start_following(folder, is_over, complain)
 
+    try:
+        ship_run(folder, home, patience, answers)
+    finally:
+        is_over.set()
+        following.join(TENSORBOARD_SECONDS)
+
+
+def ship_run(folder: Path, home: Path, patience: Patience, answers: Answers) -> None:
+    """Ship `folder` to MLflow until its run is over, and answer how that ended."""
     with hold_lock(folder / LOCK):
         client = yield_to_training(lambda: connect(home, patience))
         if client is None:

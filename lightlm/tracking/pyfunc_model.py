@@ -5,6 +5,7 @@ only what the model's own requirements name, and nothing of LightLM.
 """
 
 import hashlib
+import importlib
 import json
 import os
 from pathlib import Path
@@ -38,6 +39,7 @@ class TextGenerator(PythonModel):
 
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        self.mixture = open_tables(folder)
 
     def predict(self, context, model_input, params=None):  # noqa: ANN001, ANN201  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the continuation of every prompt, prompts left out."""
@@ -69,10 +71,40 @@ class TextGenerator(PythonModel):
 
         with torch.inference_mode():
             output = self.model.generate(  # pyright: ignore[reportAttributeAccessIssue]
-                ids, attention_mask=torch.ones_like(ids), **values
+                ids,
+                attention_mask=torch.ones_like(ids),
+                logits_processor=self._list_processors(),
+                **values,
             )
 
         return self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+
+    def _list_processors(self):  # noqa: ANN202
+        """Return what mixes the counts into a network's logits, before temperature and the like."""
+        mixture = self.mixture
+        if mixture is None:
+            return []
+
+        import torch
+
+        def mix(ids, logits):  # noqa: ANN001, ANN202
+            contexts = [mixture.read(row) for row in ids.tolist()]
+            known = logits[:, : mixture.model.vocab_size]
+            mixed = torch.full_like(logits, float("-inf"), dtype=torch.float32)
+            mixed[:, : known.shape[1]] = torch.from_numpy(
+                mixture.mix(known.float().numpy(), contexts)
+            )
+            return mixed
+
+        return [mix]
+
+
+def open_tables(folder):  # noqa: ANN001, ANN201
+    """Return the mixture with the count tables of a model's folder; None where it has none."""
+    if not (folder / "ngram").is_dir():
+        return None
+    # The file lies next to the model: MLflow puts its folder on the path.
+    return importlib.import_module("mixture").open_mixture(folder)
 
 
 def verify(folder):  # noqa: ANN001, ANN201

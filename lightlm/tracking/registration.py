@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lightlm.data.origin import format_origin, read_origin
 from lightlm.errors import ModelVersionError
 from lightlm.evaluation.comparison import FEWEST_DOCUMENTS
+from lightlm.ngram import mixture
 from lightlm.store.commit import open_commit
 from lightlm.tracking import registry
 from lightlm.tracking.record import RegistrationRequest
@@ -35,6 +36,8 @@ REQUESTED_TAG = "lightlm.requested_at_ms"
 """Time of the registration request: a record that was sent late must not look newer than it is."""
 
 CODE = Path(__file__).with_name("pyfunc_model.py")
+MIXTURE = Path(mixture.__file__)
+"""What the registered model runs: itself, and the count tables' code, which it imports by name."""
 
 
 def register(
@@ -201,7 +204,7 @@ def choose_champion(home: Path, wanted: ModelVersion) -> ModelVersion | None:
         ModelVersionError: it is champion already, or its files are not those that were registered.
         TrackingError: MLflow's store cannot be used.
     """
-    registry.download(wanted)
+    registry.download(home, wanted)
     with registry.explain_failures(home):
         client = registry.open_client(home)
         former = find_champion(client, wanted.name)
@@ -249,6 +252,7 @@ def _log_model(
             name="model",
             python_model=str(CODE),
             artifacts={MODEL_FOLDER: str(request.hf_folder)},
+            code_paths=[str(MIXTURE)],
             pip_requirements=requirements,
             signature=describe_signature(request.sampling),
             registered_model_name=request.model_name,

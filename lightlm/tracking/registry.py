@@ -23,7 +23,6 @@ from lightlm.store.commit import (
     publish_file,
     remove_folder,
 )
-from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
 from lightlm.store.template import copy_template, keep_template
 from lightlm.store.use import use_store
@@ -181,7 +180,7 @@ def check_name(name: str) -> None:
         )
 
 
-def download(version: ModelVersion) -> Path:
+def download(home: Path, version: ModelVersion) -> Path:
     """Return the version's Hugging Face folder, from the cache under LIGHTLM_HOME or fetched into
     it; verified.
 
@@ -192,7 +191,7 @@ def download(version: ModelVersion) -> Path:
     if not (re.fullmatch(NAME, version.name) and re.fullmatch(r"[1-9]\d{0,8}", version.version)):
         raise ModelVersionError(f"{version.uri!r} is no version's name; it is not opened")
 
-    use_store(home := find_home())
+    use_store(home)
     folder = home / "models" / version.name / version.version
     wanted = version.tags.get(MANIFEST_TAG)
 
@@ -254,7 +253,7 @@ def find_champion(versions: Iterable[ModelVersion]) -> ModelVersion | None:
 
 
 def list_versions(
-    name: str, client: "MlflowClient | LocalRegistry | None" = None
+    home: Path, name: str, client: "MlflowClient | LocalRegistry | None" = None
 ) -> list[ModelVersion]:
     """Return all versions of a registered model, newest first.
 
@@ -263,7 +262,6 @@ def list_versions(
         TrackingError: MLflow's store cannot be used.
     """
     check_name(name)
-    home = find_home()
     if client is None and is_local(home) and not (home / "mlflow.db").exists():
         return []
 

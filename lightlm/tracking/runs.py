@@ -7,9 +7,9 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
-import psutil
 from pydantic import BaseModel
 
+from lightlm.store.lock import find_holder
 from lightlm.tracking.record import (
     JOURNAL,
     PLAN,
@@ -31,9 +31,6 @@ ENDINGS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "stopped"}
 
 LOSSES = 64
 """Values kept of a loss curve; more than a sparkline shows."""
-
-SLACK_SECONDS = 2.0
-"""Seconds by which a process may seem to start after its lock was written: clocks differ."""
 
 
 class RecordedRun(BaseModel):
@@ -77,11 +74,11 @@ class ShownPlan(BaseModel):
 def list_runs(home: Path, limit: int | None = None) -> list[RecordedRun]:
     """Return the runs that have a record, newest first; `limit` = the newest of them."""
     folders = sorted((path.parent for path in (home / "runs").glob(f"*/{JOURNAL}")), reverse=True)
-    found = (read_run(folder) for folder in folders[:limit])
+    found = (read_recorded_run(folder) for folder in folders[:limit])
     return [run for run in found if run is not None]
 
 
-def read_run(folder: Path) -> RecordedRun | None:
+def read_recorded_run(folder: Path) -> RecordedRun | None:
     """Return a run from its record; None where the record has no start, or cannot be read."""
     run = RecordedRun(run=folder.name)
     status: str | None = None
@@ -121,7 +118,7 @@ def _take(record: AnyRecord, run: RecordedRun) -> None:
             run.hours = record.hours or run.hours
         case Tags():
             run.name = record.values.get("mlflow.runName", run.name)
-        case Dataset():
+        case Dataset() if "weight" not in record.values:  # of several the first
             run.dataset = str(record.values.get("name", ""))
         case Text() if record.path == PLAN:
             plan = ShownPlan.model_validate_json(record.content)
@@ -139,22 +136,11 @@ def _take(record: AnyRecord, run: RecordedRun) -> None:
 
 
 def is_alive(folder: Path) -> bool:
-    """Return whether the process that records a run still lives.
-
-    It does not ask for the kernel's lock: holding it for a moment would refuse a run that is being
-    continued. A process that started after its number was written is another one.
-    """
-    lock = folder / LOCK
+    """Return whether the process that records a run still lives."""
     try:
-        holder = int(lock.read_text("ascii"))
-        written_at = lock.stat().st_mtime
-        process = psutil.Process(holder)
-        is_same = process.create_time() <= written_at + SLACK_SECONDS
-        return is_same and process.status() != psutil.STATUS_ZOMBIE
+        return find_holder(folder / LOCK) is not None
     except PermissionError:  # Windows: what is locked cannot be read
         return True
-    except (OSError, ValueError, psutil.Error):
-        return False
 
 
 def thin(values: list[float], most: int = LOSSES) -> list[float]:

@@ -240,11 +240,11 @@ class Shipper:
         if self._send_answer is None:
             return
 
-        name, champion = choose_name(self.client, record.names, record.origin)
+        name, champion = choose_name(self.home, self.client, record.names, record.origin)
         error = None
         try:
             if champion is not None:
-                download(champion)
+                download(self.home, champion)
         except LightLMError as refusal:
             error = first_line(refusal)
 

@@ -22,6 +22,12 @@ DATA_TAG = "data"
 DIGEST_TAG = "source_digest"
 """Digest of the whole data set, whatever part of it the time allowed to read."""
 
+OTHERS_DIGEST_TAG = "other_digests"
+"""Digests of the further texts of a version, joined by plus signs."""
+
+OTHERS_TAG = "mixed_with"
+"""The further texts of a version with their shares and scores, for people."""
+
 MANIFEST_TAG = "lightlm.manifest_sha256"
 """Digest of the version's files, without which they are not opened."""
 

@@ -93,7 +93,7 @@ def list_version_files(home: Path) -> list[VersionFiles]:
     with explain_failures(home):
         client = open_client(home)
         for name in _list_models(client):
-            for version in list_versions(name, client):
+            for version in list_versions(home, name, client):
                 if MANIFEST_TAG in version.tags:
                     uri = client.get_model_version_download_uri(version.name, version.version)
                     found.append(VersionFiles(version, _find_folder(home, uri), uri))
@@ -168,7 +168,7 @@ def repair(home: Path, damaged: DamagedVersion) -> Path | None:
         )
 
     copy = copy_commit(intact, folder.with_name(f"{MODEL_FOLDER}.intact"), "model")
-    aside = set_aside(folder, "versions") if folder.exists() else None
+    aside = set_aside(home, folder, "versions") if folder.exists() else None
     with explain_refusals(folder):
         copy.folder.rename(folder)
 

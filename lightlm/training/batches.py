@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from lightlm.data.loader import Batch, ThreadedDataLoader
-from lightlm.data.shards import TokenShards
+from lightlm.data.shards import MixedTokens, TokenShards, open_shards
+from lightlm.ngram.held_back import leave_out_held_back
 from lightlm.training.messages import TrainRequest
 from lightlm.training.ranks import Ranks
 
@@ -14,8 +15,14 @@ def open_loader(
     """Return the loader of this rank's sequences, from the batch of `start_step` on."""
     trainer = request.trainer
     context_length = request.model.context_length
+    tokens = shards.tokens("train")
+    if request.counts_folder is not None:
+        tokens = leave_out_held_back(tokens)
+    if request.others:
+        others = [(open_shards(one.folder).tokens("train"), one.share) for one in request.others]
+        tokens = MixedTokens.mix(tokens, others)
     return ThreadedDataLoader(
-        shards.tokens("train"),
+        tokens,
         context_length=context_length,
         batch_size=max(1, trainer.batch_tokens // context_length),
         seed=trainer.seed,

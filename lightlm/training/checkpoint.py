@@ -18,13 +18,15 @@ from torch import Tensor
 
 from lightlm.errors import CorruptError, ParameterError, TrainingError
 from lightlm.json_object import JsonObject
-from lightlm.model.hugging_face import load_model
+from lightlm.model.config import ModelConfig
+from lightlm.model.families import read_config
+from lightlm.model.hugging_face import fill_model, load_model
 from lightlm.model.transformer import Transformer
 from lightlm.store.commit import commit_folder, open_commit, remove_folder
 from lightlm.store.stage import set_aside
-from lightlm.training.optimizer import Optimizer
+from lightlm.training.optimizer import Optimizer, list_trained
 from lightlm.training.ranks import ALONE, Ranks
-from lightlm.training.sharding import gather, like, local, put, send
+from lightlm.training.sharding import gather, is_sharded, like, local, put, send
 
 BEST = "best.safetensors"
 """The weights of the best validation, in the checkpoint of a run that keeps them."""
@@ -53,6 +55,8 @@ class TrainingState:
     learning_rate_scale: float = 1.0
     loss_ema: float | None = None
     rollbacks: int = 0
+    start_bits_per_byte: float | None = None
+    """Score of the validation sample before the first step, where a run starts from weights."""
     events: list[JsonObject] = field(default_factory=list)
     """The newest ones, as a RecentEvents dumps them."""
 
@@ -77,7 +81,7 @@ def save_checkpoint(
         StoreError: the disk refused.
     """
     parts = {
-        "model.safetensors": dict(model.named_parameters()),
+        "model.safetensors": list_trained(model),
         "optimizer.safetensors": optimizer.state_tensors(),
     }
 
@@ -127,7 +131,7 @@ def load_best(folder: Path, model: Transformer) -> dict[str, Tensor] | None:
         return None
     with open_tensors(path) as tensors:
         return {
-            name: like(parameter, tensors[name]) for name, parameter in model.named_parameters()
+            name: like(parameter, tensors[name]) for name, parameter in list_trained(model).items()
         }
 
 
@@ -139,6 +143,7 @@ def list_checkpoints(parent: Path) -> list[Path]:
 
 
 def load_latest(
+    home: Path,
     parent: Path,
     model: Transformer,
     optimizer: Optimizer,
@@ -157,7 +162,7 @@ def load_latest(
         try:
             return load_checkpoint(folder, model, optimizer)
         except CorruptError as error:
-            report(folder, set_aside(folder, "checkpoint"), error)
+            report(folder, set_aside(home, folder, "checkpoint"), error)
     return None
 
 
@@ -169,7 +174,7 @@ def load_checkpoint(folder: Path, model: Transformer, optimizer: Optimizer) -> T
         ParameterError: it belongs to a model of another shape.
     """
     commit = open_commit(folder, "checkpoint")
-    if commit.meta["model"] != model.config.model_dump():
+    if ModelConfig.model_validate(commit.meta["model"]) != model.config:
         raise ParameterError(
             f"{folder} holds a model of another shape; start a new run or give the same settings"
         )
@@ -186,10 +191,10 @@ def load_checkpoint(folder: Path, model: Transformer, optimizer: Optimizer) -> T
 
 def load_weights(folder: Path, model: Transformer) -> None:
     """Copy the weights of a verified checkpoint into `model`, in place: optimizers keep their
-    views.
+    views. Frozen weights are those of the start, which no checkpoint repeats.
     """
     with open_tensors(folder / "model.safetensors") as weights:
-        for name, parameter in model.named_parameters():
+        for name, parameter in list_trained(model).items():
             put(parameter.data, weights[name])
 
 
@@ -226,14 +231,24 @@ def start_from(folder: Path, model: Transformer) -> None:
     Raises:
         ParameterError: it holds a model of another shape.
     """
-    given = load_model(open_commit(folder, "model").folder)
-    if given.config != model.config:
+    folder = open_commit(folder).folder
+    given = read_config(folder)
+    if _without_context(given) != _without_context(model.config):
         raise ParameterError(
             f"{folder} holds a model of another shape than the plan's; train from scratch instead"
         )
-    weights = dict(given.named_parameters())
+    if not is_sharded(model):
+        fill_model(folder, model)
+        return
+
+    weights = dict(load_model(folder).named_parameters())
     for name, parameter in model.named_parameters():
         put(parameter.data, weights[name])
+
+
+def _without_context(config: ModelConfig) -> ModelConfig:
+    """Return a shape whose weights are the same in every context."""
+    return config.model_copy(update={"context_length": 8, "longest_context": None})
 
 
 def drop_checkpoints(parent: Path) -> None:

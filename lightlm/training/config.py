@@ -11,6 +11,13 @@ Attention = Literal["sdpa", "flash", "matmul"]
 """The kernel: PyTorch's own choice, its flash kernel, or plain matrix products."""
 
 
+ADAMW_MATRIX_SHARE = 0.1
+"""Factor on Muon's rate for AdamW's matrices: unit size per entry, not per singular value."""
+
+Tuned = Literal["all", "lora", "last"]
+"""The weights that are trained: all, adapters of low rank, or those of the last layers."""
+
+
 class TrainerConfig(BaseModel):
     """The trainer's settings besides the model's shape, the batches and the clock."""
 
@@ -34,18 +41,23 @@ class TrainerConfig(BaseModel):
     context_ramp_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fraction of the budget, at its start, with sequences half as long and twice as many."""
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     compile: bool = False
     gradient_checkpointing: bool = False
     """Whether layers keep their input only and are computed again in the backward pass."""
     sharding: Literal["off", "fsdp"] = "off"
     """fsdp: each rank holds its rows of all weights, gradients and moments."""
     attention: Attention = "sdpa"
+    tuned: Tuned = "all"
+    lora_rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    num_tuned_layers: Annotated[int, Field(ge=1, le=512)] = 1
+    """Layers from the last one down that are trained, where `tuned` is last."""
     device: str = "cpu"
     num_threads: Annotated[int, Field(ge=1)] = 1
     num_devices: Annotated[int, Field(ge=1, le=1024)] = 1
     num_nodes: Annotated[int, Field(ge=1, le=1024)] = 1
     max_steps: Annotated[int, Field(ge=1)] | None = None
     num_validations: Annotated[int, Field(ge=1)] = 8
-    num_checkpoints: Annotated[int, Field(ge=1)] = 4
+    num_checkpoints: Annotated[int, Field(ge=0)] = 4
+    """Checkpoints besides the last; 0: none, and no last one."""
     sample_prompt: str = "The"

@@ -3,16 +3,21 @@
 import torch
 
 from lightlm.errors import ParameterError
+from lightlm.model.adapters import add_adapters, freeze_lower
 from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
 from lightlm.system import Device, describe_cpu, read_memory_limit
 from lightlm.training.config import TrainerConfig
+from lightlm.training.dtypes import DTYPES
 from lightlm.training.sharding import put, shard_model
 
 FLASH_CAPABILITY = (8, 0)
 """Compute capability from which PyTorch's flash kernel and fast bfloat16 exist (Ampere)."""
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+FLOAT16_CAPABILITY = (7, 0)
+"""Compute capability from which float16 products are fast (Volta). Below FLASH_CAPABILITY these
+are V100, T4, RTX 20 and GTX 16.
+"""
 
 
 def describe_devices() -> list[Device]:
@@ -29,6 +34,7 @@ def describe_devices() -> list[Device]:
                     memory_bytes=properties.total_memory,
                     compute_capability=f"{capability[0]}.{capability[1]}",
                     supports_bfloat16=capability >= FLASH_CAPABILITY,
+                    supports_float16=capability >= FLOAT16_CAPABILITY,
                     supports_flash_attention=capability >= FLASH_CAPABILITY,
                 )
             )
@@ -46,13 +52,18 @@ def describe_devices() -> list[Device]:
     return devices
 
 
-def build_model(model: ModelConfig, trainer: TrainerConfig) -> Transformer:
+def build_model(
+    model: ModelConfig, trainer: TrainerConfig, *, is_filled: bool = False
+) -> Transformer:
     """Return an initialized model on the trainer's device, compiled and sharded if asked.
+
+    `is_filled`: its weights are copied in next, so that they need no first values.
 
     Raises:
         ParameterError: the flash kernel is demanded where this machine has none.
     """
     torch.set_num_threads(trainer.num_threads)
+    allow_tf32(trainer.device)
     check_flash(trainer)
     with torch.device("meta"):
         built = Transformer(model, kernel=trainer.attention, dropout=trainer.dropout)
@@ -60,8 +71,23 @@ def build_model(model: ModelConfig, trainer: TrainerConfig) -> Transformer:
     if trainer.sharding == "fsdp":
         shard_model(built, trainer.num_devices * trainer.num_nodes, trainer.device)
     built = built.to_empty(device=trainer.device)
-    reset_model(built, trainer)
+    if not is_filled:
+        reset_model(built, trainer)
     return built
+
+
+def allow_tf32(device: str) -> None:
+    """Let CUDA compute float32 products in TF32, where it has that (Ampere); elsewhere nothing."""
+    if device.startswith("cuda"):
+        torch.set_float32_matmul_precision("high")
+
+
+def choose_tuned(model: Transformer, trainer: TrainerConfig) -> None:
+    """Freeze the weights that the trainer leaves alone, and give the model adapters if asked."""
+    if trainer.tuned == "lora":
+        add_adapters(model, trainer.lora_rank, trainer.seed)
+    elif trainer.tuned == "last":
+        freeze_lower(model, min(trainer.num_tuned_layers, model.config.num_layers))
 
 
 def prepare(model: Transformer, trainer: TrainerConfig) -> Transformer:
@@ -88,10 +114,10 @@ def check_flash(trainer: TrainerConfig) -> None:
         )
 
     capability = torch.cuda.get_device_capability(trainer.device)
-    if capability < FLASH_CAPABILITY or trainer.dtype != "bfloat16":
+    if capability < FLASH_CAPABILITY or trainer.dtype == "float32":
         raise ParameterError(
             "model.flash_attention=true wants a GPU of compute capability 8.0 or more and "
-            "bfloat16, got "
+            "bfloat16 or float16, got "
             f"{capability[0]}.{capability[1]} and {trainer.dtype}; leave it false"
         )
 

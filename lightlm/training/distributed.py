@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 from torch import distributed
@@ -24,6 +25,7 @@ from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsa
 from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import ParameterError, WorkerError
 from lightlm.json_object import JsonObject
+from lightlm.store.home import find_home
 from lightlm.training.config import TrainerConfig
 from lightlm.training.ranks import ALONE, ProcessRanks, Ranks, ShardedRanks
 
@@ -210,7 +212,7 @@ def watch_peers(peers: Sequence["subprocess.Popen[bytes]"]) -> None:
     threading.Thread(target=watch, name="ranks", daemon=True).start()
 
 
-def follow_rank_0(address: str, node: int, local_rank: int) -> None:
+def follow_rank_0(home: Path, address: str, node: int, local_rank: int) -> None:
     """Be a further rank of the run that waits at `address`, to its end."""
     from lightlm.training.messages import TrainRequest
     from lightlm.training.run import TrainingRun
@@ -221,7 +223,9 @@ def follow_rank_0(address: str, node: int, local_rank: int) -> None:
     trainer = request.trainer
     ranks = join_group(store, trainer, node * trainer.num_devices + local_rank)
     fitted = fit_to_ranks(trainer, request.model.context_length, local_rank)
-    TrainingRun(request.model_copy(update={"trainer": fitted}), ranks=ranks).run(lambda _: None)
+    TrainingRun(home, request.model_copy(update={"trainer": fitted}), ranks=ranks).run(
+        lambda _: None
+    )
     distributed.destroy_process_group()
 
 
@@ -253,7 +257,7 @@ def main() -> None:
     if options.local_rank is not None:
         if not sys.stdin.isatty():
             end_with_input()
-        follow_rank_0(options.join, options.node_rank, options.local_rank)
+        follow_rank_0(find_home(), options.join, options.node_rank, options.local_rank)
         return
 
     peers = [start_peer(options.join, options.node_rank, index) for index in range(options.devices)]

@@ -8,10 +8,19 @@ from lightlm.errors import StoreError
 from lightlm.json_object import JsonObject
 from lightlm.model.config import ModelConfig
 from lightlm.store.commit import open_commit
-from lightlm.training.config import TrainerConfig
+from lightlm.training.config import TrainerConfig, Tuned
 
 MODEL_FOLDER = "model"
 """Name of a run's committed Hugging Face folder."""
+
+
+class SharedText(BaseModel):
+    """The shards of a further text, and its share of the sequences that are read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: Path
+    share: float
 
 
 class TrainRequest(BaseModel):
@@ -21,6 +30,7 @@ class TrainRequest(BaseModel):
 
     run_folder: Path
     shards_folder: Path
+    others: tuple[SharedText, ...] = ()
     tokenizer_folder: Path
     model: ModelConfig
     trainer: TrainerConfig
@@ -35,6 +45,14 @@ class TrainRequest(BaseModel):
     generation: dict[str, float | int] = {}
     start_folder: Path | None = None
     """The Hugging Face folder whose weights training goes on from; None: from scratch."""
+    keep_start: bool = False
+    """Whether the start's weights are the result where training did not improve on them."""
+    least_seconds: float = 0.0
+    """Seconds to `deadline` below which a start that is kept is not trained at all."""
+    counts_folder: Path | None = None
+    """The count tables that the model is mixed with; a part of the text is held back for that."""
+    gate_seconds: float = 1.0
+    """Seconds that the network may read the text held back."""
 
 
 class TrainResult(BaseModel):
@@ -53,8 +71,48 @@ class TrainResult(BaseModel):
     is_stopped: bool
     used_best_checkpoint: bool
     num_rollbacks: int = 0
+    start_bits_per_byte: float | None = None
+    """Score of the validation sample before the first step, where the run guards its start."""
+    final_bits_per_byte: float | None = None
+    """Score of the same sample with the weights that were kept."""
+    kept_start: bool = False
+    """Whether training did not improve on the start, whose weights are the result."""
     ended_at: float = 0.0
     """Seconds of time.monotonic() at the end of the last step."""
+    gate_seconds: float = 0.0
+    """Seconds that fitting the gate took."""
+
+
+class TunedTiming(BaseModel):
+    """Seconds of training with some weights tuned: per token, and per update of the weights."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tuned: Tuned
+    num_layers: int = 0
+    """Layers that are trained, where `tuned` is last."""
+    token_seconds: float
+    update_seconds: float
+
+
+class BaseProbe(BaseModel):
+    """Figures of a base on this text and machine, before anything is trained.
+
+    `bits_per_byte`: untouched, on `num_bytes` of held-out documents that are spread over the text.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    bits_per_byte: float
+    num_bytes: int
+    num_tokens: int
+    score_tokens_per_second: float
+    timings: tuple[TunedTiming, ...]
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of raw text that a token of the base stands for."""
+        return self.num_bytes / max(1, self.num_tokens)
 
 
 def read_result(run_folder: Path) -> tuple[TrainResult, list[JsonObject]] | None:

@@ -9,15 +9,21 @@ from torch.nn import Parameter
 
 from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
-from lightlm.training.config import TrainerConfig
+from lightlm.training.config import ADAMW_MATRIX_SHARE, TrainerConfig
+from lightlm.training.dtypes import DTYPES
 from lightlm.training.muon import MatrixSlice, Muon
 from lightlm.training.ranks import ALONE, Ranks
 from lightlm.training.schedule import momentum_at
 from lightlm.training.sharded_muon import ShardedMuon
 from lightlm.training.sharding import like, put
 
-ADAMW_MATRIX_SHARE = 0.1
-"""Factor on Muon's rate for AdamW's matrices: unit size per entry, not per singular value."""
+ADAPTER = ".adapters."
+"""Part of the names of weights that are adapters (model.adapters)."""
+
+
+def list_trained(model: Transformer) -> dict[str, Parameter]:
+    """Return the weights that are trained, by name; frozen ones are left out."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 class Optimizer:
@@ -25,14 +31,15 @@ class Optimizer:
 
     def __init__(self, model: Transformer, config: TrainerConfig, ranks: Ranks = ALONE) -> None:
         self.config = config
-        matrices = {name for name, _ in model.named_parameters() if _is_layer_matrix(name)}
+        trained = list_trained(model)
+        matrices = {name for name in trained if _is_layer_matrix(name)}
         self.muon: Muon | ShardedMuon | None = None
         if config.optimizer == "muon":
             self.muon = _build_muon(model, config, matrices, ranks)
 
         self.names: list[str] = []
         groups = []
-        for name, parameter in model.named_parameters():
+        for name, parameter in trained.items():
             if name in matrices and self.muon is not None:
                 continue
             rate, decay = self._adamw_rate(name, name in matrices)
@@ -45,6 +52,8 @@ class Optimizer:
 
     def _adamw_rate(self, name: str, is_matrix: bool) -> tuple[float, float]:
         config = self.config
+        if ADAPTER in name:
+            return config.matrix_learning_rate * ADAMW_MATRIX_SHARE, 0.0
         if is_matrix:
             return config.matrix_learning_rate * ADAMW_MATRIX_SHARE, config.weight_decay
         if name == "embedding":
@@ -102,7 +111,7 @@ def _is_layer_matrix(name: str) -> bool:
 def _build_muon(
     model: Transformer, config: TrainerConfig, names: set[str], ranks: Ranks
 ) -> Muon | ShardedMuon:
-    dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+    dtype = DTYPES[config.dtype]
     matrices = {name: parameter for name, parameter in model.named_parameters() if name in names}
     heights = {name: _list_heights(model.config, name, matrix) for name, matrix in matrices.items()}
     shards = {name: matrix for name, matrix in matrices.items() if isinstance(matrix, DTensor)}

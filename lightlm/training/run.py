@@ -14,6 +14,7 @@ import torch
 from lightlm.data.loader import Batch
 from lightlm.data.shards import open_shards
 from lightlm.errors import CorruptError, TrainingError
+from lightlm.model.adapters import drop_adapters
 from lightlm.training.batches import move_batches, open_loader
 from lightlm.training.checkpoint import (
     TrainingState,
@@ -23,7 +24,7 @@ from lightlm.training.checkpoint import (
     save_checkpoint,
     start_from,
 )
-from lightlm.training.device import build_model, reset_model
+from lightlm.training.device import build_model, choose_tuned, reset_model
 from lightlm.training.events import (
     CheckpointDamaged,
     Checkpointed,
@@ -33,7 +34,7 @@ from lightlm.training.events import (
     StepDone,
     Validated,
 )
-from lightlm.training.export import publish
+from lightlm.training.export import publish, publish_untouched
 from lightlm.training.messages import MODEL_FOLDER, TrainRequest, TrainResult, read_result
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.ranks import ALONE, Ranks
@@ -72,17 +73,22 @@ class TrainingRun:
 
     def __init__(
         self,
+        home: Path,
         request: TrainRequest,
         should_stop: Callable[[], bool] = lambda: False,
         ranks: Ranks = ALONE,
     ) -> None:
+        self.home = home
         self.request = request
         self.ranks = ranks
         self.trainer = request.trainer
         self.should_stop = should_stop
         self.shards = open_shards(request.shards_folder)
         reset_peak_memory(self.trainer.device)
-        self.model = build_model(request.model, request.trainer)
+        is_filled = request.start_folder is not None
+        self.model = build_model(request.model, request.trainer, is_filled=is_filled)
+        if is_filled:
+            self._reset_weights()
         self.optimizer = Optimizer(self.model, request.trainer, ranks)
         self.checkpoints = request.run_folder / "checkpoints"
         self.damaged: list[tuple[Path, str]] = []
@@ -106,6 +112,7 @@ class TrainingRun:
             self.state.loss_ema,
         )
         self.num_rollbacks = self.state.rollbacks
+        self.start_bits = self.state.start_bits_per_byte
         self.recent_events = RecentEvents(self.state.events)
         self.criterion = self._choose_criterion()
         self.scoring = ScoringTime(request.scoring_tokens, request.scoring_seconds)
@@ -117,17 +124,26 @@ class TrainingRun:
         )
         self.started = time.monotonic()
 
+    def _reset_weights(self) -> None:
+        """Give the model the weights that the run began with, frozen and adapted as asked."""
+        if self.request.start_folder is None:
+            reset_model(self.model, self.trainer)
+            return
+        drop_adapters(self.model)
+        start_from(self.request.start_folder, self.model)
+        choose_tuned(self.model, self.trainer)
+
     def _restore(self) -> tuple[TrainingState, dict[str, torch.Tensor] | None]:
-        """Load the newest checkpoint into model and optimizer; else a start's weights, or none.
+        """Load the newest checkpoint into model and optimizer, where there is one.
 
         Return its state and the best weights that it keeps.
         """
-        found = load_latest(self.checkpoints, self.model, self.optimizer, self._note_damage)
+        found = load_latest(
+            self.home, self.checkpoints, self.model, self.optimizer, self._note_damage
+        )
         if found is not None:
             folder = list_checkpoints(self.checkpoints)[0]
             return found, load_best(folder, self.model)
-        if self.request.start_folder is not None:
-            start_from(self.request.start_folder, self.model)
         return TrainingState(), None
 
     def _note_damage(self, folder: Path, aside: Path, error: CorruptError) -> None:
@@ -172,6 +188,11 @@ class TrainingRun:
         self._report_damage(emit)
         emit = self.recent_events.keeping(emit)
         self.started = time.monotonic()
+        if self.request.keep_start and self.start_bits is None:
+            if self._is_too_late():
+                drop_adapters(self.model)
+                return publish_untouched(self.model, self.request, self.ranks)
+            self.start_bits = self._validate(emit, is_sampled=False)
 
         with open_loader(self.request, self.shards, self.counters.step, self.ranks) as loader:
             batches = move_batches(loader, self.trainer.device)
@@ -181,10 +202,18 @@ class TrainingRun:
         seconds = self.training_seconds
         ended_at = time.monotonic()
         is_stopped = self.ranks.any(self.should_stop())
-        if self.counters.step > self.state.step or not list_checkpoints(self.checkpoints):
+        if is_stopped or self._is_worth_saving():
             self._save_last(emit)
 
-        used_best = not is_stopped and self.validator.restore_best(self._validate(emit))
+        used_best, final_bits, kept_start = False, None, False
+        if not is_stopped:
+            final_bits = self._validate(emit)
+            used_best = self.validator.restore_best(final_bits)
+            final_bits = self.validator.best_bits if used_best else final_bits
+            kept_start = self.start_bits is not None and not final_bits < self.start_bits
+        if kept_start:
+            self._reset_weights()
+        whole = gather_model(self.model, self.ranks.is_first)
         result = TrainResult(
             folder=self.request.run_folder / MODEL_FOLDER,
             step=self.counters.step,
@@ -197,14 +226,27 @@ class TrainingRun:
             is_stopped=is_stopped,
             used_best_checkpoint=used_best,
             num_rollbacks=self.num_rollbacks,
+            start_bits_per_byte=self.start_bits,
+            final_bits_per_byte=self.start_bits if kept_start else final_bits,
+            kept_start=kept_start,
             ended_at=ended_at,
         )
 
-        whole = gather_model(self.model, self.ranks.is_first)
         if whole is not None:
-            publish(whole, self.request, result, self.recent_events.dump())
+            return publish(whole, self.request, result, self.recent_events.dump(), self.shards)
 
         return result
+
+    def _is_too_late(self) -> bool:
+        """Return whether the time does not suffice for a few steps and for comparing the scores."""
+        left = self.request.deadline - time.monotonic()
+        return isinstance(self.criterion, TimeCriterion) and left < self.request.least_seconds
+
+    def _is_worth_saving(self) -> bool:
+        """Return whether the end is saved once more before the model's folder is written."""
+        if self.trainer.num_checkpoints == 0:  # the plan says that it takes too long
+            return False
+        return self.counters.step > self.state.step or not list_checkpoints(self.checkpoints)
 
     def _train(self, batches: Iterator[Batch], emit: Callable[[Event], None]) -> bool:
         """Train until the budget ends or training diverges; return whether to go on."""
@@ -258,7 +300,7 @@ class TrainingRun:
     def _progress(self) -> float:
         return self.criterion.progress(self.counters.step)
 
-    def _validate(self, emit: Callable[[Event], None]) -> float:
+    def _validate(self, emit: Callable[[Event], None], *, is_sampled: bool = True) -> float:
         bits, seconds = self.validator.validate()
         emit(Validated(self.counters.step, self._progress(), bits, seconds))
 
@@ -267,7 +309,8 @@ class TrainingRun:
             later = self.scoring.record(num_tokens, seconds, self.criterion.budget_seconds)
             self.criterion.extend(-later)
 
-        self._sample(emit)
+        if is_sampled:
+            self._sample(emit)
         return bits
 
     def _sample(self, emit: Callable[[Event], None]) -> None:
@@ -293,6 +336,7 @@ class TrainingRun:
             learning_rate_scale=self.counters.learning_rate_scale,
             loss_ema=self.counters.loss_ema,
             rollbacks=self.num_rollbacks,
+            start_bits_per_byte=self.start_bits,
             events=self.recent_events.dump(),
         )
 
@@ -326,15 +370,14 @@ class TrainingRun:
         Return whether training goes on; after too many rollbacks it ends there.
         """
         self.num_rollbacks += 1
+        self._reset_weights()
         self.optimizer = Optimizer(self.model, self.trainer, self.ranks)
-        reset_model(self.model, self.trainer)
-        found = load_latest(self.checkpoints, self.model, self.optimizer, self._note_damage)
+        found = load_latest(
+            self.home, self.checkpoints, self.model, self.optimizer, self._note_damage
+        )
         self._report_damage(emit)
         if found is None and self.num_rollbacks > MAX_ROLLBACKS:
             raise error
-
-        if found is None and self.request.start_folder is not None:
-            start_from(self.request.start_folder, self.model)
 
         state = found or TrainingState()
         self.counters.learning_rate_scale = ROLLBACK_SCALE * min(

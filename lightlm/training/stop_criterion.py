@@ -180,7 +180,8 @@ class CheckpointSchedule:
     """
 
     def __init__(self, count: int, progress: float, clock: Callable[[], float]) -> None:
-        self._milestones = Milestones(count, progress, (FIRST_CHECKPOINT,))
+        # None at all where one takes too long; the milestones end above 1 then.
+        self._milestones = Milestones(max(1, count), progress, (FIRST_CHECKPOINT,) if count else ())
         self._clock = clock
         self._saved_at: float | None = None
         self._wait = 0.0

@@ -14,13 +14,18 @@ from pydantic import BaseModel, ConfigDict
 from lightlm.data.loader import Batch
 from lightlm.model.config import ModelConfig
 from lightlm.training.config import TrainerConfig
-from lightlm.training.device import build_model
+from lightlm.training.device import allow_tf32, build_model
+from lightlm.training.dtypes import DTYPES
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.stop_criterion import StepCriterion
 from lightlm.training.trainer import train
 
 WARM_STEPS = 2
 """Steps before the measured ones: allocations, and the kernels' own choices, settle."""
+
+
+MOST_WARM_SECONDS = 8.0
+"""Seconds after which the steps so far have to do: the machine is far slower than was expected."""
 
 
 class StepTiming(BaseModel):
@@ -53,7 +58,8 @@ def time_steps(model: ModelConfig, trainer: TrainerConfig, max_seconds: float) -
             started = time.perf_counter()
             continue
         seconds.append(getattr(event, "seconds", 0.0))
-        if len(seconds) >= WARM_STEPS + 1 and time.perf_counter() - started > max_seconds:
+        spent = time.perf_counter() - started
+        if spent > (max_seconds if len(seconds) > WARM_STEPS else MOST_WARM_SECONDS):
             break
 
     warm = seconds[WARM_STEPS:] or seconds
@@ -75,7 +81,8 @@ def measure_matrix_rate(trainer: TrainerConfig, max_seconds: float = 0.25) -> fl
     """Return the operations per second of square matrix products on the trainer's device."""
     torch.set_num_threads(trainer.num_threads)
     size = 1024 if trainer.device == "cpu" else 8192
-    dtype = torch.bfloat16 if trainer.dtype == "bfloat16" else torch.float32
+    allow_tf32(trainer.device)
+    dtype = DTYPES[trainer.dtype]
     left = torch.randn(size, size, dtype=dtype, device=trainer.device)
     best = math.inf
     deadline = time.perf_counter() + max_seconds
@@ -83,7 +90,7 @@ def measure_matrix_rate(trainer: TrainerConfig, max_seconds: float = 0.25) -> fl
     while True:
         started = time.perf_counter()
         product = left @ left
-        _wait(trainer.device, product)
+        wait(product)
         best = min(best, time.perf_counter() - started)
         if time.perf_counter() > deadline:
             return 2 * size**3 / best
@@ -126,12 +133,13 @@ def _time_scoring(model: torch.nn.Module, batch: Batch) -> float:
     with torch.inference_mode():
         model(batch.inputs, batch.targets)
         started = time.perf_counter()
-        _wait(str(batch.inputs.device), model(batch.inputs, batch.targets))
+        wait(model(batch.inputs, batch.targets))
     return time.perf_counter() - started
 
 
-def _wait(device: str, result: torch.Tensor) -> None:
-    if device != "cpu":
+def wait(result: torch.Tensor) -> None:
+    """Return when a device has computed `result`."""
+    if result.device.type != "cpu":
         result.flatten()[0].item()
 
 

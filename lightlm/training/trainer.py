@@ -18,6 +18,7 @@ from lightlm.model.memory import is_out_of_memory
 from lightlm.model.transformer import Transformer
 from lightlm.training.config import TrainerConfig
 from lightlm.training.events import MicroBatchReduced, StepDone, StepSkipped
+from lightlm.training.loss_scale import LossScale
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.ranks import ALONE, OutOfMemoryElsewhere, Ranks
 from lightlm.training.schedule import learning_rate_factor
@@ -64,6 +65,8 @@ class Progress:
     loss_ema: float | None = None
     """Exponential moving average of the loss, in nats per token."""
     consecutive_skipped: int = field(default=0, repr=False)
+    loss_scale: LossScale | None = field(default=None, repr=False)
+    """Factor on the loss with float16; a resumed run finds it again in some steps."""
 
 
 def train(
@@ -91,6 +94,8 @@ def train(
     counters = counters or Progress()
     counters.micro_batch_size = counters.micro_batch_size or config.micro_batch_size
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    counters.loss_scale = counters.loss_scale or LossScale(config.dtype)
+    loss_scale = counters.loss_scale
     criterion, should_stop = ranks.follow(criterion, should_stop)
     model.train()
 
@@ -102,7 +107,7 @@ def train(
         seed_dropout(config, counters.step)
         try:
             computed = ramp_context(batch, counters.micro_batch_size, config, progress)
-            measured = measure_gradients(model, parameters, *computed, ranks)
+            measured = measure_gradients(model, parameters, *computed, ranks, loss_scale.factor)
         except RuntimeError as error:
             counters.micro_batch_size = _shrink(error, counters.micro_batch_size, ranks)
             batches = _put_back(batch, batches)
@@ -110,6 +115,9 @@ def train(
             continue
         counters.step += 1
         counters.total_tokens += (batch_tokens := ranks.size * batch.inputs.numel())
+        if not loss_scale.accept(is_finite=math.isfinite(measured.gradient_norm)):
+            yield StepSkipped(counters.step, progress, measured.loss, measured.gradient_norm)
+            continue
         if not measured.is_usable(counters.loss_ema, math.log(model.config.vocab_size)):
             yield StepSkipped(counters.step, progress, measured.loss, measured.gradient_norm)
             _count_skipped(counters, measured)
@@ -171,10 +179,12 @@ def measure_gradients(
     batch: Batch,
     micro_batch_size: int,
     ranks: Ranks = ALONE,
+    loss_scale: float = 1.0,
 ) -> Measured:
     """Return loss and gradient norm of a batch (B, T); leaves the mean gradient in `parameters`.
 
-    With several ranks, of the batches of all: each has an equal share of them.
+    With several ranks, of the batches of all: each has an equal share of them. The backward pass is
+    of `loss_scale` times the loss, and its gradients are scaled back.
     """
     for parameter in parameters:
         parameter.grad = None
@@ -190,10 +200,12 @@ def measure_gradients(
         if balance_loss is not None:
             objective = nats + model.config.balance_loss_weight * balance_loss
             balance = balance_loss.detach() * share + (0.0 if balance is None else balance)
-        (objective * share).backward()
+        (objective * (share * loss_scale)).backward()
         loss += nats.detach() * share
 
     ranks.average(loss, parameters)
+    if loss_scale != 1.0:
+        torch._foreach_mul_(list_gradients(parameters), 1 / loss_scale)  # pyright: ignore[reportPrivateImportUsage]
     norm = ranks.measure_norm(list_gradients(parameters))
     # The one wait for the device in a step: the host decides whether these gradients may touch the
     # weights.

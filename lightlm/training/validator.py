@@ -11,9 +11,11 @@ from lightlm.data.tokenization.tokenizer import load_tokenizer
 from lightlm.evaluation.scoring import score_tokens
 from lightlm.generation.sampling import SamplingConfig
 from lightlm.generation.text import Generator
+from lightlm.model.adapters import copy_merged, has_adapters
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
 from lightlm.training.messages import TrainRequest
+from lightlm.training.optimizer import list_trained
 from lightlm.training.trainer import SPIKE_FACTOR, Diverged
 from lightlm.training.validation import choose_validation_sample, validate
 
@@ -56,7 +58,8 @@ class Validator:
             self.best_bits = bits
             if self.request.keep_best:
                 self.best_weights = {
-                    name: weight.detach().clone() for name, weight in self.model.named_parameters()
+                    name: weight.detach().clone()
+                    for name, weight in list_trained(self.model).items()
                 }
 
         return Validation(bits, seconds)
@@ -65,7 +68,7 @@ class Validator:
         """Put the best weights back if the final ones validate worse; return whether it was so."""
         if self.best_weights is None or final_bits <= self.best_bits * OVERFIT_MARGIN:
             return False
-        for name, weight in self.model.named_parameters():
+        for name, weight in list_trained(self.model).items():
             weight.data.copy_(self.best_weights[name])
         return True
 
@@ -88,7 +91,8 @@ class Validator:
         length = {"max_new_tokens": self.request.sample_tokens, "seed": trainer.seed}
         sampling = SamplingConfig.model_validate(values | length)
 
-        generator = Generator(self.model, self.tokenizer)
+        model = copy_merged(self.model) if has_adapters(self.model) else self.model
+        generator = Generator(model, self.tokenizer)
         text = generator.generate([trainer.sample_prompt], sampling)[0].text
         self.model.train()
         return text

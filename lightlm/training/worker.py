@@ -65,6 +65,18 @@ def time_steps(arguments: Message, emit: Emit, stop: Stop) -> Message:
     return time_steps(model, trainer, arguments["max_seconds"]).model_dump()
 
 
+def time_step_parts(arguments: Message, emit: Emit, stop: Stop) -> Message:
+    """Return a StepTiming of one configuration, extrapolated from parts of a step."""
+    from lightlm.model.config import ModelConfig
+    from lightlm.training.config import TrainerConfig
+    from lightlm.training.step_parts import time_step_parts
+
+    model = ModelConfig.model_validate(arguments["model"])
+    trainer = TrainerConfig.model_validate(arguments["trainer"])
+    timing = time_step_parts(model, trainer, arguments["tokens"], arguments["max_seconds"])
+    return timing.model_dump()
+
+
 def measure_matrix_rates(arguments: Message, emit: Emit, stop: Stop) -> Message:
     """Return the rate of matrix products in each of `dtypes`, in floating-point operations a
     second.
@@ -107,6 +119,7 @@ def make_ready(arguments: Message) -> None:
 
 def train(arguments: Message, emit: Emit, stop: Stop) -> Message:
     """Run one training run; events as they happen; the TrainResult."""
+    from lightlm.store.home import find_home
     from lightlm.store.lock import hold_lock
     from lightlm.training.distributed import fit_to_ranks, open_ranks
     from lightlm.training.events import to_json
@@ -118,7 +131,7 @@ def train(arguments: Message, emit: Emit, stop: Stop) -> Message:
         if ranks.size > 1:
             fitted = fit_to_ranks(request.trainer, request.model.context_length, 0)
             request = request.model_copy(update={"trainer": fitted})
-        run = TrainingRun(request, should_stop=stop.is_set, ranks=ranks)
+        run = TrainingRun(find_home(), request, should_stop=stop.is_set, ranks=ranks)
         return run.run(lambda event: emit(to_json(event))).model_dump(mode="json")
 
 
@@ -126,8 +139,9 @@ def evaluate(arguments: Message, emit: Emit, stop: Stop) -> Message:
     """Return the Evaluated of a Hugging Face folder on the shards' held-out text, by `deadline`."""
     from lightlm.data.shards import open_shards
     from lightlm.evaluation.score import DocumentScores, Evaluated
-    from lightlm.evaluation.scoring import score_documents, summarize_documents
+    from lightlm.evaluation.scoring import score_documents, select_together, summarize_documents
     from lightlm.model.hugging_face import load_model
+    from lightlm.ngram.version import load_mixture
     from lightlm.store.commit import open_commit
     from lightlm.training.config import TrainerConfig
     from lightlm.training.device import prepare
@@ -141,11 +155,13 @@ def evaluate(arguments: Message, emit: Emit, stop: Stop) -> Message:
     nats, num_bytes = score_documents(
         model,
         shards,
+        mixture=load_mixture(folder),
         max_bytes=arguments["max_bytes"],
         should_stop=lambda: stop.is_set() or time.monotonic() > deadline,
     )
 
-    documents = DocumentScores(nats=nats.tolist(), num_bytes=num_bytes.tolist())
+    together = select_together(nats).tolist()
+    documents = DocumentScores(nats=together, num_bytes=num_bytes.tolist())
     score = summarize_documents(shards, nats)
     return Evaluated(score=score, documents=documents).model_dump()
 
@@ -158,15 +174,17 @@ def score_version(arguments: Message, emit: Emit, stop: Stop) -> Message:
     """
     from lightlm.data.subset import open_subset
     from lightlm.data.tokenization.tokenizer import load_tokenizer
-    from lightlm.evaluation.scoring import score_texts
+    from lightlm.evaluation.score import bits_per_byte
+    from lightlm.evaluation.scoring import NETWORK, score_texts, select_together
     from lightlm.model.hugging_face import load_model, read_config
+    from lightlm.ngram.version import load_mixture
     from lightlm.store.commit import open_commit
     from lightlm.training.config import TrainerConfig
     from lightlm.training.device import prepare
 
     ends_at = time.monotonic() + arguments["max_seconds"]
     trainer = TrainerConfig.model_validate(arguments["trainer"])
-    folder = open_commit(Path(arguments["folder"]), "model").folder
+    folder = open_commit(Path(arguments["folder"])).folder
     config = read_config(folder)
     is_short = trainer.device == "cpu" and config.context_length <= arguments["matmul_context"]
     model = prepare(
@@ -180,19 +198,62 @@ def score_version(arguments: Message, emit: Emit, stop: Stop) -> Message:
         load_tokenizer(folder),
         documents,
         ends=subset.read_ends("validation"),
+        mixture=load_mixture(folder),
         should_stop=lambda: stop.is_set() or time.monotonic() > ends_at,
     )
 
+    alone = nats if nats.ndim == 1 else nats[:, NETWORK]
     return {
-        "documents": {"nats": nats.tolist(), "num_bytes": num_bytes.tolist()},
+        "documents": {"nats": select_together(nats).tolist(), "num_bytes": num_bytes.tolist()},
+        "network_bits_per_byte": bits_per_byte(float(alone.sum()), int(num_bytes.sum())),
         "is_whole": len(nats) == len(documents),
         "model": config.model_dump(),
     }
 
 
+def probe_base(arguments: Message, emit: Emit, stop: Stop) -> Message:
+    """Return the BaseProbe of a base's folder on a subset: its score untouched, and the seconds of
+    training each of `trainers`, within about `max_seconds`.
+    """
+    from lightlm.data.subset import open_subset
+    from lightlm.model.config import ModelConfig
+    from lightlm.training.base_probe import probe_base
+    from lightlm.training.config import TrainerConfig
+
+    return probe_base(
+        Path(arguments["folder"]),
+        open_subset(Path(arguments["subset_folder"])),
+        ModelConfig.model_validate(arguments["model"]),
+        [TrainerConfig.model_validate(one) for one in arguments["trainers"]],
+        arguments["max_seconds"],
+        stop.is_set,
+    ).model_dump()
+
+
+def measure_memorization(arguments: Message, emit: Emit, stop: Stop) -> Message:
+    """Return the share of training prefixes that a model's folder continues verbatim."""
+    from lightlm.data.subset import open_subset
+    from lightlm.store.commit import open_commit
+    from lightlm.training.memorization import measure_memorization
+
+    folder = open_commit(Path(arguments["folder"]), "model").folder
+    subset = open_subset(Path(arguments["subset_folder"]))
+    return measure_memorization(folder, subset, arguments["max_seconds"])
+
+
 JOBS: dict[str, Job] = {
     job.__name__: job
-    for job in (describe_devices, time_steps, measure_matrix_rates, train, evaluate, score_version)
+    for job in (
+        describe_devices,
+        time_steps,
+        time_step_parts,
+        measure_matrix_rates,
+        train,
+        evaluate,
+        score_version,
+        probe_base,
+        measure_memorization,
+    )
 }
 
 

@@ -2,22 +2,28 @@
 
 import json
 import shutil
-from contextlib import suppress
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from lightlm.errors import CorruptError, InputError, ModelVersionError
+from lightlm.data.origin import find_hub_id, read_origin
+from lightlm.errors import CorruptError, InputError
+from lightlm.ngram.mixture import FOLDER as TABLES
 from lightlm.store.commit import MANIFEST, commit_folder
 from lightlm.tracking.registry import ModelVersion, download
+from lightlm.tracking.tags import ORIGIN_TAG
+from lightlm.versions.gguf_export import Rounded, check_tokens, make_gguf, measure_rounding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
 
-Format = Literal["hf", "gguf", "onnx"]
+    from lightlm.model.quantization import Quantization
+    from lightlm.model.transformer import Transformer
+
+Format = Literal["hf", "gguf", "onnx", "web"]
 
 CHECKED_TOKENS = 48
 """Tokens over which logits are compared; the greedy continuation is as long."""
@@ -40,9 +46,30 @@ class Export(BaseModel):
     largest_difference: float
     is_same_text: bool
     checked_with: str
+    note: str = ""
+    """What the export leaves out: the version's count tables."""
+    rounded: Rounded | None = None
+    """What the smaller type of its weights costs; None of fp32."""
 
 
-def export_version(version: ModelVersion, kind: Format, folder: Path) -> Export:
+@dataclass(frozen=True)
+class Options:
+    """What a format takes: gguf the type of the weights, and documents to measure its cost on; web
+    the folder of npm's archives, where npm itself is not to be asked.
+    """
+
+    quantization: "Quantization" = "f32"
+    documents: Sequence[bytes] = ()
+    libraries: Path | None = None
+
+
+def export_version(
+    home: Path,
+    version: ModelVersion,
+    kind: Format,
+    folder: Path,
+    options: Options = Options(),
+) -> Export:
     """Write a registered version into a new folder as `kind`, and compare it with ours.
 
     Raises:
@@ -55,7 +82,9 @@ def export_version(version: ModelVersion, kind: Format, folder: Path) -> Export:
     found: dict[str, Export] = {}
 
     def write(scratch: Path) -> dict[str, str]:
-        found["export"] = fill(version, kind, scratch).model_copy(update={"folder": str(folder)})
+        found["export"] = fill(home, version, kind, scratch, options).model_copy(
+            update={"folder": str(folder)}
+        )
         return {"model": version.name, "version": version.version, "format": kind}
 
     if folder.exists():
@@ -68,20 +97,22 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder that holds something already.
 
     Raises:
-        InputError: it does, or is a file.
+        InputError: it does, or is a file or a link.
     """
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link; give a new folder, or what the link names")
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         raise InputError(f"{folder} is there already and not empty; give a new folder")
 
 
-def fill(version: ModelVersion, kind: Format, folder: Path) -> Export:
+def fill(home: Path, version: ModelVersion, kind: Format, folder: Path, options: Options) -> Export:
     """Write and check; return the figures."""
     import torch
 
     from lightlm.model.card import write_card
     from lightlm.model.hugging_face import load_model
 
-    source = download(version)
+    source = download(home, version)
     ours = load_model(source)
     generator = torch.Generator().manual_seed(0)
     length = min(CHECKED_TOKENS, ours.config.context_length)
@@ -89,40 +120,25 @@ def fill(version: ModelVersion, kind: Format, folder: Path) -> Export:
     with torch.inference_mode():
         expected = ours(tokens)
 
-    if kind == "hf":
-        for path in source.iterdir():
-            if path.name != MANIFEST:
-                shutil.copyfile(path, folder / path.name)
-        reached = run_transformers(folder, tokens)
-        phrase = "transformers.AutoModelForCausalLM"
-    elif kind == "gguf":
-        reached = make_gguf(version, source, folder, tokens)
-        phrase = f"gguf read back, in transformers; tokens by {check_tokens(source, folder)}"
-    else:
-        from lightlm.model.onnx import FILE, run_onnx, write_onnx
-
-        write_onnx(ours, folder / FILE)
-        for name in (
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "config.json",
-            "generation_config.json",
-        ):
-            shutil.copyfile(source / name, folder / name)
-        reached = torch.from_numpy(run_onnx(folder / FILE, tokens.numpy()))
-        phrase = "onnxruntime"
-
-    difference = float((reached - expected).abs().max())
-    is_same = bool((reached.argmax(-1) == expected.argmax(-1)).all())
-    if not difference <= TOLERANCE:
+    written = FORMATS[kind](Job(home, version, source, ours, folder, tokens, options))
+    difference = float((written.logits - expected).abs().max())
+    if written.rounded is None and not difference <= TOLERANCE:
         raise CorruptError(
             f"the {kind} export of {version.name} {version.version} is off by {difference:.2g}; "
             "not kept"
         )
 
-    (folder / "README.md").write_text(
-        write_card(version.name, version.version, ours.config, version.tags, kind), "utf-8"
+    hub_dataset = find_hub_id(read_origin(version.tags.get(ORIGIN_TAG)))
+    card = write_card(
+        version.name,
+        version.version,
+        ours.config,
+        version.tags,
+        kind,
+        hub_dataset,
+        "" if written.rounded is None else written.rounded.format(),
     )
+    (folder / "README.md").write_text(card, "utf-8")
     return Export(
         folder="",
         format=kind,
@@ -131,97 +147,133 @@ def fill(version: ModelVersion, kind: Format, folder: Path) -> Export:
         num_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         checked_tokens=length,
         largest_difference=difference,
-        is_same_text=is_same,
-        checked_with=phrase,
+        is_same_text=bool((written.logits.argmax(-1) == expected.argmax(-1)).all()),
+        checked_with=written.phrase,
+        note=describe_left_out(version),
+        rounded=written.rounded,
     )
 
 
-def make_gguf(
-    version: ModelVersion, source: Path, folder: Path, tokens: "torch.Tensor"
-) -> "torch.Tensor":
-    """Write GGUF and Modelfile; return the logits of the file as read back."""
-    import numpy as np
-    from safetensors.numpy import save_file
+class Job(NamedTuple):
+    """An export to write: `source` is the version's Hugging Face folder, `ours` its model, `folder`
+    where to write, `tokens` (1, T) what it is checked with.
+    """
 
-    from lightlm.model.gguf import FILE, read_gguf, read_vocabulary, unname_tensors, write_gguf
+    home: Path
+    version: ModelVersion
+    source: Path
+    ours: "Transformer"
+    folder: Path
+    tokens: "torch.Tensor"
+    options: Options
 
-    write_gguf(source, folder / FILE, f"{version.name}-{version.version}")
-    config = json.loads((source / "generation_config.json").read_text(encoding="utf-8"))
-    context = json.loads((source / "config.json").read_text(encoding="utf-8"))[
-        "max_position_embeddings"
-    ]
-    end = read_vocabulary(folder / FILE).tokens[config["eos_token_id"]]
-    (folder / "Modelfile").write_text(
-        f"FROM ./{FILE}\n"
-        'TEMPLATE "{{ .Prompt }}"\n'
-        f"PARAMETER num_ctx {context}\n"
-        f"PARAMETER temperature {config.get('temperature', 0.8)}\n"
-        f"PARAMETER top_k {config.get('top_k', 50)}\n"
-        f"PARAMETER top_p {config.get('top_p', 0.95)}\n"
-        f"PARAMETER stop {json.dumps(end, ensure_ascii=False)}\n",
-        "utf-8",
-    )
 
-    again = folder / "read-back"
-    again.mkdir()
-    for name in ("config.json", "generation_config.json"):
-        shutil.copyfile(source / name, again / name)
-    weights = {
-        name: np.ascontiguousarray(weight)
-        for name, weight in unname_tensors(read_gguf(folder / FILE)).items()
-    }
+class Written(NamedTuple):
+    """What an export computes for the tokens it is checked with, (1, T, V), and by which code."""
 
-    save_file(weights, again / "model.safetensors", metadata={"format": "pt"})
-    reached = run_transformers(again, tokens)
+    logits: "torch.Tensor"
+    phrase: str
+    rounded: Rounded | None = None
+
+
+def write_hugging_face(job: Job) -> Written:
+    """Copy the version's Hugging Face folder, without its count tables."""
+    for path in job.source.iterdir():
+        if path.is_dir() and path.name != TABLES:
+            shutil.copytree(path, job.folder / path.name)
+        elif path.is_file() and path.name != MANIFEST:
+            shutil.copyfile(path, job.folder / path.name)
+    return Written(run_transformers(job.folder, job.tokens), "transformers.AutoModelForCausalLM")
+
+
+def write_gguf(job: Job) -> Written:
+    """Write the GGUF file, and measure what a smaller type of its weights costs."""
+    from lightlm.model.gguf import FILE
+
+    quantization = job.options.quantization
+    name = f"{job.version.name}-{job.version.version}"
+    again = make_gguf(name, job.source, job.folder, quantization)
+    phrase = f"gguf read back, in transformers; tokens by {check_tokens(job.source, job.folder)}"
+    logits = run_transformers(again, job.tokens)
+    rounded = None
+    if quantization != "f32":
+        rounded = measure_rounding(
+            job.ours, job.source, again, job.folder / FILE, quantization, job.options.documents
+        )
+
     shutil.rmtree(again)
-    return reached
+    return Written(logits, phrase, rounded)
 
 
-def check_tokens(source: Path, folder: Path) -> str:
-    """Compare tokens of hard texts and all entries with llama.cpp's; return which code made those.
+def write_onnx(job: Job) -> Written:
+    """Write the ONNX graph, next to tokenizer, config and what onnxruntime-genai reads."""
+    from lightlm.model.hugging_face import TOKENIZER_FILES
+    from lightlm.model.onnx import FILE, GENAI_FILE, describe_genai
+    from lightlm.model.onnx import write_onnx as write_graph
 
-    Raises:
-        ModelVersionError: a text has other tokens there.
-    """
-    from lightlm.data.tokenization.hard_texts import HARD_TEXTS, surround
-    from lightlm.data.tokenization.tokenizer import load_tokenizer
-    from lightlm.model.gguf import FILE, read_vocabulary
-    from lightlm.model.llama_vocabulary import REMEDY, SPACE_SYMBOL, LlamaTokenizer, overlap
+    (job.folder / FILE).parent.mkdir(parents=True)
+    write_graph(job.ours, job.folder / FILE)
+    for name in (*TOKENIZER_FILES, "config.json", "generation_config.json", "chat_template.jinja"):
+        if (job.source / name).is_file():
+            shutil.copyfile(job.source / name, job.folder / name)
 
-    tokenizer = load_tokenizer(source)
-    vocabulary = read_vocabulary(folder / FILE)
-    added = vocabulary.added_tokens()
-    entries = [tokenizer.decode([index]) for index in range(tokenizer.vocab_size)]
-    texts = [*HARD_TEXTS, *surround(added), *overlap(added), *entries]
-    # llama.cpp writes this symbol for spaces, and then cannot tell the two apart
-    if vocabulary.scores:
-        texts = [text for text in texts if SPACE_SYMBOL not in text]
-
-    encode = LlamaTokenizer(vocabulary).encode
-    phrase = "llama.cpp's rules"
-    with suppress(ImportError):
-        encode = open_llama_cpp(folder / FILE)
-        phrase = "llama-cpp-python"
-
-    for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
-        if encode(text) != ids:
-            raise ModelVersionError(
-                f"llama.cpp would read {text[:60]!r} as other tokens than this model's; {REMEDY}"
-            )
-
-    return phrase
+    described = describe_genai(
+        *(
+            json.loads((job.source / name).read_text(encoding="utf-8"))
+            for name in ("config.json", "generation_config.json")
+        )
+    )
+    (job.folder / GENAI_FILE).write_text(json.dumps(described, indent=2) + "\n", "utf-8")
+    return Written(run_graph(job), "onnxruntime, first half and second half through its cache")
 
 
-def open_llama_cpp(path: Path) -> "Callable[[str], list[int]]":
-    """Return how llama.cpp itself encodes a text with the vocabulary of a GGUF file.
+def write_web(job: Job) -> Written:
+    """Write a page that runs the ONNX graph in the browser."""
+    from lightlm.model.onnx import GENAI_FILE
+    from lightlm.versions.web_export import provide_libraries, read_temperature, write_page
 
-    Raises:
-        ImportError: llama-cpp-python is not installed.
-    """
-    from llama_cpp import Llama  # pyright: ignore[reportMissingImports]
+    libraries = provide_libraries(job.home, job.options.libraries)
+    (job.folder / "model").mkdir()
+    written = write_onnx(job._replace(folder=job.folder / "model"))
+    (job.folder / "model" / GENAI_FILE).unlink()
+    write_page(
+        job.folder,
+        libraries,
+        f"{job.version.name}, version {job.version.version}",
+        f"A small language model, trained on {job.version.tags.get('dataset', 'a text')}.",
+        job.ours.config.context_length,
+        read_temperature(job.source),
+    )
+    return written
 
-    llama = Llama(str(path), vocab_only=True, verbose=False)
-    return lambda text: llama.tokenize(text.encode(), add_bos=False, special=False)
+
+def run_graph(job: Job) -> "torch.Tensor":
+    """Return the graph's logits of the tokens: the first half read at once, the rest after it."""
+    import numpy as np
+    import torch
+
+    from lightlm.model.onnx import FILE, OnnxModel
+
+    graph = OnnxModel(job.folder / FILE, job.ours.config)
+    tokens = job.tokens.numpy()
+    half = tokens.shape[1] // 2
+    parts = [graph.read(tokens[:, :half]), graph.read(tokens[:, half:-1])]
+    parts.append(graph.read(tokens[:, -1:]))
+    return torch.from_numpy(np.concatenate(parts, axis=1))
+
+
+FORMATS = {"hf": write_hugging_face, "gguf": write_gguf, "onnx": write_onnx, "web": write_web}
+
+
+def describe_left_out(version: ModelVersion) -> str:
+    """Return that an export holds the network alone, and its own score; "" of one that is alone."""
+    alone = version.tags.get("network_bits_per_byte")
+    if not alone:
+        return ""
+    return (
+        f"the network alone, {float(alone):.3f} bits per byte; with its count tables, which stay "
+        f"in LightLM, the version has {float(version.tags.get('bits_per_byte', 'nan')):.3f}"
+    )
 
 
 def run_transformers(folder: Path, tokens: "torch.Tensor") -> "torch.Tensor":

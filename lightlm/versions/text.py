@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lightlm.errors import PromptError, StoreError
 from lightlm.params import describe_validation, load_params
 from lightlm.store.commit import write_file
-from lightlm.store.home import find_home
 from lightlm.tracking.catalog import resolve
 from lightlm.tracking.registry import ModelVersion, download
 from lightlm.tracking.tags import MANIFEST_TAG
@@ -66,7 +65,7 @@ def check_request(prompt: str, sampling: Sampling) -> Sampling:
     return checked | {"stop": stop}
 
 
-def open_version(model: str | None = None, name: str | None = None) -> ModelVersion:
+def open_version(home: Path, model: str | None = None, name: str | None = None) -> ModelVersion:
     """Return the version that `model` names within `name`, else the newest model's champion.
 
     torch is imported meanwhile, by another thread.
@@ -80,13 +79,13 @@ def open_version(model: str | None = None, name: str | None = None) -> ModelVers
     # run.
     thread = threading.Thread(target=_import_generation, daemon=True)
     thread.start()
-    version = resolve(model, name)
-    download(version)
+    version = resolve(home, model, name)
+    download(home, version)
     thread.join()
     return version
 
 
-def write_text(version: ModelVersion, prompt: str, sampling: Sampling) -> GeneratedText:
+def write_text(home: Path, version: ModelVersion, prompt: str, sampling: Sampling) -> GeneratedText:
     """Return the continuation of `prompt` by a registered version, with its speed.
 
     Raises:
@@ -95,7 +94,7 @@ def write_text(version: ModelVersion, prompt: str, sampling: Sampling) -> Genera
     from lightlm.generation.text import load_generator
 
     config = _sampling_config(prompt, sampling)
-    generator = load_generator(download(version))
+    generator = load_generator(download(home, version))
     started = time.perf_counter()
     written = generator.generate([prompt], config)[0]
     seconds = max(time.perf_counter() - started, 1e-9)
@@ -111,12 +110,12 @@ def write_text(version: ModelVersion, prompt: str, sampling: Sampling) -> Genera
     )
 
 
-def reuse_text(version: ModelVersion, prompt: str, sampling: Sampling) -> GeneratedText:
+def reuse_text(home: Path, version: ModelVersion, prompt: str, sampling: Sampling) -> GeneratedText:
     """Return `write_text`'s result; a kept one if the request has only one: a seed, or greedy."""
     if sampling.get("seed") is None and sampling.get("temperature") != 0:
-        return write_text(version, prompt, sampling)
+        return write_text(home, version, prompt, sampling)
 
-    path = _text_path(version, prompt, sampling)
+    path = _text_path(home, version, prompt, sampling)
     try:
         return GeneratedText.model_validate_json(path.read_bytes()).model_copy(
             update={"reused": True}
@@ -124,7 +123,7 @@ def reuse_text(version: ModelVersion, prompt: str, sampling: Sampling) -> Genera
     except (OSError, ValidationError):
         pass
 
-    written = write_text(version, prompt, sampling)
+    written = write_text(home, version, prompt, sampling)
     with contextlib.suppress(StoreError, OSError):
         write_file(path, written.model_dump_json().encode())
         kept = sorted(path.parent.glob("*.json"), key=lambda one: one.stat().st_mtime, reverse=True)
@@ -134,30 +133,37 @@ def reuse_text(version: ModelVersion, prompt: str, sampling: Sampling) -> Genera
     return written
 
 
-def _text_path(version: ModelVersion, prompt: str, sampling: Sampling) -> Path:
+def _text_path(home: Path, version: ModelVersion, prompt: str, sampling: Sampling) -> Path:
     """Return the path of a request's text; it depends on the model's digest, not on its number."""
     request = json.dumps(
         [version.tags.get(MANIFEST_TAG), prompt, sampling], sort_keys=True, default=list
     )
     digest = hashlib.sha256(request.encode()).hexdigest()
-    return find_home() / "texts" / version.name / version.version / f"{digest[:32]}.json"
+    return home / "texts" / version.name / version.version / f"{digest[:32]}.json"
 
 
-def stream_text(version: ModelVersion, prompt: str, sampling: Sampling) -> Iterator[str]:
+def stream_text(
+    home: Path, version: ModelVersion, prompt: str, sampling: Sampling
+) -> Iterator[str]:
     """Yield the continuation of `prompt` as it is written. Raises as `write_text`."""
     from lightlm.generation.text import load_generator
 
-    yield from load_generator(download(version)).stream(prompt, _sampling_config(prompt, sampling))
+    yield from load_generator(download(home, version)).stream(
+        prompt, _sampling_config(prompt, sampling)
+    )
 
 
-def score_text(version: ModelVersion, documents: Sequence[bytes]) -> "Score":
+def score_text(home: Path, version: ModelVersion, documents: Sequence[bytes]) -> "Score":
     """Return the score of a registered version on a text's documents, in fp32."""
     from lightlm.data.tokenization.tokenizer import load_tokenizer
     from lightlm.evaluation.scoring import evaluate_text
     from lightlm.model.hugging_face import load_model
+    from lightlm.ngram.version import load_mixture
 
-    folder = download(version)
-    return evaluate_text(load_model(folder), load_tokenizer(folder), documents)
+    folder = download(home, version)
+    return evaluate_text(
+        load_model(folder), load_tokenizer(folder), documents, mixture=load_mixture(folder)
+    )
 
 
 def _sampling_config(prompt: str, sampling: Sampling) -> "SamplingConfig":
@@ -170,17 +176,18 @@ def _import_generation() -> None:
     import lightlm.generation.text  # noqa: F401
 
 
-def write_traced(version: ModelVersion, prompt: str, sampling: Sampling) -> GeneratedText:
+def write_traced(
+    home: Path, version: ModelVersion, prompt: str, sampling: Sampling
+) -> GeneratedText:
     """Return the continuation of `prompt` by `version`; MLflow keeps a trace of it."""
     from lightlm.params import load_params
-    from lightlm.store.home import find_home
     from lightlm.tracking.traces import trace_generation
 
     return trace_generation(
-        find_home(),
+        home,
         load_params().tracking.experiment,
         version,
         {"prompt": prompt, **sampling},
-        lambda: reuse_text(version, prompt, sampling),
+        lambda: reuse_text(home, version, prompt, sampling),
         lambda written: written.model_dump(exclude={"prompt"}),
     )

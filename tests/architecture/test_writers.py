@@ -14,15 +14,28 @@ ROOT = Path(__file__).resolve().parents[2]
 
 EXCUSED: dict[str, str] = {
     "flows/service/deployments.py": "hands Prefect's command its settings in a temporary folder",
+    "lightlm/bases/folder.py": "writes a base into the folder that open_stage hands it",
+    "lightlm/bases/gguf_file.py": "writes a base into the folder that open_stage hands it",
+    "lightlm/bases/weights.py": "streams weights into the folder that open_stage hands it",
+    "lightlm/model/adapters.py": "writes adapters into the folder that commit_folder hands it",
     "lightlm/versions/export.py": "writes an export's files into the folder that commit_folder "
     "hands it",
+    "lightlm/versions/gguf_export.py": "writes an export's files into the folder that commit_folder "
+    "hands it",
+    "lightlm/versions/web_export.py": "writes a page and its libraries into folders that "
+    "commit_folder and open_stage hand it",
     "flows/service/lifecycle.py": "opens the logs that the servers' own output goes to",
+    "lightlm/data/parts.py": "copies a part of a remote file into the folder that open_stage hands it",
     "lightlm/data/writing.py": "streams documents into the folder that open_stage hands it",
     "lightlm/data/tokenization/tokenizer.py": "writes the tokenizer's files into the folder that "
     "open_stage hands it",
     "lightlm/data/shards.py": "streams tokens into the folder that open_stage hands it",
     "lightlm/model/hugging_face.py": "writes the model's files into the folder that commit_folder "
     "hands it",
+    "lightlm/ngram/mixture.py": "copies count tables into the folder that commit_folder hands it",
+    "lightlm/studio/jobs.py": "opens the files that a command's own output goes to",
+    "lightlm/studio/uploads.py": "streams an upload under a temporary name, which the store "
+    "publishes",
     "lightlm/training/timing.py": "asks the kernel, in /proc, to count this process's peak of "
     "memory anew",
     "lightlm/child_process.py": "opens the log that a child process's own output goes to",

@@ -2,14 +2,23 @@ import pytest
 
 from lightlm.budget.allowance import (
     EXIT,
+    EXIT_SECONDS,
+    HEALTHY_REQUEST_SECONDS,
+    LEAST_EXIT_SECONDS,
+    LEAST_REQUEST_SECONDS,
     LEAST_SECONDS,
     MOST_SECONDS,
     ORCHESTRATION,
     RECORD,
     REGISTRATION,
+    REQUEST_SECONDS,
+    SHORT_REQUEST_SECONDS,
     Allowance,
+    Patience,
     promise_lateness,
 )
+from lightlm.budget.ledger import Ledger
+from lightlm.budget.reserve import SYNCS_AFTER_REGISTRATION, EndConditions
 
 
 class Clock:
@@ -67,7 +76,7 @@ def test_on_a_slow_machine_a_server_that_answers_gets_more() -> None:
     allowance = Allowance(100.0, 14.4, Clock(142.0))
     assert allowance.seconds(REGISTRATION, least=LEAST_SECONDS) == LEAST_SECONDS + 10.0
     assert allowance.seconds(REGISTRATION) == 0.0
-    allowance.slowdown = 3.0
+    allowance.conditions = EndConditions(slowdown=3.0)
     assert allowance.seconds(REGISTRATION, least=LEAST_SECONDS) == 3 * LEAST_SECONDS + 10.0
 
 
@@ -86,6 +95,40 @@ def test_what_is_left_opens_nothing() -> None:
 def test_what_follows_the_waits_on_a_slow_disk_shortens_them() -> None:
     allowance = Allowance(100.0, 14.4, Clock(95.0))
     before = allowance.seconds(REGISTRATION)
-    allowance.seconds_behind = 1.5
+    allowance.conditions = EndConditions(sync_seconds=1.5 / SYNCS_AFTER_REGISTRATION)
     assert allowance.seconds(REGISTRATION) == before - 1.5
     assert allowance.seconds(REGISTRATION, least=LEAST_SECONDS) >= LEAST_SECONDS
+
+
+def test_without_a_run_a_request_has_the_usual_seconds() -> None:
+    patience = Patience()
+    assert patience.request_seconds() == REQUEST_SECONDS
+    assert patience.exit_seconds() == EXIT_SECONDS
+
+
+def test_near_the_deadline_a_request_has_what_the_promise_leaves_and_then_hardly_anything() -> None:
+    clock = Clock(100.0)
+    patience = Patience()
+    patience.follow(Ledger(0.1, started_at=100.0, clock=clock))
+    assert patience.request_seconds() == REQUEST_SECONDS
+    clock.now = 459.0  # a second before the end; 3.6 s are promised
+    assert 1.0 < patience.request_seconds() < 1.0 + 3.6
+    clock.now = 460.0 + 0.9 * 3.6
+    assert patience.request_seconds() == HEALTHY_REQUEST_SECONDS
+    clock.now = 460.0 + 1.2 * 3.6
+    assert patience.exit_seconds() == pytest.approx(LEAST_EXIT_SECONDS + 0.25 * 0.2 * 3.6)
+
+
+def test_a_short_run_does_not_give_one_request_most_of_its_time() -> None:
+    clock = Clock(100.0)
+    patience = Patience()
+    patience.follow(Ledger(0.004, started_at=100.0, clock=clock))
+    assert patience.request_seconds() == SHORT_REQUEST_SECONDS
+
+
+def test_after_a_time_out_a_request_has_hardly_anything_until_one_is_answered() -> None:
+    patience = Patience()
+    patience.note(is_answered=False)
+    assert patience.request_seconds() == LEAST_REQUEST_SECONDS
+    patience.note(is_answered=True)
+    assert patience.request_seconds() == REQUEST_SECONDS

@@ -265,3 +265,16 @@ def test_validation_takes_about_a_hundredth_of_the_time_and_scoring_a_bounded_sh
         assert plan.evaluation_seconds <= 0.15 * hours * 3600
         assert plan.validation_tokens >= plan.model.context_length
     assert math.isfinite(plan.evaluation_seconds)
+
+
+@pytest.mark.parametrize(
+    ("hours", "layers", "width", "batch_tokens"),
+    [(0.01, 1, 128, 1024), (0.02, 1, 128, 1024), (0.05, 1, 128, 2048), (0.1, 2, 192, 2048)],
+)
+def test_plans_of_minutes_on_two_cores_are_those_whose_regret_was_measured(
+    make_plan, text, hours, layers, width, batch_tokens
+):
+    # The law of November 2026, fitted to runs of ours alone, chose these (docs/results.md).
+    plan = make_plan(hours=hours, text=text.resized(4096, 1.147))
+    assert (plan.model.num_layers, plan.model.model_dim) == (layers, width)
+    assert plan.trainer.batch_tokens == batch_tokens

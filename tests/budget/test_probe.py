@@ -10,12 +10,14 @@ from lightlm.budget.probe import (
     REFERENCE_FROM_SECONDS,
     Probe,
     is_reference_worth_timing,
+    measure_machine,
     read_probe,
     time_reference,
 )
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import flops_per_token
-from lightlm.system import Device, SystemReport
+from lightlm.params import load_params
+from lightlm.system import Device, SystemReport, check_system
 
 CPU = Device(
     kind="cpu",
@@ -211,3 +213,57 @@ def test_short_budgets_and_gpus_time_no_reference(machine):
     assert is_reference_worth_timing(machine, REFERENCE_FROM_SECONDS)
     assert not is_reference_worth_timing(machine, REFERENCE_FROM_SECONDS - 1)
     assert not is_reference_worth_timing(machine.model_copy(update={"device": "cuda"}), 3600.0)
+
+
+class Rates:
+    """Answers with the rates of a card."""
+
+    def __init__(self, **rates: float) -> None:
+        self.rates = rates
+        self.asked: list[str] = []
+
+    def call(self, job: str, **arguments: Any) -> dict[str, Any]:
+        assert job == "measure_matrix_rates"
+        self.asked = arguments["dtypes"]
+        return {dtype: self.rates[dtype] for dtype in arguments["dtypes"]}
+
+
+TURING = GPU.model_copy(
+    update={
+        "name": "NVIDIA T4",
+        "compute_capability": "7.5",
+        "supports_bfloat16": False,
+        "supports_float16": True,
+        "supports_flash_attention": False,
+    }
+)
+AMPERE = GPU.model_copy(update={"supports_bfloat16": True, "supports_float16": True})
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "rates", "dtype"),
+    [
+        (TURING, "auto", {"float32": 4e12, "float16": 25e12}, "float16"),
+        (TURING, "auto", {"float32": 4e12, "float16": 4.5e12}, "float32"),
+        (TURING, "float32", {"float32": 4e12}, "float32"),
+        (AMPERE, "auto", {"float32": 60e12, "bfloat16": 250e12}, "bfloat16"),
+        (AMPERE, "float16", {"float16": 250e12}, "float16"),
+    ],
+)
+def test_a_card_before_ampere_trains_in_float16_if_that_is_fast(
+    tmp_path, device, wanted, rates, dtype
+):
+    params = load_params(overrides={"training.dtype": wanted, "training.device": "cuda"})
+    system = check_system(params, tmp_path, [CPU, device])
+    worker = Rates(**rates)
+    machine = measure_machine(params.training, system, worker)
+    assert machine.dtype == dtype
+    assert worker.asked == list(rates)
+
+
+@pytest.mark.parametrize(("device", "dtype"), [(CPU, "float16"), (TURING, "bfloat16")])
+def test_a_dtype_that_a_device_is_slow_at_is_refused_with_those_it_has(tmp_path, device, dtype):
+    params = load_params(overrides={"training.dtype": dtype, "training.device": device.kind})
+    system = check_system(params, tmp_path, [device])
+    with pytest.raises(ParameterError, match=rf"training.dtype is {dtype}, .* give float32 or"):
+        measure_machine(params.training, system, Rates())

@@ -12,6 +12,7 @@ from lightlm.budget.reserve import (
     TOLERANCE_SECONDS,
     Closing,
     ClosingTimes,
+    EndConditions,
     FixedTimes,
 )
 from lightlm.errors import ParameterError
@@ -106,8 +107,13 @@ def test_runs_beside_busy_neighbors_do_not_refuse_what_the_machine_alone_can_do(
 
 
 def test_a_slow_disk_gets_the_time_of_the_writes_that_follow_training():
-    assert Closing(1.3).on_disk(0.001) == Closing(1.3)
-    assert Closing(1.3, 1.15).on_disk(0.15) == Closing(
+    slow = EndConditions(sync_seconds=0.15)
+    assert EndConditions(sync_seconds=0.001).reserve(Closing(1.3)) == Closing(1.3)
+    assert slow.reserve(Closing(1.3, 1.15)) == Closing(
         FIRST_CLOSING_SECONDS + SYNCS_AFTER_TRAINING * 0.15, 1.15
     )
-    assert Closing(30.0).on_disk(0.15).seconds == 30.0, "earlier ends on this disk took longer"
+    assert slow.reserve(Closing(30.0)).seconds == 30.0, "earlier ends on this disk took longer"
+
+
+def test_neighbors_stretch_the_time_of_the_end_and_not_the_margin_of_scoring():
+    assert EndConditions(slowdown=2.0).reserve(Closing(1.3, 1.15)) == Closing(2.6, 1.15)

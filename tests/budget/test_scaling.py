@@ -1,5 +1,7 @@
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from lightlm.budget.calibration import load_calibration
 from lightlm.budget.scaling import (
+    best_size,
     choose_batch_tokens,
     choose_context_length,
     choose_context_ramp,
@@ -101,10 +104,95 @@ def test_a_sequence_is_at_most_a_quarter_of_the_text_and_grows_with_the_tokens(t
 
 def test_rates_follow_the_root_of_the_batch_and_the_scale():
     rates = choose_learning_rates(2048, 192)
-    assert choose_learning_rates(8192, 192) == pytest.approx([2 * rate for rate in rates])
+    assert choose_learning_rates(512, 192) == pytest.approx([rate / 2 for rate in rates])
     assert choose_learning_rates(2048, 192, scale=0.5) == pytest.approx(
         [rate / 2 for rate in rates]
     )
+
+
+def test_the_rates_of_a_large_batch_are_those_of_published_runs_within_a_factor_of_two():
+    # nanochat at 524,288 tokens and autoresearch at 262,144; their rates at a width of 768
+    for batch, width, matrix, embedding, head in (
+        (524_288, 768, 0.02, 0.3, 0.008),
+        (262_144, 512, 0.04, 0.9 * (512 / 768) ** -0.5, 0.005 * (512 / 768) ** -0.5),
+    ):
+        rates = choose_learning_rates(batch, width)
+        for ours, theirs in zip(rates, (matrix, embedding, head), strict=False):
+            assert 1 / 2.2 < ours / theirs < 2.2
+
+
+def test_the_batch_of_an_accelerator_is_that_of_published_runs_within_a_factor_of_four():
+    for tokens, batch in (
+        (62e6, 32_768),
+        (458e6, 262_144),
+        (495e6, 131_072),
+        (1.3e9, 524_288),
+        (8.8e9, 1_048_576),
+    ):
+        assert 1 / 4 <= choose_batch_tokens(tokens, 1024, "cuda") / batch <= 4
+    assert choose_batch_tokens(4e6, 128, "cuda") == choose_batch_tokens(4e6, 128) == 2048
+
+
+@several
+@given(tokens=st.floats(1, 1e13), more=st.floats(1, 1e3), device=st.sampled_from(["cpu", "cuda"]))
+def test_more_text_never_wants_a_smaller_batch(tokens, more, device):
+    assert choose_batch_tokens(tokens * more, 128, device) >= choose_batch_tokens(
+        tokens, 128, device
+    )
+
+
+@several
+@given(flops=st.floats(1e10, 1e24))
+def test_no_other_size_scores_better_with_the_same_operations(flops):
+    best = best_size(flops, 4.0)
+    if best < 1e4:
+        return  # guessing bounds the law there
+
+    def score(size: float) -> float:
+        return predict_loss(round(size), 4.0 * flops / 6 / size, 1e30).bits_per_byte
+
+    assert score(best) <= min(score(best * 2), score(best / 2)) + 1e-9
+
+
+def test_the_best_size_grows_with_the_operations_as_published():
+    growth = math.log10(best_size(1e20, 4.7) / best_size(1e18, 4.7)) / 2
+    assert growth == pytest.approx(0.54, abs=0.05)  # nanochat, dev/LOG.md
+    assert best_size(1e18, 4.7) == pytest.approx(110.7e6, rel=0.6)
+
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "benchmarks" / "published.jsonl"
+
+
+def test_published_runs_of_the_fit_lie_on_the_law_but_for_a_factor_per_source():
+    runs = [json.loads(line) for line in PUBLISHED.read_text(encoding="utf-8").splitlines()]
+    assert all(run["url"].startswith("https://") for run in runs)
+    errors: dict[str, list[float]] = {}
+    for run in runs:
+        if run["in_fit"]:
+            seen = run["tokens"] * run["bytes_per_token"]
+            law = predict_loss(run["matrix_parameters"], seen, seen).bits_per_byte
+            errors.setdefault(run["source"], []).append(math.log(run["bits_per_byte"] / law))
+
+    assert sum(len(found) for found in errors.values()) >= 15
+    assert len(errors) >= 5
+    for found in errors.values():
+        assert max(found) - min(found) < 0.05
+        assert abs(sum(found) / len(found)) < 0.3  # the text's factor
+
+
+def test_an_interval_grows_with_the_distance_from_measured_runs():
+    def width(size: int, seen: float) -> float:
+        prediction = predict_loss(size, seen, 1e12)
+        return (prediction.high - prediction.low) / prediction.bits_per_byte
+
+    assert width(10**6, 1e7) == pytest.approx(0.08)
+    assert width(10**6, 1e7) < width(10**7, 1e8) < width(10**8, 1e10) < 0.3
+
+
+def test_the_text_to_fetch_is_what_a_run_can_read_and_not_a_hundred_times_as_much():
+    assert estimate_needed_bytes(7e14, 300) == [2**32]  # an H100 for five minutes
+    assert estimate_needed_bytes(7e14, 3600)[0] < 32e9
+    assert estimate_needed_bytes(4e11, 360)[0] == 2**27  # as measured on two cores
 
 
 def test_a_wider_model_learns_head_and_embedding_more_slowly_and_matrices_alike():

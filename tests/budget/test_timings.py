@@ -2,6 +2,7 @@
 follows.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 from lightlm.budget.probe import Probe
 from lightlm.budget.ranking import TimeLeft
 from lightlm.budget.reserve import Closing
+from lightlm.budget.shapes import dense_shape
 from lightlm.budget.timings import PROBE_FRACTION, Timings
 from lightlm.model.accounting import flops_per_token
 from lightlm.model.config import ModelConfig
 from lightlm.params import load_params
+from lightlm.store.lock import ignore
 
 
 class Machine:
@@ -28,11 +31,14 @@ class Machine:
         self.seconds = seconds
         self.step = step
         self.timed: list[Mapping[str, Any]] = []
+        self.jobs: list[str] = []
+        self.tokens: list[int] = []
         self.work = 0
 
     def call(self, job: str, **arguments: Any) -> dict[str, Any]:
-        assert job == "time_steps"
         trainer = arguments["trainer"]
+        self.jobs.append(job)
+        self.tokens.append(arguments.get("tokens"))
         self.timed.append(trainer)
         self.now += self.seconds
         work = flops_per_token(ModelConfig.model_validate(arguments["model"]))
@@ -61,10 +67,16 @@ def make_timings(machine, text) -> Callable[..., Timings]:
     """Gives the timings of a budget on a Machine."""
 
     def make(
-        there: Machine, hours: float = 0.1, probed_seconds: float = 0.5, **overrides: Any
+        there: Machine,
+        hours: float = 0.1,
+        probed_seconds: float = 0.5,
+        most_seconds: float = math.inf,
+        report: Callable[[str], None] = ignore,
+        **overrides: Any,
     ) -> Timings:
         dotted = {name.replace("__", "."): value for name, value in overrides.items()}
-        dotted |= {"training.batch_tokens": 2048}  # else it follows the speed found so far
+        # else it follows the speed found so far
+        dotted = {"training.batch_tokens": 2048} | dotted
         return Timings(
             load_params(overrides=dotted, hours=hours),
             text,
@@ -73,6 +85,8 @@ def make_timings(machine, text) -> Callable[..., Timings]:
             Probe(machine=machine, shapes=()),
             clock=lambda: there.now,
             probed_seconds=probed_seconds,
+            most_seconds=most_seconds,
+            report=report,
         )
 
     return make
@@ -185,3 +199,49 @@ def test_a_probe_file_gives_the_same_variant_again(make_timings, shapes):
     again = make_timings(there)
     again.probe = Probe.model_validate_json(timings.probe.model_dump_json())
     assert again.choose(shapes[0]) == timings.choose(shapes[0])
+
+
+def test_a_step_that_takes_seconds_is_timed_by_its_parts(make_timings, machine):
+    there = Machine(3.0, steady)
+    timings = make_timings(there, hours=24.0, training__batch_tokens=262_144)
+    wide = dense_shape(32_768, 12, 768, 1024)
+    timings.time_around([wide])
+    assert there.jobs == ["time_step_parts"]
+    timed = timings.probe.shapes[0]
+    assert timed.is_extrapolated
+    assert timed.model == wide
+    # a pass over two layers takes a fraction of the seconds of a timing
+    passes = there.tokens[0] * flops_per_token(wide.model_copy(update={"num_layers": 2}))
+    assert passes / machine.usual_flops < 4.0
+
+
+def test_measuring_ends_within_a_minute_however_long_the_budget(make_timings, shapes):
+    lines: list[str] = []
+    there = Machine(8.0, steady)
+    timings = make_timings(there, hours=1000.0, most_seconds=30.0, report=lines.append)
+    timings.time_around(shapes)
+    timings.try_variants()
+    timings.try_compiling(timings.ranking.judge(shapes[0]))
+    assert there.now <= 30.0
+    assert len(lines) == len(there.timed)
+    assert lines[0].startswith("Timing 3 layers x 192 dims")
+
+
+def test_what_there_is_no_time_to_compile_is_assumed_to_be_compiled(make_timings, shapes):
+    there = Machine(8.0, steady)
+    timings = make_timings(there, hours=24.0, most_seconds=20.0)
+    timings.time_around(shapes)
+    timings.try_compiling(timings.ranking.judge(shapes[0]))
+    assert timings.probe.assumes_compiled
+    assert not any(timed["compile"] for timed in there.timed)
+    assert timings.ranking.judge(shapes[0]).is_compiled
+    assert any("compiling was not timed" in note for note in timings.probe.notes)
+
+
+def test_variants_of_a_shape_are_timed_in_the_way_that_the_shape_was(make_timings):
+    there = Machine(1.0, lambda trainer: 20.0)  # far slower than the matrix rate promised
+    timings = make_timings(there, hours=24.0)
+    timings.time_around([dense_shape(2048, 3, 192, 128)])
+    timings.try_variants()
+    assert len(there.jobs) > 1
+    assert set(there.jobs[:1]) == set(there.jobs) == {"time_steps"}

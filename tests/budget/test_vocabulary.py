@@ -21,7 +21,7 @@ def machine_of(flops_per_second: float) -> MachineRate:
 def test_the_vocabulary_is_a_power_of_two_within_bounds(flops, seconds, text):
     sizes = choose_vocab_sizes(machine_of(flops), seconds, text)
     assert 1 <= len(sizes) <= 2
-    assert all(size & (size - 1) == 0 and 512 <= size <= 32768 for size in sizes)
+    assert all(size & (size - 1) == 0 and 512 <= size <= 65536 for size in sizes)
 
 
 def test_more_time_wants_more_entries():
@@ -44,6 +44,13 @@ def test_a_machine_that_trains_faster_than_its_products_promise_gets_more_entrie
 
 def test_a_small_text_gets_a_small_vocabulary_however_long_the_time():
     assert choose_vocab_sizes(machine_of(9e11), 36_000, 100_000) == [512]
+
+
+def test_counts_want_more_entries_where_the_text_is_long_enough_to_learn_them():
+    slow = machine_of(1e10)
+    assert max(choose_vocab_sizes(slow, 60, 10_800_000)) < 4096
+    assert min(choose_vocab_sizes(slow, 60, 10_800_000, is_counted=True)) == 4096
+    assert choose_vocab_sizes(slow, 60, 100_000, is_counted=True) == [512]
 
 
 def test_a_token_of_a_larger_vocabulary_is_longer_and_of_a_harder_text_shorter():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightlm.console.curve import ROWS, find_range, interpolate, render_curves
+from lightlm.console.curve import ROWS, choose_rows, find_range, interpolate, render_curves
 
 FALLING = [(i / 100, 4.0 - 2.0 * i / 100) for i in range(3, 101)]
 
@@ -19,6 +19,16 @@ def test_the_curve_fills_its_rows_and_stays_within_its_width(width: int, is_unic
     lines = draw(width, is_unicode=is_unicode)
     assert len(lines) == ROWS
     assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize(("height", "rows"), [(20, 6), (24, 6), (40, 20), (30, 12), (100, 20)])
+def test_a_higher_terminal_has_a_higher_curve(height: int, rows: int) -> None:
+    assert choose_rows(height) == rows
+    lines = render_curves(FALLING, [], None, 80, rows, is_unicode=True)
+    assert [line.plain[:5].strip() != "" for line in lines[:rows]].count(True) == 2
+    axis = [line.plain for line in lines[rows:]]
+    assert [line.split() for line in axis] == ([["0%", "50%", "100%"]] if rows > ROWS else [])
+    assert all(len(line) <= 80 and line.endswith("100%") for line in axis)
 
 
 def test_a_falling_loss_goes_from_the_upper_left_to_the_lower_right() -> None:

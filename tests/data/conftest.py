@@ -8,6 +8,7 @@ import pytest
 
 from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.params import DatasetParams, load_params
+from lightlm.store.home import find_home
 
 WORDS = [
     "the",
@@ -53,4 +54,4 @@ def subset(tmp_path: Path, dataset: Callable[..., DatasetParams]) -> TextSubset:
     path.write_text(
         "".join(json.dumps({"text": make_document(i)}) + "\n" for i in range(120)), encoding="utf-8"
     )
-    return materialize_subset(dataset(path))
+    return materialize_subset(find_home(), dataset(path))

@@ -28,6 +28,7 @@ from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.data.tokenization.hard_texts import TRIAL
 from lightlm.data.tokenization.tokenizer import Tokenizer, prepare_tokenizer
 from lightlm.params import DatasetParams, load_params
+from lightlm.store.home import find_home
 
 TEXTS = [
     *(TRIAL[start : start + 40] for start in range(0, len(TRIAL), 25)),
@@ -45,12 +46,12 @@ def subset(tmp_path: Path, dataset: Callable[..., DatasetParams]) -> TextSubset:
     path.write_text(
         "".join(json.dumps({"text": text}) + "\n" for text in TEXTS * 2), encoding="utf-8"
     )
-    return materialize_subset(dataset(path))
+    return materialize_subset(find_home(), dataset(path))
 
 
 @pytest.fixture
 def tokenizer(subset: TextSubset) -> Tokenizer:
-    return prepare_tokenizer(load_params().tokenizer, subset, [400])
+    return prepare_tokenizer(find_home(), load_params().tokenizer, subset, [400])
 
 
 def encode_all(
@@ -97,7 +98,7 @@ def test_an_engine_that_differs_is_found_out_and_left(
     with pytest.raises(EnginesDiffer):
         encode_all(subset, tokenizer)
     said: list[str] = []
-    shards = tokenize_subset(subset, tokenizer, report=said.append)
+    shards = tokenize_subset(find_home(), subset, tokenizer, report=said.append)
     assert (
         shards.tokens("train")[1 : shards.num_train_tokens].tolist() == wanted(subset, tokenizer)[0]
     )
@@ -108,8 +109,8 @@ def test_an_engine_that_differs_is_found_out_and_left(
 def test_a_missing_engine_leaves_tokenizers(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Encoder(tokenizer).engine == "kitoken"
-    monkeypatch.setitem(sys.modules, "kitoken", None)
+    assert Encoder(tokenizer).engine == "tokie"
+    monkeypatch.setitem(sys.modules, "tokie", None)
     assert Encoder(tokenizer).engine == "tokenizers"
 
 

@@ -4,10 +4,7 @@ protocol.
 
 import io
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +14,7 @@ import pytest
 from lightlm.data.hub import group_splits, list_configs
 from tests.data.conftest import make_document
 
-from .hub_server import COMMIT, serve_hub
+from .hub_server import COMMIT, run_against, serve_hub
 
 # huggingface_hub reads its endpoint when it is imported, so each conversation is a process of its
 # own.
@@ -26,10 +23,12 @@ import json, sys, time
 from lightlm.data.subset import materialize_subset
 from lightlm.errors import LightLMError
 from lightlm.params import load_params
+from lightlm.store.home import find_home
 values = json.loads(sys.argv[1])
 started = time.monotonic()
 try:
-    subset = materialize_subset(load_params(overrides=values).dataset, needed_bytes=[200_000])
+    dataset = load_params(overrides=values).dataset
+    subset = materialize_subset(find_home(), dataset, needed_bytes=[200_000])
 except LightLMError as error:
     print(json.dumps({"error": type(error).__name__, "message": str(error)}))
 else:
@@ -58,21 +57,7 @@ WIKI = {
 
 def materialize(tmp_path: Path, endpoint: str, **values: object) -> dict:
     overrides = {f"dataset.{name}": value for name, value in values.items()}
-    environment = os.environ | {
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
-    }
-
-    environment.pop("HF_HUB_OFFLINE", None)
-    done = subprocess.run(
-        [sys.executable, "-c", MATERIALIZE, json.dumps(overrides)],
-        env=environment, capture_output=True, text=True, timeout=90, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(run_against(endpoint, MATERIALIZE, overrides, tmp_path)[-1])
 
 
 def closed_port() -> str:

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from lightlm.data.loader import (
     ThreadedDataLoader,
     count_windows,
+    mixed_starts,
     permute,
     permute_range,
-    window_start,
     window_starts,
 )
+from lightlm.data.shards import MixedTokens, TokenArray
 from lightlm.errors import DatasetError
 
 TOKENS = np.arange(5000, dtype=np.uint16)
@@ -52,7 +53,7 @@ def test_starts_found_together_are_those_found_alone(
     num_tokens: int, seed: int, first: int
 ) -> None:
     values = {"num_tokens": num_tokens, "context_length": 16, "seed": seed}
-    wanted = [window_start(first + index, **values) for index in range(100)]
+    wanted = [int(window_starts(first + index, 1, **values)[0]) for index in range(100)]
     assert window_starts(first, 100, **values).tolist() == wanted
 
 
@@ -63,12 +64,10 @@ def test_an_epoch_reads_side_by_side_windows_each_once(
 ) -> None:
     count = count_windows(num_tokens, context)
     for epoch in (0, 1, 5):
-        starts = sorted(
-            window_start(
-                epoch * count + i, num_tokens=num_tokens, context_length=context, seed=seed
-            )
-            for i in range(count)
+        found = window_starts(
+            epoch * count, count, num_tokens=num_tokens, context_length=context, seed=seed
         )
+        starts = sorted(found.tolist())
         assert starts[0] >= 0
         assert starts[-1] + context + 1 <= num_tokens
         assert all(b - a == context for a, b in itertools.pairwise(starts))
@@ -110,10 +109,9 @@ def test_the_order_depends_on_neither_the_threads_nor_what_they_read_at_once(
 def test_a_batch_holds_the_windows_of_its_sequences(batch_size: int) -> None:
     with ThreadedDataLoader(TOKENS, context_length=16, batch_size=batch_size, seed=5) as loader:
         batch = loader.read_batch(7)
-    wanted = [
-        window_start(7 * batch_size + row, num_tokens=5000, context_length=16, seed=5)
-        for row in range(batch_size)
-    ]
+    wanted = window_starts(
+        7 * batch_size, batch_size, num_tokens=5000, context_length=16, seed=5
+    ).tolist()
     assert batch.inputs[:, 0].tolist() == wanted
 
 
@@ -187,3 +185,69 @@ def test_too_little_text_is_refused_with_the_context_that_would_fit() -> None:
     with pytest.raises(DatasetError, match=r"10 tokens, a sequence needs 17"):
         ThreadedDataLoader(TOKENS[:10], context_length=16, batch_size=1, seed=0)
     assert count_windows(17, 16) == 1
+
+
+def mix(*shares: float) -> MixedTokens:
+    """Return texts of 5,000 tokens, each of its own: 0 to 4,999, then 10,000 to 14,999, ..."""
+    texts = [
+        TokenArray.join([TOKENS + np.uint16(10_000 * text)]) for text in range(len(shares) + 1)
+    ]
+    return MixedTokens.mix(texts[0], list(zip(texts[1:], shares, strict=True)))
+
+
+def name_texts(tokens: MixedTokens, number: int) -> np.ndarray:
+    """Return which text each of the first `number` sequences is of."""
+    starts = mixed_starts(0, number, tokens, context_length=16, seed=3)
+    windows = tokens.take_windows(starts, 17)
+    assert (np.diff(windows.astype(int), axis=1) == 1).all()
+    return starts // 5000
+
+
+@given(
+    shares=st.lists(st.floats(0.001, 0.3), min_size=1, max_size=3),
+    number=st.integers(1, 3000),
+)
+@settings(max_examples=40, deadline=None)
+def test_texts_are_mixed_exactly_by_their_shares(shares: list[float], number: int) -> None:
+    counts = np.bincount(name_texts(mix(*shares), number), minlength=len(shares) + 1)
+    wanted = np.array([1 - sum(shares), *shares]) * number
+    assert np.abs(counts - wanted).max() < len(shares) + 0.1
+
+
+@given(first=st.integers(0, 20_000), number=st.integers(1, 300), seed=st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_the_order_of_mixed_texts_is_the_same_wherever_reading_begins(
+    first: int, number: int, seed: int
+) -> None:
+    tokens = mix(0.3, 0.05)
+    values = {"context_length": 16, "seed": seed}
+    alone = [int(mixed_starts(first + index, 1, tokens, **values)[0]) for index in range(number)]
+    assert mixed_starts(first, number, tokens, **values).tolist() == alone
+
+
+def test_each_mixed_text_is_read_in_the_order_that_it_has_alone() -> None:
+    tokens = mix(0.3, 0.05)
+    starts = mixed_starts(0, 3000, tokens, context_length=16, seed=1)
+    for text in range(3):
+        own = starts[starts // 5000 == text] - 5000 * text
+        alone = window_starts(0, len(own), num_tokens=5000, context_length=16, seed=1)
+        assert own.tolist() == alone.tolist()
+
+
+def test_a_loader_of_mixed_texts_resumes_and_divides_as_of_one() -> None:
+    values = {"context_length": 16, "batch_size": 8, "seed": 1}
+    with ThreadedDataLoader(mix(0.3), **values) as loader:
+        wanted = [next(loader).inputs for _ in range(12)]
+    with ThreadedDataLoader(mix(0.3), start_step=7, num_threads=3, **values) as loader:
+        assert all(torch.equal(next(loader).inputs, batch) for batch in wanted[7:])
+    for rank in range(2):
+        with ThreadedDataLoader(mix(0.3), rank=rank, world_size=2, **values) as loader:
+            part = slice(4 * rank, 4 * rank + 4)
+            assert all(torch.equal(next(loader).inputs, batch[part]) for batch in wanted)
+    assert {int(row[0]) >= 10_000 for batch in wanted for row in batch} == {False, True}
+
+
+def test_a_mixed_text_of_too_few_tokens_is_refused_at_once() -> None:
+    little = MixedTokens.mix(TokenArray.join([TOKENS]), [(TokenArray.join([TOKENS[:9]]), 0.1)])
+    with pytest.raises(DatasetError, match="the text has 9 tokens"):
+        ThreadedDataLoader(little, context_length=16, batch_size=8, seed=1)

@@ -6,6 +6,7 @@ import pytest
 from lightlm.data.ngram import TRAIN_BYTES, measure_ngram_bits, score_bytes
 from lightlm.data.subset import materialize_subset
 from lightlm.params import load_params
+from lightlm.store.home import find_home
 
 WORDS = ["river", "stone", "walks", "under", "night", "glass", "ember", "field"]
 
@@ -45,7 +46,9 @@ def test_a_subset_is_sampled_and_scored(tmp_path, monkeypatch):
     monkeypatch.setenv("LIGHTLM_HOME", str(tmp_path / "home"))
     paragraphs = "\n\n".join(write(number, 60).decode() for number in range(3000))
     (tmp_path / "text.txt").write_text(paragraphs, encoding="utf-8")
-    subset = materialize_subset(load_params(dataset=str(tmp_path / "text.txt")).dataset)
+    subset = materialize_subset(
+        find_home(), load_params(dataset=str(tmp_path / "text.txt")).dataset
+    )
     bits, size = measure_ngram_bits(subset)
     assert 0.4 < bits < 0.7
     assert TRAIN_BYTES / 2 < size <= TRAIN_BYTES

@@ -14,6 +14,7 @@ from lightlm.data.look import look_at
 from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams
+from lightlm.store.home import find_home
 from tests.data.conftest import make_document
 
 Choose = Callable[..., DatasetParams]
@@ -61,7 +62,9 @@ def test_every_line_that_is_a_list_of_messages_is_a_conversation(
         [{"role": "user", "content": text}, {"role": "assistant", "content": text[::-1]}]
         for text in TEXTS
     ]
-    subset = materialize_subset(dataset(write(tmp_path / "a.jsonl", lines_of(list(rows)))))
+    subset = materialize_subset(
+        find_home(), dataset(write(tmp_path / "a.jsonl", lines_of(list(rows))))
+    )
     wanted = [f"User: {text}\n\nAssistant: {text[::-1]}" for text in TEXTS]
     assert subset.record.train_bytes + subset.record.validation_bytes == sum(map(len, wanted))
     assert all(any(piece in text for text in wanted) for piece in documents(subset))
@@ -71,13 +74,15 @@ def test_every_line_that_is_a_list_of_messages_is_a_conversation(
 def test_arrays_one_after_the_other_are_all_read(tmp_path: Path, dataset: Choose) -> None:
     pages = [[{"text": text} for text in TEXTS[start : start + 10]] for start in range(0, 40, 10)]
     assert documents(
-        materialize_subset(dataset(write(tmp_path / "a.jsonl", lines_of(list(pages)))))
+        materialize_subset(find_home(), dataset(write(tmp_path / "a.jsonl", lines_of(list(pages)))))
     ) == set(TEXTS)
 
 
 def test_texts_under_their_ids_are_rows(tmp_path: Path, dataset: Choose) -> None:
     content = json.dumps({f"note{number}": text for number, text in enumerate(TEXTS)})
-    assert documents(materialize_subset(dataset(write(tmp_path / "a.json", content)))) == set(TEXTS)
+    assert documents(
+        materialize_subset(find_home(), dataset(write(tmp_path / "a.json", content)))
+    ) == set(TEXTS)
 
 
 def test_titles_are_not_taken_for_the_text_that_stands_deeper(
@@ -94,7 +99,7 @@ def test_titles_are_not_taken_for_the_text_that_stands_deeper(
 
 def test_a_header_with_a_trailing_separator_is_no_row(tmp_path: Path, dataset: Choose) -> None:
     rows = "id,text,\n" + "".join(f'{number},"{text}",\n' for number, text in enumerate(TEXTS))
-    subset = materialize_subset(dataset(write(tmp_path / "a.csv", rows)))
+    subset = materialize_subset(find_home(), dataset(write(tmp_path / "a.csv", rows)))
     assert subset.record.column == "text"
     assert documents(subset) == set(TEXTS)
 
@@ -105,7 +110,7 @@ def test_a_header_with_a_trailing_separator_is_no_row(tmp_path: Path, dataset: C
 def test_blanks_and_line_ends_around_a_border_do_not_matter(
     tmp_path: Path, dataset: Choose, border: str
 ) -> None:
-    subset = materialize_subset(dataset(write(tmp_path / "a.txt", border.join(TEXTS))))
+    subset = materialize_subset(find_home(), dataset(write(tmp_path / "a.txt", border.join(TEXTS))))
     assert {text.strip() for text in documents(subset)} == set(TEXTS)
     assert subset.record.documents == len(TEXTS)
 
@@ -129,7 +134,7 @@ def test_the_held_out_share_is_bounded_and_words_stay_whole(
     text = make_text(size, line, blank)
     path = tmp_path / f"a.{suffix}"
     write(path, text if suffix == "txt" else lines_of([{"text": text}]))
-    subset = materialize_subset(dataset(path))
+    subset = materialize_subset(find_home(), dataset(path))
     record = subset.record
     total = record.train_bytes + record.validation_bytes
     assert total == len(text.encode())

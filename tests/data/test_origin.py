@@ -4,6 +4,7 @@ import pytest
 
 from lightlm.data.origin import (
     describe_origin,
+    find_hub_id,
     format_origin,
     is_same_text,
     list_names,
@@ -131,3 +132,26 @@ def test_what_is_recorded_as_params_or_as_something_else_is_read_or_left() -> No
     assert read_logged_params({"dataset.config": "None"}) is None
     for broken in (None, "", "{", "[]", '{"source": 3}'):
         assert read_origin(broken) is None
+
+
+def test_the_hub_has_the_data_sets_that_are_no_path_and_not_built_in() -> None:
+    assert find_hub_id({"source": "owner/name"}) == "owner/name"
+    assert find_hub_id({"source": "wikitext"}) == "wikitext"
+    for source in ("/home/me/notes", "python-docs", ""):
+        assert find_hub_id({"source": source}) is None
+    assert find_hub_id(None) is None
+
+
+def test_an_origin_names_the_texts_that_go_with_it_and_stays_the_first_text() -> None:
+    others = {"dataset.others": ["/notes/letters:0.3", "Salesforce/wikitext"]}
+    mixed = describe_origin(load_params(dataset="python-docs", overrides=others).dataset)
+    alone = describe_origin(load_params(dataset="python-docs").dataset)
+    assert [one["source"] for one in mixed["others"]] == ["/notes/letters", "Salesforce/wikitext"]
+    assert "others" not in alone
+    assert is_same_text(mixed, alone)
+    assert list_names(mixed) == list_names(alone)
+    assert format_origin(mixed) == (
+        "python-docs with /notes/letters: 0.3, Salesforce/wikitext (wikitext-2-v1): auto"
+    )
+    again = load_params(overrides=list_overrides(mixed)).dataset
+    assert [one.weight for one in again.others] == [0.3, "auto"]

@@ -12,18 +12,19 @@ from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.data.tokenization.tokenizer import Tokenizer, prepare_tokenizer
 from lightlm.errors import CorruptError
 from lightlm.params import DatasetParams, load_params
+from lightlm.store.home import find_home
 from tests.data.conftest import make_document
 
 
 @pytest.fixture
 def tokenizer(subset: TextSubset) -> Tokenizer:
-    return prepare_tokenizer(load_params().tokenizer, subset, [300])
+    return prepare_tokenizer(find_home(), load_params().tokenizer, subset, [300])
 
 
 def test_the_stream_is_end_of_text_then_documents_each_ended(
     subset: TextSubset, tokenizer: Tokenizer
 ) -> None:
-    shards = tokenize_subset(subset, tokenizer)
+    shards = tokenize_subset(find_home(), subset, tokenizer)
     wanted = [tokenizer.end_of_text_id]
     for document in subset.read_documents("train"):
         wanted += [*tokenizer.encode(document.decode()), tokenizer.end_of_text_id]
@@ -36,9 +37,9 @@ def test_the_stream_is_end_of_text_then_documents_each_ended(
 def test_running_text_is_one_stream(tmp_path: Path, dataset: Callable[..., DatasetParams]) -> None:
     path = tmp_path / "book.txt"
     path.write_text("\n\n".join(make_document(i) for i in range(100)))
-    subset = materialize_subset(dataset(path))
-    tokenizer = prepare_tokenizer(load_params().tokenizer, subset, [300])
-    shards = tokenize_subset(subset, tokenizer)
+    subset = materialize_subset(find_home(), dataset(path))
+    tokenizer = prepare_tokenizer(find_home(), load_params().tokenizer, subset, [300])
+    shards = tokenize_subset(find_home(), subset, tokenizer)
     stream = shards.tokens("train")[0 : shards.num_train_tokens].tolist()
     assert [stream[0], stream[-1]] == [tokenizer.end_of_text_id] * 2
     assert stream.count(tokenizer.end_of_text_id) == 2, "one file is one document"
@@ -48,7 +49,7 @@ def test_running_text_is_one_stream(tmp_path: Path, dataset: Callable[..., Datas
 def test_offsets_say_where_each_held_out_document_starts(
     subset: TextSubset, tokenizer: Tokenizer
 ) -> None:
-    shards = tokenize_subset(subset, tokenizer)
+    shards = tokenize_subset(find_home(), subset, tokenizer)
     offsets = shards.validation_offsets()
     held_out = list(subset.read_documents("validation"))
     assert len(offsets) == len(held_out) + 1 == shards.num_validation_documents + 1
@@ -65,8 +66,8 @@ def test_offsets_say_where_each_held_out_document_starts(
 
 
 def test_shards_are_made_once_and_verified(subset: TextSubset, tokenizer: Tokenizer) -> None:
-    first = tokenize_subset(subset, tokenizer)
-    second = tokenize_subset(subset, tokenizer)
+    first = tokenize_subset(find_home(), subset, tokenizer)
+    second = tokenize_subset(find_home(), subset, tokenizer)
     assert (first.reused, second.reused) == (False, True)
     assert open_shards(first.folder).num_train_tokens == first.num_train_tokens
     path = first.folder / "train-00000.bin"
@@ -75,17 +76,17 @@ def test_shards_are_made_once_and_verified(subset: TextSubset, tokenizer: Tokeni
     path.write_bytes(bytes(content))
     with pytest.raises(CorruptError):
         open_shards(first.folder)
-    assert not tokenize_subset(subset, tokenizer).reused
+    assert not tokenize_subset(find_home(), subset, tokenizer).reused
 
 
 def test_slices_cross_the_borders_of_files(
     subset: TextSubset, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = tokenize_subset(subset, tokenizer)
+    whole = tokenize_subset(find_home(), subset, tokenizer)
     wanted = whole.tokens("train")[0 : whole.num_train_tokens]
     monkeypatch.setattr(shards_module, "SHARD_TOKENS", 1000)
     monkeypatch.setattr(shards_module, "FORMAT", 999)
-    cut = tokenize_subset(subset, tokenizer)
+    cut = tokenize_subset(find_home(), subset, tokenizer)
     assert len(list(cut.folder.glob("train-*.bin"))) > 3
     stream = cut.tokens("train")
     assert np.array_equal(stream[0 : len(stream)], wanted)
@@ -109,3 +110,12 @@ def test_windows_over_the_border_of_two_files_are_whole() -> None:
         list(range(start, start + 50)) for start in starts
     ]
     assert tokens.take_windows(starts[:1], 50).tolist() == [list(range(50))]
+
+
+def test_what_is_left_out_leaves_the_rest_in_order() -> None:
+    ids = np.arange(100, dtype="<u2")
+    tokens = TokenArray.join([ids[:30], ids[30:40], ids[40:]])
+    left = tokens.without([slice(5, 8), slice(25, 45), slice(98, 100)])
+    wanted = [*range(5), *range(8, 25), *range(45, 98)]
+    assert left[0 : len(left)].tolist() == wanted
+    assert len(tokens.without([])) == 100

@@ -12,18 +12,28 @@ from lightlm.data.shards import TokenShards, tokenize_subset
 from lightlm.data.subset import materialize_subset
 from lightlm.data.tokenization.tokenizer import Tokenizer, prepare_tokenizer
 from lightlm.errors import DatasetError
+from lightlm.evaluation import scoring as scoring_module
 from lightlm.evaluation.score import bits_per_byte
 from lightlm.evaluation.scoring import (
+    COUNTING,
+    NETWORK,
+    TOGETHER,
     evaluate_shards,
     evaluate_text,
     score_documents,
+    score_mixture,
     score_texts,
     score_tokens,
+    select_together,
     summarize_documents,
 )
+from lightlm.model.accounting import flops_per_token
 from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
+from lightlm.ngram.counts import count_grams
+from lightlm.ngram.mixture import NUM_FEATURES, CountingModel, Mixture
 from lightlm.params import load_params
+from lightlm.store.home import find_home
 
 DOCUMENTS = [
     f"Document {n}: na\u00efve caf\u00e9 \U0001f600, {'more words ' * (n % 7)}the end."
@@ -40,9 +50,9 @@ def held_out(tmp_path_factory) -> tuple[TokenShards, Tokenizer]:
         patch.setenv("LIGHTLM_HOME", str(folder / "home"))
         changes = {"dataset.validation_fraction": 0.3}
         params = load_params(overrides=changes, dataset=str(folder / "documents.jsonl"))
-        subset = materialize_subset(params.dataset)
-        tokenizer = prepare_tokenizer(params.tokenizer, subset, [300])
-        return tokenize_subset(subset, tokenizer), tokenizer
+        subset = materialize_subset(find_home(), params.dataset)
+        tokenizer = prepare_tokenizer(find_home(), params.tokenizer, subset, [300])
+        return tokenize_subset(find_home(), subset, tokenizer), tokenizer
 
 
 @pytest.fixture
@@ -164,6 +174,18 @@ def test_asked_to_stop_the_score_is_that_of_the_documents_read_to_their_end(mode
     limited = evaluate_shards(model, shards, max_bytes=limit)
     assert limited.bits_per_byte == pytest.approx(stopped.bits_per_byte, rel=1e-6)
     assert limited.text_sha256 == stopped.text_sha256
+
+
+def test_a_model_that_is_slow_is_asked_to_stop_more_often(model, held_out, monkeypatch):
+    stream = np.arange(2000) % 300
+    calls = []
+    should_stop = lambda: bool(calls.append(1))  # noqa: E731
+    score_tokens(model, stream, should_stop=should_stop)
+    at_once = len(calls)
+    cost = flops_per_token(model.config, training=False)
+    monkeypatch.setattr(scoring_module, "BATCH_FLOPS", 5 * model.config.context_length * cost)
+    score_tokens(model, stream, should_stop=should_stop)
+    assert len(calls) - at_once >= 2000 / (5 * model.config.context_length) > at_once
 
 
 @pytest.mark.parametrize("calls", [0, 1])
@@ -298,3 +320,39 @@ def test_a_score_for_which_memory_is_short_reads_fewer_windows_at_once(
     most = 0
     with pytest.raises(RuntimeError, match="primitive"):
         score_tokens(model, tokens)
+
+
+def test_network_and_counts_are_scored_together_and_alone(model, held_out, monkeypatch):
+    monkeypatch.setattr(scoring_module, "MIXED_TOKENS", 100)  # several looks at the counts
+    shards, tokenizer = held_out
+    tokens = shards.tokens("validation")[0:400]
+    weights = np.zeros(NUM_FEATURES)
+    weights[:3] = -0.5, 0.3, 0.2
+    counting = CountingModel(count_grams(shards.tokens("train")[0:5000], tokenizer.vocab_size))
+    mixture = Mixture(counting, weights)
+    nats = score_mixture(model, mixture, tokens, batch_tokens=64)
+    np.testing.assert_allclose(nats[:, NETWORK], score_tokens(model, tokens), rtol=1e-5)
+    np.testing.assert_allclose(nats[:, COUNTING], -np.log(counting.score(tokens)[0]))
+
+    length = model.config.context_length
+    ids = torch.from_numpy(tokens[: length + 1].astype(np.int64))
+    with torch.no_grad():
+        logits = model(ids[None, :-1])[0].numpy()
+    contexts = [mixture.read(ids[: place + 1].tolist()) for place in range(length)]
+    mixed = torch.from_numpy(mixture.mix(logits, contexts)).log_softmax(-1)
+    wanted = -mixed.gather(1, ids[1:, None])[:, 0]
+    np.testing.assert_allclose(nats[:length, TOGETHER], wanted, rtol=1e-4)
+
+
+def test_the_score_of_documents_with_counts_names_all_three(model, held_out):
+    shards, tokenizer = held_out
+    counting = CountingModel(count_grams(shards.tokens("train")[0:5000], tokenizer.vocab_size))
+    mixture = Mixture(counting, np.zeros(NUM_FEATURES))
+    nats, _ = score_documents(model, shards, mixture=mixture)
+    score = summarize_documents(shards, nats)
+    alone = evaluate_shards(model, shards)
+    assert score.network_bits_per_byte == pytest.approx(alone.bits_per_byte, rel=1e-5)
+    assert alone.network_alone == alone.bits_per_byte
+    assert score.counting_bits_per_byte is not None
+    assert score.bits_per_byte < max(score.network_alone, score.counting_bits_per_byte)
+    assert select_together(nats).sum() == pytest.approx(nats[:, TOGETHER].sum())

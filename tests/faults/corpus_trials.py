@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lightlm.store.home import find_home
+
 
 def read_peak() -> float:
     """Return the largest memory of this process since it was last reset, in MB."""
@@ -44,7 +46,7 @@ def train_on(request: dict[str, Any], answer: dict[str, Any]) -> None:
     params = load_params(overrides=request["overrides"], dataset=request["path"])
     check_dataset(params.dataset, 16)
     answer["glance_seconds"] = time.monotonic() - started
-    subset = materialize_subset(params.dataset, needed_bytes=(2_000_000,))
+    subset = materialize_subset(find_home(), params.dataset, needed_bytes=(2_000_000,))
     answer["counts"] = {
         "documents": subset.num_documents,
         "bytes": subset.num_bytes,
@@ -54,8 +56,8 @@ def train_on(request: dict[str, Any], answer: dict[str, Any]) -> None:
         "replaced": subset.record.replaced_bytes,
     }
 
-    tokenizer = prepare_tokenizer(params.tokenizer, subset, [300])
-    shards = tokenize_subset(subset, tokenizer)
+    tokenizer = prepare_tokenizer(find_home(), params.tokenizer, subset, [300])
+    shards = tokenize_subset(find_home(), subset, tokenizer)
     shape = ModelConfig(
         vocab_size=tokenizer.vocab_size, num_layers=1, model_dim=16, num_heads=2, num_kv_heads=1, head_dim=8,
         ffn_dim=32, context_length=16,

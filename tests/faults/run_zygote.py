@@ -141,7 +141,7 @@ def run_command(home: str, text: str, overrides: dict[str, Any], log: str) -> No
         params = load_params("base", overrides, dataset=text, hours=1.0)
         try:
             with end_in_order(), embedded.without_heartbeats():
-                run_training(params, text, "base", overrides, Launch(time.monotonic()))
+                run_training(Path(home), params, text, "base", overrides, Launch(time.monotonic()))
             code = 0
         except LightLMError as error:
             sys.stderr.write(f"lightlm: {error}\n")

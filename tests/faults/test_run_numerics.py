@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lightlm.store.home import find_home
 from lightlm.training.checkpoint import is_finite
 from lightlm.training.events import (
     Checkpointed,
@@ -75,7 +76,7 @@ def train(request: TrainRequest, *disturbance: Any) -> tuple[list[Event], Path, 
     """Return the events of a run, its model and how many checkpoints were looked at: each, as soon
     as it was there.
     """
-    run = TrainingRun(request)
+    run = TrainingRun(find_home(), request)
     events = []
     looked_at = 0
     if disturbance:

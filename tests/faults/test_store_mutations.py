@@ -24,6 +24,7 @@ from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import export_model, load_model
 from lightlm.params import load_params
 from lightlm.store.commit import commit_folder, open_commit
+from lightlm.store.home import find_home
 from lightlm.store.journal import Journal, read_journal
 from lightlm.tracking.record import RegistrationRequest
 from lightlm.tracking.recorder import Recorder
@@ -102,9 +103,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[P
         params = load_params(
             overrides={"dataset.validation_fraction": 0.2}, dataset=str(root / "lines.jsonl")
         )
-        subset = materialize_subset(params.dataset)
-        tokenizer = prepare_tokenizer(params.tokenizer, subset, [280])
-        shards = tokenize_subset(subset, tokenizer)
+        subset = materialize_subset(find_home(), params.dataset)
+        tokenizer = prepare_tokenizer(find_home(), params.tokenizer, subset, [280])
+        shards = tokenize_subset(find_home(), subset, tokenizer)
 
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size, num_layers=1, model_dim=16, num_heads=2, num_kv_heads=1, head_dim=8,
@@ -258,7 +259,7 @@ def test_every_mutation_of_what_mlflow_stores_is_refused_and_of_the_copy_is_fetc
 ) -> None:
     described, artifact = version
     shutil.copytree(artifact, tmp_path / "sound")
-    copy = download(described)
+    copy = download(find_home(), described)
     accepted = []
     wrong = []
 
@@ -268,7 +269,7 @@ def test_every_mutation_of_what_mlflow_stores_is_refused_and_of_the_copy_is_fetc
         if damaged is artifact:
             shutil.rmtree(copy)
             try:
-                download(described)
+                download(find_home(), described)
             except ModelVersionError:
                 pass
             else:
@@ -276,7 +277,7 @@ def test_every_mutation_of_what_mlflow_stores_is_refused_and_of_the_copy_is_fetc
             shutil.rmtree(artifact)
             shutil.copytree(tmp_path / "sound", artifact)
         # What is wrong in the copy goes, and the sound one comes from MLflow.
-        if read_all(download(described)) != read_all(tmp_path / "sound"):
+        if read_all(download(find_home(), described)) != read_all(tmp_path / "sound"):
             wrong.append(what)
 
     tell(

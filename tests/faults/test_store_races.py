@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lightlm.store.home import find_home
 from lightlm.store.stage import open_stage
 
 PROCESSES = 8
@@ -33,7 +34,7 @@ def race(number: int, log: str, barrier: Any, answers: Any) -> None:
         return {"size": 4}
 
     barrier.wait()
-    stage = open_stage("samples", {"race": number}, build)
+    stage = open_stage(find_home(), "samples", {"race": number}, build)
     answers.put((str(stage.folder), stage.reused, (stage.folder / "content").read_text()))
 
 
@@ -71,7 +72,7 @@ def hold(pipe: Any) -> None:
         time.sleep(600)
         return {}
 
-    open_stage("samples", {"key": "held"}, build)
+    open_stage(find_home(), "samples", {"key": "held"}, build)
 
 
 def wait(pipe: Any) -> None:
@@ -83,7 +84,11 @@ def wait(pipe: Any) -> None:
         return {}
 
     stage = open_stage(
-        "samples", {"key": "held"}, build, report=lambda message: pipe.send(("said", message))
+        find_home(),
+        "samples",
+        {"key": "held"},
+        build,
+        report=lambda message: pipe.send(("said", message)),
     )
     pipe.send(("made", sorted(path.name for path in stage.folder.parent.iterdir())))
 

@@ -21,6 +21,7 @@ import pytest
 from lightlm.errors import CorruptError, LightLMError, StoreError
 from lightlm.store.commit import commit_folder, open_commit, publish_file, remove_folder, write_file
 from lightlm.store.disk import explain_refusals
+from lightlm.store.home import find_home
 from lightlm.store.journal import Journal, read_journal
 from lightlm.store.stage import open_stage
 
@@ -121,7 +122,7 @@ def flip(root: Path) -> None:
 def stage_folder(root: Path, value: int) -> Path:
     """Return the folder of a stage whose LIGHTLM_HOME is `root`."""
     os.environ["LIGHTLM_HOME"] = str(root)
-    return open_stage("samples", {"key": 1}, write(value)).folder
+    return open_stage(find_home(), "samples", {"key": 1}, write(value)).folder
 
 
 def look_at_stage(root: Path) -> object:

@@ -178,7 +178,7 @@ def test_every_metric_arrives_once_and_recording_does_not_wait(
     if mode == "down at start":
         remote.kill()
 
-    outbox = Outbox.start(folder)
+    outbox = Outbox.start(home, folder)
     breaks_at = draw.randrange(1, STEPS) if mode != "down at start" else 1
     stalls = record(recorder, range(1, breaks_at), draw)
     if mode != "down at start":
@@ -244,7 +244,7 @@ def test_kills_of_the_shipping_process_lose_and_double_nothing(
 ) -> None:
     folder = recorded("run-killed", steps=2000)
     for _ in range(KILLS):
-        outbox = Outbox.start(folder)
+        outbox = Outbox.start(home, folder)
         time.sleep(draw.uniform(1.0, 5.0))
         os.kill(outbox._process.pid, signal.SIGKILL)
         outbox.close(0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lightlm.tracking.registry import describe
-from tests.command_line import CommandLine, Ended, Trained, settings
+from tests.command_line import AMPLE, CommandLine, Ended, Trained, settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,7 +43,7 @@ def retrained(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Ret
         "stories", "1", "lightlm.dataset", json.dumps(learned | {"source": str(text)})
     )
 
-    command = ["retrain", "--hours", 0.004, *settings(training__compile='"off"'), "--json"]
+    command = ["retrain", *AMPLE, *settings(training__compile='"off"'), "--json"]
     unchanged = lightlm(*command)
     with text.open("a", encoding="utf-8") as file:
         file.write("\n\nThe quiet river remembers the lantern of the captain, and answers.\n")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lightlm.tracking.tags import unpack_tags
-from tests.command_line import HOSTILE, SECONDS, CommandLine, Ended, Trained, settings
+from tests.command_line import HOSTILE, SECONDS, TINY, CommandLine, Ended, Trained, settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,18 +35,6 @@ KEYS = {
     ),
     *("plan", "tokens", "tokens_per_second", "mfu", "dataset"),
 }
-TINY = settings(
-    budget__planner="manual",
-    tokenizer__vocab_size=512,
-    model__num_layers=1,
-    model__model_dim=32,
-    model__num_heads=2,
-    model__context_length=32,
-    training__batch_tokens=512,
-    training__num_threads=1,
-    training__num_validations=1,
-    tracking__system_metrics="false",
-)
 OPEN_WITHOUT_US = """
 import sys
 sys.modules["lightlm"] = sys.modules["lightlm_flows"] = None  # whoever imports these from now on fails
@@ -112,7 +100,7 @@ def test_a_run_prints_one_json_object_with_all_that_a_script_asks_for(trained: T
     summary = trained.summary
     assert summary.keys() >= KEYS
     assert (summary["model_name"], summary["model_version"]) == ("stories", "1")
-    assert summary["budget_seconds"] == pytest.approx(18)
+    assert summary["budget_seconds"] == pytest.approx(72)
     assert summary["tokens"] > 0
     assert summary["tokens_per_second"] > 0
     assert 0 < summary["mfu"] < 2
@@ -173,7 +161,7 @@ def test_mlflow_has_the_params_the_plan_and_the_metrics_of_the_run(
     params = run.data.params
     metrics = run.data.metrics
     assert run.info.status == "FINISHED"
-    assert float(params["budget.hours"]) == 0.005
+    assert float(params["budget.hours"]) == 0.02
     assert params["tokenizer.vocab_size"] == "512"
     assert int(params["plan.model.num_layers"]) == trained.summary["plan"]["model"]["num_layers"]
     assert metrics["evaluation/bits_per_byte"] == pytest.approx(trained.summary["bits_per_byte"])
@@ -205,7 +193,7 @@ def test_mlflow_has_the_data_set_and_where_the_run_came_from(trained: Trained, r
     tags = run.data.tags
     assert tags["lightlm.run_key"] == Path(trained.summary["folder"]).parent.name
     assert tags["prefect.flow_run_id"]
-    assert tags["mlflow.runName"] == "train-0.005h-stories"
+    assert tags["mlflow.runName"] == "train-0.02h-stories"
     assert f"{trained.summary['bits_per_byte']:.4f} bits per byte" in tags["mlflow.note.content"]
 
 
@@ -253,6 +241,7 @@ def test_nothing_is_left_running_or_lying_about(trained: Trained) -> None:
     )
 
 
+@pytest.mark.slow
 def test_transformers_alone_opens_the_downloaded_model_and_writes_the_same_text(
     trained: Trained, tmp_path: Path
 ) -> None:
@@ -290,6 +279,7 @@ def test_a_reader_of_a_pipe_sees_no_control_characters(second: Ended) -> None:
     assert not [c for c in second.err + second.out if c < " " and c != "\n"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_and_steps_give_the_same_score_and_quiet_says_nothing(
     trained: Trained,
 ) -> None:
@@ -326,7 +316,7 @@ def test_the_documented_tier_trains_a_mixture_of_experts_on_twenty_documents(
     run = trained.lightlm(
         "train",
         "--hours",
-        0.003,
+        0.006,
         "--dataset",
         documents,
         "--text-column",
@@ -337,7 +327,7 @@ def test_the_documented_tier_trains_a_mixture_of_experts_on_twenty_documents(
 
     assert "Using subset: 20 of 200 documents" in run.err
     assert "ultra-fast testing" in run.err
-    assert (run.json["model_name"], run.json["model_version"]) == ("experts", "1")
+    assert run.json["model_name"] == "experts"
     model = run.json["plan"]["model"]
     assert (model["num_layers"], model["model_dim"], model["num_heads"]) == (1, 64, 4)
     assert (model["num_experts"], model["num_active_experts"]) == (4, 2)
@@ -345,6 +335,7 @@ def test_the_documented_tier_trains_a_mixture_of_experts_on_twenty_documents(
     assert 0 < run.json["bits_per_byte"] < 8
 
 
+@pytest.mark.faults
 def test_a_killed_worker_costs_a_restart_and_not_the_run(trained: Trained) -> None:
     options = [*TINY, *settings(budget__max_steps=400, training__num_checkpoints=10)]
     command = trained.lightlm.start(

@@ -1,13 +1,10 @@
 import codecs
-import json
 
 import pytest
 import torch
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
-from tokenizers import Tokenizer as Engine
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lightlm.data.tokenization.tokenizer import Tokenizer, load_tokenizer
+from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.errors import PromptError
 from lightlm.generation.drafting import GreedyDrafter
 from lightlm.generation.sampling import SamplingConfig, check_sampling, choose_tokens
@@ -26,6 +23,7 @@ from lightlm.model.packed import (
 )
 from lightlm.model.packed_products import MANY_ROWS, is_half_available, serves_fewer_rows
 from lightlm.model.transformer import Transformer
+from lightlm.ngram.mixture import Mixture
 from lightlm.params import load_params
 
 GREEDY = SamplingConfig(
@@ -37,31 +35,6 @@ PROMPTS = ["The", "a cat sat on the mat", "1", "caf\u00e9 \U0001f600"]
 
 def can_check_drafts() -> bool:
     return is_half_available() and serves_fewer_rows(torch.float32)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory) -> Tokenizer:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    engine = Engine(models.BPE())
-    split = pre_tokenizers.Split(Regex(r" ?\w+|\s+|[^\w\s]+"), behavior="isolated")
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    engine.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
-    engine.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-
-    engine.train_from_iterator(
-        ["the cat sat on the mat and the dog sat there with the other cats"] * 20, trainer
-    )
-    engine.save(str(folder / "tokenizer.json"))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-
-    return load_tokenizer(folder)
 
 
 @pytest.fixture
@@ -445,3 +418,32 @@ def test_a_stop_text_ends_the_text_before_itself_and_never_shows_in_part(tokeniz
 def test_of_several_stop_texts_the_first_in_the_text_counts(tokenizer):
     pieces, _ = write(tokenizer, b"a short story", stop=("story", "short"))
     assert "".join(pieces) == "a "
+
+
+def write_mixed(model: Transformer, mixture: Mixture, ids: list[int], count: int) -> list[int]:
+    """Choose each token by both together from a pass over the whole text, without a cache."""
+    window = list(ids)
+    with torch.no_grad():
+        for _ in range(count):
+            logits = model(torch.tensor([window]))[0, -1:].numpy()
+            context = mixture.read(window)
+            window.append(int(mixture.mix(logits, [context])[0].argmax()))
+    return window[len(ids) :]
+
+
+@pytest.mark.parametrize("length", [20, LEAST_HALF_TOKENS + 10], ids=["short", "drafted"])
+def test_greedy_text_with_count_tables_is_the_likeliest_of_both(build, tokenizer, mixture, length):
+    model = build()
+    ids = tokenizer.encode(PROMPTS[1])
+    sampling = GREEDY.model_copy(update={"max_new_tokens": length})
+    generator = Generator(model, tokenizer, mixture)
+    written = [row[0] for row in generator.choose_ids([ids], sampling)]
+    assert written == write_mixed(model, mixture, ids, length)
+    assert written != choose(model, tokenizer, ids, sampling)
+
+
+def test_texts_with_count_tables_do_not_depend_on_their_batch(build, tokenizer, mixture):
+    generator = Generator(build(), tokenizer, mixture)
+    together = generator.generate(PROMPTS[:3], SAMPLED)
+    alone = [generator.generate([prompt], SAMPLED)[0] for prompt in PROMPTS[:3]]
+    assert [one.text for one in together] == [one.text for one in alone]

@@ -11,6 +11,7 @@ from lightlm.model.config import ModelConfig
 from lightlm.model.hugging_face import export_model
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
+from lightlm.store.home import find_home
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 300,
@@ -67,8 +68,10 @@ def hugging_face_folder(build: Callable[..., Transformer], tmp_path: Path) -> Ca
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LIGHTLM_HOME", str(tmp_path / "home"))
-            subset = materialize_subset(load_params(dataset=str(text[0])).dataset)
-            tokenizer = prepare_tokenizer(load_params().tokenizer, subset, [SHAPE["vocab_size"]])
+            subset = materialize_subset(find_home(), load_params(dataset=str(text[0])).dataset)
+            tokenizer = prepare_tokenizer(
+                find_home(), load_params().tokenizer, subset, [SHAPE["vocab_size"]]
+            )
 
         model = build(
             **(VARIANTS["experts"] if num_experts else {}),

@@ -69,7 +69,7 @@ def test_training_memory_holds_at_least_weights_gradients_and_moments(build, var
 @pytest.mark.parametrize(
     "experts", [{}, {"num_experts": 4, "num_active_experts": 2, "expert_ffn_dim": 96}]
 )
-@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("is_compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_a_layer_keeps_is_what_torch_keeps_for_its_backward_pass(
     build, kernel, dtype, experts, is_compiled, monkeypatch
 ):

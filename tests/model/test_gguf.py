@@ -15,7 +15,7 @@ from lightlm.model.gguf import (
     unname_tensors,
     write_gguf,
 )
-from lightlm.versions.export import check_tokens
+from lightlm.versions.gguf_export import check_tokens
 
 
 @pytest.fixture(params=["dense", "experts"])

@@ -163,7 +163,7 @@ def test_a_config_of_another_shape_is_refused_before_its_memory_is_asked_for(exp
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"architectures": ["LlamaForCausalLM"]}, "wanted architectures"),
+        ({"architectures": ["GPT2LMHeadModel"]}, "wanted architectures"),
         ({"architectures": None}, "wanted architectures"),
         ({"attention_bias": True}, "attention_bias is True"),
         ({"use_sliding_window": True}, "use_sliding_window is True"),

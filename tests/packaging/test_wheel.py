@@ -181,6 +181,7 @@ def test_a_wheel_holds_packages_of_ours_alone_and_every_file_that_they_read(whee
         "lightlm_params/py.typed",
         "lightlm_flows/prefect.yaml",
         "lightlm_params/base.yaml",
+        "lightlm_params/machines/h100.yaml",
         "lightlm/generation/__init__.py",
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightlm.errors import BusyError
+from lightlm.errors import BusyError, InputError
 from lightlm.params import Params, load_params
 from lightlm.runs.folder import (
     LEDGER,
@@ -15,10 +15,13 @@ from lightlm.runs.folder import (
     Run,
     claim_run,
     count_live_runs,
+    find_run,
     is_alive,
+    journal_of,
     last_recorded_steps,
 )
 from lightlm.store.lock import hold_lock
+from lightlm.store.stage import fingerprint
 from lightlm.tracking.recorder import Recorder
 
 
@@ -202,3 +205,52 @@ def test_the_last_steps_told_are_read_from_the_record(tmp_path: Path) -> None:
     recorder.log_metrics({"budget/hours": 1.0}, 9)
     recorder.close()
     assert last_recorded_steps(tmp_path) == {"StepDone": 5, "Validated": 3}
+
+
+def make_runs(home: Path, *names: str) -> None:
+    for name in names:
+        (home / "runs" / name).mkdir(parents=True)
+        (home / "runs" / name / "summary.json").touch()
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / "summary.json").is_file()
+
+
+def test_a_run_is_found_by_path_name_beginning_and_end_and_the_newest_without(home: Path) -> None:
+    make_runs(home, "20260101-1200-abc", "20260102-1200-abd", ".of-no-run")
+    (home / "runs" / "20260103-1200-abe").mkdir()
+    first = home / "runs" / "20260101-1200-abc"
+    for name in (str(first), first.name, "20260101", "abc"):
+        assert find_run(home, name, is_finished) == first
+    assert find_run(home, None, is_finished).name == "20260102-1200-abd"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("2026", "2 finished runs begin or end with '2026' in .*; give one of 20260101-1200-abc, "),
+        ("x", "no finished run begins or ends with 'x' in .*; give one of 20260101-1200-abc, "),
+        ("", "2 finished runs begin or end with ''"),
+    ],
+)
+def test_a_name_of_no_or_several_runs_is_refused(home: Path, name: str, told: str) -> None:
+    with pytest.raises(InputError, match=r"there is no finished run in .*; run `lightlm train`"):
+        find_run(home, name, is_finished, "finished run")
+    make_runs(home, "20260101-1200-abc", "20260102-1200-abd")
+    with pytest.raises(InputError, match=told):
+        find_run(home, name, is_finished, "finished run")
+
+
+def test_a_run_of_one_text_keeps_the_journal_that_it_had_before_texts_could_be_several(
+    tmp_path: Path,
+) -> None:
+    params = load_params(dataset="python-docs")
+    values = params.model_dump(mode="json")
+    assert values["dataset"].pop("others") == []
+    assert values["dataset"].pop("mask") is False
+    before = fingerprint("run", {"name": "one", "params": values})
+    assert journal_of(tmp_path, "one", params).name == f"run-{before}.journal"
+
+    mixed = load_params(dataset="python-docs", overrides={"dataset.others": ["letters:0.3"]})
+    assert journal_of(tmp_path, "one", mixed) != journal_of(tmp_path, "one", params)

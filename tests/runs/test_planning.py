@@ -12,6 +12,7 @@ from lightlm.budget.probe import MachineRate, Probe
 from lightlm.data.subset import materialize_subset
 from lightlm.params import load_params
 from lightlm.runs.planning import extend_text, plan_for
+from lightlm.store.home import find_home
 
 MACHINE = MachineRate(
     device="cpu",
@@ -27,11 +28,12 @@ def test_two_calls_for_other_hours_forecast_the_same(tmp_path: Path, home: Path)
         "\n\n".join(f"Paragraph {i} tells of lamp {i * i}." for i in range(9000))
     )
     params = load_params(dataset=str(tmp_path / "notes.txt"))
-    whole = materialize_subset(params.dataset)
+    whole = materialize_subset(home, params.dataset)
     sample = materialize_subset(
+        home,
         params.dataset.model_copy(
             update={"max_bytes": whole.num_bytes // 4, "validation_fraction": 0.04}
-        )
+        ),
     )
 
     assert sample.is_cut
@@ -58,7 +60,7 @@ def test_a_plan_knows_the_text_that_its_run_reads_and_not_its_own_sample_alone(
         "\n\n".join(f"Paragraph {i} tells of lamp {i * i}." for i in range(9000))
     )
     params = load_params(dataset=str(tmp_path / "notes.txt"))
-    sample = materialize_subset(params.dataset, sample_bytes=60_000)
+    sample = materialize_subset(find_home(), params.dataset, sample_bytes=60_000)
     facts = TextFacts(1024, 20_000, sample.num_bytes, 5_000, 15_000)
     text = extend_text(params, facts, sample, MACHINE, 60.0)
     assert text.num_train_bytes == sample.whole_bytes > 2 * sample.num_bytes

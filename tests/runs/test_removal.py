@@ -1,11 +1,11 @@
-"""The removal of runs by name: found by a part of it, refused while it is needed."""
+"""The removal of runs by name, refused while they are needed."""
 
 from pathlib import Path
 
 import pytest
 
 from lightlm.errors import BusyError, InputError
-from lightlm.runs.removal import find_folder, remove_run
+from lightlm.runs.removal import remove_run
 from lightlm.store.lock import hold_lock
 from lightlm.tracking.recorder import LOCK, Recorder
 
@@ -18,26 +18,9 @@ def make_run(home: Path, name: str) -> Path:
     return folder
 
 
-def test_a_run_is_found_by_its_name_its_beginning_or_its_end(home: Path) -> None:
-    first = make_run(home, "20260101-1200-abc")
-    make_run(home, "20260102-1200-abd")
-    for name in ("20260101-1200-abc", "20260101", "abc"):
-        assert find_folder(home, name) == first
-
-
-@pytest.mark.parametrize(
-    ("name", "told"), [("2026", "2 runs fit"), ("x", "no run fits"), ("", "fit")]
-)
-def test_a_name_of_no_or_several_runs_is_refused(home: Path, name: str, told: str) -> None:
-    make_run(home, "20260101-1200-abc")
-    make_run(home, "20260102-1200-abd")
-    with pytest.raises(InputError, match=told):
-        find_folder(home, name)
-
-
 def test_a_removed_run_is_gone_and_the_sentence_names_it(home: Path) -> None:
     folder = make_run(home, "20260101-1200-abc")
-    assert remove_run("abc", is_forced=False).startswith(f"removed run {folder.name}: ")
+    assert remove_run(home, "abc", is_forced=False).startswith(f"removed run {folder.name}: ")
     assert not folder.exists()
 
 
@@ -47,13 +30,13 @@ def test_a_run_whose_record_is_not_sent_yet_is_removed_by_force_alone(home: Path
     recorder.start_run("train", "lightlm", {}, "")
     recorder.close()
     with pytest.raises(InputError, match="is not in MLflow yet"):
-        remove_run("abc", is_forced=False)
-    remove_run("abc", is_forced=True)
+        remove_run(home, "abc", is_forced=False)
+    remove_run(home, "abc", is_forced=True)
     assert not folder.exists()
 
 
 def test_a_run_that_goes_on_is_not_removed(home: Path) -> None:
     folder = make_run(home, "20260101-1200-abc")
     with hold_lock(folder / LOCK, wait=False), pytest.raises(BusyError):
-        remove_run("abc", is_forced=True)
+        remove_run(home, "abc", is_forced=True)
     assert (folder / "model.bin").is_file()

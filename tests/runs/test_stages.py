@@ -23,14 +23,11 @@ sys.modules["prefect"] = sys.modules["typer"] = None  # whoever imports these fr
 import lightlm.runs.planning, lightlm.runs.report, lightlm.runs.removal, lightlm.runs.retraining
 import lightlm.runs.watching, lightlm.versions.export, lightlm.versions.text
 from lightlm.params import load_params
-from lightlm.runs import stages
-from lightlm.runs.champion import ask_again, ask_for_champion, score_champion
+from lightlm.runs.alone import run_stages
 from lightlm.runs.orchestrator import NO_FLOW_RUN, SilentPage
-from lightlm.runs.results import summarize
-from lightlm.runs.session import LAUNCH, Launch, open_session
-from lightlm.runs.values import Outcome, start_from_scratch
+from lightlm.runs.session import Launch, open_session
+from lightlm.store.home import find_home
 
-LAUNCH.set(Launch(is_quiet=True))
 overrides = {
     "budget.planner": "manual", "budget.max_steps": 4, "tokenizer.vocab_size": 300,
     "model.num_layers": 1, "model.model_dim": 32, "model.num_heads": 2, "model.context_length": 32,
@@ -38,23 +35,8 @@ overrides = {
     "tracking.system_metrics": False,
 }
 params = load_params(overrides=overrides, dataset=sys.argv[1], hours=0.1)
-with open_session(params, "alone", {}, SilentPage(), NO_FLOW_RUN) as session:
-    question = ask_for_champion(session)
-    system = stages.check_system(session)
-    machine = stages.measure_matrix_rate(session, system)
-    material = stages.materialize_subset(session, machine)
-    question = ask_again(session, question, material)
-    machine = stages.measure_training_rate(session, machine)
-    tokenizer = stages.prepare_tokenizer(session, params, material, machine)
-    shards = stages.tokenize_subset(session, material, tokenizer)
-    champion = score_champion(session, question, material, machine)
-    start = start_from_scratch(params, champion)
-    plan = stages.plan_budget(session, start, system, machine, material, shards)
-    trained = stages.train_model(session, start, plan, tokenizer, shards)
-    evaluated = stages.evaluate_model(session, plan, trained, shards)
-    outcome = Outcome(system, material, champion, start, plan, trained, evaluated)
-    registered = stages.register_model(session, outcome)
-    summary = summarize(session, outcome, registered)
+with open_session(find_home(), params, "alone", {}, SilentPage(), NO_FLOW_RUN, Launch(is_quiet=True)) as session:
+    summary = run_stages(session, params)
 
 assert session.params is params, "no stage replaces the params"
 print(summary.model_dump_json())

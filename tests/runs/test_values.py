@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lightlm.budget.continuation import Start
 from lightlm.params import load_params
-from lightlm.runs.values import Champion, StartingPoint, start_from_scratch
+from lightlm.runs.values import Champion, StartingPoint, begin_training
 
 CHOICE = Start(
     version="3", scratch_bits_per_byte=2.0, continued_bits_per_byte=1.5, reason="it is better"
@@ -13,7 +13,7 @@ CHOICE = Start(
 
 def test_a_start_from_scratch_has_the_name_that_was_settled_and_changes_no_other_param() -> None:
     params = load_params()
-    start = start_from_scratch(params, Champion("notes-2"))
+    start = begin_training(params, Champion("notes-2"), None)
     assert (start.name, start.version, start.folder) == ("scratch", None, None)
     assert start.params.tracking.model_name == "notes-2"
     before = params.flatten()

@@ -9,8 +9,7 @@ import pytest
 import lightlm.runs.watching
 from lightlm.console.progress import Progress
 from lightlm.console.terminal import open_console
-from lightlm.errors import InputError
-from lightlm.runs.watching import FollowedRun, find_run, format_end, wait_for_summary
+from lightlm.runs.watching import FollowedRun, format_end, wait_for_summary
 from lightlm.store.journal import Journal
 from lightlm.tracking.recorder import Recorder
 from tests.command_line import Trained
@@ -83,24 +82,6 @@ def test_a_continued_run_is_no_longer_over(tmp_path: Path) -> None:
     run.look(Progress(run.clock, quiet=True))
     recorder.close()
     assert run.status is None
-
-
-def test_a_run_is_found_by_path_name_and_beginning_and_the_newest_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LIGHTLM_HOME", str(tmp_path))
-    with pytest.raises(InputError, match="start one with `lightlm train`"):
-        find_run(None)
-    for name in ("20260101-000000-aa", "20260102-000000-bb"):
-        Recorder(tmp_path / "runs" / name).close()
-        (tmp_path / "runs" / name / "record.journal").touch()
-
-    newest = tmp_path / "runs" / "20260102-000000-bb"
-    assert find_run(None) == find_run("20260102") == find_run(str(newest)) == newest
-    with pytest.raises(InputError, match="2 runs begin or end with '2026'"):
-        find_run("2026")
-    with pytest.raises(InputError, match=r"there is no run 'x'.*20260102-000000-bb"):
-        find_run("x")
 
 
 def test_a_run_that_is_over_is_shown_at_once_with_its_exit_code(trained: Trained) -> None:

@@ -16,7 +16,7 @@ from .pins import list_development, list_image, read_lock, read_pins
 
 SECRETS = ("POSTGRES_PASSWORD", "PREFECT_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_SESSION_KEY")
 GIVEN = {name: f"given-{name.lower()}" for name in SECRETS}
-OWN = ("prefect-server", "mlflow", "deploy", "worker", "worker-gpu")
+OWN = ("prefect-server", "mlflow", "deploy", "worker", "worker-gpu", "serve")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_every_variable_that_the_file_takes_is_in_the_example() -> None:
 
 def test_every_port_is_published_on_loopback_alone(services: dict[str, Any]) -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
-    assert len(ports) == 2
+    assert len(ports) == 3
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
 
 
@@ -114,6 +114,17 @@ def test_only_the_servers_reach_the_database(services: dict[str, Any]) -> None:
     assert networks == {"front": {}, "database": {"internal": True}}
 
 
+def test_the_models_are_served_only_where_they_are_asked_for_and_with_a_given_key(
+    services: dict[str, Any],
+) -> None:
+    served = services["serve"]
+    assert served["profiles"] == ["serve"]
+    assert served["environment"]["LIGHTLM_API_KEY"] == ""
+    assert "--api-key" not in served["command"]
+    given = read_compose(GIVEN | {"LIGHTLM_API_KEY": "the-key-of-a-client"})["serve"]
+    assert given["environment"]["LIGHTLM_API_KEY"] == "the-key-of-a-client"
+
+
 def test_a_workers_memory_is_limited_by_one_variable(services: dict[str, Any]) -> None:
     assert services["worker"]["mem_limit"] == "0"
     assert read_compose(GIVEN | {"WORKER_MEMORY": "12g"})["worker"]["mem_limit"] == "12g"
@@ -125,7 +136,7 @@ def test_the_database_is_pinned_and_publishes_no_port(services: dict[str, Any]) 
 
 
 def test_services_that_stay_are_checked_and_restarted(services: dict[str, Any]) -> None:
-    for name in ("postgres", "prefect-server", "mlflow", "worker", "worker-gpu"):
+    for name in ("postgres", "prefect-server", "mlflow", "worker", "worker-gpu", "serve"):
         assert services[name]["healthcheck"]["test"]
         assert services[name]["restart"] == "unless-stopped"
 
@@ -178,7 +189,10 @@ def test_the_image_installs_all_that_it_needs_and_no_tool_of_development() -> No
 def test_what_is_installed_has_to_be_what_the_lock_names_and_is_not_built_from_source(
     path: str,
 ) -> None:
-    (command,) = re.findall(r"pip install (.*requirements\.lock)", (ROOT / path).read_text("utf-8"))
-    assert {"--require-hashes", "--no-deps", "--only-binary :all:"} <= set(
-        re.findall(r"--\S+(?: :all:)?", command)
-    )
+    written = (ROOT / path).read_text("utf-8")
+    commands = re.findall(r"(?:pip install|packages) (.*requirements\.lock)", written)
+    assert commands
+    for command in commands:
+        assert {"--require-hashes", "--no-deps", "--only-binary :all:"} <= set(
+            re.findall(r"--\S+(?: :all:)?", command)
+        ), command

@@ -33,6 +33,8 @@ pytestmark = [
     ),
 ]
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+AMPLE = ("--param", "hours=0.02", "--param", 'overrides={"budget.max_steps": 24}')
+"""A run that ends by its steps, with time left to register."""
 
 
 @pytest.fixture(scope="module")
@@ -145,17 +147,9 @@ def list_scheduled_retrainings(stack: Stack) -> list[dict[str, Any]]:
 def test_train_flow_by_its_bare_name_registers_a_version_and_says_why_it_is_or_is_not_champion(
     stack: Stack, text: Path
 ) -> None:
-    started_at = time.monotonic()
-    run_id = run_deployment(
-        stack, "train-flow", "--param", "hours=0.01", "--param", f"dataset={text}"
-    )
+    run_id = run_deployment(stack, "train-flow", *AMPLE, "--param", f"dataset={text}")
     run = wait_for_state(stack, run_id, set())
     assert run["state_type"] == "COMPLETED", ask_prefect(stack, f"/flow_runs/{run_id}")["state"]
-    stack.log(
-        f"{time.monotonic() - started_at:.1f} s from the command to the end of a run with a "
-        "budget of 36 s"
-    )
-
     (version,) = list_versions(stack)
     stack.log(
         f"version {version['version']}, {version['aliases']}: "
@@ -170,7 +164,7 @@ def test_retrain_flow_learns_a_changed_data_set_and_its_decision_is_the_alias(
 ) -> None:
     with text.open("a", encoding="utf-8") as file:
         file.write("\n\nThe quiet river remembers the lantern of the captain, and answers.\n")
-    run_id = run_deployment(stack, "retrain-flow", "--param", "hours=0.01")
+    run_id = run_deployment(stack, "retrain-flow", *AMPLE)
     wait_for_state(stack, run_id, {"RUNNING"})
     # Its runs wait until this one has ended, and then find the text unchanged; the last test looks
     # at them.
@@ -205,6 +199,7 @@ def test_generate_flow_writes_with_the_registered_version(stack: Stack) -> None:
     assert written["num_new_tokens"] > 0
 
 
+@pytest.mark.faults
 def test_a_cancelled_run_ends_cancelled_and_its_processes_with_it(stack: Stack) -> None:
     run_id = run_deployment(stack, "train-flow", "--param", "hours=0.02")
     wait_for_training(stack, run_id)
@@ -216,7 +211,9 @@ def test_a_cancelled_run_ends_cancelled_and_its_processes_with_it(stack: Stack) 
     assert alive == []
 
 
+@pytest.mark.faults
 def test_a_killed_run_is_seen_as_crashed(stack: Stack) -> None:
+    before = len(list_versions(stack))
     run_id = run_deployment(stack, "train-flow", "--param", "hours=0.02")
     wait_for_training(stack, run_id)
     family = find_flow_process(stack).children(recursive=True)
@@ -225,7 +222,7 @@ def test_a_killed_run_is_seen_as_crashed(stack: Stack) -> None:
     assert wait_for_state(stack, run_id, set())["state_type"] == "CRASHED"
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
-    assert len(list_versions(stack)) == 2
+    assert len(list_versions(stack)) == before
 
 
 def test_a_schedule_has_fired_twice_by_itself_and_an_unchanged_data_set_is_left_alone(
@@ -267,7 +264,7 @@ def test_it_all_stands_in_postgresql(stack: Stack) -> None:
     }
 
     stack.log(f"PostgreSQL holds {rows}")
-    assert rows["flow runs"] >= 7
+    assert rows["flow runs"] >= 5
     assert rows["model versions"] == 2
     assert rows["metrics"] > 0
     assert rows["users"] == 1

@@ -42,7 +42,7 @@ def filled(home: Path) -> Path:
         "service/service.json",
         "store/.one.lock",
         "runs/a/worker.log",
-        ".tmp-1/x",
+        ".tmp-0123456789abcdef/x",
     ):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text("private")

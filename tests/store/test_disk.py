@@ -36,6 +36,7 @@ from lightlm.store.disk import (
         (errno.EROFS, "make it writable or give another LIGHTLM_HOME"),
         (errno.EACCES, "make it writable or give another LIGHTLM_HOME"),
         (errno.EIO, "look after that disk or give a LIGHTLM_HOME on another"),
+        (errno.ENOTDIR, "check that path, or give another"),
     ],
 )
 def test_a_refusal_says_the_path_and_what_to_do(tmp_path: Path, code: int, words: str) -> None:

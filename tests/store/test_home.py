@@ -45,6 +45,7 @@ def test_a_home_that_cannot_be_written_is_refused(
     monkeypatch.setenv("LIGHTLM_HOME", str(tmp_path / "closed"))
     with pytest.raises(StoreError, match="not writable"):
         find_home()
+    assert find_home(only_to_read=True) == tmp_path / "closed"
 
 
 def test_a_new_home_is_private_and_its_default_is_called_lightlm(

@@ -16,12 +16,13 @@ from lightlm.store.lock import hold_lock
 
 MAKE = """
 import sys, time
+from lightlm.store.home import find_home
 from lightlm.store.stage import open_stage
 def build(folder):
     (folder / "content").write_text("made")
     return {}
 for name in sys.argv[2:]:
-    open_stage("samples", {"name": name}, build)
+    open_stage(find_home(), "samples", {"name": name}, build)
 print("made", flush=True)
 time.sleep(float(sys.argv[1]))
 """
@@ -73,7 +74,7 @@ def test_everything_is_listed_by_kind_with_its_size(home: Path) -> None:
     commit_at(home / "runs" / "20260101-000000-abcdef" / "model")
     commit_at(home / "models" / "lightlm" / "1")
     commit_at(home / "store" / "quarantine" / "samples-0123")
-    (home / "store" / "samples" / ".trash-0").mkdir()
+    (home / "store" / "samples" / ".trash-0123456789abcdef").mkdir()
     (home / "mlflow.db").write_bytes(b"d" * 10)
     assert kinds(home) == [
         "damaged",
@@ -106,7 +107,7 @@ def test_damage_is_found_in_stages_runs_and_copies(home: Path) -> None:
 
 def test_a_commit_that_a_living_run_is_writing_is_not_called_damaged(home: Path) -> None:
     commit_at(home / "runs" / "one" / "model")
-    half = home / "runs" / "one" / ".tmp-1-abc"
+    half = home / "runs" / "one" / ".tmp-0123456789abcdef"
     half.mkdir()
     (half / "manifest.json").write_text("{")
     (run,) = list_items(home)
@@ -119,7 +120,7 @@ def test_pruning_takes_what_can_be_had_again_and_leaves_runs_and_databases(home:
     commit_at(home / "runs" / "one" / "model")
     commit_at(home / "models" / "lightlm" / "1")
     commit_at(home / "store" / "quarantine" / "samples-0123")
-    (home / "store" / "samples" / ".trash-0").mkdir()
+    (home / "store" / "samples" / ".trash-0123456789abcdef").mkdir()
     (home / "mlflow.db").write_bytes(b"d")
     foreseen, _ = prune(home, nobody, is_dry=True)
     assert len(kinds(home)) == 6, "a dry run takes nothing"

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from lightlm.errors import BusyError
+from lightlm.process_identity import describe_own_process
 from lightlm.store import lock
 from lightlm.store.lock import hold_lock, try_lock
 
@@ -57,7 +58,7 @@ def test_a_lock_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     with hold_lock(tmp_path / "lock", wait=False):
-        assert (tmp_path / "lock").read_text().strip() == str(os.getpid())
+        assert (tmp_path / "lock").read_text() == f"{describe_own_process()}\n"
 
 
 def test_a_waiter_is_told_and_takes_over(tmp_path: Path) -> None:

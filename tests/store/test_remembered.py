@@ -18,7 +18,7 @@ from lightlm.budget.history import History
 from lightlm.budget.reserve import ClosingTimes, FixedTimes
 from lightlm.errors import InputError
 from lightlm.model.config import ModelConfig
-from lightlm.runs.finished import read_run
+from lightlm.runs.finished import read_finished_run
 from lightlm.store.remembered import Remembered, parse_json, read_json
 from lightlm.tracking.record import JOURNAL
 from lightlm.tracking.registry import ModelVersion
@@ -125,7 +125,7 @@ FILES: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
         },
         read_or_refuse(lambda home: load_configuration(home / "last_config.json")),
     ),
-    "summary.json": (lambda _: {"run_id": "a"}, read_or_refuse(read_run)),
+    "summary.json": (lambda _: {"run_id": "a"}, read_or_refuse(read_finished_run)),
     "service/service.json": (lambda _: {"prefect_port": 1, "mlflow_port": 2}, read_service),
 }
 """Each small file of the home: what fills it, and who reads it."""

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lightlm.errors import StoreError
+from lightlm.store.commit import commit_folder
 from lightlm.store.scratch import (
     ABANDONED_SECONDS,
     TEMPORARY,
@@ -79,8 +81,8 @@ def test_what_a_living_writer_fills_is_not_swept_and_what_a_dead_one_left_is(par
 
 
 def test_trash_goes_whoever_made_it(parent: Path) -> None:
-    (parent / f"{TRASH}0" / "inner").mkdir(parents=True)
-    (parent / f"{TRASH}1").write_text("x")
+    (name_trash(parent) / "inner").mkdir(parents=True)
+    name_trash(parent).write_text("x")
     (parent / "kept").mkdir()
     sweep(parent)
     assert [path.name for path in parent.iterdir()] == ["kept"]
@@ -96,21 +98,20 @@ def test_a_temporary_file_goes_when_it_is_a_day_old(parent: Path) -> None:
     assert list(parent.iterdir()) == [young]
 
 
-def test_a_folder_named_after_a_living_process_stays_and_after_a_dead_one_goes(
-    parent: Path,
-) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    ours = parent / f"{TEMPORARY}{os.getpid()}-abc"
-    theirs = parent / f"{TEMPORARY}{dead.pid}-abc"
-    ours.mkdir()
-    theirs.mkdir()
+def test_a_persons_folder_next_to_ours_is_never_swept(parent: Path) -> None:
+    names = [".tmp-notes", ".trash-2025", ".tmp-1-abc", ".tmp-0123456789abcdef.bak", ".trash-"]
+    for name in names:
+        (parent / name).mkdir()
+        (parent / name / "precious").write_text("x")
+        age(parent / name)
+    name_trash(parent).mkdir()
     sweep(parent)
-    assert list(parent.iterdir()) == [ours]
+    assert sorted(path.name for path in parent.iterdir()) == sorted(names)
+    assert all((parent / name / "precious").exists() for name in names)
 
 
 def test_a_link_to_nowhere_is_nobodys_leftover(parent: Path) -> None:
-    link = parent / f"{TEMPORARY}link"
+    link = name_temporary(parent)
     link.symlink_to(parent / "nowhere")
     sweep(parent)
     assert link.is_symlink()
@@ -121,9 +122,9 @@ def test_a_link_does_not_lead_the_sweep_outside(tmp_path: Path, parent: Path, pr
     outside = tmp_path / "outside"
     (outside / "inner").mkdir(parents=True)
     (outside / "precious").write_text("x")
-    for name, target in (("folder", outside), ("file", outside / "precious")):
-        (parent / f"{prefix}{name}").symlink_to(target)
-        age(parent / f"{prefix}{name}")
+    for digit, target in (("0", outside), ("1", outside / "precious")):
+        (parent / f"{prefix}{digit * 16}").symlink_to(target)
+        age(parent / f"{prefix}{digit * 16}")
     age(outside)
     age(outside / "precious")
     sweep(parent)
@@ -254,17 +255,20 @@ def test_where_folders_cannot_be_locked_age_tells_who_is_gone(
 def test_what_another_sweeper_takes_first_is_no_error(
     parent: Path, failing: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (parent / f"{TRASH}folder" / "inner").mkdir(parents=True)
-    (parent / f"{TEMPORARY}folder").mkdir()
-    (parent / f"{TRASH}file").write_text("x")
+    folder = name_trash(parent)
+    file = name_trash(parent)
+    temporary = name_temporary(parent)
+    (folder / "inner").mkdir(parents=True)
+    temporary.mkdir()
+    file.write_text("x")
     found = sorted(parent.iterdir())
     monkeypatch.setattr(Path, "iterdir", lambda path: iter(found))
-    (parent / f"{TRASH}file").unlink()
-    shutil.rmtree(parent / f"{TEMPORARY}folder")
+    file.unlink()
+    shutil.rmtree(temporary)
     failing(os, "scandir", PermissionError(errno.EACCES, "no"))
     sweep(parent)
     # it could not be listed, and the next sweep takes it
-    assert (parent / f"{TRASH}folder").is_dir()
+    assert folder.is_dir()
 
 
 def test_what_vanishes_while_its_age_is_asked_is_left(
@@ -286,3 +290,18 @@ def test_a_swept_folder_leaves_nothing_open(parent: Path) -> None:
         sweep(parent)
         assert count_handles(parent) == 1
     assert list(parent.iterdir()) == []
+
+
+def test_threads_that_commit_next_to_each_other_do_not_sweep_what_another_has_just_made(
+    tmp_path: Path,
+) -> None:
+    def build(scratch: Path) -> dict[str, int]:
+        (scratch / "content").write_bytes(b"whole")
+        return {}
+
+    def commit(number: int) -> bytes:
+        made = commit_folder(tmp_path / f"part-{number}", "parts", build)
+        return (made.folder / "content").read_bytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(commit, range(300))) == {b"whole"}

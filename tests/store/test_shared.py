@@ -22,6 +22,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from lightlm.errors import CorruptError, ParameterError
 from lightlm.params import StoreParams, load_params
 from lightlm.store.commit import MANIFEST, open_commit
+from lightlm.store.home import find_home
 from lightlm.store.shared import Shareable, SharedStore, find_shared, open_filesystem, share_stages
 from lightlm.store.stage import Stage, find_any, find_stage, open_stage
 
@@ -73,12 +74,14 @@ from lightlm.data.shards import tokenize_subset
 from lightlm.data.subset import materialize_subset
 from lightlm.data.tokenization.tokenizer import prepare_tokenizer
 from lightlm.params import load_params
+from lightlm.store.home import find_home
 from lightlm.store.shared import share_stages
 params = load_params(dataset=sys.argv[1], overrides={"store.shared": sys.argv[2]})
+home = find_home()
 with share_stages(params.store, 600.0, lambda line: print(line, file=sys.stderr)):
-    subset = materialize_subset(params.dataset)
-    tokenizer = prepare_tokenizer(params.tokenizer, subset, [300, 400])
-    shards = tokenize_subset(subset, tokenizer)
+    subset = materialize_subset(home, params.dataset)
+    tokenizer = prepare_tokenizer(home, params.tokenizer, subset, [300, 400])
+    shards = tokenize_subset(home, subset, tokenizer)
 made = (subset, tokenizer, shards)
 print(json.dumps([[stage.reused for stage in made], [stage.fingerprint for stage in made], str(shards.folder)]))
 """
@@ -129,7 +132,7 @@ def open_at(
 ) -> Stage:
     said = [] if said is None else said
     with share_stages(StoreParams(shared=url, shared_fraction=0.5), 2 * seconds, said.append):
-        return open_stage("samples", KEY, make, shareable=SAMPLES)
+        return open_stage(find_home(), "samples", KEY, make, shareable=SAMPLES)
 
 
 def list_objects(url: str) -> dict[str, bytes]:
@@ -194,22 +197,22 @@ def test_any_of_several_stages_is_taken_those_that_are_here_first(
     open_at(url)
     move("other")
     with share_stages(StoreParams(shared=url, shared_fraction=1.0), 60.0, [].append):
-        assert find_any("samples", [{"key": 0}], SAMPLES) is None
-        taken = find_any("samples", [{"key": 0}, KEY], SAMPLES)
+        assert find_any(find_home(), "samples", [{"key": 0}], SAMPLES) is None
+        taken = find_any(find_home(), "samples", [{"key": 0}, KEY], SAMPLES)
         assert taken is not None and taken.reused
-        here = open_stage("samples", {"key": 2}, build)
-        found = find_any("samples", [KEY, {"key": 2}], SAMPLES)
+        here = open_stage(find_home(), "samples", {"key": 2}, build)
+        found = find_any(find_home(), "samples", [KEY, {"key": 2}], SAMPLES)
         assert found is not None and found.folder == taken.folder
-        found = find_any("samples", [{"key": 0}, {"key": 2}], SAMPLES)
+        found = find_any(find_home(), "samples", [{"key": 0}, {"key": 2}], SAMPLES)
         assert found is not None and found.folder == here.folder
 
 
 def test_what_is_not_shareable_stays_here_and_without_a_url_nothing_is_shared(url: str) -> None:
     with share_stages(StoreParams(shared=url, shared_fraction=1.0), 60.0, [].append):
-        open_stage("samples", KEY, build)
+        open_stage(find_home(), "samples", KEY, build)
     with share_stages(StoreParams(shared=None, shared_fraction=1.0), 60.0, [].append) as shared:
         assert shared is None and find_shared() is None
-        open_stage("samples", {"key": 2}, build, shareable=SAMPLES)
+        open_stage(find_home(), "samples", {"key": 2}, build, shareable=SAMPLES)
     assert list_objects(url) == {}
 
 
@@ -328,7 +331,10 @@ def test_storage_that_fails_is_told_once_and_stages_are_made(tmp_path: Path, kin
     url = f"file://{tmp_path}/team" if kind.startswith("a file") else "abfs://box@account/team"
     said: list[str] = []
     with share_stages(StoreParams(shared=url, shared_fraction=1.0), 60.0, said.append):
-        stages = [open_stage("samples", {"key": key}, build, shareable=SAMPLES) for key in range(3)]
+        stages = [
+            open_stage(find_home(), "samples", {"key": key}, build, shareable=SAMPLES)
+            for key in range(3)
+        ]
     assert not any(stage.reused for stage in stages)
     (line,) = said
     assert "left alone" in line and url in line
@@ -355,7 +361,8 @@ def test_storage_that_does_not_answer_costs_no_more_than_its_time() -> None:
             StoreParams(shared="memory://team", shared_fraction=0.1), 2.0, said.append
         ) as shared:
             stages = [
-                open_stage("samples", {"key": key}, build, shareable=SAMPLES) for key in range(3)
+                open_stage(find_home(), "samples", {"key": key}, build, shareable=SAMPLES)
+                for key in range(3)
             ]
         assert shared is not None and shared.take_seconds() >= 0.2 and shared.take_seconds() == 0.0
     finally:
@@ -365,7 +372,7 @@ def test_storage_that_does_not_answer_costs_no_more_than_its_time() -> None:
     assert not any(stage.reused for stage in stages)
     (line,) = said
     assert "0.2 s" in line and "store.shared_fraction" in line
-    assert all(find_stage("samples", {"key": key}) for key in range(3))
+    assert all(find_stage(find_home(), "samples", {"key": key}) for key in range(3))
 
 
 @pytest.mark.parametrize(
@@ -382,11 +389,13 @@ def test_storage_that_does_not_answer_costs_no_more_than_its_time() -> None:
     ],
 )
 def test_a_url_that_is_none_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    with pytest.raises(ParameterError, match=r"store\.shared is .*; string should"):
+    with pytest.raises(ParameterError, match=r"store\.shared is .*; give a URL such as"):
         load_params(overrides={"store.shared": url})
     monkeypatch.setenv("LIGHTLM_SHARED_STORE", url)
     with (
-        pytest.raises(ParameterError, match=r"LIGHTLM_SHARED_STORE: shared is .*; string should"),
+        pytest.raises(
+            ParameterError, match=r"LIGHTLM_SHARED_STORE: shared is .*; give a URL such as"
+        ),
         share_stages(load_params().store, 60.0, [].append),
     ):
         pass

@@ -12,6 +12,7 @@ import pytest
 
 from lightlm.errors import StoreError
 from lightlm.store.commit import commit_folder
+from lightlm.store.home import find_home
 from lightlm.store.lock import hold_lock
 from lightlm.store.stage import find_stage, fingerprint, open_stage
 
@@ -28,7 +29,7 @@ def race(log: str, barrier: Any, answers: Any) -> None:
         return build(folder)
 
     barrier.wait()
-    stage = open_stage("samples", {"key": 1}, build_slowly)
+    stage = open_stage(find_home(), "samples", {"key": 1}, build_slowly)
     answers.put((stage.fingerprint, stage.reused, (stage.folder / "content").read_text()))
 
 
@@ -41,9 +42,9 @@ def test_a_fingerprint_is_of_the_content_and_not_of_the_order() -> None:
 
 
 def test_the_second_opening_reuses_the_first(home: Path) -> None:
-    first = open_stage("samples", {"key": 1}, build)
+    first = open_stage(home, "samples", {"key": 1}, build)
     before = (first.folder / "content").stat().st_mtime_ns
-    second = open_stage("samples", {"key": 1}, build)
+    second = open_stage(home, "samples", {"key": 1}, build)
     assert (first.reused, second.reused) == (False, True)
     assert second.meta == {"size": 4}
     assert (second.folder / "content").stat().st_mtime_ns == before
@@ -51,18 +52,18 @@ def test_the_second_opening_reuses_the_first(home: Path) -> None:
 
 
 def test_a_stage_that_is_not_there_is_not_found() -> None:
-    assert find_stage("samples", {"key": 2}) is None
-    open_stage("samples", {"key": 2}, build)
-    found = find_stage("samples", {"key": 2})
+    assert find_stage(find_home(), "samples", {"key": 2}) is None
+    open_stage(find_home(), "samples", {"key": 2}, build)
+    found = find_stage(find_home(), "samples", {"key": 2})
     assert found is not None
     assert found.reused
 
 
 def test_a_corrupt_stage_is_set_aside_and_made_anew(home: Path) -> None:
-    first = open_stage("samples", {"key": 1}, build)
+    first = open_stage(home, "samples", {"key": 1}, build)
     (first.folder / "content").write_text("evil")
     said: list[str] = []
-    again = open_stage("samples", {"key": 1}, build, report=said.append)
+    again = open_stage(home, "samples", {"key": 1}, build, report=said.append)
     assert not again.reused
     assert (again.folder / "content").read_text() == "made"
     assert len(said) == 1
@@ -75,10 +76,12 @@ def test_a_stage_that_the_disk_has_no_room_for_is_not_begun() -> None:
     with pytest.raises(
         StoreError, match=r"making the samples will take about 1,000,000,000,000 MB"
     ):
-        open_stage("samples", {"key": 3}, build, 10**18)
-    assert find_stage("samples", {"key": 3}) is None
-    open_stage("samples", {"key": 3}, build)
-    assert open_stage("samples", {"key": 3}, build, 10**18).reused, "what is there takes no room"
+        open_stage(find_home(), "samples", {"key": 3}, build, 10**18)
+    assert find_stage(find_home(), "samples", {"key": 3}) is None
+    open_stage(find_home(), "samples", {"key": 3}, build)
+    assert open_stage(find_home(), "samples", {"key": 3}, build, 10**18).reused, (
+        "what is there takes no room"
+    )
 
 
 @pytest.mark.timeout(60)
@@ -106,9 +109,9 @@ def test_a_fingerprint_is_the_one_that_earlier_runs_left_their_folders_under() -
 
 def test_a_stage_says_where_it_is_and_what_it_is_of(home: Path) -> None:
     name = fingerprint("samples", {"key": 1})
-    made = open_stage("samples", {"key": 1}, build)
-    again = open_stage("samples", {"key": 1}, build)
-    found = find_stage("samples", {"key": 1})
+    made = open_stage(home, "samples", {"key": 1}, build)
+    again = open_stage(home, "samples", {"key": 1}, build)
+    found = find_stage(home, "samples", {"key": 1})
     wanted = (home / "store" / "samples" / name, name, {"size": 4})
     for stage in (made, again, found):
         assert stage is not None
@@ -119,17 +122,17 @@ def test_a_folder_of_another_kind_under_a_stages_name_is_refused(home: Path) -> 
     other = home / "store" / "samples" / fingerprint("samples", {"key": 1})
     commit_folder(other, "models", build)
     for use in (
-        lambda: open_stage("samples", {"key": 1}, build),
-        lambda: find_stage("samples", {"key": 1}),
+        lambda: open_stage(home, "samples", {"key": 1}, build),
+        lambda: find_stage(home, "samples", {"key": 1}),
     ):
         with pytest.raises(StoreError, match="holds a models, wanted a samples"):
             use()
 
 
 def test_what_is_set_aside_keeps_its_kind_and_name(home: Path) -> None:
-    first = open_stage("samples", {"key": 1}, build)
+    first = open_stage(home, "samples", {"key": 1}, build)
     (first.folder / "content").write_text("evil")
-    open_stage("samples", {"key": 1}, build)
+    open_stage(home, "samples", {"key": 1}, build)
     (aside,) = (home / "store" / "quarantine").iterdir()
     assert re.fullmatch(rf"samples-{first.fingerprint}-[0-9a-f]{{6}}", aside.name)
 
@@ -144,5 +147,5 @@ def test_who_waits_for_a_stage_is_told(home: Path) -> None:
         said.append(message)
         lock.close()
 
-    open_stage("samples", {"key": 1}, build, report=report)
+    open_stage(home, "samples", {"key": 1}, build, report=report)
     assert said == [f"waiting for process {os.getpid()}, which is making the same thing"]

@@ -16,6 +16,7 @@ from lightlm.model.hugging_face import export_model
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
 from lightlm.store.commit import commit_folder
+from lightlm.store.home import find_home
 from lightlm.tracking.record import RegistrationRequest
 from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import create_database
@@ -42,8 +43,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIGHTLM_HOME", str(folder / "home"))
-        subset = materialize_subset(load_params(dataset=str(text)).dataset)
-        tokenizer = prepare_tokenizer(load_params().tokenizer, subset, [280])
+        subset = materialize_subset(find_home(), load_params(dataset=str(text)).dataset)
+        tokenizer = prepare_tokenizer(find_home(), load_params().tokenizer, subset, [280])
 
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size, num_layers=1, model_dim=16, num_heads=2, num_kv_heads=2, head_dim=8,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lightlm.store.home import find_home
 from lightlm.tracking.catalog import list_models, resolve
 from lightlm.tracking.local_registry import LocalRegistry
 from lightlm.tracking.registry import (
@@ -61,12 +62,12 @@ def test_the_tables_read_alone_tell_what_mlflow_tells(filled: Path) -> None:
     assert isinstance(open_reader(filled), LocalRegistry)
 
     for name in ("notes", "poems", "absent"):
-        ours = list_versions(name, local)
-        theirs = list_versions(name, client)
+        ours = list_versions(find_home(), name, local)
+        theirs = list_versions(find_home(), name, client)
         assert ours == theirs
 
-    assert [version.version for version in list_versions("notes")] == ["3", "2"]
-    assert list_versions("notes")[0].aliases == ("champion",)
+    assert [version.version for version in list_versions(find_home(), "notes")] == ["3", "2"]
+    assert list_versions(find_home(), "notes")[0].aliases == ("champion",)
     assert (
         describe(local.get_model_version("notes", "2")).tags
         == describe(client.get_model_version("notes", "2")).tags
@@ -75,7 +76,7 @@ def test_the_tables_read_alone_tell_what_mlflow_tells(filled: Path) -> None:
     assert [m.name for m in local.search_registered_models()] == [
         m.name for m in client.search_registered_models()
     ]
-    assert resolve(name="notes").version == "3"
+    assert resolve(find_home(), name="notes").version == "3"
 
 
 @pytest.mark.parametrize(
@@ -103,9 +104,10 @@ def test_what_is_no_database_of_mlflow_is_left_to_mlflow(content: bytes | None, 
 
 
 def test_listing_the_models_of_a_local_database_imports_no_mlflow(filled: Path) -> None:
-    assert {model.name for model in list_models()} == {"notes", "poems"}
+    assert {model.name for model in list_models(find_home())} == {"notes", "poems"}
     code = "from lightlm.tracking.catalog import list_models; import sys; "
-    code += "print(len(list_models()), 'mlflow' in sys.modules)"
+    code += "from lightlm.store.home import find_home; "
+    code += "print(len(list_models(find_home())), 'mlflow' in sys.modules)"
     ended = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from lightlm.child_process import python_command
+from lightlm.store.home import find_home
 from lightlm.tracking import outbox as outbox_module
 from lightlm.tracking.outbox import LOG, ChampionAnswer, Outbox, Shipment
 from lightlm.tracking.recorder import Recorder
@@ -57,7 +58,7 @@ def speak(tmp_path: Path, request: pytest.FixtureRequest) -> Speak:
 
         request.addfinalizer(process.wait)
         request.addfinalizer(process.kill)
-        return Outbox(tmp_path, process)
+        return Outbox(find_home(), tmp_path, process)
 
     return start
 
@@ -237,7 +238,7 @@ def speak_in_turn(
             request.addfinalizer(process.kill)
             return process
 
-        outbox = Outbox(tmp_path, spawn(), spawn)
+        outbox = Outbox(find_home(), tmp_path, spawn(), spawn)
         request.addfinalizer(outbox._closing.set)
         return outbox
 
@@ -307,7 +308,7 @@ def test_the_process_is_its_own_session_and_writes_its_complaints_to_the_log(
     tmp_path: Path,
 ) -> None:
     (tmp_path / LOG).write_text("earlier\n")
-    outbox = Outbox.start(tmp_path)
+    outbox = Outbox.start(find_home(), tmp_path)
     pid = outbox._process.pid
     pipes = (outbox._process.stdin, outbox._process.stdout)
     while not (line := Path(f"/proc/{pid}/cmdline").read_bytes()):

@@ -11,13 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas
 import pytest
 from mlflow.exceptions import MlflowException
 
+from lightlm.data.tokenization.tokenizer import load_tokenizer
+from lightlm.generation.sampling import check_sampling
+from lightlm.generation.text import load_generator
+from lightlm.ngram import mixture
+from lightlm.ngram.counts import count_grams
+from lightlm.store.commit import commit_folder
 from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.pyfunc_model import TextGenerator, check_params, read_prompts
+from lightlm.tracking.registration import MIXTURE
 from lightlm.tracking.registry import tracking_uri
+from tests.tracking.conftest import SAMPLING
 
 PREDICT = """
 import sys
@@ -51,7 +60,7 @@ print("fine")
 def test_the_version_is_loaded_and_asked_without_lightlm(
     home: Path, recorded: Callable[..., Path]
 ) -> None:
-    outbox = Outbox.start(recorded("run-1", steps=2))
+    outbox = Outbox.start(home, recorded("run-1", steps=2))
     assert outbox.wait_for_version(60) is not None
     outbox.close(60.0)
     done = subprocess.run(
@@ -142,3 +151,31 @@ def test_a_prompt_that_is_no_text_is_refused_and_not_spelled_out(prompts: object
     with pytest.raises(MlflowException, match="give a text") as caught:
         read_prompts(prompts)
     assert caught.value.get_http_status_code() == 400
+
+
+def test_a_model_with_count_tables_is_served_with_them(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(model_folder)
+    ids = np.asarray(tokenizer.encode("the old river walks under stone " * 50), dtype=np.uint16)
+
+    def write(folder: Path) -> dict:
+        for path in model_folder.glob("*.json"):
+            if path.name != "manifest.json":
+                shutil.copyfile(path, folder / path.name)
+        shutil.copyfile(model_folder / "model.safetensors", folder / "model.safetensors")
+        (folder / mixture.FOLDER).mkdir()
+        count_grams(ids, tokenizer.vocab_size).write(folder / mixture.FOLDER)
+        mixture.write_gate(folder / mixture.FOLDER, np.full(mixture.NUM_FEATURES, -1.0))
+        return {}
+
+    folder = commit_folder(tmp_path / "model", "model", write).folder
+    monkeypatch.syspath_prepend(str(MIXTURE.parent))  # where MLflow has put it
+    served = TextGenerator()
+    served.load_context(SimpleNamespace(artifacts={"model": str(folder)}))
+    greedy = {"temperature": 0.0, "max_new_tokens": 12}
+    wanted = load_generator(folder).generate(
+        ["the old"], check_sampling(SAMPLING | greedy | {"seed": None})
+    )
+    assert served.predict(None, ["the old"], greedy) == [wanted[0].text]
+    assert wanted[0].text.startswith(" river walks under")

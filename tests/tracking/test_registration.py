@@ -127,23 +127,23 @@ def test_the_former_champion_is_called_previous(
     client = open_client(home)
     for beats in (None, "1", None):
         register(client, make_run(), request_for(beats=beats), pin_requirements())
-    assert [resolve(alias).version for alias in ("champion", "previous", "challenger")] == [
+    assert [resolve(home, alias).version for alias in ("champion", "previous", "challenger")] == [
         "2",
         "1",
         "3",
     ]
 
-    version = resolve("3")
+    version = resolve(home, "3")
     reason = promote(client, version, request_for(promote="always"))
     assert "tracking.promote is always" in reason
-    assert [resolve(alias).version for alias in ("champion", "previous", "challenger")] == [
+    assert [resolve(home, alias).version for alias in ("champion", "previous", "challenger")] == [
         "3",
         "2",
         "3",
     ]
 
     promote(client, version, request_for(promote="always"))
-    assert resolve("previous").version == "2", "a second time changes nothing"
+    assert resolve(home, "previous").version == "2", "a second time changes nothing"
 
 
 def test_a_rollback_takes_the_previous_champion_and_can_be_rolled_back(
@@ -152,15 +152,15 @@ def test_a_rollback_takes_the_previous_champion_and_can_be_rolled_back(
     client = open_client(home)
     for beats in (None, "1"):
         register(client, make_run(), request_for(beats=beats), pin_requirements())
-    former = choose_champion(home, resolve("previous"))
+    former = choose_champion(home, resolve(home, "previous"))
     assert former is not None
     assert former.version == "2"
-    assert [resolve(alias).version for alias in ("champion", "previous")] == ["1", "2"]
-    assert "by hand" in resolve("champion").tags[PROMOTION_TAG]
-    choose_champion(home, resolve("previous"))
-    assert [resolve(alias).version for alias in ("champion", "previous")] == ["2", "1"]
+    assert [resolve(home, alias).version for alias in ("champion", "previous")] == ["1", "2"]
+    assert "by hand" in resolve(home, "champion").tags[PROMOTION_TAG]
+    choose_champion(home, resolve(home, "previous"))
+    assert [resolve(home, alias).version for alias in ("champion", "previous")] == ["2", "1"]
     with pytest.raises(ModelVersionError, match="version 2 of lightlm is champion already"):
-        choose_champion(home, resolve("2"))
+        choose_champion(home, resolve(home, "2"))
 
 
 def test_a_version_whose_files_are_damaged_does_not_become_champion(
@@ -171,8 +171,8 @@ def test_a_version_whose_files_are_damaged_does_not_become_champion(
         register(client, make_run(), request_for(beats=beats), pin_requirements())
     client.set_model_version_tag("lightlm", "1", MANIFEST_TAG, "0" * 64)
     with pytest.raises(ModelVersionError, match="not as it was registered"):
-        choose_champion(home, resolve("1"))
-    assert resolve("champion").version == "2"
+        choose_champion(home, resolve(home, "1"))
+    assert resolve(home, "champion").version == "2"
 
 
 def test_the_signature_has_every_sampling_param_with_its_default() -> None:

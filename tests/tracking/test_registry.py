@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lightlm.errors import ModelVersionError, TrackingError
+from lightlm.store.home import find_home
 from lightlm.tracking.catalog import parse_model, resolve
 from lightlm.tracking.registry import (
     ModelVersion,
@@ -84,12 +85,12 @@ def test_without_any_model_a_person_is_told_to_train(home: Path, database: Path)
     with pytest.raises(
         ModelVersionError, match="no model is registered; run `lightlm train` first"
     ):
-        resolve("models:/lightlm@champion")
+        resolve(home, "models:/lightlm@champion")
     database.unlink()
     for model in ("models:/lightlm@champion", "3", "models:/lightlm/latest"):
         with pytest.raises(ModelVersionError, match="run `lightlm train` first"):
-            resolve(model)
-    assert list_versions("lightlm") == []
+            resolve(home, model)
+    assert list_versions(home, "lightlm") == []
     assert not database.exists(), "asking creates nothing"
 
 
@@ -101,32 +102,36 @@ def test_versions_are_found_by_number_alias_and_latest(
     third = register("run-3", bits_per_byte=1.4, beats="1")
     assert first.aliases == ("challenger", "champion")
     assert second.aliases == ("challenger",)
-    assert [(v.version, v.aliases) for v in list_versions("lightlm")] == [
+    assert [(v.version, v.aliases) for v in list_versions(find_home(), "lightlm")] == [
         ("3", ("challenger", "champion")),
         ("2", ()),
         ("1", ("previous",)),
     ]
 
-    assert resolve("models:/lightlm@champion").version == third.version == "3"
-    assert resolve("previous").version == "1"
-    assert resolve("2").version == resolve("models:/lightlm/2").version == "2"
-    assert resolve("lightlm").version == "3"
-    assert resolve("models:/lightlm/latest").version == "3"
+    assert resolve(find_home(), "models:/lightlm@champion").version == third.version == "3"
+    assert resolve(find_home(), "previous").version == "1"
+    assert (
+        resolve(find_home(), "2").version
+        == resolve(find_home(), "models:/lightlm/2").version
+        == "2"
+    )
+    assert resolve(find_home(), "lightlm").version == "3"
+    assert resolve(find_home(), "models:/lightlm/latest").version == "3"
     assert second.tags["lightlm.promotion"].startswith("version 1 stays champion")
-    assert resolve("2").tags["bits_per_byte"] == "1.6"
+    assert resolve(find_home(), "2").tags["bits_per_byte"] == "1.6"
 
     for unknown, missing in (
         ("models:/lightlm/99", "no version 99"),
         ("models:/lightlm@nobody", "alias nobody"),
     ):
         with pytest.raises(ModelVersionError, match=f"{missing}; {LISTED}"):
-            resolve(unknown)
+            resolve(find_home(), unknown)
 
     for unknown in ("models:/other@champion", "models:/other/latest", "models:/other/1"):
         with pytest.raises(
             ModelVersionError, match="registered models: lightlm; run `lightlm train` first"
         ):
-            resolve(unknown)
+            resolve(find_home(), unknown)
 
 
 def flip(path: Path) -> None:
@@ -144,7 +149,7 @@ def test_a_version_is_cached_and_a_damaged_copy_is_fetched_again(
     home: Path, register: Callable[..., ModelVersion], model_folder: Path
 ) -> None:
     version = register("run-1")
-    folder = download(version)
+    folder = download(home, version)
     assert folder == home / "models" / "lightlm" / "1"
     names = {path.name for path in model_folder.iterdir()}
     assert {path.name for path in folder.iterdir()} == names
@@ -152,13 +157,13 @@ def test_a_version_is_cached_and_a_damaged_copy_is_fetched_again(
     for damage in (flip, Path.unlink, lambda path: path.write_bytes(b"")):
         for name in ("model.safetensors", "manifest.json", "config.json"):
             damage(folder / name)
-            assert download(version) == folder
+            assert download(home, version) == folder
             assert (folder / name).read_bytes() == (
                 model_folder / name
             ).read_bytes() or name == "manifest.json"
 
     shutil.rmtree(home / "mlartifacts")
-    assert download(version) == folder, "a sound copy needs no server"
+    assert download(home, version) == folder, "a sound copy needs no server"
     assert [path.name for path in folder.parent.iterdir()] == ["1"], "nothing is left beside it"
 
 
@@ -171,7 +176,7 @@ def test_a_changed_file_in_the_store_is_not_opened(
     with pytest.raises(
         ModelVersionError, match=f"not as it was registered and is not opened.*{name}"
     ):
-        download(version)
+        download(home, version)
     assert not (home / "models" / "lightlm" / "1").exists()
 
 
@@ -195,15 +200,15 @@ def test_a_changed_file_with_a_manifest_to_match_is_not_opened(
     table["files"]["config.json"]["sha256"] = hash_file(config)
     manifest.write_text(seal(table))
     with pytest.raises(ModelVersionError, match="the registry says"):
-        download(version)
+        download(home, version)
 
     table["files"]["../../stolen"] = table["files"].pop("config.json")
     manifest.write_text(seal(table))
     with pytest.raises(ModelVersionError, match="outside its folder"):
-        download(version)
+        download(home, version)
     manifest.unlink()
     with pytest.raises(ModelVersionError, match="not as it was registered"):
-        download(version)
+        download(home, version)
 
     assert not (home / "models" / "lightlm" / "1").exists()
 
@@ -214,7 +219,7 @@ def test_a_file_that_nobody_registered_is_not_opened(
     version = register("run-1")
     (find_stored(home, "config.json").parent / "modeling_evil.py").write_text("raise SystemExit")
     with pytest.raises(ModelVersionError, match=r"modeling_evil\.py is not in its manifest"):
-        download(version)
+        download(home, version)
     assert not (home / "models" / "lightlm" / "1").exists()
 
 
@@ -226,12 +231,12 @@ def test_a_server_cannot_choose_where_files_go(
 ) -> None:
     version = register("run-1").model_copy(update={"name": name, "version": number})
     with pytest.raises(ModelVersionError, match="is not opened"):
-        download(version)
+        download(find_home(), version)
 
 
 def test_a_name_that_would_be_a_filter_is_refused() -> None:
     with pytest.raises(ModelVersionError, match="is no model's name"):
-        list_versions("x' or name like '%")
+        list_versions(find_home(), "x' or name like '%")
 
 
 def test_a_server_that_is_away_is_said_without_its_password(
@@ -244,9 +249,9 @@ def test_a_server_that_is_away_is_said_without_its_password(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://alice:sesame42@127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     asked = [
-        lambda: resolve("models:/lightlm@champion"),
-        lambda: resolve("latest"),
-        lambda: list_versions("lightlm"),
+        lambda: resolve(find_home(), "models:/lightlm@champion"),
+        lambda: resolve(find_home(), "latest"),
+        lambda: list_versions(find_home(), "lightlm"),
     ]
 
     for ask in asked:
@@ -260,9 +265,9 @@ def test_a_server_that_is_away_is_said_without_its_password(
 def test_a_database_that_is_none_is_said(database: Path) -> None:
     database.write_bytes(b"this is no database" * 1000)
     with pytest.raises(TrackingError, match=r"mlflow\.db did not answer as expected"):
-        resolve("models:/lightlm@champion")
+        resolve(find_home(), "models:/lightlm@champion")
     with pytest.raises(TrackingError):
-        list_versions("lightlm")
+        list_versions(find_home(), "lightlm")
 
 
 def test_a_half_made_database_is_made_anew(home: Path) -> None:

@@ -49,8 +49,8 @@ def test_a_restored_home_has_its_versions_and_registers_what_was_pending(
     moved = tmp_path / "moved home"
     move(home, moved, monkeypatch)
 
-    version = resolve("models:/lightlm@champion")
-    fetched = download(version)
+    version = resolve(moved, "models:/lightlm@champion")
+    fetched = download(moved, version)
     assert fetched.is_relative_to(moved)
     assert (fetched / "model.safetensors").read_bytes() == (
         model_folder / "model.safetensors"

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from lightlm.errors import TrackingError
+from lightlm.store.home import find_home
 from lightlm.tracking.catalog import resolve
 from lightlm.tracking.mlflow_routes import REFUSED
 from lightlm.tracking.outbox import Outbox
@@ -228,7 +229,7 @@ def test_the_pages_of_a_server_elsewhere_are_not_served_again(
 def test_a_run_its_model_and_its_files_go_through_the_server(
     remote: Server, home: Path, recorded: Callable[..., Path], model_folder: Path
 ) -> None:
-    outbox = Outbox.start(recorded("run-1", steps=5))
+    outbox = Outbox.start(home, recorded("run-1", steps=5))
     version = outbox.wait_for_version(60)
     assert version is not None
     shipment = outbox.close(60)
@@ -236,8 +237,8 @@ def test_a_run_its_model_and_its_files_go_through_the_server(
     assert losses_of(home, version.run_id) == [1, 2, 3, 4, 5]
     names = {artifact.path for artifact in open_client(home).list_artifacts(version.run_id)}
     assert {"plan.json", "loss.png"} <= names
-    assert resolve("models:/lightlm@champion").version == version.version
-    folder = download(version)
+    assert resolve(home, "models:/lightlm@champion").version == version.version
+    folder = download(home, version)
     assert folder.is_relative_to(home)
     assert (folder / "model.safetensors").read_bytes() == (
         model_folder / "model.safetensors"
@@ -307,6 +308,7 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.faults
 def test_a_server_that_dies_in_a_run_and_comes_back_has_everything_once(
     remote: Server,
     home: Path,
@@ -315,11 +317,11 @@ def test_a_server_that_dies_in_a_run_and_comes_back_has_everything_once(
 ) -> None:
     folder = recorded("run-dies", steps=20, is_finished=False)
     recorder = Recorder(folder)
-    outbox = Outbox.start(folder)
+    outbox = Outbox.start(home, folder)
     wait_until(lambda: read_shipped(folder).cursor)
     remote.kill()
     early = recorded("run-early", steps=4)
-    waiting = Outbox.start(early)  # There has been no server in all its life.
+    waiting = Outbox.start(home, early)  # There has been no server in all its life.
     for step in range(21, 51):
         recorder.log_metrics({"train/loss": 1.0}, step)
         time.sleep(0.01)
@@ -352,7 +354,7 @@ def test_a_server_that_hangs_holds_nobody_up_and_what_is_unsent_is_counted(
     folder = recorded("run-hangs", steps=9)
     remote.signal(signal.SIGSTOP)
     try:
-        shipment = Outbox.start(folder).close(6)
+        shipment = Outbox.start(find_home(), folder).close(6)
     finally:
         remote.signal(signal.SIGCONT)
     assert shipment.num_unsent == len(list(read_records(folder)))

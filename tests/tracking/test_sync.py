@@ -64,9 +64,9 @@ def test_a_registration_that_is_told_late_takes_no_alias_from_a_newer_version(
     sync(home)
     hidden.rename(late)
     sync(home)
-    newest = resolve("models:/lightlm@champion")
+    newest = resolve(home, "models:/lightlm@champion")
     assert (newest.version, newest.aliases) == ("1", ("challenger", "champion"))
-    second = resolve("models:/lightlm/2")
+    second = resolve(home, "models:/lightlm/2")
     assert second.aliases == ()
     assert (
         "version 1 stays champion: it is newer than version 2" in second.tags["lightlm.promotion"]

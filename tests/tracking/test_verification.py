@@ -57,7 +57,7 @@ def test_a_flipped_bit_is_named_by_verify_and_doctor_and_repaired(
     with pytest.raises(
         ModelVersionError, match="`lightlm store verify --repair` puts an intact copy back"
     ) as caught:
-        download(version)
+        download(home, version)
 
     assert str(home) not in str(caught.value), "no folder is named that is gone by now"
     checked = check_versions(home)
@@ -89,7 +89,7 @@ def test_a_flipped_bit_is_named_by_verify_and_doctor_and_repaired(
         "the damaged files are set aside, not deleted"
     )
     assert check_versions(home).status == "pass"
-    assert download(version).is_dir()
+    assert download(home, version).is_dir()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from lightlm.data.tokenization.tokenizer import Tokenizer, prepare_tokenizer
 from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
 from lightlm.params import load_params
+from lightlm.store.home import find_home
 from lightlm.training.config import TrainerConfig
 from lightlm.training.device import build_model
 from lightlm.training.messages import TrainRequest
@@ -48,9 +49,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenShards, Token
         params = load_params(
             overrides={"dataset.validation_fraction": 0.2}, dataset=str(folder / "lines.jsonl")
         )
-        subset = materialize_subset(params.dataset)
-        tokenizer = prepare_tokenizer(params.tokenizer, subset, [280])
-        return tokenize_subset(subset, tokenizer), tokenizer
+        subset = materialize_subset(find_home(), params.dataset)
+        tokenizer = prepare_tokenizer(find_home(), params.tokenizer, subset, [280])
+        return tokenize_subset(find_home(), subset, tokenizer), tokenizer
 
 
 @pytest.fixture

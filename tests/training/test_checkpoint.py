@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from lightlm.errors import CorruptError, ParameterError
+from lightlm.store.home import find_home
 from lightlm.training.checkpoint import (
     TrainingState,
     drop_checkpoints,
@@ -67,7 +68,7 @@ def test_ten_steps_are_five_a_checkpoint_and_five_more(
     take_steps(*halted, config, batches, 0, 5)
     save_checkpoint(tmp_path, *halted, TrainingState(step=5, total_tokens=320))
     resumed = build(config.model_copy(update={"seed": 9}), **change)
-    state = load_latest(tmp_path, *resumed)
+    state = load_latest(find_home(), tmp_path, *resumed)
     assert state == TrainingState(step=5, total_tokens=320)
     take_steps(*resumed, config, batches, state.step, 10)
     assert is_same(copy_state(*resumed), copy_state(*straight))
@@ -83,7 +84,7 @@ def test_the_whole_state_comes_back(build, settings, tmp_path):
 
 
 def test_without_checkpoints_there_is_nothing_to_load(build, settings, tmp_path):
-    assert load_latest(tmp_path / "none", *build(settings())) is None
+    assert load_latest(find_home(), tmp_path / "none", *build(settings())) is None
 
 
 def test_the_newest_two_are_kept(build, settings, tmp_path):
@@ -102,9 +103,9 @@ def test_where_the_newest_is_damaged_the_one_before_it_is_loaded(build, settings
     damage(parent / "step-000000002", name)
     both = build(settings())
     reported = []
-    assert load_latest(parent, *both, report=lambda *one: reported.append(one)) == TrainingState(
-        step=1
-    )
+    assert load_latest(
+        find_home(), parent, *both, report=lambda *one: reported.append(one)
+    ) == TrainingState(step=1)
 
     assert is_same(copy_state(*both), states[0])
     ((folder, aside, error),) = reported
@@ -118,7 +119,7 @@ def test_where_the_newest_is_damaged_the_one_before_it_is_loaded(build, settings
 def test_where_the_newest_lacks_a_file_the_one_before_it_is_loaded(build, settings, saved, name):
     parent, _ = saved
     (parent / "step-000000002" / name).unlink()
-    assert load_latest(parent, *build(settings())) == TrainingState(step=1)
+    assert load_latest(find_home(), parent, *build(settings())) == TrainingState(step=1)
 
 
 def test_where_all_are_damaged_training_starts_anew(build, settings, saved):
@@ -127,7 +128,7 @@ def test_where_all_are_damaged_training_starts_anew(build, settings, saved):
         damage(folder)
     both = build(settings())
     before = copy_state(*both)
-    assert load_latest(parent, *both) is None
+    assert load_latest(find_home(), parent, *both) is None
     assert is_same(copy_state(*both), before)
 
 
@@ -135,9 +136,11 @@ def test_the_step_of_a_damaged_checkpoint_can_be_saved_again(build, settings, sa
     parent, _ = saved
     damage(parent / "step-000000002")
     model, optimizer = build(settings())
-    load_latest(parent, model, optimizer)
+    load_latest(find_home(), parent, model, optimizer)
     save_checkpoint(parent, model, optimizer, TrainingState(step=2, total_tokens=5))
-    assert load_latest(parent, *build(settings())) == TrainingState(step=2, total_tokens=5)
+    assert load_latest(find_home(), parent, *build(settings())) == TrainingState(
+        step=2, total_tokens=5
+    )
 
 
 def test_what_is_damaged_is_found_before_it_touches_the_weights(build, settings, saved):
@@ -153,7 +156,7 @@ def test_what_is_damaged_is_found_before_it_touches_the_weights(build, settings,
 def test_a_checkpoint_of_another_shape_is_refused_and_stays(build, settings, saved):
     parent, _ = saved
     with pytest.raises(ParameterError, match="another shape"):
-        load_latest(parent, *build(settings(), num_layers=1))
+        load_latest(find_home(), parent, *build(settings(), num_layers=1))
     assert len(list_checkpoints(parent)) == 2
 
 

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from lightlm.errors import ParameterError
 from lightlm.model.config import ModelConfig
+from lightlm.store.home import find_home
 from lightlm.training.checkpoint import list_checkpoints
 from lightlm.training.config import TrainerConfig
 from lightlm.training.distributed import ADDRESS, find_address, fit_to_ranks
@@ -33,7 +34,6 @@ def run_job(request: TrainRequest) -> tuple[list[float], TrainResult]:
     return scores, TrainResult.model_validate(records[-1]["result"])
 
 
-@pytest.mark.slow
 def test_two_ranks_train_as_one_does(make_request: Callable[..., TrainRequest]) -> None:
     results = {
         size: run_job(make_request(f"ranks-{size}", max_steps=50, num_devices=size, dropout=0.0))
@@ -62,7 +62,7 @@ def test_two_ranks_with_half_the_model_each_train_as_one_with_all_of_it(
 
     model = shape(**EXPERTS)
     events: list[Event] = []
-    one = TrainingRun(make_request("one", **steps, model=model)).run(events.append)
+    one = TrainingRun(find_home(), make_request("one", **steps, model=model)).run(events.append)
     alone = [event.bits_per_byte for event in events if isinstance(event, Validated)]
     cut = {"num_devices": 2, "sharding": "fsdp", "gradient_checkpointing": True}
     shared, two = run_job(make_request("two", **steps, **cut, model=model))
@@ -97,7 +97,7 @@ def test_several_nodes_want_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_address(trainer.model_copy(update={"num_nodes": 1})) == ("127.0.0.1", 0)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("sharding", "steps", "checkpoints"),
     # 16 of 16: the last step's checkpoint is there already when the run saves what it reached.

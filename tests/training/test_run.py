@@ -11,6 +11,7 @@ from lightlm.errors import TrainingError
 from lightlm.evaluation.scoring import evaluate_shards
 from lightlm.model.hugging_face import load_model
 from lightlm.store.commit import open_commit
+from lightlm.store.home import find_home
 from lightlm.training.checkpoint import list_checkpoints
 from lightlm.training.events import Checkpointed, RolledBack, Sampled, StepDone, Validated
 from lightlm.training.recent_events import RecentEvents
@@ -35,7 +36,7 @@ def test_a_run_ends_with_a_committed_folder_that_scores_better_than_chance(make_
     request = make_request(max_steps=60, generation={"temperature": 0.7})
     events = []
     recent_events = RecentEvents()
-    result = TrainingRun(request).run(recent_events.keeping(events.append))
+    result = TrainingRun(find_home(), request).run(recent_events.keeping(events.append))
     assert (result.step, result.total_tokens) == (60, 60 * 64)
     assert not result.is_stopped
     assert result.final_learning_rate_factor == pytest.approx(1 / 60)
@@ -56,7 +57,7 @@ def test_a_run_ends_with_a_committed_folder_that_scores_better_than_chance(make_
 
 def test_a_run_tells_steps_validations_samples_and_checkpoints_in_order(make_request):
     events = []
-    TrainingRun(make_request(sample_tokens=5)).run(events.append)
+    TrainingRun(find_home(), make_request(sample_tokens=5)).run(events.append)
     kinds = [type(event) for event in events]
     # 3 on the way, 1 at the end
     assert kinds.count(Validated) == kinds.count(Sampled) - len(EARLY_SAMPLES) == 4
@@ -70,19 +71,24 @@ def test_a_run_tells_steps_validations_samples_and_checkpoints_in_order(make_req
 def test_watching_does_not_change_what_is_learnt(make_request):
     watched = make_request("watched", dropout=0.1, sample_tokens=5, keep_best=True)
     blind = make_request("blind", dropout=0.1, num_validations=1, num_checkpoints=1)
-    folders = [TrainingRun(request).run(lambda event: None).folder for request in (watched, blind)]
+    folders = [
+        TrainingRun(find_home(), request).run(lambda event: None).folder
+        for request in (watched, blind)
+    ]
     assert is_same(*(weights_of(folder) for folder in folders))
 
 
 def test_a_stopped_run_keeps_a_checkpoint_and_goes_on_to_the_same_end(make_request):
-    straight = TrainingRun(make_request("straight")).run(lambda event: None)
+    straight = TrainingRun(find_home(), make_request("straight")).run(lambda event: None)
     request = make_request("stopped")
     events = []
-    stopped = TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
+    stopped = TrainingRun(find_home(), request, should_stop=stop_after(events, Checkpointed)).run(
+        events.append
+    )
     assert stopped.is_stopped
     assert stopped.step == 3
     assert load_model(stopped.folder).config == request.model
-    resumed = TrainingRun(request).run(lambda event: None)
+    resumed = TrainingRun(find_home(), request).run(lambda event: None)
     assert (resumed.step, resumed.total_tokens) == (16, 16 * 64)
     assert is_same(weights_of(resumed.folder), weights_of(straight.folder))
 
@@ -90,7 +96,7 @@ def test_a_stopped_run_keeps_a_checkpoint_and_goes_on_to_the_same_end(make_reque
 def test_paced_by_the_clock_a_run_ends_by_its_deadline_annealed(make_request):
     request = make_request(max_steps=None, deadline=time.monotonic() + 1.0)
     events = []
-    result = TrainingRun(request).run(events.append)
+    result = TrainingRun(find_home(), request).run(events.append)
     assert result.step > 1
     progress = [event.progress for event in events if isinstance(event, StepDone)]
     assert progress == sorted(progress)
@@ -101,9 +107,11 @@ def test_paced_by_the_clock_a_run_ends_by_its_deadline_annealed(make_request):
 def test_seconds_spent_before_a_restart_count_as_spent(make_request):
     request = make_request(max_steps=None, deadline=time.monotonic() + 2.0)
     events = []
-    stopped = TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
+    stopped = TrainingRun(find_home(), request, should_stop=stop_after(events, Checkpointed)).run(
+        events.append
+    )
     events.clear()
-    TrainingRun(request).run(events.append)
+    TrainingRun(find_home(), request).run(events.append)
     first = next(
         event for event in events if isinstance(event, StepDone) and event.step > stopped.step
     )
@@ -112,30 +120,37 @@ def test_seconds_spent_before_a_restart_count_as_spent(make_request):
 
 def test_after_the_deadline_a_run_still_ends_with_a_model(make_request):
     request = make_request(max_steps=None, deadline=time.monotonic() - 1.0)
-    result = TrainingRun(request).run(lambda event: None)
+    result = TrainingRun(find_home(), request).run(lambda event: None)
     assert (result.step, result.total_tokens) == (0, 0)
     assert load_model(result.folder).config == request.model
 
 
 def test_a_micro_batch_made_smaller_after_a_memory_kill_is_used_on_resuming(make_request):
     events = []
-    TrainingRun(make_request(), should_stop=stop_after(events, Checkpointed)).run(events.append)
-    result = TrainingRun(make_request(micro_batch_size=2)).run(lambda event: None)
+    TrainingRun(find_home(), make_request(), should_stop=stop_after(events, Checkpointed)).run(
+        events.append
+    )
+    result = TrainingRun(find_home(), make_request(micro_batch_size=2)).run(lambda event: None)
     assert result.micro_batch_size == 2
 
 
 def test_a_micro_batch_that_was_made_smaller_stays_so_on_resuming(make_request):
     events = []
     request = make_request(micro_batch_size=2)
-    TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
+    TrainingRun(find_home(), request, should_stop=stop_after(events, Checkpointed)).run(
+        events.append
+    )
     assert (
-        TrainingRun(make_request(micro_batch_size=4)).run(lambda event: None).micro_batch_size == 2
+        TrainingRun(find_home(), make_request(micro_batch_size=4))
+        .run(lambda event: None)
+        .micro_batch_size
+        == 2
     )
 
 
 def test_where_the_last_weights_validate_worse_the_best_ones_are_kept(make_request):
     request = make_request(max_steps=20, num_validations=10, keep_best=True)
-    run = TrainingRun(request)
+    run = TrainingRun(find_home(), request)
     events = []
 
     def spoil(event):
@@ -154,7 +169,7 @@ def test_where_the_last_weights_validate_worse_the_best_ones_are_kept(make_reque
 
 
 def test_without_keep_best_the_last_weights_are_kept(make_request):
-    run = TrainingRun(make_request())
+    run = TrainingRun(find_home(), make_request())
     assert not run.run(lambda event: None).used_best_checkpoint
     assert run.validator.best_weights is None
 
@@ -210,7 +225,7 @@ def all_finite(folder):
 def test_three_bad_steps_lead_back_to_the_last_good_weights_at_half_the_rate(make_request):
     request = make_request(max_steps=40)
     events = []
-    run = TrainingRun(request)
+    run = TrainingRun(find_home(), request)
     poison_at(run, {15, 16, 17})
     result = run.run(events.append)
     (rolled_back,) = [event for event in events if isinstance(event, RolledBack)]
@@ -229,7 +244,7 @@ def test_three_bad_steps_lead_back_to_the_last_good_weights_at_half_the_rate(mak
 def test_before_the_first_checkpoint_a_rollback_is_to_fresh_weights(make_request):
     request = make_request(max_steps=40, num_checkpoints=1)
     events = []
-    run = TrainingRun(request)
+    run = TrainingRun(find_home(), request)
     poison_at(run, {0, 1, 2})
     result = run.run(events.append)
     assert [event.to_step for event in events if isinstance(event, RolledBack)] == [0]
@@ -238,7 +253,7 @@ def test_before_the_first_checkpoint_a_rollback_is_to_fresh_weights(make_request
 
 
 def test_a_run_that_diverges_again_and_again_ends_with_its_last_good_weights(make_request):
-    run = TrainingRun(make_request(max_steps=400))
+    run = TrainingRun(find_home(), make_request(max_steps=400))
     events = []
     poison_at(run, set(range(100, 10**6)))
     result = run.run(events.append)
@@ -249,7 +264,7 @@ def test_a_run_that_diverges_again_and_again_ends_with_its_last_good_weights(mak
 
 def test_a_run_that_was_never_finite_publishes_nothing(make_request):
     request = make_request(max_steps=400)
-    run = TrainingRun(request)
+    run = TrainingRun(find_home(), request)
     poison_at(run, range(10**9))
     with pytest.raises(TrainingError, match="not finite"):
         run.run(lambda event: None)
@@ -260,7 +275,7 @@ def test_a_run_that_was_never_finite_publishes_nothing(make_request):
 def test_weights_that_an_update_made_infinite_are_neither_saved_nor_published(make_request):
     request = make_request(max_steps=20)
     events = []
-    run = TrainingRun(request)
+    run = TrainingRun(find_home(), request)
 
     def spoil(event):
         events.append(event)
@@ -276,8 +291,8 @@ def test_weights_that_an_update_made_infinite_are_neither_saved_nor_published(ma
 def test_a_run_that_has_ended_is_not_trained_again(make_request):
     request = make_request()
     events = []
-    result = TrainingRun(request).run(lambda event: None)
-    assert TrainingRun(request).run(events.append) == result
+    result = TrainingRun(find_home(), request).run(lambda event: None)
+    assert TrainingRun(find_home(), request).run(events.append) == result
     assert not [event for event in events if isinstance(event, Checkpointed)]
 
 
@@ -287,11 +302,13 @@ def test_events_that_may_be_lost_are_emitted_again_by_the_resumed_run(make_reque
     unheard = []
     heard = []
     TrainingRun(
-        request, should_stop=(lambda: False) if is_over else stop_after(unheard, Validated)
+        find_home(),
+        request,
+        should_stop=(lambda: False) if is_over else stop_after(unheard, Validated),
     ).run(unheard.append)
 
     assert {type(event) for event in unheard} == {StepDone, Validated, Sampled, Checkpointed}
-    TrainingRun(request).run(heard.append)
+    TrainingRun(find_home(), request).run(heard.append)
     wanted = [event for event in unheard if isinstance(event, StepDone | Sampled)]
     assert [event for event in heard if isinstance(event, StepDone | Sampled)][
         : len(wanted)
@@ -307,10 +324,12 @@ def test_the_best_weights_outlive_a_restart(make_request):
     request = make_request(max_steps=40, num_validations=10, keep_best=True)
     events = []
     run = TrainingRun(
-        request, should_stop=lambda: len([e for e in events if isinstance(e, Validated)]) >= 2
+        find_home(),
+        request,
+        should_stop=lambda: len([e for e in events if isinstance(e, Validated)]) >= 2,
     )
     run.run(events.append)
-    resumed = TrainingRun(request)
+    resumed = TrainingRun(find_home(), request)
     assert is_same(resumed.validator.best_weights, run.validator.best_weights)
     assert resumed.validator.best_bits == run.validator.best_bits
 
@@ -318,7 +337,9 @@ def test_the_best_weights_outlive_a_restart(make_request):
 def test_the_figures_of_a_resumed_run_are_those_of_the_whole(make_request):
     request = make_request()
     events = []
-    first = TrainingRun(request, should_stop=stop_after(events, Checkpointed)).run(events.append)
-    second = TrainingRun(request).run(lambda event: None)
+    first = TrainingRun(find_home(), request, should_stop=stop_after(events, Checkpointed)).run(
+        events.append
+    )
+    second = TrainingRun(find_home(), request).run(lambda event: None)
     assert second.training_seconds > first.training_seconds
     assert second.tokens_per_second == pytest.approx(second.total_tokens / second.training_seconds)

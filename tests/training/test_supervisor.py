@@ -12,6 +12,7 @@ import torch
 
 from lightlm.errors import WorkerBug, WorkerError
 from lightlm.model.hugging_face import load_model
+from lightlm.store.home import find_home
 from lightlm.training.checkpoint import list_checkpoints
 from lightlm.training.messages import TrainResult
 from lightlm.training.run import TrainingRun
@@ -107,10 +108,13 @@ def test_a_run_that_crashed_resumes_and_ends_with_the_weights_of_one_that_did_no
     assert restart["step"] < 300
     assert "ended by signal 6" in restart["reason"]
     assert result.step == 300
-    straight = TrainingRun(make_request("straight", max_steps=300)).run(lambda event: None)
+    straight = TrainingRun(find_home(), make_request("straight", max_steps=300)).run(
+        lambda event: None
+    )
     assert is_same(weights_of(result.folder), weights_of(straight.folder))
 
 
+@pytest.mark.faults
 def test_a_memory_kill_halves_the_micro_batch_and_the_run_finishes(make_request):
     request = make_request(max_steps=200, micro_batch_size=4)
     with Worker(request.run_folder) as worker:
@@ -139,7 +143,7 @@ def test_an_interrupted_run_ends_at_a_step_with_a_checkpoint_and_a_model(make_re
         update={"trainer": request.trainer.model_copy(update={"max_steps": result.step + 2})}
     )
 
-    assert TrainingRun(further).run(lambda event: None).step == result.step + 2
+    assert TrainingRun(find_home(), further).run(lambda event: None).step == result.step + 2
 
 
 def test_stopped_in_the_middle_of_a_run_the_worker_is_gone(make_request):

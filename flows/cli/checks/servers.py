@@ -55,7 +55,7 @@ def check_mlflow(home: Path) -> Check:
 
     started = time.monotonic()
     try:
-        models = list_models()
+        models = list_models(home)
     except LightLMError as error:
         fix = f"see MLFLOW_TRACKING_URI; {SYNCED_LATER}"
         return fail("MLflow", str(error), fix)

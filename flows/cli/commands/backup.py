@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from lightlm.store.home import find_home, name_home
+
 
 def backup(
     file: Annotated[
@@ -17,7 +19,6 @@ def backup(
     """
     from lightlm.console.quantities import format_bytes
     from lightlm.store.backup import write_backup
-    from lightlm.store.home import name_home
     from lightlm.tracking.registry import is_local
 
     home = name_home()
@@ -41,7 +42,6 @@ def restore(
     """
     from lightlm.console.quantities import format_bytes
     from lightlm.store.backup import restore_backup
-    from lightlm.store.home import find_home
     from lightlm.tracking.relocation import relocate_artifacts
 
     home = find_home()

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lightlm.params import load_params
+from lightlm.json_object import JsonObject
+from lightlm.params import Weight, load_params, name_texts
 from lightlm_flows.cli.options import (
     AsJson,
     Assignments,
@@ -20,9 +21,11 @@ from lightlm_flows.cli.options import (
 
 def look(
     dataset: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            help="A file, a folder, a pattern, a Hub id, or python-docs; default: the preset's."
+            metavar="[TEXT]...",
+            help="A file, a folder, a pattern, a Hub id, or python-docs; default: the preset's. "
+            "Further texts with weights, as for `train --dataset`.",
         ),
     ] = None,
     dataset_config: DatasetConfig = None,
@@ -36,15 +39,28 @@ def look(
 
     Lists files with encoding and column, what is left out and why, copies, and odd documents.
     """
-    overrides = collect_overrides(assignments, dataset_config, text_column, offline)
-    params = load_params(preset, overrides, dataset=dataset)
-    from lightlm.data.look import look_at
+    first, others = name_texts(dataset)
+    overrides = others | collect_overrides(assignments, dataset_config, text_column, offline)
+    params = load_params(preset, overrides, dataset=first)
+    from lightlm.data.look import Look, look_at
 
-    found = look_at(params.dataset, lambda message: typer.echo(f"lightlm: {message}", err=True))
+    def report(message: str) -> None:
+        typer.echo(f"lightlm: {message}", err=True)
+
+    def flatten(one: Look) -> JsonObject:
+        values = one.model_dump(mode="json")
+        values["quality"]["findings"] = one.quality.describe()
+        return values | values.pop("record")
+
+    weights: list[Weight] = [one.weight for one in params.dataset.others]
+    found, *mixed = [
+        look_at(one, report) for one in (params.dataset, *params.dataset.list_others())
+    ]
     if as_json:
-        values = found.model_dump(mode="json")
-        record = values.pop("record")
-        print_json(values | record)
+        rows = [
+            flatten(one) | {"weight": weight} for one, weight in zip(mixed, weights, strict=True)
+        ]
+        print_json(flatten(found) | ({"others": rows} if rows else {}))
         return
 
     from lightlm.console.look import render_look
@@ -52,3 +68,5 @@ def look(
 
     console = open_console(sys.stdout)
     console.print(render_look(found, console))
+    for one, weight in zip(mixed, weights, strict=True):
+        console.print(render_look(one, console, weight))

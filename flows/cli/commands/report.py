@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lightlm.store.home import find_home
 from lightlm_flows.cli.options import complete_run
 
 
@@ -34,11 +35,12 @@ def report(
     from lightlm.runs.finished import describe_run, find_finished_run
     from lightlm.runs.report import make_report, send_report
 
-    folder = find_finished_run(run, name)
+    home = find_home()
+    folder = find_finished_run(home, run, name)
     if run is None:
         typer.echo(describe_run(folder), err=True)
 
-    page = make_report(folder, into)
+    page = make_report(home, folder, into)
     typer.echo(page)
     if is_opened:
         from lightlm_flows.service.browser import open_page
@@ -46,4 +48,4 @@ def report(
         open_page(page.absolute().as_uri(), lambda message: typer.echo(message, err=True))
 
     if send:
-        typer.echo(send_report(folder, page), err=True)
+        typer.echo(send_report(home, folder, page), err=True)

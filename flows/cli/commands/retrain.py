@@ -2,14 +2,17 @@
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lightlm.budget.ledger import find_process_start
 from lightlm.console.next_commands import name_command
-from lightlm.params import Overrides, load_params
+from lightlm.params import load_params, name_texts
 from lightlm.runs.input_checks import check_sources
-from lightlm_flows.cli.launching import find_process_start, keep_result, run_flows
+from lightlm.store.home import find_home
+from lightlm_flows.cli.launching import keep_result, run_flows
 from lightlm_flows.cli.options import (
     AsJson,
     Assignments,
@@ -28,18 +31,7 @@ from lightlm_flows.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lightlm.params import Params
     from lightlm.runs.summary import RetrainSummary
-
-
-def check_given(params: "Params", dataset: str | None, overrides: Overrides) -> None:
-    """Refuse a given data set that cannot be used.
-
-    Raises:
-        InputError: with what to do.
-    """
-    if dataset is not None or "dataset.source" in overrides:
-        check_sources(params)
 
 
 def retrain(
@@ -69,27 +61,29 @@ def retrain(
     It becomes champion if it is shown to be better.
     """
     started_at = find_process_start()
-    overrides = collect_overrides(assignments, dataset_config, text_column, offline, name)
-    check_given(load_params(preset, overrides, dataset=dataset, hours=hours), dataset, overrides)
-    from lightlm.runs.session import LAUNCH, Launch
-    from lightlm.store.home import find_home
+    first, others = name_texts(dataset)
+    overrides = others | collect_overrides(assignments, dataset_config, text_column, offline, name)
+    home = find_home()
+    params = load_params(preset, overrides, dataset=first, hours=hours)
+    if first is not None or "dataset.source" in overrides:
+        check_sources(home, params)
+    from lightlm.runs.session import Launch
     from lightlm_flows.cli.signals import end_in_order
     from lightlm_flows.prefect_api import embedded
 
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    embedded.apply_settings(find_home())
+    embedded.apply_settings(home)
     api = embedded.start_api()
     from lightlm.runs.retraining import choose_text
     from lightlm_flows.retrain import retrain_flow  # while the API starts
 
-    relearning = choose_text(preset, overrides, dataset=dataset, hours=hours)
-    relearning.check()
+    relearning = choose_text(home, preset, overrides, dataset=first, hours=hours)
+    relearning.check(home)
     if not quiet:
         typer.echo(relearning.describe(), err=True)
 
     launch = Launch(started_at, is_quiet=quiet, is_fresh=fresh)
-    with end_in_order(), run_flows(api):
-        LAUNCH.set(launch)
+    with end_in_order(), run_flows(home, api, launch):
         summary = keep_result(
             lambda: retrain_flow(
                 hours=relearning.params.budget.hours,
@@ -103,9 +97,8 @@ def retrain(
         )
 
     if summary.run is not None:
-        summary = summary.model_copy(
-            update={"run": summary.run.closed(time.monotonic() - started_at)}
-        )
+        closed = summary.run.closed(time.monotonic() - started_at)
+        summary = summary.model_copy(update={"run": closed})
 
     if as_json:
         print_json(summary.model_dump(mode="json"))
@@ -138,7 +131,7 @@ def promote(
 
     The former champion gets the alias `previous`.
     """
-    move_champion(version, name, as_json)
+    move_champion(find_home(), version, name, as_json)
 
 
 def rollback(name: Name = None, as_json: AsJson = False) -> None:
@@ -146,25 +139,24 @@ def rollback(name: Name = None, as_json: AsJson = False) -> None:
 
     A second rollback undoes the first.
     """
-    move_champion("previous", name, as_json)
+    move_champion(find_home(), "previous", name, as_json)
 
 
-def move_champion(model: str, name: str | None, as_json: bool) -> None:
+def move_champion(home: Path, model: str, name: str | None, as_json: bool) -> None:
     """Make the version that `model` names champion, and print the former one.
 
     Raises:
         ModelVersionError: there is no such version, it is champion already, or its files are
             damaged.
     """
-    from lightlm.store.home import find_home
     from lightlm.tracking.catalog import parse_model, resolve
     from lightlm.tracking.registration import choose_champion
 
     if parse_model(model)[0] == model:
-        check_alias(model, name)
+        check_alias(home, model, name)
 
-    wanted = resolve(model, name)
-    former = choose_champion(find_home(), wanted)
+    wanted = resolve(home, model, name)
+    former = choose_champion(home, wanted)
     previous = None if former is None else former.version
     if as_json:
         print_json({"model_name": wanted.name, "champion": wanted.version, "previous": previous})
@@ -180,7 +172,7 @@ def move_champion(model: str, name: str | None, as_json: bool) -> None:
     typer.echo(f"version {wanted.version} of {wanted.name} is champion{before}")
 
 
-def check_alias(word: str, name: str | None) -> None:
+def check_alias(home: Path, word: str, name: str | None) -> None:
     """Refuse a bare word that names no version; a model's own name does not choose one.
 
     Raises:
@@ -190,8 +182,8 @@ def check_alias(word: str, name: str | None) -> None:
     from lightlm.runs.retraining import find_model
     from lightlm.tracking.registry import list_versions
 
-    chosen, _ = find_model(name)
-    versions = list_versions(chosen) if chosen else []
+    chosen, _ = find_model(home, name)
+    versions = list_versions(home, chosen) if chosen else []
     if any(word in version.aliases for version in versions):
         return
 

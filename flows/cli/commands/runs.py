@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lightlm.store.home import find_home
 from lightlm_flows.cli.options import AsJson, complete_run, print_json
 
 runs = typer.Typer(
@@ -27,10 +28,9 @@ def show(
     if context.invoked_subcommand is not None:
         return
 
-    from lightlm.store.home import find_home
     from lightlm.tracking.runs import list_runs
 
-    found = list_runs(find_home(), limit)
+    found = list_runs(find_home(only_to_read=True), limit)
     if as_json:
         print_json({"runs": [run.model_dump(mode="json") for run in found]})
         return
@@ -66,5 +66,6 @@ def rm(
     """
     from lightlm.runs.removal import remove_run
 
+    home = find_home()
     for name in names:
-        typer.echo(remove_run(name, is_forced=is_forced))
+        typer.echo(remove_run(home, name, is_forced=is_forced))

@@ -3,10 +3,12 @@
 import os
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from lightlm.store.home import find_home
 from lightlm_flows.cli.options import AsJson, print_json
 
 
@@ -50,26 +52,26 @@ def up(
 
     Deploys the flows. The servers listen on loopback and need passwords.
     """
-    from lightlm.store.home import find_home
     from lightlm_flows.service.browser import open_page, print_logins
     from lightlm_flows.service.keeper import keep_in_foreground
     from lightlm_flows.service.lifecycle import start_service
     from lightlm_flows.service.record import SERVERS
 
+    home = find_home()
     if print_env:
-        print_environment()
+        print_environment(home)
         return
 
     if systemd:
-        install_unit(prefect_port, mlflow_port)
+        install_unit(home, prefect_port, mlflow_port)
         return
 
-    service = start_service(prefect_port, mlflow_port, log, is_keeper=foreground)
+    service = start_service(home, prefect_port, mlflow_port, log, is_keeper=foreground)
     typer.echo(f"Prefect {service.prefect_url}")
     typer.echo(f"MLflow  {service.mlflow_url}")
-    print_logins(find_home(), log, *SERVERS)
+    print_logins(home, log, *SERVERS)
     if foreground:
-        keep_in_foreground(log)
+        keep_in_foreground(home, log)
         return
 
     if is_opened:
@@ -82,12 +84,11 @@ def up(
     log("`lightlm down` stops all of it.")
 
 
-def install_unit(prefect_port: int, mlflow_port: int) -> None:
+def install_unit(home: Path, prefect_port: int, mlflow_port: int) -> None:
     """Write the unit that starts the service with the machine; print how to enable it."""
-    from lightlm.store.home import find_home
     from lightlm_flows.service.units import describe_unit, write_unit
 
-    unit = describe_unit(find_home(), prefect_port, mlflow_port, os.environ)
+    unit = describe_unit(home, prefect_port, mlflow_port, os.environ)
     write_unit(unit)
     typer.echo(unit.path)
     log("To put it into use (`lightlm down` first, if the service runs):")
@@ -103,10 +104,9 @@ def status(as_json: AsJson = False) -> None:
     """Show the service: its parts, its runs, the next schedule."""
     from datetime import UTC, datetime
 
-    from lightlm.store.home import find_home
     from lightlm_flows.service.status import describe_status, read_status
 
-    found = read_status(find_home())
+    found = read_status(find_home(only_to_read=True))
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -114,7 +114,7 @@ def status(as_json: AsJson = False) -> None:
         typer.echo(line)
 
 
-def print_environment() -> None:
+def print_environment(home: Path) -> None:
     """Print shell exports that point a client at the running service.
 
     Raises:
@@ -122,9 +122,17 @@ def print_environment() -> None:
     """
     from lightlm.errors import InputError
     from lightlm_flows.service.lifecycle import find_environment
+    from lightlm_flows.service.record import SERVERS, read_service
 
-    values = find_environment()
+    values = find_environment(home)
     if values is None:
+        service = read_service(home)
+        died = [name for name in SERVERS if service is not None and not service.runs(name)]
+        if died:
+            raise InputError(
+                f"{' and '.join(died)} of the service died; it comes back by itself, see "
+                "`lightlm status`"
+            )
         raise InputError(
             "the service does not run here; start it with `lightlm up`, or see `lightlm env`"
         )
@@ -142,23 +150,23 @@ def env() -> None:
 
     After `eval "$(lightlm env)"`, MLflow's own commands and Python find them.
     """
-    from lightlm.store.home import find_home
     from lightlm.tracking.registry import tracking_uri
     from lightlm_flows.service.lifecycle import find_environment
 
+    home = find_home()
     own = {
-        "MLFLOW_TRACKING_URI": tracking_uri(find_home()),
+        "MLFLOW_TRACKING_URI": tracking_uri(home),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
     }
-    print_exports(find_environment() or own)
+    print_exports(find_environment(home) or own)
 
 
 def down() -> None:
     """Stop what `lightlm up` started, and nothing else."""
     from lightlm_flows.service.lifecycle import stop_service
 
-    log("Stopped." if stop_service(log) else "Nothing runs that `lightlm up` started.")
+    log("Stopped." if stop_service(find_home(), log) else "Nothing runs that `lightlm up` started.")
 
 
 def deploy(
@@ -184,7 +192,7 @@ def deploy(
     """
     from lightlm_flows.service.deployments import deploy_flows
 
-    for name in deploy_flows(pool, read_variables(pool_type, job_variables or [])):
+    for name in deploy_flows(find_home(), pool, read_variables(pool_type, job_variables or [])):
         typer.echo(name)
     log(f"Deployed on work pool {pool}; start a worker with `prefect worker start --pool {pool}`.")
 
@@ -226,7 +234,7 @@ def serve_flows(
     """
     from lightlm_flows.service.deployments import open_server
 
-    with open_server() as client:
+    with open_server(find_home()) as client:
         log(
             f"Serving train-flow, generate-flow and retrain-flow to {client.api_url} (Ctrl-C ends "
             "it)"
@@ -260,11 +268,13 @@ def schedule(
         ),
     ] = None,
     dataset: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--dataset",
             "-d",
-            help="The data set; default: the champion's, or for train-flow WikiText.",
+            metavar="TEXT",
+            help="The data set; default: the champion's, or for train-flow WikiText. Repeated, "
+            "further texts, as for `train`.",
         ),
     ] = None,
     name: Annotated[
@@ -282,21 +292,23 @@ def schedule(
     Without --cron or --off, lists its schedules.
     """
     from lightlm.errors import InputError
-    from lightlm.params import load_params
+    from lightlm.params import load_params, name_texts
     from lightlm_flows.service.schedules import list_schedules, schedule_flow
 
     if cron and off:
         raise InputError("give --cron or --off, not both")
+
+    home = find_home()
     if cron or off:
-        if cron and flow == "retrain-flow" and dataset is None:
-            name = find_retrained_name(name)
+        first, others = name_texts(dataset)
+        if cron and flow == "retrain-flow" and first is None:
+            name = find_retrained_name(home, name)
         wanted = None if hours is None else load_params(hours=hours).budget.hours
-        given = {"hours": wanted, "dataset": dataset, "name": name}
-        lines = schedule_flow(
-            flow, cron, timezone, {key: value for key, value in given.items() if value is not None}
-        )
+        given = {"hours": wanted, "dataset": first, "name": name, "overrides": others or None}
+        values = {key: value for key, value in given.items() if value is not None}
+        lines = schedule_flow(home, flow, cron, timezone, values)
     else:
-        lines = list_schedules(flow)
+        lines = list_schedules(home, flow)
 
     for line in lines:
         typer.echo(line)
@@ -304,7 +316,7 @@ def schedule(
         log(f"{flow} has no schedule.")
 
 
-def find_retrained_name(name: str | None) -> str:
+def find_retrained_name(home: Path, name: str | None) -> str:
     """Return the named or newest model, which is retrained on its champion's data set.
 
     Raises:
@@ -313,7 +325,7 @@ def find_retrained_name(name: str | None) -> str:
     from lightlm.errors import InputError
     from lightlm.runs.retraining import find_learnt, find_model
 
-    chosen, version = find_model(name)
+    chosen, version = find_model(home, name)
     if version is None:
         missing = f"there is no model {name} yet" if name else "no model is registered yet"
         raise InputError(
@@ -321,7 +333,7 @@ def find_retrained_name(name: str | None) -> str:
             "--dataset here"
         )
 
-    find_learnt(version)
+    find_learnt(home, version)
     return chosen
 
 
@@ -347,7 +359,6 @@ def server(
 
     Uses the settings of the service.
     """
-    from lightlm.store.home import find_home
     from lightlm_flows.service.browser import print_logins
     from lightlm_flows.service.lifecycle import bare_environment
     from lightlm_flows.service.private_files import make_private_folder

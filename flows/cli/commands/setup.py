@@ -2,6 +2,8 @@
 
 import sys
 
+from lightlm.params import name_texts
+from lightlm.store.home import find_home
 from lightlm_flows.cli.options import (
     Assignments,
     Dataset,
@@ -23,10 +25,11 @@ def setup(
 
     `train` without options on a terminal does the same.
     """
-    choices = collect_overrides(assignments, dataset_config, text_column, None)
-    if dataset is not None:
+    first, others = name_texts(dataset)
+    choices = others | collect_overrides(assignments, dataset_config, text_column, None)
+    if first is not None:
         choices = {
-            "dataset.source": dataset,
+            "dataset.source": first,
             "dataset.config": None,
             "dataset.revision": None,
         } | choices
@@ -36,7 +39,7 @@ def setup(
 
     from lightlm_flows.cli.setup_session import run_setup
 
-    run_setup(choices)
+    run_setup(find_home(), choices)
 
 
 def is_asked_for() -> bool:

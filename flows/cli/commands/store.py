@@ -10,6 +10,7 @@ import typer
 from lightlm.counting import count
 from lightlm.errors import CorruptError, LightLMError
 from lightlm.json_object import JsonObject
+from lightlm.store.home import find_home
 from lightlm_flows.cli.options import AsJson, print_json
 
 if TYPE_CHECKING:
@@ -26,10 +27,9 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is not None:
         return
 
-    from lightlm.store.home import find_home
     from lightlm.store.inventory import list_items
 
-    home = find_home()
+    home = find_home(only_to_read=True)
     items = list_items(home)
     users = find_users(home)
 
@@ -50,10 +50,9 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check every stored file and every registered version against its digest."""
-    from lightlm.store.home import find_home
     from lightlm.store.inventory import list_items, verify_item
 
-    home = find_home()
+    home = find_home(only_to_read=not repair)
     items = list_items(home)
     problems = [problem for item in items for problem in verify_item(item)]
     num_versions, damaged, repaired = verify_versions(home, is_repair=repair)
@@ -114,7 +113,6 @@ def prune(
     Runs, records and the champion stay.
     """
     from lightlm.console.quantities import format_bytes
-    from lightlm.store.home import find_home
     from lightlm.store.inventory import prune as prune_store
 
     home = find_home()
@@ -185,7 +183,7 @@ def read_aliases(home: Path) -> dict[tuple[str, str], str] | None:
     from lightlm.tracking.registry import list_versions
 
     try:
-        versions = [version for name in names for version in list_versions(name)]
+        versions = [version for name in names for version in list_versions(home, name)]
     except LightLMError:
         return None
 

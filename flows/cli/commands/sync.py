@@ -7,6 +7,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from lightlm.errors import TrackingError
+from lightlm.store.home import find_home
 from lightlm_flows.cli.options import AsJson, Quiet, print_json
 
 
@@ -16,7 +17,6 @@ def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
     Finishes registrations, and ends flow runs whose process is gone.
     """
     from lightlm.console.escape import escape_for_terminal
-    from lightlm.store.home import find_home
     from lightlm.tracking.sync import sync as sync_runs
     from lightlm_flows.prefect_api import embedded
 

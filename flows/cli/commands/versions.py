@@ -6,12 +6,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lightlm.console.escape import escape_for_terminal
 from lightlm.errors import InputError
+from lightlm.store.home import find_home
 from lightlm_flows.cli.options import (
     AsJson,
     Model,
@@ -90,6 +92,7 @@ def generate(
         "stop": tuple(stop) if stop else None,
     }
 
+    home = find_home()
     sampling = {name: value for name, value in given.items() if value is not None}
     if prompt is None and as_json and not sys.stdin.isatty():
         prompt = sys.stdin.read().removesuffix("\n")
@@ -97,23 +100,25 @@ def generate(
     if prompt is None and not as_json:
         from lightlm_flows.cli.generation_session import hold_dialogue
 
-        hold_dialogue(model, name, sampling, str if raw else escape_for_terminal)
+        hold_dialogue(home, model, name, sampling, str if raw else escape_for_terminal)
         return
 
     from lightlm.versions.text import check_request, stream_text, write_text
 
     prompt = prompt or ""
     sampling = check_request(prompt, sampling)
-    version = open_chosen(model, name, is_quiet=as_json)
+    version = open_chosen(home, model, name, is_quiet=as_json)
 
     if as_json:
         if sampling["seed"] is None:
             sampling["seed"] = secrets.randbelow(MOST_SEEDS)  # what it wrote can be had again
-        print_json(write_text(version, prompt, sampling).model_dump() | {"seed": sampling["seed"]})
+        print_json(
+            write_text(home, version, prompt, sampling).model_dump() | {"seed": sampling["seed"]}
+        )
         return
 
     show = str if raw else escape_for_terminal
-    pieces = stream_text(version, prompt, sampling)
+    pieces = stream_text(home, version, prompt, sampling)
     first = next(pieces, "")  # a prompt that is too long is refused here, before it is shown
     sys.stdout.write(show(prompt) + show(first))
     for piece in pieces:
@@ -153,10 +158,12 @@ def evaluate(
 
     with find_text(path or text or "") as found:
         documents = read_documents(str(found), text_column, encoding)
+    from lightlm.runs.summary import describe_parts
     from lightlm.versions.text import score_text
 
-    version = open_chosen(model, name, is_quiet=as_json)
-    score = score_text(version, documents)
+    home = find_home()
+    version = open_chosen(home, model, name, is_quiet=as_json)
+    score = score_text(home, version, documents)
     result = {"model_name": version.name, "model_version": version.version} | score.model_dump()
 
     if as_json:
@@ -166,6 +173,7 @@ def evaluate(
             f"{version.name} version {version.version}: {score.bits_per_byte:.4f} bits per byte "
             f"on {score.num_bytes:,} "
             f"bytes ({score.num_tokens:,} tokens, SHA-256 {score.text_sha256[:16]}...)"
+            + describe_parts(score)
         )
 
 
@@ -205,7 +213,7 @@ def rm(
     """Remove a version from the registry; a champion is refused."""
     from lightlm.runs.removal import remove_version
 
-    typer.echo(remove_version(version, name))
+    typer.echo(remove_version(find_home(), version, name))
 
 
 @models.callback()
@@ -224,13 +232,14 @@ def show(
     from lightlm.tracking.catalog import list_models
     from lightlm.tracking.registry import list_versions
 
-    found = list_models() if name is None else []
+    home = find_home(only_to_read=True)
+    found = list_models(home) if name is None else []
     only = name or (found[0].name if len(found) == 1 else None)
     if as_json:
         versions = [
             version
             for one in ([name] if name else [m.name for m in found])
-            for version in list_versions(one)
+            for version in list_versions(home, one)
         ]
         lines = [model.model_dump(mode="json") for model in found]
         print_json(
@@ -250,12 +259,14 @@ def show(
         console.print(render_models(found))
 
     if only is not None:
-        show_versions(only, list_versions(only), console)
+        show_versions(home, only, list_versions(home, only), console)
     else:
         typer.echo("`lightlm models --name NAME` lists the versions of one")
 
 
-def show_versions(name: str, versions: "list[ModelVersion]", console: "Console") -> None:
+def show_versions(
+    home: Path, name: str, versions: "list[ModelVersion]", console: "Console"
+) -> None:
     """Print the versions of a model, with the runs that made them and their losses.
 
     Raises:
@@ -264,13 +275,12 @@ def show_versions(name: str, versions: "list[ModelVersion]", console: "Console")
     from lightlm.console.tables import render_versions
     from lightlm.console.terminal import can_show_blocks
     from lightlm.errors import ModelVersionError
-    from lightlm.store.home import find_home
     from lightlm.tracking.runs import list_runs
 
     if not versions:
         raise ModelVersionError(f"there is no model {name}; `lightlm models` lists those there are")
 
-    runs = [run for run in list_runs(find_home(), MOST_RUNS) if run.mlflow_run_id]
+    runs = [run for run in list_runs(home, MOST_RUNS) if run.mlflow_run_id]
     losses = {run.mlflow_run_id or "": run.losses for run in runs}
     names = {run.mlflow_run_id or "": run.run.rpartition("-")[2] for run in runs}
     console.print(render_versions(versions, losses, names, is_unicode=can_show_blocks(console)))
@@ -286,4 +296,4 @@ def ui(
     """
     from lightlm_flows.service.browser import serve_pages
 
-    serve_pages(port, is_opened, lambda message: typer.echo(message, err=True))
+    serve_pages(find_home(), port, is_opened, lambda message: typer.echo(message, err=True))

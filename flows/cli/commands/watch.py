@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from lightlm.errors import LightLMError
+from lightlm.store.home import find_home
 from lightlm_flows.cli.options import Quiet, complete_run
 
 
@@ -25,7 +26,7 @@ def watch(
     from lightlm.runs.watching import watch_run
 
     try:
-        status = watch_run(run, is_quiet=quiet)
+        status = watch_run(find_home(only_to_read=True), run, is_quiet=quiet)
     except KeyboardInterrupt:
         typer.echo("stopped watching; the run continues", err=True)
         return

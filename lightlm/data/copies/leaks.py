@@ -1,13 +1,14 @@
 """Leaks: training documents that hold much of a held-out one, looked up run by run of words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from lightlm.data.copies.shingles import LEAST_WORDS, WordHashes, hash_words
+from lightlm.data.copies.short_texts import ShortTexts
 from lightlm.data.copies.written import Documents
 
 LEAK_WORDS = 5
@@ -32,12 +33,6 @@ class NearCopies:
     """What to leave out of each split (an array of booleans, one a document), and why."""
 
     left_out: dict[str, np.ndarray]
-    num_leaks: int = 0
-    """Training documents that hold much of a held-out one."""
-    num_quoted: int = 0
-    """Held-out documents that a much longer training document holds."""
-    num_copies: dict[str, int] = field(default_factory=dict)
-    """Near copies of an earlier document of the same split."""
     not_looked_at: str | None = None
     """What was not compared, and why, as a sentence."""
 
@@ -81,6 +76,15 @@ class LeakIndex:
                 setattr(index, name, arrays[name])
         return index
 
+    def find_parts(self, words: WordHashes) -> np.ndarray:
+        """Return which of these documents have at least half of their runs in held-out ones."""
+        runs, starts = words.shingles(LEAK_WORDS)
+        places = np.flatnonzero(self.may_be[runs >> np.uint64(42)])
+        places = places[np.isin(runs[places], self.runs)]
+        documents = np.searchsorted(starts, places, side="right") - 1
+        found = np.bincount(documents, minlength=len(starts) - 1)
+        return (found >= LEAST_LEAK_RUNS) & (found >= LEAK_SHARE * np.diff(starts))
+
     def find(self, words: WordHashes) -> tuple[np.ndarray, np.ndarray]:
         """Return pairs of a document of these and a held-out one that it holds."""
         runs, starts = words.shingles(LEAK_WORDS)
@@ -107,6 +111,28 @@ class LeakIndex:
         is_leak = shared >= self.wanted[owners]
 
         return documents[is_leak], owners[is_leak]
+
+
+def find_leaks(held_out: Documents, train: Documents) -> np.ndarray:
+    """Return which documents of another text's training split hold much of a held-out one, or stand
+    in one for the most part, (train documents,) bool.
+    """
+    stays = np.zeros(len(held_out), dtype=bool)
+    index = LeakIndex(held_out, stays)
+    short = ShortTexts(None)
+    for start, stop in held_out.batches():
+        numbers, keys = hash_words(held_out.read_range(start, stop)).hash_short()
+        short.add(start + numbers, keys)
+    short.mark_copies(stays)  # makes the index that is asked below
+
+    is_leak = np.zeros(len(train), dtype=bool)
+    for start, stop in train.batches():
+        words = hash_words(train.read_range(start, stop))
+        is_leak[start + index.find(words)[0]] = True
+        is_leak[start:stop] |= index.find_parts(words)
+        numbers, keys = words.hash_short()
+        short.mark_leaks(start + numbers, keys, None, is_leak)
+    return is_leak
 
 
 def _list_runs(documents: Documents, is_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -189,8 +215,6 @@ def settle_leaks(
             or num_bytes > may_go
         ):
             found.left_out["train"][document] = True
-            found.num_leaks += 1
         else:
             found.left_out["validation"][owners] = True
-            found.num_quoted += len(owners)
             may_go -= num_bytes

@@ -99,7 +99,6 @@ def _find(held_out: Documents, train: Documents, deadline: float | None) -> Near
 
     sketches.mark_copies(held_out, found.left_out["validation"], None)
     short.mark_copies(found.left_out["validation"])
-    found.num_copies["validation"] = int(found.left_out["validation"].sum())
 
     index = LeakIndex(held_out, found.left_out["validation"])
     sketches = Sketches(len(train))
@@ -109,17 +108,13 @@ def _find(held_out: Documents, train: Documents, deadline: float | None) -> Near
     for start, rows, bands, documents, owners, shorts, keys in _read(train, index):
         sketches.add(start + rows, bands)
         leaks.append((start + documents, owners))
-        found.num_leaks += short.mark_leaks(
-            start + shorts, keys, train.wholes, found.left_out["train"]
-        )
+        short.mark_leaks(start + shorts, keys, train.wholes, found.left_out["train"])
         ours.add(start + shorts, keys)
 
     settle_leaks(leaks, held_out, train, found)
 
-    before = int(found.left_out["train"].sum())
     ours.mark_copies(found.left_out["train"])
     finished = sketches.mark_copies(train, found.left_out["train"], deadline)
-    found.num_copies["train"] = int(found.left_out["train"].sum()) - before
 
     if not finished:
         found.not_looked_at = (

@@ -50,17 +50,16 @@ class ShortTexts:
 
     def mark_leaks(
         self, numbers: np.ndarray, keys: np.ndarray, wholes: np.ndarray | None, is_out: np.ndarray
-    ) -> int:
-        """Mark another split's documents that have the words of one of these; return how many.
+    ) -> None:
+        """Mark another split's documents that have the words of one of these.
 
         `mark_copies` comes before.
         """
         if self._index is None or not len(self._index[0]):
-            return 0
+            return
         known, owners = self._index
         places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         is_leak = known[places] == keys
         if self._wholes is not None and wholes is not None:
             is_leak &= self._wholes[owners[places]] != wholes[numbers]
         is_out[numbers[is_leak]] = True
-        return int(is_leak.sum())

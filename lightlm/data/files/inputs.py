@@ -74,7 +74,7 @@ class LeftOut(NamedTuple):
 @dataclass(frozen=True)
 class InputFile:
     """One input: a file, or a member of an archive. `name` is shown, `suffix` decides how it is
-    read; size in bytes.
+    read; size in bytes. `is_part`: the file at `path` holds a part of one of that size.
     """
 
     path: Path
@@ -83,6 +83,7 @@ class InputFile:
     size: int
     split: str = "train"
     member: Member | None = None
+    is_part: bool = False
 
     @property
     def kind(self) -> str:
@@ -109,9 +110,7 @@ class InputFile:
 
     def open(self) -> BinaryIO:
         """Return a stream of the input's bytes, decompressed."""
-        if self.member is None and not split_suffix(self.path.name)[1]:
-            return self.path.open("rb")
-        return open_packed(self.path, self.member)()
+        return open_packed(self.path, self.member)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from textwrap import shorten
 from pydantic import BaseModel, ConfigDict, Field
 
 from lightlm.counting import count
+from lightlm.data.characters.personal import format_personal
 
 LISTED_SOURCES = 500
 """Files that the record lists; of a folder with more, the rest is added up in one row."""
@@ -61,6 +62,8 @@ class DataRecord(BaseModel):
     exact_duplicates: int = 0
     near_duplicates: int = 0
     duplicate_bytes: int = 0
+    masked: dict[str, int] = Field(default_factory=dict)
+    """Kind of personal data -> how often it was replaced."""
     split: str = ""
     column: str | None = None
     notes: list[str] = Field(default_factory=list)
@@ -113,6 +116,8 @@ class DataRecord(BaseModel):
 
         if phrase:
             yield "; ".join(phrase)
+        if self.masked:
+            yield f"masked: {format_personal(self.masked)}"
 
         yield from dict.fromkeys([*self.notes, *(note for source in used for note in source.notes)])
 

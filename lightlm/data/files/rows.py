@@ -6,10 +6,12 @@ where the file does, or at a line that is exactly <|endoftext|>. The rows of a t
 """
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
+from pathlib import Path
 
 from lightlm.data.characters.decoding import RowCounts, find_encoding, iterate_lines
 from lightlm.data.characters.file_checks import explain_unreadable
@@ -17,6 +19,7 @@ from lightlm.data.files.inputs import InputFile
 from lightlm.data.files.local_path import PYTHON_DOCS
 from lightlm.data.files.record import SourceRecord
 from lightlm.data.formats.documents import extract_documents, find_document_encoding
+from lightlm.data.formats.packing import split_suffix
 from lightlm.data.tables.tables import TableShape, count_rows, inspect_table, read_rows
 
 END_OF_TEXT_LINE = "<|endoftext|>"
@@ -29,6 +32,9 @@ LINE_PART = 1 << 20
 its file.
 """
 
+PACKED_RATIO = 3
+"""Bytes of text for each byte of a packed file, about."""
+
 LINE_SAMPLE = 1000
 """Rows of a table that are looked at to tell lines of a running text from documents."""
 
@@ -37,7 +43,16 @@ LINE_SHARE = 0.9
 not).
 """
 
+SETTLED_NANOSECONDS = 2_000_000_000
+"""Age of a file's last change from which the next one is sure to have another time."""
+
+MOST_REMEMBERED = 4096
+"""Files whose layout and digest this process remembers."""
+
 Rows = Iterator[str | None]
+
+Stamp = tuple[int, ...]
+"""What tells a file from any other, and from itself before or after a change."""
 
 
 @dataclass
@@ -92,6 +107,19 @@ class SourceFile:
         looks = [is_line(row) for row in looked]
         return bool(looks) and sum(looks) >= LINE_SHARE * len(looks)
 
+    @property
+    def about_bytes(self) -> int:
+        """Return about how many bytes of text there are."""
+        return self.input.size * (PACKED_RATIO if self.input.is_packed else 1)
+
+    @property
+    def is_divisible(self) -> bool:
+        """Return whether a part of the file, its beginning or groups of its rows, can be read."""
+        is_packed_table = self.input.suffix == ".parquet" and bool(
+            split_suffix(self.input.path.name)[1]
+        )
+        return self.input.kind != "document" and not is_packed_table
+
     def rows(self, tally: Tally) -> Rows:
         """Yield the rows, None after the last of each document.
 
@@ -106,9 +134,12 @@ class SourceFile:
             else:
                 yield from self._read_text(tally)
 
-    def count_rows(self) -> int | None:
+    @cached_property
+    def num_rows(self) -> int | None:
         """Return how many rows a table has, where it says so without being read."""
-        return None if self.shape is None else count_rows(self.input.open, self.shape)
+        if self.input.is_part or self.shape is None:
+            return None
+        return count_rows(self.input.open, self.shape)
 
     def describe(self, tally: Tally) -> SourceRecord:
         """Return the record of one reading."""
@@ -232,10 +263,37 @@ def is_line(row: str) -> bool:
     return row.endswith("\n") and "\n" not in row[:-1]
 
 
+def open_source_file(file: InputFile, column: str | None, encoding: str | None) -> SourceFile:
+    """Return a file that is read, with what this process found out about it before.
+
+    A command checks a data set before it reads it: a table's columns are found once.
+    """
+    return _remember_file(SourceFile(file, column, encoding), _stamp(file.path))
+
+
 def hash_files(files: Sequence[InputFile]) -> str:
     """Return the SHA-256 of the contents of files on disk, in order; of an archive once."""
     digest = hashlib.sha256()
     for path in dict.fromkeys(file.path for file in files):
-        with explain_unreadable(path), path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(_hash_file(path, _stamp(path)))
     return digest.hexdigest()
+
+
+def _stamp(path: Path) -> Stamp:
+    with explain_unreadable(path):
+        found = path.stat()
+    now = time.time_ns()
+    is_settled = max(found.st_mtime_ns, found.st_ctime_ns) < now - SETTLED_NANOSECONDS
+    known = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return known if is_settled else (*known, now)
+
+
+@lru_cache(MOST_REMEMBERED)
+def _remember_file(file: SourceFile, _: Stamp) -> SourceFile:
+    return file
+
+
+@lru_cache(MOST_REMEMBERED)
+def _hash_file(path: Path, _: Stamp) -> bytes:
+    with explain_unreadable(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

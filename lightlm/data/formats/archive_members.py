@@ -2,13 +2,11 @@
 of packing.
 """
 
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
 
-from lightlm.data.formats.packed_streams import CHUNK_BYTES, STREAM_SUFFIXES
+from lightlm.data.formats.packed_streams import STREAM_SUFFIXES
 
 TAR_PACKINGS = {
     ".tar": "",
@@ -89,11 +87,6 @@ def find_fault(name: str) -> str | None:
 def show_name(name: str) -> str:
     """Return a member's name with `/` between its folders, without `.` among them."""
     return PurePosixPath(name.replace("\\", "/")).as_posix()
-
-
-def buffer(stream: io.RawIOBase) -> BinaryIO:
-    """Return a stream that is read in larger blocks."""
-    return cast(BinaryIO, io.BufferedReader(stream, CHUNK_BYTES))
 
 
 def format_many(path: Path, count: int) -> str:

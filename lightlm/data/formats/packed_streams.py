@@ -10,6 +10,7 @@ import bz2
 import io
 import lzma
 import zlib
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -86,22 +87,40 @@ DECODERS: dict[str, Callable[[], _Decoder]] = {
 }
 
 
-class _Counted(io.RawIOBase):
+class ByteStream(io.RawIOBase):
+    """Bytes that are read forward only, each reading a part of them."""
+
+    @abstractmethod
+    def take(self, size: int) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the start of a buffer; return how many bytes."""
+        view = memoryview(buffer)
+        data = self.take(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def buffered(self) -> BinaryIO:
+        """Return the stream, read in larger blocks."""
+        return cast(BinaryIO, io.BufferedReader(self, CHUNK_BYTES))
+
+
+class _Counted(ByteStream):
     """A stream that counts the bytes that were read of it."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.bytes_read = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)
-        data = self._stream.read(len(view))
-        view[: len(data)] = data
+    def take(self, size: int) -> bytes:
+        data = self._stream.read(size)
         self.bytes_read += len(data)
-        return len(data)
+        return data
 
     def close(self) -> None:
         self._stream.close()
@@ -184,7 +203,7 @@ class _ZstdReader:
             raise
 
 
-class _Unpacked(io.RawIOBase):
+class _Unpacked(ByteStream):
     """The unpacked bytes, bounded, with every failure in words."""
 
     def __init__(self, stream: BinaryIO, packing: str, name: str) -> None:
@@ -195,13 +214,9 @@ class _Unpacked(io.RawIOBase):
         )
         self._size = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)
+    def take(self, size: int) -> bytes:
         try:
-            data = self._reader.read(len(view))
+            data = self._reader.read(size)
         except EOFError:
             raise DatasetError(
                 f"{self._name} ends in the middle; download or pack it again"
@@ -211,10 +226,9 @@ class _Unpacked(io.RawIOBase):
                 f"{self._name} cannot be unpacked: {_explain(error, self._name)}"
             ) from None
 
-        view[: len(data)] = data
         self._size += len(data)
         check_expansion(self._size, self._packed.bytes_read, self._name)
-        return len(data)
+        return data
 
     def close(self) -> None:
         self._packed.close()
@@ -228,7 +242,7 @@ def unpack_stream(stream: BinaryIO, packing: str, name: str) -> BinaryIO:
     Reading it raises DatasetError with the `name` where the packed data is damaged, ends early, or
     expands too far.
     """
-    return cast(BinaryIO, io.BufferedReader(_Unpacked(stream, packing, name), CHUNK_BYTES))
+    return _Unpacked(stream, packing, name).buffered()
 
 
 def check_expansion(unpacked: int, packed: int, name: str) -> None:

@@ -7,7 +7,6 @@ packed tars), which may be packed itself. Archives within archives are listed an
 
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -89,55 +88,36 @@ def list_members(path: Path) -> list[Member]:
     return _SHELF.list_members(path)
 
 
-def open_packed(path: Path, member: Member | str | None = None) -> Callable[[], BinaryIO]:
-    """Return what opens the unpacked bytes of a file, or of one member of an archive, from their
-    start.
+def open_packed(path: Path, member: Member | None = None) -> BinaryIO:
+    """Return the unpacked bytes of a file, or of one member of an archive, from their start.
 
-    The streams raise DatasetError where the bytes are damaged, end early or expand too far. They
-    are forward only, but for formats that need more (`SEEKABLE_SUFFIXES`).
+    Reading them raises DatasetError where they are damaged, end early or expand too far. They are
+    forward only, but for formats that need more (`SEEKABLE_SUFFIXES`).
 
     Raises:
-        DatasetError: no such member, or one that is left out.
+        DatasetError: a member that is left out, or an archive without one.
     """
-    inner = path.name
-    name = str(path)
-    chosen: Member | None = None
-
-    if member is not None:
-        chosen = member if isinstance(member, Member) else _find_member(path, member)
-        inner = chosen.name
-        name = f"{path}:{chosen.name}"
-        if chosen.left_out is not None:
-            raise DatasetError(f"{name} is left out: {chosen.left_out}")
-
-    suffix, packing = split_suffix(inner)
+    name = str(path) if member is None else f"{path}:{member.name}"
+    suffix, packing = split_suffix(path.name if member is None else member.name)
+    if member is not None and member.left_out is not None:
+        raise DatasetError(f"{name} is left out: {member.left_out}")
     if packing in ARCHIVE_SUFFIXES:
         raise DatasetError(f"{name} is an archive; name one of its members")
 
-    def open_input() -> BinaryIO:
-        if chosen is None:
-            stream = cast(BinaryIO, path.open("rb"))
-            if not packing:
-                return stream
-        else:
-            stream = _SHELF.open_member(path, chosen)
-        unpacked = unpack_stream(stream, packing, name) if packing else stream
-        return _spool(unpacked, name) if suffix in SEEKABLE_SUFFIXES else unpacked
+    if member is not None:
+        stream = _SHELF.open_member(path, member)
+    else:
+        stream = cast(BinaryIO, path.open("rb"))
+        if not packing:
+            return stream
 
-    return open_input
+    unpacked = unpack_stream(stream, packing, name) if packing else stream
+    return _spool(unpacked, name) if suffix in SEEKABLE_SUFFIXES else unpacked
 
 
 def close_archives() -> None:
     """Close the archive that was read last, which is kept open for its next member."""
     _SHELF.close()
-
-
-def _find_member(path: Path, name: str) -> Member:
-    found = [member for member in list_members(path) if member.name == name]
-    usable = [member for member in found if member.left_out is None]
-    if not found:
-        raise DatasetError(f"{path} has no member {name}")
-    return (usable or found)[-1]
 
 
 def _spool(stream: BinaryIO, name: str) -> BinaryIO:

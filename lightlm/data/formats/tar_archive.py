@@ -16,12 +16,11 @@ from typing import Any, BinaryIO, cast
 from lightlm.data.formats.archive_members import (
     MAX_MEMBERS,
     Member,
-    buffer,
     find_fault,
     format_many,
     show_name,
 )
-from lightlm.data.formats.packed_streams import CHUNK_BYTES, unpack_stream
+from lightlm.data.formats.packed_streams import CHUNK_BYTES, ByteStream, unpack_stream
 from lightlm.errors import DatasetError
 from lightlm.redaction import first_line
 
@@ -51,7 +50,7 @@ class TarArchive:
         if not self._packing:
             stream = cast(BinaryIO, self._path.open("rb"))
             stream.seek(self._offsets[member.index])
-            return buffer(_Region(stream, member.size, name, stream.close))
+            return _Region(stream, member.size, name, stream.close).buffered()
 
         if member.index in self._kept:
             self._kept.move_to_end(member.index)
@@ -60,7 +59,7 @@ class TarArchive:
         cursor = self._reach(member.index)
         region = _Region(cursor.stream, member.size, name, lambda: self._give_back(cursor))
         if member.size > KEPT_MEMBER_BYTES:
-            return buffer(region)
+            return region.buffered()
 
         with region:
             self._keep(member.index, region.readall())
@@ -223,7 +222,7 @@ class _ForwardStream:
         self._stream.close()
 
 
-class _Region(io.RawIOBase):
+class _Region(ByteStream):
     """The next `size` bytes of a stream."""
 
     def __init__(self, stream: Any, size: int, name: str, when_closed: Callable[[], None]) -> None:
@@ -232,20 +231,15 @@ class _Region(io.RawIOBase):
         self._name = name
         self._when_closed = when_closed
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)
-        wanted = min(len(view), self._left, HEADER_BYTES)
+    def take(self, size: int) -> bytes:
+        wanted = min(size, self._left, HEADER_BYTES)
         data = self._stream.read(wanted)
         if wanted and not data:
             raise DatasetError(
                 f"{self._name} ends in the middle; download or pack the archive again"
             )
-        view[: len(data)] = data
         self._left -= len(data)
-        return len(data)
+        return data
 
     def close(self) -> None:
         if not self.closed:

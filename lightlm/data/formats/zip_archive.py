@@ -8,17 +8,16 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from lightlm.data.formats.archive_members import (
     MAX_MEMBERS,
     Member,
-    buffer,
     find_fault,
     format_many,
     show_name,
 )
-from lightlm.data.formats.packed_streams import check_expansion
+from lightlm.data.formats.packed_streams import ByteStream, check_expansion
 from lightlm.errors import DatasetError
 from lightlm.redaction import first_line
 
@@ -60,7 +59,7 @@ class ZipArchive:
                 f"{name} cannot be unpacked ({first_line(error)}); pack the zip again"
             ) from None
 
-        return buffer(_ZipStream(cast(BinaryIO, stream), name))
+        return _ZipStream(cast(BinaryIO, stream), name).buffered()
 
     def close(self) -> None:
         """Close the file; streams of members that are open stay so."""
@@ -92,20 +91,16 @@ class ZipArchive:
         return members
 
 
-class _ZipStream(io.RawIOBase):
+class _ZipStream(ByteStream):
     """A member of a zip, with its failures in words."""
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream = stream
         self._name = name
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)
+    def take(self, size: int) -> bytes:
         try:
-            data = self._stream.read(len(view))
+            return self._stream.read(size)
         except EOFError:
             raise DatasetError(
                 f"{self._name} ends in the middle; download or pack the zip again"
@@ -114,9 +109,6 @@ class _ZipStream(io.RawIOBase):
             raise DatasetError(
                 f"{self._name} is damaged ({first_line(error)}); download or pack the zip again"
             ) from None
-
-        view[: len(data)] = data
-        return len(data)
 
     def close(self) -> None:
         self._stream.close()

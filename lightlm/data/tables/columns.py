@@ -358,6 +358,13 @@ def show_line(name: str, number: int) -> str:
     return f" (to see it: sed -n {number}p {shlex.quote(name)})" if is_plain else ""
 
 
+def no_rows(name: str, where: str = "") -> DatasetError:
+    """Return the error for a table without a row."""
+    return DatasetError(
+        f"{name} holds no text: it has no rows{where}; give a data set with text in it"
+    )
+
+
 def list_names(columns: Iterable[str], most: int = 20) -> str:
     """Return names of columns for a message, not more than a person reads."""
     names = [shorten(column) for column in columns]

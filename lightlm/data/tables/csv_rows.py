@@ -7,7 +7,9 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
+from lightlm.data.characters.decoding import Encoding, RowCounts, iterate_lines
 from lightlm.data.characters.file_checks import LONGEST_ROW_BYTES, format_long
 from lightlm.errors import DatasetError
 
@@ -16,6 +18,9 @@ ONE_COLUMN = "\x1f"
 do not hold.
 """
 
+
+PART_CHARACTERS = 1 << 20
+"""Longest part of a line that is read at once."""
 
 LONG_LINE = 1_000_000
 MOST_FIELDS = 200_000
@@ -47,6 +52,22 @@ class CsvFormat:
     quoting: str = "doubled"
     returns_end_rows: bool = False
     skips_spaces: bool = False
+
+
+def iterate_parts(
+    stream: BinaryIO, encoding: Encoding, counts: RowCounts, *, returns_end_rows: bool = False
+) -> Iterator[str]:
+    """Yield the text of a table's file in lines or parts of them; `counts` gets the bytes that were
+    replaced, for lines are not rows.
+    """
+    inner = RowCounts()
+    for part in iterate_lines(
+        stream, encoding, inner, longest=PART_CHARACTERS, only_newline=not returns_end_rows
+    ):
+        if inner.replaced_bytes:
+            counts.replaced_bytes += inner.replaced_bytes
+            inner.replaced_bytes = 0
+        yield part
 
 
 def join_lines(lines: Iterable[str], name: str, returns_end_rows: bool) -> Iterator[str]:

@@ -5,7 +5,7 @@ fields judged.
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from lightlm.data.characters.decoding import Encoding, Opener, RowCounts, iterate_lines
+from lightlm.data.characters.decoding import Encoding, Opener, RowCounts
 from lightlm.data.tables.columns import (
     DATE,
     LINK,
@@ -16,6 +16,7 @@ from lightlm.data.tables.columns import (
     TableShape,
     choose_column,
     list_examples,
+    no_rows,
     rate_column,
     shorten,
     show_line,
@@ -28,10 +29,16 @@ from lightlm.data.tables.csv_dialect import (
     name_columns,
     refuse_open_quote,
 )
-from lightlm.data.tables.csv_rows import CsvFormat, OpenQuote, join_lines, split_records, strip_end
+from lightlm.data.tables.csv_rows import (
+    CsvFormat,
+    OpenQuote,
+    iterate_parts,
+    join_lines,
+    split_records,
+    strip_end,
+)
 from lightlm.errors import DatasetError
 
-PART_CHARACTERS = 1 << 20
 SAMPLE_LINES = 1000
 SAMPLE_CHARACTERS = 1 << 20
 LEAST_LINES = 200
@@ -69,10 +76,7 @@ def inspect_csv(
     below = rows[1:] if is_header else rows
 
     if not below:
-        raise DatasetError(
-            f"{name} holds no text: it has no rows below its header; give a data set with text in "
-            "it"
-        )
+        raise no_rows(name, " below its header")
 
     named = _resolve(column, names)
     ratings = _rate(names, _align(below, len(names), form.separator), named)
@@ -126,9 +130,7 @@ def _read_sample(
     for most in (SAMPLE_LINES, 100 * SAMPLE_LINES):
         lines, is_whole, returns_end_rows = _sample_lines(open_input, name, encoding, most)
         if not lines:
-            raise DatasetError(
-                f"{name} holds no text: it has no rows; give a data set with text in it"
-            )
+            raise no_rows(name)
         try:
             form, skipped = find_format(lines, suffix, is_whole, returns_end_rows)
         except OpenQuote as error:
@@ -148,7 +150,7 @@ def _read_sample(
     if torn is not None and (is_whole or not torn.is_at_end or len(rows) < 2):
         raise refuse_open_quote(name, torn.line + skipped)
     if not rows:
-        raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
+        raise no_rows(name)
 
     return form, skipped, lines, rows
 
@@ -192,10 +194,9 @@ def read_csv(
     index = shape.columns.index(shape.column)
     left_out = int(details["has_header"])
     skipped = details["skipped_lines"]
-    inner = RowCounts()
 
     with open_input() as stream:
-        lines = _iterate(stream, shape.encoding, inner, shape.name, form.returns_end_rows)
+        lines = _iterate(stream, shape.encoding, counts, shape.name, form.returns_end_rows)
         for _ in range(skipped):
             next(lines, None)
         try:
@@ -217,9 +218,6 @@ def read_csv(
                         "its text is missing "
                         "(a line break inside of a text must stand in quotes)"
                     )
-                if inner.replaced_bytes:
-                    counts.replaced_bytes += inner.replaced_bytes
-                    inner.replaced_bytes = 0
                 if counts.replaced_bytes and "\ufffd" in text:
                     counts.bad_rows += 1
                 counts.empty += not text.strip()
@@ -337,12 +335,7 @@ def _sample_lines(
 ) -> tuple[list[str], bool, bool]:
     """Return lines from the start, whether they are all, and whether carriage returns end them."""
     with open_input() as stream:
-        first = next(
-            iterate_lines(
-                stream, encoding, RowCounts(), longest=PART_CHARACTERS, only_newline=True
-            ),
-            "",
-        )
+        first = next(iterate_parts(stream, encoding, RowCounts()), "")
 
     returns_end_rows = not first.endswith("\n") and "\r" in first
     lines: list[str] = []
@@ -364,8 +357,6 @@ def _sample_lines(
 def _iterate(
     stream: BinaryIO, encoding: Encoding, counts: RowCounts, name: str, returns_end_rows: bool
 ) -> Iterator[str]:
-    lines = iterate_lines(
-        stream, encoding, counts, longest=PART_CHARACTERS, only_newline=not returns_end_rows
-    )
+    lines = iterate_parts(stream, encoding, counts, returns_end_rows=returns_end_rows)
     for index, line in enumerate(join_lines(lines, name, returns_end_rows)):
         yield line.removeprefix("\ufeff") if index == 0 else line

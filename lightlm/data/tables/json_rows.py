@@ -8,17 +8,21 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, BinaryIO
 
-from lightlm.data.characters.decoding import Encoding, Opener, RowCounts, iterate_lines
+from lightlm.data.characters.decoding import Encoding, Opener, RowCounts
 from lightlm.data.characters.file_checks import LONGEST_ROW_BYTES
 from lightlm.data.tables.chat import flatten_chat
-from lightlm.data.tables.columns import SAMPLE_ROWS, BadRows, TableShape, rate_column, take_sample
-from lightlm.data.tables.csv_rows import join_lines, strip_end
+from lightlm.data.tables.columns import (
+    SAMPLE_ROWS,
+    BadRows,
+    TableShape,
+    no_rows,
+    rate_column,
+    take_sample,
+)
+from lightlm.data.tables.csv_rows import PART_CHARACTERS, iterate_parts, join_lines, strip_end
 from lightlm.data.tables.json_stream import BrokenValue, JsonStream, TornEnd
 from lightlm.data.tables.records import are_records, choose_text, make_reader, name_fields
 from lightlm.errors import DatasetError
-
-PART_CHARACTERS = 1 << 20
-"""Longest part of a line that is read at once."""
 
 LINES_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines")
 LEAST_TEXTS = 20
@@ -53,7 +57,7 @@ def inspect_json(
         raise refuse_broken(name, "it ends inside of its first row")
 
     if not sample:
-        raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
+        raise no_rows(name)
 
     details = {"layout": layout[0], "key": layout[1]}
     shape = choose_text(
@@ -112,18 +116,16 @@ def find_layout(open_input: Opener, suffix: str, name: str, encoding: Encoding) 
         DatasetError: no JSON, or none with rows.
     """
     with open_input() as stream:
-        parts = iterate_lines(
-            stream, encoding, RowCounts(), longest=PART_CHARACTERS, only_newline=True
-        )
+        parts = iterate_parts(stream, encoding, RowCounts())
         is_lines = _are_lines((part for part in parts if part.strip(BLANKS)), suffix)
 
     if is_lines is None:
-        raise DatasetError(f"{name} holds no text: it has no rows; give a data set with text in it")
+        raise no_rows(name)
     if is_lines:
         return "lines", None
 
     with open_input() as stream:
-        values = JsonStream(_iterate_parts(stream, encoding, RowCounts()), name)
+        values = JsonStream(iterate_parts(stream, encoding, RowCounts()), name)
         try:
             return _walk(values)
         except TornEnd:
@@ -287,7 +289,7 @@ def iterate_values(
         if kind == "lines":
             yield from _iterate_line_values(stream, name, encoding, counts, bad)
             return
-        values = JsonStream(_iterate_parts(stream, encoding, counts), name)
+        values = JsonStream(iterate_parts(stream, encoding, counts), name)
         try:
             for value in _iterate_stream(values, kind, key):
                 bad.num_rows += 1
@@ -329,7 +331,9 @@ def _iterate_line_values(
 ) -> Iterator[tuple[str, Any]]:
     torn = None
     decoder = json.JSONDecoder(strict=False)
-    for number, line in enumerate(_iterate(stream, encoding, counts, name), 1):
+    parts = iterate_parts(stream, encoding, counts)
+    lines = join_lines(parts, name, returns_end_rows=False)
+    for number, line in enumerate(lines, 1):
         if not line.strip(BLANKS):
             continue
         if torn is not None:
@@ -351,19 +355,6 @@ def _iterate_line_values(
 
     if torn is not None and bad.num_rows == 1:
         raise refuse_broken(name, torn)
-
-
-def _iterate(stream: BinaryIO, encoding: Encoding, counts: RowCounts, name: str) -> Iterator[str]:
-    yield from join_lines(_iterate_parts(stream, encoding, counts), name, returns_end_rows=False)
-
-
-def _iterate_parts(stream: BinaryIO, encoding: Encoding, counts: RowCounts) -> Iterator[str]:
-    inner = RowCounts()
-    for part in iterate_lines(stream, encoding, inner, longest=PART_CHARACTERS, only_newline=True):
-        if inner.replaced_bytes:
-            counts.replaced_bytes += inner.replaced_bytes
-            inner.replaced_bytes = 0
-        yield part
 
 
 def refuse_broken(name: str, why: str) -> DatasetError:

@@ -4,7 +4,7 @@ memory.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightlm.data.characters.decoding import (
     Encoding,
@@ -21,9 +21,19 @@ from lightlm.data.characters.file_checks import (
     TIGHT_RATIO,
     format_long,
 )
-from lightlm.data.tables.columns import MOST_COLUMNS, BadRows, TableShape, list_names, take_sample
+from lightlm.data.tables.columns import (
+    MOST_COLUMNS,
+    BadRows,
+    TableShape,
+    list_names,
+    no_rows,
+    take_sample,
+)
 from lightlm.data.tables.records import choose_text, make_reader
 from lightlm.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 PICTURE_SHARE = 0.1
 """Fraction of the first characters that are no text of the encoding from which a value is a picture
@@ -32,6 +42,9 @@ or the like.
 
 PICTURE_BYTES = 200_000
 """Mean length from which bytes are not even looked at."""
+
+AHEAD_BYTES = 1 << 18
+"""Bytes of a column that are read at once: its first rows cost no more than they need."""
 
 READ_BYTES = 1 << 26
 """Mean length of what is read at once; Arrow holds it some times over."""
@@ -51,13 +64,11 @@ def inspect_parquet(
         else Encoding(check_encoding_name(encoding), "named")
     )
 
-    with _open(open_input, name) as file:
+    with open_parquet(open_input, name) as file:
         schema = file.schema_arrow
         types = {field.name: field.type for field in schema if _may_hold_text(field.type)}
         if not file.metadata.num_rows:
-            raise DatasetError(
-                f"{name} holds no text: it has no rows; give a data set with text in it"
-            )
+            raise no_rows(name)
         large = _find_large(file)
         names = [field for field in schema.names if field in types and field not in large][
             :MOST_COLUMNS
@@ -115,7 +126,7 @@ def read_parquet(
     )
 
     columns = list(dict.fromkeys((*details["read"], *details["also"])))
-    with _open(open_input, shape.name) as file:
+    with open_parquet(open_input, shape.name) as file:
         for number, row in enumerate(
             _read_objects(file, columns, shape.name, shape.encoding, counts), 1
         ):
@@ -125,18 +136,25 @@ def read_parquet(
 
 def count_parquet(open_input: Opener, name: str) -> int:
     """Return how many rows a parquet file says that it has."""
-    with _open(open_input, name) as file:
+    with open_parquet(open_input, name) as file:
         return file.metadata.num_rows
 
 
 @contextmanager
-def _open(open_input: Opener, name: str) -> Iterator[Any]:
+def open_parquet(
+    open_input: Opener, name: str, ahead_bytes: int = AHEAD_BYTES
+) -> Iterator["pq.ParquetFile"]:
+    """Give a parquet file whose columns are read `ahead_bytes` at a time.
+
+    Raises:
+        DatasetError: not readable, when it is opened or later.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with open_input() as stream:
         try:
-            file = pq.ParquetFile(stream)
+            file = pq.ParquetFile(stream, buffer_size=ahead_bytes, pre_buffer=False)
         except (pa.ArrowException, OSError, ValueError) as error:
             why = str(error).partition("\n")[0]
             raise DatasetError(

@@ -10,9 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from pydantic_core import from_json
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
@@ -26,6 +24,7 @@ from lightlm.errors import DatasetError, TokenizerError
 from lightlm.json_object import JsonObject
 from lightlm.params import TokenizerParams
 from lightlm.store.lock import ignore
+from lightlm.store.remembered import read_json
 from lightlm.store.shared import Shareable
 from lightlm.store.stage import Stage, find_any, open_stage
 
@@ -41,10 +40,13 @@ alike. It has no rule with two digits a token, as nanochat cuts numbers; what th
 docs/planner.md.
 """
 
-FOLDER_FILES = ("tokenizer.json", "tokenizer_config.json")
+BASE_FILE = "base.json"
+"""File of a folder with a base, or with a model that was trained from one: its origin."""
 
-CONFIG_BYTES = 1 << 20
-"""Longest tokenizer_config.json that is read."""
+LOSSLESS_FILE = "lightlm_tokenizer.json"
+"""File of such a folder: its tokenizer as training reads text with it, next to its own one."""
+
+FOLDER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 SHAREABLE = Shareable(re.compile("|".join(map(re.escape, FOLDER_FILES))))
 
@@ -83,7 +85,7 @@ class Tokenizer:
         return b"".join(self.token_bytes.of(index) for index in ids if index != self.end_of_text_id)
 
 
-def check_tokenizer_source(params: TokenizerParams) -> None:
+def check_tokenizer_source(home: Path, params: TokenizerParams) -> None:
     """Refuse at once a tokenizer that is not there, is malformed or loses text; one of the Hub when
     it is needed.
 
@@ -91,10 +93,11 @@ def check_tokenizer_source(params: TokenizerParams) -> None:
         TokenizerError: with what to do.
     """
     if params.source != "train" and _find_local(params.source) is not None:
-        _adopt(params.source, ignore)
+        _adopt(home, params.source, ignore)
 
 
 def prepare_tokenizer(
+    home: Path,
     params: TokenizerParams,
     subset: TextSubset,
     vocab_sizes: Sequence[int],
@@ -112,7 +115,8 @@ def prepare_tokenizer(
     """
     if params.source == "train":
         keys = [_training_key(params, subset, size) for size in vocab_sizes]
-        stage = find_any(KIND, keys, SHAREABLE, report=report) or open_stage(
+        stage = find_any(home, KIND, keys, SHAREABLE, report=report) or open_stage(
+            home,
             KIND,
             keys[0],
             lambda folder: _train(folder, subset, vocab_sizes[0], params.max_training_bytes),
@@ -120,7 +124,7 @@ def prepare_tokenizer(
             report=report,
         )
     else:
-        stage = _adopt(params.source, report)
+        stage = _adopt(home, params.source, report)
         for note in stage.meta["notes"]:
             report(f"{params.source}: {note}")
 
@@ -147,12 +151,13 @@ def _training_key(params: TokenizerParams, subset: TextSubset, vocab_size: int) 
 
 
 def _open(stage: Stage) -> Tokenizer:
-    path = stage.folder / "tokenizer.json"
+    base = read_json(stage.folder / BASE_FILE)
+    path = stage.folder / ("tokenizer.json" if base is None else LOSSLESS_FILE)
     try:
         content = read_tokenizer_file(path)
     except OSError:
         raise TokenizerError(
-            f"{stage.folder} holds no tokenizer.json; give a folder that does"
+            f"{stage.folder} holds no {path.name}; give a folder that does"
         ) from None
 
     values = parse_tokenizer(content, str(path))
@@ -162,9 +167,8 @@ def _open(stage: Stage) -> Tokenizer:
         engine.no_padding()
         engine.no_truncation()
 
-    end = engine.token_to_id(
-        read_end_of_text(_read_json(stage.folder / "tokenizer_config.json")) or END_OF_TEXT
-    )
+    named = read_end_of_text(read_json(stage.folder / "tokenizer_config.json"))
+    end = engine.token_to_id((named if base is None else base.get("end_of_text")) or END_OF_TEXT)
 
     if end is None:
         raise TokenizerError(
@@ -210,21 +214,27 @@ def _take_bytes(subset: TextSubset, max_bytes: int) -> Iterator[str]:
             return
 
 
-def _adopt(source: str, report: Callable[[str], None]) -> Stage:
+def _adopt(home: Path, source: str, report: Callable[[str], None]) -> Stage:
     """Return a stage with the tokenizer that a source names, rewritten so that it loses no text.
 
     Raises:
         TokenizerError: it cannot be read or is malformed, or it loses text.
     """
-    content, named_end = _read_source(source)
+    base = _find_base(source)
+    content, named_end = base or _read_source(source)
     key = {"format": FORMAT, "content": hashlib.sha256(content).hexdigest(), "end": named_end}
+    if base is not None:
+        key["is_base"] = True
 
     def write(folder: Path) -> JsonObject:
+        if base is not None:  # tried when the base was brought here
+            _save(folder, content.decode("utf-8"), str(named_end))
+            return {"source": source, "notes": []}
         adopted = adopt(content, source, named_end)
         _save(folder, adopted.text, adopted.end)
         return {"source": source, "notes": list(adopted.notes)}
 
-    return open_stage(KIND, key, write, report=report)
+    return open_stage(home, KIND, key, write, report=report)
 
 
 def _save(folder: Path, tokenizer: str, end: str) -> None:
@@ -241,6 +251,15 @@ def _save(folder: Path, tokenizer: str, end: str) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
+def _find_base(source: str) -> tuple[bytes, str | None] | None:
+    """Return the lossless tokenizer of a base's folder, and its end of text; None for others."""
+    folder = Path(source)
+    base = read_json(folder / BASE_FILE)
+    if base is None:
+        return None
+    return read_tokenizer_file(folder / LOSSLESS_FILE), base.get("end_of_text")
+
+
 def _read_source(source: str) -> tuple[bytes, str | None]:
     """Return the content of a tokenizer.json, and the end of text that the config next to
     it names.
@@ -254,7 +273,7 @@ def _read_source(source: str) -> tuple[bytes, str | None]:
             raise TokenizerError(
                 f"cannot read {file}: {error.strerror}; give a tokenizer.json or its folder"
             ) from None
-        return content, read_end_of_text(_read_json(file.parent / "tokenizer_config.json"))
+        return content, read_end_of_text(read_json(file.parent / "tokenizer_config.json"))
 
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
@@ -262,7 +281,7 @@ def _read_source(source: str) -> tuple[bytes, str | None]:
     try:
         content = read_tokenizer_file(Path(hf_hub_download(source, "tokenizer.json")))
         try:
-            config = _read_json(Path(hf_hub_download(source, "tokenizer_config.json")))
+            config = read_json(Path(hf_hub_download(source, "tokenizer_config.json")))
         except EntryNotFoundError:
             config = None
     except (RepositoryNotFoundError, EntryNotFoundError):
@@ -287,14 +306,6 @@ def _find_local(source: str) -> Path | None:
             f"the tokenizer {source} does not exist; give train, a folder, a tokenizer.json, or a "
             "Hub id"
         ) from None
-
-
-def _read_json(path: Path) -> Any:
-    """Return the values of a small JSON file; None where there is none that can be read."""
-    try:
-        return from_json(path.read_bytes()) if path.stat().st_size < CONFIG_BYTES else None
-    except (OSError, ValueError):
-        return None
 
 
 def _count_ids(engine: Engine) -> int:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightlm.data.files.inputs import find_inputs
-from lightlm.data.files.rows import SourceFile, Tally
+from lightlm.data.files.rows import SourceFile, Tally, hash_files, open_source_file
 from lightlm.errors import DatasetError
 
 
@@ -125,3 +125,23 @@ def test_a_file_that_only_looks_like_parquet_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 and nothing else")
     with pytest.raises(DatasetError, match=r"data\.parquet"):
         documents(open_file(path))
+
+
+def test_what_was_found_out_about_a_file_is_kept_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("id,story\n" + "".join(f"{n},row {n} tells of a river\n" for n in range(30)))
+    (file,) = find_inputs(path).files
+    assert open_source_file(file, None, None) is not open_source_file(file, None, None), "just made"
+
+    monkeypatch.setattr("lightlm.data.files.rows.SETTLED_NANOSECONDS", 0)
+    before = open_source_file(file, None, None)
+    digest = hash_files([file])
+    assert open_source_file(file, None, None) is before
+    assert open_source_file(file, "story", None) is not before
+    assert hash_files([file]) == digest
+
+    path.write_text(path.read_text().replace("story", "novel"))
+    assert open_source_file(file, None, None) is not before
+    assert hash_files([file]) != digest

@@ -65,8 +65,16 @@ def write_zip(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_D
     return path
 
 
+def find_member(path: Path, name: str) -> Member:
+    """Return the member of a name; of several, one that is read."""
+    found = [member for member in list_members(path) if member.name == name]
+    return next((member for member in found if member.left_out is None), found[-1])
+
+
 def read(path: Path, member: Member | str | None = None) -> bytes:
-    with open_packed(path, member)() as stream:
+    with open_packed(
+        path, find_member(path, member) if isinstance(member, str) else member
+    ) as stream:
         return stream.read()
 
 
@@ -166,7 +174,7 @@ def test_a_bomb_ends_in_an_error_before_it_has_expanded(
 
     with (
         pytest.raises(DatasetError, match="times its size, more than 200"),
-        open_packed(path)() as stream,
+        open_packed(path) as stream,
     ):
         while block := stream.read(1 << 20):
             read_bytes += len(block)
@@ -178,7 +186,7 @@ def test_reading_a_packed_file_takes_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(TEXT * 40, 1))
     tracemalloc.start()
-    with open_packed(path)() as stream:
+    with open_packed(path) as stream:
         while stream.read(1 << 16):
             pass
     peak = tracemalloc.get_traced_memory()[1]
@@ -245,13 +253,13 @@ def test_large_members_of_a_packed_tar_are_read_again_and_after_being_left_in_th
     path = write_tar(tmp_path / "a.tar.gz", members, "w:gz")
     first, second, *_ = list_members(path)
 
-    with open_packed(path, first)() as stream, open_packed(path, second)() as other:
+    with open_packed(path, first) as stream, open_packed(path, second) as other:
         assert stream.read(10) == members["0.txt"][:10]
         assert other.read() == members["1.txt"]
         assert stream.read() == members["0.txt"][10:]
 
     for name, data in members.items():
-        with open_packed(path, name)() as stream:
+        with open_packed(path, find_member(path, name)) as stream:
             assert stream.read(100) == data[:100]
 
     assert read(path, "4.txt") == members["4.txt"]
@@ -481,7 +489,7 @@ def test_parquet_in_an_archive_can_be_read_anywhere(tmp_path: Path) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"text": ["one", "two"]}), sink)
     path = write_zip(tmp_path / "a.zip", {"rows.parquet": sink.getvalue()})
-    with open_packed(path, "rows.parquet")() as stream:
+    with open_packed(path, find_member(path, "rows.parquet")) as stream:
         assert pq.ParquetFile(stream).read().column("text").to_pylist() == ["one", "two"]
 
 
@@ -490,15 +498,11 @@ def test_a_spooled_input_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "rows.parquet.gz"
     path.write_bytes(gzip.compress(TEXT))
     with pytest.raises(DatasetError, match=r"rows\.parquet\.gz expands to more than"):
-        open_packed(path)()
+        open_packed(path)
 
 
-def test_a_member_that_is_not_there_and_an_archive_without_a_member_are_refused(
-    tmp_path: Path,
-) -> None:
+def test_an_archive_without_a_member_is_refused(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {"a.txt": b"1"})
-    with pytest.raises(DatasetError, match=r"has no member b\.txt"):
-        open_packed(path, "b.txt")
     with pytest.raises(DatasetError, match="is an archive"):
         open_packed(path)
 

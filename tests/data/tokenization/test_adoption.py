@@ -15,6 +15,7 @@ from lightlm.data.tokenization.tokenizer import (
 )
 from lightlm.errors import TokenizerError
 from lightlm.params import TokenizerParams, load_params
+from lightlm.store.home import find_home
 from tests.data.tokenizer_files import (
     ALPHABET,
     BYTE_LEVEL,
@@ -170,7 +171,9 @@ def write(folder: Path, values: Any) -> TokenizerParams:
 
 def adopt(folder: Path, values: Any) -> tuple[Tokenizer, list[str]]:
     said: list[str] = []
-    return prepare_tokenizer(write(folder, values), None, [300], report=said.append), said  # pyright: ignore
+    return prepare_tokenizer(
+        find_home(), write(folder, values), None, [300], report=said.append
+    ), said  # pyright: ignore
 
 
 @pytest.fixture(autouse=True)
@@ -208,7 +211,7 @@ def test_one_that_loses_text_is_refused_with_what_to_do_before_anything_else(
     tmp_path: Path, values: Any, message: str
 ) -> None:
     with pytest.raises(TokenizerError, match=message + ".*tokenizer.source=train"):
-        check_tokenizer_source(write(tmp_path, values))
+        check_tokenizer_source(find_home(), write(tmp_path, values))
 
 
 def test_notes_are_said_in_every_run_that_takes_the_tokenizer(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lightlm.data.tokenization.hard_texts import HARD_TEXTS
 from lightlm.data.tokenization.tokenizer import load_tokenizer, prepare_tokenizer
 from lightlm.errors import TokenizerError
 from lightlm.params import load_params
+from lightlm.store.home import find_home
 from tests.data.tokenizer_files import BYTE_LEVEL, added, byte_level, describe_model
 
 
@@ -115,7 +116,10 @@ def test_what_cannot_be_built_or_panics_ends_as_one_line(values: Any, tmp_path: 
     (tmp_path / "tokenizer.json").write_bytes(encode(values))
     with pytest.raises(TokenizerError, match=r"cannot be used.*tokenizer\.source=train") as raised:
         prepare_tokenizer(
-            load_params(overrides={"tokenizer.source": str(tmp_path)}).tokenizer, None, [300]
+            find_home(),
+            load_params(overrides={"tokenizer.source": str(tmp_path)}).tokenizer,
+            None,
+            [300],
         )  # pyright: ignore
     assert "\n" not in str(raised.value)
 

@@ -21,6 +21,7 @@ from lightlm.data.tokenization.tokenizer import (
 )
 from lightlm.errors import TokenizerError
 from lightlm.params import TokenizerParams, load_params
+from lightlm.store.home import find_home
 
 
 def params(source: str = "train") -> TokenizerParams:
@@ -29,7 +30,7 @@ def params(source: str = "train") -> TokenizerParams:
 
 @pytest.fixture
 def tokenizer(subset: TextSubset) -> Tokenizer:
-    return prepare_tokenizer(params(), subset, [300])
+    return prepare_tokenizer(find_home(), params(), subset, [300])
 
 
 def byte_level(symbols: list[str]) -> Engine:
@@ -100,18 +101,18 @@ def test_half_a_character_decodes_to_its_bytes(tokenizer: Tokenizer) -> None:
 
 
 def test_the_vocabulary_has_the_size_asked_for_or_what_the_text_gives(subset: TextSubset) -> None:
-    assert prepare_tokenizer(params(), subset, [290]).vocab_size == 290
-    assert 257 < prepare_tokenizer(params(), subset, [50_000]).vocab_size < 2_000
+    assert prepare_tokenizer(find_home(), params(), subset, [290]).vocab_size == 290
+    assert 257 < prepare_tokenizer(find_home(), params(), subset, [50_000]).vocab_size < 2_000
 
 
 def test_the_second_preparation_is_from_the_store(subset: TextSubset) -> None:
-    first = prepare_tokenizer(params(), subset, [300])
-    second = prepare_tokenizer(params(), subset, [300])
+    first = prepare_tokenizer(find_home(), params(), subset, [300])
+    second = prepare_tokenizer(find_home(), params(), subset, [300])
     assert (first.reused, second.reused) == (False, True)
     assert (
         first.fingerprint
         == second.fingerprint
-        != prepare_tokenizer(params(), subset, [301]).fingerprint
+        != prepare_tokenizer(find_home(), params(), subset, [301]).fingerprint
     )
 
 
@@ -130,13 +131,15 @@ def test_a_loaded_tokenizer_that_lacks_bytes_is_completed(
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())[:-21]
     byte_level(symbols).save(str(tmp_path / "tokenizer.json"))
     said: list[str] = []
-    loaded = prepare_tokenizer(params(str(tmp_path)), subset, [300], report=said.append)
+    loaded = prepare_tokenizer(
+        find_home(), params(str(tmp_path)), subset, [300], report=said.append
+    )
     every_byte = bytes(range(256)).decode("latin-1")
     assert loaded.decode(loaded.encode(every_byte)) == every_byte
     assert loaded.vocab_size == 257
     assert len(said) == 1
     assert "21 of 256" in said[0]
-    file = prepare_tokenizer(params(str(tmp_path / "tokenizer.json")), subset, [300])
+    file = prepare_tokenizer(find_home(), params(str(tmp_path / "tokenizer.json")), subset, [300])
     assert file.fingerprint == loaded.fingerprint
 
 
@@ -148,15 +151,15 @@ def test_a_file_that_is_no_byte_level_tokenizer_is_refused(
 ) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(TokenizerError):
-        prepare_tokenizer(params(str(tmp_path)), subset, [300])
+        prepare_tokenizer(find_home(), params(str(tmp_path)), subset, [300])
 
 
 def test_a_tokenizer_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="does not exist"):
-        check_tokenizer_source(params(str(tmp_path / "none.json")))
+        check_tokenizer_source(find_home(), params(str(tmp_path / "none.json")))
     with pytest.raises(TokenizerError, match=r"holds no tokenizer\.json"):
         load_tokenizer(tmp_path)
-    check_tokenizer_source(params())
+    check_tokenizer_source(find_home(), params())
 
 
 def test_a_folder_without_end_of_text_is_refused(tmp_path: Path) -> None:

@@ -226,6 +226,7 @@ def test_check_fails_where_the_machine_has_too_little_and_says_what_to_do(traine
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 def test_a_plan_can_be_made_again_from_its_own_figures_without_measuring(
     trained: Trained, tmp_path: Path
 ) -> None:
@@ -240,7 +241,14 @@ def test_a_plan_can_be_made_again_from_its_own_figures_without_measuring(
 
     runs = set((trained.lightlm.home / "runs").iterdir())
     first = trained.lightlm("plan", *options)
-    assert first.json.keys() == {"model_name", "plan", "probe", "forecast"}
+    assert first.json.keys() == {
+        "hours",
+        "model_name",
+        "plan",
+        "probe",
+        "forecast",
+        "starts",
+    }
     assert first.json["plan"]["planner"] == "measured"
     path = tmp_path / "probe.json"
     path.write_text(json.dumps(first.json), encoding="utf-8")

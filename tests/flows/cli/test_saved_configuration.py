@@ -102,8 +102,8 @@ def test_the_file_of_this_folder_is_offered_only_where_the_home_has_none(
     here.mkdir()
     monkeypatch.setenv("LIGHTLM_HOME", str(home))
     monkeypatch.chdir(here)
-    assert find_configuration() == home / CONFIGURATION
+    assert find_configuration(home) == home / CONFIGURATION
     (here / CONFIGURATION).write_text("{}", encoding="utf-8")
-    assert find_configuration() == here / CONFIGURATION
+    assert find_configuration(home) == here / CONFIGURATION
     save_configuration(home / CONFIGURATION, CHOICES, "")
-    assert find_configuration() == home / CONFIGURATION
+    assert find_configuration(home) == home / CONFIGURATION

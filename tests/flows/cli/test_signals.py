@@ -87,9 +87,9 @@ def test_a_second_signal_at_a_panel_leaves_the_terminal_as_it_was() -> None:
 
 HELD = """
 import atexit, threading, time
-from lightlm.budget import patience
+from lightlm.budget import allowance
 from lightlm_flows.cli import signals as stopping
-patience.EXIT_SECONDS = patience.LEAST_EXIT_SECONDS = 0.2
+allowance.EXIT_SECONDS = allowance.LEAST_EXIT_SECONDS = 0.2
 atexit.register(lambda: time.sleep(600))
 threading._register_atexit(lambda: time.sleep(600))
 print("done")

@@ -22,7 +22,7 @@ api = start_api()
 from prefect.client.orchestration import get_client
 api.wait()
 with get_client(sync_client=True) as client:
-    (run,) = [one for one in client.read_flow_runs() if one.name.startswith("train-0.005h")]
+    (run,) = [one for one in client.read_flow_runs() if one.name.startswith("train-0.02h")]
     artifacts = client.read_artifacts()
     logs = client.request("POST", "/logs/filter", json={"limit": 200}).json()
 print(json.dumps({
@@ -55,7 +55,7 @@ def shown(trained: Trained) -> dict[str, Any]:
 
 
 def test_the_run_has_a_name_that_says_what_it_was(shown: dict[str, Any]) -> None:
-    assert (shown["name"], shown["state"]) == ("train-0.005h-stories", "Completed")
+    assert (shown["name"], shown["state"]) == ("train-0.02h-stories", "Completed")
 
 
 def test_prefect_shows_the_check_the_plan_the_progress_the_score_and_the_way_to_mlflow(

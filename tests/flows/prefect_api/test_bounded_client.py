@@ -13,8 +13,8 @@ import httpx
 import pytest
 from prefect.settings import temporary_settings
 
-from lightlm.budget import patience as patience_module
-from lightlm.budget.patience import Patience
+from lightlm.budget import allowance as allowance_module
+from lightlm.budget.allowance import Patience
 from lightlm_flows.prefect_api.bounded_client import BoundAsyncClient, BoundSyncClient
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -81,8 +81,8 @@ def ask(url: str, patience: Patience, *, is_async: bool) -> httpx.Response:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(patience_module, "REQUEST_SECONDS", 0.3)
-    monkeypatch.setattr(patience_module, "LEAST_REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(allowance_module, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(allowance_module, "LEAST_REQUEST_SECONDS", 0.1)
     with temporary_settings({"client.max_retries": 0}):  # pyright: ignore[reportArgumentType]
         yield
 

@@ -123,6 +123,20 @@ def test_settings_leave_alone_what_the_environment_says(tmp_path: Path) -> None:
     assert os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
 
 
+@pytest.mark.parametrize(
+    ("record", "port"),
+    [(None, 4200), ("{", 4200), ('{"prefect_port": 4231, "mlflow_port": 5031}', 4231)],
+)
+def test_links_lead_to_the_pages_of_the_service_that_was_started(
+    record: str | None, port: int, tmp_path: Path
+) -> None:
+    if record is not None:
+        (tmp_path / "service").mkdir()
+        (tmp_path / "service" / "service.json").write_text(record, encoding="utf-8")
+    apply_settings(tmp_path)
+    assert os.environ["PREFECT_UI_URL"] == f"http://127.0.0.1:{port}"
+
+
 def test_a_named_server_is_left_to_prefect(tmp_path: Path) -> None:
     os.environ["PREFECT_API_URL"] = "http://example.test/api"
     apply_settings(tmp_path)
@@ -132,7 +146,7 @@ def test_a_named_server_is_left_to_prefect(tmp_path: Path) -> None:
     assert "PREFECT_API_AUTH_STRING" not in os.environ
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_commands_that_start_together_on_a_fresh_database_all_get_their_api(tmp_path: Path) -> None:
     owners = [start_owner(tmp_path, "started")[0] for _ in range(3)]
     for owner in owners:

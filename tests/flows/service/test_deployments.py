@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from lightlm.errors import InputError
+from lightlm.store.home import find_home
 from lightlm_flows.cli.commands.service import read_variables
 from lightlm_flows.service.schedules import schedule_flow
 
@@ -181,10 +182,11 @@ def test_a_second_deployment_keeps_schedules_and_doubles_nothing(prefect: Prefec
             "mem_limit=8g",
             {"image": "lightlm:cpu", "mem_limit": "8g", "volumes": ["lightlm_data:/data"]},
         ),
-        (
+        pytest.param(
             "kubernetes",
             "namespace=research",
             {"image": "lightlm:cpu", "namespace": "research", "finished_job_ttl": 3600},
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -228,4 +230,4 @@ def test_a_job_variable_that_the_pool_does_not_have_is_refused(
 
 def test_a_schedule_that_is_none_is_refused() -> None:
     with pytest.raises(InputError, match="at noon"):
-        schedule_flow("train-flow", "at noon", "UTC", {})
+        schedule_flow(find_home(), "train-flow", "at noon", "UTC", {})

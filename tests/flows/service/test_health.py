@@ -71,4 +71,4 @@ def test_a_server_that_lives_and_refuses_every_call_is_not_healthy(
 def test_a_port_on_which_nothing_listens_is_not_healthy() -> None:
     command = [sys.executable, "-P", "-m", "lightlm_flows.service.health", "worker", "127.0.0.1:9"]
     assert subprocess.run(command, check=False, timeout=30).returncode == 1
-    assert set(PROBES) == {"prefect", "mlflow", "worker"}
+    assert set(PROBES) == {"prefect", "mlflow", "worker", "serve"}

@@ -13,6 +13,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,6 +27,9 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
+from lightlm.store.lock import ignore
+from lightlm_flows.service import lifecycle
+from lightlm_flows.service.record import describe_process
 from tests.command_line import LIGHTLM, CommandLine, Ended
 
 from .probes import MLFLOW_PROBES, PREFECT_PROBES, Probe
@@ -247,6 +251,7 @@ def talk(url: str, words: list[str]) -> list[str]:
     return kinds
 
 
+@pytest.mark.faults
 def test_a_part_that_is_killed_comes_back_and_status_says_so(service: Up) -> None:
     killed = next(part for part in service.record()["processes"] if part["name"] == "mlflow")
     os.kill(killed["pid"], signal.SIGKILL)
@@ -287,6 +292,26 @@ def test_without_a_service_print_env_says_what_to_do(
     assert refused.code == 2
     assert "lightlm up" in refused.err
     assert refused.out == ""
+
+
+def test_a_worker_that_hears_no_signal_is_waited_for_only_while_a_run_of_its_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lifecycle, "IDLE_SECONDS", 0.2)
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True);"
+    busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()']);"
+    for words in (f"{deaf} time.sleep(600)", f"{deaf} {busy} time.sleep(600)"):
+        worker = subprocess.Popen(
+            [sys.executable, "-c", words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        if busy in words:
+            while not (runs := psutil.Process(worker.pid).children()):
+                time.sleep(0.01)
+            threading.Timer(0.5, runs[0].kill).start()
+        lifecycle.stop_processes([describe_process("worker", worker.pid)], ignore)
+        assert worker.wait(10) == -signal.SIGKILL
 
 
 def test_down_stops_what_up_started_and_nothing_else(service: Up) -> None:

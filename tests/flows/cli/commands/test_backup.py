@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.command_line import CommandLine, Trained, settings
 
@@ -25,6 +26,7 @@ def trains(run: Path) -> bool:
     return record.exists() and b"train/loss" in record.read_bytes()
 
 
+@pytest.mark.faults
 def test_a_backup_taken_while_training_is_restored_elsewhere_and_generates(
     trained: Trained, make_command_line: Callable[[], CommandLine], tmp_path: Path
 ) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 MAKE = """
+from lightlm.store.home import find_home
 from lightlm.store.stage import open_stage
 def build(folder):
     (folder / "content").write_text("made")
     return {}
 for name in ("kept", "loose"):
-    print(open_stage("shards", {"name": name}, build).fingerprint)
+    print(open_stage(find_home(), "shards", {"name": name}, build).fingerprint)
 """
 
 

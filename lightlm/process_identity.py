@@ -1,0 +1,41 @@
+"""Which process a number means: once it has ended, another one may have its number.
+
+A start by the wall clock does not tell: psutil takes it from the boot's time, which moves whenever
+the clock is set, so that a machine that wakes up or gets its time late would lose what it started.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+STATE, START = 0, 19
+"""Fields of /proc/PID/stat behind the name (man proc_pid_stat: 3 and 22)."""
+
+
+def identify_process(pid: int) -> str | None:
+    """Return what no other process ever has; None where none of this number runs.
+
+    A zombie does not run. On Linux it is the boot and the ticks from it to the process's start.
+    """
+    if sys.platform == "linux":
+        try:
+            words = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2]
+            fields = words.split()
+            return None if fields[STATE] in "ZX" else f"{BOOT.read_text().strip()}:{fields[START]}"
+        except OSError:
+            return None
+
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        is_over = process.status() == psutil.STATUS_ZOMBIE
+        return None if is_over else f"{process.create_time():.2f}"
+    except psutil.Error:
+        return None
+
+
+def describe_own_process() -> str:
+    """Return this process's number and identity, for a file that names who holds something."""
+    return f"{os.getpid()} {identify_process(os.getpid()) or ''}".strip()

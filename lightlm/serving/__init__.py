@@ -1,0 +1,1 @@
+"""Registered versions over HTTP, as OpenAI's clients ask for them."""

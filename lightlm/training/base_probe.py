@@ -1,0 +1,178 @@
+"""The probe of a base: its score on held-out documents before it is touched, and the seconds of a
+training step by what is tuned.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from lightlm.data.loader import Batch
+from lightlm.data.subset import TextSubset
+from lightlm.data.tokenization.tokenizer import Tokenizer, load_tokenizer
+from lightlm.evaluation.scoring import score_tokens
+from lightlm.model.adapters import drop_adapters
+from lightlm.model.config import ModelConfig
+from lightlm.model.transformer import Transformer
+from lightlm.training.checkpoint import start_from
+from lightlm.training.config import TrainerConfig
+from lightlm.training.device import build_model, choose_tuned
+from lightlm.training.messages import BaseProbe, TunedTiming
+from lightlm.training.optimizer import Optimizer
+from lightlm.training.timing import random_batch
+from lightlm.training.trainer import measure_gradients
+
+SCORING_SHARE = 0.4
+"""Fraction of the time that scoring gets; the rest times steps."""
+
+FEWEST_WINDOWS = 2
+"""Windows of held-out text that are scored at least, however long that takes."""
+
+FIRST_WINDOW = 32
+"""Tokens of the window that tells the speed."""
+
+STEP_COST = 6.0
+"""Windows' scores that timing steps costs: two of a training step, three times a score each."""
+
+QUICK_SECONDS = 1.0
+"""Seconds of a step below which it is timed twice."""
+
+MOST_WINDOWS = 64
+"""Windows that are scored at most: 32,000 tokens at a context of 512 are exact to about 1 %."""
+
+
+def probe_base(
+    folder: Path,
+    subset: TextSubset,
+    model: ModelConfig,
+    trainers: Sequence[TrainerConfig],
+    max_seconds: float,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> BaseProbe:
+    """Return a base's figures within about `max_seconds`; the first of `trainers` is timed in any
+    case, the others as far as time allows.
+    """
+    started = time.monotonic()
+    built = build_model(model, trainers[0], is_filled=True)
+    start_from(folder, built)
+
+    tokenizer = load_tokenizer(folder)
+    documents = mix_documents(subset)
+    # A short window tells how long one may be: on a slow machine a whole one takes seconds.
+    first = cut_windows(documents, tokenizer, min(FIRST_WINDOW, model.context_length))
+    speed = _score(built, first[:1], 0.0).speed
+    length = fit_length(model, speed * SCORING_SHARE * max_seconds / FEWEST_WINDOWS)
+    windows = cut_windows(documents, tokenizer, length)
+    scored = _score(built, windows, time.monotonic() + SCORING_SHARE * max_seconds, should_stop)
+
+    length = fit_length(model, scored.speed * (1 - SCORING_SHARE) * max_seconds / STEP_COST)
+    timings = []
+    for trainer in trainers:
+        is_late = time.monotonic() - started > max_seconds
+        if timings and (is_late or should_stop()):
+            break
+        timings.append(time_tuned(built, trainer, length))
+
+    return BaseProbe(
+        bits_per_byte=scored.nats / math.log(2) / max(1, scored.num_bytes),
+        num_bytes=scored.num_bytes,
+        num_tokens=max(1, scored.num_tokens),
+        score_tokens_per_second=scored.speed,
+        timings=tuple(timings),
+    )
+
+
+class Scored(NamedTuple):
+    """Windows that were scored: their nats, bytes and tokens, and tokens per second."""
+
+    nats: float
+    num_bytes: int
+    num_tokens: int
+    speed: float
+
+
+def _score(
+    model: Transformer,
+    windows: Sequence[tuple[np.ndarray, int]],
+    ends_at: float,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Scored:
+    """Return the score of windows, of as many as fit into the time, but of FEWEST_WINDOWS."""
+    nats, num_bytes, num_tokens = 0.0, 0, 0
+    started = time.monotonic()
+    for number, (tokens, size) in enumerate(windows):
+        if number >= FEWEST_WINDOWS and (time.monotonic() > ends_at or should_stop()):
+            break
+        nats += float(score_tokens(model, tokens).sum())
+        num_tokens += len(tokens) - 1
+        num_bytes += size
+    seconds = max(time.monotonic() - started, 1e-9)
+    return Scored(nats, num_bytes, num_tokens, max(1, num_tokens) / seconds)
+
+
+def fit_length(model: ModelConfig, num_tokens: float) -> int:
+    """Return the window that so many tokens allow: the context's, or a shorter one."""
+    length = model.context_length
+    while length > FIRST_WINDOW and length > num_tokens:
+        length //= 2
+    return length
+
+
+def mix_documents(subset: TextSubset) -> list[bytes]:
+    """Return held-out documents in an order that mixes the whole text."""
+    documents = list(subset.read_documents("validation"))
+    random.Random(0).shuffle(documents)  # noqa: S311
+    return documents[:MOST_WINDOWS]
+
+
+def cut_windows(
+    documents: Sequence[bytes], tokenizer: Tokenizer, context_length: int
+) -> list[tuple[np.ndarray, int]]:
+    """Return token ids and raw bytes of the beginnings of documents, a window each at most."""
+    windows = []
+    for document in documents:
+        # More than a window's bytes are never needed, and a book is long.
+        text = document[: 16 * context_length].decode("utf-8", "ignore")
+        ids = [tokenizer.end_of_text_id, *tokenizer.encode(text)][: context_length + 1]
+        if len(ids) > 1:
+            size = len(tokenizer.decode_bytes(ids))
+            windows.append((np.asarray(ids, dtype=np.int64), size))
+    return windows
+
+
+def time_tuned(model: Transformer, trainer: TrainerConfig, length: int) -> TunedTiming:
+    """Return the seconds of a step of one sequence of `length`; the weights do not change."""
+    choose_tuned(model, trainer)
+    optimizer = Optimizer(model, trainer)
+    parameters = [weight for weight in model.parameters() if weight.requires_grad]
+    one = trainer.model_copy(update={"batch_tokens": length})
+    batch = random_batch(model.config.model_copy(update={"context_length": length}), one)
+    model.train()
+
+    token_seconds = _time(model, parameters, batch)
+    if token_seconds * length < QUICK_SECONDS:  # the first step is slow where steps are quick
+        token_seconds = min(token_seconds, _time(model, parameters, batch))
+    before = time.monotonic()
+    optimizer.step(0.0, 0.0)
+    update_seconds = time.monotonic() - before
+
+    for weight in parameters:
+        weight.grad = None
+    drop_adapters(model)
+    return TunedTiming(
+        tuned=trainer.tuned,
+        num_layers=trainer.num_tuned_layers if trainer.tuned == "last" else 0,
+        token_seconds=token_seconds,
+        update_seconds=update_seconds,
+    )
+
+
+def _time(model: Transformer, parameters: list[torch.nn.Parameter], batch: Batch) -> float:
+    before = time.monotonic()
+    measure_gradients(model, parameters, batch, 1)
+    return (time.monotonic() - before) / batch.inputs.numel()
