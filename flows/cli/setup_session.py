@@ -315,7 +315,7 @@ def train_choices(home: Path, dialogue: Dialogue, params: Params) -> None:
     check_sources(home, params)
 
     launch = Launch(time.monotonic())
-    with end_in_order(launch.confirm_stop):
+    with end_in_order(launch):
         try:
             summary = run_training(home, params, None, "base", overrides, launch)
         except Interrupted:

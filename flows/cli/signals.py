@@ -4,23 +4,24 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
 from lightlm.budget.allowance import PATIENCE
-from lightlm.errors import Interrupted, Terminated
+from lightlm.errors import Interrupted, LightLMError, Terminated
+from lightlm.runs.session import Launch
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @contextmanager
-def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
+def end_in_order(launch: Launch) -> Iterator[None]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into an exception; the second ends the process.
 
     Only in the main thread. Children whose pipe closes then end by themselves. A Ctrl-C counts if
-    `confirm` returns True; another one while it asks counts as a yes.
+    `launch` confirms it; another one while it asks counts as a yes.
 
     Raises:
         Interrupted: Ctrl-C.
@@ -38,7 +39,7 @@ def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
         if number == signal.SIGINT and not asking:
             asking.append(number)
             try:
-                if not confirm():
+                if not launch.confirm_stop():
                     return
             finally:
                 asking.clear()
@@ -47,6 +48,7 @@ def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
             return
 
         received.append(number)
+        launch.is_stopping = True
         # No Exception: libraries that are asked to go on after an error must not swallow it.
         raise KeyboardInterrupt
 
@@ -58,7 +60,8 @@ def end_in_order(confirm: Callable[[], bool] = lambda: True) -> Iterator[None]:
         number = received[0] if received else _signal_of(error)
         if number is None:
             raise
-        message = str(error) or "stopped; run the same command again to go on"
+        is_ours = isinstance(error, (KeyboardInterrupt, LightLMError))
+        message = (is_ours and str(error)) or "stopped; run the same command again to go on"
         raise (Interrupted if number == signal.SIGINT else Terminated)(message) from None
     finally:
         for number, handler in former.items():

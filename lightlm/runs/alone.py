@@ -128,7 +128,7 @@ def sync_alone(home: Path) -> JsonObject:
     return {one.folder.name: one.version for one in synced}
 
 
-def run(request: Request, started_at: float) -> JsonObject:
+def run(request: Request, launch: Launch) -> JsonObject:
     """Return the result of a request.
 
     Raises:
@@ -142,24 +142,29 @@ def run(request: Request, started_at: float) -> JsonObject:
     check_sources(home, params)
     if request.task == "plan":
         return plan_alone(home, params)
-    return train_alone(home, params, Launch(started_at)).model_dump(mode="json")
+    return train_alone(home, params, launch).model_dump(mode="json")
 
 
-def stop(_number: int, _frame: FrameType | None) -> None:
-    """End the run in order; a further signal ends the process."""
-    for name in ("SIGINT", "SIGTERM"):
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
-    raise KeyboardInterrupt
+def end_on_signal(launch: Launch) -> None:
+    """Let the first SIGINT or SIGTERM end the run in order; a further one ends the process."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM")]
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        launch.is_stopping = True
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, stop)
 
 
 def main(word: str) -> int:
     """Run a request; print its result, or its error in one line; return the exit code."""
-    started_at = find_process_start()
-    for name in ("SIGINT", "SIGTERM"):
-        signal.signal(getattr(signal, name), stop)
-
+    launch = Launch(find_process_start())
+    end_on_signal(launch)
     try:
-        result = run(Request.model_validate_json(word), started_at)
+        result = run(Request.model_validate_json(word), launch)
     except LightLMError as error:
         message = escape_for_terminal(redact(" ".join(str(error).splitlines())))
         sys.stderr.write(f"lightlm: {message}\n")

@@ -120,6 +120,7 @@ def follow_training(session: Session, plan: Plan, request: TrainRequest) -> Trai
                 seconds["gate"] = result.gate_seconds
                 return Trained(result, seconds, samples)
 
+            session.check_stop()
             event = from_json(record)
             session.progress.show(event)
             if isinstance(event, Validated):

@@ -64,9 +64,20 @@ class Launch:
     failure: BaseException | None = None
     """Error of the flow: Prefect raises its own if it cannot record a failure."""
 
+    is_stopping: bool = False
+    """Whether a signal has asked for the end. The signal's KeyboardInterrupt alone may be lost: a
+    library that it meets inside of a callback drops it or makes another error of it (pydantic's
+    serializers, Python's weak references).
+    """
+
     def confirm_stop(self) -> bool:
         """Return whether a Ctrl-C is meant: asks at the panel; True without a panel."""
         return self.progress is None or self.progress.confirm_stop()
+
+    def check_stop(self) -> None:
+        """Raise KeyboardInterrupt where a signal has asked for the end."""
+        if self.is_stopping:
+            raise KeyboardInterrupt
 
 
 LOGGER = logging.getLogger("lightlm")
@@ -94,13 +105,20 @@ class Session:
     launch: Launch | None = None
     """What a command started before the run; None in a deployment's flow."""
 
+    def check_stop(self) -> None:
+        """Raise KeyboardInterrupt where a signal has asked the command for the end."""
+        if self.launch is not None:
+            self.launch.check_stop()
+
     @contextmanager
     def stage(self, name: str, message: str = "") -> Iterator[None]:
         """Charge the time inside to a stage of the ledger and show its message, or the usual one.
 
         Raises:
+            KeyboardInterrupt: a signal has asked for the end.
             UnexpectedError: a bug; before Prefect keeps its message and traceback as they are.
         """
+        self.check_stop()
         message = message or STAGES[name]
         LOGGER.info(message)
         self.progress.enter_stage(message)
@@ -111,6 +129,7 @@ class Session:
             except LightLMError:
                 raise
             except Exception as error:  # noqa: BLE001
+                self.check_stop()
                 raise keep_traceback(error, self.folder) from None
         if self.shared is not None:
             self.ledger.split(name, {"shared store": self.shared.take_seconds()})
@@ -220,11 +239,13 @@ def open_session(
         except BaseException as error:
             # Prefect cancels by an exception of its own that is no Exception.
             is_stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
-            status = "KILLED" if is_stopped else "FAILED"
+            status = "KILLED" if is_stopped or started.is_stopping else "FAILED"
             reason = str(error)
             started.failure = error
-            if is_stopped or isinstance(error, LightLMError) or not isinstance(error, Exception):
+            if isinstance(error, LightLMError) or not isinstance(error, Exception):
                 raise
+
+            started.check_stop()
             # Prefect keeps what it is given, causes and all.
             started.failure = keep_traceback(error, run.folder)
             raise started.failure from None

@@ -140,8 +140,9 @@ def run_command(home: str, text: str, overrides: dict[str, Any], log: str) -> No
 
         params = load_params("base", overrides, dataset=text, hours=1.0)
         try:
-            with end_in_order(), embedded.without_heartbeats():
-                run_training(Path(home), params, text, "base", overrides, Launch(time.monotonic()))
+            launch = Launch(time.monotonic())
+            with end_in_order(launch), embedded.without_heartbeats():
+                run_training(Path(home), params, text, "base", overrides, launch)
             code = 0
         except LightLMError as error:
             sys.stderr.write(f"lightlm: {error}\n")

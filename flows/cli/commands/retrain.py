@@ -83,7 +83,7 @@ def retrain(
         typer.echo(relearning.describe(), err=True)
 
     launch = Launch(started_at, is_quiet=quiet, is_fresh=fresh)
-    with end_in_order(), run_flows(home, api, launch):
+    with end_in_order(launch), run_flows(home, api, launch):
         summary = keep_result(
             lambda: retrain_flow(
                 hours=relearning.params.budget.hours,

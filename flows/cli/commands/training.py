@@ -109,7 +109,7 @@ def train(
 
     notifier = Notifier(notify)
     launch = Launch(started_at, is_quiet=quiet, is_fresh=fresh)
-    with notifier.around(), end_in_order(launch.confirm_stop):
+    with notifier.around(), end_in_order(launch):
         summary = run_training(home, params, first, preset, overrides, launch)
 
     notifier.finish(summary)

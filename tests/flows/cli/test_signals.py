@@ -4,18 +4,23 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
+from pydantic import BaseModel, model_serializer
 
 from lightlm.errors import Interrupted, Terminated
+from lightlm.runs.session import Launch
 from lightlm_flows.cli.signals import end_in_order
 
 pexpect = pytest.importorskip("pexpect")
 
 TWICE = """
 import os, signal, sys
+from lightlm.runs.session import Launch
 from lightlm_flows.cli.signals import end_in_order
-with end_in_order():
+with end_in_order(Launch()):
     try:
         os.kill(os.getpid(), signal.SIGINT)
     except KeyboardInterrupt:
@@ -30,8 +35,10 @@ from lightlm_flows.cli.signals import end_in_order
 from lightlm.budget.ledger import Ledger
 from lightlm.console.progress import Progress
 from lightlm.errors import Interrupted
+from lightlm.runs.session import Launch
+progress = Progress(Ledger(1.0, clock=time.monotonic))
 try:
-    with Progress(Ledger(1.0, clock=time.monotonic)) as progress, end_in_order(progress.confirm_stop):
+    with progress, end_in_order(Launch(progress=progress)):
         try:
             progress.enter_stage("at work")
             time.sleep(120)
@@ -42,6 +49,17 @@ try:
 except Interrupted:
     print("echo", bool(termios.tcgetattr(0)[3] & termios.ECHO))
 """
+
+
+@dataclass
+class Asked(Launch):
+    """A launch whose person answers by a function."""
+
+    answer: Callable[[], bool] = lambda: True
+
+    def confirm_stop(self) -> bool:
+        """Return the answer."""
+        return self.answer()
 
 
 def open_panel(stopping_seconds: int) -> "pexpect.spawn[str]":
@@ -105,7 +123,10 @@ def test_a_signal_becomes_the_error_with_its_exit_code(
     number: int, kind: type[Interrupted], code: int
 ) -> None:
     handler = signal.getsignal(number)
-    with pytest.raises(kind, match="run the same command again to go on") as caught, end_in_order():
+    with (
+        pytest.raises(kind, match="run the same command again to go on") as caught,
+        end_in_order(Launch()),
+    ):
         os.kill(os.getpid(), number)
     assert type(caught.value) is kind
     assert caught.value.exit_code == code
@@ -113,7 +134,7 @@ def test_a_signal_becomes_the_error_with_its_exit_code(
 
 
 def test_what_training_says_of_its_end_is_kept() -> None:
-    with pytest.raises(Terminated, match="stopped at step 5"), end_in_order():
+    with pytest.raises(Terminated, match="stopped at step 5"), end_in_order(Launch()):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         except KeyboardInterrupt:
@@ -121,8 +142,34 @@ def test_what_training_says_of_its_end_is_kept() -> None:
 
 
 def test_another_error_goes_through() -> None:
-    with pytest.raises(ZeroDivisionError), end_in_order():
+    with pytest.raises(ZeroDivisionError), end_in_order(Launch()):
         raise ZeroDivisionError
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stop_that_a_library_dropped_is_seen_at_the_next_look() -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    launch = Launch()
+    with pytest.raises(Interrupted, match="run the same command again"), end_in_order(launch):
+        Dropping()  # Python drops what is raised where an object ends
+        launch.check_stop()
+
+
+def test_a_stop_of_which_a_library_made_another_error_is_still_a_stop() -> None:
+    class Interrupting(BaseModel):
+        @model_serializer
+        def serialize(self) -> str:
+            signal.raise_signal(signal.SIGINT)
+            return ""
+
+    with (
+        pytest.raises(Interrupted, match=r"^stopped; run the same command again to go on$"),
+        end_in_order(Launch()),
+    ):
+        Interrupting().model_dump()
 
 
 def test_a_second_signal_ends_the_process_at_once() -> None:
@@ -133,13 +180,16 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
 
 
 def test_a_ctrl_c_that_is_not_meant_changes_nothing() -> None:
-    with end_in_order(lambda: False):
+    with end_in_order(Asked(answer=lambda: False)):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
 
 def test_a_ctrl_c_that_is_meant_ends_in_order() -> None:
-    with pytest.raises(Interrupted, match="run the same command again"), end_in_order(lambda: True):
+    with (
+        pytest.raises(Interrupted, match="run the same command again"),
+        end_in_order(Asked(answer=lambda: True)),
+    ):
         signal.raise_signal(signal.SIGINT)
 
 
@@ -148,12 +198,12 @@ def test_another_ctrl_c_while_it_asks_is_a_yes() -> None:
         signal.raise_signal(signal.SIGINT)
         return False
 
-    with pytest.raises(Interrupted), end_in_order(ask):
+    with pytest.raises(Interrupted), end_in_order(Asked(answer=ask)):
         signal.raise_signal(signal.SIGINT)
 
 
 def test_another_signal_asks_nobody() -> None:
-    with pytest.raises(Terminated), end_in_order(lambda: False):
+    with pytest.raises(Terminated), end_in_order(Asked(answer=lambda: False)):
         signal.raise_signal(signal.SIGTERM)
 
 
