@@ -10,25 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightlm.model.accounting import CHUNK_LOGITS, choose_chunk_rows
 from lightlm.model.tensors import NM, VM, N, Scalar
 
-CHUNK_LOGITS = 2 * 1024 * 1024
-"""Logits held at a time: 4 MB in bfloat16, inside the last-level cache of the CPUs measured."""
-
 CACHED_FLOATS = CHUNK_LOGITS // 2
-"""Logits in float32 that a CPU holds at a time, the same 4 MB: twice as many took 1.6 to 2.1 times
-as long to score with 4,096 ids, and 0.9 to 1.4 times with 8,192 and 16,384 (AMD EPYC, two cores).
+"""Logits in float32 that a CPU holds at a time, 4 MB: twice as many took 1.6 to 2.1 times as long
+to score with 4,096 ids (AMD EPYC, two cores).
 """
 
 
-def choose_chunk_rows(num_rows: int, vocab_size: int, most: int = CHUNK_LOGITS) -> int:
-    """Return how many rows' logits are computed at a time."""
-    return max(1, min(num_rows, most // vocab_size))
+def _choose_rows(hidden: NM, vocab_size: int, most: int) -> int:
+    is_gpu = hidden.device.type != "cpu"
+    return choose_chunk_rows(hidden.shape[0], vocab_size, most, is_gpu=is_gpu)
 
 
 def _choose_scored_rows(hidden: NM, vocab_size: int) -> int:
     most = CACHED_FLOATS if hidden.device.type == "cpu" else CHUNK_LOGITS
-    return choose_chunk_rows(hidden.shape[0], vocab_size, most)
+    return _choose_rows(hidden, vocab_size, most)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -38,7 +36,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden: NM, weight: VM, targets: N) -> Scalar:  # noqa: D102
         num_rows = hidden.shape[0]
         head = weight.to(hidden.dtype)
-        rows = choose_chunk_rows(num_rows, weight.shape[0])
+        rows = _choose_rows(hidden, weight.shape[0], CHUNK_LOGITS)
         hidden_gradient = torch.empty_like(hidden)
         # A frozen head has no gradient, and its product is a fifth of a small model's step.
         weight_gradient = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None

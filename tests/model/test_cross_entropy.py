@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightlm.model import cross_entropy
-from lightlm.model.cross_entropy import choose_chunk_rows, each_nats, mean_nats
+from lightlm.model import accounting, cross_entropy
+from lightlm.model.accounting import choose_chunk_rows
+from lightlm.model.cross_entropy import each_nats, mean_nats
 
 
 @pytest.fixture
@@ -16,11 +17,12 @@ def drawn():
     return hidden, weight, torch.randint(0, 300, (50,), generator=draw)
 
 
-@pytest.mark.parametrize("chunk_logits", [300, 300 * 7, 10**6])
+@pytest.mark.parametrize("rows", [1, 7, 50])
 def test_the_mean_and_both_gradients_are_those_of_autograd_whatever_the_chunk(
-    drawn, chunk_logits, monkeypatch
+    drawn, rows, monkeypatch
 ):
-    monkeypatch.setattr(cross_entropy, "CHUNK_LOGITS", chunk_logits)
+    monkeypatch.setattr(accounting, "FEWEST_ROWS", rows)
+    monkeypatch.setattr(cross_entropy, "CHUNK_LOGITS", 0)
     hidden, weight, targets = drawn
     plain = functional.cross_entropy(hidden @ weight.T, targets)
     wanted = torch.autograd.grad(plain * 3, (hidden, weight))
@@ -69,6 +71,8 @@ def test_a_head_of_zeros_costs_the_logarithm_of_the_vocabulary(drawn):
     torch.testing.assert_close(nats, torch.full((50,), math.log(300)))
 
 
-def test_a_chunk_has_at_least_one_row_and_at_most_all():
-    assert choose_chunk_rows(10, 1 << 30) == 1
+def test_a_chunk_has_the_rows_of_a_good_product_and_at_most_all():
+    assert choose_chunk_rows(5000, 1 << 30) == 256
+    assert choose_chunk_rows(5000, 1 << 30, is_gpu=True) == 1024
+    assert choose_chunk_rows(5000, 4096) == 512
     assert choose_chunk_rows(10, 257) == 10
