@@ -1,4 +1,4 @@
-"""From a base, from scratch, and the base untouched, on the same held-out bytes.
+"""From a base and from scratch on the same held-out bytes, and what `auto` would have taken.
 
     .venv/bin/python benchmarks/start.py --base BASE --hours 0.02 0.1 --dataset english.txt german.txt
     .venv/bin/python benchmarks/start.py --base BASE --sweep --dataset english.txt
@@ -21,6 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lightlm.evaluation.score import DocumentScores
+from lightlm.runs.finished import read_finished_run
+
 RATES = {
     "all": (2e-5, 5e-5, 1e-4, 2e-4),
     "lora": (3e-4, 1e-3, 2e-3),
@@ -41,8 +44,23 @@ def train(home: Path, dataset: str, hours: float, *options: str) -> dict[str, An
     return json.loads(ended.stdout)
 
 
+def ask_auto(home: Path, dataset: str, hours: float) -> tuple[float, float]:
+    """Return what `--start auto` forecasts: from the best base of this machine, and from scratch."""
+    command = [sys.executable, "-m", "lightlm_flows.cli", "plan", "--quiet", "--json"]
+    ended = subprocess.run(
+        [*command, "--hours", str(hours), "--dataset", dataset, "--start", "auto"],
+        env=os.environ | {"LIGHTLM_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    planned = json.loads(ended.stdout)
+    best = planned["starts"][0]["plan"]
+    return best["predicted_bits_per_byte"], planned["plan"]["predicted_bits_per_byte"]
+
+
 def describe(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return what a line of the table needs."""
+    """Return what a line of the sweep needs."""
     plan = summary["plan"]
     return {
         "bits_per_byte": summary["bits_per_byte"],
@@ -59,36 +77,57 @@ def describe(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def compare(base: str, datasets: list[str], hours: list[float], home: Path) -> Iterator[str]:
-    """Yield a line of Markdown for each text and time: scratch against the base."""
-    yield (
-        "| text | hours | untouched, sample | from the base | from scratch "
-        "| after / before, same sample | forecast | seconds |"
+def read_documents(summary: dict[str, Any]) -> DocumentScores:
+    """Return a run's loss on each held-out document that it scored."""
+    run = next(
+        folder for folder in Path(summary["folder"]).parents if (folder / "summary.json").is_file()
     )
-    yield "|---|---|---|---|---|---|---|---|"
+    documents = read_finished_run(run).documents
+    assert documents is not None
+    return documents
+
+
+def score_same(*summaries: dict[str, Any]) -> tuple[list[float], int]:
+    """Return the bits per byte of each run on the first documents that all have scored, and their
+    bytes: a slow base scores fewer in its hours.
+    """
+    runs = [read_documents(summary) for summary in summaries]
+    fewest = min(len(run.nats) for run in runs)
+    cut = [DocumentScores(nats=run.nats[:fewest], num_bytes=run.num_bytes[:fewest]) for run in runs]
+    return [run.bits_per_byte for run in cut], sum(cut[0].num_bytes)
+
+
+def compare(base: str, datasets: list[str], hours: list[float], home: Path) -> Iterator[str]:
+    """Yield a line of Markdown for each text and time: what `auto` forecast, and both outcomes on
+    the same held-out bytes.
+    """
+    yield (
+        "| text | hours | from the base: untouched -> trained, sample | from the base: forecast, "
+        "reached | from scratch: forecast, reached | bytes | `auto` takes | regret | seconds |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|"
     for dataset in datasets:
         for budget in hours:
-            trained = describe(train(home, dataset, budget, "--start", base, "--name", "from-base"))
-            scratch = describe(train(home, dataset, budget, "--name", "from-scratch"))
+            trained = train(home, dataset, budget, "--start", base, "--name", "from-base")
+            from_base, from_scratch = ask_auto(home, dataset, budget)
+            scratch = train(home, dataset, budget, "--name", "from-scratch")
+            (reached, other), size = score_same(trained, scratch)
+            chosen = min((from_base, reached, "the base"), (from_scratch, other, "scratch"))
             yield (
-                f"| {Path(dataset).name} | {budget:g} | {format_bits(trained['before'])} "
-                f"| {trained['bits_per_byte']:.3f} ({trained['scored_bytes']:,} bytes) "
-                f"| {scratch['bits_per_byte']:.3f} ({scratch['scored_bytes']:,} bytes) "
-                f"| {format_ratio(trained)} | {trained['predicted']:.3f} "
-                f"| {trained['elapsed']:.0f} of {trained['budget']:.0f} |"
+                f"| {Path(dataset).name} | {budget:g} | {format_sample(trained)} "
+                f"| {from_base:.3f}, {reached:.3f} | {from_scratch:.3f}, {other:.3f} | {size:,} "
+                f"| {chosen[2]} | {chosen[1] / min(reached, other) - 1:.1%} "
+                f"| {trained['elapsed_seconds']:.0f} and {scratch['elapsed_seconds']:.0f} "
+                f"of {trained['budget_seconds']:.0f} |"
             )
 
 
-def format_bits(bits: float | None) -> str:
-    """Return bits per byte; "not trained" where there was no time for a step."""
-    return "not trained" if bits is None else f"{bits:.3f}"
-
-
-def format_ratio(trained: dict[str, Any]) -> str:
-    """Return how the score of the sample changed; 1 where the base itself is the result."""
-    if trained["before"] is None or trained["after"] is None:
-        return "1"
-    return f"{trained['after'] / trained['before']:.4f}"
+def format_sample(summary: dict[str, Any]) -> str:
+    """Return the base's score on its sample before training and after it."""
+    before, after = summary["start_bits_per_byte"], summary["final_bits_per_byte"]
+    if before is None or after is None:
+        return "not trained"
+    return f"{before:.3f} -> {after:.3f}"
 
 
 def sweep(base: str, datasets: list[str], hours: list[float], home: Path) -> Iterator[str]:
