@@ -25,6 +25,8 @@ class FinishedRun(BaseModel):
     scores: list[tuple[float, float]]
     samples: list[tuple[float, str]]
     documents: DocumentScores | None
+    base: Path | None = None
+    """The folder of the base that training started from."""
 
 
 def find_finished_run(home: Path, name: str | None, model_name: str | None = None) -> Path:
@@ -93,10 +95,13 @@ def read_finished_run(folder: Path) -> FinishedRun:
         elif isinstance(record, Text) and record.sample_step is not None:
             samples.append((_progress_at(progress, record.sample_step), record.content))
 
-    documents = None
+    documents = base = None
     for path in folder.glob("run-*.journal"):
-        kept = read_decisions(path).get("score")
+        decisions = read_decisions(path)
+        kept = decisions.get("score")
         documents = DocumentScores.model_validate(kept["documents"]) if kept else documents
+        started = decisions.get("base") or {}
+        base = Path(started["base"]["folder"]) if "base" in started else base
 
     return FinishedRun(
         folder=folder,
@@ -105,6 +110,7 @@ def read_finished_run(folder: Path) -> FinishedRun:
         scores=scores,
         samples=samples,
         documents=documents,
+        base=base,
     )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from lightlm.budget.scaling import predict_loss
 from lightlm.console.quantities import format_count, format_seconds
-from lightlm.counting import count
 from lightlm.data.files.record import DataRecord
 from lightlm.data.subset import KIND as SUBSETS
 from lightlm.data.subset import TextSubset, open_subset
@@ -20,11 +19,10 @@ from lightlm.json_object import JsonObject
 from lightlm.model.accounting import count_matrix_parameters
 from lightlm.rendering.page import Block, Heading, Page, Picture, Quote, Table
 from lightlm.rendering.svg import Line, Points, render_bars, render_lines
+from lightlm.runs.audit import Audit, audit_model, describe_general, describe_memorization
 from lightlm.runs.finished import SUMMARY, FinishedRun, read_finished_run
-from lightlm.runs.folder import name_run_folder
-from lightlm.runs.session import start_worker
 from lightlm.runs.summary import RunSummary, describe_parts
-from lightlm.store.commit import remove_folder, write_file
+from lightlm.store.commit import write_file
 
 SHOWN_FRACTIONS = (0.01, 0.1, 0.5, 1.0)
 """Fractions of the training time at which a sample is shown; the nearest that the run wrote."""
@@ -35,8 +33,8 @@ TIME_AXIS = "fraction of the training time"
 SCORE_AXIS = "bits per held-out byte"
 """Names in the plots."""
 
-MEMORIZATION_SECONDS = 10.0
-"""Seconds after which no further beginnings of training documents are continued."""
+AUDIT = "audit.json"
+"""Name of the file with what the model repeats and knows of other text."""
 
 SHOWN_DOCUMENTS = 3
 SHOWN_LEFT_OUT = 10
@@ -55,15 +53,17 @@ def make_report(home: Path, folder: Path, into: Path | None = None) -> Path:
     run = read_finished_run(folder)
     subset = find_subset(home, run.summary.dataset["digest"])
     baselines = score_baselines(run, subset) if subset else {}
-    memorized = measure_memorization(home, run, subset) if subset else None
+    audit = audit_model(home, run, subset) if subset else None
     into = into or folder
     into.mkdir(parents=True, exist_ok=True)
     page = Page(
         f"{run.summary.model_name} version {run.summary.model_version}",
-        list(render_blocks(run, baselines, subset, memorized)),
+        list(render_blocks(run, baselines, subset, audit)),
     )
 
     write_file(into / "report.html", page.to_html().encode())
+    if audit is not None:
+        write_file(into / AUDIT, audit.to_json().encode())
     from lightlm.rendering import png
 
     png.render_lines(into / "curve.png", score_lines(run), TIME_AXIS, "held-out bits per byte")
@@ -79,41 +79,6 @@ def score_baselines(run: FinishedRun, subset: TextSubset) -> dict[str, float]:
     return scores
 
 
-def measure_memorization(home: Path, run: FinishedRun, subset: TextSubset) -> JsonObject | None:
-    """Return the shares of training prefixes that the run's model continues verbatim; None where
-    its folder is gone.
-    """
-    folder = name_run_folder(home)
-    worker = start_worker(folder, home)
-    try:
-        return worker.call(
-            "measure_memorization",
-            folder=run.summary.folder,
-            subset_folder=str(subset.folder),
-            max_seconds=MEMORIZATION_SECONDS,
-        )
-    except StoreError:
-        return None
-    finally:
-        worker.stop()
-        remove_folder(folder)
-
-
-def describe_memorization(memorized: JsonObject) -> str:
-    """Return the shares in a sentence."""
-    tried = count(memorized["num_prefixes"], "beginning")
-    alone = f"{memorized['network']:.1%}"
-    what = (
-        f"Of {tried} of training documents, 32 tokens each, greedy text repeats the next 32 tokens "
-        f"verbatim for {alone}"
-    )
-    if memorized["together"] is None:
-        return f"{what}."
-    return (
-        f"{what} by the network alone, and for {memorized['together']:.1%} with its count tables."
-    )
-
-
 def send_report(home: Path, folder: Path, page: Path) -> str:
     """Add a report to the run's artifacts in MLflow; return the outcome as a sentence."""
     from lightlm.tracking.reports import FOLDER, add_to_run
@@ -122,7 +87,8 @@ def send_report(home: Path, folder: Path, page: Path) -> str:
     if not run_id:
         return "MLflow does not know the run yet: `lightlm sync` uploads it"
     try:
-        add_to_run(home, run_id, [page, page.parent / "curve.png", page.parent / "scores.png"])
+        files = [page.parent / name for name in ("curve.png", "scores.png", AUDIT)]
+        add_to_run(home, run_id, [page, *filter(Path.is_file, files)])
     except TrackingError as error:
         return f"not in MLflow: {error}"
     return f"also in MLflow, under {FOLDER}/ of the run's artifacts"
@@ -132,7 +98,7 @@ def render_blocks(
     run: FinishedRun,
     baselines: dict[str, float],
     subset: TextSubset | None,
-    memorized: JsonObject | None = None,
+    audit: Audit | None = None,
 ) -> Iterator[Block]:
     """Yield the page's blocks, the result first."""
     summary = run.summary
@@ -156,9 +122,11 @@ def render_blocks(
             "reads the model's own tokens, at most 4 million of them.",
         )
 
-    if memorized is not None:
+    if audit is not None:
         yield Heading("What it repeats")
-        yield describe_memorization(memorized)
+        yield from describe_memorization(audit.memorization)
+        yield Heading("What it knows of other text")
+        yield describe_general(audit, summary.started_from)
 
     yield Heading("Score and loss over the run")
     yield Picture(

@@ -4,59 +4,84 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lightlm.data.copies.verbatim import find_longest_copy
+from lightlm.data.splitting import Split
 from lightlm.data.subset import TextSubset
 from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.generation.sampling import SamplingConfig
 from lightlm.generation.text import Generator, load_generator
-from lightlm.json_object import JsonObject
+from lightlm.training.messages import Memorization
 
 PREFIX_TOKENS = 32
 CONTINUED_TOKENS = 32
 """Tokens of a prefix, and tokens that have to follow as they do in the text."""
 
-NUM_PREFIXES = 128
-BATCH_PREFIXES = 32
-"""Prefixes that are tried in all, and at once."""
+NUM_PREFIXES = 200
+BATCH_PREFIXES = 40
+"""Prefixes of each split that are tried in all, and at once."""
 
 READ_CHARACTERS = 1000
 """Characters of a document's beginning, which hold a prefix and what follows."""
 
 MOST_BYTES = 32_000_000
-"""Bytes of the text over which the prefixes are spread."""
+"""Bytes of the text over which the prefixes are spread, and in which copies are looked for."""
+
+SPLITS: tuple[Split, Split] = ("train", "validation")
 
 
-def measure_memorization(folder: Path, subset: TextSubset, max_seconds: float) -> JsonObject:
-    """Return how many prefixes of the training text were tried, and the share that greedy text
-    continues verbatim: of the network alone, and with its count tables (None without).
+def measure_memorization(
+    folder: Path, subset: TextSubset, samples: Sequence[str], max_seconds: float
+) -> Memorization:
+    """Return the shares of prefixes that greedy text continues verbatim, and the longest copy in
+    `samples`.
 
-    After `max_seconds` no further prefixes are tried; at least one batch is.
+    Held-out prefixes are tried, too: what is likely to follow follows there as well. After
+    `max_seconds` no further prefixes are tried; at least one batch of training text is.
     """
     ends_at = time.monotonic() + max_seconds
     generator = load_generator(folder)
     alone = Generator(generator.model, generator.tokenizer)
-    pieces = list(choose_pieces(subset, generator.tokenizer))
-    num_tried = num_alone = num_together = 0
-    for first in range(0, len(pieces), BATCH_PREFIXES):
-        if num_tried and time.monotonic() > ends_at:
-            break
-        batch = pieces[first : first + BATCH_PREFIXES]
-        num_tried += len(batch)
-        num_alone += count_verbatim(alone, batch)
-        if generator.mixture is not None:
-            num_together += count_verbatim(generator, batch)
+    learned, held_out = (
+        list(choose_pieces(subset, generator.tokenizer, split)) for split in SPLITS
+    )
 
-    tried = max(1, num_tried)
-    together = None if generator.mixture is None else num_together / tried
-    return {"num_prefixes": num_tried, "network": num_alone / tried, "together": together}
+    tried = [0, 0]
+    copied = [[0, 0], [0, 0]]
+    for first in range(0, NUM_PREFIXES, BATCH_PREFIXES):
+        for split, pieces in enumerate((learned, held_out)):
+            batch = pieces[first : first + BATCH_PREFIXES]
+            if not batch or (tried[0] and time.monotonic() > ends_at):
+                continue
+            tried[split] += len(batch)
+            copied[split][0] += count_verbatim(alone, batch)
+            if generator.mixture is not None:
+                copied[split][1] += count_verbatim(generator, batch)
+
+    network, together = zip(*copied, strict=True)
+    return Memorization(
+        num_prefixes=(tried[0], tried[1]),
+        network=network,
+        together=None if generator.mixture is None else together,
+        longest_copy=copy_from(samples, subset),
+        sample_characters=sum(map(len, samples)),
+    )
 
 
-def choose_pieces(subset: TextSubset, tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """Yield the first tokens of documents from all over the training text, each a prefix and what
-    follows it.
+def copy_from(samples: Sequence[str], subset: TextSubset) -> str:
+    """Return the longest piece of the samples that stands in the training text; "" if none does."""
+    texts = [sample.encode() for sample in samples]
+    found = find_longest_copy(texts, subset.read_documents("train"), MOST_BYTES)
+    return found.text.decode("utf-8", "ignore")
+
+
+def choose_pieces(subset: TextSubset, tokenizer: Tokenizer, split: Split) -> Iterator[list[int]]:
+    """Yield the first tokens of documents from all over a split, each a prefix and what follows
+    it.
     """
-    step = max(1, min(subset.num_bytes, MOST_BYTES) // NUM_PREFIXES)
+    size = subset.num_bytes if split == "train" else subset.num_validation_bytes
+    step = max(1, min(size, MOST_BYTES) // NUM_PREFIXES)
     seen = due = 0
-    for document in subset.read_documents("train"):
+    for document in subset.read_documents(split):
         seen += len(document)
         if seen > MOST_BYTES:
             return

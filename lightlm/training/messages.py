@@ -115,6 +115,21 @@ class BaseProbe(BaseModel):
         return self.num_bytes / max(1, self.num_tokens)
 
 
+class Memorization(BaseModel):
+    """What a model repeats: how many prefixes of the training and of the held-out text were tried,
+    and how many of them it continues verbatim, the network alone and with its count tables.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    num_prefixes: tuple[int, int]
+    network: tuple[int, int]
+    together: tuple[int, int] | None
+    longest_copy: str
+    """The longest piece of the samples that stands in the training text."""
+    sample_characters: int
+
+
 def read_result(run_folder: Path) -> tuple[TrainResult, list[JsonObject]] | None:
     """Return the result and newest events of a run that trained to its end.
 

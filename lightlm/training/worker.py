@@ -231,14 +231,32 @@ def probe_base(arguments: Message, emit: Emit, stop: Stop) -> Message:
 
 
 def measure_memorization(arguments: Message, emit: Emit, stop: Stop) -> Message:
-    """Return the share of training prefixes that a model's folder continues verbatim."""
+    """Return the Memorization of a model's folder: what it continues verbatim, and `samples`."""
     from lightlm.data.subset import open_subset
     from lightlm.store.commit import open_commit
     from lightlm.training.memorization import measure_memorization
 
     folder = open_commit(Path(arguments["folder"]), "model").folder
     subset = open_subset(Path(arguments["subset_folder"]))
-    return measure_memorization(folder, subset, arguments["max_seconds"])
+    seconds = arguments["max_seconds"]
+    return measure_memorization(folder, subset, arguments["samples"], seconds).model_dump()
+
+
+def score_general(arguments: Message, emit: Emit, stop: Stop) -> Message:
+    """Return the bits per byte of a model's network on the small general text."""
+    import numpy as np
+
+    from lightlm.data.tokenization.tokenizer import load_tokenizer
+    from lightlm.evaluation.general import GENERAL_TEXT
+    from lightlm.evaluation.score import bits_per_byte
+    from lightlm.evaluation.scoring import score_texts
+    from lightlm.model.hugging_face import load_model
+
+    folder = Path(arguments["folder"])
+    documents = [document.encode() for document in GENERAL_TEXT]
+    ends = np.ones(len(documents), dtype=np.bool_)
+    nats, sizes = score_texts(load_model(folder), load_tokenizer(folder), documents, ends=ends)
+    return {"bits_per_byte": bits_per_byte(float(nats.sum()), int(sizes.sum()))}
 
 
 JOBS: dict[str, Job] = {
@@ -253,6 +271,7 @@ JOBS: dict[str, Job] = {
         score_version,
         probe_base,
         measure_memorization,
+        score_general,
     )
 }
 

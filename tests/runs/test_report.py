@@ -1,5 +1,6 @@
 """The report of a run that the command line made."""
 
+import json
 import re
 from pathlib import Path
 
@@ -18,7 +19,9 @@ def test_the_report_tells_the_run_in_one_file_that_needs_no_network(trained: Tra
         "zstd",
         "xz",
         "What it repeats",
-        "beginnings of training documents",
+        "of training documents, 32 tokens each",
+        "of held-out documents, which it has not read",
+        "What it knows of other text",
         "Where each second went",
         "held-out text",
         "Provenance",
@@ -29,6 +32,9 @@ def test_the_report_tells_the_run_in_one_file_that_needs_no_network(trained: Tra
     assert "also in MLflow" in ended.err
     sent = trained.lightlm.home.rglob("mlartifacts/**/report/report.html")
     assert text in [path.read_text(encoding="utf-8") for path in sent]
+    audit = json.loads((page.parent / "audit.json").read_text(encoding="utf-8"))
+    assert 0.3 < audit["general_bits_per_byte"] < 20
+    assert audit["base_general_bits_per_byte"] is None
     assert (page.parent / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert (page.parent / "scores.png").read_bytes().startswith(b"\x89PNG")
 

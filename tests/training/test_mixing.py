@@ -128,9 +128,15 @@ def test_counts_that_gain_nothing_are_not_taken(result, text, counted, monkeypat
 
 def test_memorization_is_the_share_of_beginnings_that_are_continued_verbatim(result, home, text):
     subset = materialize_subset(home, load_params(dataset=str(home / "rows.jsonl")).dataset)
-    found = measure_memorization(result.folder, subset, 60.0)
-    assert found["num_prefixes"] >= 32
-    assert 0 <= found["network"] <= found["together"] < 0.5
+    first = next(subset.read_documents("train")).decode()
+    samples = ["What the model wrote: " + first[:60], "river"]
+    found = measure_memorization(result.folder, subset, samples, 60.0)
+    assert found.num_prefixes[0] >= 40
+    assert found.num_prefixes[1] > 0
+    assert found.together is not None
+    for split, tried in enumerate(found.num_prefixes):
+        assert 0 <= found.network[split] <= found.together[split] < tried / 2
+    assert found.longest_copy.strip() == first[:60].strip()
 
     class Parrot:
         """Continues what it knows."""
@@ -139,6 +145,6 @@ def test_memorization_is_the_share_of_beginnings_that_are_continued_verbatim(res
             for place in range(sampling.max_new_tokens):
                 yield [pieces[tuple(prompt)][place] for prompt in prompts]
 
-    known = list(choose_pieces(subset, text[1]))
+    known = list(choose_pieces(subset, text[1], "train"))
     pieces = {tuple(one[:32]): one[32:] for one in known}
     assert count_verbatim(Parrot(), known[:5]) == 5  # pyright: ignore[reportArgumentType]
