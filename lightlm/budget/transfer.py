@@ -40,7 +40,10 @@ WORTH = {"all": 1.0, "lora": 0.7, "last": 0.6}
 """Bytes that one byte of the text is worth in that law, by what is tuned. Assumption."""
 
 INTERVAL = 0.06
-"""Relative half-width of the forecast's interval."""
+"""Relative half-width of the forecast's interval, where whole windows of the base were scored."""
+
+WINDOW_DOUBT = 0.04
+"""What each doubling adds to it by which the scored windows were shorter."""
 
 VALIDATION_SHARE = 0.03
 """Fraction of the training time that one validation takes: the untouched base and the result are
@@ -204,6 +207,7 @@ def _plan_shared(
     trainer = _limit_checkpoints(model, best)
     epochs = best.tokens / max(1, text.epoch_tokens)
     reasons = explain(model, best, probe, name)
+    doubt = INTERVAL + WINDOW_DOUBT * probe.num_doublings
     return Plan(
         planner="base",
         model=model,
@@ -222,8 +226,8 @@ def _plan_shared(
         is_scored_whole=scoring >= whole,
         memory_bytes=best.memory_bytes,
         predicted_bits_per_byte=best.bits_per_byte,
-        predicted_low=best.bits_per_byte * (1 - INTERVAL),
-        predicted_high=min(probe.bits_per_byte, best.bits_per_byte) * (1 + INTERVAL),
+        predicted_low=best.bits_per_byte * (1 - doubt),
+        predicted_high=min(probe.bits_per_byte, best.bits_per_byte) * (1 + doubt),
         keep_best=epochs > 1,
         bytes_per_token=text.bytes_per_token,
         difficulty=text.difficulty,
@@ -293,8 +297,7 @@ def explain(model: ModelConfig, best: Choice, probe: BaseProbe, name: str) -> li
     trainer = best.trainer
     trained = count_trained(model, trainer.tuned, trainer.lora_rank, trainer.num_tuned_layers)
     return [
-        f"{name}, untouched: {probe.bits_per_byte:.3f} bits per byte on {probe.num_bytes:,} bytes "
-        "of the held-out text",
+        f"{name}, untouched: {probe.describe()}",
         f"{_describe(trainer)} of it ({trained:,} of {count_parameters(model):,} parameters): "
         f"{best.tokens_per_second:,.0f} tokens/s, {best.tokens:,} tokens in {best.seconds:.0f} s",
         "if training does not improve on it, the base's own weights are the result",

@@ -14,7 +14,7 @@ AMD EPYC, two cores).
 """
 
 FEWEST_GPU_ROWS = 1024
-"""The same on a GPU, where fewer rows leave the product bound by memory. By arithmetic: not
+"""Rows at least on a GPU, where fewer leave the product bound by memory. By arithmetic: not
 measured.
 """
 

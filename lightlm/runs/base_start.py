@@ -166,7 +166,7 @@ def compare_with_scratch(
     forecast = plan.predicted_bits_per_byte
     reason = (
         f"{forecast:.3f} bits per byte forecast, {scratch.predicted_bits_per_byte:.3f} from "
-        f"scratch; untouched it has {probe.bits_per_byte:.3f} on {probe.num_bytes:,} bytes"
+        f"scratch; untouched it has {probe.describe()}"
     )
     return BaseStart(
         named.base, probe, reason, named.version, forecast, scratch.predicted_bits_per_byte
@@ -186,10 +186,7 @@ def find_start(
         named = find_named(session.home, params, source, session.log)
         session.ledger.exclude(named.seconds)
         probe = probe_base(params, named.base, material.subset, machine, session.worker)
-        reason = (
-            f"it was asked for; untouched {probe.bits_per_byte:.3f} bits per byte on "
-            f"{probe.num_bytes:,} bytes of the held-out text"
-        )
+        reason = f"it was asked for; untouched {probe.describe()}"
         start = BaseStart(named.base, probe, reason, named.version)
         check_base_time(session, params, start, material)
         return start

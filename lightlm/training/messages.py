@@ -98,12 +98,15 @@ class TunedTiming(BaseModel):
 class BaseProbe(BaseModel):
     """Figures of a base on this text and machine, before anything is trained.
 
-    `bits_per_byte`: untouched, on `num_bytes` of held-out documents that are spread over the text.
+    `bits_per_byte`: untouched, on `num_bytes` that are spread over the held-out text, in windows of
+    the context that training has. Where those take too long, estimated from shorter ones.
     """
 
     model_config = ConfigDict(frozen=True)
 
     bits_per_byte: float
+    num_doublings: float = 0.0
+    """Doublings of the window that was scored to the one that `bits_per_byte` is of."""
     num_bytes: int
     num_tokens: int
     score_tokens_per_second: float
@@ -113,6 +116,12 @@ class BaseProbe(BaseModel):
     def bytes_per_token(self) -> float:
         """Bytes of raw text that a token of the base stands for."""
         return self.num_bytes / max(1, self.num_tokens)
+
+    def describe(self) -> str:
+        """Return "1.234 bits per byte on 5,678 bytes of the held-out text"."""
+        text = f"{self.bits_per_byte:.3f} bits per byte on {self.num_bytes:,} bytes"
+        short = ", estimated from short windows" if self.num_doublings else ""
+        return f"{text} of the held-out text{short}"
 
 
 class Memorization(BaseModel):
