@@ -54,7 +54,7 @@ studio-test: setup ## Drive the studio in a real browser: text in, 18 s trained,
 	@$(PYTHON) -m pytest tests/studio/test_browser.py -m studio -rs $(ARGS)
 
 # The newest packages that pyproject.toml allows, in an environment of their own; requirements.lock stays as it is.
-# With --upgrade-strategy eager pip moves torch, too, where the index has a newer one.
+# On Linux without a GPU, torch is the newest CPU build that bin/bootstrap finds.
 test-newest: ## Run the tests with the newest packages that pyproject.toml allows (.venv-newest)
 	@LIGHTLM_NEWEST=1 LIGHTLM_VENV=.venv-newest bin/bootstrap
 	@.venv-newest/$(BIN)/python -m pip --disable-pip-version-check list --format=freeze \

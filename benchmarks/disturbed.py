@@ -3,11 +3,11 @@
     .venv/bin/python benchmarks/disturbed.py --dataset FILE [--hours 0.005 --hours 0.01 --hours
     0.02] [--only stall ...]
 
-Faults: MLflow that hangs, drips, never ends, asks for patience, fails, or is not there; Prefect
-that hangs from the middle of the run on; a disk that takes 150 ms longer for each fsync; the
-training process stopped (SIGSTOP, as a suspended machine is) for a tenth of the budget; as many
-spinning processes as there are cores, from a third of the budget or all the time; three runs at
-once. Printed for each: seconds late by the ledger and by a stopwatch, whether the promise is kept
+Faults: MLflow that answers slowly, hangs, drips, never ends, asks for patience, fails, or is not
+there; Prefect that hangs from the middle of the run on; a disk that takes 150 ms longer for each
+fsync; the training process stopped (SIGSTOP, as a suspended machine is) for 10 s or a tenth of the
+budget; as many spinning processes as there are cores, from a third of the budget or all the time;
+three runs at once. Printed for each: seconds late by the ledger and by a stopwatch, whether the promise is kept
 (max(2 s, 1 %) and max(4 s, 2 %)), the last learning rate's factor, and the share of the budget
 used.
 """
@@ -30,7 +30,17 @@ from typing import Any
 
 import psutil
 from commands import run_train
-from faults import ANSWERS, Answer, answer_each, build_slow_disk, pass_on, prefect_server, serve
+from faults import (
+    ANSWERS,
+    Answer,
+    answer_each,
+    build_slow_disk,
+    delay,
+    mlflow_server,
+    pass_on,
+    prefect_server,
+    serve,
+)
 
 HOURS = (0.005, 0.01, 0.02)
 HOG = [sys.executable, "-c", "while True: pass"]
@@ -87,6 +97,12 @@ def with_mlflow(answer: Answer, run: Run, budget: float) -> dict[str, Any]:
         return run(environment={"MLFLOW_TRACKING_URI": url})
 
 
+def with_slow_mlflow(seconds: float, run: Run, budget: float) -> dict[str, Any]:
+    """Run with an MLflow whose every answer is late."""
+    with mlflow_server() as port, serve(delay(port, seconds)) as url:
+        return run(environment={"MLFLOW_TRACKING_URI": url})
+
+
 def without_mlflow(run: Run, budget: float) -> dict[str, Any]:
     """Run with an MLflow where nothing listens."""
     return run(environment={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
@@ -112,9 +128,11 @@ def beside_hogs(fraction: float, run: Run, budget: float) -> dict[str, Any]:
         return run()
 
 
-def stalled(run: Run, budget: float) -> dict[str, Any]:
-    """Run with the training process stopped for a tenth of the budget."""
-    with beside(partial(stop_training, 0.6 * budget, budget / 10)):
+def stalled(fraction: float, seconds: float | None, run: Run, budget: float) -> dict[str, Any]:
+    """Run with the training process stopped from a fraction of the budget on, for `seconds` or a
+    tenth of the budget.
+    """
+    with beside(partial(stop_training, fraction * budget, seconds or budget / 10)):
         return run()
 
 
@@ -130,10 +148,12 @@ def list_faults(folder: Path) -> dict[str, Callable[[Run, float], dict[str, Any]
     faults: dict[str, Callable[[Run, float], dict[str, Any]]] = {"undisturbed": undisturbed}
     faults |= {f"MLflow {name}": partial(with_mlflow, answer) for name, answer in ANSWERS.items()}
     faults |= {
+        "MLflow answers 2 s late": partial(with_slow_mlflow, 2.0),
         "MLflow is not there": without_mlflow,
         "Prefect hangs from the middle": partial(with_prefect, 0.5),
         "Prefect hangs at the end": partial(with_prefect, 0.93),
-        "stall of a tenth": stalled,
+        "stall of a tenth": partial(stalled, 0.6, None),
+        "stall of 10 s": partial(stalled, 0.4, 10.0),
         "neighbors from a third": partial(beside_hogs, 1 / 3),
         "neighbors all the time": partial(beside_hogs, 0.0),
         "three runs at once": three_at_once,

@@ -3,7 +3,9 @@ connection.
 """
 
 import contextlib
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -106,24 +108,53 @@ def pass_on(port: int, hangs_at: float) -> Answer:
     return handle
 
 
-@contextlib.contextmanager
-def prefect_server() -> Iterator[int]:
+def delay(port: int, seconds: float) -> Answer:
+    """Return what passes bytes to and from `port`, the answers `seconds` later."""
+
+    def answer(connection: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                time.sleep(seconds)
+                connection.sendall(data)
+
+    def handle(connection: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            threading.Thread(target=answer, args=(connection, server), daemon=True).start()
+            while data := connection.recv(65536):
+                server.sendall(data)
+
+    return handle
+
+
+def mlflow_server() -> contextlib.AbstractContextManager[int]:
+    """Give the port of an MLflow server with a database of its own."""
+    return run_server("mlflow server --backend-store-uri sqlite:///{home}/mlflow.db --port {port}")
+
+
+def prefect_server() -> contextlib.AbstractContextManager[int]:
     """Give the port of a Prefect server with a database of its own."""
-    home = tempfile.mkdtemp(prefix="lightlm-prefect-")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    words = (
-        "--factory prefect.server.api.server:create_app --host 127.0.0.1 --log-level error "
-        f"--port {port}"
+    return run_server(
+        "uvicorn --factory prefect.server.api.server:create_app --host 127.0.0.1 "
+        "--log-level error --port {port}"
     )
 
+
+@contextlib.contextmanager
+def run_server(words: str) -> Iterator[int]:
+    """Give the port of a Python module that runs as a server in a home of its own."""
+    home = tempfile.mkdtemp(prefix="lightlm-server-")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "uvicorn", *words.split()],
+        [sys.executable, "-P", "-m", *words.format(home=home, port=port).split()],
+        cwd=home,
         env={
             "PREFECT_HOME": home,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PATH": "/usr/bin:/bin",
         },
+        start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -135,7 +166,7 @@ def prefect_server() -> Iterator[int]:
             time.sleep(0.1)
         yield port
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         shutil.rmtree(home, ignore_errors=True)
 
