@@ -62,6 +62,7 @@ def record_event(session: Session, plan: Plan, event: Event) -> None:
         metrics = {
             "train/loss": event.loss,
             "train/gradient_norm": event.gradient_norm,
+            "train/learning_rate": event.learning_rate_factor * plan.trainer.matrix_learning_rate,
             "train/learning_rate_factor": event.learning_rate_factor,
             "train/tokens": event.total_tokens,
             "throughput/tokens_per_second": speed,
@@ -172,19 +173,6 @@ def record_data(session: Session, material: Material) -> None:
         recorder.log_dataset(describe_other(other))
         inventory = other.subset.record.model_dump_json(indent=2)
         recorder.log_text(inventory, f"data-{other.subset.name}.json")
-    recorder.log_metrics(
-        {
-            "data/documents": record.documents,
-            "data/train_bytes": record.train_bytes,
-            "data/validation_bytes": record.validation_bytes,
-            "data/replaced_bytes": record.replaced_bytes,
-            "data/empty_rows": record.empty_rows,
-            "data/exact_duplicates": record.exact_duplicates,
-            "data/near_duplicates": record.near_duplicates,
-            "data/files_left_out": record.num_left_out,
-        },
-        0,
-    )
 
 
 def describe_version(session: Session, outcome: Outcome, comparison: Comparison | None) -> str:

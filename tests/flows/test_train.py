@@ -168,6 +168,7 @@ def test_mlflow_has_the_params_the_plan_and_the_metrics_of_the_run(
     assert metrics.keys() >= {
         *(
             "train/loss",
+            "train/learning_rate",
             "validation/bits_per_byte",
             "throughput/tokens_per_second",
             "throughput/mfu",
