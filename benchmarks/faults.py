@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -128,7 +129,9 @@ def delay(port: int, seconds: float) -> Answer:
 
 def mlflow_server() -> contextlib.AbstractContextManager[int]:
     """Give the port of an MLflow server with a database of its own."""
-    return run_server("mlflow server --backend-store-uri sqlite:///{home}/mlflow.db --port {port}")
+    return run_server(
+        "mlflow server --workers 1 --backend-store-uri sqlite:///{home}/mlflow.db --port {port}"
+    )
 
 
 def prefect_server() -> contextlib.AbstractContextManager[int]:
@@ -161,7 +164,8 @@ def run_server(words: str) -> Iterator[int]:
 
     try:
         for _ in range(600):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10).close()
                 break
             time.sleep(0.1)
         yield port

@@ -179,13 +179,16 @@ class Up:
         """Return the status of each part."""
         return {part["name"]: part for part in json.loads(self("status", "--json"))["parts"]}
 
-    def ask(self, path: str, body: dict[str, Any]) -> Any:
-        """Return Prefect's answer."""
+    def ask(self, path: str, body: dict[str, Any] | None = None, **headers: str) -> Any:
+        """Return Prefect's answer to a GET, or with a `body` to a POST, which needs a token."""
         secret = base64.b64encode(self.environment["PREFECT_API_AUTH_STRING"].encode()).decode()
+        if body is not None:
+            token = self.ask("csrf-token?client=killed")["token"]
+            headers |= {"Prefect-Csrf-Client": "killed", "Prefect-Csrf-Token": token}
         request = urllib.request.Request(
             f"{self.environment['PREFECT_API_URL']}/{path}",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Basic {secret}"},
+            None if body is None else json.dumps(body).encode(),
+            {"Content-Type": "application/json", "Authorization": f"Basic {secret}"} | headers,
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)

@@ -112,7 +112,9 @@ def main() -> None:
     except LightLMError as error:
         fail(str(error), error.exit_code)
     except USAGE_ERROR as error:
-        command = error.ctx.command_path if error.ctx else "lightlm"
+        # An option without its value is refused before the parser knows its command.
+        typed = [word for word in sys.argv[1:2] if not word.startswith("-")]
+        command = error.ctx.command_path if error.ctx else " ".join(["lightlm", *typed])
         fail(f"{error.format_message().rstrip('.')}; see `{command} --help`", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         fail("stopped", Interrupted.exit_code)

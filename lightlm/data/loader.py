@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightlm.data.shards import SHARE_BITS, MixedTokens, TokenArray
+from lightlm.data.shards import SHARE_BITS, SHORTEST_CONTEXT, MixedTokens, TokenArray
 from lightlm.errors import DatasetError
 
 ROUNDS = 4
@@ -74,10 +74,10 @@ def count_windows(num_tokens: int, context_length: int) -> int:
     if count < 1 and num_tokens >= context_length + 1:
         return 1
     if count < 1:
+        shorter = f", or model.context_length at most {num_tokens - 1}"
         raise DatasetError(
             f"the text has {num_tokens:,} tokens, a sequence needs {context_length + 1:,}; give "
-            "more text, or "
-            f"model.context_length at most {max(8, num_tokens - 1)}"
+            f"more text{shorter if num_tokens > SHORTEST_CONTEXT else ''}"
         )
     return count
 

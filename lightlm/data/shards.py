@@ -18,6 +18,7 @@ import numpy as np
 from lightlm.data.encoding import EnginesDiffer, encode_documents
 from lightlm.data.subset import OtherSubset, Split, TextSubset
 from lightlm.data.tokenization.tokenizer import Tokenizer
+from lightlm.errors import DatasetError
 from lightlm.json_object import JsonObject
 from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
@@ -31,6 +32,9 @@ SHARD_TOKENS = 1 << 26
 
 SHARE_BITS = 20
 """Bits of a text's share of the sequences: the first 2**43 sequences are counted in 64 bits."""
+
+SHORTEST_CONTEXT = 8
+"""Tokens of the shortest context that params allow."""
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
@@ -223,6 +227,9 @@ def tokenize_subset(
 ) -> TokenShards:
     """Return the shards of subset and tokenizer, made or found in the store; a set for each of the
     other texts, too.
+
+    Raises:
+        DatasetError: they hold no sequence.
     """
     key = {"format": FORMAT, "subset": subset.fingerprint, "tokenizer": tokenizer.fingerprint}
     # Two bytes a token of two bytes or more, and the held-out text once more.
@@ -238,12 +245,18 @@ def tokenize_subset(
         ),
         report=report,
     )
+    shards = _describe(stage)
+    if shards.num_train_tokens <= SHORTEST_CONTEXT:
+        raise DatasetError(
+            f"{subset.source} has {shards.num_train_tokens:,} tokens to train on, the shortest "
+            f"sequence needs {SHORTEST_CONTEXT + 1}; give more text"
+        )
 
     others = (
         OtherShards(one, tokenize_subset(home, one.subset, tokenizer, report=report))
         for one in subset.others
     )
-    return replace(_describe(stage), others=tuple(others))
+    return replace(shards, others=tuple(others))
 
 
 def open_shards(folder: Path) -> TokenShards:

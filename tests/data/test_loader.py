@@ -182,8 +182,10 @@ def test_the_queue_is_bounded() -> None:
 
 
 def test_too_little_text_is_refused_with_the_context_that_would_fit() -> None:
-    with pytest.raises(DatasetError, match=r"10 tokens, a sequence needs 17"):
+    with pytest.raises(DatasetError, match=r"10 tokens, a sequence needs 17; .* at most 9$"):
         ThreadedDataLoader(TOKENS[:10], context_length=16, batch_size=1, seed=0)
+    with pytest.raises(DatasetError, match=r"4 tokens, a sequence needs 9; give more text$"):
+        count_windows(4, 8)
     assert count_windows(17, 16) == 1
 
 

@@ -10,7 +10,7 @@ from lightlm.data import shards as shards_module
 from lightlm.data.shards import TokenArray, open_shards, tokenize_subset
 from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.data.tokenization.tokenizer import Tokenizer, prepare_tokenizer
-from lightlm.errors import CorruptError
+from lightlm.errors import CorruptError, DatasetError
 from lightlm.params import DatasetParams, load_params
 from lightlm.store.home import find_home
 from tests.data.conftest import make_document
@@ -44,6 +44,17 @@ def test_running_text_is_one_stream(tmp_path: Path, dataset: Callable[..., Datas
     assert [stream[0], stream[-1]] == [tokenizer.end_of_text_id] * 2
     assert stream.count(tokenizer.end_of_text_id) == 2, "one file is one document"
     assert tokenizer.decode(stream) == b"".join(subset.read_documents("train")).decode()
+
+
+def test_a_table_of_two_short_rows_is_refused_before_anything_is_planned(
+    tmp_path: Path, dataset: Callable[..., DatasetParams]
+) -> None:
+    path = tmp_path / "two.csv"
+    path.write_text("title,body\na,hello there\nb,more text\n")
+    subset = materialize_subset(find_home(), dataset(path))
+    tokenizer = prepare_tokenizer(find_home(), load_params().tokenizer, subset, [300])
+    with pytest.raises(DatasetError, match=r"tokens to train on, .* needs 9; give more text$"):
+        tokenize_subset(find_home(), subset, tokenizer)
 
 
 def test_offsets_say_where_each_held_out_document_starts(
