@@ -90,7 +90,8 @@ class BoundSyncClient(PrefectHttpxSyncClient):
         """Send a request and read its answer, within what the patience gives it."""
         give_seconds(request, self._patience)
         try:
-            answer = super().send(request, *args, **kwargs)
+            with self._patience.waiting():
+                answer = super().send(request, *args, **kwargs)
         except httpx.TimeoutException:
             self._patience.note(is_answered=False)
             raise
@@ -118,7 +119,8 @@ class BoundAsyncClient(PrefectHttpxAsyncClient):
         """Send a request and read its answer, within what the patience gives it."""
         give_seconds(request, self._patience)
         try:
-            answer = await super().send(request, *args, **kwargs)
+            with self._patience.waiting():
+                answer = await super().send(request, *args, **kwargs)
         except httpx.TimeoutException:
             self._patience.note(is_answered=False)
             raise

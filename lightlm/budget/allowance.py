@@ -6,7 +6,8 @@ slow. The clock is an argument.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from lightlm.budget.ledger import Ledger
 from lightlm.budget.reserve import EndConditions
@@ -107,6 +108,8 @@ class Patience:
         self._allowance: Allowance | None = None
         self._usual_seconds = REQUEST_SECONDS
         self._is_answered = True
+        self._asked: list[float] = []
+        """When the requests began that have no answer yet."""
 
     def follow(self, ledger: Ledger) -> Allowance:
         """Bound requests by a run's clock; return the allowance that all its waits share."""
@@ -122,15 +125,27 @@ class Patience:
             return LEAST_REQUEST_SECONDS
         if self._allowance is None:
             return self._usual_seconds
-        return min(
-            self._usual_seconds, self._allowance.left(ORCHESTRATION, least=HEALTHY_REQUEST_SECONDS)
-        )
+        # A server that is silent to one request already gets no second moment for the next one.
+        now = self.clock()
+        silence = now - min(self._asked, default=now)
+        least = max(LEAST_REQUEST_SECONDS, HEALTHY_REQUEST_SECONDS - silence)
+        return min(self._usual_seconds, self._allowance.left(ORCHESTRATION, least=least))
 
     def exit_seconds(self) -> float:
         """Return the seconds that the end of the process may take."""
         if self._allowance is None:
             return EXIT_SECONDS
         return min(EXIT_SECONDS, self._allowance.left(EXIT, least=LEAST_EXIT_SECONDS))
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the request inside as unanswered until it ends; threads may ask at once."""
+        asked_at = self.clock()
+        self._asked.append(asked_at)
+        try:
+            yield
+        finally:
+            self._asked.remove(asked_at)
 
     def note(self, *, is_answered: bool) -> None:
         """Take note of whether the last request was answered in time."""

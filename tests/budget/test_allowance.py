@@ -119,6 +119,19 @@ def test_near_the_deadline_a_request_has_what_the_promise_leaves_and_then_hardly
     assert patience.exit_seconds() == pytest.approx(LEAST_EXIT_SECONDS + 0.25 * 0.2 * 3.6)
 
 
+def test_while_one_request_has_no_answer_the_next_one_gets_what_it_left() -> None:
+    clock = Clock(100.0)
+    patience = Patience(clock)
+    patience.follow(Ledger(0.1, started_at=100.0, clock=clock))
+    clock.now = 460.0 + 0.6 * 3.6
+    with patience.waiting():
+        clock.now += 1.0
+        assert patience.request_seconds() == pytest.approx(HEALTHY_REQUEST_SECONDS - 1.0)
+        clock.now += 0.4
+        assert patience.request_seconds() == LEAST_REQUEST_SECONDS
+    assert patience.request_seconds() == HEALTHY_REQUEST_SECONDS
+
+
 def test_a_short_run_does_not_give_one_request_most_of_its_time() -> None:
     clock = Clock(100.0)
     patience = Patience()
