@@ -201,6 +201,11 @@ class Up:
         parameters = {"hours": hours, "dataset": dataset}
         self.ask(f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
 
+    def newest_run(self) -> dict[str, Any]:
+        """Return the newest run of this machine."""
+        (run,) = json.loads(self("runs", "--json", "-n", "1"))["runs"]
+        return run
+
     def last_run(self) -> str:
         """Return the state of the newest run in Prefect."""
         (run,) = self.ask("flow_runs/filter", {"limit": 1, "sort": "START_TIME_DESC"})
@@ -240,11 +245,10 @@ def kill_part(up: Up, name: str, dataset: str, hours: float) -> str:
         time.sleep(0.2)
     back = time.monotonic() - killed
 
-    while time.monotonic() - started < 3600 * hours + 90:
-        (run,) = json.loads(up("runs", "--json", "-n", "1"))["runs"]
-        if run["state"] != "running":
-            break
+    run = up.newest_run()
+    while run["state"] == "running" and time.monotonic() - started < 3600 * hours + 90:
         time.sleep(1)
+        run = up.newest_run()
     seconds = time.monotonic() - started
     time.sleep(5)
     return (
