@@ -38,4 +38,9 @@ def identify_process(pid: int) -> str | None:
 
 def describe_own_process() -> str:
     """Return this process's number and identity, for a file that names who holds something."""
-    return f"{os.getpid()} {identify_process(os.getpid()) or ''}".strip()
+    return describe_process(os.getpid())
+
+
+def describe_process(pid: int) -> str:
+    """Return a process's number and identity; the number alone where none of this number runs."""
+    return f"{pid} {identify_process(pid) or ''}".strip()

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lightlm.errors import Interrupted, LightLMError
+from lightlm.errors import Interrupted, LightLMError, Terminated
 from lightlm_flows.cli.commands.backup import backup, restore
 from lightlm_flows.cli.commands.bases import bases
 from lightlm_flows.cli.commands.doctor import doctor
@@ -39,7 +39,7 @@ from lightlm_flows.cli.commands.sync import sync
 from lightlm_flows.cli.commands.training import calibration, check, plan, train
 from lightlm_flows.cli.commands.versions import evaluate, generate, models, ui
 from lightlm_flows.cli.commands.watch import watch
-from lightlm_flows.cli.signals import end_process
+from lightlm_flows.cli.signals import FirstSignal, end_process
 
 app = typer.Typer(
     name="lightlm",
@@ -107,6 +107,8 @@ def main() -> None:
         # A terminal of another encoding shows what it lacks as \u2014.
         sys.stdout.reconfigure(errors="backslashreplace")
 
+    first_signal = FirstSignal()
+    first_signal.listen()
     try:
         code = app(prog_name="lightlm", standalone_mode=not sys.argv[1:])
     except LightLMError as error:
@@ -117,7 +119,7 @@ def main() -> None:
         command = error.ctx.command_path if error.ctx else " ".join(["lightlm", *typed])
         fail(f"{error.format_message().rstrip('.')}; see `{command} --help`", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        fail("stopped", Interrupted.exit_code)
+        fail("stopped", stopped_by(first_signal).exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -130,8 +132,13 @@ def main() -> None:
         )
     else:
         if code == Interrupted.exit_code:  # Typer makes this of Ctrl-C
-            fail("stopped", code)
+            fail("stopped", stopped_by(first_signal).exit_code)
         end_process(int(code or 0))
+
+
+def stopped_by(first: FirstSignal) -> type[Interrupted]:
+    """Return the error of a command that a signal, or Ctrl-C, ended."""
+    return Interrupted if first.number is None else Terminated
 
 
 def fail(message: str, exit_code: int) -> NoReturn:

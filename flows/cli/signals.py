@@ -68,6 +68,30 @@ def end_in_order(launch: Launch) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class FirstSignal:
+    """The signal that ended a command which does not handle signals itself; none so far: None."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def listen(self) -> None:
+        """Turn the first SIGTERM or SIGHUP into a KeyboardInterrupt, so that a command removes what
+        it has half written; the second ends the process at once.
+
+        What is handled or ignored already, as SIGHUP by nohup, stays so.
+        """
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if self.number is not None:
+            os._exit(128 + number)
+        self.number = number
+        raise KeyboardInterrupt
+
+
 def _signal_of(error: BaseException) -> int | None:
     """Return the signal that ended the flow; inside a flow Prefect handles SIGTERM."""
     if isinstance(error, KeyboardInterrupt):

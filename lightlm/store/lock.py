@@ -98,6 +98,16 @@ def read_holder(path: Path) -> int | None:
     return _read_file(path)[0]
 
 
+def describe_holder(path: Path) -> str:
+    """Return the number and identity of the process that held a lock last, whether it lives or not;
+    "" where that cannot be read.
+    """
+    try:
+        return path.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
 def find_holder(path: Path) -> int | None:
     """Return the number of the process that held a lock last and still lives; None if none does.
 

@@ -59,7 +59,8 @@ class Studio:
 
 def build_studio(home: Path, sessions: Sessions) -> FastAPI:
     """Return the application of a home; it stands behind a StudioGuard."""
-    studio = Studio(home, sessions, Jobs(home), LiveRuns(home), Uploads(home), Writer(home))
+    jobs = Jobs(home)
+    studio = Studio(home, sessions, jobs, LiveRuns(home, jobs), Uploads(home), Writer(home))
 
     @contextlib.asynccontextmanager
     async def live(app: FastAPI) -> AsyncIterator[None]:
@@ -193,7 +194,7 @@ async def list_all_runs(request: Request) -> JsonObject:
     """Answer with the newest runs, and the trainings that are not seen as runs yet."""
     studio = open_studio(request)
     jobs = studio.jobs.list_trainings()
-    runs = await asyncio.to_thread(studio.runs.list, jobs)
+    runs = await asyncio.to_thread(studio.runs.list)
     return {"runs": runs, "trainings": [job.describe() | {"pid": job.process.pid} for job in jobs]}
 
 

@@ -15,15 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, TypeAdapter
+
 from lightlm.child_process import SAFE_PATH, kill_child, python_command
 from lightlm.errors import BusyError, InputError, Interrupted
 from lightlm.json_object import JsonObject
-from lightlm.store.commit import remove_folder
+from lightlm.process_identity import describe_process
+from lightlm.store.commit import remove_folder, write_file
 from lightlm.store.disk import explain_refusals
-from lightlm.store.remembered import read_json
+from lightlm.store.remembered import read_checked, read_json
 
 OUT = "out.json"
 ERRORS = "lines.txt"
+TRAINING = "training.json"
 
 MOST_RUNNING = 4
 """Commands that run at a time, trainings aside."""
@@ -42,6 +46,14 @@ STOP_SECONDS = 5.0
 """Seconds that a command gets to end in order when the studio ends."""
 
 TRAIN = "train"
+
+
+class Training(BaseModel):
+    """A training that a studio has started: its process as locks name it, and what for."""
+
+    holder: str
+    request: JsonObject
+    started_in: Path
 
 
 @dataclass
@@ -142,6 +154,10 @@ class Jobs:
         with explain_refusals(folder):
             folder.mkdir(mode=0o700, parents=True)
             process = start_command(words, folder, self.home, place)
+        if is_training:
+            holder = describe_process(process.pid)
+            training = Training(holder=holder, request=request or {}, started_in=place)
+            write_file(folder / TRAINING, training.model_dump_json().encode())
         job = Job(number, kind, words, folder, process, place, request or {})
         self._jobs[number] = job
         return job
@@ -160,6 +176,13 @@ class Jobs:
     def list_trainings(self) -> list[Job]:
         """Return the trainings that were started, the newest first."""
         return [job for job in reversed(self._jobs.values()) if job.kind == TRAIN]
+
+    def read_trainings(self) -> list[Training]:
+        """Return the trainings of this studio and of earlier ones, by what their folders keep."""
+        found = (
+            read_checked(path, TypeAdapter(Training)) for path in self.folder.glob(f"*/{TRAINING}")
+        )
+        return [one for one in found if one is not None]
 
     def stop(self, number: str) -> Job:
         """Ask a command to end; return it."""

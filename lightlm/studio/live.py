@@ -7,7 +7,6 @@ import io
 import math
 import signal
 import threading
-import time
 from collections import OrderedDict
 from dataclasses import asdict
 from pathlib import Path
@@ -21,13 +20,14 @@ from lightlm.console.terminal import open_console
 from lightlm.errors import InputError
 from lightlm.json_object import JsonObject
 from lightlm.runs.finished import read_summary
+from lightlm.runs.folder import LOCK as RUN_LOCK
 from lightlm.runs.folder import find_run
 from lightlm.runs.stage_names import STAGES
 from lightlm.runs.summary import describe_summary
 from lightlm.runs.watching import FollowedRun, format_end
-from lightlm.store.lock import find_holder, read_holder
+from lightlm.store.lock import describe_holder, find_holder
 from lightlm.store.remembered import Remembered
-from lightlm.studio.jobs import Job
+from lightlm.studio.jobs import Jobs
 from lightlm.studio.requests import TrainRequest
 from lightlm.tracking.record import JOURNAL
 from lightlm.tracking.recorder import LOCK
@@ -124,18 +124,19 @@ class LiveRun:
 class LiveRuns:
     """The runs of a home."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, jobs: Jobs) -> None:
         self.home = home
+        self._jobs = jobs
         self._followed: OrderedDict[str, LiveRun] = OrderedDict()
         self._lock = threading.Lock()
         self._started = Remembered(
             home / "studio" / "started.json", TypeAdapter(StartedRun), SHOWN_RUNS
         )
 
-    def list(self, jobs: list[Job]) -> list[JsonObject]:
-        """Return the newest runs; `jobs` are the trainings that this studio has started."""
+    def list(self) -> list[JsonObject]:
+        """Return the newest runs."""
         found = list_runs(self.home, SHOWN_RUNS)
-        self._remember(found, jobs)
+        self._remember(found)
         known = {one.run for one in self._started.read()}
         return [
             run.model_dump(mode="json") | {"can_continue": is_open(run) and run.run in known}
@@ -178,6 +179,7 @@ class LiveRuns:
         Raises:
             InputError: no studio has started it.
         """
+        self._remember(list_runs(self.home, SHOWN_RUNS))
         for one in self._started.read():
             if one.run == name:
                 return one
@@ -186,23 +188,21 @@ class LiveRuns:
     def _find(self, name: str) -> Path:
         return find_run(self.home, name, lambda folder: (folder / JOURNAL).is_file())
 
-    def _remember(self, found: "list[RecordedRun]", jobs: "list[Job]") -> None:
-        """Keep what the runs of this studio's commands were started with."""
-        requests = {job.process.pid: job for job in jobs}
+    def _remember(self, found: "list[RecordedRun]") -> None:
+        """Keep what the runs of studios' commands were started with."""
         known = {one.run for one in self._started.read()}
-        for run in found:
-            job = requests.get(read_holder(self.home / "runs" / run.run / LOCK) or 0)
-            age = time.monotonic() - job.started_at if job else 0.0
-            is_its = job is not None and run.started_at > time.time() - age - CLOCK_SECONDS
-            if job is not None and is_its and run.run not in known:
-                request = TrainRequest.model_validate(job.request)
+        unknown = [run for run in found if run.run not in known]
+        trainings = {one.holder: one for one in self._jobs.read_trainings()} if unknown else {}
+        for run in unknown:
+            folder = self.home / "runs" / run.run
+            # The lock of the record goes through other hands where a later run sends its rest.
+            holders = (describe_holder(folder / name) for name in (LOCK, RUN_LOCK))
+            training = next((trainings[one] for one in holders if one in trainings), None)
+            if training is not None:
+                request = TrainRequest.model_validate(training.request)
                 self._started.record(
-                    StartedRun(run=run.run, request=request, started_in=job.started_in)
+                    StartedRun(run=run.run, request=request, started_in=training.started_in)
                 )
-
-
-CLOCK_SECONDS = 5.0
-"""Seconds by which a run's record may seem older than the command that made it."""
 
 
 def is_open(run: RecordedRun) -> bool:

@@ -37,7 +37,8 @@ def describe_models(home: Path) -> list[JsonObject]:
 
 def describe_version(version: ModelVersion, run: str | None, home: Path) -> JsonObject:
     """Return a version; `run` is the folder of its run where it is on this machine."""
-    folders = (find_exports(home) / f"{version.name}-{version.version}-{to}" for to in FORMATS)
+    begin = f"{version.name}-{version.version}"
+    folders = (find_exports(home) / f"{begin}-{to}" for to in FORMATS)
     return {
         "version": version.version,
         "uri": version.uri,
@@ -50,9 +51,9 @@ def describe_version(version: ModelVersion, run: str | None, home: Path) -> Json
     }
 
 
-FORMATS = ("hf", "gguf", "onnx")
+FORMATS = ("hf", "gguf", "gguf-f16", "gguf-q8_0", "gguf-q5_0", "gguf-q4_0", "onnx", "web")
 
-EXPORT = re.compile(rf"{NAME}-[1-9]\d*-(?:{'|'.join(FORMATS)})")
+EXPORT = re.compile(rf"{NAME}-[1-9]\d*-(?P<to>{'|'.join(FORMATS)})")
 """The name of an export's folder: model, version and format."""
 
 
@@ -69,7 +70,7 @@ def list_export(folder: Path) -> JsonObject:
         if path.is_file() and not path.is_symlink() and path.name != MANIFEST
     )
     return {
-        "to": folder.name.rpartition("-")[2],
+        "to": EXPORT.fullmatch(folder.name)["to"],  # pyright: ignore[reportOptionalSubscript]
         "name": folder.name,
         "folder": str(folder),
         "files": [

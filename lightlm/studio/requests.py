@@ -1,8 +1,8 @@
 """What the page may ask for: each request is checked, and stands for a command of `lightlm`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lightlm.params import NAME
 
@@ -28,7 +28,11 @@ NewName = Annotated[str | None, Field(pattern=NAME), Blank]
 Number = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")]
 RunName = Annotated[str, Field(pattern=r"^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
 JobNumber = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-Format = Literal["hf", "gguf", "onnx"]
+Format = Literal["hf", "gguf", "onnx", "web"]
+Quantized = Literal["f16", "q8_0", "q5_0", "q4_0"]
+
+MOST_OTHERS = 20
+"""Further texts of a run."""
 
 
 class StudioRequest(BaseModel):
@@ -37,15 +41,50 @@ class StudioRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+class OtherText(StudioRequest):
+    """A further text to mix in, with its weight."""
+
+    dataset: Annotated[str, Field(min_length=1, max_length=4000), BeforeValidator(drop_blanks)]
+    weight: Annotated[str, Field(pattern=r"^(auto|once|0?\.[0-9]{1,6})$")] = "auto"
+
+    def name(self) -> str:
+        """Return the text as commands take it; a weight is always given, because a name may look
+        like one.
+        """
+        return f"{self.dataset}:{self.weight}"
+
+
 class TextRequest(StudioRequest):
-    """A data set as commands take it."""
+    """Data sets as commands take them."""
 
     dataset: Word = None
     text_column: Word = None
+    others: Annotated[tuple[OtherText, ...], Field(max_length=MOST_OTHERS)] = ()
+    mask: bool = False
+
+    @model_validator(mode="after")
+    def check_first(self) -> Self:
+        """Refuse further texts without a first one.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.others and not self.dataset:
+            raise ValueError("further texts are mixed into a first one; give the first, too")
+        return self
+
+    def list_texts(self) -> list[str]:
+        """Return the texts, the first one first."""
+        return [*([self.dataset] if self.dataset else []), *(one.name() for one in self.others)]
+
+    def list_reading(self) -> list[str]:
+        """Return the options for how texts are read."""
+        masked = ["--set=dataset.mask=true"] if self.mask else []
+        return list_given(text_column=self.text_column) + masked
 
     def list_options(self) -> list[str]:
-        """Return the options that name the text."""
-        return list_given(dataset=self.dataset, text_column=self.text_column)
+        """Return the options that name the texts."""
+        return [*(f"--dataset={text}" for text in self.list_texts()), *self.list_reading()]
 
 
 class LookRequest(TextRequest):
@@ -55,8 +94,8 @@ class LookRequest(TextRequest):
 
     def list_words(self) -> list[str]:
         """Return the command's words."""
-        options = list_given(text_column=self.text_column)
-        return ["look", "--json", *options, *(["--", self.dataset] if self.dataset else [])]
+        texts = self.list_texts()
+        return ["look", "--json", *self.list_reading(), *(["--", *texts] if texts else [])]
 
 
 class RecipeRequest(TextRequest):
@@ -150,17 +189,31 @@ class ExportRequest(VersionRequest):
 
     kind: Literal["export"]
     to: Format
+    quantize: Quantized | None = None
+
+    @model_validator(mode="after")
+    def check_format(self) -> Self:
+        """Refuse smaller weights in a format that has none.
+
+        Raises:
+            ValueError: it is another than gguf.
+        """
+        if self.quantize is not None and self.to != "gguf":
+            raise ValueError("smaller weights are for gguf; leave them out")
+        return self
 
     @property
     def folder(self) -> str:
         """The name of the folder for it."""
-        return f"{self.name}-{self.version}-{self.to}"
+        smaller = "" if self.quantize is None else f"-{self.quantize}"
+        return f"{self.name}-{self.version}-{self.to}{smaller}"
 
     def list_words(self) -> list[str]:
         """Return the command's words, without the folder."""
         return [
             "export",
             f"--to={self.to}",
+            *list_given(quantize=self.quantize),
             f"--model=models:/{self.name}/{self.version}",
             "--json",
         ]

@@ -109,7 +109,60 @@ def test_a_text_becomes_a_model_that_writes(browser: Any, studio: str, text: Pat
 
     page.get_by_role("link", name="Versions").click()
     page.wait_for_selector(".badge.champion")
+    page.get_by_label("Format of the export of version 1").select_option("gguf/q8_0")
+    page.get_by_role("button", name="Export", exact=True).click()
+    page.get_by_text("Exported as q8_0").first.wait_for()
+    page.get_by_role("link", name="model.gguf").wait_for()
     assert troubles == []
+
+
+def test_further_texts_are_mixed_in_with_their_weights_and_personal_data_is_masked(
+    browser: Any, studio: str, text: Path, documents: Path, tmp_path: Path
+) -> None:
+    troubles: list[str] = []
+    page = open_studio(browser, studio, troubles)
+    page.get_by_label("Or a data set").fill(str(text))
+    page.get_by_role("button", name="Add a text").click()
+    page.get_by_label("Data set", exact=True).fill(str(documents))
+    page.get_by_label("Weight").fill("0.3")
+    page.get_by_role("button", name="Add a text").click()
+    upload = tmp_path / "letters.txt"
+    upload.write_text(text.read_text()[:20_000])
+    page.get_by_label("Replace mail addresses").check()
+    page.set_input_files("#pick-files", upload)  # it goes where a text is missing
+    page.wait_for_selector("#look table")
+    looked = page.inner_text("#look")
+    assert "Further texts" in looked
+    assert "0.3" in looked
+    assert page.get_by_label("Or a data set").input_value() == str(text)
+
+    page.get_by_role("button", name="Remove").last.click()
+    page.reload()
+    page.wait_for_selector("#studio:not([hidden])")
+    assert page.get_by_label("Data set", exact=True).input_value() == str(documents)
+    page.get_by_role("link", name="Train", exact=True).click()
+    shown = page.inner_text("#view-train .shown-text")
+    assert shown == f"{text.name}, {documents.name} (0.3); personal data masked"
+    assert troubles == []
+
+
+def test_a_run_whose_page_was_closed_at_once_can_be_continued(
+    browser: Any, studio: str, documents: Path
+) -> None:
+    page = open_studio(browser, studio, [])
+    page.get_by_label("Or a data set").fill(str(documents))
+    page.get_by_label("Or a data set").press("Tab")
+    page.get_by_role("link", name="Train", exact=True).click()
+    with page.expect_response(
+        lambda one: one.url.endswith("/api/runs") and one.request.method == "POST"
+    ):
+        page.get_by_role("button", name="Train", exact=True).click()
+    page.close()
+
+    page = open_studio(browser, studio, [])
+    page.get_by_role("link", name="Train", exact=True).click()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_role("button", name="Continue", exact=True).wait_for()
 
 
 def test_a_run_is_stopped_and_continued(browser: Any, studio: str, text: Path) -> None:

@@ -1,18 +1,15 @@
 """Runs as the page sees them: whoever started them."""
 
-import json
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lightlm.child_process import python_command
-from lightlm.store.lock import read_holder
-from lightlm.studio.jobs import Job
+from lightlm.process_identity import describe_process
+from lightlm.studio.jobs import TRAINING, Jobs, Training
 from lightlm.studio.live import LiveRuns
-from lightlm.tracking.recorder import LOCK
 from tests.studio.conftest import SECONDS, Page
 
 RUN = "20260101-000000-abcdef"
@@ -87,33 +84,42 @@ def test_a_run_that_no_process_works_on_cannot_be_stopped(
     assert "the command that did continues it" in answer.json()["error"]
 
 
-def test_a_run_that_the_studio_started_can_be_continued_even_by_a_later_studio(
+def remember(home: Path, holder: str, place: Path) -> None:
+    """Keep a training as the studio that starts it does."""
+    folder = home / "studio" / "jobs" / ("0" * 16)
+    folder.mkdir(parents=True)
+    request = {"kind": "train", "dataset": "notes.txt", "hours": "0.02"}
+    training = Training(holder=holder, request=request, started_in=place)
+    (folder / TRAINING).write_text(training.model_dump_json())
+
+
+def test_a_run_of_the_studio_can_be_continued_even_if_no_page_has_seen_it_run(
     home: Path, running: "subprocess.Popen[str]"
 ) -> None:
-    request = {"kind": "train", "dataset": "notes.txt", "hours": "0.02"}
     place = home / "texts"
-    job = Job("0" * 16, "train", ["train"], home, running, place, request)  # type: ignore[arg-type]
-    assert read_holder(home / "runs" / RUN / LOCK) == running.pid
-    (listed,) = LiveRuns(home).list([job])
-    assert listed["can_continue"] is False, "it still runs"
+    remember(home, describe_process(running.pid), place)
     running.kill()
     running.wait(SECONDS)
 
-    later = LiveRuns(home)
-    (listed,) = later.list([])
-    assert listed["can_continue"] is True
+    later = LiveRuns(home, Jobs(home))
     started = later.find_started(RUN)
     assert started.started_in == place, "notes.txt of another folder is another text"
     assert started.request.list_words() == [
         "train", "--quiet", "--json", "--dataset=notes.txt", "--hours=0.02",
     ]  # fmt: skip
+    assert later.list()[0]["can_continue"] is True
 
 
-def test_a_run_is_not_taken_for_that_of_an_older_process_of_the_same_number(
+def test_a_run_that_goes_on_is_not_continued(home: Path, running: "subprocess.Popen[str]") -> None:
+    remember(home, describe_process(running.pid), home)
+    assert LiveRuns(home, Jobs(home)).list()[0]["can_continue"] is False
+
+
+def test_a_run_is_not_taken_for_that_of_another_process_of_the_same_number(
     home: Path, running: "subprocess.Popen[str]"
 ) -> None:
-    begins = time.monotonic() + 100
-    later = Job("0" * 16, "train", ["train"], home, running, home, {}, begins)  # type: ignore[arg-type]
-    assert LiveRuns(home).list([later])[0]["can_continue"] is False
-    assert json.loads(json.dumps(LiveRuns(home).list([])))[0]["run"] == RUN
+    remember(home, f"{running.pid} another-boot:1", home)
+    running.kill()
+    running.wait(SECONDS)
+    assert LiveRuns(home, Jobs(home)).list()[0]["can_continue"] is False
     assert not (home / "studio" / "started.json").exists()

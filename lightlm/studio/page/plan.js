@@ -3,10 +3,10 @@
 import { runInForm } from "./api.js";
 import { chart } from "./charts.js";
 import { announce, find, formatBits, formatCount, formatHours, formatSeconds, h, showError, showLines, table, tiles } from "./dom.js";
-import { change, choose, defaultHours, recipe } from "./recipe.js";
+import { READING, change, choose, defaultHours, recipe } from "./recipe.js";
 
 const HOURS = [0.02, 0.05, 1 / 12, 1 / 6, 1 / 3, 0.5, 1, 2, 4, 8, 12, 24];
-const FIELDS = ["dataset", "text_column", "hours", "name", "start"];
+const FIELDS = [...READING, "hours", "name", "start"];
 const form = find("#plan-form");
 const slider = find("#hours-slider");
 
@@ -62,7 +62,7 @@ function showHours() {
   slider.setAttribute("aria-valuetext", find("#hours-shown").textContent);
 }
 
-const keyOf = () => JSON.stringify([recipe.dataset, recipe.text_column]);
+const keyOf = () => JSON.stringify(READING.map((name) => recipe[name]));
 
 async function run(request, message) {
   keep();

@@ -4,7 +4,10 @@ import { formatHours, shorten } from "./dom.js";
 
 const KEPT = "lightlm-studio-recipe";
 
-export const recipe = { dataset: "", text_column: "", hours: "", name: "", start: "", sample_prompt: "" };
+export const recipe = { dataset: "", text_column: "", others: [], mask: false, hours: "", name: "", start: "", sample_prompt: "" };
+
+/** Fields that say what is read. */
+export const READING = ["dataset", "text_column", "others", "mask"];
 let defaults = { dataset: "", hours: 0 };
 
 /** Begin with what was chosen last. */
@@ -28,13 +31,19 @@ export const defaultHours = () => defaults.hours;
 
 /** Return the fields that a command takes; those that are empty are the command's own. */
 export function choose(...names) {
-  return Object.fromEntries(names.filter((name) => recipe[name]).map((name) => [name, recipe[name]]));
+  const isGiven = (name) => (name === "others" ? recipe.others.length : recipe[name]);
+  return Object.fromEntries(names.filter(isGiven).map((name) => [name, recipe[name]]));
+}
+
+function describeTexts() {
+  const others = recipe.others.map((one) => `${shorten(one.dataset)} (${one.weight})`);
+  return [shorten(recipe.dataset || defaults.dataset), ...others].join(", ") + (recipe.mask ? "; personal data masked" : "");
 }
 
 function showRecipe() {
   const hours = Number(recipe.hours);
   const shown = {
-    text: shorten(recipe.dataset || defaults.dataset),
+    text: describeTexts(),
     hours: !recipe.hours ? formatHours(defaults.hours) : Number.isNaN(hours) ? recipe.hours : formatHours(hours),
     start: recipe.start || "scratch",
     name: recipe.name || "after the data set",

@@ -2,7 +2,7 @@
 
 import { CallError, post, runInForm, send } from "./api.js";
 import { announce, find, formatBytes, h, showError, showLines, table, tiles } from "./dom.js";
-import { change, recipe } from "./recipe.js";
+import { READING, change, choose, recipe } from "./recipe.js";
 
 const MOST_FILES = 2000;
 const form = find("#text-form");
@@ -11,6 +11,32 @@ let uploading = null;
 export function openText() {
   find("#dataset").value = recipe.dataset;
   find("#column").value = recipe.text_column;
+  find("#mask").checked = recipe.mask;
+  if (!find("#others").children.length) find("#others").replaceChildren(...recipe.others.map(drawOther));
+}
+
+/** Return the fields of a further text. */
+function drawOther(one = { dataset: "", weight: "auto" }) {
+  const row = h("div", { class: "fields other" },
+    h("div", { class: "wide" }, h("label", {}, "Data set", h("input", { class: "other-text", autocomplete: "off", spellcheck: "false" }))),
+    h("div", {}, h("label", {}, "Weight", h("input", { class: "other-weight", autocomplete: "off", spellcheck: "false", list: "weights" }))),
+    h("div", {}, h("button", { type: "button", onclick: () => { row.remove(); keep(); find("#add-text").focus(); } }, "Remove")));
+  find(".other-text", row).value = one.dataset;
+  find(".other-weight", row).value = one.weight;
+  row.addEventListener("change", keep);
+  return row;
+}
+
+/** Take what the form says is read. */
+function keep() {
+  const others = [...find("#others").children].map((row) => ({
+    dataset: find(".other-text", row).value.trim(), weight: find(".other-weight", row).value.trim() || "auto",
+  }));
+  find("#look").replaceChildren(); // it is of other texts
+  change({
+    dataset: find("#dataset").value.trim(), text_column: find("#column").value.trim(),
+    others: others.filter((one) => one.dataset), mask: find("#mask").checked,
+  });
 }
 
 export function startText(state) {
@@ -20,10 +46,11 @@ export function startText(state) {
     look();
   });
   find("#dataset").addEventListener("input", () => find("#look").replaceChildren()); // it is of another text
-  for (const name of ["dataset", "column"]) {
-    find(`#${name}`).addEventListener("change", () =>
-      change({ dataset: find("#dataset").value.trim(), text_column: find("#column").value.trim() }));
-  }
+  for (const name of ["dataset", "column", "mask"]) find(`#${name}`).addEventListener("change", keep);
+  find("#add-text").addEventListener("click", () => {
+    find("#others").append(drawOther());
+    find("#others").lastChild.querySelector("input").focus();
+  });
   for (const name of ["#pick-files", "#pick-folder"]) {
     find(name).addEventListener("change", async (event) => {
       const files = [...event.target.files].map((file) => [file.webkitRelativePath || file.name, file]);
@@ -87,9 +114,14 @@ async function upload(files) {
     }
     const total = files.reduce((sum, [, file]) => sum + file.size, 0);
     state.textContent = `${files.length === 1 ? files[0][0] : `${files.length} files`}, ${formatBytes(total)}`;
-    find("#dataset").value = source;
-    find("#column").value = "";
-    change({ dataset: source, text_column: "", name: "" });
+    // An upload is the first text, unless a further one was added and is still without a name.
+    const empty = [...document.querySelectorAll(".other-text")].find((one) => !one.value.trim());
+    if (empty) empty.value = source;
+    else {
+      find("#dataset").value = source;
+      find("#column").value = "";
+      change({ name: "" });
+    }
     await look();
   } catch (error) {
     state.textContent = "";
@@ -100,11 +132,10 @@ async function upload(files) {
 }
 
 async function look() {
-  change({ dataset: find("#dataset").value.trim(), text_column: find("#column").value.trim() });
+  keep();
   const place = find("#look");
-  place.replaceChildren();
   announce("Reading the text");
-  const request = { kind: "look", dataset: recipe.dataset, text_column: recipe.text_column };
+  const request = { kind: "look", ...choose(...READING) };
   const job = await runInForm(form, find("#text-stop"), request, { showError, showLines });
   if (!job) return;
   place.replaceChildren(...showLook(job.result));
@@ -130,6 +161,10 @@ function showLook(found) {
     found.notes.length ? h("ul", { class: "reasons" }, found.notes.map((line) => h("li", {}, line))) : "",
   ];
   const sections = [];
+  if (found.others?.length) {
+    parts.push(h("h3", {}, "Further texts"), table("Further texts", ["text", "weight", ">documents", ">to train on", ">held out"],
+      found.others.map((one) => [one.name, String(one.weight), one.documents.toLocaleString("en-US"), formatBytes(one.train_bytes), formatBytes(one.validation_bytes)])));
+  }
   if (found.sources.length) {
     sections.push(h("details", { class: "card", open: found.sources.length <= 8 }, h("summary", {}, `Files (${found.sources.length})`),
       table("Files", ["file", "kind", "split", "encoding", "column", ">documents", ">size", "used"],

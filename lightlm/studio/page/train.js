@@ -3,7 +3,7 @@
 import { get, post } from "./api.js";
 import { chart } from "./charts.js";
 import { announce, find, formatBits, formatCount, formatHours, formatSeconds, h, showError, table, tiles } from "./dom.js";
-import { change, choose, recipe } from "./recipe.js";
+import { READING, change, choose, recipe } from "./recipe.js";
 
 const LIST_MS = 3000;
 const LOOK_MS = 1000;
@@ -22,7 +22,7 @@ export function startTrain(state) {
   find("#sample-prompt").addEventListener("change", (event) => change({ sample_prompt: event.target.value.trim() }));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    start(() => post("/api/runs", { ...choose("dataset", "text_column", "hours", "name", "start", "sample_prompt"), is_fresh: find("#fresh").checked }));
+    start(() => post("/api/runs", { ...choose(...READING, "hours", "name", "start", "sample_prompt"), is_fresh: find("#fresh").checked }));
   });
   window.addEventListener("resize", () => shown && draw(shown));
 }

@@ -6,6 +6,12 @@ import { announce, find, formatBits, formatBytes, formatCount, formatHours, h, s
 import { chooseVersion } from "./write.js";
 
 const view = find("#view-versions");
+
+/** Formats of an export: what is given to --to, and to --quantize behind a slash. */
+const FORMATS = [
+  ["hf", "transformers"], ["gguf", "llama.cpp, Ollama"], ["gguf/f16", "llama.cpp, 16 bits"], ["gguf/q8_0", "llama.cpp, 8 bits"],
+  ["gguf/q5_0", "llama.cpp, 5 bits"], ["gguf/q4_0", "llama.cpp, 4 bits"], ["onnx", "ONNX Runtime"], ["web", "a page for the browser"],
+];
 let models = [];
 
 export function startVersions() {
@@ -70,7 +76,7 @@ function drawVersion(model, version, opened, isFirst) {
     ["Registered", new Date(version.created_at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })],
   ].filter(Boolean);
   const isChampion = version.aliases.includes("champion");
-  const format = h("select", { "aria-label": `Format of the export of version ${version.version}` }, [["hf", "transformers"], ["gguf", "llama.cpp, Ollama"], ["onnx", "ONNX Runtime"]].map(([value, name]) => h("option", { value }, name)));
+  const format = h("select", { "aria-label": `Format of the export of version ${version.version}` }, FORMATS.map(([value, name]) => h("option", { value }, name)));
   return h("li", {}, h("details", { "data-part": part, class: "card", open: opened.has(part) || isFirst },
     h("summary", {}, `Version ${version.version} `, version.bits_per_byte ? `${formatBits(Number(version.bits_per_byte))} ` : "", version.aliases.map((alias) => h("span", { class: `badge ${alias}` }, alias))),
     h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
@@ -79,10 +85,26 @@ function drawVersion(model, version, opened, isFirst) {
       h("a", { class: "button", href: "#write", onclick: () => chooseVersion(part) }, "Write with it"),
       h("button", { disabled: isChampion, onclick: (event) => act(event.target, { kind: "promote", name: model.name, version: version.version }, (done) => `Version ${done.champion} is champion`) }, "Make champion"),
       version.run ? h("button", { onclick: (event) => report(event.target, version.run) }, "Report") : h("span", { class: "quiet" }, "its run is not on this machine")),
-    h("p", { class: "row" }, format, h("button", { onclick: (event) => act(event.target, { kind: "export", name: model.name, version: version.version, to: format.value }, (done) => `Exported, and compared with ${done.checked_with}: logits within ${done.largest_difference.toExponential(1)}`) }, "Export")),
+    h("p", { class: "row" }, format, h("button", { onclick: (event) => act(event.target, exportRequest(model, version, format.value), describeExport) }, "Export")),
     h("p", { class: "said", role: "status" }),
     version.exports.map((one) => h("div", {}, h("p", { class: "quiet" }, `${one.to}: ${one.folder}`),
       h("ul", { class: "plain-list row" }, one.files.map((file) => h("li", {}, h("a", { href: `/documents/exports/${encodeURIComponent(one.name)}/${file.name.split("/").map(encodeURIComponent).join("/")}`, download: true }, file.name), h("span", { class: "quiet" }, ` ${formatBytes(file.bytes)}`))))))));
+}
+
+function exportRequest(model, version, format) {
+  const [to, quantize] = format.split("/");
+  return { kind: "export", name: model.name, version: version.version, to, ...(quantize ? { quantize } : {}) };
+}
+
+function describeExport(done) {
+  const parts = [`Exported, and compared with ${done.checked_with}: logits within ${done.largest_difference.toExponential(1)}`];
+  const rounded = done.rounded;
+  if (rounded) {
+    const cost = 100 * (rounded.bits_per_byte / rounded.fp32_bits_per_byte - 1);
+    parts[0] = `Exported as ${rounded.quantization}: ${rounded.bits_per_byte.toFixed(4)} bits per byte, fp32 ${rounded.fp32_bits_per_byte.toFixed(4)} (${cost >= 0 ? "+" : ""}${cost.toFixed(2)} %)`;
+  }
+  if (done.format === "web") parts.push(`Open it with: python -m http.server --bind 127.0.0.1 --directory "${done.folder}" 8080, then at port 8080 of this machine`);
+  return parts.join(". ");
 }
 
 /** Run a command of a version; then show the versions as they are now. */

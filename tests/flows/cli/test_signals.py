@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, model_serializer
@@ -27,6 +28,27 @@ with end_in_order(Launch()):
         print("in order", flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
         print("never", flush=True)
+"""
+
+HALF_WRITTEN = """
+import os, signal, sys
+from pathlib import Path
+from lightlm.store.commit import commit_folder
+from lightlm_flows.cli.main import app, main
+
+def write(scratch):
+    (scratch / "half").write_text("written")
+    os.kill(os.getpid(), NUMBER)
+    return {}
+
+@app.command()
+def fill() -> None:
+    commit_folder(Path("out") / "new", "test", write)
+
+NUMBER = getattr(signal, sys.argv.pop())
+# whoever runs the tests may ignore them, as nohup does
+signal.signal(NUMBER, signal.default_int_handler if NUMBER == signal.SIGINT else signal.SIG_DFL)
+main()
 """
 
 PANEL = """
@@ -212,3 +234,13 @@ def test_a_library_that_waits_for_a_server_does_not_hold_the_process_up() -> Non
         [sys.executable, "-c", HELD], capture_output=True, text=True, check=False, timeout=120
     )
     assert (ended.returncode, ended.stdout) == (75, "done\n")
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 143), ("SIGINT", 130)])
+def test_a_command_that_a_signal_ends_removes_what_it_has_half_written(
+    tmp_path: Path, name: str, code: int
+) -> None:
+    command = [sys.executable, "-P", "-c", HALF_WRITTEN, "fill", name]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (code, "lightlm: stopped\n")
+    assert list((tmp_path / "out").iterdir()) == []
