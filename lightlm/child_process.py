@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -66,13 +67,17 @@ def _find_nothing(folder: str) -> type[_Nothing]:
 
 
 def start_child(
-    module: str, *arguments: str, log: Path, environment: Mapping[str, str] | None = None
+    module: str,
+    *arguments: str,
+    log: Path | None,
+    environment: Mapping[str, str] | None = None,
 ) -> "subprocess.Popen[str]":
-    """Start a module as a child process that reads and writes JSON lines; its errors go to `log`.
+    """Start a module as a child process that reads and writes JSON lines; its errors go to `log`,
+    or where this process's own go.
 
     It has a session of its own: Ctrl-C in the terminal does not reach it.
     """
-    with log.open("ab") as errors:
+    with nullcontext() if log is None else log.open("ab") as errors:
         return subprocess.Popen(
             python_command(module, *arguments),
             stdin=subprocess.PIPE,

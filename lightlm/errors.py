@@ -71,6 +71,10 @@ class TrainingError(LightLMError):
     """
 
 
+class TaskError(LightLMError):
+    """lm-evaluation-harness could not score a task: unknown, without data, or failed."""
+
+
 class WorkerError(LightLMError):
     """The child process that computes died or answered with an error."""
 

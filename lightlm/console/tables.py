@@ -17,6 +17,7 @@ from lightlm.console.quantities import format_bytes, format_count, format_second
 from lightlm.console.sparkline import render_sparkline
 from lightlm.console.terminal import Hanging, choose_marks, render_text
 from lightlm.data.origin import list_names, read_origin
+from lightlm.evaluation.task_scores import TaskScore
 from lightlm.system import Check
 
 MAX_ALTERNATIVES = 4
@@ -214,6 +215,22 @@ def render_versions(
             ),
         )
 
+    return table
+
+
+def render_task_scores(scores: Sequence[TaskScore]) -> RenderableType:
+    """Return a line a metric of a task, in the harness's order."""
+    table = open_table("task", "metric", "score", "documents", "examples shown")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for score in scores:
+        table.add_row(
+            render_text(score.task),
+            render_text(score.metric),
+            score.format(),
+            "" if score.num_documents is None else f"{score.num_documents:,}",
+            "" if score.num_fewshot is None else str(score.num_fewshot),
+        )
     return table
 
 

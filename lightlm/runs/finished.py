@@ -6,10 +6,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from lightlm.errors import InputError
 from lightlm.evaluation.score import DocumentScores
+from lightlm.evaluation.task_scores import TABLES, TaskScore, read_table
 from lightlm.runs.folder import find_run, read_decisions
 from lightlm.runs.summary import RunSummary
 from lightlm.store.remembered import read_checked, read_object
-from lightlm.tracking.record import Metrics, Text, read_records
+from lightlm.tracking.record import Metrics, Table, Text, read_records
 
 SUMMARY = "summary.json"
 
@@ -27,6 +28,8 @@ class FinishedRun(BaseModel):
     documents: DocumentScores | None
     base: Path | None = None
     """The folder of the base that training started from."""
+    tasks: list[TaskScore] = []
+    """Scores on tasks, of `lightlm evaluate --tasks`; the newest of each."""
 
 
 def find_finished_run(home: Path, name: str | None, model_name: str | None = None) -> Path:
@@ -80,6 +83,7 @@ def read_finished_run(folder: Path) -> FinishedRun:
     losses = []
     scores = []
     samples = []
+    tasks: dict[str, TaskScore] = {}
     progress = {0: 0.0}
 
     for record, _ in read_records(folder):
@@ -94,6 +98,8 @@ def read_finished_run(folder: Path) -> FinishedRun:
                 scores.append((done, values["validation/bits_per_byte"]))
         elif isinstance(record, Text) and record.sample_step is not None:
             samples.append((_progress_at(progress, record.sample_step), record.content))
+        elif isinstance(record, Table) and record.path.startswith(TABLES):
+            tasks |= {score.name: score for score in read_table(record.columns)}
 
     documents = base = None
     for path in folder.glob("run-*.journal"):
@@ -111,6 +117,7 @@ def read_finished_run(folder: Path) -> FinishedRun:
         samples=samples,
         documents=documents,
         base=base,
+        tasks=list(tasks.values()),
     )
 
 

@@ -122,6 +122,7 @@ def render_blocks(
             "reads the model's own tokens, at most 4 million of them.",
         )
 
+    yield from render_tasks(run)
     if audit is not None:
         yield Heading("What it repeats")
         yield from describe_memorization(audit.memorization)
@@ -156,6 +157,18 @@ def render_blocks(
     yield Table(
         ("what", "from where"), [(name, str(value)) for name, value in provenance(run).items()]
     )
+
+
+def render_tasks(run: FinishedRun) -> Iterator[Block]:
+    """Yield the scores on tasks of lm-evaluation-harness; nothing where none was measured."""
+    if not run.tasks:
+        return
+    rows = [
+        (one.task, one.metric, one.format(), one.num_documents or "", one.num_fewshot or 0)
+        for one in run.tasks
+    ]
+    yield Heading("On tasks of lm-evaluation-harness, by the network alone")
+    yield Table(("task", "metric", "score", "documents", "examples shown"), rows)
 
 
 def render_texts(summary: RunSummary) -> Iterator[Block]:

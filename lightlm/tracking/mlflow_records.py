@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightlm.tracking.record import Dataset, Metrics, Params
+from lightlm.tracking.record import Dataset, Metrics, Params, Table
 from lightlm.tracking.registry import is_local
 
 if TYPE_CHECKING:
@@ -67,6 +67,13 @@ def log_params(client: "MlflowClient", run_id: str, record: Params) -> None:
     params = [Param(name, value[:PARAM_CHARACTERS]) for name, value in record.values.items()]
     for start in range(0, len(params), BATCH_PARAMS):
         client.log_batch(run_id, params=params[start : start + BATCH_PARAMS])
+
+
+def log_table(client: "MlflowClient", run_id: str, record: Table) -> None:
+    """Send a table, unless the run has it: MLflow would append the same rows to it."""
+    folder = record.path.rpartition("/")[0] or None
+    if record.path not in {one.path for one in client.list_artifacts(run_id, folder)}:
+        client.log_table(run_id, dict(record.columns), record.path)
 
 
 def log_dataset(client: "MlflowClient", run_id: str, record: Dataset) -> None:

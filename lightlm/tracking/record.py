@@ -139,6 +139,14 @@ class Text(Record, frozen=True):
         return int(found[1]) if found else None
 
 
+class Table(Record, frozen=True):
+    """A table artifact at `path`, a .json file: columns by name, each of the same length."""
+
+    kind: Literal["table"] = "table"
+    path: str
+    columns: dict[str, list[JsonValue]]
+
+
 class Dataset(Record, frozen=True):
     """The data set that the run learns from: `name`, `digest`, `source` and counts."""
 
@@ -175,7 +183,7 @@ class Finish(Record, frozen=True):
     status: Status
 
 
-AnyRecord = Start | Params | Metrics | Tags | Text | Dataset | Champion | Register | Finish
+AnyRecord = Start | Params | Metrics | Tags | Text | Table | Dataset | Champion | Register | Finish
 RECORD: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
 
 

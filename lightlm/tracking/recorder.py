@@ -26,6 +26,7 @@ from lightlm.tracking.record import (
     RegistrationRequest,
     Start,
     Status,
+    Table,
     Tags,
     Text,
     append_record,
@@ -125,6 +126,14 @@ class Recorder:
     def log_text(self, text: str, artifact_path: str) -> None:
         """Record a text as an artifact."""
         self._append(Text(path=artifact_path, content=clean(text)))
+
+    def log_table(self, columns: Mapping[str, Sequence[JsonValue]], artifact_path: str) -> None:
+        """Record a table as an artifact, a .json file."""
+        cleaned = {
+            name: [clean(value) if isinstance(value, str) else value for value in values]
+            for name, values in columns.items()
+        }
+        self._append(Table(path=artifact_path, columns=cleaned))
 
     def log_dataset(self, dataset: Mapping[str, JsonValue]) -> None:
         """Record the run's data set: `name`, `digest`, `source` and counts."""

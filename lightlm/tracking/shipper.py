@@ -24,6 +24,7 @@ from lightlm.tracking.record import (
     Params,
     Register,
     Start,
+    Table,
     Tags,
     Text,
     read_points,
@@ -193,6 +194,8 @@ class Shipper:
                 self._set_tags(record)
             case Text():
                 self.client.log_text(self.run_id, record.content, record.path)
+            case Table():
+                mlflow_records.log_table(self.client, self.run_id, record)
             case Dataset():
                 mlflow_records.log_dataset(self.client, self.run_id, record)
             case Champion():

@@ -56,6 +56,7 @@ COVERED_BY = {
     "lightlm/runs/stage_names.py": "runs/test_watching.py",
     "lightlm/runs/start.py": "flows/test_retrain.py",
     "lightlm/runs/texts.py": "runs/test_several_texts.py",
+    "lightlm/versions/harness_process.py": "versions/test_harness.py",
     "lightlm/versions/text.py": "flows/test_generate.py",
     "lightlm/__main__.py": "packaging/test_metadata.py",
     "lightlm/api.py": "tracking/test_api.py",
@@ -87,7 +88,6 @@ COVERED_BY = {
     "lightlm/ngram/*": "training/test_mixing.py",
     "lightlm/tracking/mlflow_server.py": "flows/service/test_servers_exposure.py",
     "lightlm/tracking/outbox_process.py": "tracking/test_outbox.py",
-    "lightlm/tracking/reports.py": "runs/test_report.py",
     "lightlm/tracking/*": "tracking/test_shipper.py",
     "lightlm/training/*": "training/test_run.py",
 }

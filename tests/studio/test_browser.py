@@ -63,7 +63,7 @@ def open_studio(browser: Any, studio: str, troubles: list[str], **options: objec
     )
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.goto(studio)
-    page.get_by_label("Key").fill(KEY)
+    page.get_by_label("Key", exact=True).fill(KEY)
     page.keyboard.press("Enter")
     page.wait_for_selector("#studio:not([hidden])")
     return page

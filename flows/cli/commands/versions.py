@@ -61,6 +61,29 @@ Stop = Annotated[
 ]
 
 
+Tasks = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Score on tasks of lm-evaluation-harness, such as blimp,lambada_openai; default: on a "
+        "text.",
+    ),
+]
+TaskFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="For --tasks: a folder with YAML files of tasks, which may be code, or with data sets "
+        "under the Hub's names; default: the harness's tasks, and the Hub.",
+    ),
+]
+Fewshot = Annotated[
+    int | None, typer.Option(min=0, help="For --tasks: examples shown; default: the task's.")
+]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="For --tasks: documents of each task; default: all.")
+]
+
+
 def generate(
     prompt: Annotated[
         str | None,
@@ -145,9 +168,21 @@ def evaluate(
     encoding: Annotated[
         str | None, typer.Option(help="The text's encoding; default: recognized.")
     ] = None,
+    tasks: Tasks = None,
+    task_folder: TaskFolder = None,
+    fewshot: Fewshot = None,
+    limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a registered version on a text, in bits per byte."""
+    """Score a registered version on a text, or on tasks."""
+    if tasks is not None:
+        if path is not None or text is not None:
+            raise InputError("--tasks has texts of its own; give either tasks or a text")
+        evaluate_tasks(tasks, task_folder, fewshot, limit, model, name, as_json=as_json)
+        return
+    if (task_folder, fewshot, limit) != (None, None, None):
+        raise InputError("--task-folder, --fewshot and --limit are for --tasks; give --tasks, too")
+
     from lightlm.data.look import read_documents
 
     if (path is None) == (text is None):
@@ -175,6 +210,37 @@ def evaluate(
             f"bytes ({score.num_tokens:,} tokens, SHA-256 {score.text_sha256[:16]}...)"
             + describe_parts(score)
         )
+
+
+def evaluate_tasks(
+    tasks: str,
+    folder: Path | None,
+    fewshot: int | None,
+    limit: int | None,
+    model: str | None,
+    name: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Score a registered version on tasks, and print the scores."""
+    from lightlm.versions.harness import check_tasks, score_tasks
+
+    names = check_tasks(tasks, folder)
+    home = find_home()
+    version = open_chosen(home, model, name, is_quiet=as_json)
+    result = score_tasks(home, version, names, task_folder=folder, num_fewshot=fewshot, limit=limit)
+    if as_json:
+        print_json(result.model_dump())
+        return
+
+    from lightlm.console.tables import render_task_scores
+    from lightlm.console.terminal import open_console
+
+    open_console(sys.stdout).print(render_task_scores(result.scores))
+    typer.echo(
+        f"{version.name} version {version.version}, its network alone, by lm-evaluation-harness "
+        f"{result.harness} on {result.device} in {result.seconds:.0f} s; {result.note}"
+    )
 
 
 @contextmanager
