@@ -310,6 +310,9 @@ class TrackingParams(Section):
     promote: Literal["better", "always", "never"]
     system_metrics: bool
     tensorboard: Annotated[str, Field(min_length=1)] | None
+    trackio: Name | None
+    wandb: Name | None
+    grams_co2_per_kwh: Annotated[float, Field(ge=0, le=10_000)] | None
 
 
 class StoreParams(Section):

@@ -15,7 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from lightlm.energy import EnergyMeter
 from lightlm.errors import StoreError
+from lightlm.json_object import JsonObject
 from lightlm.store.journal import Journal, read_journal
 
 SECONDS_PER_HOUR = 3600.0
@@ -37,10 +39,11 @@ def find_process_start() -> float:
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds that a run took before it died: in all, and by stage."""
+    """Seconds that a run took before it died: in all, and by stage; and joules by source."""
 
     seconds: float = 0.0
     entries: Mapping[str, float] = field(default_factory=dict)
+    joules: Mapping[str, float] = field(default_factory=dict)
 
 
 class Ledger:
@@ -53,8 +56,10 @@ class Ledger:
         started_at: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         spent: Spent | None = None,
+        meter: EnergyMeter | None = None,
     ) -> None:
         """Start, or go on where a process before this one ended: `spent` is what it took."""
+        self._meter = meter
         self.clock = clock
         now = clock()
         began = now if started_at is None else started_at
@@ -81,6 +86,11 @@ class Ledger:
     def remaining_seconds(self) -> float:
         """Seconds until the deadline; negative after it."""
         return self.deadline - self.clock()
+
+    @property
+    def joules(self) -> dict[str, float]:
+        """Joules by source, of the sources that can be read."""
+        return {} if self._meter is None else self._meter.joules
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -118,7 +128,7 @@ class Ledger:
         opened = self._open[-1:] or ["orchestration"]
         now = self.clock()
         entries[opened[0]] = entries.get(opened[0], 0.0) + now - last
-        return Spent(now - self.started_at, entries)
+        return Spent(now - self.started_at, entries, self.joules)
 
     def _charge(self, name: str) -> None:
         now = self.clock()
@@ -132,7 +142,8 @@ def read_spent(path: Path) -> Spent:
     for record, _ in read_journal(path):
         try:
             entries = {str(name): float(seconds) for name, seconds in record["entries"].items()}
-            last = Spent(max(0.0, float(record["seconds"])), entries)
+            joules = {str(n): float(one) for n, one in record.get("joules", {}).items()}
+            last = Spent(max(0.0, float(record["seconds"])), entries, joules)
         except (LookupError, TypeError, ValueError, AttributeError):
             continue
     return last
@@ -171,11 +182,14 @@ class LedgerKeeper:
     def write(self) -> None:
         """Write one record. A full disk ends no run: the next record holds the sum."""
         spent = self.ledger.spent()
-        entries = {name: round(seconds, 3) for name, seconds in spent.entries.items()}
+        record: JsonObject = {
+            "seconds": round(spent.seconds, 3),
+            "entries": {name: round(seconds, 3) for name, seconds in spent.entries.items()},
+        }
+        if spent.joules:
+            record["joules"] = {name: round(one, 3) for name, one in spent.joules.items()}
         try:
-            self._journal.append(
-                {"seconds": round(spent.seconds, 3), "entries": entries}, durable=True
-            )
+            self._journal.append(record, durable=True)
         except StoreError as error:
             LOGGER.warning("what is spent cannot be kept: %s", error)
 

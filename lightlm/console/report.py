@@ -31,6 +31,8 @@ class RunReport:
     """The scores of network and counts alone, as a clause."""
     texts: Sequence[str] = ()
     """Shares and scores of further texts, a clause each."""
+    energy: str = ""
+    """What the run took, as a clause; empty where nothing could be read."""
     sample: str = ""
     ledger: Mapping[str, float] = field(default_factory=dict)
     notices: Sequence[str] = ()
@@ -58,6 +60,8 @@ def render_report(report: RunReport, console: Console) -> RenderableType:
         indent(report.promotion),
         indent(format_time_used(report.elapsed_seconds, report.budget_seconds)),
     ]
+    if report.energy:
+        lines.append(indent(report.energy))
 
     lines += [
         Hanging(Text("  ! ", "yellow"), render_text(notice, "yellow")) for notice in report.notices

@@ -14,6 +14,7 @@ from typing import Any
 
 from lightlm.budget.ledger import KEPT_EVERY_SECONDS, Ledger, LedgerKeeper, Spent, read_spent
 from lightlm.budget.neighbors import CpuWatch
+from lightlm.energy import EnergyMeter
 from lightlm.errors import BusyError, InputError
 from lightlm.json_object import JsonObject
 from lightlm.params import Params
@@ -61,10 +62,16 @@ class Run:
         self._journal = Journal(path)
         self._stack.callback(self._journal.close)
         self.spent = read_spent(folder / LEDGER)
+        meter = EnergyMeter(self.spent.joules if self.is_continued else None)
         self.ledger = Ledger(
-            params.budget.hours, started_at=started_at, clock=time.monotonic, spent=self.spent
+            params.budget.hours,
+            started_at=started_at,
+            clock=time.monotonic,
+            spent=self.spent,
+            meter=meter,
         )
 
+        self._stack.enter_context(meter)
         self._stack.enter_context(LedgerKeeper(self.ledger, folder / LEDGER))
 
     @property
@@ -269,6 +276,9 @@ def journal_of(folder: Path, name: str, params: Params) -> Path:
     for key in ("others", "mask"):  # runs from before there were these are found by the same name
         if not values["dataset"][key]:
             del values["dataset"][key]
+    for key in ("trackio", "wandb", "grams_co2_per_kwh"):
+        if values["tracking"][key] is None:
+            del values["tracking"][key]
     return folder / f"run-{fingerprint('run', {'name': name, 'params': values})}.journal"
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lightlm.params import Params, StartParams
+from lightlm.tracking.mirrors import check_mirrors
 from lightlm.tracking.tensorboard import check_tensorboard
 
 
@@ -23,6 +24,7 @@ def check_sources(home: Path, params: Params) -> None:
     check_tokenizer_source(home, params.tokenizer)
     check_start(home, params.start)
     check_tensorboard(params.tracking.tensorboard)
+    check_mirrors(params.tracking)
 
 
 def check_start(home: Path, start: StartParams) -> None:

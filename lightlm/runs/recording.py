@@ -10,6 +10,7 @@ from pathlib import Path
 from lightlm.budget.plan import Plan
 from lightlm.data.origin import list_names
 from lightlm.data.subset import TextSubset
+from lightlm.energy import Energy
 from lightlm.evaluation.comparison import Comparison
 from lightlm.evaluation.score import Evaluated
 from lightlm.json_object import JsonObject
@@ -109,7 +110,8 @@ def record_ledger(session: Session, plan: Plan, trained: Trained) -> None:
             "train/memory_bytes": result.memory_bytes,
             "throughput/mean_tokens_per_second": result.tokens_per_second,
             "throughput/mean_mfu": mfu(plan, result.tokens_per_second),
-        },
+        }
+        | Energy(ledger.joules, session.params.tracking.grams_co2_per_kwh).list_metrics(),
         result.step,
     )
 

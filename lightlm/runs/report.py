@@ -144,6 +144,8 @@ def render_blocks(
     )
 
     yield Picture(render_bars(dict(summary.ledger), format_seconds), seconds)
+    if summary.joules:
+        yield f"{bits:.4f} bits per byte for {summary.energy.format()}."
     yield from render_start(summary)
     yield Heading("The plan and its reasons")
     size = format_count(plan.num_parameters)

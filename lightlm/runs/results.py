@@ -45,6 +45,8 @@ def summarize(session: Session, outcome: Outcome, registered: Registered) -> Run
         final_bits_per_byte=result.final_bits_per_byte,
         kept_start=result.kept_start,
         comparison=registered.comparison,
+        joules={name: round(one, 3) for name, one in ledger.joules.items()},
+        grams_co2_per_kwh=session.params.tracking.grams_co2_per_kwh,
         others=outcome.evaluated.others,
         together_bits_per_byte=outcome.evaluated.together,
     )

@@ -41,6 +41,7 @@ from lightlm.runs.summary import RetrainSummary, RunSummary
 from lightlm.store.commit import write_file
 from lightlm.store.shared import SharedStore, share_stages
 from lightlm.system import Check
+from lightlm.tracking.mirrors import Mirrors
 from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.tensorboard import tag_folder
@@ -95,6 +96,7 @@ class Session:
     recorder: Recorder
     worker: Worker
     outbox: Outbox
+    mirrors: Mirrors
     progress: Progress
     run: Run
     allowance: Allowance
@@ -218,6 +220,7 @@ def open_session(
             recorder=open_recorder(run, name, params, tags),
             worker=worker,
             outbox=Outbox.start(home, run.folder),
+            mirrors=Mirrors(run.folder, params.tracking),
             progress=Progress(run.ledger, quiet=started.is_quiet),
             run=run,
             allowance=PATIENCE.follow(run.ledger),
@@ -334,6 +337,7 @@ def close_record(
 
     shipment = session.outbox.close(seconds)
     recorder.close()
+    session.mirrors.close()
     if shipment.error and not shipment.num_unsent:
         session.log(f"MLflow took the run, but not all of it: {shipment.error}")
     elif shipment.num_unsent:

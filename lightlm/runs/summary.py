@@ -10,6 +10,7 @@ from lightlm.budget.continuation import Start
 from lightlm.budget.mixing import find_hours
 from lightlm.budget.plan import Plan
 from lightlm.console.next_commands import list_next_commands
+from lightlm.energy import Energy
 from lightlm.evaluation.comparison import Comparison
 from lightlm.evaluation.score import Score, TextScore
 from lightlm.json_object import JsonObject
@@ -60,8 +61,17 @@ class RunSummary(BaseModel):
     comparison: Comparison | None = None
     others: tuple[TextScore, ...] = ()
     """Scores on the held-out parts of the further texts."""
+    joules: dict[str, float] = {}
+    """Energy by source, of the sources that this machine lets us read."""
+    grams_co2_per_kwh: float | None = None
+    """Intensity of the grid, where a person named it."""
     together_bits_per_byte: float | None = None
     """Score over the held-out text of all of them together."""
+
+    @property
+    def energy(self) -> Energy:
+        """What the run took."""
+        return Energy(self.joules, self.grams_co2_per_kwh)
 
     def closed(self, elapsed_seconds: float) -> "RunSummary":
         """Return it at a later time: `elapsed_seconds` since the process began."""
@@ -215,6 +225,7 @@ def describe_summary(summary: RunSummary) -> "RunReport":
         budget_seconds=summary.budget_seconds,
         shape=summary.shape + origin,
         promotion=summary.promotion,
+        energy=summary.energy.format(),
         ledger=summary.ledger,
         notices=notices,
         next_commands=list_next_commands(name, version, summary.aliases),

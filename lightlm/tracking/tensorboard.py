@@ -15,9 +15,8 @@ from typing import Any
 
 from lightlm.errors import ParameterError
 from lightlm.store.disk import make_folder
-from lightlm.tracking.record import AnyRecord, Finish, Metrics, Params, Start, Text, read_records
-
-POLL_SECONDS = 1.0
+from lightlm.tracking.following import SWITCHES, follow
+from lightlm.tracking.record import AnyRecord, Metrics, Params, Start, Text
 
 NICENESS = 10
 """Niceness of the thread that writes, on Linux: below training and the outbox."""
@@ -27,9 +26,6 @@ MOST_CHARACTERS = 20_000
 
 TAG = "lightlm.tensorboard"
 """Tag of a run with the folder for event files of all runs."""
-
-SWITCHES = ("true", "false", "yes", "no", "on", "off", "1", "0")
-"""Words that are meant to switch it on or off, and would be folders."""
 
 PATTERN = "events.out.tfevents.*"
 
@@ -121,36 +117,9 @@ def import_proto(name: str) -> Any:
     return importlib.import_module(f"tensorboard.compat.proto.{name}_pb2")
 
 
-def follow(folder: Path, is_over: threading.Event) -> None:
-    """Write the event files of the run in `folder` until its journal has the end, or `is_over`.
-
-    Nothing is written of a run that asks for none.
-    """
-    files: EventFiles | None = None
-    offset = 0
-    is_finished = False
-
-    try:
-        while not is_finished:
-            is_last_look = is_over.is_set()
-            for record, end in read_records(folder, offset):
-                offset = end
-                if isinstance(record, Start) and files is None:
-                    if TAG not in record.tags:
-                        return
-                    files = EventFiles(Path(record.tags[TAG]) / record.run_key)
-                if files is not None:
-                    files.write(record)
-                is_finished = isinstance(record, Finish)
-            if files is not None:
-                files.flush()
-            if is_last_look:
-                return
-            if not is_finished:
-                is_over.wait(POLL_SECONDS)
-    finally:
-        if files is not None:
-            files.close()
+def open_event_files(start: Start) -> EventFiles | None:
+    """Return the event files of a run; None of one that asks for none."""
+    return EventFiles(Path(start.tags[TAG]) / start.run_key) if TAG in start.tags else None
 
 
 def start_following(
@@ -162,7 +131,7 @@ def start_following(
         if sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
-            follow(folder, is_over)
+            follow(folder, is_over, open_event_files)
         except Exception as error:  # noqa: BLE001  (whatever it raises, the run goes on without it)
             complain(error)
 

@@ -242,13 +242,15 @@ def test_a_name_of_no_or_several_runs_is_refused(home: Path, name: str, told: st
         find_run(home, name, is_finished, "finished run")
 
 
-def test_a_run_of_one_text_keeps_the_journal_that_it_had_before_texts_could_be_several(
+def test_a_run_keeps_the_journal_that_it_had_before_there_were_further_texts_and_mirrors(
     tmp_path: Path,
 ) -> None:
     params = load_params(dataset="python-docs")
     values = params.model_dump(mode="json")
     assert values["dataset"].pop("others") == []
     assert values["dataset"].pop("mask") is False
+    for name in ("trackio", "wandb", "grams_co2_per_kwh"):
+        assert values["tracking"].pop(name) is None
     before = fingerprint("run", {"name": "one", "params": values})
     assert journal_of(tmp_path, "one", params).name == f"run-{before}.journal"
 

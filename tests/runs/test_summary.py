@@ -2,7 +2,10 @@
 
 import json
 
+from rich.console import Console
+
 from lightlm.budget.plan import Plan
+from lightlm.console.report import render_report
 from lightlm.evaluation.score import Score
 from lightlm.model.config import ModelConfig
 from lightlm.runs.summary import RunSummary, describe_summary
@@ -100,3 +103,17 @@ def test_a_summary_keeps_the_keys_of_a_plan_on_disk_and_is_read_back() -> None:
     assert json.loads(written)["plan"] == PLAN.model_dump(mode="json")
     assert "bytes_a_token" in json.loads(written)["plan"]
     assert RunSummary.model_validate_json(written) == summary_of(factor=0.0)
+
+
+def test_the_energy_is_shown_where_it_was_read_and_else_nothing_is() -> None:
+    summary = summary_of(factor=0.0)
+    console = Console(width=100)
+    with console.capture() as without:
+        console.print(render_report(describe_summary(summary), console))
+    assert "counters" not in without.get()
+
+    known = summary.model_copy(update={"joules": {"processor": 900.0}, "grams_co2_per_kwh": 400.0})
+    assert RunSummary.model_validate_json(known.model_dump_json()).joules == {"processor": 900.0}
+    with console.capture() as shown:
+        console.print(render_report(describe_summary(known), console))
+    assert "900 J by this machine's counters (processor 900 J); 0.1 g of CO2" in shown.get()

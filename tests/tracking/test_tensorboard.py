@@ -8,9 +8,15 @@ import pytest
 
 from lightlm.errors import ParameterError
 from lightlm.store.home import find_home
+from lightlm.tracking.following import follow
 from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.recorder import Recorder
-from lightlm.tracking.tensorboard import check_tensorboard, follow, start_following, tag_folder
+from lightlm.tracking.tensorboard import (
+    check_tensorboard,
+    open_event_files,
+    start_following,
+    tag_folder,
+)
 
 event_accumulator = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator", reason="an extra: tensorboard"
@@ -39,7 +45,7 @@ def test_numbers_samples_and_params_are_written_with_their_steps_and_times(tmp_p
     recorder.log_text("{}", "plan.json")
     recorder.finish("FINISHED")
     recorder.close()
-    follow(tmp_path / "run-1", threading.Event())
+    follow(tmp_path / "run-1", threading.Event(), open_event_files)
 
     events = read(tmp_path / "board" / "run-1")
     points = events.Scalars("train/loss")
@@ -57,9 +63,9 @@ def test_a_process_that_starts_again_writes_each_point_once(tmp_path: Path) -> N
     recorder.log_metrics({"train/loss": 4.0}, 1)
     is_over = threading.Event()
     is_over.set()
-    follow(tmp_path / "run-1", is_over)
+    follow(tmp_path / "run-1", is_over, open_event_files)
     recorder.log_metrics({"train/loss": 3.0}, 2)
-    follow(tmp_path / "run-1", is_over)
+    follow(tmp_path / "run-1", is_over, open_event_files)
     recorder.close()
     assert [one.step for one in read(tmp_path / "board" / "run-1").Scalars("train/loss")] == [1, 2]
 
