@@ -161,6 +161,7 @@ def test_a_run_whose_page_was_closed_at_once_can_be_continued(
 
     page = open_studio(browser, studio, [])
     page.get_by_role("link", name="Train", exact=True).click()
+    page.locator("#runs button", has_text="running").click()
     page.get_by_role("button", name="Stop", exact=True).click()
     page.get_by_role("button", name="Continue", exact=True).wait_for()
 
