@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +21,12 @@ from lightlm.redaction import redact
 from lightlm.serving.choices import Piece, Postman, RequestTexts
 from lightlm.serving.errors import SERVER_ERROR, ApiError, refuse_trouble
 from lightlm.serving.metrics import Metrics
-from lightlm.serving.requests import ChatRequest, CompletionRequest, describe_first
+from lightlm.serving.requests import (
+    ChatRequest,
+    CompletionRequest,
+    TextRequest,
+    describe_first,
+)
 from lightlm.serving.responses import (
     Answer,
     ChatShape,
@@ -29,6 +35,7 @@ from lightlm.serving.responses import (
     describe_usage,
 )
 from lightlm.serving.texts import prepare_chat, prepare_completion
+from lightlm.serving.tracing import Tracer
 from lightlm.serving.versions import Limits, LoadedVersion, VersionPool, list_served
 from lightlm.tracking.registry import ModelVersion
 from lightlm.tracking.tags import MANIFEST_TAG
@@ -50,6 +57,13 @@ class Server:
 
     pool: VersionPool
     metrics: Metrics
+    tracer: Tracer | None = None
+
+    def trace(self, body: TextRequest, texts: RequestTexts) -> RequestTexts:
+        """Return the texts of a request, of which a trace is kept where that is asked for."""
+        if self.tracer is not None:
+            texts.when_finished = functools.partial(self.tracer.take, body)
+        return texts
 
 
 def build_application(
@@ -58,17 +72,21 @@ def build_application(
     name: str | None,
     limits: Limits,
     when_ready: Callable[[LoadedVersion | None], None] = lambda loaded: None,
+    *,
+    is_traced: bool = False,
 ) -> FastAPI:
     """Return the application of a home; it starts with the version that `model` and `name` choose.
 
-    `when_ready` gets that version, or None where none is registered yet.
+    `when_ready` gets that version, or None where none is registered yet. With `is_traced` MLflow
+    keeps a trace of each request.
     """
 
     @contextlib.asynccontextmanager
     async def live(app: FastAPI) -> AsyncIterator[None]:
         postman = Postman(asyncio.get_running_loop())
         pool = VersionPool(home, model, name, limits, postman)
-        app.state.server = Server(pool, Metrics(pool.read_states))
+        tracer = Tracer(home) if is_traced else None
+        app.state.server = Server(pool, Metrics(pool.read_states), tracer)
         when_ready(await load_first(pool))
         following = asyncio.create_task(pool.follow_aliases())
         try:
@@ -76,6 +94,8 @@ def build_application(
         finally:
             following.cancel()
             pool.close()
+            if tracer is not None:
+                await asyncio.to_thread(tracer.close)
 
     # No pages: they would load scripts from elsewhere.
     app = FastAPI(lifespan=live, docs_url=None, redoc_url=None, openapi_url=None)
@@ -168,7 +188,7 @@ async def complete(request: Request, body: CompletionRequest) -> Response:
     """Continue the prompts of a request."""
     server = open_server(request)
     loaded = await server.pool.find(body.model)
-    texts = prepare_completion(loaded, body)
+    texts = server.trace(body, prepare_completion(loaded, body))
     answer = begin_answer(CompletionShape(), loaded, body.logprobs is not None, body.includes_usage)
     return await respond(request, texts, answer, is_stream=bool(body.stream))
 
@@ -177,7 +197,7 @@ async def chat(request: Request, body: ChatRequest) -> Response:
     """Answer a conversation, with a model that has a chat template."""
     server = open_server(request)
     loaded = await server.pool.find(body.model)
-    texts = prepare_chat(loaded, body)
+    texts = server.trace(body, prepare_chat(loaded, body))
     is_scored = body.num_alternatives is not None
     answer = begin_answer(ChatShape(), loaded, is_scored, body.includes_usage)
     return await respond(request, texts, answer, is_stream=bool(body.stream))

@@ -6,7 +6,7 @@ A token's log probability is given once its text is certain, so that no token of
 import asyncio
 import codecs
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,6 +52,9 @@ class Choice:
     """The prompt, where the choice repeats it."""
 
     num_tokens: int = 0
+    written: list[str] = field(default_factory=list)
+    """The pieces of its text so far, and below why it ended."""
+    finish_reason: str | None = None
     _is_begun: bool = False
     _num_sent: int = 0
     _offset: int = 0
@@ -63,6 +66,8 @@ class Choice:
     def add(self, tokens: "Sequence[Token]") -> Piece:
         """Return what new tokens add to the choice."""
         pieces = [self._add(token) for token in tokens]
+        self.written += [piece.text for piece in pieces]
+        self.finish_reason = pieces[-1].finish_reason
         return Piece(
             self.index,
             "".join(piece.text for piece in pieces),
@@ -118,6 +123,8 @@ class RequestTexts:
     def __init__(self, loaded: "LoadedVersion", choices: Sequence[Choice]) -> None:
         self.loaded = loaded
         self.choices = choices
+        self.when_finished: Callable[[RequestTexts], None] = lambda texts: None
+        """What is called once the request has ended, however it ended."""
         self._waiting = {choice.index for choice in choices}
         self._is_finished = False
         self._started = time.perf_counter()
@@ -134,6 +141,11 @@ class RequestTexts:
     def num_new_tokens(self) -> int:
         """Tokens that were written so far, an end of text among them."""
         return sum(choice.num_tokens for choice in self.choices)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the request came."""
+        return time.perf_counter() - self._started
 
     def submit(self) -> None:
         """Hand the texts to the engine.
@@ -180,9 +192,10 @@ class RequestTexts:
         metrics.cancelled_texts.inc(len(left))
         metrics.prompt_tokens.labels(name).inc(self.num_prompt_tokens)
         metrics.generated_tokens.labels(name).inc(self.num_new_tokens)
-        metrics.request_seconds.observe(time.perf_counter() - self._started)
+        metrics.request_seconds.observe(self.seconds)
         if self._first_seconds is not None:
             metrics.first_token_seconds.observe(self._first_seconds)
+        self.when_finished(self)
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,13 @@ def serve(
     name: str | None,
     limits: "Limits",
     when_ready: Callable[[str], None],
+    *,
+    is_traced: bool = False,
 ) -> None:
     """Serve the registered versions of a home until a signal ends it.
 
     `hosts` are the HOST:PORT that requests may name. `when_ready` gets the loaded version's name,
-    or an empty string where no model is registered yet.
+    or an empty string where no model is registered yet. With `is_traced` MLflow keeps each request.
 
     Raises:
         ModelVersionError: `model` or `name` names no registered version.
@@ -54,7 +56,12 @@ def serve(
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs each try to reach MLflow
     found: list[str] = []
     application = build_application(
-        home, model, name, limits, lambda loaded: found.append(loaded.name if loaded else "")
+        home,
+        model,
+        name,
+        limits,
+        lambda loaded: found.append(loaded.name if loaded else ""),
+        is_traced=is_traced,
     )
 
     guarded = Guard(application, key, hosts)

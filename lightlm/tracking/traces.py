@@ -47,8 +47,32 @@ def trace_generation(
     return written
 
 
+def keep_trace(
+    home: Path,
+    experiment: str,
+    version: ModelVersion,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    started_ns: int,
+    ended_ns: int,
+) -> None:
+    """Keep a trace of a text that was written already; one that fails costs only itself.
+
+    Times are nanoseconds since 1970.
+    """
+    from mlflow.entities import SpanStatusCode
+
+    span = _open_span(home, experiment, version, inputs, started_ns)
+    if span is not None:
+        _close_span(span, _clean_values(outputs), SpanStatusCode.OK, ended_ns)
+
+
 def _open_span(
-    home: Path, experiment: str, version: ModelVersion, inputs: Mapping[str, Any]
+    home: Path,
+    experiment: str,
+    version: ModelVersion,
+    inputs: Mapping[str, Any],
+    started_ns: int | None = None,
 ) -> Any:
     try:
         # Sent when it ends: MLflow's own queue takes a second to empty, and is lost with its
@@ -65,20 +89,29 @@ def _open_span(
             attributes={"model": version.uri, "run_id": version.run_id},
             tags={"lightlm.model_version": version.version, "lightlm.model_name": version.name},
             experiment_id=find_experiment(client, experiment, home),
+            start_time_ns=started_ns,
         )
     except Exception as error:  # noqa: BLE001  (whatever MLflow raises, the text is written)
         LOGGER.debug("no trace: %s", error)
         return None
 
 
-def _close_span(span: Any, outputs: Mapping[str, Any], status: Any) -> None:
+def _close_span(
+    span: Any, outputs: Mapping[str, Any], status: Any, ended_ns: int | None = None
+) -> None:
     try:
-        span.end(outputs=dict(outputs), status=status)
+        span.end(outputs=dict(outputs), status=status, end_time_ns=ended_ns)
     except Exception as error:  # noqa: BLE001  (whatever MLflow raises, the text is written)
         LOGGER.debug("no trace: %s", error)
 
 
 def _clean_values(values: Mapping[str, Any]) -> JsonObject:
-    return {
-        name: clean(value) if isinstance(value, str) else value for name, value in values.items()
-    }
+    return {name: _clean_value(value) for name, value in values.items()}
+
+
+def _clean_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return _clean_values(value)
+    return [_clean_value(one) for one in value] if isinstance(value, list | tuple) else value

@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from lightlm.generation.text import load_generator
+from lightlm.tracking.registry import open_client
 from lightlm.versions.text import check_request
 from tests.serving.conftest import KEY, SECONDS, Registered, Served, start_server
 
@@ -360,3 +361,30 @@ def test_a_server_whose_registry_is_away_lives_and_tells_clients_no_address(
         assert answer.status_code == 503
         assert "127.0.0.1:9" not in answer.text
         assert answer.json()["error"]["type"] == "server_error"
+
+
+@pytest.mark.slow
+def test_mlflow_gets_a_trace_of_each_request_with_its_own_times(registered: Registered) -> None:
+    with start_server(registered.home, "--traces") as server, server.open_client() as client:
+        whole = {"model": "notes", "prompt": "the old hf_abcdefghijklmnop", "max_tokens": 5, "n": 2}
+        before = time.time()
+        answer = client.post("/v1/completions", json=whole | {"user": "somebody"}).json()
+        streamed = client.post("/v1/completions", json=whole | {"n": 1, "stream": True})
+        assert streamed.status_code == 200
+    # The server has ended, and waited for its traces.
+    store = open_client(registered.home)
+    experiment = store.get_experiment_by_name("lightlm")
+    assert experiment is not None
+    found = store.search_traces(locations=[experiment.experiment_id], order_by=["timestamp_ms ASC"])
+    spans = [trace.data.spans[0] for trace in found]
+    assert len(spans) == 2
+    assert spans[0].inputs == {
+        "model": "notes",
+        "prompt": "the old [hidden]",
+        "max_tokens": 5,
+        "n": 2,
+    }
+    assert spans[0].outputs["texts"] == [one["text"] for one in answer["choices"]]
+    assert spans[0].outputs["finish_reasons"] == ["length", "length"]
+    assert spans[1].outputs["new_tokens"] == 5
+    assert before <= spans[0].start_time_ns / 1e9 <= spans[0].end_time_ns / 1e9 <= time.time()

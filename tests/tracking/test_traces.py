@@ -9,7 +9,7 @@ import pytest
 
 from lightlm.errors import PromptError
 from lightlm.tracking.registry import ModelVersion, open_client
-from lightlm.tracking.traces import trace_generation
+from lightlm.tracking.traces import keep_trace, trace_generation
 
 VERSION = ModelVersion(
     name="lightlm",
@@ -73,3 +73,17 @@ def test_without_mlflow_the_text_is_written_all_the_same(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert write(home) == " river"
+
+
+def test_a_text_that_was_written_before_leaves_a_trace_with_its_own_times(
+    home: Path, database: Path
+) -> None:
+    inputs = {"prompt": ["the old", "my key is hf_abcdefghijklmnop"]}
+    keep_trace(home, "lightlm", VERSION, inputs, {"texts": [" river"]}, 10**18, 10**18 + 5 * 10**8)
+    client = open_client(home)
+    experiment = client.get_experiment_by_name("lightlm")
+    assert experiment is not None
+    (trace,) = client.search_traces(locations=[experiment.experiment_id])
+    assert trace.data.spans[0].inputs == {"prompt": ["the old", "my key is [hidden]"]}
+    assert trace.data.spans[0].outputs == {"texts": [" river"]}
+    assert (trace.info.request_time, trace.info.execution_duration) == (10**12, 500)

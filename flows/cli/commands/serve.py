@@ -53,6 +53,10 @@ def serve(
     device: Annotated[
         Literal["cpu", "cuda"], typer.Option(help="Where the models compute: cpu or cuda.")
     ] = "cpu",
+    is_traced: Annotated[
+        bool,
+        typer.Option("--traces", help="Keep each request's prompt and text in MLflow as a trace."),
+    ] = False,
 ) -> None:
     """Serve registered versions to OpenAI's clients.
 
@@ -72,7 +76,7 @@ def serve(
     from lightlm.serving.versions import Limits
 
     limits = Limits(max_batch, max_queue, max_models, device)
-    run(home, host, port, key, names, model, name, limits, tell)
+    run(home, host, port, key, names, model, name, limits, tell, is_traced=is_traced)
 
 
 class Endpoint(NamedTuple):
