@@ -20,6 +20,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+import psutil
+
 from lightlm.json_object import JsonObject
 
 POLL_SECONDS = 0.01
@@ -129,11 +131,18 @@ def end_child(process: "subprocess.Popen[Any]", seconds: float) -> None:
 
 
 def kill_child(process: "subprocess.Popen[Any]") -> None:
-    """Kill a child process and what it started: compilers, which would go on alone."""
+    """Kill a child process and what it started: compilers and ranks, which would go on alone."""
+    started: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        started = psutil.Process(process.pid).children(recursive=True)
+
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
+    for one in started:  # an agent's ranks have sessions of their own
+        with contextlib.suppress(psutil.Error):
+            one.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(KILL_SECONDS)
 

@@ -1,8 +1,8 @@
 """The speed of several devices that train one model: each computes its share, then all exchange
 gradients.
 
-Arithmetic from the speed of one device. LightLM averages gradients after the backward pass, so that
-messages add to the time of a step.
+Arithmetic from the speed of one device, as if messages added to the time of a step: those of the
+last micro-batch's backward pass overlap with it, and how much is not known before.
 """
 
 from typing import NamedTuple

@@ -197,6 +197,8 @@ class Transformer(nn.Module):
     def compile_layers(self) -> None:
         """Compile one layer for all: they share code, so the cost is that of one."""
         torch._dynamo.config.recompile_limit = 64
+        # Each layer is a graph of its own: nothing to cut where gradients travel in buckets.
+        torch._dynamo.config.optimize_ddp = False
         for layer in self.layers:
             if isinstance(layer.feedforward, MixtureOfExperts):
                 layer.feedforward.keep_from_compiler()

@@ -1,41 +1,145 @@
-"""The processes that train one model together: how they start, find each other, and end together.
+"""The processes that train one model together: how each finds the others, and its part of the work.
 
-The process that the supervisor started is rank 0; it starts one more for each further device, and
-those of other nodes join it over the network. Rank 0 alone writes and speaks. When any rank ends,
-all end, and the supervisor resumes from the newest checkpoint.
+An elastic agent starts them: agent.py's on the node that a run is supervised on, `torchrun` on
+others. The rank with the request leads: it alone writes and speaks.
 """
 
-import argparse
-import json
 import os
+import select
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 from torch import distributed
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-from lightlm.child_process import SAFE_PATH, python_command
-from lightlm.errors import ParameterError, WorkerError
-from lightlm.json_object import JsonObject
+from lightlm.errors import LightLMError, ParameterError
 from lightlm.store.home import find_home
 from lightlm.training.config import TrainerConfig
-from lightlm.training.ranks import ALONE, ProcessRanks, Ranks, ShardedRanks
+from lightlm.training.messages import TrainRequest
+from lightlm.training.ranks import ALONE, Ranks, ReplicatedRanks, ShardedRanks
+from lightlm.training.run import TrainingRun
 
-JOIN_SECONDS = 300.0
-"""Seconds that other nodes get to join."""
+JOIN_SECONDS = 280.0
+"""Seconds that ranks wait for each other, below those that the supervisor waits for a beat."""
 
-POLL_SECONDS = 0.2
+LEAD = "--lead"
+"""The option of ranks on the node that a run is supervised on."""
 
-ADDRESS = "LIGHTLM_RENDEZVOUS"
-"""HOST:PORT at which rank 0 waits for other nodes; only for num_nodes above 1."""
+LOST_SECONDS = 0.5
+"""Seconds that a rank which lost another stays: the agent reports the death that came first."""
+
+ORPHAN_SECONDS = 9.0
+"""Seconds that the ranks get to save and end after the supervisor."""
+
+OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+"""Set to 1, ranks meet in a new store after each restart. The agents' own, which PyTorch shares by
+default, still has the addresses of processes that are dead.
+"""
+
+
+@contextmanager
+def open_ranks(request: TrainRequest | None) -> Iterator[tuple[TrainRequest, Ranks]]:
+    """Give what this rank trains, and all ranks of the run; one that loses another ends.
+
+    `request` is None but on the rank that leads.
+
+    Raises:
+        ParameterError: the launch does not fit to the request, or the request to this machine.
+    """
+    if request is not None and count_ranks(request.trainer) == 1:
+        yield request, ALONE
+        return
+
+    try:
+        join_group()
+        leader, request = share_request(request)
+        local_rank = int(os.environ["LOCAL_RANK"])
+        trainer = fit_to_ranks(request.trainer, request.model.context_length, local_rank)
+        kind = ShardedRanks if trainer.sharding == "fsdp" else ReplicatedRanks
+        ranks = kind(distributed.get_rank(), distributed.get_world_size(), leader)
+        yield request.model_copy(update={"trainer": trainer}), ranks
+    except RuntimeError as error:
+        words = str(error).lower()
+        if isinstance(error, distributed.DistError) or "gloo" in words or "nccl" in words:
+            print(f"the other ranks are lost: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            time.sleep(LOST_SECONDS)
+            os._exit(1)
+        raise
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def join_group() -> None:
+    """Meet the other ranks where the agent says, and become a process group with them.
+
+    Tensors on GPUs travel by NCCL, the others, with what ranks decide together, by gloo.
+    """
+    if os.environ.get(OWN_STORE) != "1":
+        raise ParameterError(f"set {OWN_STORE}=1 for torchrun (docs/scale-out.md)")
+
+    rank = int(os.environ["RANK"])
+    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    wait = timedelta(seconds=JOIN_SECONDS)
+    is_cuda = torch.cuda.is_available()
+    if is_cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+
+    distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if is_cuda else "gloo",
+        store=open_store(*address) if rank == 0 else TCPStore(*address, timeout=wait),
+        rank=rank,
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=wait,
+    )
+
+
+def open_store(host: str, port: int) -> TCPStore:
+    """Return a store where processes meet, on that address alone: it asks for no password, and
+    PyTorch's rendezvous unpickles what it finds there.
+    """
+    listening = socket.create_server((host, port))
+    port = listening.getsockname()[1]
+    return TCPStore(
+        host,
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        timeout=timedelta(seconds=JOIN_SECONDS),
+        master_listen_fd=listening.detach(),
+    )
+
+
+def share_request(request: TrainRequest | None) -> tuple[int, TrainRequest]:
+    """Return the leading rank, the only one with a request, and that request on every rank.
+
+    Raises:
+        ParameterError: there are other ranks than it is for.
+    """
+    rank = distributed.get_rank()
+    text = b"" if request is None else request.model_dump_json().encode()
+    sizes = torch.zeros(distributed.get_world_size(), dtype=torch.int64)
+    sizes[rank] = len(text)
+    distributed.all_reduce(sizes)
+    leader = int(sizes.argmax())
+
+    letters = torch.zeros(int(sizes.max()), dtype=torch.uint8)
+    if rank == leader:
+        letters = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    distributed.broadcast(letters, leader)
+    shared = TrainRequest.model_validate_json(bytes(letters.tolist()))
+    if len(sizes) != (wanted := count_ranks(shared.trainer)):
+        raise ParameterError(
+            f"the plan is for {wanted} ranks, and {len(sizes)} came; give torchrun "
+            f"--nnodes={shared.trainer.num_nodes} --nproc-per-node={shared.trainer.num_devices}"
+        )
+    return leader, shared
 
 
 def count_ranks(trainer: TrainerConfig) -> int:
@@ -78,201 +182,38 @@ def fit_to_ranks(trainer: TrainerConfig, context_length: int, local_rank: int) -
     )
 
 
-@contextmanager
-def open_ranks(request: JsonObject) -> Iterator[Ranks]:
-    """Give rank 0's view of all ranks that `request` asks for, started here and joined from other
-    nodes.
-
-    Raises:
-        WorkerError: another node did not join within JOIN_SECONDS.
-    """
-    trainer = TrainerConfig.model_validate(request["trainer"])
-    if count_ranks(trainer) == 1:
-        yield ALONE
-        return
-
-    host, port = find_address(trainer)
-    store = open_store(host, port)
-    store.set("request", json.dumps(request, default=str))
-    peers = [
-        start_peer(f"{host}:{store.port}", 0, local_rank)
-        for local_rank in range(1, trainer.num_devices)
-    ]
-
-    watch_peers(peers)
-    try:
-        yield join_group(store, trainer, 0)
-    except RuntimeError as error:
-        if "gloo" in str(error).lower() or "nccl" in str(error).lower():
-            time.sleep(2 * POLL_SECONDS)  # where a rank of this machine died, watch_peers says how
-            print(f"the other ranks are lost: {error}", file=sys.stderr, flush=True)  # noqa: T201
-            os._exit(1)
-        raise
-    finally:
-        for peer in peers:
-            assert peer.stdin is not None
-            peer.stdin.close()
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
-
-
-def open_store(host: str, port: int) -> TCPStore:
-    """Return the store where ranks meet, on that address alone: it asks for no password."""
-    listening = socket.create_server((host, port))
-    port = listening.getsockname()[1]
-    return TCPStore(
-        host,
-        port,
-        is_master=True,
-        wait_for_workers=False,
-        timeout=join_timeout(),
-        master_listen_fd=listening.detach(),
-    )
-
-
-def find_address(trainer: TrainerConfig) -> tuple[str, int]:
-    """Return where rank 0 waits: a free port of this machine, or for several nodes the address in
-    the environment.
-
-    Raises:
-        ParameterError: there are several nodes and no address.
-    """
-    if trainer.num_nodes == 1:
-        return "127.0.0.1", 0
-    host, _, port = os.environ.get(ADDRESS, "").rpartition(":")
-    if not host or not port.isdigit():
-        raise ParameterError(
-            f"training.num_nodes is {trainer.num_nodes}; set {ADDRESS}=HOST:PORT to an address of "
-            "this machine that "
-            "the other nodes reach (docs/scale-out.md)"
-        )
-    return host, int(port)
-
-
-def join_timeout() -> timedelta:
-    """Return how long ranks wait for each other at the start."""
-    return timedelta(seconds=JOIN_SECONDS)
-
-
-def join_group(store: TCPStore, trainer: TrainerConfig, rank: int) -> ProcessRanks:
-    """Return the ranks once all are there.
-
-    Raises:
-        WorkerError: some are not, in time.
-    """
-    size = count_ranks(trainer)
-    is_cuda = trainer.device.startswith("cuda")
-    if is_cuda:
-        torch.cuda.set_device(rank % trainer.num_devices)
-
-    try:
-        distributed.init_process_group(
-            "nccl" if is_cuda else "gloo",
-            store=store,
-            rank=rank,
-            world_size=size,
-            timeout=join_timeout(),
-        )
-        return ShardedRanks(rank, size) if trainer.sharding == "fsdp" else ProcessRanks(rank, size)
-    except RuntimeError as error:
-        raise WorkerError(
-            f"{size} ranks were to join within {JOIN_SECONDS:.0f} s and did not ({error}); see "
-            "docs/scale-out.md"
-        ) from None
-
-
-def start_peer(address: str, node: int, local_rank: int) -> "subprocess.Popen[bytes]":
-    """Return the started process of a further rank on this machine; it ends when its input does."""
-    command = python_command("lightlm.training.distributed", "--join", address)
-    command += ["--node-rank", str(node), "--local-rank", str(local_rank)]
-
-    return subprocess.Popen(
-        command, env=os.environ | SAFE_PATH, stdin=subprocess.PIPE, stdout=sys.stderr.fileno()
-    )
-
-
-def watch_peers(peers: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """End this process as soon as one of `peers` has failed: the others would wait for
-    it for ever.
-    """
-
-    def watch() -> None:
-        while True:
-            codes = [peer.poll() for peer in peers]
-            failed = next((code for code in codes if code), None)
-            if failed is not None:
-                message = f"a rank ended with {failed}; this run's processes end"
-                print(message, file=sys.stderr, flush=True)  # noqa: T201
-                # As a shell says it, so that the supervisor tells a memory kill (137) from a crash.
-                os._exit(128 - failed if failed < 0 else failed)
-            if all(code == 0 for code in codes):
-                return
-            time.sleep(POLL_SECONDS)
-
-    threading.Thread(target=watch, name="ranks", daemon=True).start()
-
-
-def follow_rank_0(home: Path, address: str, node: int, local_rank: int) -> None:
-    """Be a further rank of the run that waits at `address`, to its end."""
-    from lightlm.training.messages import TrainRequest
-    from lightlm.training.run import TrainingRun
-
-    host, _, port = address.rpartition(":")
-    store = TCPStore(host, int(port), is_master=False, timeout=join_timeout())
-    request = TrainRequest.model_validate(json.loads(store.get("request")))
-    trainer = request.trainer
-    ranks = join_group(store, trainer, node * trainer.num_devices + local_rank)
-    fitted = fit_to_ranks(trainer, request.model.context_length, local_rank)
-    TrainingRun(home, request.model_copy(update={"trainer": fitted}), ranks=ranks).run(
-        lambda _: None
-    )
-    distributed.destroy_process_group()
-
-
 def end_with_input() -> None:
-    """End this process when its input ends: its parent is gone."""
+    """End this process when its input ends: the supervisor is gone. The bytes are the worker's."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
-        # rank 0 is done, or dead: what is left here ends by itself or never
-        time.sleep(JOIN_SECONDS / 60)
-        os._exit(1)
+        ends = select.poll()
+        ends.register(0, 0)
+        ends.poll()
+        if distributed.is_initialized():
+            time.sleep(ORPHAN_SECONDS)
+        os._exit(0)
 
-    threading.Thread(target=wait, name="parent", daemon=True).start()
+    threading.Thread(target=wait, name="supervisor", daemon=True).start()
 
 
 def main() -> None:
-    """Join a run: one rank of this node, or, without --local-rank, one for each of its devices."""
-    parser = argparse.ArgumentParser(description="Join a LightLM run that waits for further nodes.")
-    parser.add_argument("--join", required=True, help=f"HOST:PORT, as {ADDRESS} on the first node")
-    parser.add_argument(
-        "--node-rank", type=int, required=True, help="1 for the second node, 2 for the third, ..."
-    )
-    parser.add_argument("--local-rank", type=int, help="one rank only")
-    parser.add_argument(
-        "--devices", type=int, default=1, help="ranks on this node; the same on every node"
-    )
+    """Be a rank: on the node of the agent the first one is the worker, all others follow."""
+    is_leading_node = sys.argv[1:] == [LEAD]
+    if is_leading_node:
+        if os.environ["LOCAL_RANK"] == "0":
+            from lightlm.training import worker
 
-    options = parser.parse_args()
-    if options.local_rank is not None:
-        if not sys.stdin.isatty():
-            end_with_input()
-        follow_rank_0(find_home(), options.join, options.node_rank, options.local_rank)
-        return
+            worker.main()
+        os.dup2(2, 1)
+        end_with_input()
 
-    peers = [start_peer(options.join, options.node_rank, index) for index in range(options.devices)]
-    codes = wait_for_all(peers)
-    sys.exit(next((1 for code in codes if code), 0))
-
-
-def wait_for_all(peers: Sequence["subprocess.Popen[bytes]"]) -> list[int]:
-    """Return the exit codes of `peers`; when one fails, the others are ended."""
-    while any(peer.poll() is None for peer in peers):
-        if any(peer.poll() for peer in peers):
-            for peer in peers:
-                peer.kill()
-        time.sleep(POLL_SECONDS)
-    return [peer.wait() for peer in peers]
+    try:
+        with open_ranks(None) as (request, ranks):
+            TrainingRun(find_home(), request, ranks=ranks).run(lambda _: None)
+    except LightLMError as error:
+        # The leading rank says the same, and restarts would change nothing.
+        print(error, file=sys.stderr, flush=True)  # noqa: T201
+        sys.exit(0 if is_leading_node else 1)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,17 @@ exchanged before each step. A run of one process has nothing to exchange.
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import NoReturn
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from lightlm.training.stop_criterion import StopCriterion
+from lightlm.model.transformer import Transformer
 
-BUCKET_BYTES = 1 << 26
-"""Bytes of gradients averaged in one call: large for the network, small next to the model."""
-
+ComputeLoss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+"""Losses of tokens and targets, as `Transformer.compute_loss` gives them."""
 
 MEMORY_KILL = 137
 """Exit code, as a shell reports it, of a process that the system killed for its memory."""
@@ -30,30 +32,41 @@ class Ranks:
 
     rank = 0
     size = 1
+    leader = 0
     is_sharded = False
     """Whether each holds its rows of every weight only."""
+    keeps_gradients = False
+    """Whether gradients keep their memory between two steps."""
 
     @property
     def is_first(self) -> bool:
         """Whether this one writes and speaks."""
-        return self.rank == 0
+        return self.rank == self.leader
 
-    def follow(
-        self, criterion: StopCriterion, should_stop: Callable[[], bool]
-    ) -> tuple[StopCriterion, Callable[[], bool]]:
-        """Return criterion and stop as all ranks agree on them."""
-        return criterion, should_stop
+    def agree(self, is_over: bool, progress: float) -> tuple[bool, float]:
+        """Return whether training is over on any rank, and the leading rank's progress."""
+        return is_over, progress
 
     def lead(self, *decisions: bool) -> tuple[bool, ...]:
-        """Return rank 0's decisions."""
+        """Return the leading rank's decisions."""
         return decisions
 
     def any(self, value: bool) -> bool:
         """Return whether `value` holds on any rank."""
         return value
 
+    @contextmanager
+    def accumulate(
+        self, model: Transformer, shape: torch.Size, *, is_last: bool
+    ) -> Iterator[ComputeLoss]:
+        """Give what computes the loss of a micro-batch; after the last, gradients are exchanged.
+
+        `shape` is that of the largest micro-batch of the step.
+        """
+        yield model.compute_loss
+
     def average(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
-        """Replace loss and gradients, in place, by their means over the ranks."""
+        """Replace the loss, and gradients that are not exchanged yet, by their means, in place."""
 
     def measure_norm(self, gradients: Sequence[Tensor]) -> Tensor:
         """Return the L2 norm of all gradients; `gradients` are those of this rank."""
@@ -74,58 +87,78 @@ ALONE = Ranks()
 
 
 class ProcessRanks(Ranks):
-    """The ranks of an initialized process group; decisions use gloo: no GPU waits for them."""
+    """The ranks of the process group; decisions travel by gloo: no GPU waits for them."""
 
-    def __init__(self, rank: int, size: int) -> None:
+    def __init__(self, rank: int, size: int, leader: int = 0) -> None:
         self.rank = rank
         self.size = size
-        group = distributed.new_group(backend="gloo")
-        assert isinstance(group, distributed.ProcessGroup)  # every rank is in it
-        self._control = group
+        self.leader = leader
 
-    def follow(
-        self, criterion: StopCriterion, should_stop: Callable[[], bool]
-    ) -> tuple[StopCriterion, Callable[[], bool]]:
-        """Return a criterion that all ranks agree on; stopping is part of it."""
-        return AgreedCriterion(criterion, should_stop, self._agree), lambda: False
-
-    def _agree(self, is_over: bool, progress: float) -> tuple[bool, float]:
+    def agree(self, is_over: bool, progress: float) -> tuple[bool, float]:
+        """Return whether training is over on any rank, and the leading rank's progress."""
         values = torch.tensor(
             [float(is_over), progress if self.is_first else 0.0], dtype=torch.float64
         )
-        distributed.all_reduce(values, group=self._control)
+        distributed.all_reduce(values)
         return bool(values[0] > 0), float(values[1])
 
     def lead(self, *decisions: bool) -> tuple[bool, ...]:
-        """Return rank 0's decisions."""
+        """Return the leading rank's decisions."""
         values = torch.tensor(decisions, dtype=torch.uint8)
-        distributed.broadcast(values, 0, group=self._control)
+        distributed.broadcast(values, self.leader)
         return tuple(bool(value) for value in values)
 
     def any(self, value: bool) -> bool:
         """Return whether `value` holds on any rank."""
         found = torch.tensor([int(value)])
-        distributed.all_reduce(found, distributed.ReduceOp.MAX, group=self._control)
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
         return bool(found.item())
 
+
+class ReplicatedRanks(ProcessRanks):
+    """The ranks of a model that each holds whole: DistributedDataParallel averages gradients."""
+
+    keeps_gradients = True  # they are views of the buckets
+
+    def __init__(self, rank: int, size: int, leader: int = 0) -> None:
+        super().__init__(rank, size, leader)
+        self._replica: DistributedDataParallel | None = None
+        self._shape = torch.Size()
+        self._tried: set[torch.Size] = set()
+        """Shapes of micro-batches that memory holds on every rank."""
+
+    @contextmanager
+    def accumulate(
+        self, model: Transformer, shape: torch.Size, *, is_last: bool
+    ) -> Iterator[ComputeLoss]:
+        """Give what computes the loss; the backward pass of the last micro-batch averages gradients
+        while it computes.
+
+        The first step of a shape averages afterwards: where memory does not hold it on some rank,
+        no other waits inside its backward pass.
+        """
+        if self._replica is None:
+            self._replica = DistributedDataParallel(LossModule(model), gradient_as_bucket_view=True)
+        self._shape = shape
+        is_exchanged = is_last and shape in self._tried
+        with nullcontext() if is_exchanged else self._replica.no_sync():
+            yield self._replica
+
     def average(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
-        """Replace loss and gradients, in place, by their means over the ranks, in buckets of one
-        dtype.
+        """Replace the loss, and gradients that are not exchanged yet, by their means, in place.
 
         Raises:
             OutOfMemoryElsewhere: another rank has none, and says so by `any(True)` instead.
         """
-        if self.any(False):
-            raise OutOfMemoryElsewhere
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        for bucket in cut_buckets([loss.view(1), *gradients]):
-            flat = torch.cat([tensor.flatten() for tensor in bucket])
-            distributed.all_reduce(flat)
-            flat /= self.size
-            for tensor, mean in zip(
-                bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True
-            ):
-                tensor.copy_(mean.view_as(tensor))
+        means = [loss]
+        if self._shape not in self._tried:
+            if self.any(False):
+                raise OutOfMemoryElsewhere
+            self._tried.add(self._shape)
+            means += [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for tensor in means:
+            distributed.all_reduce(tensor)
+            tensor /= self.size
 
     def divide(self, stack: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Return `compute` of a stack (n, ...) that all ranks hold; each does its share
@@ -141,7 +174,12 @@ class ProcessRanks(Ranks):
         return whole[: len(stack)]
 
     def shrink(self) -> None:
-        """Tell the other ranks that memory ran out here, so that all take a smaller micro-batch."""
+        """Tell the other ranks that memory ran out here, so that all take a smaller micro-batch.
+
+        After a step of that shape they wait inside the backward pass: then all end.
+        """
+        if self._shape in self._tried:
+            end_for_memory()
         self.any(True)
 
 
@@ -162,59 +200,25 @@ class ShardedRanks(ProcessRanks):
         return square.sqrt()
 
     def shrink(self) -> None:
-        """End this process as a memory kill does: the others wait inside the layer that this one
-        did not reach.
-
-        All ranks end then, and the supervisor goes on from the newest checkpoint with half the
-        micro-batch.
-        """
-        print("memory ran out on a rank of a sharded model; all end", file=sys.stderr, flush=True)  # noqa: T201
-        os._exit(MEMORY_KILL)
+        """End this process: the others wait inside the layer that this one did not reach."""
+        end_for_memory()
 
 
-def cut_buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield runs of tensors of one dtype and at most about BUCKET_BYTES."""
-    bucket: list[Tensor] = []
-    size = 0
-    for tensor in tensors:
-        if bucket and (tensor.dtype != bucket[0].dtype or size >= BUCKET_BYTES):
-            yield bucket
-            bucket = []
-            size = 0
-        bucket.append(tensor)
-        size += tensor.nbytes
-    if bucket:
-        yield bucket
+class LossModule(nn.Module):
+    """A model whose forward pass gives the losses, since DistributedDataParallel wraps that."""
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the losses, as `Transformer.compute_loss`."""
+        return self.model.compute_loss(tokens, targets)
 
 
-class AgreedCriterion:
-    """A stop criterion with the same answers on every rank: over when it is over, or stopped, on
-    any; progress is rank 0's.
-
-    One small exchange before each step, in `allows`.
+def end_for_memory() -> NoReturn:
+    """End this process as a memory kill does; all ranks end then, and training resumes from the
+    newest checkpoint with half the micro-batch.
     """
-
-    def __init__(
-        self,
-        criterion: StopCriterion,
-        should_stop: Callable[[], bool],
-        agree: Callable[[bool, float], tuple[bool, float]],
-    ) -> None:
-        self._criterion = criterion
-        self._should_stop = should_stop
-        self._agree = agree
-        self._progress = 0.0
-
-    def allows(self, step: int) -> bool:
-        """Return whether every rank goes on."""
-        is_over = self._should_stop() or not self._criterion.allows(step)
-        is_over, self._progress = self._agree(is_over, self._criterion.progress(step))
-        return not is_over
-
-    def progress(self, step: int) -> float:
-        """Return rank 0's fraction of the budget, as last agreed on."""
-        return self._progress
-
-    def record_step(self, seconds: float) -> None:
-        """Record how long a step took here."""
-        self._criterion.record_step(seconds)
+    print("memory ran out on a rank that others wait for; all end", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(MEMORY_KILL)

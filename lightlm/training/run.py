@@ -189,7 +189,8 @@ class TrainingRun:
         emit = self.recent_events.keeping(emit)
         self.started = time.monotonic()
         if self.request.keep_start and self.start_bits is None:
-            if self._is_too_late():
+            (is_too_late,) = self.ranks.lead(self._is_too_late())
+            if is_too_late:
                 drop_adapters(self.model)
                 return publish_untouched(self.model, self.request, self.ranks)
             self.start_bits = self._validate(emit, is_sampled=False)

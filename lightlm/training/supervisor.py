@@ -1,7 +1,8 @@
 """The worker's supervisor: starts the child process, gives it jobs, restarts it. No torch here.
 
 A memory kill halves the micro-batch, a crash or a hang resumes from the newest checkpoint, and five
-deaths without progress end the run. An error that a job raises is passed on and not retried.
+deaths without progress end the run. An error that a job raises is passed on and not retried. For
+training on several devices the child is an agent, whose first rank is the worker.
 """
 
 import contextlib
@@ -40,6 +41,9 @@ no more.
 
 STANDBY_SECONDS = 1.0
 """Seconds that a process whose output has ended gets to end."""
+
+STOP: Message = {"stop": True}
+"""The message that asks a job to end at its next step."""
 
 STOP_SECONDS = 10.0
 """Seconds that a worker gets to save and end before it is killed."""
@@ -95,6 +99,7 @@ class Worker:
         self._answers: queue.Queue[Message | None] = queue.Queue()
         self._standby: subprocess.Popen[str] | None = None
         self._num_standbys = 0
+        self._command = ("lightlm.training.worker",)
         self._changing = threading.Lock()
 
     def start(self) -> None:
@@ -109,7 +114,7 @@ class Worker:
 
     def _spawn(self) -> "subprocess.Popen[str]":
         self.run_folder.mkdir(parents=True, exist_ok=True)
-        return start_child("lightlm.training.worker", log=self.log, environment=self.environment)
+        return start_child(*self._command, log=self.log, environment=self.environment)
 
     def _read_answers(
         self, process: "subprocess.Popen[str]", answers: "queue.Queue[Message | None]"
@@ -178,6 +183,8 @@ class Worker:
                 self._process = None
                 raise WorkerDied(process.wait(), self.log)
             watch.take(record)
+            if "died" in record:  # the agent starts its ranks anew
+                raise WorkerDied(record["died"], self.log)
             if "error" in record:
                 raise self._revive(record["error"])
             if "ready" in record or "beat" in record:
@@ -195,6 +202,7 @@ class Worker:
             WorkerError: five deaths in a row without a new step.
         """
         request = json.loads(json.dumps(dict(request), default=str))
+        self._choose_child(request["trainer"])
         deaths = 0
         last_step = -1
         last_progress = 0.0
@@ -217,10 +225,22 @@ class Worker:
                     trainer["micro_batch_size"] = max(1, trainer["micro_batch_size"] // 2)
                 yield to_json(WorkerRestarted(max(0, last_step), last_progress, str(death), deaths))
 
+    def _choose_child(self, trainer: Mapping[str, Any]) -> None:
+        """Have an agent with the ranks that a run asks for as the child process, or a worker alone.
+
+        What the child held of a device's memory is free for the ranks then.
+        """
+        nodes, devices = (int(trainer.get(name, 1)) for name in ("num_nodes", "num_devices"))
+        if nodes * devices == 1:
+            return
+        self.stop()
+        self._command = ("lightlm.training.agent", str(nodes), str(devices))
+
     def interrupt(self) -> None:
         """Ask the running job to end at its next step and keep what it reached."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+        if self._process is not None:
+            with contextlib.suppress(OSError, ValueError):  # it has ended
+                send_message(self._process, STOP)
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End the child process: its input ends, then it has `seconds`, then it is killed."""

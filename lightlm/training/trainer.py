@@ -96,14 +96,17 @@ def train(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     counters.loss_scale = counters.loss_scale or LossScale(config.dtype)
     loss_scale = counters.loss_scale
-    criterion, should_stop = ranks.follow(criterion, should_stop)
     model.train()
 
-    while not should_stop() and criterion.allows(counters.step):
+    while True:
+        # The leader's clock counts: monotonic clocks of machines differ.
+        is_over = should_stop() or (ranks.is_first and not criterion.allows(counters.step))
+        is_over, progress = ranks.agree(is_over, criterion.progress(counters.step))
+        if is_over:
+            return
         started = clock()
         batch = next(batches)
         waited = clock() - started
-        progress = criterion.progress(counters.step)
         seed_dropout(config, counters.step)
         try:
             computed = ramp_context(batch, counters.micro_batch_size, config, progress)
@@ -187,20 +190,26 @@ def measure_gradients(
     of `loss_scale` times the loss, and its gradients are scaled back.
     """
     for parameter in parameters:
-        parameter.grad = None
+        if parameter.grad is not None and ranks.keeps_gradients:
+            parameter.grad.zero_()
+        else:
+            parameter.grad = None
     num_sequences = batch.inputs.shape[0]
+    shape = batch.inputs[:micro_batch_size].shape
     loss = torch.zeros((), device=batch.inputs.device)
     balance: Tensor | None = None
 
     for start in range(0, num_sequences, micro_batch_size):
         inputs, targets = batch.rows(start, start + micro_batch_size).widen()
         share = inputs.shape[0] / num_sequences
-        nats, balance_loss = model.compute_loss(inputs, targets)
-        objective = nats
-        if balance_loss is not None:
-            objective = nats + model.config.balance_loss_weight * balance_loss
-            balance = balance_loss.detach() * share + (0.0 if balance is None else balance)
-        (objective * (share * loss_scale)).backward()
+        is_last = start + micro_batch_size >= num_sequences
+        with ranks.accumulate(model, shape, is_last=is_last) as compute_loss:
+            nats, balance_loss = compute_loss(inputs, targets)
+            objective = nats
+            if balance_loss is not None:
+                objective = nats + model.config.balance_loss_weight * balance_loss
+                balance = balance_loss.detach() * share + (0.0 if balance is None else balance)
+            (objective * (share * loss_scale)).backward()
         loss += nats.detach() * share
 
     ranks.average(loss, parameters)

@@ -2,8 +2,8 @@
 
 A job arrives as a JSON line on standard input; events and one result leave on standard output. It
 ends when its input ends, so it never outlives the parent: training stops at its next step and
-saves, within ORPHAN_SECONDS; any other job stops at once. After SIGTERM or SIGINT the step in
-progress ends and what was reached is saved.
+saves, within ORPHAN_SECONDS; any other job stops at once. After a stop message, SIGTERM or SIGINT
+the step in progress ends and what was reached is saved.
 """
 
 import contextlib
@@ -121,16 +121,13 @@ def train(arguments: Message, emit: Emit, stop: Stop) -> Message:
     """Run one training run; events as they happen; the TrainResult."""
     from lightlm.store.home import find_home
     from lightlm.store.lock import hold_lock
-    from lightlm.training.distributed import fit_to_ranks, open_ranks
+    from lightlm.training.distributed import open_ranks
     from lightlm.training.events import to_json
     from lightlm.training.run import TrainingRun, TrainRequest
 
     request = TrainRequest.model_validate(arguments)
     # A worker whose parent was killed may still be saving; two must not write one run.
-    with hold_lock(request.run_folder / LOCK), open_ranks(arguments) as ranks:
-        if ranks.size > 1:
-            fitted = fit_to_ranks(request.trainer, request.model.context_length, 0)
-            request = request.model_copy(update={"trainer": fitted})
+    with hold_lock(request.run_folder / LOCK), open_ranks(request) as (request, ranks):
         run = TrainingRun(find_home(), request, should_stop=stop.is_set, ranks=ranks)
         return run.run(lambda event: emit(to_json(event))).model_dump(mode="json")
 
@@ -284,8 +281,9 @@ def serve(emit: Emit) -> None:
     """Run jobs from standard input until it ends."""
     pulse = Heartbeat(emit)
     stop = Stop(pulse)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    if "LOCAL_RANK" not in os.environ:  # an agent's SIGTERM ends a rank that waits for a dead one
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
     jobs: queue.Queue[Message | None] = queue.Queue()
     running: list[str] = []
     threading.Thread(target=_read_jobs, args=(jobs, stop, running), daemon=True).start()
@@ -345,7 +343,11 @@ def _is_device_lost(error: Exception) -> bool:
 
 def _read_jobs(jobs: "queue.Queue[Message | None]", stop: Stop, running: list[str]) -> None:
     for line in sys.stdin:
-        jobs.put(json.loads(line))
+        message = json.loads(line)
+        if "stop" in message:
+            stop.set()
+        else:
+            jobs.put(message)
     stop.set()  # the parent is gone or done: training ends at its next step
     jobs.put(None)
     if "train" in running:

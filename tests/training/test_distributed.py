@@ -4,9 +4,13 @@ together, die together.
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,9 +19,10 @@ from transformers import AutoModelForCausalLM
 from lightlm.errors import ParameterError
 from lightlm.model.config import ModelConfig
 from lightlm.store.home import find_home
+from lightlm.training.agent import ADDRESS, RUN_ID
 from lightlm.training.checkpoint import list_checkpoints
 from lightlm.training.config import TrainerConfig
-from lightlm.training.distributed import ADDRESS, find_address, fit_to_ranks
+from lightlm.training.distributed import OWN_STORE, fit_to_ranks, open_ranks
 from lightlm.training.events import Event, Validated
 from lightlm.training.messages import TrainRequest, TrainResult
 from lightlm.training.run import TrainingRun
@@ -87,14 +92,10 @@ def test_a_batch_is_shared_evenly_and_threads_are_divided() -> None:
         fit_to_ranks(trainer.model_copy(update={"device": "mps"}), 10, 0)
 
 
-def test_several_nodes_want_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = TrainerConfig(batch_tokens=8, micro_batch_size=1, num_nodes=2)
-    monkeypatch.delenv(ADDRESS, raising=False)
-    with pytest.raises(ParameterError, match=ADDRESS):
-        find_address(trainer)
-    monkeypatch.setenv(ADDRESS, "10.0.0.1:29500")
-    assert find_address(trainer) == ("10.0.0.1", 29500)
-    assert find_address(trainer.model_copy(update={"num_nodes": 1})) == ("127.0.0.1", 0)
+def test_a_rank_of_torchrun_wants_a_store_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(OWN_STORE, raising=False)
+    with pytest.raises(ParameterError, match=f"set {OWN_STORE}=1"), open_ranks(None):
+        pass
 
 
 @pytest.mark.faults
@@ -123,20 +124,48 @@ def test_a_rank_that_dies_ends_all_and_training_goes_on(
             records.append(record)
             if not is_killed and list_checkpoints(request.run_folder / "checkpoints"):
                 is_killed = True
-                (peer,) = find_peers(worker)
-                os.kill(peer, signal.SIGKILL)
+                assert worker._process is not None
+                os.kill(find_rank(worker._process.pid, 1), signal.SIGKILL)
 
-    assert any("ended with exit code 137" in str(record) for record in records)
+    assert any("killed (signal 9" in str(record) for record in records)
     assert records[-1]["result"]["step"] == steps
 
 
-def find_peers(worker: Worker) -> list[int]:
-    import psutil
+@pytest.mark.faults
+def test_two_nodes_train_together_and_survive_the_death_of_a_rank_on_the_second(
+    make_request: Callable[..., TrainRequest],
+) -> None:
+    request = make_request("nodes", num_nodes=2, max_steps=120, num_checkpoints=12)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {"OMP_NUM_THREADS": "1", OWN_STORE: "1", ADDRESS: address}
+    options = {"nnodes": 2, "nproc-per-node": 1, "max-restarts": 3, "local-addr": "127.0.0.1"}
+    meeting = {"backend": "c10d", "id": RUN_ID, "endpoint": address, "conf": "is_host=0"}
+    options |= {f"rdzv-{name}": value for name, value in meeting.items()}
+    command = [sys.executable, "-m", "torch.distributed.run"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    command += ["-m", "lightlm.training.distributed"]
 
-    assert worker._process is not None
-    children = psutil.Process(worker._process.pid).children()
-    return [
+    records: list[dict[str, Any]] = []
+    is_killed = False
+    with Worker(request.run_folder, environment) as worker:
+        node = subprocess.Popen(command, env=os.environ | environment)
+        for record in worker.train(request.model_dump(mode="json")):
+            records.append(record)
+            if not is_killed and list_checkpoints(request.run_folder / "checkpoints"):
+                is_killed = True
+                os.kill(find_rank(node.pid, 0), signal.SIGKILL)
+
+    assert records[-1]["result"]["step"] == 120
+    assert sum(record.get("event") == "WorkerRestarted" for record in records) == 1
+    assert node.wait(60) == 0
+
+
+def find_rank(agent: int, local_rank: int) -> int:
+    """Return the process of a rank that an agent started."""
+    (found,) = [
         child.pid
-        for child in children
-        if "lightlm.training.distributed" in " ".join(child.cmdline())
+        for child in psutil.Process(agent).children()
+        if child.environ().get("LOCAL_RANK") == str(local_rank)
     ]
+    return found

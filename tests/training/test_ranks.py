@@ -2,42 +2,53 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from lightlm.training import ranks
-from lightlm.training.ranks import ALONE, AgreedCriterion, cut_buckets
+from lightlm.training.ranks import ALONE
+
+TWO_RANKS = """
+import sys
+from itertools import repeat
+import torch
+from torch import distributed
+from lightlm.model.config import ModelConfig
+from lightlm.training.config import TrainerConfig
+from lightlm.training.device import build_model
+from lightlm.training.optimizer import Optimizer
+from lightlm.training.ranks import ReplicatedRanks
 from lightlm.training.stop_criterion import StepCriterion
+from lightlm.training.timing import random_batch
+from lightlm.training.trainer import train
 
-DTYPES = [torch.float32, torch.float32, torch.float32, torch.bfloat16]
+rank = int(sys.argv[1])
+distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+shape = ModelConfig(vocab_size=257, num_layers=1, model_dim=8, num_heads=1, num_kv_heads=1, head_dim=8,
+                    ffn_dim=8, context_length=8)
+trainer = TrainerConfig(batch_tokens=32, micro_batch_size=4)
+model = build_model(shape, trainer)
 
+def fill_memory(module, inputs):
+    if inputs[0].shape[0] > 1:
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
-def test_progress_is_rank_0s_and_one_stop_stops_all() -> None:
-    said: list[tuple[bool, float]] = []
-
-    def agree(is_over: bool, progress: float) -> tuple[bool, float]:
-        said.append((is_over, progress))
-        return is_over or len(said) > 2, 0.25
-
-    criterion = AgreedCriterion(StepCriterion(4), lambda: False, agree)
-    assert criterion.allows(1)
-    assert criterion.progress(1) == 0.25
-    assert not AgreedCriterion(StepCriterion(4), lambda: True, agree).allows(0)
-    assert not criterion.allows(2)
-    assert said == [(False, 0.25), (True, 0.0), (False, 0.5)]
-
-
-def test_buckets_hold_every_tensor_once_in_order_by_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "BUCKET_BYTES", 100)
-    tensors = [torch.zeros(n, dtype=dtype) for n, dtype in zip((9, 30, 1, 2), DTYPES, strict=True)]
-    buckets = list(cut_buckets(tensors))
-    assert [[t.numel() for t in bucket] for bucket in buckets] == [[9, 30], [1], [2]]
+if rank == 1:
+    model.layers[0].register_forward_pre_hook(fill_memory)
+events = []
+ranks = ReplicatedRanks(rank, 2)
+batches = repeat(random_batch(shape, trainer))
+for event in train(model, Optimizer(model, trainer, ranks), batches, trainer, StepCriterion(9),
+                   should_stop=lambda: rank == 1 and len(events) == 5, ranks=ranks):
+    events.append(type(event).__name__)
+print(events, sum(float(weight.sum()) for weight in model.parameters()))
+"""
 
 
 def test_one_process_alone_decides_for_itself() -> None:
-    criterion = StepCriterion(3)
-    assert ALONE.follow(criterion, pytest.fail)[0] is criterion
+    assert ALONE.agree(False, 0.25) == (False, 0.25)
     assert ALONE.lead(True, False) == (True, False)
     assert ALONE.is_first
 
@@ -55,3 +66,18 @@ def test_one_process_computes_a_stack_by_itself_and_measures_all_gradients():
     stack = torch.arange(6.0).view(3, 2)
     assert torch.equal(ALONE.divide(stack, lambda part: part * 2), stack * 2)
     assert float(ALONE.measure_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])) == 5.0
+
+
+@pytest.mark.slow
+def test_where_one_rank_has_no_memory_or_is_stopped_both_do_the_same(tmp_path: Path) -> None:
+    ran = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_RANKS, str(rank), str(tmp_path / "store")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said, other = (process.communicate(timeout=60)[0] for process in ran)
+    assert said == other
+    assert said.startswith(str(["MicroBatchReduced"] * 2 + ["StepDone"] * 3)[:-1])

@@ -1,0 +1,23 @@
+"""Tests of the agent's address; what it does with ranks is test_distributed's."""
+
+import pytest
+
+from lightlm.errors import ParameterError
+from lightlm.training.agent import ADDRESS, find_address, run_agent
+
+
+def test_several_nodes_want_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ADDRESS, raising=False)
+    with pytest.raises(ParameterError, match=f"num_nodes is 2; set {ADDRESS}=HOST:PORT"):
+        find_address(2)
+    monkeypatch.setenv(ADDRESS, "10.0.0.1:29500")
+    assert find_address(2) == ("10.0.0.1", 29500)
+    assert find_address(1) == ("127.0.0.1", 0)
+
+
+def test_an_address_of_another_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ADDRESS, "192.0.2.1:29500")
+    with pytest.raises(
+        ParameterError, match=r"192\.0\.2\.1:29500 .* give an address of this machine"
+    ):
+        run_agent(2, 1)
