@@ -15,6 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lightlm.model.transformer import Transformer
+from lightlm.training.stop_criterion import StopCriterion
 
 ComputeLoss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 """Losses of tokens and targets, as `Transformer.compute_loss` gives them."""
@@ -43,9 +44,12 @@ class Ranks:
         """Whether this one writes and speaks."""
         return self.rank == self.leader
 
-    def agree(self, is_over: bool, progress: float) -> tuple[bool, float]:
-        """Return whether training is over on any rank, and the leading rank's progress."""
-        return is_over, progress
+    def agree(
+        self, criterion: StopCriterion, should_stop: Callable[[], bool], step: int
+    ) -> float | None:
+        """Return the leading rank's progress; None if training is over on any rank."""
+        is_over = should_stop() or not criterion.allows(step)
+        return None if is_over else criterion.progress(step)
 
     def lead(self, *decisions: bool) -> tuple[bool, ...]:
         """Return the leading rank's decisions."""
@@ -94,13 +98,17 @@ class ProcessRanks(Ranks):
         self.size = size
         self.leader = leader
 
-    def agree(self, is_over: bool, progress: float) -> tuple[bool, float]:
-        """Return whether training is over on any rank, and the leading rank's progress."""
-        values = torch.tensor(
-            [float(is_over), progress if self.is_first else 0.0], dtype=torch.float64
-        )
+    def agree(
+        self, criterion: StopCriterion, should_stop: Callable[[], bool], step: int
+    ) -> float | None:
+        """Return the leading rank's progress; None if training is over by its clock, or any rank
+        was asked to stop. Monotonic clocks of machines differ.
+        """
+        is_over = should_stop() or (self.is_first and not criterion.allows(step))
+        progress = criterion.progress(step) if self.is_first else 0.0
+        values = torch.tensor([float(is_over), progress], dtype=torch.float64)
         distributed.all_reduce(values)
-        return bool(values[0] > 0), float(values[1])
+        return None if values[0] > 0 else float(values[1])
 
     def lead(self, *decisions: bool) -> tuple[bool, ...]:
         """Return the leading rank's decisions."""

@@ -189,8 +189,7 @@ class TrainingRun:
         emit = self.recent_events.keeping(emit)
         self.started = time.monotonic()
         if self.request.keep_start and self.start_bits is None:
-            (is_too_late,) = self.ranks.lead(self._is_too_late())
-            if is_too_late:
+            if self._is_too_late():
                 drop_adapters(self.model)
                 return publish_untouched(self.model, self.request, self.ranks)
             self.start_bits = self._validate(emit, is_sampled=False)
@@ -241,7 +240,8 @@ class TrainingRun:
     def _is_too_late(self) -> bool:
         """Return whether the time does not suffice for a few steps and for comparing the scores."""
         left = self.request.deadline - time.monotonic()
-        return isinstance(self.criterion, TimeCriterion) and left < self.request.least_seconds
+        is_late = isinstance(self.criterion, TimeCriterion) and left < self.request.least_seconds
+        return self.ranks.lead(is_late)[0]
 
     def _is_worth_saving(self) -> bool:
         """Return whether the end is saved once more before the model's folder is written."""

@@ -98,12 +98,7 @@ def train(
     loss_scale = counters.loss_scale
     model.train()
 
-    while True:
-        # The leader's clock counts: monotonic clocks of machines differ.
-        is_over = should_stop() or (ranks.is_first and not criterion.allows(counters.step))
-        is_over, progress = ranks.agree(is_over, criterion.progress(counters.step))
-        if is_over:
-            return
+    while (progress := ranks.agree(criterion, should_stop, counters.step)) is not None:
         started = clock()
         batch = next(batches)
         waited = clock() - started

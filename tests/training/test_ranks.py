@@ -9,6 +9,7 @@ import torch
 
 from lightlm.training import ranks
 from lightlm.training.ranks import ALONE
+from lightlm.training.stop_criterion import StepCriterion
 
 TWO_RANKS = """
 import sys
@@ -48,7 +49,10 @@ print(events, sum(float(weight.sum()) for weight in model.parameters()))
 
 
 def test_one_process_alone_decides_for_itself() -> None:
-    assert ALONE.agree(False, 0.25) == (False, 0.25)
+    criterion = StepCriterion(4)
+    assert ALONE.agree(criterion, lambda: False, 1) == 0.25
+    assert ALONE.agree(criterion, lambda: False, 4) is None
+    assert ALONE.agree(criterion, lambda: True, 1) is None
     assert ALONE.lead(True, False) == (True, False)
     assert ALONE.is_first
 
