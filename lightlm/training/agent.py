@@ -5,6 +5,7 @@ output.
 `torchrun` does so on other nodes; the agents meet at a c10d rendezvous of this one.
 """
 
+# pyright: reportIncompatibleVariableOverride=false
 import json
 import os
 import signal
@@ -48,20 +49,21 @@ class RankAgent(LocalElasticAgent):
         self._parent = os.getppid()
         self._exit_code = -signal.SIGTERM
 
-    def _monitor_workers(self, worker_group: WorkerGroup, *_: Any) -> RunResult:
-        result = super()._monitor_workers(worker_group)
+    # PyTorch's documented points of extension; its decorator hides their types.
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result = super()._monitor_workers(worker_group)  # pyright: ignore[reportCallIssue]
         if result.is_failed():
             first = min(result.failures.values(), key=lambda failure: failure.timestamp)
             self._exit_code = first.exitcode
         return result
 
-    def _start_workers(self, worker_group: WorkerGroup, *_: Any) -> dict[int, Any]:
-        pids = super()._start_workers(worker_group)
+    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+        pids = super()._start_workers(worker_group)  # pyright: ignore[reportCallIssue]
         signal.signal(DUMP_SIGNAL, lambda *_: os.kill(pids[0], DUMP_SIGNAL))
         return pids
 
-    def _stop_workers(self, worker_group: WorkerGroup, *_: Any) -> None:
-        super()._stop_workers(worker_group)
+    def _stop_workers(self, worker_group: WorkerGroup) -> None:
+        super()._stop_workers(worker_group)  # pyright: ignore[reportCallIssue]
         if os.getppid() != self._parent:
             raise SystemExit(1)
         send({"died": self._exit_code})
