@@ -10,9 +10,16 @@ import json
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from torch.distributed import (
+    FileStore,  # pyright: ignore[reportPrivateImportUsage]
+    TCPStore,  # pyright: ignore[reportPrivateImportUsage]
+)
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
@@ -79,14 +86,11 @@ def send(message: Message) -> None:
 
 
 def find_address(num_nodes: int) -> tuple[str, int]:
-    """Return where the agents meet: a free port of this machine, or for several nodes the address
-    in the environment.
+    """Return where the agents of several nodes meet: the address in the environment.
 
     Raises:
-        ParameterError: there are several nodes and no address.
+        ParameterError: there is none.
     """
-    if num_nodes == 1:
-        return "127.0.0.1", 0
     host, _, port = os.environ.get(ADDRESS, "").rpartition(":")
     if not host or not port.isdigit():
         raise ParameterError(
@@ -96,13 +100,21 @@ def find_address(num_nodes: int) -> tuple[str, int]:
     return host, int(port)
 
 
-def run_agent(num_nodes: int, num_devices: int) -> None:
-    """Run the ranks of this node to their end.
+@contextmanager
+def open_meeting(num_nodes: int) -> "Iterator[tuple[str, FileStore | TCPStore]]":
+    """Yield this node's address and the store where the agents meet.
+
+    That of one node is a file that only its owner reads and writes: a rendezvous unpickles what it
+    finds, and a port of loopback is open to everybody who is logged in.
 
     Raises:
         ParameterError: there are several nodes and no address where this one can listen.
-        WorkerError: other nodes did not join in time.
     """
+    if num_nodes == 1:
+        with tempfile.TemporaryDirectory(prefix="lightlm-") as folder:
+            yield "127.0.0.1", FileStore(f"{folder}/rendezvous", -1)
+        return
+
     host, port = find_address(num_nodes)
     try:
         store = open_store(host, port)
@@ -111,7 +123,27 @@ def run_agent(num_nodes: int, num_devices: int) -> None:
             f"no process can listen at {ADDRESS}={host}:{port} ({error}); give an address of this "
             "machine and a free port"
         ) from None
+    yield host, store
+
+
+def run_agent(num_nodes: int, num_devices: int) -> None:
+    """Run the ranks of this node to their end.
+
+    Raises:
+        ParameterError: there are several nodes and no address where this one can listen.
+        WorkerError: other nodes did not join in time.
+    """
     os.environ[OWN_STORE] = "1"
+    with open_meeting(num_nodes) as (host, store):
+        run_ranks(host, store, num_nodes, num_devices)
+
+
+def run_ranks(host: str, store: "FileStore | TCPStore", num_nodes: int, num_devices: int) -> None:
+    """Run the ranks of this node, which meets the others in a store, to their end.
+
+    Raises:
+        WorkerError: other nodes did not join in time.
+    """
     rendezvous = DynamicRendezvousHandler.from_backend(
         RUN_ID,
         store,
