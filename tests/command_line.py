@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 LIGHTLM = Path(sys.executable).with_name("lightlm")
-SECONDS = 240
+SECONDS = 150
 """Only bounds a failure."""
 
 HOSTILE = (

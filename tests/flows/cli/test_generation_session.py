@@ -8,6 +8,9 @@ import pytest
 
 from tests.command_line import LIGHTLM, SECONDS, Ended, Trained
 
+PROMPT = "\x1b[?2004h"
+"""What a terminal gets when it begins to read a line: from then on a key is the prompt's."""
+
 
 def talk(home: Path, *lines: str) -> Ended:
     """Run `lightlm generate` without a prompt, with lines from a pipe."""
@@ -103,8 +106,11 @@ def test_at_a_terminal_earlier_prompts_come_back_and_ctrl_d_ends(trained: Traine
     )
 
     terminal.expect("quit ends")
+    terminal.expect_exact(PROMPT)
     terminal.sendline("The quiet lantern")
     terminal.expect("The quiet lantern.*The quiet lantern")
+    # What is typed before is no key of the prompt, and a Ctrl-C ends the text alone.
+    terminal.expect_exact(PROMPT)
     terminal.send("\x1b[A")
     terminal.expect("The quiet lantern")
     terminal.send("\x03")
