@@ -65,13 +65,15 @@ def _find_in(piece: bytes, wanted: np.ndarray, texts: Sequence[bytes], least: in
     if not len(hits):
         return b""
 
+    # No copy is longer than a text: the rest of a long run, such as a line of dashes, repeats it.
+    most = 2 * max(map(len, texts))
     longest = b""
     starts = hits[np.concatenate([[True], np.diff(hits) > 1])]
     ends = hits[np.concatenate([np.diff(hits) > 1, [True]])] + WINDOW_BYTES
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         if end - start <= max(least, len(longest)):
             continue
-        longest = max(longest, _cut_to_copy(piece[start:end], texts), key=len)
+        longest = max(longest, _cut_to_copy(piece[start : min(end, start + most)], texts), key=len)
     return longest
 
 

@@ -23,6 +23,12 @@ def test_windows_of_two_texts_that_follow_each_other_are_not_one_copy() -> None:
     assert find_longest_copy(texts, [document], 10**6).text == document[121:190]
 
 
+def test_a_long_run_that_repeats_itself_costs_no_more_than_the_text() -> None:
+    text = b"a heading" + b"-" * 79
+    found = find_longest_copy([text], [b"-" * 300_000, draw(12, 500)], 10**6)
+    assert found.text == b"-" * 79
+
+
 def test_shorter_pieces_and_texts_are_no_copies() -> None:
     document = draw(5, 400)
     texts = [document[: WINDOW_BYTES - 1] + b"!", b"", b"ab"]
