@@ -44,6 +44,7 @@ def test_a_run_says_what_the_base_had_and_what_it_reached(summary: dict[str, Any
     assert any("untouched" in reason for reason in plan["reasons"])
 
 
+@pytest.mark.slow
 def test_the_version_opens_elsewhere_as_its_base_did(
     summary: dict[str, Any], base: Path, trained: Trained, tmp_path: Path
 ) -> None:

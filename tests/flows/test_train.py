@@ -302,6 +302,7 @@ def test_the_same_seed_and_steps_give_the_same_score_and_quiet_says_nothing(
     assert one.json["score"]["text_sha256"] == trained.summary["dataset"]["validation_sha256"]
 
 
+@pytest.mark.slow
 def test_the_documented_tier_trains_a_mixture_of_experts_on_twenty_documents(
     trained: Trained, documents: Path
 ) -> None:

@@ -100,6 +100,7 @@ def test_all_models_are_listed_with_champion_score_and_text(other: Other) -> Non
     assert "there is no model poems; `lightlm models` lists those there are" in unknown.err
 
 
+@pytest.mark.slow
 def test_a_command_without_a_name_takes_the_newest_model_and_says_which(other: Other) -> None:
     options = ["--max-new-tokens", 2, "--temperature", 0]
     assert other.lightlm("generate", "The", *options).err == "model stories, version 1 (champion)\n"

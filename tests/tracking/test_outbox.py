@@ -186,6 +186,7 @@ def test_the_champion_that_was_asked_for_is_told_with_its_files_in_the_cache(
     ).is_file()
 
 
+@pytest.mark.slow
 def test_a_champion_whose_files_are_damaged_is_told_with_the_reason(
     home: Path, recorded: Callable[..., Path]
 ) -> None:

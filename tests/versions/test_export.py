@@ -12,7 +12,7 @@ from lightlm_flows.cli.main import app
 from tests.command_line import FIRST_VERSION, Trained
 
 
-@pytest.mark.parametrize("kind", ["hf", "gguf", "onnx"])
+@pytest.mark.parametrize("kind", ["hf", "gguf", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_an_export_computes_what_the_version_does(
     trained: Trained, tmp_path: Path, kind: str
 ) -> None:
