@@ -7,17 +7,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from lightlm.budget.allowance import PATIENCE
 from lightlm.errors import Interrupted, LightLMError, Terminated
-from lightlm.runs.session import Launch
+
+if TYPE_CHECKING:
+    from lightlm.runs.session import Launch
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @contextmanager
-def end_in_order(launch: Launch) -> Iterator[None]:
+def end_in_order(launch: "Launch") -> Iterator[None]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into an exception; the second ends the process.
 
     Only in the main thread. Children whose pipe closes then end by themselves. A Ctrl-C counts if

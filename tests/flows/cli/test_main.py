@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -297,3 +298,12 @@ def test_a_stream_that_cannot_hold_the_answer_gives_no_traceback(
     assert told in ended.stderr
     if target is None:
         assert "\\U0001f600" in (tmp_path / "out").read_text()
+
+
+def test_the_command_line_imports_nothing_heavy_before_a_command_needs_it() -> None:
+    words = "import sys, lightlm_flows.cli.main; print(*sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-c", words], capture_output=True, text=True, check=True
+    )
+    heavy = {"torch", "mlflow", "prefect", "numpy", "tokenizers", "lightlm.runs.session"}
+    assert heavy.isdisjoint(ended.stdout.split())
