@@ -1,7 +1,7 @@
 """Mirrors of a run in Trackio and Weights & Biases: checked before it starts, each in a process.
 
 No process of the run waits for a mirror. It reads the run's record, and may go on for a while after
-the run's end: uploads take time that belongs to nobody's budget.
+the run's end: no budget pays for the time of uploads.
 """
 
 import importlib.util

@@ -22,6 +22,11 @@ ApiKey = Annotated[
     ),
 ]
 
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option("--api-key-file", help="A file that holds the key; default: none."),
+]
+
 
 def serve(
     model: Model = None,
@@ -32,10 +37,7 @@ def serve(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
     api_key: ApiKey = None,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option("--api-key-file", help="A file that holds the key; default: none."),
-    ] = None,
+    api_key_file: ApiKeyFile = None,
     allowed_hosts: Annotated[
         str,
         typer.Option(

@@ -2,22 +2,18 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lightlm_flows.cli.commands.serve import ApiKey, Host, log, open_endpoint, print_key
+from lightlm_flows.cli.commands.serve import ApiKey, ApiKeyFile, Host, log, open_endpoint, print_key
 
 
 def studio(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8700,
     api_key: ApiKey = None,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option("--api-key-file", help="A file that holds the key; default: none."),
-    ] = None,
+    api_key_file: ApiKeyFile = None,
     allowed_hosts: Annotated[
         str,
         typer.Option(

@@ -49,14 +49,17 @@ def hash_windows(text: bytes) -> np.ndarray:
         return np.empty(0, np.uint64)
 
     # The sum of value[i] * factor^i over a window, divided by the power at which it begins.
-    powers = np.full(len(values), FACTOR)
-    powers[0] = 1
-    np.multiply.accumulate(powers, out=powers)
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values * powers)])
-    inverses = np.full(len(values) - WINDOW_BYTES + 1, INVERSE)
-    inverses[0] = 1
-    np.multiply.accumulate(inverses, out=inverses)
+    products = values * _list_powers(FACTOR, len(values))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(products)])
+    inverses = _list_powers(INVERSE, len(values) - WINDOW_BYTES + 1)
     return (sums[WINDOW_BYTES:] - sums[:-WINDOW_BYTES]) * inverses
+
+
+def _list_powers(base: np.uint64, number: int) -> np.ndarray:
+    """Return the powers 0 to number - 1 of `base` modulo 2^64, (number,) uint64."""
+    powers = np.full(number, base)
+    powers[0] = 1
+    return np.multiply.accumulate(powers)
 
 
 def _find_in(piece: bytes, wanted: np.ndarray, texts: Sequence[bytes], least: int) -> bytes:
