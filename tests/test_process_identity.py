@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
 
-from lightlm.process_identity import describe_own_process, identify_process
+from lightlm.process_identity import describe_own_process, find_own_age, identify_process
 
 
 def test_a_process_keeps_its_identity_and_no_other_has_it() -> None:
@@ -36,3 +37,12 @@ def test_setting_the_clock_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + 7200.0)
     assert psutil.Process().create_time() == pytest.approx(started + 7200.0)
     assert identify_process(os.getpid()) == before
+
+
+def test_the_age_of_a_process_holds_no_second_that_never_passed() -> None:
+    code = "from lightlm.process_identity import find_own_age as f; print(f())"
+    for _ in range(3):  # the boot's whole seconds were off by up to one, always the same way
+        began = time.monotonic()
+        age = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+        assert 0 < float(age) <= time.monotonic() - began + 2 / os.sysconf("SC_CLK_TCK")
+    assert find_own_age() > 0

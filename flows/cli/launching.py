@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lightlm.params import Overrides
 
@@ -15,8 +15,21 @@ if TYPE_CHECKING:
     from lightlm.params import Params
     from lightlm.runs.session import Launch
     from lightlm.runs.summary import RunSummary
+    from lightlm_flows.prefect_api.embedded import EmbeddedApi
 
 Result = TypeVar("Result")
+
+
+def start_prefect(home: Path) -> "EmbeddedApi | None":
+    """Return Prefect's API, which takes longest of all to start: a command starts it first. None
+    where a person named a server.
+    """
+    from lightlm_flows.prefect_api import embedded
+
+    # The terminal has the panel and one clear line for an error; Prefect keeps its record of both.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    embedded.apply_settings(home)
+    return embedded.start_api()
 
 
 def run_training(
@@ -26,16 +39,14 @@ def run_training(
     preset: str,
     overrides: Overrides,
     launch: "Launch",
+    api: "EmbeddedApi | None",
 ) -> "RunSummary":
-    """Return the train-flow's summary; clock, worker and API start before the flow is imported."""
+    """Return the train-flow's summary. The flow is imported while `api` starts, then the worker
+    imports torch: three at once on two cores would hold the API up.
+    """
     from lightlm.runs.folder import claim_run
     from lightlm.runs.naming import name_run
     from lightlm.runs.session import start_worker
-    from lightlm_flows.prefect_api import embedded
-
-    # The terminal has the panel and one clear line for an error; Prefect keeps its record of both.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    embedded.apply_settings(home)
 
     with ExitStack() as stack:
         run = claim_run(
@@ -43,12 +54,11 @@ def run_training(
         )
         stack.callback(run.close)
         with run.ledger.stage("start-up"):
+            from lightlm.runs.history import close_summary
+            from lightlm_flows.train import train_flow
+
             worker = start_worker(run.folder, home, is_needed=not run.is_scored)
             stack.callback(worker.stop)
-            api = embedded.start_api()
-            from lightlm.runs.history import close_summary
-            from lightlm_flows.train import train_flow  # while the API starts
-
             stack.enter_context(run_flows(home, api, launch))
         launch.run = run
         launch.worker = worker
@@ -63,7 +73,7 @@ def run_training(
 
 
 @contextmanager
-def run_flows(home: Path, api: Any, launch: "Launch") -> Iterator[None]:
+def run_flows(home: Path, api: "EmbeddedApi | None", launch: "Launch") -> Iterator[None]:
     """Run flows that find `launch`, with Prefect's API, or without one where none answers; then a
     notice says so.
     """

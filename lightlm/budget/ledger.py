@@ -18,6 +18,7 @@ from typing import Self
 from lightlm.energy import EnergyMeter
 from lightlm.errors import StoreError
 from lightlm.json_object import JsonObject
+from lightlm.process_identity import find_own_age
 from lightlm.store.journal import Journal, read_journal
 
 SECONDS_PER_HOUR = 3600.0
@@ -32,9 +33,7 @@ def find_process_start() -> float:
     """Return the time.monotonic() seconds at which this process began: a command's clock starts
     there.
     """
-    import psutil
-
-    return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
+    return time.monotonic() - find_own_age()
 
 
 @dataclass(frozen=True)

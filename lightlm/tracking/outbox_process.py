@@ -176,15 +176,19 @@ def yield_to_training(work: Callable[[], Result]) -> Result:
 
 
 def warm_up() -> None:
-    """Import now what registration and the plot need at the end, where every second is
+    """Import and look up now what registration and the plot need at the end, where every second is
     the run's.
     """
     import matplotlib.backends.backend_agg
-    import mlflow.pyfunc
+    import matplotlib.figure  # noqa: F401
 
-    import lightlm.tracking.registration  # noqa: F401
+    from lightlm.tracking.registration import rehearse
+    from lightlm.tracking.shipper import pin_requirements
 
-    del matplotlib, mlflow
+    try:
+        rehearse(pin_requirements())
+    except Exception as error:  # noqa: BLE001  (registration itself says what is wrong)
+        complain(error)
 
 
 def learn(shipper: Shipper) -> None:

@@ -142,7 +142,7 @@ def run_command(home: str, text: str, overrides: dict[str, Any], log: str) -> No
         try:
             launch = Launch(time.monotonic())
             with end_in_order(launch), embedded.without_heartbeats():
-                run_training(Path(home), params, text, "base", overrides, launch)
+                run_training(Path(home), params, text, "base", overrides, launch, None)
             code = 0
         except LightLMError as error:
             sys.stderr.write(f"lightlm: {error}\n")

@@ -1,6 +1,5 @@
 """The commands of the champion: retrain, promote, rollback."""
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +11,7 @@ from lightlm.console.next_commands import name_command
 from lightlm.params import load_params, name_texts
 from lightlm.runs.input_checks import check_sources
 from lightlm.store.home import find_home
-from lightlm_flows.cli.launching import keep_result, run_flows
+from lightlm_flows.cli.launching import keep_result, run_flows, start_prefect
 from lightlm_flows.cli.options import (
     AsJson,
     Assignments,
@@ -69,11 +68,8 @@ def retrain(
         check_sources(home, params)
     from lightlm.runs.session import Launch
     from lightlm_flows.cli.signals import end_in_order
-    from lightlm_flows.prefect_api import embedded
 
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    embedded.apply_settings(home)
-    api = embedded.start_api()
+    api = start_prefect(home)
     from lightlm.runs.retraining import choose_text
     from lightlm_flows.retrain import retrain_flow  # while the API starts
 

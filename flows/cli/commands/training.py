@@ -9,10 +9,10 @@ import typer
 from lightlm.budget.ledger import find_process_start
 from lightlm.errors import InputError, ParameterError
 from lightlm.params import Params, load_params, name_texts, parse_assignments
-from lightlm.runs.input_checks import check_sources
+from lightlm.runs.input_checks import check_hours, check_sources
 from lightlm.store.home import find_home
 from lightlm_flows.cli.commands.setup import is_asked_for, setup
-from lightlm_flows.cli.launching import run_training
+from lightlm_flows.cli.launching import run_training, start_prefect
 from lightlm_flows.cli.options import (
     AsJson,
     Assignments,
@@ -102,6 +102,8 @@ def train(
 
     params = load_params(preset, overrides, dataset=first, hours=hours)
     home = find_home()
+    check_hours(home, params)
+    api = start_prefect(home)
     check_sources(home, params)
     from lightlm.runs.session import Launch
     from lightlm_flows.cli.notify import Notifier
@@ -110,7 +112,7 @@ def train(
     notifier = Notifier(notify)
     launch = Launch(started_at, is_quiet=quiet, is_fresh=fresh)
     with notifier.around(), end_in_order(launch):
-        summary = run_training(home, params, first, preset, overrides, launch)
+        summary = run_training(home, params, first, preset, overrides, launch, api)
 
     notifier.finish(summary)
     if as_json:
