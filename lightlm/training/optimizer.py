@@ -1,21 +1,23 @@
 """The optimizer of a model: Muon for layers' matrices and AdamW for the rest, or AdamW for all."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
 from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
+from lightlm.training.adamw import AdamW, Moments, Slot
 from lightlm.training.config import ADAMW_MATRIX_SHARE, TrainerConfig
 from lightlm.training.dtypes import DTYPES
 from lightlm.training.muon import MatrixSlice, Muon
 from lightlm.training.ranks import ALONE, Ranks
 from lightlm.training.schedule import momentum_at
-from lightlm.training.sharded_muon import ShardedMuon
-from lightlm.training.sharding import like, put
+from lightlm.training.sharding import is_shard, like, put
+
+if TYPE_CHECKING:
+    from lightlm.training.sharded_muon import ShardedMuon
 
 ADAPTER = ".adapters."
 """Part of the names of weights that are adapters (model.adapters)."""
@@ -37,18 +39,12 @@ class Optimizer:
         if config.optimizer == "muon":
             self.muon = _build_muon(model, config, matrices, ranks)
 
-        self.names: list[str] = []
-        groups = []
+        self.adamw = AdamW((config.adam_beta1, config.adam_beta2))
         for name, parameter in trained.items():
             if name in matrices and self.muon is not None:
                 continue
-            rate, decay = self._adamw_rate(name, name in matrices)
-            groups.append({"params": [parameter], "peak": rate, "weight_decay": decay, "lr": 0.0})
-            self.names.append(name)
-
-        self.adamw = torch.optim.AdamW(
-            groups, betas=(config.adam_beta1, config.adam_beta2), eps=1e-10, fused=True
-        )
+            peak, decay = self._adamw_rate(name, name in matrices)
+            self.adamw.slots[name] = Slot(parameter, peak, decay)
 
     def _adamw_rate(self, name: str, is_matrix: bool) -> tuple[float, float]:
         config = self.config
@@ -73,17 +69,14 @@ class Optimizer:
                 momentum_at(progress, config.momentum),
                 config.weight_decay,
             )
-        for group in self.adamw.param_groups:
-            group["lr"] = group["peak"] * factor
-        self.adamw.step()
+        self.adamw.step(factor)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return all state by name: momenta, and AdamW's averages and step counts."""
         tensors = dict(self.muon.state_tensors()) if self.muon is not None else {}
-        for name, group in zip(self.names, self.adamw.param_groups, strict=True):
-            state = self.adamw.state.get(group["params"][0], {})
-            for key, value in state.items():
-                tensors[f"adamw.{name}.{key}"] = value
+        for name, slot in self.adamw.slots.items():
+            moments = {} if slot.moments is None else slot.moments._asdict()
+            tensors |= {f"adamw.{name}.{key}": value for key, value in moments.items()}
         return tensors
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -92,16 +85,15 @@ class Optimizer:
             for name, buffer in self.muon.state_tensors().items():
                 put(buffer, tensors[name])
 
-        for name, group in zip(self.names, self.adamw.param_groups, strict=True):
+        for name, slot in self.adamw.slots.items():
             prefix = f"adamw.{name}."
-            parameter = group["params"][0]
             state = {
-                key.removeprefix(prefix): like(parameter, tensors[key])
+                key.removeprefix(prefix): like(slot.weight, tensors[key])
                 for key in tensors
                 if key.startswith(prefix)
             }
             if state:
-                self.adamw.state[parameter] = state
+                slot.moments = Moments(**state)
 
 
 def _is_layer_matrix(name: str) -> bool:
@@ -110,12 +102,14 @@ def _is_layer_matrix(name: str) -> bool:
 
 def _build_muon(
     model: Transformer, config: TrainerConfig, names: set[str], ranks: Ranks
-) -> Muon | ShardedMuon:
+) -> "Muon | ShardedMuon":
     dtype = DTYPES[config.dtype]
     matrices = {name: parameter for name, parameter in model.named_parameters() if name in names}
     heights = {name: _list_heights(model.config, name, matrix) for name, matrix in matrices.items()}
-    shards = {name: matrix for name, matrix in matrices.items() if isinstance(matrix, DTensor)}
+    shards = {name: matrix for name, matrix in matrices.items() if is_shard(matrix)}
     if shards:
+        from lightlm.training.sharded_muon import ShardedMuon
+
         return ShardedMuon(shards, heights, dtype)
     return Muon(list(_slice_matrices(matrices, heights)), dtype, ranks)
 

@@ -1,14 +1,16 @@
 """A sharded model (FSDP2): each rank holds its rows of every weight."""
 
+import sys
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor
 
 from lightlm.model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 def shard_model(model: Transformer, num_ranks: int, device: str) -> None:
@@ -18,6 +20,13 @@ def shard_model(model: Transformer, num_ranks: int, device: str) -> None:
     A layer is whole on a device only while it computes, in the compute dtype; embedding and head
     stay fp32, since the head sums its gradient in the dtype of its weights.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import (
+        MixedPrecisionPolicy,
+        fully_shard,
+        register_fsdp_forward_method,
+    )
+
     mesh = init_device_mesh(device.partition(":")[0], (num_ranks,))
     precision = MixedPrecisionPolicy(
         param_dtype=model.compute_dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
@@ -30,17 +39,26 @@ def shard_model(model: Transformer, num_ranks: int, device: str) -> None:
     register_fsdp_forward_method(model, "compute_loss")
 
 
+def is_shard(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Return whether a tensor is this rank's part of a whole one.
+
+    Only who made one has imported its class, which takes 0.8 s with SymPy.
+    """
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
 def is_sharded(model: Transformer) -> bool:
     """Return whether this rank holds a part of each weight only."""
-    return isinstance(model.embedding, DTensor)
+    return is_shard(model.embedding)
 
 
 def local(tensor: Tensor) -> Tensor:
     """Return what this rank holds of a tensor: its rows, as a view, or all of it."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if is_shard(tensor) else tensor
 
 
-def rows_per_rank(tensor: DTensor) -> int:
+def rows_per_rank(tensor: "DTensor") -> int:
     """Return how many rows a full shard has; the last ranks may hold fewer, or none."""
     return -(-tensor.shape[0] // tensor.device_mesh.size())
 
@@ -48,7 +66,7 @@ def rows_per_rank(tensor: DTensor) -> int:
 @torch.no_grad()
 def put(target: Tensor, whole: Tensor) -> None:
     """Copy a whole tensor into `target`, in place; of a shard, its own rows."""
-    if not isinstance(target, DTensor):
+    if not is_shard(target):
         target.copy_(whole)
         return
     mine = target.to_local()
@@ -72,7 +90,7 @@ def gather(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     On every rank a tensor is whole on the device for a moment.
     """
     for name, tensor in tensors.items():
-        if isinstance(tensor, DTensor):
+        if is_shard(tensor):
             yield name, tensor.full_tensor().detach().cpu()
         else:
             yield name, tensor.detach()
@@ -81,7 +99,7 @@ def gather(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
 def send(tensors: Mapping[str, Tensor]) -> None:
     """Come along with a rank that gathers these tensors."""
     for tensor in tensors.values():
-        if isinstance(tensor, DTensor):
+        if is_shard(tensor):
             tensor.full_tensor()
 
 

@@ -32,9 +32,9 @@ def test_muon_takes_all_matrices_of_the_layers_but_the_router_and_adamw_the_rest
 ):
     model, rule = build(settings(), **change)
     by_muon = sum(buffer.numel() for buffer in rule.muon.momenta.values())
-    by_adamw = sum(group["params"][0].numel() for group in rule.adamw.param_groups)
+    by_adamw = sum(slot.weight.numel() for slot in rule.adamw.slots.values())
     assert by_muon + by_adamw == sum(weight.numel() for weight in model.parameters())
-    layers = {name for name in rule.names if name.startswith("layers.")}
+    layers = {name for name in rule.adamw.slots if name.startswith("layers.")}
     assert {name.rpartition(".")[2] for name in layers} <= {
         "query_norm",
         "key_norm",
@@ -65,9 +65,7 @@ def test_query_key_value_gate_and_up_are_matrices_of_their_own(build, settings, 
 def test_each_kind_of_parameter_has_its_own_rate(build, settings):
     config = settings(embedding_learning_rate=0.1, head_learning_rate=0.2, gain_learning_rate=0.3)
     _, rule = build(config, **EXPERTS)
-    peaks = {
-        name: group["peak"] for name, group in zip(rule.names, rule.adamw.param_groups, strict=True)
-    }
+    peaks = {name: slot.peak for name, slot in rule.adamw.slots.items()}
     assert peaks["embedding"] == 0.1
     assert peaks["head"] == peaks["layers.0.feedforward.router"] == 0.2
     assert peaks["norm"] == peaks["layers.1.attention.query_norm"] == 0.3
