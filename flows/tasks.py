@@ -25,6 +25,7 @@ measure_training_rate = as_task(stages.measure_training_rate, "Measure the train
 choose_base = as_task(base_start.choose_base, "Choose what training starts from")
 prepare_tokenizer = as_task(stages.prepare_tokenizer, "Prepare the tokenizer")
 tokenize_subset = as_task(stages.tokenize_subset, "Tokenize to cached shards")
+count_tokens = as_task(stages.count_tokens, "Count the text's tokens")
 score_champion = as_task(champion.score_champion, "Score the champion on the new held-out text")
 plan_budget = as_task(stages.plan_budget, "Plan the budget")
 train_model = as_task(stages.train_model, "Train the model")

@@ -13,7 +13,7 @@ from lightlm.params import Overrides
 
 if TYPE_CHECKING:
     from lightlm.params import Params
-    from lightlm.runs.session import Launch
+    from lightlm.runs.launch import Launch
     from lightlm.runs.summary import RunSummary
     from lightlm_flows.prefect_api.embedded import EmbeddedApi
 

@@ -303,7 +303,7 @@ def run_setup(home: Path, choices: Mapping[str, Any]) -> None:
 
 def train_choices(home: Path, dialogue: Dialogue, params: Params) -> None:
     """Train with a session's params, within the hours from now on, and show what it reached."""
-    from lightlm.runs.session import Launch
+    from lightlm.runs.launch import Launch
     from lightlm.runs.summary import show_summary
     from lightlm_flows.cli.launching import run_training, start_prefect
     from lightlm_flows.cli.signals import end_in_order

@@ -13,7 +13,7 @@ from lightlm.budget.allowance import PATIENCE
 from lightlm.errors import Interrupted, LightLMError, Terminated
 
 if TYPE_CHECKING:
-    from lightlm.runs.session import Launch
+    from lightlm.runs.launch import Launch
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 

@@ -13,9 +13,10 @@ from prefect.states import Cancelled
 
 from lightlm.errors import Interrupted
 from lightlm.params import Params
+from lightlm.runs.launch import Launch
 from lightlm.runs.orchestrator import FlowRun
 from lightlm.runs.recording import run_tags
-from lightlm.runs.session import Launch, Session, open_session
+from lightlm.runs.session import Session, open_session
 from lightlm_flows.prefect_api.artifacts import FlowPage
 from lightlm_flows.prefect_api.reconciling import note_flow_run
 

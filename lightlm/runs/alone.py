@@ -27,12 +27,13 @@ from lightlm.runs.champion import ask_again, ask_for_champion, score_champion
 from lightlm.runs.folder import claim_run
 from lightlm.runs.history import close_summary
 from lightlm.runs.input_checks import check_sources
+from lightlm.runs.launch import Launch
 from lightlm.runs.naming import add_name, list_model_names, name_run
 from lightlm.runs.orchestrator import NO_FLOW_RUN, SilentPage
 from lightlm.runs.planning import make_plan
 from lightlm.runs.recording import run_tags
 from lightlm.runs.results import summarize
-from lightlm.runs.session import Launch, Session, open_session, start_worker
+from lightlm.runs.session import Session, open_session, start_worker
 from lightlm.runs.summary import RunSummary
 from lightlm.runs.values import Outcome, begin_training
 from lightlm.store.home import find_home
@@ -100,9 +101,10 @@ def run_stages(session: Session, params: Params) -> RunSummary:
     own = take_tokenizer(params, base)
     tokenizer = stages.prepare_tokenizer(session, own, material, machine)
     shards = stages.tokenize_subset(session, material, tokenizer)
+    counted = stages.count_tokens(session, own, base, shards)
     champion = score_champion(session, question, material, machine)
     start = begin_training(own, champion, base)
-    plan = stages.plan_budget(session, start, system, machine, material, shards)
+    plan = stages.plan_budget(session, start, system, machine, material, shards, counted)
     trained = stages.train_model(session, start, plan, tokenizer, shards)
     evaluated = stages.evaluate_model(session, plan, trained, shards)
     outcome = Outcome(system, material, champion, start, plan, trained, evaluated)

@@ -1,6 +1,8 @@
 """The champion in a run: asked for in the registry, scored on the held-out text, compared."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,14 +15,16 @@ from lightlm.data.subset import TextSubset
 from lightlm.errors import LightLMError
 from lightlm.evaluation.comparison import Comparison, compare
 from lightlm.evaluation.score import DocumentScores
+from lightlm.json_object import JsonObject
 from lightlm.model.config import ModelConfig
 from lightlm.runs.naming import MODEL_NAME, list_model_names, settle_model_name, text_tags
 from lightlm.runs.session import Session
-from lightlm.runs.values import Champion, Material
+from lightlm.runs.values import Champion, Material, Outcome
 from lightlm.store.stage import find_stage, open_stage
+from lightlm.tracking.catalog import choose_name
 from lightlm.tracking.outbox import ChampionAnswer
 from lightlm.tracking.registration import format_other_text
-from lightlm.tracking.registry import ModelVersion, download, is_local
+from lightlm.tracking.registry import ModelVersion, download, is_local, read_locally
 from lightlm.tracking.tags import LEARNT_TAG, MANIFEST_TAG, is_other_text
 from lightlm.training.config import TrainerConfig
 
@@ -34,7 +38,7 @@ SCORING_FRACTION = 0.05
 """Fraction of the budget that scoring the champion may take; it then covers fewer documents."""
 
 KIND = "scores"
-FORMAT = 1
+FORMAT = 2
 
 
 class VersionScores(BaseModel):
@@ -52,12 +56,13 @@ class VersionScores(BaseModel):
 class ChampionQuestion:
     """What a run asks the registry: which version is champion of one of these model names.
 
-    `is_asked` is False where no answer matters, or none can come. `answer` is there where the
-    caller had it before the run began.
+    `is_asked` is False where no answer matters, or none can come. `learned` is the name of the text
+    where it is not the one asked for. `answer` is there where the caller had it before the run.
     """
 
     names: list[str]
     is_asked: bool
+    learned: str | None = None
     answer: ChampionAnswer | None = None
 
 
@@ -69,7 +74,7 @@ def ask_for_champion(session: Session, learned: str | None = None) -> ChampionQu
     params = session.params
     names = list_possible_names(session, learned)
     matters = params.tracking.promote == "better" or len(names) > 1
-    question = ChampionQuestion(names, matters and has_registry(session))
+    question = ChampionQuestion(names, matters and has_registry(session), learned)
     if question.is_asked:
         session.recorder.ask_champion(names, describe_origin(params.dataset, learned))
     return question
@@ -93,7 +98,7 @@ def know_champion(session: Session, champion: ModelVersion | None) -> ChampionQu
     """Return the question with the champion that the caller has found already as its answer."""
     names = list_model_names(session.params)
     answer = ChampionAnswer(champion, None, names[0])
-    return ChampionQuestion(names, session.params.tracking.promote == "better", answer)
+    return ChampionQuestion(names, session.params.tracking.promote == "better", answer=answer)
 
 
 def has_registry(session: Session) -> bool:
@@ -110,8 +115,7 @@ def score_champion(
         return Champion(settle_model_name(session, question.names[0], material.origin))
 
     with session.stage("champion"):
-        seconds = max(LEAST_ANSWER_SECONDS, ANSWER_FRACTION * session.ledger.budget_seconds)
-        answer = question.answer or session.outbox.wait_for_champion(question.names, seconds)
+        answer = question.answer or read_answer(session, question) or wait(session, question)
         name = settle_model_name(session, answer.name, material.origin)
         text = text_tags(material)
         if session.params.tracking.promote != "better":
@@ -122,7 +126,7 @@ def score_champion(
             reason = format_other_text(answer.version, text)
             champion = Champion(name, answer.version, reason=reason)
         else:
-            champion = read_scores(session, name, answer.version, material.subset, machine)
+            champion = read_scores(session, question, answer.version, material.subset, machine)
 
     if champion.scores is not None and champion.version is not None:
         session.log(
@@ -136,32 +140,88 @@ def score_champion(
     return champion
 
 
-def read_scores(
-    session: Session, name: str, version: ModelVersion, subset: TextSubset, machine: MachineRate
-) -> Champion:
-    """Return the champion with its scores; from the store, if an earlier run scored this text."""
-    key = {
-        "format": FORMAT,
-        "model": version.tags.get(MANIFEST_TAG, ""),
-        "subset": subset.fingerprint,
-        "dtype": machine.dtype,
-        "device": machine.device.partition(":")[0],
-    }
+def read_answer(session: Session, question: ChampionQuestion) -> ChampionAnswer | None:
+    """Return what the database of this home says; None where the registry is elsewhere.
 
+    The files may not be in the cache yet.
+    """
+    reader = read_locally(session.home)
+    if reader is None:
+        return None
+    origin = describe_origin(session.params.dataset, question.learned)
+    name, champion = choose_name(session.home, reader, question.names, origin)
+    return ChampionAnswer(champion, None, name)
+
+
+def wait(session: Session, question: ChampionQuestion) -> ChampionAnswer:
+    """Return MLflow's answer, the champion's files in the cache."""
+    seconds = max(LEAST_ANSWER_SECONDS, ANSWER_FRACTION * session.ledger.budget_seconds)
+    return session.outbox.wait_for_champion(question.names, seconds)
+
+
+def read_scores(
+    session: Session,
+    question: ChampionQuestion,
+    version: ModelVersion,
+    subset: TextSubset,
+    machine: MachineRate,
+) -> Champion:
+    """Return the champion with its scores; from the store, if a run scored it on this text."""
+    model = version.tags.get(MANIFEST_TAG, "")
+    key = describe_scores(model, subset, machine.dtype, machine.device)
     try:
         found = find_stage(session.home, KIND, key)
         if found is not None:
             scores = VersionScores.model_validate(found.meta)
         else:
+            if question.answer is None and (error := wait(session, question).error):
+                return Champion(version.name, version, reason=error)
             scores = compute_scores(session, version, subset, machine)
-            if scores.is_whole:
-                open_stage(session.home, KIND, key, lambda _: scores.model_dump())
+            keep_scores(session.home, key, scores)
     except LightLMError as error:
-        return Champion(name, version, reason=str(error))
+        return Champion(version.name, version, reason=str(error))
 
     learned = find_learnt(session.home, subset, version.tags.get(LEARNT_TAG, "").split(","))
     alone = scores.network_bits_per_byte or scores.documents.bits_per_byte
-    return Champion(name, version, scores.documents, scores.model, learned, alone)
+    return Champion(version.name, version, scores.documents, scores.model, learned, alone)
+
+
+def describe_scores(model: str, text: TextSubset, dtype: str, device: str) -> JsonObject:
+    """Return the key of a model's scores in the store: its folder's digest, the held-out documents,
+    and how it computes.
+    """
+    return {
+        "format": FORMAT,
+        "model": model,
+        "text": text.validation_sha256,
+        "documents": text.num_validation_documents,
+        "dtype": dtype,
+        "device": device.partition(":")[0],
+    }
+
+
+def keep_scores(home: Path, key: JsonObject, scores: VersionScores) -> None:
+    """Keep scores in the store, if they are whole."""
+    if scores.is_whole:
+        open_stage(home, KIND, key, lambda _: scores.model_dump())
+
+
+def keep_own_scores(session: Session, outcome: Outcome) -> None:
+    """Keep a new model's scores for the run in which it is the champion, on the same text.
+
+    A store that cannot take them costs that run the time to score it, and this one nothing.
+    """
+    plan, score = outcome.plan, outcome.evaluated.score
+    digest = session.run.decided("score")["model"]
+    key = describe_scores(digest, outcome.material.subset, plan.trainer.dtype, plan.trainer.device)
+    scores = VersionScores(
+        documents=outcome.evaluated.documents,
+        is_whole=score.is_whole,
+        model=plan.model,
+        network_bits_per_byte=score.network_alone,
+    )
+    with suppress(LightLMError):
+        keep_scores(session.home, key, scores)
 
 
 def compute_scores(

@@ -35,9 +35,9 @@ from lightlm.errors import (
 from lightlm.params import Params
 from lightlm.redaction import redact
 from lightlm.runs.folder import CONTINUED, Run, claim_run
+from lightlm.runs.launch import Launch
 from lightlm.runs.orchestrator import NO_FLOW_RUN, FlowRun, RunPage, SilentPage
 from lightlm.runs.stage_names import STAGES
-from lightlm.runs.summary import RetrainSummary, RunSummary
 from lightlm.store.commit import write_file
 from lightlm.store.shared import SharedStore, share_stages
 from lightlm.system import Check
@@ -46,40 +46,6 @@ from lightlm.tracking.outbox import Outbox
 from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.tensorboard import tag_folder
 from lightlm.training.supervisor import Worker
-
-
-@dataclass
-class Launch:
-    """The parts that a command starts before the flow, so that slow imports overlap."""
-
-    started_at: float | None = None
-    run: Run | None = None
-    worker: Worker | None = None
-    is_quiet: bool = False
-    is_fresh: bool = False
-    progress: Progress | None = None
-    summary: RunSummary | None = None
-    """Summary of a train-flow as soon as it is known, safe from Prefect's API."""
-    retraining: RetrainSummary | None = None
-    """Summary of a retrain-flow, likewise."""
-    failure: BaseException | None = None
-    """Error of the flow: Prefect raises its own if it cannot record a failure."""
-
-    is_stopping: bool = False
-    """Whether a signal has asked for the end. The signal's KeyboardInterrupt alone may be lost: a
-    library that it meets inside of a callback drops it or makes another error of it (pydantic's
-    serializers, Python's weak references).
-    """
-
-    def confirm_stop(self) -> bool:
-        """Return whether a Ctrl-C is meant: asks at the panel; True without a panel."""
-        return self.progress is None or self.progress.confirm_stop()
-
-    def check_stop(self) -> None:
-        """Raise KeyboardInterrupt where a signal has asked for the end."""
-        if self.is_stopping:
-            raise KeyboardInterrupt
-
 
 LOGGER = logging.getLogger("lightlm")
 """Logger whose messages Prefect shows with a flow run; the terminal has the panel instead."""

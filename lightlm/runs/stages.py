@@ -19,8 +19,9 @@ from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.data.tokenization.tokenizer import prepare_tokenizer as prepare
 from lightlm.errors import Interrupted, SystemCheckError
 from lightlm.evaluation.score import Evaluated
-from lightlm.ngram.stage import find_tables
+from lightlm.ngram.stage import CountedText, find_tables
 from lightlm.params import Params
+from lightlm.runs.champion import keep_own_scores
 from lightlm.runs.counting import count_text, plan_with_counts
 from lightlm.runs.history import leave_to_later_runs, notice_neighbors
 from lightlm.runs.naming import learn_origin
@@ -171,6 +172,17 @@ def tokenize_subset(session: Session, material: Material, tokenizer: Tokenizer) 
     return shards
 
 
+def count_tokens(
+    session: Session, params: Params, base: BaseStart | None, shards: TokenShards
+) -> CountedText | None:
+    """Return the text's count tables; None where no new plan from scratch is made."""
+    if base is not None or find_plan(session, shards) is not None:
+        return None
+    with session.stage("counts"):
+        seconds = session.ledger.remaining_seconds
+        return count_text(session.home, params, shards, seconds, session.log)
+
+
 def plan_budget(
     session: Session,
     start: StartingPoint,
@@ -178,6 +190,7 @@ def plan_budget(
     machine: MachineRate,
     material: Material,
     shards: TokenShards,
+    counted: CountedText | None,
 ) -> Plan:
     """Return the plan, made from timed shapes. A run that continues its training keeps its plan."""
     kept = find_plan(session, shards)
@@ -187,10 +200,6 @@ def plan_budget(
 
     if start.base is not None:
         return plan_base(session, start, start.base, machine, material, shards)
-
-    with session.stage("counts"):
-        seconds = session.ledger.remaining_seconds
-        counted = count_text(session.home, start.params, shards, seconds, session.log)
 
     with session.stage("probe", "Timing shapes and planning"):
         text = describe_text(shards, material.difficulty, list_names(material.origin)[0])
@@ -341,13 +350,11 @@ def evaluate_model(
             deadline=session.ledger.clock() + max(seconds, plan.evaluation_seconds, 0.5),
         )
 
-        evaluated = Evaluated.model_validate(answer)
         others = tuple(score_others(session, plan, trained, shards, registering))
-        evaluated = evaluated.model_copy(update={"others": others})
+        evaluated = Evaluated.model_validate(answer).model_copy(update={"others": others})
 
     session.run.decide("score", evaluated.model_dump() | {"model": model})
     session.recorder.log_metrics(list_scores(evaluated, plan), result.step)
-
     return evaluated
 
 
@@ -364,10 +371,10 @@ def register_model(session: Session, outcome: Outcome) -> Registered:
             if outcome.start.folder is None and not outcome.plan.texts:
                 leave_to_later_runs(session, outcome)
             session.run.decide("registration", request.cleaned().model_dump(mode="json"))
-
         session.recorder.describe(request.description)
         session.recorder.register(request)
         session.recorder.finish("FINISHED")
+        keep_own_scores(session, outcome)
         least = LEAST_SECONDS if session.outbox.is_answering else 0.0
         seconds = session.allowance.seconds(REGISTRATION, least=least)
         version = session.outbox.wait_for_version(seconds)

@@ -126,16 +126,21 @@ def open_store(home: Path) -> "MlflowClient":
     return client
 
 
-def open_reader(home: Path) -> "MlflowClient | LocalRegistry":
-    """Return what answers questions about versions: the local database itself, or MLflow's client.
+def read_locally(home: Path) -> LocalRegistry | None:
+    """Return what the database of this home holds; None where the registry is elsewhere.
 
     Importing MLflow takes one to five seconds, reading its tables a few milliseconds.
     """
     if is_local(home) and "MLFLOW_REGISTRY_URI" not in os.environ:
-        local = LocalRegistry.load(home / "mlflow.db")
-        if local is not None:
-            return local
-    return open_client(home)
+        return LocalRegistry.load(home / "mlflow.db")
+    return None
+
+
+def open_reader(home: Path) -> "MlflowClient | LocalRegistry":
+    """Return what answers questions about versions: the local database itself, or MLflow's
+    client.
+    """
+    return read_locally(home) or open_client(home)
 
 
 _PLACE_ARTIFACTS = "UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0"

@@ -133,7 +133,7 @@ def run_command(home: str, text: str, overrides: dict[str, Any], log: str) -> No
     try:
         from lightlm.errors import LightLMError
         from lightlm.params import load_params
-        from lightlm.runs.session import Launch
+        from lightlm.runs.launch import Launch
         from lightlm_flows.cli.launching import run_training
         from lightlm_flows.cli.signals import end_in_order
         from lightlm_flows.prefect_api import embedded

@@ -66,7 +66,7 @@ def retrain(
     params = load_params(preset, overrides, dataset=first, hours=hours)
     if first is not None or "dataset.source" in overrides:
         check_sources(home, params)
-    from lightlm.runs.session import Launch
+    from lightlm.runs.launch import Launch
     from lightlm_flows.cli.signals import end_in_order
 
     api = start_prefect(home)

@@ -9,10 +9,12 @@ import typer
 from lightlm.budget.ledger import find_process_start
 from lightlm.errors import InputError, ParameterError
 from lightlm.params import Params, load_params, name_texts, parse_assignments
-from lightlm.runs.input_checks import check_hours, check_sources
+from lightlm.runs.input_checks import check_sources
+from lightlm.runs.launch import Launch
 from lightlm.store.home import find_home
 from lightlm_flows.cli.commands.setup import is_asked_for, setup
 from lightlm_flows.cli.launching import run_training, start_prefect
+from lightlm_flows.cli.notify import Notifier
 from lightlm_flows.cli.options import (
     AsJson,
     Assignments,
@@ -36,6 +38,7 @@ from lightlm_flows.cli.options import (
     collect_overrides,
     print_json,
 )
+from lightlm_flows.cli.signals import end_in_order
 
 if TYPE_CHECKING:
     from lightlm.budget.probe import Probe
@@ -102,16 +105,11 @@ def train(
 
     params = load_params(preset, overrides, dataset=first, hours=hours)
     home = find_home()
-    check_hours(home, params)
-    api = start_prefect(home)
     check_sources(home, params)
-    from lightlm.runs.session import Launch
-    from lightlm_flows.cli.notify import Notifier
-    from lightlm_flows.cli.signals import end_in_order
-
     notifier = Notifier(notify)
     launch = Launch(started_at, is_quiet=quiet, is_fresh=fresh)
     with notifier.around(), end_in_order(launch):
+        api = start_prefect(home)
         summary = run_training(home, params, first, preset, overrides, launch, api)
 
     notifier.finish(summary)

@@ -2,7 +2,7 @@ import httpx
 import pytest
 
 from lightlm.errors import TrainingError
-from lightlm.runs.session import Launch
+from lightlm.runs.launch import Launch
 from lightlm_flows.cli.launching import keep_result
 
 

@@ -12,14 +12,14 @@ import pytest
 from pydantic import BaseModel, model_serializer
 
 from lightlm.errors import Interrupted, Terminated
-from lightlm.runs.session import Launch
+from lightlm.runs.launch import Launch
 from lightlm_flows.cli.signals import end_in_order
 
 pexpect = pytest.importorskip("pexpect")
 
 TWICE = """
 import os, signal, sys
-from lightlm.runs.session import Launch
+from lightlm.runs.launch import Launch
 from lightlm_flows.cli.signals import end_in_order
 with end_in_order(Launch()):
     try:
@@ -57,7 +57,7 @@ from lightlm_flows.cli.signals import end_in_order
 from lightlm.budget.ledger import Ledger
 from lightlm.console.progress import Progress
 from lightlm.errors import Interrupted
-from lightlm.runs.session import Launch
+from lightlm.runs.launch import Launch
 progress = Progress(Ledger(1.0, clock=time.monotonic))
 try:
     with progress, end_in_order(Launch(progress=progress)):
