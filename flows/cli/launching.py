@@ -42,7 +42,7 @@ def run_training(
     api: "EmbeddedApi | None",
 ) -> "RunSummary":
     """Return the train-flow's summary. The flow is imported while `api` starts, then the worker
-    imports torch: three at once on two cores would hold the API up.
+    imports torch and the outbox MLflow: all at once on two cores would hold the API up.
     """
     from lightlm.runs.folder import claim_run
     from lightlm.runs.naming import name_run
@@ -55,10 +55,13 @@ def run_training(
         stack.callback(run.close)
         with run.ledger.stage("start-up"):
             from lightlm.runs.history import close_summary
+            from lightlm.tracking.outbox import Outbox
             from lightlm_flows.train import train_flow
 
             worker = start_worker(run.folder, home, is_needed=not run.is_scored)
             stack.callback(worker.stop)
+            launch.outbox = Outbox.start(home, run.folder)
+            stack.callback(launch.outbox.close, 0.0)  # of a run that did not begin
             stack.enter_context(run_flows(home, api, launch))
         launch.run = run
         launch.worker = worker

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from lightlm.console.progress import Progress
     from lightlm.runs.folder import Run
     from lightlm.runs.summary import RetrainSummary, RunSummary
+    from lightlm.tracking.outbox import Outbox
     from lightlm.training.supervisor import Worker
 
 
@@ -17,6 +18,7 @@ class Launch:
     started_at: float | None = None
     run: "Run | None" = None
     worker: "Worker | None" = None
+    outbox: "Outbox | None" = None
     is_quiet: bool = False
     is_fresh: bool = False
     progress: "Progress | None" = None

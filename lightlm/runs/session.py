@@ -185,7 +185,7 @@ def open_session(
             ledger=run.ledger,
             recorder=open_recorder(run, name, params, tags),
             worker=worker,
-            outbox=Outbox.start(home, run.folder),
+            outbox=started.outbox or Outbox.start(home, run.folder),
             mirrors=Mirrors(run.folder, params.tracking),
             progress=Progress(run.ledger, quiet=started.is_quiet),
             run=run,

@@ -52,6 +52,7 @@ COVERED_BY = {
     "lightlm/runs/recording.py": "flows/test_train.py",
     "lightlm/runs/results.py": "runs/test_stages.py",
     "lightlm/runs/retraining.py": "runs/test_naming.py",
+    "lightlm/runs/launch.py": "flows/cli/test_signals.py",
     "lightlm/runs/session.py": "runs/test_stages.py",
     "lightlm/runs/stage_names.py": "runs/test_watching.py",
     "lightlm/runs/start.py": "flows/test_retrain.py",
