@@ -21,6 +21,8 @@ from typing import Any
 import psutil
 import yaml
 
+from lightlm_flows.service.lifecycle import IDLE_SECONDS
+
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yml"
 SECONDS = 240
@@ -324,7 +326,7 @@ class Stack:
 
     def stop_all(self) -> None:
         """Stop every process, the last started first."""
-        for process in reversed(self.processes.values()):
+        for name, process in reversed(self.processes.items()):
             try:
                 family = [
                     psutil.Process(process.pid),
@@ -333,7 +335,8 @@ class Stack:
             except psutil.NoSuchProcess:
                 continue
             process.send_signal(signal.SIGTERM)
-            _, alive = psutil.wait_procs(family, timeout=30)
+            is_idle = name == "worker" and len(family) == 1
+            _, alive = psutil.wait_procs(family, timeout=IDLE_SECONDS if is_idle else 30)
             for member in alive:
                 member.kill()
             process.wait(30)

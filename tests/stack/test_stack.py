@@ -3,7 +3,7 @@ cancelled, killed.
 
     make stack        # or: pytest -m stack -s tests/stack/test_stack.py
 
-Takes about three minutes, of which a schedule's two minutes pass beside the rest. The tests build
+Takes two to three minutes; a schedule's minute passes beside the rest. The tests build
 on each other, in this order. Skipped, with the reason, where PostgreSQL is not installed.
 """
 
@@ -134,12 +134,12 @@ def read_decision(stack: Stack, run_id: str) -> str:
     return " / ".join(line.strip() for line in artifact["data"].splitlines() if line.strip())
 
 
-def list_scheduled_retrainings(stack: Stack) -> list[dict[str, Any]]:
-    """Return the completed retrainings that a schedule has started, the first one first."""
+def list_scheduled_retrainings(stack: Stack, state: str) -> list[dict[str, Any]]:
+    """Return the retrainings in a state that a schedule has made, the first one first."""
     wanted = {
         "deployments": {"name": {"any_": ["retrain-flow"]}},
-        "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
-        "sort": "START_TIME_ASC",
+        "flow_runs": {"state": {"type": {"any_": [state]}}},
+        "sort": "EXPECTED_START_TIME_ASC",
     }
     return [run for run in ask_prefect(stack, "/flow_runs/filter", wanted) if run["auto_scheduled"]]
 
@@ -225,24 +225,23 @@ def test_a_killed_run_is_seen_as_crashed(stack: Stack) -> None:
     assert len(list_versions(stack)) == before
 
 
-def test_a_schedule_has_fired_twice_by_itself_and_an_unchanged_data_set_is_left_alone(
+def test_a_schedule_has_fired_by_itself_and_an_unchanged_data_set_is_left_alone(
     stack: Stack,
 ) -> None:
     deadline = time.monotonic() + SECONDS
-    while len(fired := list_scheduled_retrainings(stack)) < 2:
+    while not (fired := list_scheduled_retrainings(stack, "COMPLETED")):
         assert time.monotonic() < deadline, stack.read_log("worker")
         time.sleep(0.5)
 
-    for run in fired[:2]:
-        decision = read_decision(stack, run["id"])
-        stack.log(
-            f"due {run['expected_start_time'][:19]} by its schedule, {run['name']}: {decision}"
-        )
-        assert "is unchanged" in decision
+    decision = read_decision(stack, fired[0]["id"])
+    due = fired[0]["expected_start_time"]
+    stack.log(f"due {due[:19]} by its schedule, {fired[0]['name']}: {decision}")
+    assert "is unchanged" in decision
 
-    due = [run["expected_start_time"] for run in fired[:2]]
-    assert [moment[17:19] for moment in due] == ["00", "00"]
-    assert due[0] != due[1]
+    coming = list_scheduled_retrainings(stack, "SCHEDULED")
+    moments = {run["expected_start_time"][:19] for run in coming} | {due[:19]}
+    assert len(moments) >= 2
+    assert {moment[17:] for moment in moments} == {"00"}
     assert "(lightlm)" not in stack.execute("lightlm", "schedule", "retrain-flow", "--off")
     assert len(list_versions(stack)) == 2
 
@@ -264,7 +263,7 @@ def test_it_all_stands_in_postgresql(stack: Stack) -> None:
     }
 
     stack.log(f"PostgreSQL holds {rows}")
-    assert rows["flow runs"] >= 5
+    assert rows["flow runs"] >= 4
     assert rows["model versions"] == 2
     assert rows["metrics"] > 0
     assert rows["users"] == 1

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Up:
     prefect_port: int
     mlflow_port: int
 
-    @property
+    @cached_property
     def exports(self) -> dict[str, str]:
         """What --print-env sets, by a shell's own reading."""
         words = f"{self.lightlm('up', '--print-env').out}\nenv -0"
