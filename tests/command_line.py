@@ -13,6 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
+from typer.testing import CliRunner
+
+from lightlm.errors import LightLMError
+from lightlm_flows.cli.main import USAGE_ERROR, app
 
 LIGHTLM = Path(sys.executable).with_name("lightlm")
 SECONDS = 150
@@ -84,6 +88,28 @@ class CommandLine:
         out, err = command.communicate(timeout=SECONDS)
         return Ended(command.returncode, out, err)
 
+    def here(self, *arguments: object) -> Ended:
+        """Run a command in this process, which has imported all already: a start takes seconds.
+
+        For what a command answers; what surrounds it (streams, signals, exit, foreign modules) is
+        tested by those that are started.
+        """
+        with pytest.MonkeyPatch.context() as patch:
+            for name in os.environ.keys() - self._environment().keys():
+                patch.delenv(name)
+            for name, value in self._environment().items():
+                patch.setenv(name, value)
+            patch.chdir(self.folder)
+            done = CliRunner().invoke(app, list(map(str, arguments)), standalone_mode=False)
+
+        error = done.exception
+        if error is None:
+            return Ended(done.exit_code, done.stdout, done.stderr)
+        if not isinstance(error, LightLMError | USAGE_ERROR):
+            raise error
+        words = error.format_message() if isinstance(error, USAGE_ERROR) else str(error)
+        return Ended(error.exit_code, done.stdout, f"{done.stderr}lightlm: {words}\n")
+
     def start(self, *arguments: object) -> "subprocess.Popen[str]":
         """Start a command."""
         return self._start(LIGHTLM, *arguments)
@@ -92,7 +118,7 @@ class CommandLine:
         """Start Python where the command would run."""
         return self._start(sys.executable, "-P", *arguments)
 
-    def _start(self, *command: object) -> "subprocess.Popen[str]":
+    def _environment(self) -> dict[str, str]:
         kept = {
             k: v
             for k, v in os.environ.items()
@@ -102,10 +128,12 @@ class CommandLine:
             "LIGHTLM_HOME": str(self.home),
             "PREFECT_PROFILES_PATH": str(self.home / "no-profiles.toml"),
         }
+        return kept | own
 
+    def _start(self, *command: object) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [str(word) for word in command],
-            env=kept | own,
+            env=self._environment(),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -133,6 +161,10 @@ FIRST_VERSION = ("--model", "models:/stories/1")
 """Options that name the model of `trained`: other tests train more in its home."""
 
 
+NO_RUNS = shutil.ignore_patterns("runs")
+"""For a copy of a home whose versions count and whose runs are another's."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A home in which one train-flow has run, and what was seen of it."""
@@ -147,11 +179,8 @@ class Trained:
     """
     shared: Path
     """The run's shared store."""
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The run's JSON object."""
-        return self.run.json
+    summary: dict[str, Any]
+    """The run's JSON object."""
 
 
 def write_paragraph(choose: random.Random) -> str:
@@ -256,9 +285,10 @@ def trained(make_command_line: Callable[[], CommandLine], text: Path) -> Trained
     options = settings(
         training__compile='"off"', tokenizer__vocab_size=512, store__shared=shared.as_uri()
     )
-    run = lightlm("train", *AMPLE, "--dataset", text, *options, "--json")
+    run = lightlm("train", *AMPLE, "--dataset", text, *options)
     assert run.code == 0, run.err
-    models = lightlm("models", "--json")
+    (summary,) = lightlm.home.glob("runs/*/summary.json")
+    models = lightlm.here("models", "--json")
     copy = lightlm.folder.parent / "copy"
-    shutil.copytree(lightlm.home, copy, ignore=shutil.ignore_patterns("runs", "*.lock"))
-    return Trained(lightlm, text, run, models, copy, shared)
+    shutil.copytree(lightlm.home, copy, ignore=shutil.ignore_patterns("*.lock"))
+    return Trained(lightlm, text, run, models, copy, shared, json.loads(summary.read_text("utf-8")))

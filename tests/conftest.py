@@ -1,12 +1,15 @@
 """What every test has: a LIGHTLM_HOME of its own, and no way to a server or a Hub by accident.
 
 Owns the order, too: side by side, files that take minutes are begun first, or one core would wait
-for the other.
+for the other; and what shares a trained model stays together.
 """
 
+from functools import cache
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 pytest_plugins = ["tests.command_line"]
 
@@ -25,6 +28,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             (ranks[part] for part in item.path.parts if part in ranks), default=len(FIRST)
         )
     )
+
+
+class TrainedTogether(LoadFileScheduling):
+    """A file stays in one process, and so do all files that look at the home `trained`: with two
+    processes, a second training costs more than an uneven share.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = super()._split_scope(nodeid)
+        return "trained" if looks_at_trained(self.config.rootpath / path) else path
+
+
+@cache
+def looks_at_trained(path: Path) -> bool:
+    return "trained: Trained" in path.read_text("utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    few = (config.getoption("numprocesses") or 0) <= 2
+    is_by_file = config.getoption("dist") == "loadfile"
+    return TrainedTogether(config, log) if few and is_by_file else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

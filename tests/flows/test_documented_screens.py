@@ -1,15 +1,15 @@
 """The screens and Python examples in the documents are what the commands print and Python runs."""
 
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
 
-from tests.command_line import AMPLE, SECONDS, CommandLine, settings
+from tests.command_line import NO_RUNS, SECONDS, CommandLine, Trained
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ROOT / "docs"
@@ -65,19 +65,17 @@ def find_unlike(screen: str, printed: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def lightlm(make_command_line: Callable[[], CommandLine]) -> CommandLine:
-    """Return a command line whose home is new."""
-    return make_command_line()
+def lightlm(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """Return a command line in a copy of the home that `printed` tells of, and nothing else."""
+    folder = tmp_path_factory.mktemp("screens")
+    shutil.copytree(trained.copy, folder / "home", ignore=NO_RUNS)
+    return CommandLine(folder / "home", folder)
 
 
 @pytest.fixture(scope="module")
-def printed(lightlm: CommandLine, text: Path) -> str:
+def printed(trained: Trained) -> str:
     """Return all that a training prints to a pipe."""
-    options = settings(training__compile='"off"', tokenizer__vocab_size=512)
-    run = lightlm("train", *AMPLE, "--dataset", text, *options)
-    assert run.code == 0, run.err
-    lightlm("sync")
-    return run.err + run.out
+    return trained.run.err + trained.run.out
 
 
 def test_the_check_prints_what_the_tutorial_shows(lightlm: CommandLine) -> None:
@@ -102,15 +100,13 @@ def test_the_menus_have_the_entries_that_the_tutorial_shows() -> None:
     assert [entry for entry in entries if f'"{entry}"' not in code] == []
 
 
-def test_generate_names_the_model_as_the_tutorial_shows(lightlm: CommandLine, printed: str) -> None:
+def test_generate_names_the_model_as_the_tutorial_shows(lightlm: CommandLine) -> None:
     (screen,) = list_screens('lightlm generate "The"')
     first = lightlm("generate", "The", "--max-new-tokens", 2).err.splitlines()[0]
     assert screen.replace("python-docs", "stories").splitlines()[0] == first
 
 
-def test_a_plan_prints_what_the_tutorial_shows(
-    lightlm: CommandLine, printed: str, text: Path
-) -> None:
+def test_a_plan_prints_what_the_tutorial_shows(lightlm: CommandLine, text: Path) -> None:
     (screen,) = list_screens("lightlm plan --hours 0.02")
     planned = lightlm("plan", "--hours", 0.02, "--dataset", text)
     assert planned.code == 0, planned.err
@@ -122,10 +118,8 @@ def test_a_line_that_no_command_prints_is_found() -> None:
     assert find_unlike("  preparation of things  49 s\n", " training   2.1 s   9 %\n") != []
 
 
-def test_the_script_makes_the_picture_of_the_panel(
-    lightlm: CommandLine, printed: str, tmp_path: Path
-) -> None:
-    (run, *_) = sorted((lightlm.home / "runs").glob("*/"))
+def test_the_script_makes_the_picture_of_the_panel(trained: Trained, tmp_path: Path) -> None:
+    run = Path(trained.summary["folder"]).parent
     script = ROOT / "benchmarks" / "panel_picture.py"
     out = tmp_path / "panel.svg"
     subprocess.run(

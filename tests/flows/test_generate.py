@@ -72,11 +72,14 @@ def test_the_flow_returns_the_text_and_the_version_that_wrote_it(said: dict[str,
 
 def test_the_flow_and_the_command_write_the_same(said: dict[str, Any], trained: Trained) -> None:
     options = ["--model", "models:/stories/1", "--temperature", 0, "--max-new-tokens", 10, "--json"]
-    assert trained.lightlm("generate", "The old", *options).json["text"] == said["written"]["text"]
+    assert (
+        trained.lightlm.here("generate", "The old", *options).json["text"]
+        == said["written"]["text"]
+    )
 
 
 def test_without_a_model_the_champion_writes(said: dict[str, Any], trained: Trained) -> None:
-    listed = trained.lightlm("models", "--name", "stories", "--json").json["models"]
+    listed = trained.lightlm.here("models", "--name", "stories", "--json").json["models"]
     (champion,) = [model["version"] for model in listed if "champion" in model["aliases"]]
     assert said["champion"]["model_version"] == champion
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lightlm.tracking.registry import describe
-from tests.command_line import AMPLE, CommandLine, Ended, Trained, settings
+from tests.command_line import AMPLE, NO_RUNS, CommandLine, Ended, Trained, settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,7 +34,7 @@ def retrained(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Ret
     from mlflow import MlflowClient
 
     folder = tmp_path_factory.mktemp("retrained")
-    shutil.copytree(trained.copy, folder / "home")
+    shutil.copytree(trained.copy, folder / "home", ignore=NO_RUNS)
     lightlm = CommandLine(folder / "home", folder)
     text = Path(shutil.copy(trained.text, folder / "stories.txt"))
     client = MlflowClient(tracking_uri=f"sqlite:///{lightlm.home}/mlflow.db")

@@ -98,10 +98,10 @@ def test_a_retraining_goes_on_from_a_champion_that_began_from_a_base(
 
 
 def test_bases_are_listed(summary: dict[str, Any], trained: Trained) -> None:
-    listed = trained.lightlm("bases", "--json").json
+    listed = trained.lightlm.here("bases", "--json").json
     assert "tiny-llama" in {one["name"] for one in listed["bases"] if one["place"] == "store"}
     assert "models:/continued/" in " ".join(listed["registered"])
-    shown = trained.lightlm("bases")
+    shown = trained.lightlm.here("bases")
     assert "registered" in shown.out
     assert "SmolLM2" in shown.out
 
@@ -111,7 +111,7 @@ def test_bases_are_listed(summary: dict[str, Any], trained: Trained) -> None:
     [("./nothing", "there is no ./nothing"), ("a-name", "a-name")],
 )
 def test_a_source_that_is_not_there_is_refused(trained: Trained, source: str, message: str) -> None:
-    ended = trained.lightlm(
+    ended = trained.lightlm.here(
         "train", "--hours", "60s", "--start", source, "--dataset", "python-docs"
     )
     assert ended.code == 2

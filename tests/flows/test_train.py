@@ -414,7 +414,7 @@ def test_evaluate_gives_the_runs_own_score_on_the_same_text(
 ) -> None:
     path = tmp_path / "held-out.txt"
     path.write_bytes(held_out_text(trained))
-    score = trained.lightlm(
+    score = trained.lightlm.here(
         "evaluate", "--model", "models:/stories/1", "--text", path, "--json"
     ).json
     assert score.keys() >= {

@@ -156,7 +156,9 @@ def test_the_balance_loss_pulls_on_the_router():
     assert gradient.any()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16]
+)
 def test_a_layer_kept_from_the_compiler_computes_the_same_inside_compiled_code(dtype):
     layer = build_layer()
     x = torch.randn(1, 6, 32).to(dtype)

@@ -78,6 +78,7 @@ def test_inputs_and_outputs_have_optimums_names_and_free_axes(graph):
     assert all(isinstance(axis, str) for axis in free)
 
 
+@pytest.mark.slow
 def test_a_graph_of_another_family_with_tied_embeddings_computes_its_logits(tmp_path):
     model, path = write_graph(
         tmp_path / "model.onnx", family="qwen2", tie_embeddings=True, num_layers=1, head_dim=12

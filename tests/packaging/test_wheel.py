@@ -229,6 +229,10 @@ def test_the_model_is_used(installed: Installed, summary: dict[str, Any]) -> Non
     assert installed.run(
         "lightlm", "generate", "The quiet river", "--max-new-tokens", 8, *MODEL
     ).strip()
+
+
+@pytest.mark.slow
+def test_the_model_is_reported_and_exported(installed: Installed, summary: dict[str, Any]) -> None:
     assert installed.run("lightlm", "report")
     installed.run("lightlm", "export", "exported", "--to", "hf", *MODEL)
     assert (installed.folder / "work" / "exported" / "config.json").is_file()
@@ -250,6 +254,7 @@ def service(installed: Installed, summary: dict[str, Any]) -> Iterator[dict[str,
     installed.run("lightlm", "down")
 
 
+@pytest.mark.slow
 def test_a_deployed_flow_runs_from_the_wheel(installed: Installed, service: dict[str, str]) -> None:
     words = [
         "deployment",
@@ -267,6 +272,6 @@ def test_a_deployed_flow_runs_from_the_wheel(installed: Installed, service: dict
 
 
 def test_no_command_ran_code_of_the_folder_it_stood_in(
-    installed: Installed, service: dict[str, str]
+    installed: Installed, summary: dict[str, Any]
 ) -> None:
     assert not (installed.folder / "work" / "RAN").exists()

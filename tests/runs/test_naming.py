@@ -4,15 +4,15 @@ compared.
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.command_line import SECONDS, TINY, CommandLine, Ended, settings
+from tests.command_line import SECONDS, TINY, CommandLine, Ended, Trained, settings
 
 SHORT = [*TINY, *settings(budget__max_steps=20)]
 PAGE_EXAMPLE = """
@@ -28,37 +28,33 @@ print(model.predict(["The"])[0])
 
 @dataclass(frozen=True)
 class Other:
-    """A home with the champion of a text, in which another text was then trained under the same
-    name.
+    """A copy of a home with the champion of a text, in which another text was then trained under
+    the same name.
     """
 
     lightlm: CommandLine
     text: Path
-    first: Ended
     run: Ended
 
 
 @pytest.fixture(scope="module")
-def other(make_command_line: Callable[[], CommandLine], text: Path) -> Other:
-    """Return what is seen of a run on a text, and of one on another text that is given the first
-    one's name.
-    """
-    lightlm = make_command_line()
-    first = lightlm("train", "--hours", 0.1, "--dataset", text, *SHORT, "--json")
-    # a busy machine registers late, and the next run is to meet this one's champion
-    lightlm("sync")
-    poems = lightlm.folder / "poems" / "input.txt"
+def other(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Other:
+    """Return what is seen of a run on another text that is given the first one's name."""
+    folder = tmp_path_factory.mktemp("other")
+    shutil.copytree(trained.copy, folder / "home")
+    lightlm = CommandLine(folder / "home", folder)
+    poems = folder / "poems" / "input.txt"
     poems.parent.mkdir()
-    poems.write_text(text.read_text(encoding="utf-8").upper()[:60_000], encoding="utf-8")
+    poems.write_text(trained.text.read_text(encoding="utf-8").upper()[:60_000], encoding="utf-8")
     run = lightlm(
         "train", "--hours", 0.1, "--dataset", poems, "--name", "stories", *SHORT, "--json"
     )
-    return Other(lightlm, poems, first, run)
+    return Other(lightlm, poems, run)
 
 
-def test_a_model_is_named_after_its_text(other: Other) -> None:
-    assert other.first.json["model_name"] == "stories"
-    assert "Model stories, named after the data set; --name sets another" in other.first.err
+def test_a_model_is_named_after_its_text(trained: Trained) -> None:
+    assert trained.summary["model_name"] == "stories"
+    assert "Model stories, named after the data set; --name sets another" in trained.run.err
 
 
 def test_a_run_on_another_text_is_not_compared_and_says_what_to_do(other: Other) -> None:
@@ -81,21 +77,21 @@ def test_a_run_on_another_text_is_not_compared_and_says_what_to_do(other: Other)
 
 
 def test_its_run_is_named_after_the_text_and_the_table_says_its_version(other: Other) -> None:
-    listed = other.lightlm("runs", "--json").json["runs"]
+    listed = other.lightlm.here("runs", "--json").json["runs"]
     assert [(run["name"], run["version"]) for run in listed] == [
         ("train-0.1h-poems", "models:/stories/2"),
-        ("train-0.1h-stories", "models:/stories/1"),
+        ("train-0.02h-stories", "models:/stories/1"),
     ]
-    assert "stories 2" in other.lightlm("runs").out
+    assert "stories 2" in other.lightlm.here("runs").out
 
 
 def test_all_models_are_listed_with_champion_score_and_text(other: Other) -> None:
-    (line,) = other.lightlm("models", "--json").json["names"]
+    (line,) = other.lightlm.here("models", "--json").json["names"]
     assert (line["name"], line["num_versions"], line["champion"]["version"]) == ("stories", 2, "1")
-    shown = other.lightlm("models").out
+    shown = other.lightlm.here("models").out
     for words in ("model", "champion", "bits per byte", "stories", "poems", "challenger"):
         assert words in shown
-    unknown = other.lightlm("models", "--name", "poems")
+    unknown = other.lightlm.here("models", "--name", "poems")
     assert (unknown.code, unknown.out) == (2, "")
     assert "there is no model poems; `lightlm models` lists those there are" in unknown.err
 
@@ -139,7 +135,7 @@ def test_a_command_without_a_name_takes_the_newest_model_and_says_which(other: O
 def test_what_names_no_model_is_refused_with_those_there_are(
     command: str, words: str, other: Other
 ) -> None:
-    ended = other.lightlm(
+    ended = other.lightlm.here(
         *command.split(), *(["--hours", "0.005"] if command.startswith("retrain") else [])
     )
     assert (ended.code, ended.out) == (2, ""), ended.err
@@ -147,7 +143,7 @@ def test_what_names_no_model_is_refused_with_those_there_are(
 
 
 def test_what_is_promoted_says_how_it_is_taken_back_and_it_is(other: Other) -> None:
-    said = other.lightlm("promote", "2", "--name", "stories").out
+    said = other.lightlm.here("promote", "2", "--name", "stories").out
     command = said.split("`")[1]
     assert command.endswith("lightlm rollback --name stories")
     back = subprocess.run(
@@ -157,9 +153,13 @@ def test_what_is_promoted_says_how_it_is_taken_back_and_it_is(other: Other) -> N
     assert back.stdout.startswith("version 1 of stories is champion")
 
 
-def test_the_environment_that_is_printed_leads_mlflow_to_the_models(other: Other) -> None:
-    printed = other.lightlm("env").out
+def test_the_environment_that_is_printed_names_the_models_database(other: Other) -> None:
+    printed = other.lightlm.here("env").out
     assert f"export MLFLOW_TRACKING_URI=sqlite:///{other.lightlm.home}/mlflow.db\n" in printed
+
+
+@pytest.mark.slow
+def test_mlflow_finds_the_models_there(other: Other) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
     done = subprocess.run(
         [sys.executable, "-P", "-c", PAGE_EXAMPLE], env=kept | {"LIGHTLM_HOME": str(other.lightlm.home)},
@@ -182,7 +182,7 @@ def test_a_champions_text_that_is_gone_is_said_with_what_to_do(other: Other) -> 
     client.set_model_version_tag(
         "stories", "1", "lightlm.dataset", '{"source": "/nowhere/notes.txt"}'
     )
-    ended = other.lightlm("retrain", "--hours", 0.005)
+    ended = other.lightlm.here("retrain", "--hours", 0.005)
     assert ended.code == 2
     assert "version 1 of stories learned /nowhere/notes.txt, which cannot be read now" in ended.err
     assert "--dataset" in ended.err

@@ -40,6 +40,6 @@ def test_the_report_tells_the_run_in_one_file_that_needs_no_network(trained: Tra
 
 
 def test_a_run_that_is_not_there_is_refused_with_where_it_was_looked_for(trained: Trained) -> None:
-    ended = trained.lightlm("report", "19700101")
+    ended = trained.lightlm.here("report", "19700101")
     assert ended.code == 2
     assert "no finished run begins or ends with '19700101'" in ended.err

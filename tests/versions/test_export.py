@@ -12,7 +12,9 @@ from lightlm_flows.cli.main import app
 from tests.command_line import FIRST_VERSION, Trained
 
 
-@pytest.mark.parametrize("kind", ["hf", "gguf", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["hf", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gguf", "onnx"))]
+)
 def test_an_export_computes_what_the_version_does(
     trained: Trained, tmp_path: Path, kind: str
 ) -> None:
@@ -22,7 +24,7 @@ def test_an_export_computes_what_the_version_does(
     assert done["largest_difference"] < 1e-3
     assert done["is_same_text"]
     assert "## Limits" in (tmp_path / kind / "README.md").read_text()
-    again = trained.lightlm("export", tmp_path / kind, "--to", kind)
+    again = trained.lightlm.here("export", tmp_path / kind, "--to", kind)
     assert again.code == 2
     assert "not empty" in again.err
 
@@ -32,7 +34,7 @@ def test_a_quantized_export_says_what_it_costs_on_held_out_text(
 ) -> None:
     folder = tmp_path / "small"
     words = ("export", folder, "--to", "gguf", "--quantize", "q8_0", *FIRST_VERSION, "--json")
-    ended = trained.lightlm(*words)
+    ended = trained.lightlm.here(*words)
     rounded = ended.json["rounded"]
     assert rounded["quantization"] == "q8_0"
     assert rounded["num_bytes"] > 10_000

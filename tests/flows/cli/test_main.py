@@ -61,6 +61,21 @@ def test_the_help_needs_no_home(command: str, stranger: CommandLine) -> None:
     ("command", "words"),
     [
         ("train --hours 0", "budget.hours is 0"),
+        ("train --fast", "--fast"),
+        ("juggle", "juggle"),
+        ("generate x", "run `lightlm train` first"),
+    ],
+)
+def test_what_cannot_be_used_gets_one_line_and_leaves_nothing(
+    command: str, words: str, stranger: CommandLine
+) -> None:
+    assert_refused(stranger(*command.split()), words)
+    assert not stranger.home.exists() or not list(stranger.home.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
         ("train --hours=-1", "budget.hours is -1"),
         ("train --hours nan", "budget.hours is nan"),
         ("train --hours inf", "budget.hours is inf"),
@@ -85,10 +100,7 @@ def test_the_help_needs_no_home(command: str, stranger: CommandLine) -> None:
         ("train --preset tremendous", "unknown preset 'tremendous'"),
         ("train --offline perhaps", "dataset.offline"),
         ("train --dataset page.txt --set tokenizer.source=./nowhere", "nowhere"),
-        ("train --fast", "--fast"),
-        ("juggle", "juggle"),
         ("generate", "prompt"),
-        ("generate x", "run `lightlm train` first"),
         ("generate x --temperature=-0.1", "temperature is -0.1"),
         ("generate x --temperature nan", "temperature is nan"),
         ("generate x --max-new-tokens 0", "max_new_tokens is 0"),
@@ -98,10 +110,10 @@ def test_the_help_needs_no_home(command: str, stranger: CommandLine) -> None:
         ("evaluate --text latin.txt", "run `lightlm train` first"),
     ],
 )
-def test_what_cannot_be_used_gets_one_line_and_leaves_nothing(
+def test_what_cannot_be_used_is_refused_and_leaves_nothing(
     command: str, words: str, stranger: CommandLine
 ) -> None:
-    assert_refused(stranger(*command.split()), words)
+    assert_refused(stranger.here(*command.split()), words)
     assert not stranger.home.exists() or not list(stranger.home.iterdir())
 
 
@@ -149,24 +161,26 @@ def test_a_message_shows_control_characters_instead_of_obeying_them(stranger: Co
 
 
 def test_an_unknown_version_is_refused_with_those_that_exist(trained: Trained) -> None:
-    ended = trained.lightlm("generate", "The", "--model", "models:/stories/999")
+    ended = trained.lightlm.here("generate", "The", "--model", "models:/stories/999")
     assert_refused(ended, "stories has no version 999; it has", "1")
     assert_refused(
-        trained.lightlm("generate", "The", "--model", "999", "--name", "stories"), "no version 999"
+        trained.lightlm.here("generate", "The", "--model", "999", "--name", "stories"),
+        "no version 999",
     )
-    ended = trained.lightlm("generate", "The", "--model", "models:/poet@champion")
+    ended = trained.lightlm.here("generate", "The", "--model", "models:/poet@champion")
     assert_refused(ended, "there is no model poet; registered models:", "stories")
 
 
 def test_a_prompt_longer_than_the_context_is_refused(trained: Trained) -> None:
     assert_refused(
-        trained.lightlm("generate", "garden " * 3000, "--name", "stories", "--model", "1"), "tokens"
+        trained.lightlm.here("generate", "garden " * 3000, "--name", "stories", "--model", "1"),
+        "tokens",
     )
 
 
 def test_generate_says_the_text_and_the_version_and_its_speed(trained: Trained) -> None:
     options = ["--model", "models:/stories/1", "--seed", 5, "--max-new-tokens", 20, "--json"]
-    one, other = (trained.lightlm("generate", "The old", *options).json for _ in range(2))
+    one, other = (trained.lightlm.here("generate", "The old", *options).json for _ in range(2))
     assert one.keys() >= {"text", "model_version", "num_new_tokens", "tokens_per_second"}
     assert one["model_version"] == "1"
     assert 0 < one["num_new_tokens"] <= 20
@@ -177,11 +191,11 @@ def test_generate_says_the_text_and_the_version_and_its_speed(trained: Trained) 
 
 def test_temperature_zero_needs_no_seed_and_text_follows_its_prompt(trained: Trained) -> None:
     options = ["--name", "stories", "--model", "1", "--temperature", 0, "--max-new-tokens", 16]
-    ended = trained.lightlm("generate", "The old", *options)
+    ended = trained.lightlm.here("generate", "The old", *options)
     assert ended.code == 0, ended.err
     assert (
         ended.out
-        == f"The old{trained.lightlm('generate', 'The old', *options, '--json').json['text']}\n"
+        == f"The old{trained.lightlm.here('generate', 'The old', *options, '--json').json['text']}\n"
     )
     assert ended.err == ""
 
@@ -197,19 +211,19 @@ def test_control_characters_of_the_prompt_do_not_reach_the_terminal(trained: Tra
 
 def test_models_are_listed_for_a_person_and_for_a_script(trained: Trained) -> None:
     listed = {
-        model["version"]: model for model in trained.lightlm("models", "--json").json["models"]
+        model["version"]: model for model in trained.lightlm.here("models", "--json").json["models"]
     }
     assert float(listed["1"]["tags"]["bits_per_byte"]) == pytest.approx(
         trained.summary["bits_per_byte"], abs=1e-5
     )
-    table = trained.lightlm("models")
+    table = trained.lightlm.here("models")
     assert (table.code, table.err) == (0, "")
     assert f"{trained.summary['bits_per_byte']:.3f}" in table.out
 
 
 def test_no_models_is_an_answer_and_no_error(stranger: CommandLine) -> None:
-    assert stranger("models", "--json").json == {"models": [], "names": []}
-    assert "run `lightlm train` first" in stranger("models").err
+    assert stranger.here("models", "--json").json == {"models": [], "names": []}
+    assert "run `lightlm train` first" in stranger.here("models").err
 
 
 def test_check_reports_the_machine(trained: Trained) -> None:
@@ -264,7 +278,7 @@ def test_a_plan_can_be_made_again_from_its_own_figures_without_measuring(
 
 def test_a_probe_file_that_is_none_is_refused(stranger: CommandLine) -> None:
     for name in ("nowhere.json", "page.txt"):
-        assert_refused(stranger("plan", "--dataset", "page.txt", "--probe-file", name), name)
+        assert_refused(stranger.here("plan", "--dataset", "page.txt", "--probe-file", name), name)
 
 
 @pytest.mark.parametrize(
