@@ -7,6 +7,7 @@ et al. 2021, arXiv 2102.01293. No torch.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from lightlm.budget.candidate import TextFacts
@@ -71,6 +72,18 @@ MODEL_COPIES = 3
 """Times that a model is written or hashed between the end of training and its registration."""
 
 
+@dataclass(frozen=True)
+class Start:
+    """A base, what was measured of it on a machine, and the time there is to train it on."""
+
+    params: Params
+    machine: MachineRate
+    base: ModelConfig
+    probe: BaseProbe
+    time: TimeLeft
+    name: str
+
+
 class Choice(NamedTuple):
     """A way to train a base on: its trainer, speed, tokens and forecast."""
 
@@ -127,19 +140,13 @@ def forecast_transfer(bits_per_byte: float, fresh_bytes: float, tuned: Tuned) ->
     return bits_per_byte * (1 + worth / TRANSFER_SCALE) ** -TRANSFER_EXPONENT
 
 
-def rank_choices(
-    params: Params,
-    text: TextFacts,
-    machine: MachineRate,
-    model: ModelConfig,
-    probe: BaseProbe,
-    seconds: float,
-) -> list[Choice]:
+def rank_choices(start: Start, text: TextFacts, model: ModelConfig, seconds: float) -> list[Choice]:
     """Return the ways to train that memory holds, the best forecast first.
 
     Raises:
         ParameterError: memory holds none.
     """
+    params, machine, probe = start.params, start.machine, start.probe
     useful = useful_epochs(text.num_train_bytes) * text.epoch_tokens
     choices = []
     for timing in complete_timings(model, probe, list_tuned(params, model)):
@@ -180,35 +187,29 @@ def plan_from_base(
     Raises:
         ParameterError: memory does not hold it.
     """
-    return settle_shares(
-        text, lambda shared: _plan_shared(params, shared, machine, base, probe, time, name)
-    )
+    start = Start(params, machine, base, probe, time, name)
+    return settle_shares(text, lambda shared: _plan_shared(start, shared))
 
 
-def _plan_shared(
-    params: Params,
-    text: TextFacts,
-    machine: MachineRate,
-    base: ModelConfig,
-    probe: BaseProbe,
-    time: TimeLeft,
-    name: str,
-) -> Plan:
+def _plan_shared(start: Start, text: TextFacts) -> Plan:
     """Return the plan for a text whose shares of training are settled, where there are several."""
-    model = shape_base(params, base, min(text.num_train_tokens, text.num_validation_tokens))
+    probe = start.probe
+    model = shape_base(
+        start.params, start.base, min(text.num_train_tokens, text.num_validation_tokens)
+    )
     whole = text.num_scored_tokens / probe.score_tokens_per_second
-    closing, scoring, margin = end_run(model, whole, time)
-    left = time.seconds - closing
+    closing, scoring, margin = end_run(model, whole, start.time)
+    left = start.time.seconds - closing
     validation = max(
         FEWEST_VALIDATED / probe.score_tokens_per_second, VALIDATION_SHARE * (left - margin)
     )
     closing += validation  # the last one comes after training
     seconds = max(1.0, left - margin - validation)
 
-    best, *others = rank_choices(params, text, machine, model, probe, seconds)
+    best, *others = rank_choices(start, text, model, seconds)
     trainer = _limit_checkpoints(model, best)
     epochs = best.tokens / max(1, text.epoch_tokens)
-    reasons = explain(model, best, probe, name)
+    reasons = explain(model, best, probe, start.name)
     doubt = INTERVAL + WINDOW_DOUBT * probe.num_doublings
     return Plan(
         planner="base",
@@ -218,7 +219,7 @@ def _plan_shared(
         expected_tokens=best.tokens,
         expected_epochs=epochs,
         tokens_per_second=best.tokens_per_second,
-        matrix_flops_per_second=machine.flops_per_second,
+        matrix_flops_per_second=start.machine.flops_per_second,
         training_seconds=best.seconds,
         reserve_seconds=closing + margin,
         scoring_reserve_seconds=margin,
