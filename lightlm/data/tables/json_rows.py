@@ -84,14 +84,7 @@ def read_json(
         DatasetError: too many broken rows, or a row that is too long.
     """
     details = shape.details
-    read = make_reader(
-        shape.column,
-        shape.template,
-        counts,
-        bad,
-        also=details["also"],
-        is_named=details["is_named"],
-    )
+    read = make_reader(shape, counts, bad)
 
     layout = details["layout"], details["key"]
     for place, value in iterate_values(open_input, layout, shape.name, shape.encoding, counts, bad):

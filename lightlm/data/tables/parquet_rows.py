@@ -116,14 +116,7 @@ def read_parquet(
             not hold.
     """
     details = shape.details
-    read = make_reader(
-        shape.column,
-        shape.template,
-        counts,
-        bad,
-        also=details["also"],
-        is_named=details["is_named"],
-    )
+    read = make_reader(shape, counts, bad)
 
     columns = list(dict.fromkeys((*details["read"], *details["also"])))
     with open_parquet(open_input, shape.name) as file:

@@ -223,21 +223,15 @@ NOTES = {
 """Template -> what a person reads of it."""
 
 
-def make_reader(
-    column: str,
-    template: str | None,
-    counts: RowCounts,
-    bad: BadRows,
-    *,
-    also: Sequence[str] = (),
-    is_named: bool,
-) -> Callable[[Any, str], str]:
+def make_reader(shape: TableShape, counts: RowCounts, bad: BadRows) -> Callable[[Any, str], str]:
     """Return a function of a row and its place that gives the row's text, "" where there is none.
 
-    `also` are columns that are read where `column` is missing. Objects without a text of their own
-    are counted as bad rows; where the column was not named by a person, more than a few of them are
-    refused.
+    The shape's `also` are columns that are read where its column is missing. Objects without a text
+    of their own are counted as bad rows; where the column was not named by a person, more than a
+    few of them are refused.
     """
+    column, template = shape.column, shape.template
+    also, is_named = shape.details["also"], shape.details["is_named"]
 
     def read(row: Any, place: str) -> str:
         counts.rows += 1
