@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lightlm.errors import Interrupted, LightLMError, Terminated
+from lightlm.first_signal import FirstSignal
 from lightlm_flows.cli.commands.backup import backup, restore
 from lightlm_flows.cli.commands.bases import bases
 from lightlm_flows.cli.commands.doctor import doctor
@@ -39,7 +40,7 @@ from lightlm_flows.cli.commands.sync import sync
 from lightlm_flows.cli.commands.training import calibration, check, plan, train
 from lightlm_flows.cli.commands.versions import evaluate, generate, models, ui
 from lightlm_flows.cli.commands.watch import watch
-from lightlm_flows.cli.signals import FirstSignal, end_process
+from lightlm_flows.cli.signals import end_process
 
 app = typer.Typer(
     name="lightlm",
@@ -108,7 +109,8 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
     first_signal = FirstSignal()
-    first_signal.listen()
+    # A command removes what it has half written.
+    first_signal.listen("SIGTERM", "SIGHUP", unless_handled=True)
     try:
         code = app(prog_name="lightlm", standalone_mode=not sys.argv[1:])
     except LightLMError as error:

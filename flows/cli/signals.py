@@ -6,16 +6,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from lightlm.budget.allowance import PATIENCE
 from lightlm.errors import Interrupted, LightLMError, Terminated
+from lightlm.first_signal import FirstSignal
 
 if TYPE_CHECKING:
     from lightlm.runs.launch import Launch
-
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @contextmanager
@@ -29,37 +27,16 @@ def end_in_order(launch: "Launch") -> Iterator[None]:
         Interrupted: Ctrl-C.
         Terminated: another signal.
     """
-    received: list[int] = []
-    asking: list[int] = []
 
-    def stop(number: int, _: FrameType | None) -> None:
-        if received:
-            if terminal := sys.modules.get("lightlm.console.terminal"):
-                terminal.restore_echo()
-            os._exit(128 + number)
-
-        if number == signal.SIGINT and not asking:
-            asking.append(number)
-            try:
-                if not launch.confirm_stop():
-                    return
-            finally:
-                asking.clear()
-
-        if received:  # a signal that came while it asked is on its way
-            return
-
-        received.append(number)
+    def mark() -> None:
         launch.is_stopping = True
-        # No Exception: libraries that are asked to go on after an error must not swallow it.
-        raise KeyboardInterrupt
 
-    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-    former = {number: signal.signal(number, stop) for number in numbers}
+    first = FirstSignal(launch.confirm_stop, mark)
+    former = first.listen("SIGINT", "SIGTERM", "SIGHUP")
     try:
         yield
     except BaseException as error:
-        number = received[0] if received else _signal_of(error)
+        number = first.number or _signal_of(error)
         if number is None:
             raise
         is_ours = isinstance(error, (KeyboardInterrupt, LightLMError))
@@ -68,30 +45,6 @@ def end_in_order(launch: "Launch") -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-class FirstSignal:
-    """The signal that ended a command which does not handle signals itself; none so far: None."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-
-    def listen(self) -> None:
-        """Turn the first SIGTERM or SIGHUP into a KeyboardInterrupt, so that a command removes what
-        it has half written; the second ends the process at once.
-
-        What is handled or ignored already, as SIGHUP by nohup, stays so.
-        """
-        for name in ("SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, self._stop)
-
-    def _stop(self, number: int, _: FrameType | None) -> None:
-        if self.number is not None:
-            os._exit(128 + number)
-        self.number = number
-        raise KeyboardInterrupt
 
 
 def _signal_of(error: BaseException) -> int | None:

@@ -6,11 +6,9 @@ standard output; lines of progress, and the error that ends it, go to standard e
 
 import json
 import os
-import signal
 import sys
 from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from lightlm.budget.ledger import find_process_start
 from lightlm.console.escape import escape_for_terminal
 from lightlm.errors import Interrupted, LightLMError
+from lightlm.first_signal import FirstSignal
 from lightlm.json_object import JsonObject
 from lightlm.params import Overrides, Params, load_params
 from lightlm.redaction import redact
@@ -149,16 +148,11 @@ def run(request: Request, launch: Launch) -> JsonObject:
 
 def end_on_signal(launch: Launch) -> None:
     """Let the first SIGINT or SIGTERM end the run in order; a further one ends the process."""
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM")]
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
+    def mark() -> None:
         launch.is_stopping = True
-        raise KeyboardInterrupt
 
-    for number in numbers:
-        signal.signal(number, stop)
+    FirstSignal(mark=mark).listen("SIGINT", "SIGTERM")
 
 
 def main(word: str) -> int:
