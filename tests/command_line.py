@@ -92,7 +92,7 @@ class CommandLine:
         """Run a command in this process, which has imported all already: a start takes seconds.
 
         For what a command answers; what surrounds it (streams, signals, exit, foreign modules) is
-        tested by those that are started.
+        tested by those that are started. Not for what starts Prefect: it would stay.
         """
         with pytest.MonkeyPatch.context() as patch:
             for name in os.environ.keys() - self._environment().keys():

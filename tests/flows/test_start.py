@@ -111,7 +111,7 @@ def test_bases_are_listed(summary: dict[str, Any], trained: Trained) -> None:
     [("./nothing", "there is no ./nothing"), ("a-name", "a-name")],
 )
 def test_a_source_that_is_not_there_is_refused(trained: Trained, source: str, message: str) -> None:
-    ended = trained.lightlm.here(
+    ended = trained.lightlm(
         "train", "--hours", "60s", "--start", source, "--dataset", "python-docs"
     )
     assert ended.code == 2
