@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+PREFECT_SECONDS = 10.0
+"""Seconds of the budget below which a continued run does without Prefect: on two cores its import
+and its API take 5.
+"""
+
 
 def start_prefect(home: Path) -> "EmbeddedApi | None":
     """Return Prefect's API, which takes longest of all to start: a command starts it first. None
@@ -53,6 +58,11 @@ def run_training(
             home, name_run(params), params, started_at=launch.started_at, is_fresh=launch.is_fresh
         )
         stack.callback(run.close)
+        launch.run = run
+        if api is not None and run.is_continued and run.ledger.remaining_seconds < PREFECT_SECONDS:
+            api.stop()
+            return end_without_prefect(home, params, launch)
+
         with run.ledger.stage("start-up"):
             from lightlm.runs.history import close_summary
             from lightlm.tracking.outbox import Outbox
@@ -63,7 +73,6 @@ def run_training(
             launch.outbox = Outbox.start(home, run.folder)
             stack.callback(launch.outbox.close, 0.0)  # of a run that did not begin
             stack.enter_context(run_flows(home, api, launch))
-        launch.run = run
         launch.worker = worker
         summary = keep_result(
             lambda: train_flow(
@@ -73,6 +82,18 @@ def run_training(
             lambda: launch.summary,
         )
         return close_summary(summary, run, home)
+
+
+def end_without_prefect(home: Path, params: "Params", launch: "Launch") -> "RunSummary":
+    """Return the summary of a run that died near its end: Prefect is neither imported nor waited
+    for, and gets the run's end when it starts next.
+    """
+    from lightlm.runs.alone import train_alone
+
+    log_aside(
+        "no time is left to wait for Prefect; its page of this run gets the end at the next start"
+    )
+    return train_alone(home, params, launch, "lightlm train")
 
 
 @contextmanager

@@ -64,14 +64,16 @@ class Request(BaseModel):
         return load_params(self.preset, overrides, dataset=self.dataset, hours=self.hours)
 
 
-def train_alone(home: Path, params: Params, launch: Launch) -> RunSummary:
+def train_alone(home: Path, params: Params, launch: Launch, command: str = COMMAND) -> RunSummary:
     """Return the summary of a run whose stages are those of train-flow; resume an unfinished one.
+
+    `command` is MLflow's name of what started it.
 
     Raises:
         LightLMError: as the stages do.
     """
     with ExitStack() as stack:
-        run = claim_run(home, name_run(params), params, started_at=launch.started_at)
+        run = launch.run or claim_run(home, name_run(params), params, started_at=launch.started_at)
         stack.callback(run.close)
         with run.ledger.stage("start-up"):
             worker = start_worker(run.folder, home, is_needed=not run.is_scored)
@@ -79,7 +81,7 @@ def train_alone(home: Path, params: Params, launch: Launch) -> RunSummary:
 
         launch.run = run
         launch.worker = worker
-        tags = run_tags(NO_FLOW_RUN, COMMAND)
+        tags = run_tags(NO_FLOW_RUN, command)
         with open_session(
             home, params, name_run(params), tags, SilentPage(), NO_FLOW_RUN, launch
         ) as session:

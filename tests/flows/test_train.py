@@ -355,6 +355,24 @@ def test_a_killed_worker_costs_a_restart_and_not_the_run(trained: Trained) -> No
     assert wait_until_alone(trained.lightlm) == []
 
 
+@pytest.mark.slow
+def test_a_run_killed_near_its_end_is_finished_without_waiting_for_prefect(
+    make_command_line: Callable[[], CommandLine], trained: Trained
+) -> None:
+    lightlm = make_command_line()
+    options = ["--hours", "14s", "--dataset", trained.text]
+    command = lightlm.start("train", *options)
+    wait_for_line(command, "loss")
+    command.kill()
+    command.communicate(timeout=SECONDS)
+    ended = lightlm("train", *options)
+    assert ended.code == 0, ended.err
+    assert "no time is left to wait for Prefect" in ended.err
+    assert "Continuing the unfinished run" in ended.err
+    assert "version 1" in ended.out
+    assert wait_until_alone(lightlm) == []
+
+
 def test_ctrl_c_keeps_what_was_reached_and_leaves_no_process(
     trained: Trained, client: "MlflowClient"
 ) -> None:
