@@ -7,6 +7,7 @@ from lightlm.budget.allowance import (
     LEAST_EXIT_SECONDS,
     LEAST_REQUEST_SECONDS,
     LEAST_SECONDS,
+    LEFT_FRACTION,
     MOST_SECONDS,
     ORCHESTRATION,
     RECORD,
@@ -111,8 +112,10 @@ def test_near_the_deadline_a_request_has_what_the_promise_leaves_and_then_hardly
     patience = Patience()
     patience.follow(Ledger(0.1, started_at=100.0, clock=clock))
     assert patience.request_seconds() == REQUEST_SECONDS
-    clock.now = 459.0  # a second before the end; 3.6 s are promised
-    assert 1.0 < patience.request_seconds() < 1.0 + 3.6
+    clock.now = 450.0  # ten seconds before the end; 3.6 s are promised
+    assert patience.request_seconds() == pytest.approx(LEFT_FRACTION * (10.0 + ORCHESTRATION * 3.6))
+    clock.now = 459.0
+    assert patience.request_seconds() == HEALTHY_REQUEST_SECONDS
     clock.now = 460.0 + 0.9 * 3.6
     assert patience.request_seconds() == HEALTHY_REQUEST_SECONDS
     clock.now = 460.0 + 1.2 * 3.6
