@@ -16,6 +16,7 @@ import torch
 from lightlm.data.loader import Batch
 from lightlm.data.subset import TextSubset
 from lightlm.data.tokenization.tokenizer import Tokenizer, load_tokenizer
+from lightlm.errors import ModelVersionError
 from lightlm.evaluation.scoring import score_tokens
 from lightlm.model.adapters import drop_adapters
 from lightlm.model.config import ModelConfig
@@ -46,6 +47,9 @@ QUICK_SECONDS = 1.0
 WORD_BYTES = 40
 """Bytes after a place in which a word is looked for to begin a window with."""
 
+FIRST_BYTES = 128
+"""Bytes of the first window, about."""
+
 CONTEXT_EXPONENT = 0.13
 """Bits per byte of the text fall by this power of a window's length, from 32 to 512 tokens.
 
@@ -68,6 +72,9 @@ def probe_base(
 ) -> BaseProbe:
     """Return a base's figures within about `max_seconds`; the first of `trainers` is timed in any
     case, the others as far as time allows.
+
+    Raises:
+        ModelVersionError: its predictions are no numbers.
     """
     started = time.monotonic()
     built = build_model(model, trainers[0], is_filled=True)
@@ -75,14 +82,24 @@ def probe_base(
 
     tokenizer = load_tokenizer(folder)
     documents = list(subset.read_documents("validation"))
+    ends = subset.read_ends("validation").tolist()
     # A short window tells how long one may be: on a slow machine a whole one takes seconds.
-    first = cut_windows(documents, tokenizer, min(FIRST_WINDOW, model.context_length))
-    speed = _score(built, itertools.islice(first, 1), 0.0).speed
-    length = fit_length(model, speed * SCORING_SHARE * max_seconds / FEWEST_WINDOWS)
-    windows = cut_windows(documents, tokenizer, length)
+    shortest = min(FIRST_WINDOW, model.context_length)
+    windows = cut_windows(documents, ends, tokenizer, shortest, FIRST_BYTES)
+    first = _score(built, itertools.islice(windows, 1), 0.0)
+    length = fit_length(model, first.speed * SCORING_SHARE * max_seconds / FEWEST_WINDOWS)
+    num_bytes = max(1, length * first.num_bytes // max(1, first.num_tokens))
+    windows = cut_windows(documents, ends, tokenizer, length, num_bytes)
     scored = _score(built, windows, time.monotonic() + SCORING_SHARE * max_seconds, should_stop)
+    if not math.isfinite(scored.nats):
+        raise ModelVersionError(
+            f"{folder} predicts text with {scored.nats} nats: its weights are damaged; give the "
+            "base again"
+        )
 
-    shorter = model.context_length / length
+    # A text of fewer tokens has no window of the whole context.
+    whole = sum(map(len, documents)) * scored.num_tokens / max(1, scored.num_bytes)
+    shorter = max(1.0, min(model.context_length, whole) / length)
     bits = scored.nats / math.log(2) / max(1, scored.num_bytes)
     length = fit_length(model, scored.speed * (1 - SCORING_SHARE) * max_seconds / STEP_COST)
     timings = []
@@ -138,14 +155,16 @@ def fit_length(model: ModelConfig, num_tokens: float) -> int:
     return length
 
 
-def choose_places(sizes: Sequence[int], number: int) -> list[tuple[int, int]]:
+def choose_places(sizes: Sequence[int], window_bytes: int) -> list[tuple[int, int]]:
     """Return the document and the byte in it of places that lie evenly over the whole text, mixed,
     so that the first few are spread as well.
+
+    At most MOST_WINDOWS, `window_bytes` apart at least; the first is the text's beginning.
     """
     ends = np.cumsum(sizes)
     total = int(ends[-1])
-    number = min(number, total)
-    places = [(2 * index + 1) * total // (2 * number) for index in range(number)]
+    number = max(1, min(MOST_WINDOWS, total // window_bytes))
+    places = [index * total // number for index in range(number)]
     random.Random(0).shuffle(places)  # noqa: S311
     documents = np.searchsorted(ends, places, side="right").tolist()
     return [
@@ -155,26 +174,35 @@ def choose_places(sizes: Sequence[int], number: int) -> list[tuple[int, int]]:
 
 
 def cut_windows(
-    documents: Sequence[bytes], tokenizer: Tokenizer, context_length: int
+    documents: Sequence[bytes],
+    ends: Sequence[bool],
+    tokenizer: Tokenizer,
+    context_length: int,
+    window_bytes: int,
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Yield token ids from all over the text, a window each, and the raw bytes of all but the
     first.
 
     As the final score has them: a window may begin inside of a document, and goes on with the next.
+    `ends` says whether a document ends with each, or goes on with the next; a window has about
+    `window_bytes`.
     """
+    end = tokenizer.end_of_text_id
     sizes = [len(document) for document in documents]
-    for document, place in choose_places(sizes, MOST_WINDOWS):
-        first = documents[document][place:]
-        # At a character, and at a word where one begins soon.
-        start = next((at for at, byte in enumerate(first[:WORD_BYTES]) if byte in b" \n"), 0)
-        rest = [first[start:], *documents[document + 1 :]]
-        ids: list[int] = []
-        for one in rest:
+    for number, place in choose_places(sizes, window_bytes):
+        first = documents[number][place:]
+        is_start = not place and (not number or ends[number - 1])
+        # Where no document starts: at a character, and at a word where one begins soon.
+        words = (at for at, byte in enumerate(first[:WORD_BYTES]) if byte in b" \n")
+        rest = [first if is_start else first[next(words, 0) :], *documents[number + 1 :]]
+        ids = [end] if is_start else []
+        for one, is_end in zip(rest, ends[number:], strict=True):
             # More than a window's bytes are never needed, and a book is long.
-            text = one[: 16 * context_length].decode("utf-8", "ignore")
-            ids += [*tokenizer.encode(text), tokenizer.end_of_text_id]
-            if len(ids) > context_length:
+            text = one[: 16 * context_length]
+            ids += tokenizer.encode(text.decode("utf-8", "ignore"))
+            if len(ids) > context_length or len(text) < len(one):
                 break
+            ids += [end] if is_end else []
         ids = ids[: context_length + 1]
         if len(ids) > 1:
             yield np.asarray(ids, dtype=np.int64), len(tokenizer.decode_bytes(ids[1:]))
