@@ -62,6 +62,8 @@ class TextFacts:
     name: str = ""
     others: tuple[OtherFacts, ...] = ()
     """The further texts; the facts above are of the first, by which the model is judged."""
+    num_first_tokens: int = 0
+    """Tokens of the first held-out document, which the final score reads to its end in any case."""
 
     @property
     def own_share(self) -> float:
@@ -112,6 +114,7 @@ class TextFacts:
             vocab_size=vocab_size,
             num_train_tokens=int(self.num_train_tokens / change),
             num_validation_tokens=int(self.num_validation_tokens / change),
+            num_first_tokens=int(self.num_first_tokens / change),
             others=tuple(one.resized(change) for one in self.others),
         )
 

@@ -62,13 +62,13 @@ class TimeLeft(NamedTuple):
     closing: Closing
 
 
-def limit_evaluation(whole_seconds: float, seconds: float) -> float:
-    """Return the seconds kept for the final score where all of it takes `whole_seconds`, and
-    `seconds` are left of the budget.
+def limit_evaluation(text: TextFacts, tokens_per_second: float, seconds: float) -> float:
+    """Return the seconds kept for the final score, of which `seconds` are left of the budget: for
+    all held-out text, or a part of it, but for its first document whole.
     """
-    return min(
-        whole_seconds, max(EVALUATION_FRACTION * max(0.0, seconds), LEAST_EVALUATION_SECONDS)
-    )
+    share = max(EVALUATION_FRACTION * max(0.0, seconds), LEAST_EVALUATION_SECONDS)
+    least = text.num_first_tokens / tokens_per_second
+    return min(text.num_scored_tokens / tokens_per_second, max(share, least))
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Ranking:
 
     def evaluation_seconds(self, model: ModelConfig) -> float:
         """Return the seconds kept for the final score: of all held-out text, or a part of it."""
-        return limit_evaluation(self.whole_evaluation_seconds(model), self.time.seconds)
+        return limit_evaluation(self.text, self.probe.score_speed(model), self.time.seconds)
 
     def whole_evaluation_seconds(self, model: ModelConfig) -> float:
         """Return the seconds that scoring all held-out text takes."""

@@ -198,7 +198,7 @@ def _plan_shared(start: Start, text: TextFacts) -> Plan:
         start.params, start.base, min(text.num_train_tokens, text.num_validation_tokens)
     )
     whole = text.num_scored_tokens / probe.score_tokens_per_second
-    closing, scoring, margin = end_run(model, whole, start.time)
+    closing, scoring, margin = end_run(text, model, probe, start.time)
     left = start.time.seconds - closing
     validation = max(
         FEWEST_VALIDATED / probe.score_tokens_per_second, VALIDATION_SHARE * (left - margin)
@@ -255,10 +255,10 @@ class Ending(NamedTuple):
     margin: float
 
 
-def end_run(model: ModelConfig, whole: float, time: TimeLeft) -> Ending:
-    """Return what the end of a run takes; `whole` are the seconds to score all held-out text."""
+def end_run(text: TextFacts, model: ModelConfig, probe: BaseProbe, time: TimeLeft) -> Ending:
+    """Return what the end of a run takes."""
     writing = 4 * count_parameters(model) / CHECKPOINT_BYTES_PER_SECOND
-    scoring = limit_evaluation(whole, time.seconds)
+    scoring = limit_evaluation(text, probe.score_tokens_per_second, time.seconds)
     closing = time.closing.seconds + MODEL_COPIES * writing
     return Ending(closing, scoring, time.closing.scoring_margin * scoring)
 
@@ -273,8 +273,7 @@ def check_time(
     """
     if params.budget.max_steps is not None:
         return
-    whole = text.num_scored_tokens / probe.score_tokens_per_second
-    ending = end_run(base, whole, time)
+    ending = end_run(text, base, probe, time)
     late = ending.closing + ending.margin - time.seconds
     if late > LATE_SECONDS:
         hours = params.budget.hours + late / SECONDS_PER_HOUR

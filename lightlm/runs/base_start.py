@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from lightlm.bases.catalog import list_candidates
+from lightlm.bases.catalog import OFFLINE_VARIABLE, list_candidates
 from lightlm.bases.pretrained import Base, Origin, open_base, read_origin
 from lightlm.bases.source import Found, find_base, kind_of
 from lightlm.budget.candidate import TextFacts
@@ -21,7 +21,7 @@ from lightlm.budget.transfer import check_time, plan_from_base
 from lightlm.budget.tuning import choose_base_trainer, list_tuned, shape_base
 from lightlm.data.subset import TextSubset
 from lightlm.data.tokenization.tokenizer import load_tokenizer
-from lightlm.errors import LightLMError, ModelVersionError
+from lightlm.errors import LightLMError, ModelVersionError, ParameterError
 from lightlm.json_object import JsonObject
 from lightlm.model.families import read_config
 from lightlm.params import Params
@@ -121,11 +121,25 @@ def choose_retraining_start(
         if kept is None:
             base = open_version(session.home, champion.version)
             named = Named(base, champion.version)
-            kept = dump_start(
-                compare_with_scratch(session, params, named, material, machine, system)
-            )
+            try:
+                found = compare_with_scratch(session, params, named, material, machine, system)
+                check_base_time(session, params, found, material)
+                kept = dump_start(found)
+            except ParameterError as error:
+                if start == "champion":
+                    raise
+                kept = {"from_scratch": str(error)}
             session.run.decide("base", kept)
-        found = load_start(kept)
+
+    if "from_scratch" in kept:
+        choice = Start(
+            version=None,
+            scratch_bits_per_byte=None,
+            continued_bits_per_byte=None,
+            reason=kept["from_scratch"],
+        )
+        return StartingPoint(params, log_start(session, choice))
+    found = load_start(kept)
 
     is_better = found.forecast is None or found.scratch is None or found.forecast < found.scratch
     is_continued = start == "champion" or is_better
@@ -135,13 +149,19 @@ def choose_retraining_start(
         continued_bits_per_byte=found.forecast,
         reason=found.reason,
     )
+    log_start(session, choice)
+    if not is_continued:
+        return StartingPoint(params, choice)
+    return replace(begin_training(take_tokenizer(params, found), champion, found), choice=choice)
+
+
+def log_start(session: Session, choice: Start) -> Start:
+    """Log where a retraining starts, tag the run with it, and return it."""
     session.log(f"Starting from {choice.name}: {choice.reason}")
     session.recorder.set_tags(
         {"lightlm.started_from": choice.name, "lightlm.start_reason": choice.reason}
     )
-    if not is_continued:
-        return StartingPoint(params, choice)
-    return replace(begin_training(take_tokenizer(params, found), champion, found), choice=choice)
+    return choice
 
 
 def compare_with_scratch(
@@ -200,13 +220,15 @@ def find_start(
             check_base_time(session, params, found, material)
         except LightLMError as error:
             problems.append(str(error))
+            session.log(f"{candidate}: {error}")
             continue
         if best is None or (found.forecast or 0.0) < (best.forecast or 0.0):
             best = found
 
     if best is None or best.forecast is None or best.scratch is None:
-        why = f" ({problems[0]})" if problems else ""
-        return f"no base is on this machine and the Hub offers none now{why}"
+        if not problems:
+            return f"no base is on this machine, and {OFFLINE_VARIABLE} keeps the Hub unasked"
+        return f"no base can be used: {'; '.join(problems)}"
     if best.forecast < best.scratch:
         return best
     return f"{best.scratch:.3f} bits per byte forecast, {best.forecast:.3f} from {best.name}"
@@ -288,6 +310,7 @@ def probe_base(
 def describe_subset(subset: TextSubset, probe: BaseProbe, difficulty: float) -> TextFacts:
     """Return the facts of a text as a base's tokenizer cuts it, by the sample of the probe."""
     length = probe.bytes_per_token
+    first = int(next(subset.read_lengths("validation"))[0])
     return TextFacts(
         vocab_size=0,
         num_train_tokens=max(1, int(subset.num_bytes / length)),
@@ -296,6 +319,7 @@ def describe_subset(subset: TextSubset, probe: BaseProbe, difficulty: float) -> 
         num_validation_bytes=subset.num_validation_bytes,
         text_sha256=subset.validation_sha256,
         difficulty=difficulty,
+        num_first_tokens=int(first / length),
     )
 
 

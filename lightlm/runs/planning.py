@@ -21,7 +21,7 @@ from lightlm.budget.ranking import TimeLeft
 from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.switches import check_switches
 from lightlm.budget.timings import probe_shapes
-from lightlm.budget.transfer import plan_from_base
+from lightlm.budget.transfer import check_time, plan_from_base
 from lightlm.budget.vocabulary import bytes_per_token_at, choose_vocab_sizes
 from lightlm.console.progress import Progress
 from lightlm.console.quantities import format_bytes, format_seconds
@@ -221,6 +221,7 @@ def list_starts(
             probe = probe_base(params, named.base, subset, machine, worker)
             text = describe_subset(subset, probe, difficulty)
             name = named.base.origin.id
+            check_time(params, text, named.base.model, probe, left, name)
             plan = plan_from_base(params, text, machine, named.base.model, probe, left, name)
         except LightLMError as error:
             if not is_auto:

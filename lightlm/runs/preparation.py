@@ -88,6 +88,7 @@ def describe_text(shards: TokenShards, difficulty: float, name: str) -> TextFact
         text_sha256=shards.validation_sha256,
         difficulty=difficulty,
         name=name,
+        num_first_tokens=int(shards.validation_offsets()[1, 0]),
         others=tuple(
             OtherFacts(
                 name=text.subset.name,

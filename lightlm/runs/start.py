@@ -152,6 +152,7 @@ def plan_from_scratch(
         num_validation_bytes=subset.num_validation_bytes,
         text_sha256=subset.validation_sha256,
         difficulty=difficulty,
+        num_first_tokens=int(next(subset.read_lengths("validation"))[0] / length),
     )
 
     correction = History(session.home).correct(system.hardware_id, subset.validation_sha256)

@@ -1,6 +1,7 @@
 """Plans that start from a base: what is tuned, by memory and time, and the forecast."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,6 +78,17 @@ def test_hours_that_a_base_cannot_keep_untouched_are_refused_with_those_that_it_
     assert 0.01 < hours < 0.02
     check(3 + 3600 * (hours - 0.01))
     check(3, load_params(hours=0.01, overrides={"budget.max_steps": 6}))
+
+
+def test_the_first_held_out_document_is_scored_whole_and_its_time_is_kept() -> None:
+    left = TimeLeft(60, Closing(3.0, 1.0))
+    long = replace(WIKITEXT, num_first_tokens=30_000)
+    plan = plan_from_base(load_params(), long, MACHINE, BASE, PROBE, left)
+    assert plan.evaluation_seconds == pytest.approx(20.0)
+    assert plan.training_seconds < make_plan(60).training_seconds - 10
+    with pytest.raises(ParameterError, match="give --hours"):
+        longer = replace(WIKITEXT, num_first_tokens=90_000)
+        check_time(load_params(hours=0.01), longer, BASE, PROBE, left, "SmolLM2")
 
 
 def test_memory_decides_what_is_tuned() -> None:
