@@ -85,13 +85,15 @@ def write_card(
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items() if value)
     taken = "".join(f"{line}\n" for line in tags.get("data", "").splitlines()).replace("`", "'")
     section = f"## Data\n\n```text\n{taken}```\n\n" if taken else ""
+    found = tags.get("audit", "").replace("`", "'")
+    audit = f"## What it repeats and knows\n\n```text\n{found}\n```\n\n" if found else ""
     story = f"trained on from {base}" if base else "trained from scratch"
     limits = BASE_LIMITS if base else LIMITS
 
     return (
         f"---\n{write_metadata(name, tags, kind, hub_dataset, license_name)}\n---\n\n"
         f"# {name}, version {version}\n\nA small language model, {story} by LightLM.\n\n"
-        f"| | |\n|---|---|\n{table}\n\n{section}## Use\n\n{uses or USES[kind]}\n\n"
+        f"| | |\n|---|---|\n{table}\n\n{section}{audit}## Use\n\n{uses or USES[kind]}\n\n"
         f"## Limits\n\n{limits}\n"
     )
 

@@ -1,20 +1,27 @@
 """The audit of a finished run's model: what it repeats of its text, and what it knows of others."""
 
-import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
 
 from lightlm.counting import count
 from lightlm.data.copies.verbatim import WINDOW_BYTES
 from lightlm.data.subset import TextSubset
-from lightlm.errors import StoreError
+from lightlm.errors import LightLMError
 from lightlm.evaluation.general import GENERAL_TEXT
 from lightlm.runs.finished import FinishedRun
 from lightlm.runs.folder import name_run_folder
 from lightlm.runs.session import start_worker
+from lightlm.runs.summary import RunSummary
 from lightlm.store.commit import remove_folder
+from lightlm.tracking.record import Metrics
+from lightlm.tracking.reports import add_records, tag_version
+from lightlm.tracking.tags import AUDIT_TAG
 from lightlm.training.messages import Memorization
+from lightlm.training.supervisor import Worker
 
 MEMORIZATION_SECONDS = 10.0
 """Seconds after which no further beginnings of documents are continued."""
@@ -22,58 +29,116 @@ MEMORIZATION_SECONDS = 10.0
 SHOWN_CHARACTERS = 400
 """Characters of a copy that are shown."""
 
+NO_TEXT = "its training text is not in the store any more; a new run on it puts it there"
 
-class Audit(NamedTuple):
-    """What a model repeats, and what it knows of the small general text, with its base's score."""
 
-    memorization: Memorization
-    general: float
-    base_general: float | None = None
+class Audit(BaseModel):
+    """What a model repeats, and what it knows of the small general text, with its base's score;
+    `problem` says why something of that is missing.
+    """
 
-    def to_json(self) -> str:
-        """Return it as the JSON that MLflow gets."""
+    model_config = ConfigDict(frozen=True)
+
+    memorization: Memorization | None = None
+    general_bits_per_byte: float | None = None
+    base_general_bits_per_byte: float | None = None
+    problem: str = ""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Its figures by their names in MLflow."""
         values = {
-            "memorization": self.memorization.model_dump(),
-            "general_bits_per_byte": self.general,
-            "base_general_bits_per_byte": self.base_general,
+            "audit/general_bits_per_byte": self.general_bits_per_byte,
+            "audit/base_general_bits_per_byte": self.base_general_bits_per_byte,
         }
-        return json.dumps(values, indent=2, ensure_ascii=False)
+        if self.memorization is not None:
+            counted = self.memorization.together or self.memorization.network
+            names = ("audit/repeated_of_training", "audit/repeated_of_held_out")
+            tried = self.memorization.num_prefixes
+            values |= {
+                name: repeated / number
+                for name, repeated, number in zip(names, counted, tried, strict=True)
+                if number
+            }
+            if self.memorization.sample_characters:
+                values["audit/longest_copy"] = len(self.memorization.longest_copy)
+        return {name: value for name, value in values.items() if value is not None}
 
 
-def audit_model(home: Path, run: FinishedRun, subset: TextSubset) -> Audit | None:
-    """Return what the run's model repeats and has forgotten; None where its folder is gone."""
+def audit_model(home: Path, run: FinishedRun, subsets: Sequence[TextSubset]) -> Audit:
+    """Return what the run's model repeats of the texts that are there, and has forgotten."""
     folder = name_run_folder(home)
     worker = start_worker(folder, home)
+    found: dict[str, object] = {} if subsets else {"problem": NO_TEXT}
     try:
-        memorization = worker.call(
-            "measure_memorization",
-            folder=run.summary.folder,
-            subset_folder=str(subset.folder),
-            samples=[sample for _, sample in run.samples],
-            max_seconds=MEMORIZATION_SECONDS,
-        )
-        general = worker.call("score_general", folder=run.summary.folder)["bits_per_byte"]
-        base = None
-        if run.base is not None and run.base.is_dir():
-            base = worker.call("score_general", folder=str(run.base))["bits_per_byte"]
-        return Audit(Memorization.model_validate(memorization), general, base)
-    except StoreError:
-        return None
+        for name, value in measure(worker, run, subsets):
+            found[name] = value
+    except LightLMError as error:
+        found["problem"] = " ".join(str(error).splitlines())
     finally:
         worker.stop()
         remove_folder(folder)
+    return Audit.model_validate(found)
 
 
-def describe_memorization(memorized: Memorization) -> Iterator[str]:
+def measure(
+    worker: Worker, run: FinishedRun, subsets: Sequence[TextSubset]
+) -> Iterator[tuple[str, object]]:
+    """Yield the parts of an audit by their names."""
+    folder = run.summary.folder
+    yield "general_bits_per_byte", worker.call("score_general", folder=folder)["bits_per_byte"]
+    if subsets:
+        yield (
+            "memorization",
+            worker.call(
+                "measure_memorization",
+                folder=folder,
+                subset_folders=[str(subset.folder) for subset in subsets],
+                samples=[sample for _, sample in run.samples],
+                max_seconds=MEMORIZATION_SECONDS,
+            ),
+        )
+    if run.base is not None and run.base.is_dir():
+        base = worker.call("score_general", folder=str(run.base))
+        yield "base_general_bits_per_byte", base["bits_per_byte"]
+
+
+def record_audit(home: Path, summary: RunSummary, audit: Audit) -> None:
+    """Add an audit's figures to the run in MLflow, and what they say to its version, for its card.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    now = int(1000 * time.time())
+    add_records(home, summary.run_id, Metrics(time_ms=now, step=0, values=audit.values))
+    if summary.model_version:
+        lines = [*describe_audit(audit, summary.started_from)]
+        lines.append(f"Measured by `lightlm report` on {datetime.now(UTC):%Y-%m-%d}.")
+        tag_version(home, summary.model_name, summary.model_version, {AUDIT_TAG: "\n".join(lines)})
+
+
+def describe_audit(audit: Audit, base: str, *, is_private: bool = False) -> Iterator[str]:
+    """Yield what was found, a paragraph each; only with `is_private` what a copy says."""
+    if audit.memorization is not None:
+        yield from describe_memorization(audit.memorization, is_private=is_private)
+    if audit.general_bits_per_byte is not None:
+        yield describe_general(audit.general_bits_per_byte, audit.base_general_bits_per_byte, base)
+    if audit.problem:
+        yield f"Not all could be measured: {audit.problem}."
+
+
+def describe_memorization(memorized: Memorization, *, is_private: bool) -> Iterator[str]:
     """Yield what the model repeats, a paragraph each."""
     learned, held_out = memorized.num_prefixes
     of_learned, of_held_out = (
         format_shares(memorized, split, tried) for split, tried in enumerate((learned, held_out))
     )
-    what = (
-        f"Of {count(learned, 'beginning')} of training documents, 32 tokens each, greedy text "
-        f"repeats the next 32 tokens verbatim for {of_learned}."
-    )
+    what = "No training document has the 64 tokens that a trial needs."
+    if learned:
+        what = (
+            f"Of {count(learned, 'beginning')} of training documents, 32 tokens each, greedy text "
+            f"repeats the next 32 tokens verbatim for {of_learned}."
+        )
     if held_out:
         what += (
             f" For {count(held_out, 'beginning')} of held-out documents, which it has not read, "
@@ -83,10 +148,10 @@ def describe_memorization(memorized: Memorization) -> Iterator[str]:
 
     if memorized.sample_characters:
         length = len(memorized.longest_copy)
+        shown = f': "{memorized.longest_copy[:SHOWN_CHARACTERS]}"' if is_private else ""
         yield (
             f"Of the {memorized.sample_characters:,} characters that it wrote as samples, the "
-            f"longest piece that stands in the training text has {length:,}: "
-            f'"{memorized.longest_copy[:SHOWN_CHARACTERS]}".'
+            f"longest piece that stands in the training text has {length:,}{shown}."
             if length
             else f"No {WINDOW_BYTES} bytes in a row of its samples stand in the training text."
         )
@@ -101,14 +166,12 @@ def format_shares(memorized: Memorization, split: int, tried: int) -> str:
     return f"{share} by the network alone, and for {together:.1%} with its count tables"
 
 
-def describe_general(audit: Audit, base: str) -> str:
+def describe_general(bits: float, before: float | None, base: str) -> str:
     """Return what the model knows of the general text, in a sentence."""
     what = (
         f"On a small general text ({sum(len(one.encode()) for one in GENERAL_TEXT):,} bytes of "
-        f"English and code, which is part of LightLM) the network has {audit.general:.3f} bits per "
-        "byte"
+        f"English and code, which is part of LightLM) the network has {bits:.3f} bits per byte"
     )
-    if audit.base_general is None:
+    if before is None:
         return f"{what}."
-    change = audit.general / audit.base_general - 1
-    return f"{what}; {base} had {audit.base_general:.3f} before training: {change:+.1%}."
+    return f"{what}; {base} had {before:.3f} before training: {bits / before - 1:+.1%}."

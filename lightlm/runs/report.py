@@ -6,6 +6,8 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from lightlm.budget.scaling import predict_loss
 from lightlm.console.quantities import format_count, format_seconds
 from lightlm.data.files.record import DataRecord
@@ -19,10 +21,11 @@ from lightlm.json_object import JsonObject
 from lightlm.model.accounting import count_matrix_parameters
 from lightlm.rendering.page import Block, Heading, Page, Picture, Quote, Table
 from lightlm.rendering.svg import Line, Points, render_bars, render_lines
-from lightlm.runs.audit import Audit, audit_model, describe_general, describe_memorization
+from lightlm.runs.audit import Audit, audit_model, describe_audit, record_audit
 from lightlm.runs.finished import SUMMARY, FinishedRun, read_finished_run
 from lightlm.runs.summary import RunSummary, describe_parts
 from lightlm.store.commit import write_file
+from lightlm.store.remembered import read_checked
 
 SHOWN_FRACTIONS = (0.01, 0.1, 0.5, 1.0)
 """Fractions of the training time at which a sample is shown; the nearest that the run wrote."""
@@ -51,9 +54,9 @@ def make_report(home: Path, folder: Path, into: Path | None = None) -> Path:
         StoreError: the disk refused.
     """
     run = read_finished_run(folder)
-    subset = find_subset(home, run.summary.dataset["digest"])
+    subset, *others = (find_subset(home, digest) for digest in list_digests(run.summary))
     baselines = score_baselines(run, subset) if subset else {}
-    audit = audit_model(home, run, subset) if subset else None
+    audit = audit_model(home, run, [one for one in (subset, *others) if one is not None])
     into = into or folder
     into.mkdir(parents=True, exist_ok=True)
     page = Page(
@@ -62,8 +65,7 @@ def make_report(home: Path, folder: Path, into: Path | None = None) -> Path:
     )
 
     write_file(into / "report.html", page.to_html().encode())
-    if audit is not None:
-        write_file(into / AUDIT, audit.to_json().encode())
+    write_file(into / AUDIT, audit.model_dump_json(indent=2).encode())
     from lightlm.rendering import png
 
     png.render_lines(into / "curve.png", score_lines(run), TIME_AXIS, "held-out bits per byte")
@@ -83,12 +85,15 @@ def send_report(home: Path, folder: Path, page: Path) -> str:
     """Add a report to the run's artifacts in MLflow; return the outcome as a sentence."""
     from lightlm.tracking.reports import FOLDER, add_to_run
 
-    run_id = read_finished_run(folder).summary.run_id
+    summary = read_finished_run(folder).summary
+    run_id = summary.run_id
     if not run_id:
         return "MLflow does not know the run yet: `lightlm sync` uploads it"
     try:
         files = [page.parent / name for name in ("curve.png", "scores.png", AUDIT)]
         add_to_run(home, run_id, [page, *filter(Path.is_file, files)])
+        if (audit := read_checked(page.parent / AUDIT, TypeAdapter(Audit))) is not None:
+            record_audit(home, summary, audit)
     except TrackingError as error:
         return f"not in MLflow: {error}"
     return f"also in MLflow, under {FOLDER}/ of the run's artifacts"
@@ -124,10 +129,8 @@ def render_blocks(
 
     yield from render_tasks(run)
     if audit is not None:
-        yield Heading("What it repeats")
-        yield from describe_memorization(audit.memorization)
-        yield Heading("What it knows of other text")
-        yield describe_general(audit, summary.started_from)
+        yield Heading("What it repeats, and what it knows of other text")
+        yield from describe_audit(audit, summary.started_from, is_private=True)
 
     yield Heading("Score and loss over the run")
     yield Picture(
@@ -355,8 +358,14 @@ def describe_data(data: JsonObject) -> dict[str, str]:
     return {name: value for name, value in phrase.items() if value}
 
 
+def list_digests(summary: RunSummary) -> list[str]:
+    """Return the names in the store of the run's first text and of those mixed with it."""
+    others = summary.dataset.get("others", [])
+    return [summary.dataset["digest"], *(one["digest"] for one in others)]
+
+
 def find_subset(home: Path, digest: str) -> TextSubset | None:
-    """Return the run's subset where the store still has it."""
+    """Return a run's subset where the store still has it."""
     try:
         return open_subset(home / "store" / SUBSETS / digest)
     except StoreError:

@@ -1,6 +1,6 @@
 """What is added to a run in MLflow after it ended: its report, and scores of its version."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lightlm.errors import BusyError, TrackingError
@@ -10,6 +10,7 @@ from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import explain_failures, open_client
 from lightlm.tracking.shipped import read_shipped
 from lightlm.tracking.sync import ship_to_end
+from lightlm.tracking.tags import MOST_CHARACTERS
 
 FOLDER = "report"
 
@@ -27,8 +28,21 @@ def add_to_run(home: Path, run_id: str, files: Sequence[Path]) -> None:
             client.log_artifact(run_id, str(path), FOLDER)
 
 
-def add_records(home: Path, run_id: str, metrics: Metrics, table: Table) -> bool:
-    """Add numbers and a table to a run that has ended; return whether MLflow has them now.
+def tag_version(home: Path, name: str, number: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a registered version.
+
+    Raises:
+        TrackingError: MLflow cannot be reached, or does not know the version.
+    """
+    with explain_failures(home):
+        client = open_client(home)
+        for key, value in tags.items():
+            client.set_model_version_tag(name, number, key, value[:MOST_CHARACTERS])
+
+
+def add_records(home: Path, run_id: str, metrics: Metrics, table: Table | None = None) -> bool:
+    """Add numbers, and perhaps a table, to a run that has ended; return whether MLflow has them
+    now.
 
     A run of this home gets them in its own record first, which `lightlm sync` sends where MLflow is
     away. Of a run that another machine made, or that is still recorded, MLflow alone gets them.
@@ -45,12 +59,14 @@ def add_records(home: Path, run_id: str, metrics: Metrics, table: Table) -> bool
         with explain_failures(home):
             client = open_client(home)
             log_metrics(client, run_id, [metrics])
-            log_table(client, run_id, table)
+            if table is not None:
+                log_table(client, run_id, table)
         return True
 
     try:
         recorder.log_metrics(metrics.values, metrics.step)
-        recorder.log_table(table.columns, table.path)
+        if table is not None:
+            recorder.log_table(table.columns, table.path)
     finally:
         recorder.close()
     try:

@@ -31,6 +31,10 @@ OTHERS_TAG = "mixed_with"
 MANIFEST_TAG = "lightlm.manifest_sha256"
 """Digest of the version's files, without which they are not opened."""
 
+AUDIT_TAG = "audit"
+"""Sentences about what a version repeats and has forgotten, one a line; `lightlm report` sets it.
+"""
+
 LEARNT_TAG = "learnt_subsets"
 """Fingerprints of the subsets that a version and its ancestors were trained on."""
 

@@ -1,7 +1,8 @@
 """Memorization: how much of the training text a model continues word for word."""
 
+import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lightlm.data.copies.verbatim import find_longest_copy
@@ -30,7 +31,7 @@ SPLITS: tuple[Split, Split] = ("train", "validation")
 
 
 def measure_memorization(
-    folder: Path, subset: TextSubset, samples: Sequence[str], max_seconds: float
+    folder: Path, subsets: Sequence[TextSubset], samples: Sequence[str], max_seconds: float
 ) -> Memorization:
     """Return the shares of prefixes that greedy text continues verbatim, and the longest copy in
     `samples`.
@@ -42,7 +43,10 @@ def measure_memorization(
     generator = load_generator(folder)
     alone = Generator(generator.model, generator.tokenizer)
     learned, held_out = (
-        list(choose_pieces(subset, generator.tokenizer, split)) for split in SPLITS
+        mix_pieces(
+            choose_pieces(subset, generator.tokenizer, split, len(subsets)) for subset in subsets
+        )
+        for split in SPLITS
     )
 
     tried = [0, 0]
@@ -62,28 +66,40 @@ def measure_memorization(
         num_prefixes=(tried[0], tried[1]),
         network=network,
         together=None if generator.mixture is None else together,
-        longest_copy=copy_from(samples, subset),
+        longest_copy=max((copy_from(samples, one, len(subsets)) for one in subsets), key=len),
         sample_characters=sum(map(len, samples)),
     )
 
 
-def copy_from(samples: Sequence[str], subset: TextSubset) -> str:
-    """Return the longest piece of the samples that stands in the training text; "" if none does."""
+def copy_from(samples: Sequence[str], subset: TextSubset, num_texts: int = 1) -> str:
+    """Return the longest piece of the samples that stands in the training text, one of so many; ""
+    if none does.
+    """
     texts = [sample.encode() for sample in samples]
-    found = find_longest_copy(texts, subset.read_documents("train"), MOST_BYTES)
+    found = find_longest_copy(texts, subset.read_documents("train"), MOST_BYTES // num_texts)
     return found.text.decode("utf-8", "ignore")
 
 
-def choose_pieces(subset: TextSubset, tokenizer: Tokenizer, split: Split) -> Iterator[list[int]]:
-    """Yield the first tokens of documents from all over a split, each a prefix and what follows
-    it.
+def mix_pieces(texts: Iterable[Iterable[list[int]]]) -> list[list[int]]:
+    """Return the pieces of several texts in an order by chance: time may end before the last."""
+    pieces = [piece for text in texts for piece in text]
+    random.Random(0).shuffle(pieces)  # noqa: S311
+    return pieces
+
+
+def choose_pieces(
+    subset: TextSubset, tokenizer: Tokenizer, split: Split, num_texts: int = 1
+) -> Iterator[list[int]]:
+    """Yield the first tokens of documents from all over a split of one of so many texts, each a
+    prefix and what follows it.
     """
     size = subset.num_bytes if split == "train" else subset.num_validation_bytes
-    step = max(1, min(size, MOST_BYTES) // NUM_PREFIXES)
+    most_bytes = MOST_BYTES // num_texts
+    step = max(1, min(size, most_bytes) * num_texts // NUM_PREFIXES)
     seen = due = 0
     for document in subset.read_documents(split):
         seen += len(document)
-        if seen > MOST_BYTES:
+        if seen > most_bytes:
             return
         if seen < due:
             continue

@@ -234,9 +234,9 @@ def measure_memorization(arguments: Message, emit: Emit, stop: Stop) -> Message:
     from lightlm.training.memorization import measure_memorization
 
     folder = open_commit(Path(arguments["folder"]), "model").folder
-    subset = open_subset(Path(arguments["subset_folder"]))
+    subsets = [open_subset(Path(one)) for one in arguments["subset_folders"]]
     seconds = arguments["max_seconds"]
-    return measure_memorization(folder, subset, arguments["samples"], seconds).model_dump()
+    return measure_memorization(folder, subsets, arguments["samples"], seconds).model_dump()
 
 
 def score_general(arguments: Message, emit: Emit, stop: Stop) -> Message:

@@ -46,6 +46,9 @@ def test_a_card_tells_what_the_data_stage_took():
     )
     card = write_card("lightlm", "7", CONFIG, {"data": taken}, "hf")
     assert f"## Data\n\n```text\n{taken}\n```\n\n## Use" in card
+    audited = write_card("lightlm", "7", CONFIG, {"audit": "Of 9 beginnings\nNo copy `x`"}, "hf")
+    assert "## What it repeats and knows\n\n```text\nOf 9 beginnings\nNo copy 'x'\n```" in audited
+    assert "## What it repeats" not in card
     assert "## Data" not in write_card("lightlm", "7", CONFIG, {}, "hf")
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+from lightlm.tracking.catalog import resolve
 from tests.command_line import Trained
 
 
@@ -18,10 +19,9 @@ def test_the_report_tells_the_run_in_one_file_that_needs_no_network(trained: Tra
         "counting, Kneser-Ney of order 6",
         "zstd",
         "xz",
-        "What it repeats",
         "of training documents, 32 tokens each",
         "of held-out documents, which it has not read",
-        "What it knows of other text",
+        "What it repeats, and what it knows of other text",
         "Where each second went",
         "held-out text",
         "Provenance",
@@ -35,6 +35,11 @@ def test_the_report_tells_the_run_in_one_file_that_needs_no_network(trained: Tra
     audit = json.loads((page.parent / "audit.json").read_text(encoding="utf-8"))
     assert 0.3 < audit["general_bits_per_byte"] < 20
     assert audit["base_general_bits_per_byte"] is None
+    assert audit["problem"] == ""
+    name, version = trained.summary["model_name"], trained.summary["model_version"]
+    found = resolve(trained.lightlm.home, f"models:/{name}/{version}")
+    assert "verbatim for" in found.tags["audit"]
+    assert "Measured by `lightlm report` on" in found.tags["audit"]
     assert (page.parent / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert (page.parent / "scores.png").read_bytes().startswith(b"\x89PNG")
 

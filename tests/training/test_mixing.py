@@ -130,7 +130,7 @@ def test_memorization_is_the_share_of_beginnings_that_are_continued_verbatim(res
     subset = materialize_subset(home, load_params(dataset=str(home / "rows.jsonl")).dataset)
     first = next(subset.read_documents("train")).decode()
     samples = ["What the model wrote: " + first[:60], "river"]
-    found = measure_memorization(result.folder, subset, samples, 60.0)
+    found = measure_memorization(result.folder, [subset], samples, 60.0)
     assert found.num_prefixes[0] >= 40
     assert found.num_prefixes[1] > 0
     assert found.together is not None
