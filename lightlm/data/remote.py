@@ -88,7 +88,7 @@ class RemoteFile:
                 "GET", self.url, headers=headers, timeout=ANSWER_SECONDS, follow_redirects=True
             ) as answer:
                 self._check(answer, wanted)
-                data = answer.read()
+                data = _read_body(answer, stop - start)
         except connection_error() as error:
             raise _TryAgain(first_line(error), 0.0) from None
 
@@ -108,6 +108,9 @@ class RemoteFile:
         found = answer.headers.get("Content-Range", "")
         if found != wanted:
             raise HubUnreachable(f"{self.name}: wanted {wanted}, the Hub answers {found!r}")
+        packing = answer.headers.get("Content-Encoding", "identity")
+        if packing != "identity":
+            raise HubUnreachable(f"{self.name}: the Hub sends {packing}, which nobody asked for")
 
 
 class _Ranges(io.RawIOBase):
@@ -150,6 +153,16 @@ def connection_error() -> type[Exception]:
 
     library = importlib.import_module(type(get_session()).__module__.partition(".")[0])
     return library.HTTPError
+
+
+def _read_body(answer: Any, size: int) -> bytes:
+    """Return an answer's bytes; of one that has more than `size`, little more."""
+    data = bytearray()
+    for piece in answer.iter_raw():
+        data += piece
+        if len(data) > size:
+            break
+    return bytes(data)
 
 
 def _read_wait(headers: Any) -> float:

@@ -60,7 +60,8 @@ def serve_hub(
     with the range that it asks for.
 
     Each request for a range meets the next of `faults`, "" is none: "cut" breaks the connection,
-    "short" sends less than was asked for, "other" another range, and a number is a status.
+    "short" sends less than was asked for, "long" more, "packed" it packed, "other" another range,
+    and a number is a status.
     """
     requests: list[str] = []
     faults = faults if faults is not None else []
@@ -119,6 +120,10 @@ def serve_hub(
             place = {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}
             if fault == "short":
                 body = body[:-1]
+            if fault == "long":
+                body += bytes(1 << 20)
+            if fault == "packed":
+                place["Content-Encoding"] = "gzip"
             if fault == "cut":
                 self._send(body[: len(body) // 2], place, len(body), 206)
                 self.close_connection = True
