@@ -22,9 +22,9 @@ def identify_process(pid: int) -> str | None:
     if sys.platform == "linux":
         try:
             state, started = _read_stat(pid)
-            return None if state in "ZX" else f"{BOOT.read_text().strip()}:{started}"
         except OSError:
             return None
+        return None if state in "ZX" else f"{_read_boot()}:{started}"
 
     import psutil
 
@@ -63,3 +63,11 @@ def _read_stat(pid: int) -> tuple[str, str]:
     """Return a process's state, and the ticks from the boot to its start (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     return fields[STATE], fields[START]
+
+
+def _read_boot() -> str:
+    """Return the boot's id; "" where a sandbox hides it."""
+    try:
+        return BOOT.read_text().strip()
+    except OSError:
+        return ""

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -28,6 +29,16 @@ def test_what_has_ended_has_none_not_even_as_a_zombie() -> None:
     assert identify_process(ended.pid) is None
     ended.wait()
     assert identify_process(ended.pid) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file")
+def test_where_the_boots_id_is_hidden_a_process_has_an_identity_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("lightlm.process_identity.BOOT", tmp_path / "hidden")
+    mine = identify_process(os.getpid())
+    assert mine is not None
+    assert mine.startswith(":")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="psutil adds the boot's time on Linux alone")
