@@ -25,6 +25,9 @@ FEWEST_DOCUMENTS = 6
 
 HISTOGRAM_BINS = 41
 
+ADVICE = "hold out more text with --set dataset.validation_fraction=0.2, or give more hours"
+"""What to do where the held-out text has too few documents."""
+
 
 class Comparison(BaseModel):
     """Two models on the same documents; differences are challenger minus champion, bits per byte.
@@ -48,6 +51,8 @@ class Comparison(BaseModel):
     lowest: float
     highest: float
     histogram: list[int]
+    advice: str = ADVICE
+    """What to do where these are too few documents to tell."""
 
     @property
     def is_better(self) -> bool:
@@ -66,9 +71,7 @@ class Comparison(BaseModel):
         if self.num_documents < FEWEST_DOCUMENTS:
             return (
                 f"{scores}, but {format_too_few(self.num_documents)} to tell ({FEWEST_DOCUMENTS} "
-                "at "
-                "least); hold out more "
-                "text with --set dataset.validation_fraction=0.2, or give more hours"
+                f"at least); {self.advice}"
             )
 
         left_out = (

@@ -111,7 +111,7 @@ def record_audit(home: Path, summary: RunSummary, audit: Audit) -> None:
     """
     now = int(1000 * time.time())
     add_records(home, summary.run_id, Metrics(time_ms=now, step=0, values=audit.values))
-    if summary.model_version:
+    if summary.model_version and audit.memorization is not None:  # else an earlier one stays
         lines = [*describe_audit(audit, summary.started_from)]
         lines.append(f"Measured by `lightlm report` on {datetime.now(UTC):%Y-%m-%d}.")
         tag_version(home, summary.model_name, summary.model_version, {AUDIT_TAG: "\n".join(lines)})

@@ -1,19 +1,24 @@
 """The champion in a run: asked for in the registry, scored on the held-out text, compared."""
 
+import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from lightlm.budget.ledger import SECONDS_PER_HOUR
 from lightlm.budget.memory import MATMUL_CONTEXT
+from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MachineRate
+from lightlm.budget.ranking import EVALUATION_FRACTION
 from lightlm.counting import count
 from lightlm.data.origin import describe_origin
 from lightlm.data.overlap import find_learnt
 from lightlm.data.subset import TextSubset
 from lightlm.errors import LightLMError
-from lightlm.evaluation.comparison import Comparison, compare
+from lightlm.evaluation.comparison import FEWEST_DOCUMENTS, Comparison, compare
 from lightlm.evaluation.score import DocumentScores
 from lightlm.json_object import JsonObject
 from lightlm.model.config import ModelConfig
@@ -245,6 +250,21 @@ def compute_scores(
         max_seconds=SCORING_FRACTION * session.ledger.budget_seconds,
     )
     return VersionScores.model_validate(answer)
+
+
+def advise_hours(
+    hours: float, sizes: Sequence[int], num_bytes: int, seconds: float, plan: Plan
+) -> str:
+    """Return in how many hours enough documents would have been scored, where in `hours` time ended
+    the score of a challenger after `num_bytes` and `seconds`; `sizes` are the documents' bytes.
+    """
+    needed = sum(sizes[:FEWEST_DOCUMENTS]) * seconds / num_bytes
+    spare = plan.training_seconds + plan.reserve_seconds
+    more = max(0.0, needed / EVALUATION_FRACTION - spare) / SECONDS_PER_HOUR
+    return (
+        f"time ended the score after {num_bytes:,} bytes; give --hours "
+        f"{math.ceil(100 * (hours + more)) / 100:g} or more, or a smaller base"
+    )
 
 
 def compare_with_champion(

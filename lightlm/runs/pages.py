@@ -172,7 +172,7 @@ def describe_decision(
     elif comparison.num_documents < FEWEST_DOCUMENTS:
         verdict = (
             f"{format_too_few(comparison.num_documents)} ({FEWEST_DOCUMENTS} at least): the "
-            "champion stays."
+            f"champion stays; {comparison.advice}."
         )
     else:
         verdict = (

@@ -17,7 +17,7 @@ from lightlm.json_object import JsonObject
 from lightlm.model.accounting import flops_per_token
 from lightlm.params import Params
 from lightlm.rendering.page import Page
-from lightlm.runs.champion import compare_with_champion
+from lightlm.runs.champion import advise_hours, compare_with_champion
 from lightlm.runs.naming import text_tags
 from lightlm.runs.orchestrator import FlowRun
 from lightlm.runs.pages import describe_ledger, show_decision, show_samples
@@ -326,6 +326,13 @@ def make_request(session: Session, outcome: Outcome) -> tuple[RegistrationReques
     comparison, not_compared = compare_with_champion(
         outcome.champion, outcome.evaluated.documents, params.training.seed
     )
+    scores = outcome.champion.scores
+    if comparison is not None and scores is not None and not score.is_whole:
+        seconds = session.ledger.entries.get("final evaluation", 0.0)
+        advice = advise_hours(
+            params.budget.hours, scores.num_bytes, score.num_bytes, seconds, outcome.plan
+        )
+        comparison = comparison.model_copy(update={"advice": advice})
     page = show_decision(session, outcome.start, comparison, not_compared)
 
     request = RegistrationRequest(

@@ -44,7 +44,6 @@ COVERED_BY = {
     "lightlm/bases/weights.py": "bases/test_folder.py",
     "lightlm/runs/base_start.py": "flows/test_start.py",
     "lightlm/runs/counting.py": "runs/test_stages.py",
-    "lightlm/runs/champion.py": "flows/test_retrain.py",
     "lightlm/runs/finished.py": "runs/test_report.py",
     "lightlm/runs/history.py": "flows/test_train.py",
     "lightlm/runs/input_checks.py": "flows/cli/test_main.py",
