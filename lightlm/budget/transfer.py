@@ -116,6 +116,7 @@ def complete_timings(
             num_layers=layers,
             token_seconds=ratio * first.token_seconds,
             update_seconds=update,
+            frozen_bytes=first.frozen_bytes,
         )
 
 
@@ -161,7 +162,7 @@ def rank_choices(start: Start, text: TextFacts, model: ModelConfig, seconds: flo
             used = params.budget.max_steps * step
         seen = used * speed * text.bytes_per_token
         bits = forecast_transfer(probe.bits_per_byte, text.worth_of(seen), timing.tuned)
-        memory = base_memory_bytes(model, trainer)
+        memory = base_memory_bytes(model, trainer, timing.frozen_bytes)
         if memory <= usable_memory(machine):
             choices.append(Choice(trainer, speed, used, bits, memory))
 

@@ -159,8 +159,10 @@ def fit_base(params: Params, machine: MachineRate, model: ModelConfig, sequences
     return fit._replace(micro_batch_size=micro)
 
 
-def base_memory_bytes(model: ModelConfig, trainer: TrainerConfig) -> int:
-    """Return the peak bytes of training a base: frozen weights have no gradient and no moments."""
+def base_memory_bytes(model: ModelConfig, trainer: TrainerConfig, frozen_bytes: int = 4) -> int:
+    """Return the peak bytes of training a base: frozen weights, of `frozen_bytes` each, have no
+    gradient and no moments.
+    """
     frozen = count_parameters(model) - count_trained(
         model, trainer.tuned, trainer.lora_rank, trainer.num_tuned_layers
     )
@@ -175,4 +177,6 @@ def base_memory_bytes(model: ModelConfig, trainer: TrainerConfig) -> int:
         is_recomputed=trainer.gradient_checkpointing,
         num_shards=num_shards,
     )
-    return process_bytes(trainer.device) + whole - 12 * max(0, frozen) // num_shards
+    return (
+        process_bytes(trainer.device) + whole - (16 - frozen_bytes) * max(0, frozen) // num_shards
+    )

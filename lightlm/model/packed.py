@@ -65,9 +65,14 @@ def store_in_compute_dtype(model: Transformer) -> Transformer:
     The layers convert their weights at every call: nothing for a batch of training, three times the
     memory traffic for one token.
     """
-    if model.embedding.dtype == model.compute_dtype:
+    if is_stored_in_compute_dtype(model):
         return model
     return copy_model(model, model.compute_dtype, lambda weight: weight.to(model.compute_dtype))
+
+
+def is_stored_in_compute_dtype(model: Transformer) -> bool:
+    """Return whether all weights are kept in what the model computes in."""
+    return all(weight.dtype == model.compute_dtype for weight in model.parameters())
 
 
 def copy_model(
@@ -88,7 +93,7 @@ def can_step(model: Transformer) -> bool:
     return (
         model.embedding.device.type == "cpu"
         and not model.config.is_mixture_of_experts
-        and model.embedding.dtype == model.compute_dtype
+        and is_stored_in_compute_dtype(model)
     )
 
 

@@ -1,6 +1,6 @@
 """The decoder-only transformer: embeddings, layers, head, and the nats of each target token.
 
-Weights stay fp32; the layers compute in `compute_dtype`.
+Weights stay fp32, but for frozen ones (adapters.py); the layers compute in `compute_dtype`.
 """
 
 import math

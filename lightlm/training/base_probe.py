@@ -18,7 +18,7 @@ from lightlm.data.subset import TextSubset
 from lightlm.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from lightlm.errors import ModelVersionError
 from lightlm.evaluation.scoring import score_tokens
-from lightlm.model.adapters import drop_adapters
+from lightlm.model.adapters import drop_adapters, is_narrow
 from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
 from lightlm.training.checkpoint import start_from
@@ -223,6 +223,7 @@ def time_tuned(model: Transformer, trainer: TrainerConfig, length: int) -> Tuned
     before = time.monotonic()
     optimizer.step(0.0, 0.0)
     update_seconds = time.monotonic() - before
+    frozen_bytes = 2 if is_narrow(model) else 4
 
     for weight in parameters:
         weight.grad = None
@@ -232,6 +233,7 @@ def time_tuned(model: Transformer, trainer: TrainerConfig, length: int) -> Tuned
         num_layers=trainer.num_tuned_layers if trainer.tuned == "last" else 0,
         token_seconds=token_seconds,
         update_seconds=update_seconds,
+        frozen_bytes=frozen_bytes,
     )
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from lightlm.errors import ParameterError
-from lightlm.model.adapters import add_adapters, freeze_lower
+from lightlm.model.adapters import add_adapters, freeze_lower, narrow_frozen
 from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
 from lightlm.system import Device, describe_cpu, read_memory_limit
@@ -88,6 +88,7 @@ def choose_tuned(model: Transformer, trainer: TrainerConfig) -> None:
         add_adapters(model, trainer.lora_rank, trainer.seed)
     elif trainer.tuned == "last":
         freeze_lower(model, min(trainer.num_tuned_layers, model.config.num_layers))
+    narrow_frozen(model)
 
 
 def prepare(model: Transformer, trainer: TrainerConfig) -> Transformer:

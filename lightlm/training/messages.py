@@ -93,6 +93,8 @@ class TunedTiming(BaseModel):
     """Layers that are trained, where `tuned` is last."""
     token_seconds: float
     update_seconds: float
+    frozen_bytes: int = 4
+    """Bytes in which a frozen weight is kept."""
 
 
 class BaseProbe(BaseModel):

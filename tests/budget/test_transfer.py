@@ -98,6 +98,12 @@ def test_memory_decides_what_is_tuned() -> None:
         make_plan(3600, with_start(tuned="all"), memory=4e9)
 
 
+def test_frozen_weights_in_fewer_bytes_need_less_memory() -> None:
+    trainer = make_plan(300, with_start(tuned="lora")).trainer
+    wide, narrow = (base_memory_bytes(BASE, trainer, size) for size in (4, 2))
+    assert wide - narrow == pytest.approx(2 * 134.5e6, rel=0.05)
+
+
 @pytest.mark.parametrize("tuned", ["all", "lora", "last"])
 def test_params_name_what_is_tuned(tuned: str) -> None:
     plan = make_plan(300, with_start(tuned=tuned, learning_rate=3e-4, num_tuned_layers=4))

@@ -15,6 +15,8 @@ from lightlm.model.adapters import (
     drop_adapters,
     freeze_lower,
     has_adapters,
+    is_narrow,
+    narrow_frozen,
     save_adapters,
 )
 from lightlm.model.hugging_face import list_weights
@@ -110,3 +112,26 @@ def test_peft_would_add_to_each_matrix_what_ours_do(build: Build, tmp_path: Path
         changed += 1
     assert changed == 7 * model.config.num_layers == len(saved) // 2
     assert {name.split(".")[-3] for name in saved} == set(config["target_modules"])
+
+
+def test_frozen_weights_in_fewer_bytes_give_the_same_logits_and_only_where_they_are_exact(
+    build: Build,
+) -> None:
+    model = build()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.bfloat16().float())
+        dict(model.named_parameters())["layers.0.attention.output"][0, 0] = 0.1  # not exact
+    model.compute_dtype = torch.bfloat16
+    add_adapters(model, 4, 0)
+    before = model(TOKENS)
+    assert not is_narrow(model)
+    narrow_frozen(model)
+    assert torch.equal(model(TOKENS), before)
+    kept = {name: weight.dtype for name, weight in model.named_parameters()}
+    assert kept["embedding"] == torch.bfloat16
+    assert kept["layers.0.attention.output"] == kept["norm"] == torch.float32
+    assert not is_narrow(model)
+
+    drop_adapters(model)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}

@@ -2,12 +2,15 @@
 never worse than the start.
 """
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lightlm.model.hugging_face import load_model
+from lightlm.store.commit import commit_folder
 from lightlm.store.home import find_home
 from lightlm.training.events import Checkpointed, Validated
 from lightlm.training.run import TrainingRun
@@ -19,6 +22,24 @@ def start_folder(make_request):
     return (
         TrainingRun(find_home(), make_request("start", max_steps=8)).run(lambda event: None).folder
     )
+
+
+@pytest.fixture
+def bfloat16_folder(start_folder, tmp_path):
+    """Return the folder of that model with its weights rounded to bfloat16."""
+
+    def write(folder: Path) -> dict[str, object]:
+        for path in start_folder.iterdir():
+            if path.suffix == ".json":
+                shutil.copyfile(path, folder / path.name)
+        weights = load_file(start_folder / "model.safetensors")
+        rounded = {name: weight.bfloat16() for name, weight in weights.items()}
+        save_file(rounded, folder / "model.safetensors", {"format": "pt"})
+        (folder / "manifest.json").unlink(missing_ok=True)
+        return {}
+
+    commit_folder(tmp_path / "rounded", "model", write)
+    return tmp_path / "rounded"
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -114,3 +135,40 @@ def test_a_run_without_checkpoints_saves_its_model_alone(make_request, start_fol
     result = TrainingRun(find_home(), request).run(events.append)
     assert not any(isinstance(event, Checkpointed) for event in events)
     assert weights_of(result.folder)
+
+
+def test_updates_smaller_than_bfloat16_tells_apart_are_not_lost(make_request, bfloat16_folder):
+    small = dict.fromkeys(
+        ("embedding_learning_rate", "head_learning_rate", "gain_learning_rate"), 3e-7
+    )
+    options = from_base(
+        bfloat16_folder, dtype="bfloat16", matrix_learning_rate=3e-6, keep_start=False, **small
+    )
+    request = make_request("small", **options, max_steps=8)
+    result = TrainingRun(find_home(), request).run(lambda event: None)
+    before = weights_of(bfloat16_folder)
+    after = weights_of(result.folder)
+    for name, weight in before.items():
+        assert (after[name] != weight).float().mean() > 0.1, name
+        assert (after[name].bfloat16() == weight.bfloat16()).float().mean() > 0.8, name
+
+
+@pytest.mark.parametrize("tuned", ["lora", "last"])
+def test_frozen_weights_are_kept_in_bfloat16_and_come_back_as_they_were(
+    make_request, bfloat16_folder, tuned
+):
+    options = from_base(bfloat16_folder, tuned=tuned, dtype="bfloat16", lora_rank=4)
+    request = make_request("narrow", **options)
+    events = []
+    run = TrainingRun(find_home(), request, should_stop=lambda: len(events) > 3)
+    assert run.run(events.append).is_stopped
+    kept = {name: weight.dtype for name, weight in run.model.named_parameters()}
+    assert kept["embedding"] == kept["layers.0.attention.output"] == torch.bfloat16
+    assert kept["norm"] == torch.float32
+
+    resumed = TrainingRun(find_home(), request).run(lambda event: None)
+    straight = TrainingRun(find_home(), make_request("straight", **options)).run(lambda event: None)
+    before, after, other = map(weights_of, (bfloat16_folder, resumed.folder, straight.folder))
+    assert all(torch.equal(after[name], other[name]) for name in before)
+    assert torch.equal(before["embedding"], after["embedding"])
+    assert not torch.equal(before["layers.1.attention.output"], after["layers.1.attention.output"])
