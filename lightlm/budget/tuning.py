@@ -5,7 +5,7 @@ The rates are customary ones; benchmarks/start.py --sweep compares them on a mac
 
 import math
 
-from lightlm.budget.memory import Fit, choose_attention, choose_fit
+from lightlm.budget.memory import MEMORY_FRACTION, Fit, choose_attention, choose_fit
 from lightlm.budget.probe import MachineRate
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import count_parameters, process_bytes, training_memory_bytes
@@ -17,6 +17,9 @@ CONTEXT = 512
 """Tokens of a sequence, where params give none and the base reads as many."""
 
 SHORTEST_CONTEXT = 64
+
+TRAINED_BYTES = 12
+"""Bytes of a trained parameter besides its own: its gradient and AdamW's two moments."""
 
 LAST_SHARE = 0.5
 """Fraction of the layers that `last` tunes, where params give no number."""
@@ -109,7 +112,7 @@ def choose_base_trainer(
     if training.batch_tokens is not None:
         sequences = max(1, training.batch_tokens // context)
 
-    fit = fit_base(params, machine, model, sequences)
+    fit = fit_base(params, machine, model, sequences, count_frozen(params, model, tuned, layers))
     scale = (sequences * context / RATE_BATCH) ** RATE_EXPONENT
     peak = params.start.learning_rate or RATES[tuned] * min(2.0, scale)
     peak *= training.learning_rate_scale
@@ -148,9 +151,21 @@ def choose_base_trainer(
     )
 
 
-def fit_base(params: Params, machine: MachineRate, model: ModelConfig, sequences: int) -> Fit:
-    """Return how a batch fits into memory; a CPU gains nothing from more than a few sequences."""
-    fit = choose_fit(params, machine, model, sequences)
+def count_frozen(params: Params, model: ModelConfig, tuned: Tuned, layers: int) -> int:
+    """Return how many parameters are left as they are."""
+    trained = count_trained(model, tuned, params.start.lora_rank, layers)
+    return max(0, count_parameters(model) - trained)
+
+
+def fit_base(
+    params: Params, machine: MachineRate, model: ModelConfig, sequences: int, num_frozen: int = 0
+) -> Fit:
+    """Return how a batch fits into memory, `num_frozen` of whose weights have no gradient and no
+    moments; a CPU gains nothing from more than a few sequences.
+    """
+    spared = int(TRAINED_BYTES * num_frozen / MEMORY_FRACTION)
+    roomy = machine.model_copy(update={"memory_bytes": machine.memory_bytes + spared})
+    fit = choose_fit(params, roomy, model, sequences)
     if machine.device != "cpu":
         return fit
     micro = min(fit.micro_batch_size, params.training.micro_batch_size or 4)
@@ -178,5 +193,7 @@ def base_memory_bytes(model: ModelConfig, trainer: TrainerConfig, frozen_bytes: 
         num_shards=num_shards,
     )
     return (
-        process_bytes(trainer.device) + whole - (16 - frozen_bytes) * max(0, frozen) // num_shards
+        process_bytes(trainer.device)
+        + whole
+        - (4 + TRAINED_BYTES - frozen_bytes) * max(0, frozen) // num_shards
     )

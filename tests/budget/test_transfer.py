@@ -114,6 +114,18 @@ def test_memory_decides_what_is_tuned() -> None:
         make_plan(3600, with_start(tuned="all"), memory=4e9)
 
 
+def test_layers_are_computed_again_where_the_trained_weights_want_it_and_not_for_frozen_ones() -> (
+    None
+):
+    few = make_plan(300, with_start(tuned="lora"), memory=4e9).trainer
+    assert not few.gradient_checkpointing
+    machine = MACHINE.model_copy(update={"memory_bytes": int(4e9)})
+    trainer = choose_base_trainer(
+        load_params(), machine, shape_base(load_params(), BASE), "all", 0, 1e4
+    )
+    assert trainer.gradient_checkpointing
+
+
 def test_frozen_weights_in_fewer_bytes_need_less_memory() -> None:
     trainer = make_plan(300, with_start(tuned="lora")).trainer
     wide, narrow = (base_memory_bytes(BASE, trainer, size) for size in (4, 2))
