@@ -21,7 +21,7 @@ import psutil
 from results import Figure, parse_folder, report
 
 from lightlm.data.loader import ThreadedDataLoader
-from lightlm.data.shards import TokenArray
+from lightlm.data.token_array import TokenArray
 from lightlm.model.config import ModelConfig
 from lightlm.training.config import TrainerConfig
 from lightlm.training.device import build_model

@@ -6,6 +6,7 @@ Values are in params/*.yaml: base, overlays, single overrides.
 
 import difflib
 import functools
+import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -53,6 +54,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 DEVICE = r"^(auto|cpu|mps|cuda(:\d{1,3})?)$"
 URL = r"^(file:///([A-Z]:)?|(memory|s3|gs|az|abfs)://)[\w.~@+=%/-]+$"
+URL_SCHEMES = ("file://", "memory://", "s3://", "gs://", "az://", "abfs://")
+"""How the names of folders begin that are read by fsspec."""
+
 PATTERN_WORDS = {
     NAME: "give letters, digits, '.', '_' and '-', at most 100, such as my-model",
     DEVICE: "give auto, cpu, mps, cuda or cuda:1",
@@ -164,6 +168,14 @@ class DatasetParams(Section):
     offline: Literal["fallback", "no-fallback"] | None
     hub_timeout_seconds: Annotated[float, Field(gt=0, le=600)]
     others: tuple[OtherText, ...]
+
+    @field_validator("source")
+    @classmethod
+    def check_url(cls, source: str) -> str:
+        """Refuse a URL that no folder has, or that may hold a key, which the message leaves out."""
+        if source.startswith(URL_SCHEMES) and not is_folder_url(source):
+            raise ValueError(f"{PATTERN_WORDS[URL]}; credentials belong in the environment")
+        return source
 
     @model_validator(mode="after")
     def check_shares(self) -> Self:
@@ -320,6 +332,7 @@ class StoreParams(Section):
 
     shared: SharedUrl | None
     shared_fraction: Annotated[float, Field(gt=0, le=1)]
+    block_cache_bytes: Annotated[int, Field(ge=1 << 20)]
 
 
 class SystemParams(Section):
@@ -347,6 +360,12 @@ class Params(Section):
     def flatten(self) -> Overrides:
         """Return every value under its dotted name, as MLflow logs it."""
         return dict(_flatten(self.model_dump()))
+
+
+def is_folder_url(text: str) -> bool:
+    """Return whether a text is the URL of a folder, without what may be a user or a key."""
+    place = text.partition("://")[2].partition("/")[0]
+    return "@" not in place and re.match(URL, text) is not None
 
 
 def list_presets() -> list[str]:

@@ -37,6 +37,7 @@ from lightlm_flows.cli.commands.setup import setup
 from lightlm_flows.cli.commands.store import store
 from lightlm_flows.cli.commands.studio import studio
 from lightlm_flows.cli.commands.sync import sync
+from lightlm_flows.cli.commands.tokenize import tokenize
 from lightlm_flows.cli.commands.training import calibration, check, plan, train
 from lightlm_flows.cli.commands.versions import evaluate, generate, models, ui
 from lightlm_flows.cli.commands.watch import watch
@@ -56,6 +57,7 @@ for command in (
     check,
     doctor,
     look,
+    tokenize,
     bases,
     plan,
     train,

@@ -8,19 +8,17 @@ import functools
 import hashlib
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightlm.data.shards import SHARE_BITS, SHORTEST_CONTEXT, MixedTokens, TokenArray
+from lightlm.data.blocks import BlockTokens
+from lightlm.data.permutation import permute_range
+from lightlm.data.shards import SHARE_BITS, SHORTEST_CONTEXT, MixedTokens
+from lightlm.data.token_array import TokenArray
 from lightlm.errors import DatasetError
-
-ROUNDS = 4
-"""Rounds of the Feistel network; no statistical test of ours distinguishes four from a random
-permutation.
-"""
 
 POLL_SECONDS = 0.2
 
@@ -33,11 +31,6 @@ START_BLOCK = 4096
 """Sequences whose places are computed together, and kept for the steps that follow; a fourth of it:
 twice the time.
 """
-
-LEAST_VECTOR = 16
-"""Indices from which numpy permutes them faster than Python."""
-
-Index = TypeVar("Index", int, np.ndarray)
 
 
 class Batch(NamedTuple):
@@ -145,53 +138,6 @@ def _epoch_cut(seed: int, epoch: int, slack: int) -> tuple[int, bytes]:
     return int.from_bytes(key[:8], "big") % (slack + 1), key[8:]
 
 
-def permute(index: int, size: int, key: bytes) -> int:
-    """Return where `index` goes in a permutation of range(size) that `key` chooses; O(1) in time
-    and memory.
-
-    A Feistel network over the next even number of bits; results outside the range are permuted
-    again.
-    """
-    half = max(1, ((size - 1).bit_length() + 1) // 2)
-    while True:
-        index = _turn(index, half, key)
-        if index < size:
-            return index
-
-
-def permute_range(first: int, last: int, size: int, key: bytes) -> np.ndarray:
-    """Return `permute` of every index from `first` to before `last`, uint64."""
-    half = max(1, ((size - 1).bit_length() + 1) // 2)
-    places = np.arange(first, last, dtype=np.uint64)
-    outside = np.arange(last - first)
-    while outside.size >= LEAST_VECTOR:
-        places[outside] = turned = _turn(places[outside], half, key)
-        outside = outside[turned >= size]
-    for index in outside.tolist():
-        places[index] = permute(int(places[index]), size, key)
-    return places
-
-
-def _turn(index: Index, half: int, key: bytes) -> Index:
-    """Return one pass through the network, of an int or of uint64: these wrap at 2^64, of which 32
-    bits are kept.
-    """
-    mask = (1 << half) - 1
-    left = index >> half
-    right = index & mask
-    for round_number in range(ROUNDS):
-        left, right = right, left ^ (_mix(right, round_number, key) & mask)
-    return left << half | right
-
-
-def _mix(value: Index, round_number: int, key: bytes) -> Index:
-    start = 4 * round_number
-    state = (value * 0x9E3779B1 + int.from_bytes(key[start : start + 4], "big")) & 0xFFFFFFFF
-    state = ((state ^ state >> 16) * 0x85EBCA6B) & 0xFFFFFFFF
-    state = ((state ^ state >> 13) * 0xC2B2AE35) & 0xFFFFFFFF
-    return state ^ state >> 16
-
-
 class ThreadedDataLoader:
     """Yields batches of `batch_size` sequences in the order of steps, for ever, from `start_step`
     on.
@@ -229,6 +175,8 @@ class ThreadedDataLoader:
             order = {"context_length": context_length, "seed": seed}
             if isinstance(tokens, MixedTokens):
                 return mixed_starts(first, START_BLOCK, tokens, **order)
+            if isinstance(tokens, BlockTokens):
+                return tokens.find_starts(first, START_BLOCK, **order)
             return window_starts(first, START_BLOCK, num_tokens=len(tokens), **order)
 
         self._tokens = TokenArray.join([tokens]) if isinstance(tokens, np.ndarray) else tokens
@@ -309,6 +257,8 @@ class ThreadedDataLoader:
             self._is_closed = True
             self._arrived.notify_all()
             self._has_room.notify_all()
+        if isinstance(self._tokens, BlockTokens):
+            self._tokens.close()
         for thread in self._threads:
             thread.join()
 

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from lightlm.data.copies.written import Documents
+from lightlm.data.corpus import find_corpus_url
 from lightlm.data.files.inputs import find_inputs
 from lightlm.data.files.local_path import find_local_path
 from lightlm.data.files.record import DataRecord
@@ -82,6 +83,10 @@ def look_at(params: DatasetParams, report: Callable[[str], None] = ignore) -> Lo
     Raises:
         DatasetError: as a run would.
     """
+    if find_corpus_url(params.source) is not None:
+        raise DatasetError(
+            f"{params.source} is tokenized already; look at the text that it was made of"
+        )
     source = open_source(params, report)
     most = params.max_bytes or LOOKED_AT_BYTES
     limited = params.model_copy(update={"max_bytes": most})

@@ -112,7 +112,7 @@ def read_origin(text: str | None) -> Origin | None:
 def find_hub_id(origin: Origin | None) -> str | None:
     """Return the Hub id of the data set that an origin names; None of another text."""
     source = "" if origin is None else str(origin["source"])
-    is_elsewhere = source in ("", PYTHON_DOCS) or Path(source).is_absolute()
+    is_elsewhere = source in ("", PYTHON_DOCS) or Path(source).is_absolute() or "://" in source
     return None if is_elsewhere else source
 
 

@@ -20,6 +20,9 @@ from lightlm.child_process import SAFE_PATH, python_command
 ONE_THREAD = {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """Environment of a child: its libraries would otherwise start a thread per core in each."""
 
+ENDING_SECONDS = 10.0
+"""Seconds that a child may take to end after its last answer."""
+
 Arrays = Sequence[np.ndarray]
 Work = Callable[[Arrays], Arrays]
 
@@ -35,24 +38,29 @@ class Job(NamedTuple):
 
 
 class Worker:
-    """Answers requests, in a child process or here. Where the child fails, its work is done here.
+    """Answers requests, in a child process or here. Where the child fails, its work is done here;
+    where it was killed, first by another child, at most `restarts` times.
 
     A context manager.
     """
 
-    def __init__(self, job: Job, *, is_child: bool = True) -> None:
+    def __init__(self, job: Job, *, is_child: bool = True, restarts: int = 0) -> None:
         self._job = job
         self._here: Work | None = None
+        self._restarts = restarts
         self.process: subprocess.Popen[bytes] | None = None
         if is_child:
-            self.process = subprocess.Popen(
-                python_command(job.module, json.dumps(job.arguments)),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                # An interrupt is the parent's to answer; the child ends with its input.
-                start_new_session=True,
-                env=os.environ | SAFE_PATH | ONE_THREAD,
-            )
+            self._start()
+
+    def _start(self) -> None:
+        self.process = subprocess.Popen(
+            python_command(self._job.module, json.dumps(self._job.arguments)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # An interrupt is the parent's to answer; the child ends with its input.
+            start_new_session=True,
+            env=os.environ | SAFE_PATH | ONE_THREAD,
+        )
 
     def answer(self, request: Arrays) -> Arrays:
         """Return the answer to a request."""
@@ -61,11 +69,23 @@ class Worker:
                 _send(self.process.stdin, request)
                 return _receive(self.process.stdout)
             except (OSError, EOFError):
-                self.close()
+                if self._was_killed() and self._restarts:
+                    self._restarts -= 1
+                    self._start()
+                    return self.answer(request)
 
         if self._here is None:
             self._here = self._job.start(*self._job.arguments)
         return self._here(request)
+
+    def _was_killed(self) -> bool:
+        """End the child; return whether something else had: after an error it ends by itself."""
+        status = 0
+        if self.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = self.process.wait(ENDING_SECONDS)
+        self.close()
+        return status != 0
 
     def close(self) -> None:
         """End the child."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from lightlm.redaction import first_line
 
@@ -35,6 +35,19 @@ class _TryAgain(Exception):
     """A range did not come; `args` are the reason and the seconds to wait for at least."""
 
 
+class Fetched(Protocol):
+    """A file elsewhere, of which ranges can be had."""
+
+    @property
+    def size(self) -> int:
+        """Return its bytes."""
+        ...
+
+    def fetch(self, start: int, stop: int) -> bytes:
+        """Return the bytes from `start` to `stop`, all of them."""
+        ...
+
+
 @dataclass
 class RemoteFile:
     """A file at an address. Its `size` in bytes is checked with each range; `num_bytes` came."""
@@ -50,7 +63,7 @@ class RemoteFile:
 
     def open(self) -> BinaryIO:
         """Return its bytes from the start. Each reading is one range: buffer what reads little."""
-        return cast(BinaryIO, _Ranges(self))
+        return open_ranges(self)
 
     def fetch(self, start: int, stop: int) -> bytes:
         """Return the bytes from `start` to `stop`, all of them.
@@ -113,10 +126,15 @@ class RemoteFile:
             raise HubUnreachable(f"{self.name}: the Hub sends {packing}, which nobody asked for")
 
 
+def open_ranges(file: Fetched) -> BinaryIO:
+    """Return the bytes of a file elsewhere. Each reading is one range."""
+    return cast(BinaryIO, _Ranges(file))
+
+
 class _Ranges(io.RawIOBase):
     """The bytes of a remote file as a file that can be read anywhere."""
 
-    def __init__(self, file: RemoteFile) -> None:
+    def __init__(self, file: Fetched) -> None:
         self._file = file
         self._place = 0
 

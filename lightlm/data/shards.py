@@ -4,24 +4,29 @@ document starts.
 The stream begins with end-of-text; then come the documents, each followed by end-of-text.
 """
 
-import bisect
 import itertools
+import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lightlm.data.blocks import Block, BlockTokens
+from lightlm.data.corpus import Corpus, open_part
 from lightlm.data.encoding import EnginesDiffer, encode_documents
 from lightlm.data.subset import OtherSubset, Split, TextSubset
+from lightlm.data.token_array import TokenArray
 from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.errors import DatasetError
 from lightlm.json_object import JsonObject
+from lightlm.store.blocks import BlockCache
 from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
+from lightlm.store.remote import RemoteFolder
 from lightlm.store.shared import Shareable
 from lightlm.store.stage import Stage, open_stage
 
@@ -36,107 +41,13 @@ SHARE_BITS = 20
 SHORTEST_CONTEXT = 8
 """Tokens of the shortest context that params allow."""
 
+FILES = re.compile(r"(train|validation)-\d{5}\.bin|validation\.(text|offsets)")
+
+BLOCKS = "train.blocks"
+REMOTE = "train.remote"
+"""Files of a corpus' shards: the digests of the training tokens' blocks; here, where they are."""
+
 SPLITS: tuple[Split, ...] = ("train", "validation")
-
-
-class TokenArray:
-    """A split's token ids, one after the other over its files; slices are copies, read from the
-    mapped files.
-    """
-
-    def __init__(self, files: list[Path], dtype: str) -> None:
-        # Plain arrays over the mapping: slicing a numpy.memmap itself takes ten times as long.
-        self._hold(
-            [np.asarray(np.memmap(path, dtype, "r")) for path in files if path.stat().st_size]
-        )
-
-    @classmethod
-    def join(cls, arrays: Sequence[np.ndarray]) -> Self:
-        """Return the ids of arrays in memory, one after the other."""
-        joined = cls([], "<u2")
-        joined._hold(arrays)
-        return joined
-
-    def _hold(self, arrays: Sequence[np.ndarray]) -> None:
-        self._maps = list(arrays)
-        self._starts = [0, *itertools.accumulate(map(len, arrays))]
-
-    def __len__(self) -> int:
-        """Return the number of tokens."""
-        return self._starts[-1]
-
-    def __getitem__(self, span: slice) -> np.ndarray:
-        """Return the ids from span.start to span.stop."""
-        start, stop, step = span.indices(len(self))
-        if step != 1:
-            raise ValueError(f"wanted a contiguous slice, got step {step}")
-
-        pieces = []
-        index = bisect.bisect_right(self._starts, start) - 1
-        while start < stop:
-            end = min(stop, self._starts[index + 1])
-            offset = self._starts[index]
-            pieces.append(self._maps[index][start - offset : end - offset])
-            start = end
-            index = index + 1
-
-        return (
-            np.array(pieces[0])
-            if len(pieces) == 1
-            else np.concatenate([*pieces, np.empty(0, np.uint16)])
-        )
-
-    def without(self, spans: Sequence[slice]) -> "TokenArray":
-        """Return the ids outside of `spans`, ascending and apart; views of the same files."""
-        ends = [*(span.start for span in spans), len(self)]
-        starts = [0, *(span.stop for span in spans)]
-        return TokenArray.join(
-            [
-                piece
-                for start, end in zip(starts, ends, strict=True)
-                for piece in self.view(start, end)
-            ]
-        )
-
-    def view(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Yield the ids from `start` to `stop`, a view of each file that has some."""
-        for first, held in zip(self._starts, self._maps, strict=False):
-            piece = held[max(0, start - first) : max(0, stop - first)]
-            if len(piece):
-                yield piece
-
-    def take_windows(self, starts: np.ndarray, size: int) -> np.ndarray:
-        """Return the `size` ids from each of `starts` on, (windows, size), in the dtype of the
-        files.
-
-        One copy by numpy for all windows of a file: 9 GB/s, window by window 4 GB/s (2 KB each, one
-        core).
-        """
-        files = np.searchsorted(self._starts, starts, side="right") - 1
-        used = set(files.tolist())
-        if len(used) == 1 and (places := starts - self._starts[min(used)]).max() + size <= len(
-            self._maps[min(used)]
-        ):
-            return self._view_windows(min(used), size)[places]
-
-        windows = np.empty((len(starts), size), dtype=self._maps[0].dtype)
-        is_inside = starts + size <= np.asarray(self._starts)[files + 1]
-        for file in used:
-            rows = np.flatnonzero((files == file) & is_inside)
-            if rows.size:
-                windows[rows] = self._view_windows(file, size)[starts[rows] - self._starts[file]]
-
-        for row in np.flatnonzero(~is_inside).tolist():
-            windows[row] = self[int(starts[row]) : int(starts[row]) + size]
-        return windows
-
-    def _view_windows(self, file: int, size: int) -> np.ndarray:
-        """Return every window of a file, each one id after the one before it, without a copy.
-
-        As numpy's sliding_window_view, which takes 10 us.
-        """
-        ids = self._maps[file]
-        return np.ndarray((len(ids) - size + 1, size), ids.dtype, ids, strides=2 * ids.strides)
 
 
 class Part(NamedTuple):
@@ -197,9 +108,28 @@ class TokenShards:
         """Return the fingerprints of these shards and of those of the other texts."""
         return "+".join([self.fingerprint, *(one.shards.fingerprint for one in self.others)])
 
-    def tokens(self, split: Split) -> TokenArray:
-        """Return the ids of a split."""
+    @property
+    def is_remote(self) -> bool:
+        """Return whether the training tokens are elsewhere, and read as they are needed."""
+        return (self.folder / REMOTE).exists()
+
+    def tokens(self, split: Split, cache_bytes: int = 1 << 30) -> TokenArray:
+        """Return the ids of a split; of those that lie elsewhere, so many bytes are kept here."""
+        if split == "train" and self.is_remote:
+            return self._open_blocks(cache_bytes)
         return TokenArray(sorted(self.folder.glob(f"{split}-*.bin")), self.dtype)
+
+    def _open_blocks(self, cache_bytes: int) -> BlockTokens:
+        listed = json.loads((self.folder / BLOCKS).read_bytes())
+        size = listed["block_bytes"]
+        blocks = [
+            Block(file["sha256"], start, min(size, file["bytes"] - start), digest)
+            for file in listed["files"]
+            for start, digest in zip(range(0, file["bytes"], size), file["blocks"], strict=True)
+        ]
+        url = json.loads((self.folder / REMOTE).read_bytes())["url"]
+        cache = BlockCache(self.folder.parents[2] / "cache" / "blocks", cache_bytes)
+        return BlockTokens(blocks, self.dtype, RemoteFolder(url), cache)
 
     def validation_offsets(self) -> np.ndarray:
         """Return (documents + 1, 2) uint64: each held-out document's first token and first byte,
@@ -231,6 +161,9 @@ def tokenize_subset(
     Raises:
         DatasetError: they hold no sequence.
     """
+    if subset.corpus is not None:
+        return _describe(_open_corpus_shards(home, subset.corpus, report))
+
     key = {"format": FORMAT, "subset": subset.fingerprint, "tokenizer": tokenizer.fingerprint}
     # Two bytes a token of two bytes or more, and the held-out text once more.
     num_bytes = subset.num_bytes + 2 * subset.num_validation_bytes
@@ -240,9 +173,7 @@ def tokenize_subset(
         key,
         lambda folder: _build(folder, subset, tokenizer, report),
         num_bytes,
-        shareable=Shareable(
-            re.compile(r"(train|validation)-\d{5}\.bin|validation\.(text|offsets)"), TokenShards
-        ),
+        shareable=Shareable(FILES, TokenShards),
         report=report,
     )
     shards = _describe(stage)
@@ -257,6 +188,16 @@ def tokenize_subset(
         for one in subset.others
     )
     return replace(shards, others=tuple(others))
+
+
+def _open_corpus_shards(home: Path, corpus: Corpus, report: Callable[[str], None]) -> Stage:
+    def finish(folder: RemoteFolder, scratch: Path) -> None:
+        (scratch / REMOTE).write_text(json.dumps({"url": folder.url}), encoding="utf-8")
+
+    shareable = Shareable(re.compile(f"{FILES.pattern}|{re.escape(BLOCKS)}"), TokenShards)
+    return open_part(
+        home, corpus, KIND, shareable, finish=finish, left_there="train-", report=report
+    )
 
 
 def open_shards(folder: Path) -> TokenShards:
@@ -289,27 +230,49 @@ def _build(
 
 
 def _write(folder: Path, subset: TextSubset, tokenizer: Tokenizer, *, is_fast: bool) -> JsonObject:
-    dtype = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
-    counts = {}
-    for split in SPLITS:
-        with ShardWriter(folder, split) as writer:
-            writer.add(np.array([tokenizer.end_of_text_id], dtype=dtype))
-            ends = [np.ones(1, dtype="<u8")]
-            for encoded in encode_documents(subset, split, tokenizer, dtype, is_fast=is_fast):
-                if split == "validation":
-                    ends.append((writer.num_tokens + np.cumsum(encoded.counts)).astype("<u8"))
-                writer.add(np.frombuffer(encoded.ids, dtype=dtype))
-            counts[f"num_{split}_tokens"] = writer.num_tokens
-        if split == "validation":
-            lengths = [np.zeros(1, dtype="<u8"), *subset.read_lengths(split)]
-            starts = np.cumsum(np.concatenate(lengths), dtype="<u8")
-            np.stack([np.concatenate(ends), starts], axis=1).astype("<u8").tofile(
-                folder / "validation.offsets"
-            )
+    counts = {
+        f"num_{split}_tokens": write_split(folder, subset, split, tokenizer, is_fast=is_fast)
+        for split in SPLITS
+    }
+    return counts | describe_ids(subset, tokenizer)
 
-    shutil.copyfile(subset.text_path("validation"), folder / "validation.text")
-    return counts | {
-        "dtype": dtype,
+
+def choose_dtype(tokenizer: Tokenizer) -> str:
+    """Return the narrowest type that holds a tokenizer's ids."""
+    return "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
+
+
+def write_split(
+    folder: Path, subset: TextSubset, split: Split, tokenizer: Tokenizer, *, is_fast: bool
+) -> int:
+    """Write the ids of a split, and with the held-out ones their text; return how many there are.
+
+    Raises:
+        EnginesDiffer: the faster engine is not this tokenizer's; write it anew without.
+    """
+    dtype = choose_dtype(tokenizer)
+    with ShardWriter(folder, split) as writer:
+        writer.add(np.array([tokenizer.end_of_text_id], dtype=dtype))
+        ends = [np.ones(1, dtype="<u8")]
+        for encoded in encode_documents(subset, split, tokenizer, dtype, is_fast=is_fast):
+            if split == "validation":
+                ends.append((writer.num_tokens + np.cumsum(encoded.counts)).astype("<u8"))
+            writer.add(np.frombuffer(encoded.ids, dtype=dtype))
+
+    if split == "validation":
+        lengths = [np.zeros(1, dtype="<u8"), *subset.read_lengths(split)]
+        starts = np.cumsum(np.concatenate(lengths), dtype="<u8")
+        np.stack([np.concatenate(ends), starts], axis=1).astype("<u8").tofile(
+            folder / "validation.offsets"
+        )
+        shutil.copyfile(subset.text_path("validation"), folder / "validation.text")
+    return writer.num_tokens
+
+
+def describe_ids(subset: TextSubset, tokenizer: Tokenizer) -> JsonObject:
+    """Return what shards say of themselves, but for the numbers of tokens."""
+    return {
+        "dtype": choose_dtype(tokenizer),
         "vocab_size": tokenizer.vocab_size,
         "num_train_bytes": subset.num_bytes,
         "num_validation_bytes": subset.num_validation_bytes,

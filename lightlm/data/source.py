@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lightlm.counting import count
+from lightlm.data.corpus import open_corpus
 from lightlm.data.files.inputs import InputFile, Inputs, LeftOut, find_inputs
 from lightlm.data.files.local_path import PYTHON_DOCS, find_local_path, is_pattern, suggest_names
 from lightlm.data.files.rows import PythonDocs, Readable, SourceFile, hash_files, open_source_file
@@ -94,6 +95,10 @@ def open_source(
     if params.source == PYTHON_DOCS:
         return open_python_docs(None)
 
+    corpus = open_corpus(params.source)
+    if corpus is not None:
+        return Source(corpus.name, corpus.digest, {"train": []}, None, corpus.num_bytes)
+
     path = find_local_path(params.source)
     if path is not None:
         return open_files(params, find_inputs(path), _name_path(path))
@@ -157,7 +162,7 @@ def open_hub(params: DatasetParams, *, is_all_needed: bool = False) -> Source:
     inputs = Inputs(is_named=True)
     name = "-".join(filter(None, [params.source.rpartition("/")[2], params.config]))
     digest = f"{found.repository}@{found.commit}"
-    listed = [file for split in sorted(wanted) for file in _list_files(found, split)]
+    listed = [file for split in sorted(wanted) for file in list_hub_files(found, split)]
 
     is_large = sum(file.size for file in listed) > WHOLE_BYTES
     # Empty files have no bytes to ask for.
@@ -173,7 +178,7 @@ def open_hub(params: DatasetParams, *, is_all_needed: bool = False) -> Source:
     return open_files(params, inputs, name, digest=digest, download_seconds=seconds)
 
 
-def _list_files(found: HubFiles, split: str) -> list[InputFile]:
+def list_hub_files(found: HubFiles, split: str) -> list[InputFile]:
     """Return the files of a split as they are on the Hub; those without a size get the mean."""
     names = found.splits[split]
     sizes = [found.sizes[name] for name in names if name in found.sizes]

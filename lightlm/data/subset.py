@@ -12,11 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from lightlm.counting import count
+from lightlm.data.corpus import Corpus, open_corpus, open_part
 from lightlm.data.files.local_path import find_local_path
 from lightlm.data.files.record import DataRecord
 from lightlm.data.parts import keep_in_store, read_parts
 from lightlm.data.source import Source, check_hub, open_source
 from lightlm.data.splitting import Limits, Split, build_subset, glance
+from lightlm.errors import DatasetError
 from lightlm.json_object import JsonObject
 from lightlm.params import DatasetParams, Weight
 from lightlm.store.commit import open_commit
@@ -73,6 +75,8 @@ class TextSubset:
     """Bytes of the whole source's training text, as far as its files' sizes tell."""
     bytes_per_second: float | None = None
     """How fast a slow source gives text; None where reading is no cost worth a thought."""
+    corpus: Corpus | None = None
+    """Where the whole text is, tokenized; this is a sample of it then."""
     others: tuple["OtherSubset", ...] = ()
     """The further texts that a run trains on; the model is judged by this one."""
 
@@ -142,6 +146,9 @@ class TextSubset:
         )
 
 
+SHAREABLE = Shareable(re.compile(r"(train|validation)\.(text|lengths|ends)"), TextSubset)
+
+
 class OtherSubset(NamedTuple):
     """A further text, its weight as a person gave it, and how many bytes of the first text one of
     its bytes is worth.
@@ -166,6 +173,14 @@ def check_dataset(params: DatasetParams, context_length: int | None = None) -> N
     Raises:
         DatasetError: with what to do.
     """
+    corpora = [params, *params.list_others()]
+    if any(open_corpus(one.source) is not None for one in corpora):
+        if params.others:
+            raise DatasetError(
+                "a corpus that is tokenized already cannot be mixed with other texts; give it alone"
+            )
+        return
+
     for other in params.list_others():
         check_dataset(other, context_length)
     if find_local_path(params.source) is None:
@@ -197,6 +212,11 @@ def materialize_subset(
     Raises:
         DatasetError: no such data, no text in it, or too little to hold any out.
     """
+    corpus = open_corpus(params.source)
+    if corpus is not None:
+        stage = open_part(home, corpus, KIND, SHAREABLE, report=report)
+        return replace(_describe(stage, notice=None), corpus=corpus)
+
     is_all_needed = not (needed_bytes or sample_bytes or params.max_bytes)
     source = open_source(params, report, is_all_needed=is_all_needed)
     if fraction is not None:
@@ -213,12 +233,11 @@ def materialize_subset(
         key, limits = _limits(params, source, sample[0])
         choices.append((key, limits))
 
-    shareable = Shareable(re.compile(r"(train|validation)\.(text|lengths|ends)"), TextSubset)
-    found = find_any(home, KIND, [k for k, _ in choices], shareable, report=report)
+    found = find_any(home, KIND, [k for k, _ in choices], SHAREABLE, report=report)
     num_bytes = min(source.num_bytes or 0, limits.max_bytes or source.num_bytes or 0)
     builder = _Builder(home, params, source, limits, report)
     stage = found or open_stage(
-        home, KIND, key, builder.build, num_bytes, shareable=shareable, report=report
+        home, KIND, key, builder.build, num_bytes, shareable=SHAREABLE, report=report
     )
 
     seconds = builder.source.download_seconds
@@ -307,11 +326,16 @@ def _describe(stage: Stage, *, notice: str | None, download_seconds: float = 0.0
     )
 
 
+def describe_made(folder: Path, meta: JsonObject) -> TextSubset:
+    """Return the subset that `meta` describes, made in a folder outside of the store."""
+    return _describe(Stage(folder, folder.name, meta, reused=False), notice=None)
+
+
 def describe_folder(folder: Path, params: DatasetParams, source: Source) -> TextSubset:
     """Return the subset of a source, made in a folder outside of the store."""
     _, limits = _limits(params, source, None)
     meta = _build(folder, params, source, limits)
-    return _describe(Stage(folder, folder.name, meta, reused=False), notice=source.notice)
+    return replace(describe_made(folder, meta), notice=source.notice)
 
 
 @dataclass

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightlm.data.shards import TokenArray, TokenShards
+from lightlm.data.shards import TokenShards
+from lightlm.data.token_array import TokenArray
 from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.errors import DatasetError
 from lightlm.evaluation.score import Score, bits_per_byte

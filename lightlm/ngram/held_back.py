@@ -7,7 +7,7 @@ document makes a part of it too easy for counts.
 
 import numpy as np
 
-from lightlm.data.shards import TokenArray
+from lightlm.data.token_array import TokenArray
 
 STRETCHES = 8
 """Stretches that are held back, spread evenly over the text."""

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lightlm.data.shards import TokenArray, TokenShards
+from lightlm.data.shards import TokenShards
+from lightlm.data.token_array import TokenArray
 from lightlm.json_object import JsonObject
 from lightlm.ngram.counts import count_grams
 from lightlm.ngram.held_back import choose_counted, is_enough, leave_out_held_back, take_evenly
@@ -47,8 +48,8 @@ class CountedText(NamedTuple):
 
 
 def can_count(shards: TokenShards) -> bool:
-    """Return whether the text is long enough to hold some back for the gate."""
-    return is_enough(shards.num_train_tokens)
+    """Return whether the text is here, and long enough to hold some back for the gate."""
+    return is_enough(shards.num_train_tokens) and not shards.is_remote
 
 
 def is_counted(home: Path, shards: TokenShards, most_tokens: int) -> bool:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lightlm.errors import ParameterError
 from lightlm.params import Params, StartParams
 from lightlm.tracking.mirrors import check_mirrors
 from lightlm.tracking.tensorboard import check_tensorboard
@@ -23,6 +24,7 @@ def check_sources(home: Path, params: Params) -> None:
     check_dataset(params.dataset, params.model.context_length)
     check_tokenizer_source(home, params.tokenizer)
     check_start(home, params.start)
+    check_corpus_start(params)
     check_tensorboard(params.tracking.tensorboard)
     check_mirrors(params.tracking)
 
@@ -43,6 +45,22 @@ def check_start(home: Path, start: StartParams) -> None:
         resolve(home, start.source)
     else:
         check_source(start.source)
+
+
+def check_corpus_start(params: Params) -> None:
+    """Refuse a base for a corpus, whose token ids are not the base's.
+
+    Raises:
+        ParameterError: with what to do.
+    """
+    from lightlm.bases.source import SCRATCH
+    from lightlm.data.corpus import find_corpus_url
+
+    if params.start.source != SCRATCH and find_corpus_url(params.dataset.source) is not None:
+        raise ParameterError(
+            f"{params.dataset.source} is tokenized already, so training on it begins from scratch; "
+            "leave start.source, or give the text itself"
+        )
 
 
 def check_hours(home: Path, params: Params) -> None:

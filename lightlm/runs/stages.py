@@ -292,6 +292,7 @@ def train_model(
         request = TrainRequest(
             run_folder=session.folder,
             shards_folder=shards.folder,
+            cache_bytes=session.params.store.block_cache_bytes,
             others=list_other_shards(plan, shards),
             tokenizer_folder=tokenizer.folder,
             model=plan.model,

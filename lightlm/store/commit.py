@@ -227,17 +227,21 @@ def _seal(scratch: Path, kind: str, meta: Mapping[str, Any]) -> JsonObject:
 
     for folder in folders[1:]:
         sync_folder(folder)
+    content = render_manifest(kind, meta, files)
+    write_and_sync(scratch / MANIFEST, content)
+    sync_folder(scratch)
+    return json.loads(content)
+
+
+def render_manifest(kind: str, meta: Mapping[str, Any], files: Mapping[str, Any]) -> bytes:
+    """Return the content of the manifest of these files, whose sizes and SHA-256 are known."""
     manifest = {
         "schema": SCHEMA,
         "kind": kind,
         "meta": json.loads(json.dumps(meta)),
         "files": files,
     }
-
-    manifest["sha256"] = _seal_digest(manifest)
-    write_and_sync(scratch / MANIFEST, _render(manifest))
-    sync_folder(scratch)
-    return manifest
+    return _render(manifest | {"sha256": _seal_digest(manifest)})
 
 
 def _read_manifest(folder: Path) -> JsonObject:

@@ -295,10 +295,10 @@ class SharedStore:
             if entry["bytes"] and (is_damaged or _find_size(filesystem, path) != entry["bytes"]):
                 if self._stop.is_set():
                     return None
-                _put(filesystem, folder / name, path)
+                put_file(filesystem, folder / name, path)
                 sent += entry["bytes"]
 
-        _put(filesystem, folder / MANIFEST, f"{root}/{place}/{MANIFEST}")
+        put_file(filesystem, folder / MANIFEST, f"{root}/{place}/{MANIFEST}")
         return sent
 
 
@@ -314,7 +314,7 @@ def share_stages(
     """
     named = params.shared or os.environ.get(ENVIRONMENT, "").strip() or None
     try:
-        url = StoreParams(shared=named, shared_fraction=params.shared_fraction).shared
+        url = StoreParams(**params.model_dump() | {"shared": named}).shared
     except ValidationError as error:
         raise ParameterError(f"{ENVIRONMENT}: {describe_validation(error)}") from None
 
@@ -371,7 +371,7 @@ def _find_size(filesystem: Any, path: str) -> int | None:
         return None
 
 
-def _put(filesystem: Any, source: Path, path: str) -> None:
+def put_file(filesystem: Any, source: Path, path: str) -> None:
     """Upload a file. Object storage shows it when it is whole; a folder would show a part, so it is
     renamed there.
     """

@@ -15,7 +15,7 @@ def open_loader(
     """Return the loader of this rank's sequences, from the batch of `start_step` on."""
     trainer = request.trainer
     context_length = request.model.context_length
-    tokens = shards.tokens("train")
+    tokens = shards.tokens("train", request.cache_bytes)
     if request.counts_folder is not None:
         tokens = leave_out_held_back(tokens)
     if request.others:

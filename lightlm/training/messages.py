@@ -30,6 +30,8 @@ class TrainRequest(BaseModel):
 
     run_folder: Path
     shards_folder: Path
+    cache_bytes: int = 1 << 30
+    """Bytes of training tokens that lie elsewhere which are kept on this machine."""
     others: tuple[SharedText, ...] = ()
     tokenizer_folder: Path
     model: ModelConfig

@@ -28,6 +28,7 @@ COVERED_BY = {
     "flows/cli/commands/setup.py": "flows/cli/test_setup_session.py",
     "flows/cli/commands/studio.py": "studio/test_server.py",
     "flows/cli/commands/sync.py": "faults/test_prefect_outages.py",
+    "flows/cli/commands/tokenize.py": "flows/cli/test_tokenize.py",
     "flows/cli/commands/training.py": "flows/test_train.py",
     "flows/cli/commands/versions.py": "flows/cli/test_main.py",
     "flows/cli/commands/watch.py": "runs/test_watching.py",

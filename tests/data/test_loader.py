@@ -15,11 +15,10 @@ from lightlm.data.loader import (
     ThreadedDataLoader,
     count_windows,
     mixed_starts,
-    permute,
-    permute_range,
     window_starts,
 )
-from lightlm.data.shards import MixedTokens, TokenArray
+from lightlm.data.shards import MixedTokens
+from lightlm.data.token_array import TokenArray
 from lightlm.errors import DatasetError
 
 TOKENS = np.arange(5000, dtype=np.uint16)
@@ -29,22 +28,6 @@ def take(count: int, **values: object) -> list[torch.Tensor]:
     settings_ = {"context_length": 16, "batch_size": 4, "seed": 1} | values
     with ThreadedDataLoader(TOKENS, **settings_) as loader:
         return [next(loader).inputs for _ in range(count)]
-
-
-@given(size=st.integers(1, 3000), key=st.binary(min_size=16, max_size=16))
-@settings(max_examples=60, deadline=None)
-def test_a_permutation_takes_every_place_once(size: int, key: bytes) -> None:
-    assert sorted(permute(index, size, key) for index in range(size)) == list(range(size))
-
-
-@given(
-    size=st.integers(1, 3000), key=st.binary(min_size=16, max_size=16), first=st.integers(0, 2000)
-)
-@settings(max_examples=60, deadline=None)
-def test_a_range_is_permuted_as_each_of_its_places_alone(size: int, key: bytes, first: int) -> None:
-    first = min(first, size - 1)
-    wanted = [permute(index, size, key) for index in range(first, size)]
-    assert permute_range(first, size, size, key).tolist() == wanted
 
 
 @given(num_tokens=st.integers(40, 5000), seed=st.integers(0, 99), first=st.integers(0, 10_000))

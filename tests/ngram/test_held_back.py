@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lightlm.data.shards import TokenArray
+from lightlm.data.token_array import TokenArray
 from lightlm.ngram.held_back import (
     MOST_HELD_BACK,
     choose_counted,

@@ -131,7 +131,11 @@ def open_at(
     seconds: float = 60.0,
 ) -> Stage:
     said = [] if said is None else said
-    with share_stages(StoreParams(shared=url, shared_fraction=0.5), 2 * seconds, said.append):
+    with share_stages(
+        StoreParams(shared=url, shared_fraction=0.5, block_cache_bytes=1 << 30),
+        2 * seconds,
+        said.append,
+    ):
         return open_stage(find_home(), "samples", KEY, make, shareable=SAMPLES)
 
 
@@ -196,7 +200,9 @@ def test_any_of_several_stages_is_taken_those_that_are_here_first(
 ) -> None:
     open_at(url)
     move("other")
-    with share_stages(StoreParams(shared=url, shared_fraction=1.0), 60.0, [].append):
+    with share_stages(
+        StoreParams(shared=url, shared_fraction=1.0, block_cache_bytes=1 << 30), 60.0, [].append
+    ):
         assert find_any(find_home(), "samples", [{"key": 0}], SAMPLES) is None
         taken = find_any(find_home(), "samples", [{"key": 0}, KEY], SAMPLES)
         assert taken is not None and taken.reused
@@ -208,9 +214,13 @@ def test_any_of_several_stages_is_taken_those_that_are_here_first(
 
 
 def test_what_is_not_shareable_stays_here_and_without_a_url_nothing_is_shared(url: str) -> None:
-    with share_stages(StoreParams(shared=url, shared_fraction=1.0), 60.0, [].append):
+    with share_stages(
+        StoreParams(shared=url, shared_fraction=1.0, block_cache_bytes=1 << 30), 60.0, [].append
+    ):
         open_stage(find_home(), "samples", KEY, build)
-    with share_stages(StoreParams(shared=None, shared_fraction=1.0), 60.0, [].append) as shared:
+    with share_stages(
+        StoreParams(shared=None, shared_fraction=1.0, block_cache_bytes=1 << 30), 60.0, [].append
+    ) as shared:
         assert shared is None and find_shared() is None
         open_stage(find_home(), "samples", {"key": 2}, build, shareable=SAMPLES)
     assert list_objects(url) == {}
@@ -330,7 +340,9 @@ def test_storage_that_fails_is_told_once_and_stages_are_made(tmp_path: Path, kin
     (tmp_path / "team").write_text("no folder")
     url = f"file://{tmp_path}/team" if kind.startswith("a file") else "abfs://box@account/team"
     said: list[str] = []
-    with share_stages(StoreParams(shared=url, shared_fraction=1.0), 60.0, said.append):
+    with share_stages(
+        StoreParams(shared=url, shared_fraction=1.0, block_cache_bytes=1 << 30), 60.0, said.append
+    ):
         stages = [
             open_stage(find_home(), "samples", {"key": key}, build, shareable=SAMPLES)
             for key in range(3)
@@ -358,7 +370,9 @@ def test_storage_that_does_not_answer_costs_no_more_than_its_time() -> None:
 
     try:
         with share_stages(
-            StoreParams(shared="memory://team", shared_fraction=0.1), 2.0, said.append
+            StoreParams(shared="memory://team", shared_fraction=0.1, block_cache_bytes=1 << 30),
+            2.0,
+            said.append,
         ) as shared:
             stages = [
                 open_stage(find_home(), "samples", {"key": key}, build, shareable=SAMPLES)

@@ -321,9 +321,19 @@ def _describe_link(path: Path, root: Path) -> str:
     )
 
 
-def _add(found: Inputs, path: Path, name: str, *, is_wanted: bool) -> None:
+def add_input(found: Inputs, path: Path, name: str, *, size: int) -> None:
+    """Add a file that is elsewhere, of `size` bytes, unless it is of no kind that is read."""
+    if split_suffix(path.name)[1] in ARCHIVE_SUFFIXES:
+        found.leave_out(name, "an archive; unpack it")
+    elif path.name.upper().startswith(ABOUT) or path.name.startswith(".") or not size:
+        found.leave_out(name, "hidden, empty, or about the data, by its name")
+    else:
+        _add(found, path, name, is_wanted=False, size=size)
+
+
+def _add(found: Inputs, path: Path, name: str, *, is_wanted: bool, size: int | None = None) -> None:
     """Add a file, or the members of an archive; `is_wanted`: it was named, so any kind of text will
-    do.
+    do. Its `size` is given where the file is elsewhere.
     """
     suffix, packing = split_suffix(path.name)
     suffix = suffix.lower()
@@ -337,7 +347,8 @@ def _add(found: Inputs, path: Path, name: str, *, is_wanted: bool) -> None:
         found.leave_out(name, _explain_suffix(suffix))
     else:
         split = split_of(name, is_table=suffix in TABLE_KINDS)
-        found.files.append(InputFile(path, name, suffix, path.stat().st_size, split))
+        size = path.stat().st_size if size is None else size
+        found.files.append(InputFile(path, name, suffix, size, split))
 
 
 def _add_members(found: Inputs, path: Path, name: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lightlm.data.files.suffixes import PACKED_SUFFIXES, SUFFIXES
 from lightlm.errors import DatasetError
+from lightlm.params import URL_SCHEMES
 
 PYTHON_DOCS = "python-docs"
 
@@ -23,7 +24,7 @@ def find_local_path(source: str) -> Path | None:
     Raises:
         DatasetError: it looks like a path and is not there; with the nearest names that are.
     """
-    if source == PYTHON_DOCS:
+    if source == PYTHON_DOCS or is_url(source):
         return None
 
     path = _expand(source)
@@ -46,6 +47,11 @@ def find_local_path(source: str) -> Path | None:
         )
 
     return None
+
+
+def is_url(source: str) -> bool:
+    """Return whether a name is the URL of a folder in object storage or elsewhere."""
+    return source.startswith(URL_SCHEMES)
 
 
 def is_pattern(path: Path) -> bool:

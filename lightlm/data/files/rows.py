@@ -268,7 +268,8 @@ def open_source_file(file: InputFile, column: str | None, encoding: str | None) 
 
     A command checks a data set before it reads it: a table's columns are found once.
     """
-    return _remember_file(SourceFile(file, column, encoding), _stamp(file.path))
+    opened = SourceFile(file, column, encoding)
+    return opened if file.is_part else _remember_file(opened, _stamp(file.path))
 
 
 def hash_files(files: Sequence[InputFile]) -> str:

@@ -115,6 +115,15 @@ def open_packed(path: Path, member: Member | None = None) -> BinaryIO:
     return _spool(unpacked, name) if suffix in SEEKABLE_SUFFIXES else unpacked
 
 
+def open_unpacked(stream: BinaryIO, name: str) -> BinaryIO:
+    """Return the unpacked bytes of a stream, as its name says; as they are if it is not packed."""
+    suffix, packing = split_suffix(Path(name).name)
+    if not packing:
+        return stream
+    unpacked = unpack_stream(stream, packing, name)
+    return _spool(unpacked, name) if suffix in SEEKABLE_SUFFIXES else unpacked
+
+
 def close_archives() -> None:
     """Close the archive that was read last, which is kept open for its next member."""
     _SHELF.close()

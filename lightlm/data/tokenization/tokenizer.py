@@ -14,6 +14,7 @@ from pathlib import Path
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
+from lightlm.data.corpus import Corpus, open_part
 from lightlm.data.files.local_path import find_local_path
 from lightlm.data.subset import TextSubset
 from lightlm.data.tokenization.adoption import END_OF_TEXT
@@ -113,6 +114,8 @@ def prepare_tokenizer(
     Raises:
         TokenizerError: the one named is not there, or would lose text.
     """
+    if subset.corpus is not None:
+        return _open_corpus_tokenizer(home, params, subset.corpus, report)
     if params.source == "train":
         keys = [_training_key(params, subset, size) for size in vocab_sizes]
         stage = find_any(home, KIND, keys, SHAREABLE, report=report) or open_stage(
@@ -129,6 +132,23 @@ def prepare_tokenizer(
             report(f"{params.source}: {note}")
 
     return _open(stage)
+
+
+def _open_corpus_tokenizer(
+    home: Path, params: TokenizerParams, corpus: Corpus, report: Callable[[str], None]
+) -> Tokenizer:
+    """Return the tokenizer that a corpus was tokenized with.
+
+    Raises:
+        TokenizerError: params ask for another one.
+    """
+    tokenizer = _open(open_part(home, corpus, KIND, SHAREABLE, report=report))
+    if params.source != "train" or params.vocab_size not in (None, tokenizer.vocab_size):
+        raise TokenizerError(
+            f"{corpus.url} is tokenized already, with {tokenizer.vocab_size:,} entries; leave "
+            "tokenizer.source and tokenizer.vocab_size as they are, or make another corpus"
+        )
+    return tokenizer
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
