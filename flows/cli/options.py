@@ -112,7 +112,8 @@ Dataset = Annotated[
         "--dataset",
         "-d",
         metavar="TEXT",
-        help="A Hub id, a file or folder of text, or python-docs; default: the preset's "
+        help="A Hub id, a file or folder of text, the URL of a corpus that `tokenize` made, or "
+        "python-docs; default: the preset's "
         "(base: Salesforce/wikitext), and for retrain the champion's. Repeated, further texts to "
         "mix in, as TEXT:0.3 (share of the tokens), TEXT:once or TEXT:auto; default: auto.",
     ),

@@ -215,7 +215,8 @@ def materialize_subset(
     corpus = open_corpus(params.source)
     if corpus is not None:
         stage = open_part(home, corpus, KIND, SHAREABLE, report=report)
-        return replace(_describe(stage, notice=None), corpus=corpus)
+        digest = open_source(params).short_digest
+        return replace(_describe(stage, notice=None), corpus=corpus, source_digest=digest)
 
     is_all_needed = not (needed_bytes or sample_bytes or params.max_bytes)
     source = open_source(params, report, is_all_needed=is_all_needed)

@@ -30,6 +30,8 @@ def test_a_folder_with_a_corpus_is_one_by_path_or_url(folder: Path, tmp_path: Pa
     assert open_corpus(str(tmp_path)) is None and find_corpus_url("OWNER/NAME") is None
     source = open_source(load_params(dataset=str(folder)).dataset)
     assert source.digest == corpus.digest and source.num_bytes == corpus.num_bytes
+    subset = materialize_subset(tmp_path, load_params(dataset=str(folder)).dataset)
+    assert subset.source_digest == source.short_digest
 
 
 def test_a_url_without_a_corpus_says_how_to_make_one(tmp_path: Path) -> None:

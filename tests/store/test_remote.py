@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from lightlm.errors import CorruptError, StoreError
+from lightlm.store import remote
 from lightlm.store.commit import MANIFEST, commit_folder
 from lightlm.store.remote import RemoteFolder
 from lightlm.store.shared import Shareable
@@ -63,6 +66,31 @@ def test_a_damaged_manifest_or_file_is_refused(tmp_path: Path) -> None:
     manifest.write_bytes(manifest.read_bytes().replace(b"note", b"nota"))
     with pytest.raises(CorruptError, match=r"there: manifest.json has SHA-256"):
         there.read_manifest("notes", NOTES)
+
+
+class Shaky(MemoryFileSystem):
+    """A file system that fails at first."""
+
+    cachable = False
+    failures = 0
+
+    def open(self, *arguments: Any, **values: Any) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionResetError("the connection broke")
+        return super().open(*arguments, **values)
+
+
+def test_what_fails_is_asked_for_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem = Shaky()
+    filesystem.pipe_file("/shaky/x", b"0123")
+    monkeypatch.setattr(remote, "connect", lambda url: (filesystem, "/shaky"))
+    folder = RemoteFolder("memory://shaky", (0.0, 0.0))
+    filesystem.failures = 2
+    assert folder.read("x", 1, 3) == b"12"
+    filesystem.failures = 3
+    with pytest.raises(StoreError, match=r"memory://shaky/x failed.*the connection broke"):
+        folder.read("x", 1, 3)
 
 
 def test_a_scheme_without_its_package_is_told_with_it() -> None:

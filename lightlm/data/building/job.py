@@ -42,7 +42,8 @@ VOCAB_SIZE = 32_768
 run decides here.
 """
 
-MOST_WORDS = "a corpus is made of the whole data set; leave {} as it is, or name fewer files"
+LIMITS = ("max_documents", "max_bytes", "others")
+"""Params of a data set that a corpus does not keep."""
 
 
 class FileEntry(BaseModel):
@@ -148,9 +149,12 @@ def plan_job(params: Params, out: str) -> Job:
         DatasetError: no such data set, or params that limit it.
     """
     dataset = params.dataset
-    for name in ("max_documents", "max_bytes", "others"):
+    for name in LIMITS:
         if getattr(dataset, name):
-            raise DatasetError(MOST_WORDS.format(f"dataset.{name}"))
+            raise DatasetError(
+                f"a corpus is made of one whole data set; leave dataset.{name} as it is, or name "
+                "fewer files"
+            )
 
     name, inputs, stamps = _list_inputs(dataset)
     source = open_files(dataset, inputs, name, digest="unread")
@@ -187,7 +191,7 @@ def plan_job(params: Params, out: str) -> Job:
 
 
 def read_pieces(reading: Reading) -> Iterator[tuple[int, Piece]]:
-    """Yield the pieces of a reading with their numbers, the same at every reading."""
+    """Return the pieces of a reading with their numbers, the same at every reading."""
     return enumerate(reading.pieces())
 
 

@@ -54,7 +54,7 @@ def test_another_content_or_another_param_is_another_job(tmp_path: Path) -> None
 @pytest.mark.parametrize("overrides", [{"dataset.max_bytes": 5000}, {"dataset.max_documents": 10}])
 def test_a_part_of_a_data_set_makes_no_corpus(tmp_path: Path, overrides: dict[str, int]) -> None:
     source = write_tables(tmp_path / "notes")
-    with pytest.raises(DatasetError, match="whole data set"):
+    with pytest.raises(DatasetError, match="one whole data set"):
         make_job(source, tmp_path / "out", **overrides)
 
 
