@@ -132,7 +132,7 @@ class _Blocks(Sequence[np.ndarray]):
         stop = block.start + block.num_bytes
         read = partial(self._folder.read, block.file, block.start, stop)
         try:
-            return self._cache.open(block.digest, read).view(self._dtype)
+            return self._cache.read(block.digest, read).view(self._dtype)
         except FileNotFoundError:
             raise DatasetError(
                 f"{self._folder.url} has lost {block.file[:16]}..., which its manifest names; make "

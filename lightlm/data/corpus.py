@@ -15,6 +15,7 @@ from typing import Any
 from lightlm.data.files.local_path import is_url
 from lightlm.errors import CorruptError, DatasetError
 from lightlm.json_object import JsonObject
+from lightlm.params import DatasetParams
 from lightlm.store.commit import MANIFEST
 from lightlm.store.lock import ignore
 from lightlm.store.remote import RemoteFolder
@@ -94,6 +95,20 @@ def open_corpus(source: str) -> Corpus | None:
         raise CorruptError(f"{url}/{MANIFEST} does not name the parts of a corpus")
     own = {kind: (str(name), str(sha256)) for kind, (name, sha256) in parts.items()}
     return Corpus(url, digest, **facts | {"parts": own})
+
+
+def is_corpus(params: DatasetParams) -> bool:
+    """Return whether params name a corpus.
+
+    Raises:
+        DatasetError: it is mixed with other texts, or none is at that URL.
+    """
+    found = [open_corpus(one.source) for one in (params, *params.list_others())]
+    if params.others and any(found):
+        raise DatasetError(
+            "a corpus that is tokenized already cannot be mixed with other texts; give it alone"
+        )
+    return any(found)
 
 
 def _is_part(part: Any) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightlm.data.files.inputs import SPLIT_WORDS, split_of
+from lightlm.data.files.inputs import SPLIT_WORDS, InputFile, split_of
 from lightlm.data.files.suffixes import SUFFIXES
 from lightlm.data.formats.packing import split_suffix
 from lightlm.data.remote import HubUnreachable, RemoteFile, connection_error
@@ -87,6 +87,19 @@ def open_remote(found: HubFiles, name: str) -> RemoteFile:
 
     url = hf_hub_url(found.repository, name, repo_type="dataset", revision=found.commit)
     return RemoteFile(url, name, found.sizes[name])
+
+
+def list_hub_files(found: HubFiles, split: str) -> list[InputFile]:
+    """Return the files of a split as they are on the Hub; those without a size get the mean."""
+    names = found.splits[split]
+    sizes = [found.sizes[name] for name in names if name in found.sizes]
+    mean = sum(sizes) // max(1, len(sizes))
+    return [
+        InputFile(
+            Path(name), name, suffix_of(name), found.sizes.get(name, mean), split, is_part=True
+        )
+        for name in names
+    ]
 
 
 def _ask_for_files(params: DatasetParams) -> HubFiles:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from lightlm.counting import count
 from lightlm.data.corpus import open_corpus
-from lightlm.data.files.inputs import InputFile, Inputs, LeftOut, find_inputs
+from lightlm.data.files.inputs import Inputs, LeftOut, find_inputs
 from lightlm.data.files.local_path import PYTHON_DOCS, find_local_path, is_pattern, suggest_names
 from lightlm.data.files.rows import PythonDocs, Readable, SourceFile, hash_files, open_source_file
-from lightlm.data.hub import HubFiles, download_file, find_hub_files, suffix_of
+from lightlm.data.hub import HubFiles, download_file, find_hub_files, list_hub_files
 from lightlm.data.remote import HubUnreachable
 from lightlm.data.tables.columns import shorten
 from lightlm.errors import DatasetError
@@ -176,19 +176,6 @@ def open_hub(params: DatasetParams, *, is_all_needed: bool = False) -> Source:
 
     seconds = time.monotonic() - started
     return open_files(params, inputs, name, digest=digest, download_seconds=seconds)
-
-
-def list_hub_files(found: HubFiles, split: str) -> list[InputFile]:
-    """Return the files of a split as they are on the Hub; those without a size get the mean."""
-    names = found.splits[split]
-    sizes = [found.sizes[name] for name in names if name in found.sizes]
-    mean = sum(sizes) // max(1, len(sizes))
-    return [
-        InputFile(
-            Path(name), name, suffix_of(name), found.sizes.get(name, mean), split, is_part=True
-        )
-        for name in names
-    ]
 
 
 def open_files(

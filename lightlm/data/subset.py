@@ -12,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from lightlm.counting import count
-from lightlm.data.corpus import Corpus, open_corpus, open_part
+from lightlm.data.corpus import Corpus, is_corpus, open_corpus, open_part
 from lightlm.data.files.local_path import find_local_path
 from lightlm.data.files.record import DataRecord
 from lightlm.data.parts import keep_in_store, read_parts
 from lightlm.data.source import Source, check_hub, open_source
 from lightlm.data.splitting import Limits, Split, build_subset, glance
-from lightlm.errors import DatasetError
 from lightlm.json_object import JsonObject
 from lightlm.params import DatasetParams, Weight
 from lightlm.store.commit import open_commit
@@ -173,14 +172,8 @@ def check_dataset(params: DatasetParams, context_length: int | None = None) -> N
     Raises:
         DatasetError: with what to do.
     """
-    corpora = [params, *params.list_others()]
-    if any(open_corpus(one.source) is not None for one in corpora):
-        if params.others:
-            raise DatasetError(
-                "a corpus that is tokenized already cannot be mixed with other texts; give it alone"
-            )
+    if is_corpus(params):
         return
-
     for other in params.list_others():
         check_dataset(other, context_length)
     if find_local_path(params.source) is None:

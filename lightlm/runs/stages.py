@@ -323,7 +323,6 @@ def train_model(
             f"stopped at step {trained.result.step:,}; run the same command again to go on "
             f"(checkpoint in {session.folder})"
         )
-
     return trained
 
 

@@ -28,7 +28,7 @@ class BlockCache:
         with explain_refusals(folder):
             make_folder(folder)
 
-    def open(self, digest: str, fetch: Callable[[], bytes]) -> np.ndarray:
+    def read(self, digest: str, fetch: Callable[[], bytes]) -> np.ndarray:
         """Return a block's bytes (uint8): mapped from the disk, or fetched, verified, and kept.
 
         Raises:

@@ -134,7 +134,7 @@ def test_no_more_is_kept_than_the_limit(tmp_path: Path) -> None:
     ) as loader:
         assert [next(loader).inputs.tolist() for _ in range(60)] == batches
     kept = BlockCache(tmp_path / "cache", 1000)
-    kept.open(hashlib.sha256(b"x").hexdigest(), lambda: b"x")
+    kept.read(hashlib.sha256(b"x").hexdigest(), lambda: b"x")
     assert sum(path.stat().st_size for path in (tmp_path / "cache").iterdir()) <= 1000
 
 

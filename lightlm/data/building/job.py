@@ -13,16 +13,17 @@ from typing import BinaryIO, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from lightlm.data.files.inputs import InputFile, Inputs, add_input, find_inputs
+from lightlm.data.files.inputs import ABOUT, InputFile, Inputs, find_inputs, split_of
 from lightlm.data.files.local_path import find_local_path, is_url
 from lightlm.data.files.record import LeftOutRecord
 from lightlm.data.files.rows import SourceFile
-from lightlm.data.formats.packing import open_unpacked
-from lightlm.data.hub import find_hub_files, open_remote
+from lightlm.data.files.suffixes import CODE_SUFFIXES, SUFFIXES, TABLE_KINDS
+from lightlm.data.formats.packing import ARCHIVE_SUFFIXES, open_unpacked, split_suffix
+from lightlm.data.hub import find_hub_files, list_hub_files, open_remote
 from lightlm.data.passages import Piece
 from lightlm.data.reading import Reading
 from lightlm.data.remote import HubUnreachable, RemoteFile, open_ranges
-from lightlm.data.source import Source, explain_unreachable, list_hub_files, open_files
+from lightlm.data.source import Source, explain_unreachable, open_files
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams, Params, TokenizerParams
 from lightlm.store.remote import RemoteFolder
@@ -230,12 +231,19 @@ def _list_url(url: str) -> tuple[str, Inputs, dict[str, str]]:
     inputs = Inputs()
     stamps = {}
     for name, size, stamp in folder.list_files():
-        stamps[name] = stamp
-        add_input(inputs, Path(name), name, size=size)
-    inputs.files = [
-        RemoteInput(**vars(file) | {"is_part": True, "address": f"{folder.url}/{file.name}"})
-        for file in inputs.files
-    ]
+        path = Path(name)
+        suffix, packing = split_suffix(path.name)
+        suffix = suffix.lower()
+        if suffix not in (*SUFFIXES, *CODE_SUFFIXES) or packing in ARCHIVE_SUFFIXES:
+            inputs.leave_out(name, "no known format of text, or an archive")
+        elif not size or path.name.startswith(".") or path.name.upper().startswith(ABOUT):
+            inputs.leave_out(name, "hidden, empty, or about the data, by its name")
+        else:
+            stamps[name] = stamp
+            split = split_of(name, is_table=suffix in TABLE_KINDS)
+            address = f"{folder.url}/{name}"
+            file = RemoteInput(path, name, suffix, size, split, is_part=True, address=address)
+            inputs.files.append(file)
     if not inputs.files:
         raise DatasetError(f"{url} holds no file that can be read; give a folder of text")
     return folder.url.rpartition("/")[2], inputs, stamps

@@ -321,19 +321,9 @@ def _describe_link(path: Path, root: Path) -> str:
     )
 
 
-def add_input(found: Inputs, path: Path, name: str, *, size: int) -> None:
-    """Add a file that is elsewhere, of `size` bytes, unless it is of no kind that is read."""
-    if split_suffix(path.name)[1] in ARCHIVE_SUFFIXES:
-        found.leave_out(name, "an archive; unpack it")
-    elif path.name.upper().startswith(ABOUT) or path.name.startswith(".") or not size:
-        found.leave_out(name, "hidden, empty, or about the data, by its name")
-    else:
-        _add(found, path, name, is_wanted=False, size=size)
-
-
-def _add(found: Inputs, path: Path, name: str, *, is_wanted: bool, size: int | None = None) -> None:
+def _add(found: Inputs, path: Path, name: str, *, is_wanted: bool) -> None:
     """Add a file, or the members of an archive; `is_wanted`: it was named, so any kind of text will
-    do. Its `size` is given where the file is elsewhere.
+    do.
     """
     suffix, packing = split_suffix(path.name)
     suffix = suffix.lower()
@@ -347,8 +337,7 @@ def _add(found: Inputs, path: Path, name: str, *, is_wanted: bool, size: int | N
         found.leave_out(name, _explain_suffix(suffix))
     else:
         split = split_of(name, is_table=suffix in TABLE_KINDS)
-        size = path.stat().st_size if size is None else size
-        found.files.append(InputFile(path, name, suffix, size, split))
+        found.files.append(InputFile(path, name, suffix, path.stat().st_size, split))
 
 
 def _add_members(found: Inputs, path: Path, name: str) -> None:
