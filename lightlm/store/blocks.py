@@ -38,7 +38,7 @@ class BlockCache:
         path = self.folder / digest
         with suppress(OSError, ValueError):  # not there, or empty after a crash
             block = np.memmap(path, np.uint8, "r")
-            if hashlib.sha256(block).hexdigest() == digest:
+            if hashlib.sha256(block.data).hexdigest() == digest:
                 with suppress(OSError):
                     os.utime(path)
                 return np.asarray(block)

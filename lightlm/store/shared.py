@@ -314,7 +314,7 @@ def share_stages(
     """
     named = params.shared or os.environ.get(ENVIRONMENT, "").strip() or None
     try:
-        url = StoreParams(**params.model_dump() | {"shared": named}).shared
+        url = StoreParams.model_validate(params.model_dump() | {"shared": named}).shared
     except ValidationError as error:
         raise ParameterError(f"{ENVIRONMENT}: {describe_validation(error)}") from None
 

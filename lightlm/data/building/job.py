@@ -25,6 +25,7 @@ from lightlm.data.reading import Reading
 from lightlm.data.remote import HubUnreachable, RemoteFile, open_ranges
 from lightlm.data.source import Source, explain_unreachable, open_files
 from lightlm.errors import DatasetError
+from lightlm.json_object import JsonObject
 from lightlm.params import DatasetParams, Params, TokenizerParams
 from lightlm.store.remote import RemoteFolder
 
@@ -278,7 +279,7 @@ def _describe(file: InputFile) -> FileEntry:
 
 
 def _open_entry(entry: FileEntry) -> InputFile:
-    values = entry.model_dump(exclude={"place", "kept_by"}) | {"is_part": True}
+    values: JsonObject = entry.model_dump(exclude={"place", "kept_by"}) | {"is_part": True}
     if entry.kept_by == "disk":
         return InputFile(path=Path(entry.place), **values)
     return RemoteInput(

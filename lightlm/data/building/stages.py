@@ -41,10 +41,10 @@ POLL_SECONDS = 5.0
 
 
 class Machine(NamedTuple):
-    """Which of several machines this is, from 0 on; each does every `count`-th task."""
+    """Which of several machines this is, from 0 on; each does every `of`-th task."""
 
     number: int
-    count: int
+    of: int
 
 
 ALONE = Machine(0, 1)
@@ -197,9 +197,7 @@ def _run_stage(
     """Do this machine's tasks of a stage, and wait for those of the others."""
     number = count_tasks(job, stage)
     executor = open_executor(job, stage, 0)
-    own = [
-        rank for rank in executor.get_incomplete_ranks() if rank % machine.count == machine.number
-    ]
+    own = [rank for rank in executor.get_incomplete_ranks() if rank % machine.of == machine.number]
 
     def work(rank: int) -> None:
         worker = idle.pop()  # as many threads as workers: one is always idle here
