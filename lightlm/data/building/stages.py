@@ -27,7 +27,7 @@ from lightlm.errors import DatasetError, ParameterError
 from lightlm.store.lock import ignore
 
 if TYPE_CHECKING:
-    from datatrove.executor.base import PipelineExecutor
+    from datatrove.executor.base import PipelineExecutor  # pyright: ignore[reportMissingImports]
 
 STAGES = ("read", "hold-out", "buckets", "clusters", "write", "finish")
 
@@ -95,7 +95,7 @@ def check_datatrove() -> None:
         ParameterError: with the command that installs it.
     """
     try:
-        import datatrove  # noqa: F401
+        import datatrove  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ParameterError(
             "a corpus is made by datatrove, which is not installed; pip install 'lightlm[corpus]'"
@@ -115,11 +115,11 @@ def count_tasks(job: Job, stage: str) -> int:
 
 def open_executor(job: Job, stage: str, rank: int) -> "PipelineExecutor":
     """Return datatrove's executor of one task, which does it unless it is done."""
-    from datatrove.executor.base import DistributedEnvVars, PipelineExecutor
-    from datatrove.io import DataFolder
-    from datatrove.pipeline.base import PipelineStep
-    from datatrove.pipeline.dedup import MinhashConfig, MinhashDedupBuckets, MinhashDedupCluster
-    from datatrove.utils.hashing import HashConfig
+    from datatrove.executor.base import DistributedEnvVars, PipelineExecutor  # pyright: ignore[reportMissingImports]
+    from datatrove.io import DataFolder  # pyright: ignore[reportMissingImports]
+    from datatrove.pipeline.base import PipelineStep  # pyright: ignore[reportMissingImports]
+    from datatrove.pipeline.dedup import MinhashConfig, MinhashDedupBuckets, MinhashDedupCluster  # pyright: ignore[reportMissingImports]
+    from datatrove.utils.hashing import HashConfig  # pyright: ignore[reportMissingImports]
 
     filesystem, root = job.work.connect()
 
