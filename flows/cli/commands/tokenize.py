@@ -56,9 +56,9 @@ def tokenize(
     assignments: Assignments = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tokenize a large text once, without near copies, for `train --dataset URL`.
+    """Tokenize a large text once, for many runs.
 
-    The same command goes on where an earlier one ended.
+    `train --dataset URL` then reads what it needs of it. The same command goes on where an earlier one ended.
     """
     from dataclasses import asdict
 

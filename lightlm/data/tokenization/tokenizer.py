@@ -114,7 +114,7 @@ def prepare_tokenizer(
     Raises:
         TokenizerError: the one named is not there, or would lose text.
     """
-    if subset.corpus is not None:
+    if subset is not None and subset.corpus is not None:
         return _open_corpus_tokenizer(home, params, subset.corpus, report)
     if params.source == "train":
         keys = [_training_key(params, subset, size) for size in vocab_sizes]
