@@ -58,7 +58,8 @@ def tokenize(
 ) -> None:
     """Tokenize a large text once, for many runs.
 
-    `train --dataset URL` then reads what it needs of it. The same command goes on where an earlier one ended.
+    `train --dataset URL` then reads what it needs of it. The same command goes on where an earlier
+    one ended.
     """
     from dataclasses import asdict
 
