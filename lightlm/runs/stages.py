@@ -375,14 +375,14 @@ def register_model(session: Session, outcome: Outcome) -> Registered:
         session.recorder.register(request)
         session.recorder.finish("FINISHED")
         keep_own_scores(session, outcome)
-        least = LEAST_SECONDS if session.outbox.is_answering else 0.0
+        outbox = session.outbox
+        least = LEAST_SECONDS + outbox.seconds_to_open if outbox.is_answering else 0.0
         seconds = session.allowance.seconds(REGISTRATION, least=least)
-        version = session.outbox.wait_for_version(seconds)
+        version = outbox.wait_for_version(seconds)
 
     if version is None:
         version = describe_unregistered(session, outcome, seconds)
         session.log(version.tags[PROMOTION_TAG])
-
     return Registered(version, request.comparison, decision)
 
 

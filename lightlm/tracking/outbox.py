@@ -22,6 +22,9 @@ LOG = "outbox.log"
 TROUBLE_SECONDS = 2.0
 """Seconds that all waits get together while MLflow does not answer: one more try of its process."""
 
+OPENING_SECONDS = 5.0
+"""Seconds from its start in which the process imports MLflow and opens the store, on two cores."""
+
 MAX_RESTARTS = 3
 RESTART_SECONDS = 0.5
 """Restarts of a process that died, and seconds before each."""
@@ -70,6 +73,7 @@ class Outbox:
         self.home = home
         self.folder = folder
         self.num_deaths = 0
+        self._started_at = time.monotonic()
         self._process = process
         self._spawn = spawn
         self._closing = threading.Event()
@@ -135,6 +139,15 @@ class Outbox:
         has_answered = "trouble" in self._last or is_local(self.home)
         is_hopeless = self._is_over or self._is_too_slow or self.trouble is not None
         return has_answered and not is_hopeless
+
+    @property
+    def seconds_to_open(self) -> float:
+        """Seconds after which the process can be expected to answer: it has only just begun where a
+        run that died has nothing left but its registration.
+        """
+        if "trouble" in self._last:
+            return 0.0
+        return max(0.0, self._started_at + OPENING_SECONDS - time.monotonic())
 
     def explain_delay(self, seconds: float) -> str:
         """Return why what was waited for did not come within `seconds`: the true cause, as far as
