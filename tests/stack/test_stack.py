@@ -3,7 +3,7 @@ cancelled, killed.
 
     make stack        # or: pytest -m stack -s tests/stack/test_stack.py
 
-Takes two to three minutes; a schedule's minute passes beside the rest. The tests build
+Takes two to three minutes; a schedule's minute passes while the rest runs. The tests build
 on each other, in this order. Skipped, with the reason, where PostgreSQL is not installed.
 """
 
