@@ -4,6 +4,7 @@ Owns the order, too: side by side, files that take minutes are begun first, or o
 for the other; and what shares a trained model stays together.
 """
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 pytest_plugins = ["tests.command_line"]
+
+# Tests that run side by side are a crowd, in which a short run does without Prefect.
+os.environ["LIGHTLM_PREFECT"] = "always"
 
 FIRST = ("stack", "packaging", "flows", "runs", "tracking", "training", "versions")
 """Folders with files that take a minute and more: begun late, they would keep one core waiting for

@@ -24,6 +24,22 @@ PREFECT_SECONDS = 10.0
 and its API take 5.
 """
 
+CROWDED_SLOWDOWN = 1.25
+"""Factor by which a command has waited for a core, from which it is not alone."""
+
+ENDS_SECONDS = 13.0
+ENDS_FRACTION = 0.4
+"""Seconds that the start and the end of a run take with Prefect, alone on two cores, and the part
+of a budget that they may take in a crowd: three runs of 36 s at once took 45 s each with Prefect's
+three servers, and 21 to 28 s without.
+"""
+
+COMMAND = "lightlm train"
+"""MLflow's name of what started the run."""
+
+ALWAYS = "LIGHTLM_PREFECT"
+"""Variable that keeps Prefect in every crowd where it is "always"."""
+
 
 def start_prefect(home: Path) -> "EmbeddedApi | None":
     """Return Prefect's API, which takes longest of all to start: a command starts it first. None
@@ -35,6 +51,43 @@ def start_prefect(home: Path) -> "EmbeddedApi | None":
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     embedded.apply_settings(home)
     return embedded.start_api()
+
+
+def launch_training(
+    home: Path,
+    params: "Params",
+    dataset: str | None,
+    preset: str,
+    overrides: Overrides,
+    launch: "Launch",
+) -> "RunSummary":
+    """Return the summary of train-flow; of its stages alone where a crowd leaves no time for
+    Prefect, which gets its record of the run at the next start.
+    """
+    from lightlm.budget.ledger import SECONDS_PER_HOUR
+    from lightlm.budget.neighbors import find_own_slowdown
+
+    if has_time_for_prefect(params.budget.hours * SECONDS_PER_HOUR, find_own_slowdown()):
+        api = start_prefect(home)
+        return run_training(home, params, dataset, preset, overrides, launch, api)
+
+    log_aside(
+        "other programs keep this machine's cores busy, and these hours leave no time to wait for "
+        "Prefect: its page of this run comes with the next start"
+    )
+    return train_without_prefect(home, params, launch)
+
+
+def has_time_for_prefect(budget_seconds: float, slowdown: float) -> bool:
+    """Return whether a run can wait for Prefect's start where a crowd makes everything take
+    `slowdown` times as long. A server that a person named gets every run.
+    """
+    from lightlm_flows.prefect_api.embedded import names_server
+
+    is_alone = slowdown < CROWDED_SLOWDOWN
+    if is_alone or os.environ.get(ALWAYS) == "always" or names_server():
+        return True
+    return ENDS_SECONDS * slowdown <= ENDS_FRACTION * budget_seconds
 
 
 def run_training(
@@ -61,7 +114,11 @@ def run_training(
         launch.run = run
         if api is not None and run.is_continued and run.ledger.remaining_seconds < PREFECT_SECONDS:
             api.stop()
-            return end_without_prefect(home, params, launch)
+            log_aside(
+                "no time is left to wait for Prefect; its page of this run gets the end at the "
+                "next start"
+            )
+            return train_without_prefect(home, params, launch)
 
         with run.ledger.stage("start-up"):
             from lightlm.runs.history import close_summary
@@ -84,16 +141,27 @@ def run_training(
         return close_summary(summary, run, home)
 
 
-def end_without_prefect(home: Path, params: "Params", launch: "Launch") -> "RunSummary":
-    """Return the summary of a run that died near its end: Prefect is neither imported nor waited
-    for, and gets the run's end when it starts next.
+def train_without_prefect(home: Path, params: "Params", launch: "Launch") -> "RunSummary":
+    """Return the summary of a run, new or near its end, for which Prefect is neither imported nor
+    waited for.
     """
     from lightlm.runs.alone import train_alone
+    from lightlm.runs.folder import claim_run
+    from lightlm.runs.naming import name_run
+    from lightlm_flows.prefect_api.reconciling import record_later
 
-    log_aside(
-        "no time is left to wait for Prefect; its page of this run gets the end at the next start"
-    )
-    return train_alone(home, params, launch, "lightlm train")
+    with ExitStack() as stack:
+        if launch.run is None:
+            launch.run = claim_run(
+                home,
+                name_run(params),
+                params,
+                started_at=launch.started_at,
+                is_fresh=launch.is_fresh,
+            )
+            stack.callback(launch.run.close)
+        record_later(launch.run, params, COMMAND)
+        return train_alone(home, params, launch, COMMAND)
 
 
 @contextmanager

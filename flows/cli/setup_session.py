@@ -305,7 +305,7 @@ def train_choices(home: Path, dialogue: Dialogue, params: Params) -> None:
     """Train with a session's params, within the hours from now on, and show what it reached."""
     from lightlm.runs.launch import Launch
     from lightlm.runs.summary import show_summary
-    from lightlm_flows.cli.launching import run_training, start_prefect
+    from lightlm_flows.cli.launching import launch_training
     from lightlm_flows.cli.signals import end_in_order
 
     overrides = dict(list_differences(params))
@@ -317,8 +317,7 @@ def train_choices(home: Path, dialogue: Dialogue, params: Params) -> None:
     launch = Launch(time.monotonic())
     with end_in_order(launch):
         try:
-            api = start_prefect(home)
-            summary = run_training(home, params, None, "base", overrides, launch, api)
+            summary = launch_training(home, params, None, "base", overrides, launch)
         except Interrupted:
             dialogue.log()
             dialogue.log(f"To resume: {command}")

@@ -61,7 +61,7 @@ def open_flow_session(
     with open_session(
         home, params, name, run_tags(flow, command), page, flow, LAUNCH.get()
     ) as session:
-        note_flow_run(session.run, flow.id or None)
+        note_flow_run(session.run, flow.id or None, params, command)
         try:
             yield session
         finally:

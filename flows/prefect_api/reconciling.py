@@ -1,16 +1,19 @@
-"""Reconciling Prefect with runs that ended during an outage or by a death.
+"""Reconciling Prefect with runs that ended during an outage or by a death, or went on without it.
 
-A run folder keeps the ids of its flow runs. Its lock, which the kernel frees, shows whether its
-process lives.
+A run folder keeps the ids of its flow runs, and whether one is still to be made. Its lock, which
+the kernel frees, shows whether its process lives.
 """
 
 import logging
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from lightlm.errors import BusyError, LightLMError
+from lightlm.json_object import JsonObject
+from lightlm.params import Params
 from lightlm.runs.folder import LOCK, OVER, Run, read_decisions
 from lightlm.store.journal import Journal
 from lightlm.store.lock import hold_lock
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 FLOW_RUNS = "flow_runs"
 """Name of a run's decision that keeps its flow runs until Prefect has their end."""
 
+UNRECORDED = "unrecorded"
+"""Name of a run's decision that keeps name and parameters of a flow run that Prefect does not have.
+"""
+
 MOST_RUNS = 50
 """Newest run folders that are looked at; each costs a request of some 10 ms, once."""
 
@@ -29,9 +36,28 @@ UNKNOWN = "unknown"
 MENDED = "mended"
 
 
-def note_flow_run(run: Run, flow_run_id: str | None) -> None:
-    """Keep a flow run's id with its run; end those that its dead processes left running."""
+def record_later(run: Run, params: Params, command: str) -> None:
+    """Keep what Prefect's next start needs to make a flow run of a run that has none. `command`
+    began it: "lightlm train" for a run of train-flow.
+    """
+    if run.decided(FLOW_RUNS):
+        return
+    run.decide_once(
+        UNRECORDED,
+        lambda: {
+            "flow": f"{command.removeprefix('lightlm ')}-flow",
+            "name": run.name,
+            "parameters": {"hours": params.budget.hours, "dataset": params.dataset.source},
+        },
+    )
+
+
+def note_flow_run(run: Run, flow_run_id: str | None, params: Params, command: str) -> None:
+    """Keep a flow run's id with its run; end those that its dead processes left running. Without
+    one, Prefect gets the flow run at its next start.
+    """
     if flow_run_id is None:
+        record_later(run, params, command)
         return
     earlier: list[str] = run.decided(FLOW_RUNS) or []
     if flow_run_id in earlier:
@@ -55,7 +81,7 @@ def reconcile(home: Path) -> list[str]:
     journals = sorted((home / "runs").glob("*/run-*.journal"), reverse=True)[:MOST_RUNS]
     with get_client(sync_client=True) as client:
         for journal in journals:
-            if not read_decisions(journal).get(FLOW_RUNS):
+            if not read_decisions(journal).keys() & {FLOW_RUNS, UNRECORDED}:
                 continue
             try:
                 with hold_lock(journal.parent / LOCK, wait=False):
@@ -77,6 +103,11 @@ def _reconcile_run(client: "SyncPrefectClient", path: Path) -> list[str]:
     how = decisions.get(OVER)
     lines = []
     outcomes = []
+    if UNRECORDED in decisions:
+        ids = [make_flow_run(client, decisions[UNRECORDED]), *ids]
+        with closing(Journal(path)) as journal:
+            journal.append({"name": FLOW_RUNS, "value": ids})
+            journal.append({"name": UNRECORDED, "value": None})
 
     for one in ids:
         finished = how == "FINISHED" and one == ids[-1]
@@ -88,11 +119,19 @@ def _reconcile_run(client: "SyncPrefectClient", path: Path) -> list[str]:
             )
 
     if UNKNOWN not in outcomes:
-        journal = Journal(path)
-        journal.append({"name": FLOW_RUNS, "value": None})
-        journal.close()
+        with closing(Journal(path)) as journal:
+            journal.append({"name": FLOW_RUNS, "value": None})
 
     return lines
+
+
+def make_flow_run(client: "SyncPrefectClient", noted: JsonObject) -> str:
+    """Return the id of a new flow run for a run that went on without Prefect."""
+    from prefect import Flow
+
+    flow: Flow[[], None] = Flow(lambda: None, name=noted["flow"])
+    made = client.create_flow_run(flow, name=noted["name"], parameters=noted["parameters"])
+    return str(made.id)
 
 
 def end_flow_run(client: "SyncPrefectClient", flow_run_id: str, *, is_finished: bool) -> str:
@@ -109,7 +148,7 @@ def end_flow_run(client: "SyncPrefectClient", flow_run_id: str, *, is_finished: 
         return SETTLED
 
     end: Any = (
-        Completed(message="Finished while Prefect's API was down; recorded afterwards.")
+        Completed(message="Finished without Prefect's API; recorded afterwards.")
         if is_finished
         else Crashed(message="Its process died: the lock of its run folder is free.")
     )

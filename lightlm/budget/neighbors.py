@@ -3,8 +3,10 @@
 A plan makes room for it. The load is the CPU time that the machine spent and this run did not.
 """
 
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -88,6 +90,24 @@ class CpuWatch:
         if now <= then:
             return 0.0
         return max(0.0, (machine - machine_then - (own - own_then)) / (now - then))
+
+
+def find_own_slowdown() -> float:
+    """Return by which factor waiting for a core has slowed this process's main thread down so far.
+
+    Where the system does not tell (it is Linux that does), the load of the last minute says it; 1.0
+    where there is none.
+    """
+    try:
+        ran, waited, _ = Path("/proc/self/schedstat").read_text().split()
+        return 1.0 + int(waited) / max(1, int(ran))
+    except (OSError, ValueError):
+        pass
+
+    try:
+        return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    except (AttributeError, OSError):  # Windows has no load
+        return 1.0
 
 
 def read_machine_seconds() -> float:

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from lightlm.budget.neighbors import MOST_SLOWDOWN, CpuWatch, Neighbors
@@ -52,3 +56,28 @@ def test_this_process_is_no_neighbor_of_itself() -> None:
     watch = CpuWatch()
     assert sum(number * number for number in range(2_000_000)) > 0
     assert watch.busy_cores() >= 0.0
+
+
+SHARING = """
+import os, time
+core = min(os.sched_getaffinity(0))
+os.sched_setaffinity(0, {core})
+other = os.fork()
+while other == 0:  # keeps the one core busy until it is killed
+    pass
+while time.process_time() < 0.3:
+    pass
+from lightlm.budget.neighbors import find_own_slowdown
+print(find_own_slowdown())
+os.kill(other, 9)
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="this system does not count waits"
+)
+def test_a_process_that_shares_its_core_knows_that_it_waited() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", SHARING], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert float(said.stdout) > 1.2, said

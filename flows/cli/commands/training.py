@@ -13,7 +13,7 @@ from lightlm.runs.input_checks import check_sources
 from lightlm.runs.launch import Launch
 from lightlm.store.home import find_home
 from lightlm_flows.cli.commands.setup import is_asked_for, setup
-from lightlm_flows.cli.launching import run_training, start_prefect
+from lightlm_flows.cli.launching import launch_training
 from lightlm_flows.cli.notify import Notifier
 from lightlm_flows.cli.options import (
     AsJson,
@@ -109,8 +109,7 @@ def train(
     notifier = Notifier(notify)
     launch = Launch(started_at, is_quiet=quiet, is_fresh=fresh)
     with notifier.around(), end_in_order(launch):
-        api = start_prefect(home)
-        summary = run_training(home, params, first, preset, overrides, launch, api)
+        summary = launch_training(home, params, first, preset, overrides, launch)
 
     notifier.finish(summary)
     if as_json:

@@ -3,7 +3,7 @@ import pytest
 
 from lightlm.errors import TrainingError
 from lightlm.runs.launch import Launch
-from lightlm_flows.cli.launching import keep_result
+from lightlm_flows.cli.launching import ALWAYS, has_time_for_prefect, keep_result
 
 
 def lose_prefect() -> None:
@@ -24,3 +24,27 @@ def test_what_a_flow_reached_is_returned_where_prefect_cannot_be_told(
 ) -> None:
     assert keep_result(lose_prefect, Launch(), lambda: 7) == 7
     assert "the run is complete" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("budget_seconds", "slowdown", "expected"),
+    [
+        (18.0, 1.0, True),  # alone
+        (36.0, 1.5, False),  # three runs on two cores
+        (72.0, 1.5, True),
+        (72.0, 3.0, False),
+    ],
+)
+def test_a_short_run_in_a_crowd_does_without_prefect(
+    monkeypatch: pytest.MonkeyPatch, budget_seconds: float, slowdown: float, expected: bool
+) -> None:
+    monkeypatch.delenv(ALWAYS, raising=False)
+    assert has_time_for_prefect(budget_seconds, slowdown) is expected
+
+
+def test_a_person_can_keep_prefect_in_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ALWAYS, "always")
+    assert has_time_for_prefect(18.0, 3.0)
+    monkeypatch.delenv(ALWAYS)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    assert has_time_for_prefect(18.0, 3.0)

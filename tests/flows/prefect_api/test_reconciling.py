@@ -1,5 +1,5 @@
 """Flow runs of dead processes get their end state in a real Prefect API; those of the living are
-left alone.
+left alone; a run without Prefect gets its flow run afterwards.
 """
 
 import subprocess
@@ -32,17 +32,25 @@ with get_client(sync_client=True) as client:
         params = load_params(hours=hours)
         run = claim_run(home, name_run(params), params)
         flow_run = client.create_flow_run(empty, state=Running())
-        note_flow_run(run, str(flow_run.id))
+        note_flow_run(run, str(flow_run.id), params, "lightlm train")
         if how == "finished":
             run.end("FINISHED")
         if how != "alive":
             run.close()
         return run, flow_run.id
     kept = {how: begin(hours, how) for hours, how in ((0.1, "died"), (0.2, "finished"), (0.3, "alive"))}
+    params = load_params(hours=0.4)
+    run = claim_run(home, name_run(params), params)
+    note_flow_run(run, None, params, "lightlm train")
+    run.end("FINISHED")
+    run.close()
     lines = reconcile(home)
     again = reconcile(home)
     for how, (_, flow_run_id) in kept.items():
         states[how] = client.read_flow_run(flow_run_id).state.name
+    [late] = [one for one in client.read_flow_runs() if one.name == name_run(params)]
+    states[late.name] = late.state.name
+    states["hours"] = late.parameters["hours"]
 print(json.dumps({"states": states, "lines": len(lines), "again": again}))
 """
 
@@ -68,7 +76,7 @@ def test_the_dead_crash_the_finished_complete_and_the_living_run_on(tmp_path: Pa
 
     assert ended.returncode == 0, ended.stderr
     expected = (
-        '{"states": {"died": "Crashed", "finished": "Completed", "alive": "Running"}, '
-        '"lines": 2, "again": []}'
+        '{"states": {"died": "Crashed", "finished": "Completed", "alive": "Running", '
+        '"train-0.4h-wikitext-2-v1": "Completed", "hours": 0.4}, "lines": 3, "again": []}'
     )
     assert ended.stdout.strip() == expected
