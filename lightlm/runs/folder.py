@@ -57,6 +57,8 @@ class Run:
         self.name = name
         self._stack = lock
         self.cpu = CpuWatch()
+        self.slowdown = 1.0
+        """Factor by which neighbors make this run's work take longer."""
         path = journal_of(folder, name, params)
         self._decisions = read_decisions(path)
         self._journal = Journal(path)

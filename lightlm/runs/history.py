@@ -25,6 +25,7 @@ def notice_neighbors(session: Session, system: SystemReport) -> None:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     session.neighbors = Neighbors(num_runs, session.run.cpu.busy_cores(), system.num_cores, load)
     session.allowance.conditions = EndConditions(session.neighbors.slowdown)
+    session.run.slowdown = session.neighbors.slowdown
     if said := session.neighbors.describe():
         session.log(said)
 
@@ -33,15 +34,21 @@ END_SECONDS = 0.7
 """Seconds from a flow's return to the end of its process: Prefect's last states, exit handlers."""
 
 
-def remember_the_end(summary: RunSummary, home: Path, elapsed_seconds: float) -> None:
-    """Remember how long the end of a run took, without the score; later plans keep as much."""
-    scoring = summary.ledger.get("final evaluation", 0.0)
+def remember_the_end(
+    summary: RunSummary, home: Path, elapsed_seconds: float, slowdown: float
+) -> None:
+    """Remember how long the end of a run took, without the score; later plans keep as much.
+
+    What a crowd made `slowdown` times as long counts as what it takes alone: a plan in a crowd
+    multiplies it again, and kept 28 of 36 s.
+    """
+    entries = {stage: seconds / slowdown for stage, seconds in summary.ledger.items()}
     closing = ClosingTimes(home)
     if closing.read():  # a home's first run also makes its databases
-        FixedTimes(home).record_ledger(summary.ledger)
-        LeadTimes(home).record_ledger(summary.ledger)
-    gate = summary.ledger.get("gate", 0.0)
-    closing.record(elapsed_seconds - summary.trained_until_seconds - scoring - gate)
+        FixedTimes(home).record_ledger(entries)
+        LeadTimes(home).record_ledger(entries)
+    judging = entries.get("final evaluation", 0.0) + entries.get("gate", 0.0)
+    closing.record((elapsed_seconds - summary.trained_until_seconds) / slowdown - judging)
 
 
 def close_summary(summary: RunSummary, run: Run, home: Path) -> RunSummary:
@@ -49,7 +56,7 @@ def close_summary(summary: RunSummary, run: Run, home: Path) -> RunSummary:
     elapsed = run.ledger.elapsed_seconds
     closed = summary.closed(elapsed)
     if not run.is_continued:  # its end lies where the death was, too
-        remember_the_end(closed, home, elapsed)
+        remember_the_end(closed, home, elapsed, run.slowdown)
     return closed
 
 

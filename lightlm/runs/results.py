@@ -54,6 +54,7 @@ def summarize(session: Session, outcome: Outcome, registered: Registered) -> Run
     keep_summary(session, summary)
     # The command line waits for the very end.
     if session.launch is None and not session.run.is_continued:
-        remember_the_end(summary, session.home, ledger.elapsed_seconds + END_SECONDS)
+        elapsed = ledger.elapsed_seconds + END_SECONDS
+        remember_the_end(summary, session.home, elapsed, session.run.slowdown)
 
     return summary

@@ -46,7 +46,6 @@ COVERED_BY = {
     "lightlm/runs/base_start.py": "flows/test_start.py",
     "lightlm/runs/counting.py": "runs/test_stages.py",
     "lightlm/runs/finished.py": "runs/test_report.py",
-    "lightlm/runs/history.py": "flows/test_train.py",
     "lightlm/runs/input_checks.py": "flows/cli/test_main.py",
     "lightlm/runs/orchestrator.py": "runs/test_stages.py",
     "lightlm/runs/recording.py": "flows/test_train.py",
