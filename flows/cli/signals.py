@@ -1,5 +1,6 @@
 """The end of a command on a signal: the first ends it in order, the second at once."""
 
+import atexit
 import os
 import signal
 import sys
@@ -54,13 +55,34 @@ def _signal_of(error: BaseException) -> int | None:
     return signal.SIGTERM if type(error).__name__ == "TerminationSignal" else None
 
 
+_exit_codes: list[int] = []
+
+
+def _leave() -> None:
+    """Leave without taking the interpreter apart, which takes 0.5 s, and a second where others keep
+    the cores busy; the exit handlers of all libraries have run.
+    """
+    if _exit_codes:
+        _flush()
+        os._exit(_exit_codes[-1])
+
+
+# What is registered first runs last, and nothing that has exit handlers is imported yet.
+atexit.register(_leave)
+
+
 def end_process(exit_code: int) -> NoReturn:
     """End the process within the run's allowance, even if a library waits for a server."""
-    with suppress(OSError, ValueError):
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # closed by whoever started the process
-                stream.flush()
+    _flush()
+    _exit_codes.append(exit_code)
     last_resort = threading.Timer(PATIENCE.exit_seconds(), os._exit, (exit_code,))
     last_resort.daemon = True
     last_resort.start()
     sys.exit(exit_code)
+
+
+def _flush() -> None:
+    with suppress(OSError, ValueError):
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed by whoever started the process
+                stream.flush()

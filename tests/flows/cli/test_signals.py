@@ -244,3 +244,22 @@ def test_a_command_that_a_signal_ends_removes_what_it_has_half_written(
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (code, "lightlm: stopped\n")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+LEFT = """
+import atexit
+from lightlm_flows.cli import signals as stopping
+class Torn:
+    def __del__(self):
+        print("torn apart", flush=True)
+kept = Torn()
+atexit.register(lambda: print("handled"))
+stopping.end_process(75)
+"""
+
+
+def test_a_command_ends_behind_all_exit_handlers_without_taking_the_interpreter_apart() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LEFT], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (75, "handled\n")
