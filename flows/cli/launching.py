@@ -34,6 +34,9 @@ of a budget that they may take in a crowd: three runs of 36 s at once took 45 s 
 three servers, and 21 to 28 s without.
 """
 
+ENDS_SYNCS = 60
+"""Writes that the disk confirms meanwhile."""
+
 COMMAND = "lightlm train"
 """MLflow's name of what started the run."""
 
@@ -61,33 +64,49 @@ def launch_training(
     overrides: Overrides,
     launch: "Launch",
 ) -> "RunSummary":
-    """Return the summary of train-flow; of its stages alone where a crowd leaves no time for
-    Prefect, which gets its record of the run at the next start.
+    """Return the summary of train-flow; of its stages alone where a crowd or a slow disk leaves no
+    time for Prefect, which gets its record of the run at the next start.
     """
     from lightlm.budget.ledger import SECONDS_PER_HOUR
     from lightlm.budget.neighbors import find_own_slowdown
 
-    if has_time_for_prefect(params.budget.hours * SECONDS_PER_HOUR, find_own_slowdown()):
+    budget_seconds = params.budget.hours * SECONDS_PER_HOUR
+    if has_time_for_prefect(budget_seconds, find_own_slowdown(), time_home_sync(home)):
         api = start_prefect(home)
         return run_training(home, params, dataset, preset, overrides, launch, api)
 
     log_aside(
-        "other programs keep this machine's cores busy, and these hours leave no time to wait for "
+        "this machine's cores or its disk are busy, and these hours leave no time to wait for "
         "Prefect: its page of this run comes with the next start"
     )
     return train_without_prefect(home, params, launch)
 
 
-def has_time_for_prefect(budget_seconds: float, slowdown: float) -> bool:
+def has_time_for_prefect(budget_seconds: float, slowdown: float, sync_seconds: float) -> bool:
     """Return whether a run can wait for Prefect's start where a crowd makes everything take
-    `slowdown` times as long. A server that a person named gets every run.
+    `slowdown` times as long, and the disk `sync_seconds` for each write that it confirms. A server
+    that a person named gets every run.
     """
+    from lightlm.budget.reserve import SLOW_SYNC_SECONDS
     from lightlm_flows.prefect_api.embedded import names_server
 
-    is_alone = slowdown < CROWDED_SLOWDOWN
-    if is_alone or os.environ.get(ALWAYS) == "always" or names_server():
+    is_undisturbed = slowdown < CROWDED_SLOWDOWN and sync_seconds < SLOW_SYNC_SECONDS
+    if is_undisturbed or os.environ.get(ALWAYS) == "always" or names_server():
         return True
-    return ENDS_SECONDS * slowdown <= ENDS_FRACTION * budget_seconds
+    ends_seconds = ENDS_SECONDS * slowdown + ENDS_SYNCS * sync_seconds
+    return ends_seconds <= ENDS_FRACTION * budget_seconds
+
+
+def time_home_sync(home: Path) -> float:
+    """Return the seconds that the home's disk takes to confirm a write; 0 where there is no home
+    yet, or it cannot be written to.
+    """
+    from lightlm.store.disk import time_sync
+
+    try:
+        return time_sync(home)
+    except OSError:
+        return 0.0
 
 
 def run_training(

@@ -152,22 +152,28 @@ def find_commit(folder: Path, kind: str) -> Commit | None:
     return open_commit(folder, kind) if is_there else None
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Put `content` under `path`, durably: a reader sees the old content or the new, never a mix.
+
+    Without `durable` the disk confirms nothing, and a power loss may leave what no reader takes.
 
     Raises:
         StoreError: the disk refused; the old content stands, or the new.
     """
     with explain_refusals(path):
-        make_folder(path.parent)
+        make_folder(path.parent, durable=durable)
         temporary = name_temporary(path.parent)
         try:
-            write_and_sync(temporary, content)
+            if durable:
+                write_and_sync(temporary, content)
+            else:
+                temporary.write_bytes(content)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
 
 
 def publish_file(temporary: Path, path: Path) -> None:

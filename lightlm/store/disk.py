@@ -76,10 +76,13 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, *, durable: bool = True) -> None:
     """Create `folder` and those above it, durably: what is committed inside is lost with a folder
     that is lost.
     """
+    if not durable:
+        folder.mkdir(parents=True, exist_ok=True)
+        return
     missing = []
     while not folder.exists():
         missing.append(folder)

@@ -176,6 +176,17 @@ def test_between_the_fractions_saving_takes_half_a_percent_of_the_time():
     assert saving.is_due(0.2)
 
 
+def test_a_fraction_is_passed_over_where_saving_takes_more_than_a_twentieth_of_the_time() -> None:
+    clock = FakeClock()
+    saving = CheckpointSchedule(4, 0.0, clock)
+    assert saving.is_due(0.1)
+    saving.record(seconds=1.0)
+    clock.now += 19.0
+    assert not saving.is_due(0.25)
+    clock.now += 1.0
+    assert saving.is_due(0.5)
+
+
 def test_validations_tell_how_long_the_final_score_takes_and_the_end_of_training_moves() -> None:
     scoring = ScoringTime(100_000, expected_seconds=10.0)
     criterion = TimeCriterion(100.0, lambda: 0.0)

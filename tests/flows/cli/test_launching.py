@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import httpx
 import pytest
 
 from lightlm.errors import TrainingError
 from lightlm.runs.launch import Launch
-from lightlm_flows.cli.launching import ALWAYS, has_time_for_prefect, keep_result
+from lightlm_flows.cli.launching import ALWAYS, has_time_for_prefect, keep_result, time_home_sync
 
 
 def lose_prefect() -> None:
@@ -27,24 +29,35 @@ def test_what_a_flow_reached_is_returned_where_prefect_cannot_be_told(
 
 
 @pytest.mark.parametrize(
-    ("budget_seconds", "slowdown", "expected"),
+    ("budget_seconds", "slowdown", "sync_seconds", "expected"),
     [
-        (18.0, 1.0, True),  # alone
-        (36.0, 1.5, False),  # three runs on two cores
-        (72.0, 1.5, True),
-        (72.0, 3.0, False),
+        (18.0, 1.0, 0.001, True),  # alone
+        (36.0, 1.5, 0.001, False),  # three runs on two cores
+        (72.0, 1.5, 0.001, True),
+        (72.0, 3.0, 0.001, False),
+        (36.0, 1.0, 0.15, False),
+        (72.0, 1.0, 0.15, True),
     ],
 )
-def test_a_short_run_in_a_crowd_does_without_prefect(
-    monkeypatch: pytest.MonkeyPatch, budget_seconds: float, slowdown: float, expected: bool
+def test_a_short_run_in_a_crowd_or_on_a_slow_disk_does_without_prefect(
+    monkeypatch: pytest.MonkeyPatch,
+    budget_seconds: float,
+    slowdown: float,
+    sync_seconds: float,
+    expected: bool,
 ) -> None:
     monkeypatch.delenv(ALWAYS, raising=False)
-    assert has_time_for_prefect(budget_seconds, slowdown) is expected
+    assert has_time_for_prefect(budget_seconds, slowdown, sync_seconds) is expected
 
 
 def test_a_person_can_keep_prefect_in_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ALWAYS, "always")
-    assert has_time_for_prefect(18.0, 3.0)
+    assert has_time_for_prefect(18.0, 3.0, 0.001)
     monkeypatch.delenv(ALWAYS)
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
-    assert has_time_for_prefect(18.0, 3.0)
+    assert has_time_for_prefect(18.0, 3.0, 0.001)
+
+
+def test_a_home_that_is_not_there_yet_has_no_slow_disk(tmp_path: Path) -> None:
+    assert time_home_sync(tmp_path / "none") == 0.0
+    assert 0.0 < time_home_sync(tmp_path) < 60.0
