@@ -191,7 +191,6 @@ def run_flows(home: Path, api: "EmbeddedApi | None", launch: "Launch") -> Iterat
     from lightlm.errors import LightLMError
     from lightlm_flows.prefect_api import embedded
     from lightlm_flows.prefect_api.flow_session import LAUNCH
-    from lightlm_flows.prefect_api.reconciling import start_reconciling
 
     # Prefect's handler would say so at each line that its API does not take.
     logging.raiseExceptions = False
@@ -212,7 +211,6 @@ def run_flows(home: Path, api: "EmbeddedApi | None", launch: "Launch") -> Iterat
             stack.enter_context(embedded.without_retries())
             if api is not None:
                 stack.enter_context(embedded.without_heartbeats())
-            start_reconciling(home)
         LAUNCH.set(launch)
         yield
 

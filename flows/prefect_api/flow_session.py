@@ -18,7 +18,7 @@ from lightlm.runs.orchestrator import FlowRun
 from lightlm.runs.recording import run_tags
 from lightlm.runs.session import Session, open_session
 from lightlm_flows.prefect_api.artifacts import FlowPage
-from lightlm_flows.prefect_api.reconciling import note_flow_run
+from lightlm_flows.prefect_api.reconciling import note_flow_run, start_reconciling
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -62,6 +62,9 @@ def open_flow_session(
         home, params, name, run_tags(flow, command), page, flow, LAUNCH.get()
     ) as session:
         note_flow_run(session.run, flow.id or None, params, command)
+        if flow.id and LAUNCH.get() is not None:
+            # The flow has begun: next to its beginning, SQLite may refuse one of two that write.
+            start_reconciling(home)
         try:
             yield session
         finally:
