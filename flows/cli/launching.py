@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ from lightlm.params import Overrides
 
 if TYPE_CHECKING:
     from lightlm.params import Params
+    from lightlm.runs.folder import Run
     from lightlm.runs.launch import Launch
     from lightlm.runs.summary import RunSummary
     from lightlm_flows.prefect_api.embedded import EmbeddedApi
@@ -22,6 +24,12 @@ Result = TypeVar("Result")
 PREFECT_SECONDS = 10.0
 """Seconds of the budget below which a continued run does without Prefect: on two cores its import
 and its API take 5.
+"""
+
+LATELY = 4
+LATELY_SECONDS = 120.0
+"""Newest run folders that are looked at for a run that died, and seconds since its last sign of
+life; for an older one Prefect's API starts, and is ended if no time is left.
 """
 
 CROWDED_SLOWDOWN = 1.25
@@ -69,17 +77,55 @@ def launch_training(
     """
     from lightlm.budget.ledger import SECONDS_PER_HOUR
     from lightlm.budget.neighbors import find_own_slowdown
+    from lightlm_flows.prefect_api.embedded import names_server
 
-    budget_seconds = params.budget.hours * SECONDS_PER_HOUR
-    if has_time_for_prefect(budget_seconds, find_own_slowdown(), time_home_sync(home)):
-        api = start_prefect(home)
-        return run_training(home, params, dataset, preset, overrides, launch, api)
+    seconds = params.budget.hours * SECONDS_PER_HOUR
+    with ExitStack() as stack:
+        if had_run_lately(home):  # maybe this one, which died: what is left decides
+            launch.run = claim_for(home, params, launch)
+            stack.callback(launch.run.close)
+            seconds = launch.run.ledger.remaining_seconds
+            if not names_server() and is_near_its_end(launch.run):
+                return train_without_prefect(home, params, launch)
 
+        if has_time_for_prefect(seconds, find_own_slowdown(), time_home_sync(home)):
+            api = start_prefect(home)
+            return run_training(home, params, dataset, preset, overrides, launch, api)
+
+        log_aside(
+            "this machine's cores or its disk are busy, and these hours leave no time to wait for "
+            "Prefect: its page of this run comes with the next start"
+        )
+        return train_without_prefect(home, params, launch)
+
+
+def had_run_lately(home: Path) -> bool:
+    """Return whether a run of this home was alive in the last LATELY_SECONDS. Its answer imports
+    nothing, so that Prefect's API starts at once where there was none.
+    """
+    journals = [path / "budget.journal" for path in sorted((home / "runs").glob("2*"))[-LATELY:]]
+    now = time.time()
+    return any(path.exists() and now - path.stat().st_mtime < LATELY_SECONDS for path in journals)
+
+
+def is_near_its_end(run: "Run") -> bool:
+    """Return whether a continued run has no time left to wait for Prefect's API, and say so."""
+    if not run.is_continued or run.ledger.remaining_seconds >= PREFECT_SECONDS:
+        return False
     log_aside(
-        "this machine's cores or its disk are busy, and these hours leave no time to wait for "
-        "Prefect: its page of this run comes with the next start"
+        "no time is left to wait for Prefect; its page of this run gets the end at the next start"
     )
-    return train_without_prefect(home, params, launch)
+    return True
+
+
+def claim_for(home: Path, params: "Params", launch: "Launch") -> "Run":
+    """Return the run that a command works on, new or continued; lock it."""
+    from lightlm.runs.folder import claim_run
+    from lightlm.runs.naming import name_run
+
+    return claim_run(
+        home, name_run(params), params, started_at=launch.started_at, is_fresh=launch.is_fresh
+    )
 
 
 def has_time_for_prefect(budget_seconds: float, slowdown: float, sync_seconds: float) -> bool:
@@ -121,22 +167,13 @@ def run_training(
     """Return the train-flow's summary. The flow is imported while `api` starts, then the worker
     imports torch and the outbox MLflow: all at once on two cores would hold the API up.
     """
-    from lightlm.runs.folder import claim_run
-    from lightlm.runs.naming import name_run
     from lightlm.runs.session import start_worker
 
     with ExitStack() as stack:
-        run = claim_run(
-            home, name_run(params), params, started_at=launch.started_at, is_fresh=launch.is_fresh
-        )
+        run = launch.run = launch.run or claim_for(home, params, launch)
         stack.callback(run.close)
-        launch.run = run
-        if api is not None and run.is_continued and run.ledger.remaining_seconds < PREFECT_SECONDS:
+        if api is not None and is_near_its_end(run):
             api.stop()
-            log_aside(
-                "no time is left to wait for Prefect; its page of this run gets the end at the "
-                "next start"
-            )
             return train_without_prefect(home, params, launch)
 
         with run.ledger.stage("start-up"):
@@ -164,22 +201,18 @@ def train_without_prefect(home: Path, params: "Params", launch: "Launch") -> "Ru
     """Return the summary of a run, new or near its end, for which Prefect is neither imported nor
     waited for.
     """
-    from lightlm.runs.alone import train_alone
-    from lightlm.runs.folder import claim_run
-    from lightlm.runs.naming import name_run
+    from lightlm.tracking.outbox import Outbox
     from lightlm_flows.prefect_api.reconciling import record_later
 
     with ExitStack() as stack:
-        if launch.run is None:
-            launch.run = claim_run(
-                home,
-                name_run(params),
-                params,
-                started_at=launch.started_at,
-                is_fresh=launch.is_fresh,
-            )
-            stack.callback(launch.run.close)
+        launch.run = launch.run or claim_for(home, params, launch)
+        stack.callback(launch.run.close)
         record_later(launch.run, params, COMMAND)
+        # MLflow's import takes longest now: it starts before those of the stages.
+        launch.outbox = Outbox.start(home, launch.run.folder)
+        stack.callback(launch.outbox.close, 0.0)  # of a run that did not begin
+        from lightlm.runs.alone import train_alone
+
         return train_alone(home, params, launch, COMMAND)
 
 

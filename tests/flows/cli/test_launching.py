@@ -1,11 +1,21 @@
+import os
 from pathlib import Path
 
 import httpx
 import pytest
 
 from lightlm.errors import TrainingError
+from lightlm.params import load_params
+from lightlm.runs.folder import claim_run
 from lightlm.runs.launch import Launch
-from lightlm_flows.cli.launching import ALWAYS, has_time_for_prefect, keep_result, time_home_sync
+from lightlm.runs.naming import name_run
+from lightlm_flows.cli.launching import (
+    ALWAYS,
+    had_run_lately,
+    has_time_for_prefect,
+    keep_result,
+    time_home_sync,
+)
 
 
 def lose_prefect() -> None:
@@ -61,3 +71,13 @@ def test_a_person_can_keep_prefect_in_a_crowd(monkeypatch: pytest.MonkeyPatch) -
 def test_a_home_that_is_not_there_yet_has_no_slow_disk(tmp_path: Path) -> None:
     assert time_home_sync(tmp_path / "none") == 0.0
     assert 0.0 < time_home_sync(tmp_path) < 60.0
+
+
+def test_a_run_of_the_last_minutes_may_be_one_that_died(home: Path) -> None:
+    assert not had_run_lately(home)
+    params = load_params(hours=0.1)
+    claim_run(home, name_run(params), params).close()
+    assert had_run_lately(home)
+    [journal] = (home / "runs").glob("*/budget.journal")
+    os.utime(journal, (1.0, 1.0))
+    assert not had_run_lately(home)
