@@ -25,7 +25,7 @@ from lightlm.serving.requests import (
     ChatRequest,
     CompletionRequest,
     TextRequest,
-    describe_first,
+    describe_errors,
 )
 from lightlm.serving.responses import (
     Answer,
@@ -309,7 +309,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ApiError):
         return error.respond()
     if isinstance(error, RequestValidationError):
-        return describe_first(error.errors()[0]).respond()
+        return describe_errors(error.errors()).respond()
     if isinstance(error, HTTPException):
         return explain_status(request, error).respond()
     # Starlette raises it again for the log.

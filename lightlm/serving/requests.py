@@ -219,13 +219,24 @@ def read_defaults() -> Mapping[str, Any]:
     return load_params().generation.model_dump()
 
 
-def describe_first(first: Mapping[str, Any]) -> ApiError:
-    """Return the first thing that a request's validation found, in OpenAI's words."""
+def describe_errors(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+    """Return what a request's validation found first, in OpenAI's words."""
+    first = choose_error(errors)
     places = [str(place) for place in first["loc"] if place != "body"]
     # What Pydantic adds for the alternatives of a union is no name of a parameter.
     name = ".".join(place for place in places if _PLACE.fullmatch(place))
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"Unrecognized request argument supplied: {name}", param=name)
     if first["type"] == "json_invalid" or not places:
-        return ApiError(400, f"the body is no JSON object of a request: {first['msg']}")
+        return ApiError(
+            400,
+            f"the body is no JSON object of a request: {first['msg']}; send one, with the header "
+            "Content-Type: application/json",
+        )
     return ApiError(400, f"{name}: {first['msg']}", param=name)
+
+
+def choose_error(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the first error; of a value with alternatives, that of the one it comes closest to."""
+    own = [error for error in errors if error["loc"][:2] == errors[0]["loc"][:2]]
+    return next((error for error in own if not error["type"].endswith("_type")), errors[0])

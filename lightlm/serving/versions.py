@@ -57,6 +57,8 @@ class LoadedVersion:
     version: ModelVersion
     engine: "Engine"
     template: "ChatTemplate | None"
+    longest_token: int
+    """Bytes of the longest token; N tokens hold at most N times as many."""
 
     @property
     def name(self) -> str:
@@ -147,10 +149,10 @@ class VersionPool:
 
     async def _load(self, version: ModelVersion) -> LoadedVersion:
         place = (version.name, version.version)
-        async with self._loading:
-            found = self.loaded.get(place)
-            if found is None:
-                found = await asyncio.to_thread(
+        found = self.loaded.get(place)
+        if found is None:  # a loaded version does not wait until another one is
+            async with self._loading:
+                found = self.loaded.get(place) or await asyncio.to_thread(
                     load_version, self.home, version, self.limits, self.deliver
                 )
                 self.loaded[place] = found
@@ -216,7 +218,9 @@ def load_version(
     folder = download(home, version)
     batch = open_batch(folder, limits.max_rows, limits.device)
     engine = Engine(batch, deliver, limits.max_waiting)
-    return LoadedVersion(version, engine, load_template(folder))
+    ids = range(batch.tokenizer.vocab_size)
+    longest = max(len(batch.tokenizer.token_bytes.of(index)) for index in ids)
+    return LoadedVersion(version, engine, load_template(folder), longest)
 
 
 def list_served(home: Path, name: str | None) -> list[tuple[str, ModelVersion]]:
