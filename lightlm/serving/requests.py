@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lightlm.errors import PromptError
 from lightlm.generation.sampling import SamplingConfig, check_sampling
@@ -41,6 +41,13 @@ class StreamOptions(BaseModel):
     """Ignored: it hides the length of tokens from who watches encrypted traffic."""
 
 
+def drop_nulls(values: Any) -> Any:
+    """Return an object without what is null: clients send so what they leave out."""
+    if not isinstance(values, dict):
+        return values
+    return {name: value for name, value in values.items() if value is not None}
+
+
 class TextRequest(BaseModel):
     """What both kinds of requests have."""
 
@@ -70,6 +77,8 @@ class TextRequest(BaseModel):
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+
+    _drop_nulls = model_validator(mode="before")(drop_nulls)
 
     @property
     def num_choices(self) -> int:
@@ -169,6 +178,13 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[ContentPart]
     name: str | None = None
+
+    # What an answer of this server may hold: clients send it back with the next question.
+    refusal: str | None = None
+    annotations: list[Any] | None = None
+    tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
+
+    _drop_nulls = model_validator(mode="before")(drop_nulls)
 
     def read_text(self) -> str:
         """Return the message's text."""

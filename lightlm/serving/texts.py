@@ -131,8 +131,7 @@ def _refuse_length(loaded: LoadedVersion, length: str, param: str) -> ApiError:
     room = loaded.engine.batch.context_length
     return ApiError(
         400,
-        f"the {param} has {length}, {loaded.name} reads at most {room:,} tokens; give a shorter "
-        "one",
+        f"{param} is {length} long, {loaded.name} reads at most {room:,} tokens; give less",
         param=param,
         code="context_length_exceeded",
     )

@@ -166,6 +166,13 @@ def test_a_model_with_one_answers(client: openai.OpenAI) -> None:
         model="notes/2", prompt="<user>the river\n<assistant>", max_tokens=12, seed=4
     )
     assert continued.choices[0].text == choice.message.content
+    # Its answer and the next question are a conversation; what is null is as if left out.
+    talk = [*options["messages"], choice.message, {"role": "user", "content": "and"}]
+    again = client.chat.completions.create(
+        **options | {"messages": talk}, extra_body={"audio": None, "tools": None}
+    )  # type: ignore[call-overload]
+    assert again.usage.prompt_tokens > whole.usage.prompt_tokens
+
     chunks = list(client.chat.completions.create(**options, stream=True))  # type: ignore[call-overload]
     assert chunks[0].choices[0].delta.role == "assistant"
     pieces = [chunk.choices[0].delta.content or "" for chunk in chunks]
@@ -193,8 +200,8 @@ def test_a_model_with_one_answers(client: openai.OpenAI) -> None:
         ({"stream_options": {"include_usage": True}}, "stream_options", "stream: true"),
         ({"stop": ["a"] * 17}, "stop", "at most 16 items"),
         ({"prompt": [3, -1]}, "prompt.1", "greater than or equal to 0"),
-        ({"prompt": "7 " * 200}, "prompt", "tokens, notes/1 reads at most 256"),
-        ({"prompt": "x" * 4_000_000}, "prompt", "4,000,000 characters, notes/1 reads at most 256"),
+        ({"prompt": "7 " * 200}, "prompt", "tokens long, notes/1 reads at most 256"),
+        ({"prompt": "x" * 4_000_000}, "prompt", "4,000,000 characters long, notes/1 reads at most"),
         ({"model": "no-such"}, "model", "there is no model no-such"),
         ({"model": "notes@nobody"}, "model", "alias nobody"),
         ({"model": "../x"}, "model", "names no registered model"),
