@@ -142,6 +142,13 @@ async function look() {
   announce(`Read: ${job.result.documents} documents`);
 }
 
+/** Return the figure of the languages, the most frequent one large; none where they are not known. */
+function nameLanguages(languages) {
+  const names = new Intl.DisplayNames(["en"], { type: "language", fallback: "code" });
+  const shares = Object.entries(languages ?? {}).map(([code, share]) => `${code.length > 3 ? code : names.of(code)} ${(100 * share).toFixed(0)} %`);
+  return shares.length ? [["Languages", shares[0], shares.slice(1, 4).join(", ")]] : [];
+}
+
 function showLook(found) {
   const total = found.train_bytes + found.validation_bytes;
   const copies = found.exact_duplicates + found.near_duplicates;
@@ -153,9 +160,10 @@ function showLook(found) {
       ["Held out", formatBytes(found.validation_bytes), `${((100 * found.validation_bytes) / Math.max(1, total)).toFixed(1)} %`],
       ["Copies left out", copies.toLocaleString("en-US"), `${found.exact_duplicates.toLocaleString("en-US")} exact, ${found.near_duplicates.toLocaleString("en-US")} near`],
       ["Encodings", Object.keys(found.encodings).join(", ") || "utf-8", found.replaced_bytes ? `${found.replaced_bytes} bytes replaced` : ""],
+      ...nameLanguages(found.quality.languages),
       ["Files not read", found.left_out.length.toLocaleString("en-US")],
     ]),
-    ...found.quality.findings.map((line) => h("p", {}, `${line.charAt(0).toUpperCase()}${line.slice(1)}.`)),
+    ...found.quality.findings.filter((line) => !line.startsWith("languages: ")).map((line) => h("p", {}, `${line.charAt(0).toUpperCase()}${line.slice(1)}.`)),
     ...found.warnings.map((line) => h("p", { class: "warning" }, line)),
     h("p", {}, `Held out: ${found.split}.`),
     found.notes.length ? h("ul", { class: "reasons" }, found.notes.map((line) => h("li", {}, line))) : "",
