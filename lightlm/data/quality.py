@@ -69,7 +69,7 @@ class Quality(BaseModel):
 
     def _describe_languages(self) -> str:
         if self.languages is None:
-            return "pip install 'lightlm[languages]' lets a look name the languages, too"
+            return "its languages are not known: pip install 'lightlm[languages]' finds them"
         shares = [f"{code} {share:.0%}" for code, share in self.languages.items()]
         rest = f" and {len(shares) - SHOWN_LANGUAGES} more" if len(shares) > SHOWN_LANGUAGES else ""
         return f"languages: {', '.join(shares[:SHOWN_LANGUAGES]) or 'none that is clear'}{rest}"

@@ -170,17 +170,17 @@ function showLook(found) {
   ];
   const sections = [];
   if (found.others?.length) {
-    parts.push(h("h3", {}, "Further texts"), table("Further texts", ["text", "weight", ">documents", ">to train on", ">held out"],
+    parts.push(h("h3", {}, "Further texts"), table("What is mixed in, by its weight", ["text", "weight", ">documents", ">to train on", ">held out"],
       found.others.map((one) => [one.name, String(one.weight), one.documents.toLocaleString("en-US"), formatBytes(one.train_bytes), formatBytes(one.validation_bytes)])));
   }
   if (found.sources.length) {
     sections.push(h("details", { class: "card", open: found.sources.length <= 8 }, h("summary", {}, `Files (${found.sources.length})`),
-      table("Files", ["file", "kind", "split", "encoding", "column", ">documents", ">size", "used"],
+      table("How each file was read", ["file", "kind", "split", "encoding", "column", ">documents", ">size", "used"],
         found.sources.slice(0, 200).map((row) => [row.path, row.kind, row.split, row.encoding, row.column ?? "", row.documents.toLocaleString("en-US"), formatBytes(row.bytes), row.used ? "yes" : "no"]))));
   }
   if (found.left_out.length) {
     sections.push(h("details", { class: "card" }, h("summary", {}, `Left out (${found.left_out.length})`),
-      table("Files that were not read", ["file", "reason"], found.left_out.slice(0, 200).map((row) => [row.path, row.reason]))));
+      table("Why these files were not read", ["file", "reason"], found.left_out.slice(0, 200).map((row) => [row.path, row.reason]))));
   }
   sections.push(h("div", { class: "card" }, h("h3", {}, "How it reads"), found.examples.map((example) =>
     h("div", {}, h("p", { class: "quiet" }, `${example.place}, ${formatBytes(example.bytes)}${example.why ? `; ${example.why}` : ""}`),
