@@ -306,7 +306,9 @@ def _run(
     report: Callable[[str], None] | None,
 ) -> JsonObject:
     """Return the JSON object that a process of its own prints; its lines go to `report`."""
-    named = [dataset] if isinstance(dataset, str | Path) else dataset or ()
+    named = [dataset] if isinstance(dataset, str | Path) else list(dataset or ())
+    if dataset is not None and not named:
+        raise InputError(f"the data set is {dataset!r}, which names none; give a text")
     first, others = name_texts([str(one) for one in named])
     overrides = others | dict(overrides or {})
     request = {
