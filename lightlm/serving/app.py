@@ -148,16 +148,8 @@ async def list_model_names(request: Request) -> JsonObject:
 
 
 async def show_model(request: Request, wanted: str) -> JsonObject:
-    """Answer with one model."""
-    for name, version in await read_names(open_server(request).pool):
-        if wanted in (name, f"models:/{name}"):
-            return describe_model(wanted, version)
-    raise ApiError(
-        404,
-        f"there is no model {wanted!r}; GET /v1/models lists them",
-        param="model",
-        code="model_not_found",
-    )
+    """Answer with one model, by any name that a request may give."""
+    return describe_model(wanted, await open_server(request).pool.look_up(wanted))
 
 
 async def read_names(pool: VersionPool) -> list[tuple[str, ModelVersion]]:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,22 +98,26 @@ class VersionPool:
             ApiError: there is none such, or it cannot be loaded.
         """
         key = wanted or ""
-        try:
+        with explain_trouble():
             version = self._found.get(key)
             if version is None:
                 version = await asyncio.to_thread(self._resolve, key)
             loaded = await self._load(version)
-        except ModelVersionError as error:
-            raise ApiError(404, redact(str(error)), param="model", code="model_not_found") from None
-        except LightLMError as error:
-            LOGGER.warning("%s", redact(str(error)))
-            raise refuse_trouble() from None
 
         self._found[key] = version
         self._found.move_to_end(key)
         while len(self._found) > MOST_NAMES:
             self._found.popitem(last=False)
         return loaded
+
+    async def look_up(self, wanted: str) -> ModelVersion:
+        """Return the version that a name means now, without loading it.
+
+        Raises:
+            ApiError: there is none such.
+        """
+        with explain_trouble():
+            return await asyncio.to_thread(self._resolve, wanted)
 
     async def follow_aliases(self) -> None:
         """Load the versions that aliases move to, until cancelled; log each trouble once."""
@@ -190,6 +195,18 @@ class VersionPool:
         for loaded in self.loaded.values():
             loaded.engine.close()
         self.loaded.clear()
+
+
+@contextmanager
+def explain_trouble() -> Iterator[None]:
+    """Turn a version that is not there, or cannot be had, into the error that clients get."""
+    try:
+        yield
+    except ModelVersionError as error:
+        raise ApiError(404, redact(str(error)), param="model", code="model_not_found") from None
+    except LightLMError as error:
+        LOGGER.warning("%s", redact(str(error)))
+        raise refuse_trouble() from None
 
 
 def _can_move(key: str) -> bool:
