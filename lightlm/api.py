@@ -245,13 +245,15 @@ def plan(
     """
     found = _run("plan", dataset, hours, name, preset, overrides, report)
     chosen = found["plan"]
+    counts = chosen["counts"] or {}
+    best = counts if counts.get("is_mixed") else chosen  # the score that the version ends with
     return Planned(
         name=found["model_name"],
         shape=found["shape"],
         num_parameters=chosen["num_parameters"],
-        bits_per_byte=chosen["predicted_bits_per_byte"],
-        low=chosen["predicted_low"],
-        high=chosen["predicted_high"],
+        bits_per_byte=best["predicted_bits_per_byte"],
+        low=best["predicted_low"],
+        high=best["predicted_high"],
         training_seconds=chosen["training_seconds"],
         reasons=tuple(chosen["reasons"]),
         forecasts=tuple(

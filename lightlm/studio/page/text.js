@@ -145,8 +145,10 @@ async function look() {
 /** Return the figure of the languages, the most frequent one large; none where they are not known. */
 function nameLanguages(languages) {
   const names = new Intl.DisplayNames(["en"], { type: "language", fallback: "code" });
-  const shares = Object.entries(languages ?? {}).map(([code, share]) => `${code.length > 3 ? code : names.of(code)} ${(100 * share).toFixed(0)} %`);
-  return shares.length ? [["Languages", shares[0], shares.slice(1, 4).join(", ")]] : [];
+  const shares = Object.entries(languages ?? {}).map(([code, share]) => [code.length > 3 ? code : names.of(code), `${(100 * share).toFixed(0)} %`]);
+  if (!shares.length) return [];
+  const [[name, share], ...rest] = shares;
+  return [["Languages", name, [share, ...rest.slice(0, 3).map((one) => one.join(" "))].join(", ")]];
 }
 
 function showLook(found) {
