@@ -136,7 +136,8 @@ class RequestTexts:
         """What is called once the request has ended, however it ended."""
         self._waiting = {choice.index for choice in choices}
         self._is_finished = False
-        self._is_overrun = False
+        self.is_overrun = False
+        """Whether its client did not read for so long that its texts were ended."""
         self._started = time.perf_counter()
         self._first_seconds: float | None = None
         self._pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
@@ -177,10 +178,10 @@ class RequestTexts:
         """Put what tokens add where the request reads it; end the texts of a client that does not
         read, as one that sleeps: they would fill the memory.
         """
-        if self._is_overrun:
+        if self.is_overrun:
             return
-        self._is_overrun = self._pieces.qsize() >= MOST_UNREAD * len(self.choices)
-        if self._is_overrun:
+        self.is_overrun = self._pieces.qsize() >= MOST_UNREAD * len(self.choices)
+        if self.is_overrun:
             self.loaded.engine.cancel([one.text for one in self.choices])
             tokens = SlowClientError("the text was not read for too long, and is not written on")
         is_error = isinstance(tokens, Exception)
