@@ -245,13 +245,15 @@ def plan(
     """
     found = _run("plan", dataset, hours, name, preset, overrides, report)
     chosen = found["plan"]
+    counts = chosen["counts"] or {}
+    best = counts if counts.get("is_mixed") else chosen  # the score that the version ends with
     return Planned(
         name=found["model_name"],
         shape=found["shape"],
         num_parameters=chosen["num_parameters"],
-        bits_per_byte=chosen["predicted_bits_per_byte"],
-        low=chosen["predicted_low"],
-        high=chosen["predicted_high"],
+        bits_per_byte=best["predicted_bits_per_byte"],
+        low=best["predicted_low"],
+        high=best["predicted_high"],
         training_seconds=chosen["training_seconds"],
         reasons=tuple(chosen["reasons"]),
         forecasts=tuple(
@@ -306,7 +308,9 @@ def _run(
     report: Callable[[str], None] | None,
 ) -> JsonObject:
     """Return the JSON object that a process of its own prints; its lines go to `report`."""
-    named = [dataset] if isinstance(dataset, str | Path) else dataset or ()
+    named = [dataset] if isinstance(dataset, str | Path) else list(dataset or ())
+    if dataset is not None and not named:
+        raise InputError(f"the data set is {dataset!r}, which names none; give a text")
     first, others = name_texts([str(one) for one in named])
     overrides = others | dict(overrides or {})
     request = {

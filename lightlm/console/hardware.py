@@ -66,8 +66,7 @@ def render_optimizations(plan: Plan, subset: str, lead_seconds: float) -> Render
             f"{format_seconds(plan.training_seconds)} of training, "
             f"{format_seconds(plan.reserve_seconds)} for score and "
             "registration",
-            "Expected score": f"{plan.predicted_bits_per_byte:.3f} bits per byte "
-            f"({plan.predicted_low:.3f} to {plan.predicted_high:.3f})",
+            "Expected score": f"{plan.format_prediction()} bits per byte",
         },
     )
 

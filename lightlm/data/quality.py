@@ -1,4 +1,4 @@
-"""The quality of a text by simple rules: repeated lines, symbols, and personal data.
+"""The quality of a text by simple rules: repeated lines, symbols, personal data; its languages.
 
 The limits are those of Gopher (Rae et al. 2021, arXiv 2112.11446, table A1). They are shown, and
 leave nothing out: a poem repeats lines, and source code is full of symbols.
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from lightlm.counting import count
 from lightlm.data.characters.personal import count_personal, format_personal
 from lightlm.data.copies.written import Documents
+from lightlm.data.languages import find_languages
 
 SAMPLED = 2000
 """Documents, about, in which repeated lines and symbols are looked for, from all over the text."""
@@ -24,6 +25,9 @@ MOST_SYMBOLS = 0.1
 
 LEAST_WORDLIKE = 0.8
 """Fraction of the words with a letter in them below which a document is one of symbols, too."""
+
+SHOWN_LANGUAGES = 6
+"""Languages that are named, the most frequent."""
 
 
 class Quality(BaseModel):
@@ -38,6 +42,8 @@ class Quality(BaseModel):
     symbol_documents: int = 0
     repeated_share: float = 0.0
     personal: dict[str, int] = {}
+    languages: dict[str, float] | None = None
+    """Fraction of the bytes in each language, by its code; None where no package finds them."""
 
     def describe(self) -> list[str]:
         """Return the findings, a sentence each."""
@@ -58,7 +64,15 @@ class Quality(BaseModel):
             f"{' and '.join(beyond) or 'none repeats lines or is mostly symbols'}; repeated lines "
             f"are {self.repeated_share:.1%} of the bytes"
         )
+        lines.append(self._describe_languages())
         return lines
+
+    def _describe_languages(self) -> str:
+        if self.languages is None:
+            return "its languages are not known: pip install 'lightlm[languages]' finds them"
+        shares = [f"{code} {share:.0%}" for code, share in self.languages.items()]
+        rest = f" and {len(shares) - SHOWN_LANGUAGES} more" if len(shares) > SHOWN_LANGUAGES else ""
+        return f"languages: {', '.join(shares[:SHOWN_LANGUAGES]) or 'none that is clear'}{rest}"
 
 
 def measure_quality(documents: Sequence[bytes] | Documents) -> Quality:
@@ -67,11 +81,13 @@ def measure_quality(documents: Sequence[bytes] | Documents) -> Quality:
     personal: Counter[str] = Counter()
     repeated = total = 0
     step = max(1, len(documents) // SAMPLED)
+    sample: list[bytes] = []
     for index in range(len(documents)):
         document = documents[index]
         personal += count_personal(document)
         if index % step:
             continue
+        sample.append(document)
         again = count_repeated(document)
         found.documents += 1
         found.repetitive_documents += again > MOST_REPEATED * len(document)
@@ -80,6 +96,7 @@ def measure_quality(documents: Sequence[bytes] | Documents) -> Quality:
         total += len(document)
     found.repeated_share = repeated / max(1, total)
     found.personal = dict(personal)
+    found.languages = find_languages(sample)
     return found
 
 

@@ -143,6 +143,8 @@ class Generator:
     def _encode(self, prompt: str) -> list[int]:
         # No end-of-text before it: transformers would add none either, and windows of training
         # start anywhere.
+        if not isinstance(prompt, str):
+            raise PromptError(f"a prompt is {type(prompt).__name__}; give str")
         ids = self.tokenizer.encode(prompt)
         if not ids:
             raise PromptError("the prompt is empty; give at least one character to continue")

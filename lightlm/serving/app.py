@@ -25,7 +25,7 @@ from lightlm.serving.requests import (
     ChatRequest,
     CompletionRequest,
     TextRequest,
-    describe_first,
+    describe_errors,
 )
 from lightlm.serving.responses import (
     Answer,
@@ -148,16 +148,8 @@ async def list_model_names(request: Request) -> JsonObject:
 
 
 async def show_model(request: Request, wanted: str) -> JsonObject:
-    """Answer with one model."""
-    for name, version in await read_names(open_server(request).pool):
-        if wanted in (name, f"models:/{name}"):
-            return describe_model(wanted, version)
-    raise ApiError(
-        404,
-        f"there is no model {wanted!r}; GET /v1/models lists them",
-        param="model",
-        code="model_not_found",
-    )
+    """Answer with one model, by any name that a request may give."""
+    return describe_model(wanted, await open_server(request).pool.look_up(wanted))
 
 
 async def read_names(pool: VersionPool) -> list[tuple[str, ModelVersion]]:
@@ -309,7 +301,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ApiError):
         return error.respond()
     if isinstance(error, RequestValidationError):
-        return describe_first(error.errors()[0]).respond()
+        return describe_errors(error.errors()).respond()
     if isinstance(error, HTTPException):
         return explain_status(request, error).respond()
     # Starlette raises it again for the log.

@@ -5,6 +5,7 @@ A token's log probability is given once its text is certain, so that no token of
 
 import asyncio
 import codecs
+import functools
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from lightlm.generation.running_batch import BatchedText, Score, Token
     from lightlm.serving.metrics import Metrics
     from lightlm.serving.versions import LoadedVersion
+
+
+MOST_UNREAD = 1000
+"""Pieces of a choice that wait for its client, some twenty seconds of a stream."""
+
+
+class SlowClientError(LightLMError):
+    """The client reads more slowly than its texts are written."""
 
 
 class ScoredToken(NamedTuple):
@@ -127,6 +136,8 @@ class RequestTexts:
         """What is called once the request has ended, however it ended."""
         self._waiting = {choice.index for choice in choices}
         self._is_finished = False
+        self.is_overrun = False
+        """Whether its client did not read for so long that its texts were ended."""
         self._started = time.perf_counter()
         self._first_seconds: float | None = None
         self._pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
@@ -154,7 +165,7 @@ class RequestTexts:
             ApiError: the engine has no room, or is being replaced.
         """
         for choice in self.choices:
-            choice.text.receive = Receiver(choice, self._pieces)
+            choice.text.receive = functools.partial(self._receive, choice)
         try:
             self.loaded.engine.submit([choice.text for choice in self.choices])
         except QueueFullError as error:
@@ -162,6 +173,19 @@ class RequestTexts:
         except EngineClosedError as error:
             headers = {"Retry-After": str(RETRY_SECONDS)}
             raise ApiError(503, str(error), kind=SERVER_ERROR, headers=headers) from None
+
+    def _receive(self, choice: Choice, tokens: "Sequence[Token] | Exception") -> None:
+        """Put what tokens add where the request reads it; end the texts of a client that does not
+        read, as one that sleeps: they would fill the memory.
+        """
+        if self.is_overrun:
+            return
+        self.is_overrun = self._pieces.qsize() >= MOST_UNREAD * len(self.choices)
+        if self.is_overrun:
+            self.loaded.engine.cancel([one.text for one in self.choices])
+            tokens = SlowClientError("the text was not read for too long, and is not written on")
+        is_error = isinstance(tokens, Exception)
+        self._pieces.put_nowait(tokens if is_error else choice.add(tokens))
 
     async def read(self) -> AsyncIterator[Piece]:
         """Yield the pieces of all choices as they are written.
@@ -196,19 +220,6 @@ class RequestTexts:
         if self._first_seconds is not None:
             metrics.first_token_seconds.observe(self._first_seconds)
         self.when_finished(self)
-
-
-@dataclass(frozen=True)
-class Receiver:
-    """Takes a text's tokens on the server's thread."""
-
-    choice: Choice
-    pieces: "asyncio.Queue[Piece | Exception]"
-
-    def __call__(self, tokens: "Sequence[Token] | Exception") -> None:
-        """Put what tokens add where the request reads it."""
-        is_error = isinstance(tokens, Exception)
-        self.pieces.put_nowait(tokens if is_error else self.choice.add(tokens))
 
 
 class Postman:

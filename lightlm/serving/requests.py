@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lightlm.errors import PromptError
 from lightlm.generation.sampling import SamplingConfig, check_sampling
@@ -41,6 +41,13 @@ class StreamOptions(BaseModel):
     """Ignored: it hides the length of tokens from who watches encrypted traffic."""
 
 
+def drop_nulls(values: Any) -> Any:
+    """Return an object without what is null: clients send so what they leave out."""
+    if not isinstance(values, dict):
+        return values
+    return {name: value for name, value in values.items() if value is not None}
+
+
 class TextRequest(BaseModel):
     """What both kinds of requests have."""
 
@@ -70,6 +77,8 @@ class TextRequest(BaseModel):
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+
+    _drop_nulls = model_validator(mode="before")(drop_nulls)
 
     @property
     def num_choices(self) -> int:
@@ -170,6 +179,13 @@ class Message(BaseModel):
     content: str | list[ContentPart]
     name: str | None = None
 
+    # What an answer of this server may hold: clients send it back with the next question.
+    refusal: str | None = None
+    annotations: list[Any] | None = None
+    tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
+
+    _drop_nulls = model_validator(mode="before")(drop_nulls)
+
     def read_text(self) -> str:
         """Return the message's text."""
         if isinstance(self.content, str):
@@ -219,13 +235,24 @@ def read_defaults() -> Mapping[str, Any]:
     return load_params().generation.model_dump()
 
 
-def describe_first(first: Mapping[str, Any]) -> ApiError:
-    """Return the first thing that a request's validation found, in OpenAI's words."""
+def describe_errors(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+    """Return what a request's validation found first, in OpenAI's words."""
+    first = choose_error(errors)
     places = [str(place) for place in first["loc"] if place != "body"]
     # What Pydantic adds for the alternatives of a union is no name of a parameter.
     name = ".".join(place for place in places if _PLACE.fullmatch(place))
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"Unrecognized request argument supplied: {name}", param=name)
     if first["type"] == "json_invalid" or not places:
-        return ApiError(400, f"the body is no JSON object of a request: {first['msg']}")
+        return ApiError(
+            400,
+            f"the body is no JSON object of a request: {first['msg']}; send one, with the header "
+            "Content-Type: application/json",
+        )
     return ApiError(400, f"{name}: {first['msg']}", param=name)
+
+
+def choose_error(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the first error; of a value with alternatives, that of the one it comes closest to."""
+    own = [error for error in errors if error["loc"][:2] == errors[0]["loc"][:2]]
+    return next((error for error in own if not error["type"].endswith("_type")), errors[0])

@@ -67,6 +67,7 @@ def prepare_chat(loaded: LoadedVersion, request: ChatRequest) -> RequestTexts:
     messages = [
         {"role": message.role, "content": message.read_text()} for message in request.messages
     ]
+    _check_size(loaded, sum(len(message["content"]) for message in messages), "messages")
     try:
         ids = loaded.template.encode(messages)
     except LightLMError as error:
@@ -95,7 +96,11 @@ def prepare_chat(loaded: LoadedVersion, request: ChatRequest) -> RequestTexts:
 
 def _read_prompt(loaded: LoadedVersion, prompt: str | list[int]) -> list[int]:
     tokenizer = loaded.tokenizer
-    ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+    if isinstance(prompt, str):
+        _check_size(loaded, len(prompt), "prompt")
+        ids = tokenizer.encode(prompt)
+    else:
+        ids = prompt
     if not ids:
         raise refuse_value("prompt", "a prompt is empty; give at least one character or id")
     if max(ids) >= tokenizer.vocab_size:
@@ -108,16 +113,28 @@ def _read_prompt(loaded: LoadedVersion, prompt: str | list[int]) -> list[int]:
     return ids
 
 
-def _check_length(loaded: LoadedVersion, ids: Sequence[int], param: str) -> None:
+def _check_size(loaded: LoadedVersion, num_characters: int, param: str) -> None:
+    """Refuse what no tokens can hold, before it is tokenized: 4 MB would take ten seconds, in which
+    no other request gets an answer.
+    """
     room = loaded.engine.batch.context_length
-    if len(ids) > room:
-        raise ApiError(
-            400,
-            f"the {param} has {len(ids):,} tokens, {loaded.name} reads at most {room:,}; give a "
-            "shorter one",
-            param=param,
-            code="context_length_exceeded",
-        )
+    if num_characters > room * loaded.longest_token:
+        raise _refuse_length(loaded, f"{num_characters:,} characters", param)
+
+
+def _check_length(loaded: LoadedVersion, ids: Sequence[int], param: str) -> None:
+    if len(ids) > loaded.engine.batch.context_length:
+        raise _refuse_length(loaded, f"{len(ids):,} tokens", param)
+
+
+def _refuse_length(loaded: LoadedVersion, length: str, param: str) -> ApiError:
+    room = loaded.engine.batch.context_length
+    return ApiError(
+        400,
+        f"{param} is {length} long, {loaded.name} reads at most {room:,} tokens; give less",
+        param=param,
+        code="context_length_exceeded",
+    )
 
 
 def _give_seed(sampling: SamplingConfig, number: int) -> SamplingConfig:

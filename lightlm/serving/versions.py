@@ -9,6 +9,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,8 @@ class LoadedVersion:
     version: ModelVersion
     engine: "Engine"
     template: "ChatTemplate | None"
+    longest_token: int
+    """Bytes of the longest token; N tokens hold at most N times as many."""
 
     @property
     def name(self) -> str:
@@ -95,22 +98,26 @@ class VersionPool:
             ApiError: there is none such, or it cannot be loaded.
         """
         key = wanted or ""
-        try:
+        with explain_trouble():
             version = self._found.get(key)
             if version is None:
                 version = await asyncio.to_thread(self._resolve, key)
             loaded = await self._load(version)
-        except ModelVersionError as error:
-            raise ApiError(404, redact(str(error)), param="model", code="model_not_found") from None
-        except LightLMError as error:
-            LOGGER.warning("%s", redact(str(error)))
-            raise refuse_trouble() from None
 
         self._found[key] = version
         self._found.move_to_end(key)
         while len(self._found) > MOST_NAMES:
             self._found.popitem(last=False)
         return loaded
+
+    async def look_up(self, wanted: str) -> ModelVersion:
+        """Return the version that a name means now, without loading it.
+
+        Raises:
+            ApiError: there is none such.
+        """
+        with explain_trouble():
+            return await asyncio.to_thread(self._resolve, wanted)
 
     async def follow_aliases(self) -> None:
         """Load the versions that aliases move to, until cancelled; log each trouble once."""
@@ -147,10 +154,10 @@ class VersionPool:
 
     async def _load(self, version: ModelVersion) -> LoadedVersion:
         place = (version.name, version.version)
-        async with self._loading:
-            found = self.loaded.get(place)
-            if found is None:
-                found = await asyncio.to_thread(
+        found = self.loaded.get(place)
+        if found is None:  # a loaded version does not wait until another one is
+            async with self._loading:
+                found = self.loaded.get(place) or await asyncio.to_thread(
                     load_version, self.home, version, self.limits, self.deliver
                 )
                 self.loaded[place] = found
@@ -190,6 +197,18 @@ class VersionPool:
         self.loaded.clear()
 
 
+@contextmanager
+def explain_trouble() -> Iterator[None]:
+    """Turn a version that is not there, or cannot be had, into the error that clients get."""
+    try:
+        yield
+    except ModelVersionError as error:
+        raise ApiError(404, redact(str(error)), param="model", code="model_not_found") from None
+    except LightLMError as error:
+        LOGGER.warning("%s", redact(str(error)))
+        raise refuse_trouble() from None
+
+
 def _can_move(key: str) -> bool:
     """Return whether a name of a request may mean another version later; a number never does."""
     return bool(key) and parse_model(complete_uri(key))[2] in (None, "latest")
@@ -216,7 +235,9 @@ def load_version(
     folder = download(home, version)
     batch = open_batch(folder, limits.max_rows, limits.device)
     engine = Engine(batch, deliver, limits.max_waiting)
-    return LoadedVersion(version, engine, load_template(folder))
+    ids = range(batch.tokenizer.vocab_size)
+    longest = max(len(batch.tokenizer.token_bytes.of(index)) for index in ids)
+    return LoadedVersion(version, engine, load_template(folder), longest)
 
 
 def list_served(home: Path, name: str | None) -> list[tuple[str, ModelVersion]]:

@@ -63,12 +63,26 @@ class ShownShape(BaseModel):
     model_dim: int | None = None
 
 
+class ShownCounts(BaseModel):
+    """What a plan predicts for network and count tables together, where the version gets them."""
+
+    is_mixed: bool = False
+    predicted_bits_per_byte: float | None = None
+
+
 class ShownPlan(BaseModel):
     """The numbers of a plan that a list shows; plans of other versions have them, too."""
 
     predicted_bits_per_byte: float | None = None
     num_parameters: int | None = None
     model: ShownShape = ShownShape()
+    counts: ShownCounts | None = None
+
+    @property
+    def prediction(self) -> float | None:
+        """What is predicted of the score that the run ends with."""
+        best = self.counts if self.counts is not None and self.counts.is_mixed else self
+        return best.predicted_bits_per_byte
 
 
 def list_runs(home: Path, limit: int | None = None) -> list[RecordedRun]:
@@ -122,7 +136,7 @@ def _take(record: AnyRecord, run: RecordedRun) -> None:
             run.dataset = str(record.values.get("name", ""))
         case Text() if record.path == PLAN:
             plan = ShownPlan.model_validate_json(record.content)
-            run.predicted_bits_per_byte = plan.predicted_bits_per_byte
+            run.predicted_bits_per_byte = plan.prediction
             run.num_parameters = plan.num_parameters
             run.shape = f"{plan.model.num_layers} x {plan.model.model_dim}"
         case Metrics(values=values):

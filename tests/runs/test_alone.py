@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lightlm.budget.plan import Plan
 from lightlm.runs.summary import RunSummary
 from tests.command_line import SECONDS, CommandLine
 
@@ -49,6 +50,7 @@ def printed(make_command_line: "type[CommandLine]", text: Path) -> str:
     assert train.count('"my-notes/", "30m"') == 2
     train = train.replace('"my-notes/", "30m"', f'"{text}"{SHORT}, name="notes"')
     show = "\nimport json\nprint('SUMMARY', json.dumps(trained.summary))\n"
+    show += "print('PLANNED', json.dumps([planned.bits_per_byte, planned.low, planned.details]))\n"
 
     values = f'TEXT = {str(text)!r}\nHOURS = 0.009\nPRESET = "smoke"\n'
     cells = [values if "parameters" in tags else code for code, tags in read_cells()]
@@ -91,6 +93,13 @@ def test_the_page_plans_trains_loads_and_writes_without_prefect(printed: str) ->
     assert (found.model_name, found.model_version) == ("notes", "1")
     assert found.ledger["training"] > 0
     assert sum(found.ledger.values()) == pytest.approx(found.elapsed_seconds, abs=0.5)
+
+
+def test_what_is_planned_is_the_score_that_the_version_gets(printed: str) -> None:
+    (planned,) = re.findall(r"^PLANNED (.*)$", printed, re.MULTILINE)
+    middle, low, details = json.loads(planned)
+    expected = Plan.model_validate(details).predictions
+    assert (middle, low) == expected[:2]
 
 
 def test_each_line_of_progress_is_reported_once_and_without_a_terminals_codes(

@@ -37,8 +37,8 @@ def wait_until(is_reached: Callable[[], bool]) -> None:
 def test_the_models_are_versions_and_aliases(client: openai.OpenAI) -> None:
     found = {model.id: model for model in client.models.list()}
     assert {"notes/1", "notes/2", "notes@champion"} <= set(found)
-    assert client.models.retrieve("notes@champion").model_extra == {"root": "models:/notes/1"}
-    with pytest.raises(openai.NotFoundError, match="there is no model 'notes/9'"):
+    assert client.models.retrieve("notes").model_extra == {"root": "models:/notes/1"}
+    with pytest.raises(openai.NotFoundError, match="notes has no version 9"):
         client.models.retrieve("notes/9")
 
 
@@ -166,6 +166,13 @@ def test_a_model_with_one_answers(client: openai.OpenAI) -> None:
         model="notes/2", prompt="<user>the river\n<assistant>", max_tokens=12, seed=4
     )
     assert continued.choices[0].text == choice.message.content
+    # Its answer and the next question are a conversation; what is null is as if left out.
+    talk = [*options["messages"], choice.message, {"role": "user", "content": "and"}]
+    again = client.chat.completions.create(
+        **options | {"messages": talk}, extra_body={"audio": None, "tools": None}
+    )  # type: ignore[call-overload]
+    assert again.usage.prompt_tokens > whole.usage.prompt_tokens
+
     chunks = list(client.chat.completions.create(**options, stream=True))  # type: ignore[call-overload]
     assert chunks[0].choices[0].delta.role == "assistant"
     pieces = [chunk.choices[0].delta.content or "" for chunk in chunks]
@@ -191,7 +198,10 @@ def test_a_model_with_one_answers(client: openai.OpenAI) -> None:
         ({"stop": ""}, "stop", "at least 1 character"),
         ({"temprature": 1}, "temprature", "Unrecognized request argument supplied: temprature"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "stream: true"),
-        ({"prompt": "x " * 3000}, "prompt", "notes/1 reads at most 256"),
+        ({"stop": ["a"] * 17}, "stop", "at most 16 items"),
+        ({"prompt": [3, -1]}, "prompt.1", "greater than or equal to 0"),
+        ({"prompt": "7 " * 200}, "prompt", "tokens long, notes/1 reads at most 256"),
+        ({"prompt": "x" * 4_000_000}, "prompt", "4,000,000 characters long, notes/1 reads at most"),
         ({"model": "no-such"}, "model", "there is no model no-such"),
         ({"model": "notes@nobody"}, "model", "alias nobody"),
         ({"model": "../x"}, "model", "names no registered model"),

@@ -18,7 +18,8 @@ from tests.studio.conftest import KEY, SECONDS
 
 pytestmark = pytest.mark.studio
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 PHONE = {"width": 390, "height": 844}
 VIEWS = ("text", "plan", "train", "write", "versions")
 

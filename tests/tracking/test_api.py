@@ -56,6 +56,11 @@ def test_what_a_model_cannot_take_is_said(model: Model) -> None:
         model.generate("the", temperature=-1)
     with pytest.raises(PromptError, match="top_q"):
         model.generate("the", top_q=1)
+    for prompt in (b"the", ["the", 5]):
+        with pytest.raises(PromptError, match="a prompt is int; give str"):
+            model.generate(prompt)  # type: ignore[call-overload]
+    with pytest.raises(PromptError, match="a prompt is list; give str"):
+        list(model.stream(["the"]))  # type: ignore[arg-type]
 
 
 def test_without_a_model_a_person_is_told_to_train() -> None:
@@ -70,6 +75,13 @@ def test_training_refuses_what_the_command_refuses_in_its_words() -> None:
     assert len(told) == 1
     with pytest.raises(InputError, match=r"unknown parameter 'model\.depth'"):
         lightlm.train("nowhere.txt", 0.02, overrides={"model.depth": 3})
+
+
+def test_a_data_set_that_names_none_is_not_the_default_one() -> None:
+    with pytest.raises(InputError, match="which names none"):
+        lightlm.train([], 0.02)
+    with pytest.raises(InputError, match="at least 1 character"):
+        lightlm.train("", 0.02)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

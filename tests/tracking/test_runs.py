@@ -8,7 +8,9 @@ from lightlm.tracking.recorder import LOCK, Recorder
 from lightlm.tracking.runs import LOSSES, list_runs
 
 
-def record(home: Path, name: str, losses: list[float], status: str | None) -> Recorder:
+def record(
+    home: Path, name: str, losses: list[float], status: str | None, **counts: object
+) -> Recorder:
     """Record a run as a train-flow does; it is left open."""
     recorder = Recorder(home / "runs" / name)
     recorder.start_run("train-0.02h-notes", "lightlm", {}, "", system_metrics=False)
@@ -17,6 +19,7 @@ def record(home: Path, name: str, losses: list[float], status: str | None) -> Re
         "predicted_bits_per_byte": 1.9,
         "num_parameters": 4200,
         "model": {"num_layers": 2, "model_dim": 64},
+        "counts": counts or None,
     }
 
     recorder.log_text(json.dumps(plan), "plan.json")
@@ -37,6 +40,15 @@ def test_a_run_has_its_predicted_and_its_reached_score(tmp_path: Path) -> None:
     assert (run.predicted_bits_per_byte, run.bits_per_byte, run.num_parameters) == (1.9, 2.01, 4200)
     assert (run.losses, run.steps, run.seconds) == ([5.0, 4.0, 3.0], 3, 6.0)
     assert run.version is None
+
+
+def test_the_prediction_is_that_of_the_score_with_count_tables_where_the_version_gets_them(
+    tmp_path: Path,
+) -> None:
+    for name, is_mixed in (("20260101-000000-aaaaaa", True), ("20260102-000000-bbbbbb", False)):
+        values = {"is_mixed": is_mixed, "predicted_bits_per_byte": 1.6}
+        record(tmp_path, name, [3.0], "FINISHED", **values).close()
+    assert [run.predicted_bits_per_byte for run in list_runs(tmp_path)] == [1.9, 1.6]
 
 
 def test_the_newest_runs_come_first_and_no_more_than_asked_for(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ async function enter() {
   const state = await get("/api/state");
   find("#login").hidden = true;
   find("#studio").hidden = false;
-  find("#about").textContent = `${state.version}, ${state.home}`;
+  find("#about").textContent = `${state.version}, ${state.home.replace(/(.)([/\\])/g, "$1$2\u200b")}`; // may break there
   loadRecipe(state);
   if (!isStarted) {
     isStarted = true;

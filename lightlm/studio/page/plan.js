@@ -105,16 +105,17 @@ function draw() {
   if (!newest || form.offsetParent === null) return;
   const { plan: chosen } = newest;
   const shape = chosen.model;
-  const counts = chosen.counts?.is_mixed ? chosen.counts : null;
+  const isMixed = chosen.counts?.is_mixed;
+  const best = isMixed ? chosen.counts : chosen;
   place.replaceChildren(
     tiles([
-      ["Predicted", formatBits(chosen.predicted_bits_per_byte), `bits per byte, ${formatBits(chosen.predicted_low)} to ${formatBits(chosen.predicted_high)}`],
-      ...(counts ? [["With counts", formatBits(counts.predicted_bits_per_byte), `${formatBits(counts.predicted_low)} to ${formatBits(counts.predicted_high)}`]] : []),
+      ["Predicted", formatBits(best.predicted_bits_per_byte), `bits per byte, ${formatBits(best.predicted_low)} to ${formatBits(best.predicted_high)}${isMixed ? ", with counts" : ""}`],
+      ...(isMixed ? [["The network alone", formatBits(chosen.predicted_bits_per_byte), `${formatBits(chosen.predicted_low)} to ${formatBits(chosen.predicted_high)}`]] : []),
       ["Model", `${formatCount(chosen.num_parameters)}`, `parameters: ${shape.num_layers} layers x ${shape.model_dim}, vocabulary ${formatCount(shape.vocab_size)}`],
       ["Reads", formatCount(chosen.expected_tokens), `tokens, ${chosen.expected_epochs.toFixed(2)} times the text`],
       ["Trains for", formatSeconds(chosen.training_seconds), `at ${formatCount(chosen.tokens_per_second)} tokens/s`],
     ]),
-    h("div", { class: "card" }, h("h3", {}, "Forecast over the time"), forecast(place),
+    h("div", { class: "card" }, h("h3", {}, isMixed ? "Forecast of the network alone over the time" : "Forecast over the time"), forecast(place),
       h("p", { class: "quiet" }, newest.forecast.length ? "Each plan adds a point. Less is better." : "Each plan adds a point; less is better. After three runs on this machine, 5 minutes, 1 hour and 8 hours are forecast at once.")),
     h("div", { class: "card" }, h("h3", {}, "Why"),
       isMeasured && measured.hours !== find("#hours-shown").textContent ? h("p", { class: "quiet" }, `This machine was measured for ${measured.hours}. Measure again before a long run.`) : "",

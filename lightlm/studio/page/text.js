@@ -142,6 +142,15 @@ async function look() {
   announce(`Read: ${job.result.documents} documents`);
 }
 
+/** Return the figure of the languages, the most frequent one large; none where they are not known. */
+function nameLanguages(languages) {
+  const names = new Intl.DisplayNames(["en"], { type: "language", fallback: "code" });
+  const shares = Object.entries(languages ?? {}).map(([code, share]) => [code.length > 3 ? code : names.of(code), `${(100 * share).toFixed(0)} %`]);
+  if (!shares.length) return [];
+  const [[name, share], ...rest] = shares;
+  return [["Languages", name, [share, ...rest.slice(0, 3).map((one) => one.join(" "))].join(", ")]];
+}
+
 function showLook(found) {
   const total = found.train_bytes + found.validation_bytes;
   const copies = found.exact_duplicates + found.near_duplicates;
@@ -153,26 +162,27 @@ function showLook(found) {
       ["Held out", formatBytes(found.validation_bytes), `${((100 * found.validation_bytes) / Math.max(1, total)).toFixed(1)} %`],
       ["Copies left out", copies.toLocaleString("en-US"), `${found.exact_duplicates.toLocaleString("en-US")} exact, ${found.near_duplicates.toLocaleString("en-US")} near`],
       ["Encodings", Object.keys(found.encodings).join(", ") || "utf-8", found.replaced_bytes ? `${found.replaced_bytes} bytes replaced` : ""],
+      ...nameLanguages(found.quality.languages),
       ["Files not read", found.left_out.length.toLocaleString("en-US")],
     ]),
-    ...found.quality.findings.map((line) => h("p", {}, `${line.charAt(0).toUpperCase()}${line.slice(1)}.`)),
+    ...found.quality.findings.filter((line) => !line.startsWith("languages: ")).map((line) => h("p", {}, `${line.charAt(0).toUpperCase()}${line.slice(1)}.`)),
     ...found.warnings.map((line) => h("p", { class: "warning" }, line)),
     h("p", {}, `Held out: ${found.split}.`),
     found.notes.length ? h("ul", { class: "reasons" }, found.notes.map((line) => h("li", {}, line))) : "",
   ];
   const sections = [];
   if (found.others?.length) {
-    parts.push(h("h3", {}, "Further texts"), table("Further texts", ["text", "weight", ">documents", ">to train on", ">held out"],
+    parts.push(h("h3", {}, "Further texts"), table("What is mixed in, by its weight", ["text", "weight", ">documents", ">to train on", ">held out"],
       found.others.map((one) => [one.name, String(one.weight), one.documents.toLocaleString("en-US"), formatBytes(one.train_bytes), formatBytes(one.validation_bytes)])));
   }
   if (found.sources.length) {
     sections.push(h("details", { class: "card", open: found.sources.length <= 8 }, h("summary", {}, `Files (${found.sources.length})`),
-      table("Files", ["file", "kind", "split", "encoding", "column", ">documents", ">size", "used"],
+      table("How each file was read", ["file", "kind", "split", "encoding", "column", ">documents", ">size", "used"],
         found.sources.slice(0, 200).map((row) => [row.path, row.kind, row.split, row.encoding, row.column ?? "", row.documents.toLocaleString("en-US"), formatBytes(row.bytes), row.used ? "yes" : "no"]))));
   }
   if (found.left_out.length) {
     sections.push(h("details", { class: "card" }, h("summary", {}, `Left out (${found.left_out.length})`),
-      table("Files that were not read", ["file", "reason"], found.left_out.slice(0, 200).map((row) => [row.path, row.reason]))));
+      table("Why these files were not read", ["file", "reason"], found.left_out.slice(0, 200).map((row) => [row.path, row.reason]))));
   }
   sections.push(h("div", { class: "card" }, h("h3", {}, "How it reads"), found.examples.map((example) =>
     h("div", {}, h("p", { class: "quiet" }, `${example.place}, ${formatBytes(example.bytes)}${example.why ? `; ${example.why}` : ""}`),

@@ -164,7 +164,7 @@ function draw(run) {
       isRunning ? "" : stateHelp(record)),
     ...(run.report ? [drawReport(run)] : []),
     tiles([
-      ["Held out", formatBits(run.bits_per_byte ?? NaN), run.predicted ? `bits per byte; plan ${formatBits(run.predicted[0])} (${run.predicted[1].toFixed(2)}–${run.predicted[2].toFixed(2)})` : "bits per byte"],
+      ["Held out", formatBits(run.bits_per_byte ?? NaN), run.predicted ? `bits per byte, the network; plan ${formatBits(run.predicted[0])} (${run.predicted[1].toFixed(2)}–${run.predicted[2].toFixed(2)})` : "bits per byte"],
       ["Loss", run.loss === null ? "–" : run.loss.toFixed(3), "nats per token"],
       ["Step", formatCount(run.step), `${formatCount(run.tokens)} tokens`],
       ["Speed", run.tokens_per_second === null ? "–" : formatCount(run.tokens_per_second), `tokens/s${run.phrases[0] ? `, ${run.phrases[0]}` : ""}`],

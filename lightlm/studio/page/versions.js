@@ -78,7 +78,7 @@ function drawVersion(model, version, opened, isFirst) {
   const isChampion = version.aliases.includes("champion");
   const format = h("select", { "aria-label": `Format of the export of version ${version.version}` }, FORMATS.map(([value, name]) => h("option", { value }, name)));
   return h("li", {}, h("details", { "data-part": part, class: "card", open: opened.has(part) || isFirst },
-    h("summary", {}, `Version ${version.version} `, version.bits_per_byte ? `${formatBits(Number(version.bits_per_byte))} ` : "", version.aliases.map((alias) => h("span", { class: `badge ${alias}` }, alias))),
+    h("summary", {}, `Version ${version.version}${version.bits_per_byte ? `: ${formatBits(Number(version.bits_per_byte))} bits per byte` : ""} `, version.aliases.map((alias) => h("span", { class: `badge ${alias}` }, alias))),
     h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     version.promotion ? h("p", { class: "quiet" }, version.promotion) : "",
     h("p", { class: "row" },
