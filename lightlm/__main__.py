@@ -8,7 +8,7 @@ if __name__ == "__main__":
     # lightlm` does not.
     if not sys.flags.safe_path and Path(sys.path[0]) == Path.cwd():
         del sys.path[0]
-    from lightlm_flows.cli.main import main
+    from lightlm_flows.cli.entry import main
 
     sys.argv[0] = "lightlm"
     main()
