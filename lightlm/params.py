@@ -16,7 +16,6 @@ import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -78,12 +77,8 @@ Overrides = dict[str, Any]
 """Values by dotted name, as options, Prefect and files give them; `load_params` checks them."""
 
 
-class Section(BaseModel):
+class Section(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """A frozen group of params: unknown keys and non-finite numbers are refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -102,7 +97,7 @@ class Section(BaseModel):
         }
 
 
-class BudgetParams(Section):
+class BudgetParams(Section, frozen=True):
     """The time, and what chooses the shape."""
 
     hours: Hours
@@ -110,7 +105,7 @@ class BudgetParams(Section):
     max_steps: Count | None
 
 
-class OtherText(Section):
+class OtherText(Section, frozen=True):
     """A further text to train on, and its weight. Written in short as "SOURCE:WEIGHT"."""
 
     source: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -149,7 +144,7 @@ class OtherText(Section):
         )
 
 
-class DatasetParams(Section):
+class DatasetParams(Section, frozen=True):
     """Which text, and how much of it."""
 
     source: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -201,7 +196,7 @@ class DatasetParams(Section):
         ]
 
 
-class StartParams(Section):
+class StartParams(Section, frozen=True):
     """What training begins with: new weights, or those of a model that exists."""
 
     source: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -212,7 +207,7 @@ class StartParams(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None
 
 
-class TokenizerParams(Section):
+class TokenizerParams(Section, frozen=True):
     """Trained on the subset, or loaded."""
 
     source: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -220,7 +215,7 @@ class TokenizerParams(Section):
     max_training_bytes: Annotated[int, Field(ge=1_000)]
 
 
-class ModelParams(Section):
+class ModelParams(Section, frozen=True):
     """The parts of a model's shape that a person fixes; None leaves the choice to the plan."""
 
     num_layers: Annotated[int, Field(ge=1, le=512)] | None
@@ -270,7 +265,7 @@ class ModelParams(Section):
         return self
 
 
-class TrainingParams(Section):
+class TrainingParams(Section, frozen=True):
     """How the model is trained; None leaves the choice to the plan."""
 
     optimizer: Literal["muon", "adamw"]
@@ -297,13 +292,13 @@ class TrainingParams(Section):
     sample_prompt: Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class EvaluationParams(Section):
+class EvaluationParams(Section, frozen=True):
     """How much held-out text the final score reads."""
 
     max_bytes: Annotated[int, Field(ge=1_000)] | None
 
 
-class GenerationParams(Section):
+class GenerationParams(Section, frozen=True):
     """How text is sampled."""
 
     max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)]
@@ -314,7 +309,7 @@ class GenerationParams(Section):
     seed: Seed | None
 
 
-class TrackingParams(Section):
+class TrackingParams(Section, frozen=True):
     """Where the run and its model are recorded in MLflow."""
 
     experiment: Name
@@ -327,7 +322,7 @@ class TrackingParams(Section):
     grams_co2_per_kwh: Annotated[float, Field(ge=0, le=10_000)] | None
 
 
-class StoreParams(Section):
+class StoreParams(Section, frozen=True):
     """Where token shards lie that several machines share."""
 
     shared: SharedUrl | None
@@ -335,14 +330,14 @@ class StoreParams(Section):
     block_cache_bytes: Annotated[int, Field(ge=1 << 20)]
 
 
-class SystemParams(Section):
+class SystemParams(Section, frozen=True):
     """Requirements of the machine."""
 
     min_free_disk_bytes: Annotated[int, Field(ge=0)]
     min_available_memory_bytes: Annotated[int, Field(ge=0)]
 
 
-class Params(Section):
+class Params(Section, frozen=True):
     """All that a person chooses, complete and valid."""
 
     budget: BudgetParams

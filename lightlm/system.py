@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.params import Params
 
@@ -28,12 +28,10 @@ ACCELERATOR_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 OLDEST_PYTHON = (3, 11)
 
 
-class Device(BaseModel):
+class Device(BaseModel, frozen=True):
     """Something that can train. `memory_bytes` in all; `compute_capability` of CUDA devices, as
     "9.0".
     """
-
-    model_config = ConfigDict(frozen=True)
 
     kind: Literal["cpu", "cuda", "mps"]
     name: str
@@ -45,10 +43,8 @@ class Device(BaseModel):
     supports_flash_attention: bool
 
 
-class Check(BaseModel):
+class Check(BaseModel, frozen=True):
     """One line of the system check; `fix` is the remedy if it does not pass."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     status: Literal["pass", "warn", "fail"]
@@ -56,10 +52,8 @@ class Check(BaseModel):
     fix: str | None = None
 
 
-class SystemReport(BaseModel):
+class SystemReport(BaseModel, frozen=True):
     """The machine as this process may use it. Memory and disk in bytes."""
-
-    model_config = ConfigDict(frozen=True)
 
     python_version: str
     platform: str

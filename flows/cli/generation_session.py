@@ -144,9 +144,7 @@ class TextGeneration:
             "Layers": f"{config.num_layers}, {count(config.num_heads, 'head')}{experts}",
             "Score": format_score(tags),
             "Trained": f"{format_when(tags.get('trained_at'), trained_at)}, "
-            f"{tags.get('hours', '?')} "
-            "h on "
-            f"{tags.get('dataset', 'unknown data')}",
+            f"{tags.get('hours', '?')} h on {tags.get('dataset', 'unknown data')}",
         }
 
     def _obey(self, line: str) -> None:

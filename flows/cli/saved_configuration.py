@@ -81,8 +81,7 @@ def load_configuration(path: Path) -> Loaded:
     if not isinstance(schema, int) or schema > SCHEMA:
         raise InputError(
             f"{path} was saved by a newer LightLM (schema {quote(schema)}, this one reads "
-            f"{SCHEMA}); "
-            "install that version, or save the configuration again"
+            f"{SCHEMA}); install that version, or save the configuration again"
         )
 
     notices = (

@@ -7,7 +7,7 @@ reboot another one has the number.
 from pathlib import Path
 
 import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lightlm.process_identity import identify_process
 from lightlm_flows.service.health import HOST
@@ -15,10 +15,8 @@ from lightlm_flows.service.private_files import write_private_file
 from lightlm_flows.service.servers import name_service_folder
 
 
-class RunningProcess(BaseModel):
+class RunningProcess(BaseModel, frozen=True):
     """A process that was started here, identified by its number and its start time."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     pid: int
@@ -42,10 +40,8 @@ class RunningProcess(BaseModel):
         return process if is_ours else None
 
 
-class Service(BaseModel):
+class Service(BaseModel, frozen=True):
     """What was started, and where it answers."""
-
-    model_config = ConfigDict(frozen=True)
 
     prefect_port: int
     mlflow_port: int

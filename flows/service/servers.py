@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lightlm.child_process import SAFE_PATH, python_command
 from lightlm.errors import InputError, StoreError, TrackingError
@@ -47,10 +47,8 @@ PASSWORD_CACHE_SECONDS = 60
 """MLflow hashes the password anew at each request otherwise, which costs more than the request."""
 
 
-class ServiceSecrets(BaseModel):
+class ServiceSecrets(BaseModel, frozen=True):
     """The passwords of this installation's servers, made once, in a private file."""
-
-    model_config = ConfigDict(frozen=True)
 
     prefect_password: str
     mlflow_password: str
@@ -149,8 +147,7 @@ def check_exposure(
     if not allowed_hosts:
         raise InputError(
             f"{server} was to listen on {host} and answer to any host name; name those that lead "
-            "to it: "
-            "--allowed-hosts HOST:PORT,HOST:PORT"
+            "to it: --allowed-hosts HOST:PORT,HOST:PORT"
         )
 
 
@@ -260,8 +257,7 @@ def start_of_pages(home: Path, port: int) -> ServerStart:
     if (uri := tracking_uri(home)).startswith(("http://", "https://")):
         raise TrackingError(
             f"MLFLOW_TRACKING_URI is {redact(uri)}, a server that shows these pages already; open "
-            "it in a browser, or "
-            f"unset the variable to see the runs under {home}"
+            f"it in a browser, or unset the variable to see the runs under {home}"
         )
     make_private_folder(name_service_folder(home))
     return start_of("mlflow", home, LOOPBACK, port, (), {"MLFLOW_BACKEND_STORE_URI": uri})

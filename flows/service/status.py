@@ -4,7 +4,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.tracking.runs import list_runs
 from lightlm_flows.service.deployments import POOL, open_server
@@ -17,10 +17,8 @@ NEWEST_RUNS = 20
 """Runs of this machine that are searched for running ones."""
 
 
-class PartStatus(BaseModel):
+class PartStatus(BaseModel, frozen=True):
     """A part of the service. `answers` is None where there is nothing to ask."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     is_running: bool
@@ -31,29 +29,23 @@ class PartStatus(BaseModel):
     num_restarts: int = 0
 
 
-class NextRun(BaseModel):
+class NextRun(BaseModel, frozen=True):
     """A flow run that a schedule has planned."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     at: datetime
 
 
-class CurrentRun(BaseModel):
+class CurrentRun(BaseModel, frozen=True):
     """A training that runs on this machine, started by whatever."""
-
-    model_config = ConfigDict(frozen=True)
 
     run: str
     name: str
     since: datetime
 
 
-class Status(BaseModel):
+class Status(BaseModel, frozen=True):
     """The service of a home, and what happens in it."""
-
-    model_config = ConfigDict(frozen=True)
 
     home: str
     is_started: bool

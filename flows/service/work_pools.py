@@ -7,17 +7,16 @@ docs/operations.md.
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 Image = Annotated[str, Field(pattern=r"^[a-z0-9][a-zA-Z0-9._/:@-]{0,254}$")]
 IMAGE = "lightlm:cpu"
 """As docker-compose.yml builds it."""
 
 
-class PoolVariables(BaseModel):
+class PoolVariables(BaseModel, frozen=True, extra="forbid"):
     """Job variables of a pool, by the names of its template; empty ones are left out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     pool_type: ClassVar[str]
 
     env: dict[str, str] = Field(default_factory=dict)
@@ -32,13 +31,13 @@ class PoolVariables(BaseModel):
         return {**own, **given, "env": {**own.get("env", {}), **self.env}}
 
 
-class ProcessVariables(PoolVariables):
+class ProcessVariables(PoolVariables, frozen=True):
     """A process on the worker's machine, or on several that share LIGHTLM_HOME."""
 
     pool_type: ClassVar[str] = "process"
 
 
-class DockerVariables(PoolVariables):
+class DockerVariables(PoolVariables, frozen=True):
     """A container a run, on the machine of the worker."""
 
     pool_type: ClassVar[str] = "docker"
@@ -53,7 +52,7 @@ class DockerVariables(PoolVariables):
     mem_limit: str | None = None
 
 
-class KubernetesVariables(PoolVariables):
+class KubernetesVariables(PoolVariables, frozen=True):
     """A job a run, in a cluster."""
 
     pool_type: ClassVar[str] = "kubernetes"

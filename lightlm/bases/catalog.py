@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.bases.folder import list_shards, read_card
 from lightlm.bases.pretrained import KIND, read_origin
@@ -23,10 +23,8 @@ MOST_FILES = 1000
 """Files or folders that are looked at in a folder of another program."""
 
 
-class Listed(BaseModel):
+class Listed(BaseModel, frozen=True):
     """A base in the list: what `--start` takes, where it was found, and what is known of it."""
-
-    model_config = ConfigDict(frozen=True)
 
     source: str
     place: Literal["store", "Hub cache", "Ollama", "llama.cpp", "LM Studio", "Hub"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lightlm.data.tokenization.tokenizer import BASE_FILE, LOSSLESS_FILE
 from lightlm.errors import ModelVersionError
@@ -34,10 +34,8 @@ LIST = "Qwen3, Qwen3-MoE, Llama (SmolLM2, TinyLlama, Llama 3) and Qwen2 / Qwen2.
 """The families, for messages."""
 
 
-class Origin(BaseModel):
+class Origin(BaseModel, frozen=True, extra="ignore"):
     """Where a base is from: `id` names it for people, `digest` is the SHA-256 of its files."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: Literal["hub", "folder", "gguf", "version"]
     id: str
@@ -60,10 +58,8 @@ class Origin(BaseModel):
         return {name: value for name, value in values.items() if value}
 
 
-class Base(BaseModel):
+class Base(BaseModel, frozen=True):
     """A base in its committed folder. `kind`: of that commit."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     folder: Path
     origin: Origin

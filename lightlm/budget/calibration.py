@@ -7,18 +7,16 @@ again. What no run has measured is called an assumption.
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 CALIBRATION = Path(__file__).parent / "calibration.json"
 
 
-class Law(BaseModel):
+class Law(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Constants of one law. Positive, but for exponents."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-
-class LossLaw(Law):
+class LossLaw(Law, frozen=True):
     """bits per byte = difficulty x (floor + size_scale x N^-a + data_scale x D^-b).
 
     Law: Hoffmann et al. (arXiv 2203.15556), in bits per byte instead of nats per token.
@@ -49,7 +47,7 @@ class LossLaw(Law):
     far_error: float
 
 
-class Repeats(Law):
+class Repeats(Law, frozen=True):
     """Epochs and parameters beyond which a small text is memorized instead of learned.
 
     Measured on 100 kB and 1 MB (docs/results.md); larger texts follow Muennighoff et al.
@@ -62,7 +60,7 @@ class Repeats(Law):
     parameters_per_byte: float  # matrix parameters per byte of text that still help
 
 
-class Difficulty(Law):
+class Difficulty(Law, frozen=True):
     """Text difficulty: bits per byte of a byte n-gram model, relative to WikiText-2."""
 
     reference_bits: dict[int, float]  # bytes of sample -> bits per byte on WikiText-2; measured
@@ -70,7 +68,7 @@ class Difficulty(Law):
     most: float
 
 
-class Vocabulary(Law):
+class Vocabulary(Law, frozen=True):
     """Bytes per token of a byte-level BPE: linear in the logarithm of its entries (WikiText-2).
 
     Measured to 8,192 entries. nanochat's tokenizers of 65,536 have 4.9 bytes per token of web text,
@@ -93,7 +91,7 @@ class Vocabulary(Law):
     doubt: float
 
 
-class Batch(Law):
+class Batch(Law, frozen=True):
     """Tokens per optimizer step: a power of the tokens that training will read.
 
     Exponents: Bergsma et al. (arXiv 2505.13738) find 0.383, as nanochat uses. The value at
@@ -115,7 +113,7 @@ class Batch(Law):
     largest: int
 
 
-class Context(Law):
+class Context(Law, frozen=True):
     """Tokens per sequence, and the fraction of training that uses half of them.
 
     The ramp is measured (benchmarks/ablations.py, docs/results.md): 0.3 to 1.3 % fewer bits per
@@ -135,7 +133,7 @@ class Context(Law):
     )
 
 
-class Rates(Law):
+class Rates(Law, frozen=True):
     """Peak learning rates of the four kinds of parameters.
 
     Exponents: nanochat (scripts/base_train.py): square root of the batch, and head and embedding by
@@ -159,7 +157,7 @@ class Rates(Law):
     most_head_factor: float
 
 
-class RegularizationLevel(Law):
+class RegularizationLevel(Law, frozen=True):
     """Weight decay and dropout up to a pressure: epochs x matrix parameters per token of text."""
 
     most_pressure: float | None  # None: unbounded, the last level
@@ -167,7 +165,7 @@ class RegularizationLevel(Law):
     dropout: float
 
 
-class RegularizationRule(Law):
+class RegularizationRule(Law, frozen=True):
     """Weight decay and dropout of a text that is read more than once.
 
     Measured with 0.4 to 3 M parameters on 100 kB and 1 MB (table in docs/results.md). That epochs
@@ -180,7 +178,7 @@ class RegularizationRule(Law):
     levels: tuple[RegularizationLevel, ...]  # beyond `few_epochs`, by rising pressure
 
 
-class Speed(Law):
+class Speed(Law, frozen=True):
     """Speed of training before a shape is timed, and the price of compiling. Two EPYC cores."""
 
     efficiency: float  # fraction of the rate of matrix products reached at `at_model_dim`
@@ -195,7 +193,7 @@ class Speed(Law):
     least_compile_gain: float  # factor on a run's steps from which it is tried; assumption
 
 
-class NeededText(Law):
+class NeededText(Law, frozen=True):
     """Text to fetch: what the best size for the operations reads, by the loss law, and a margin.
 
     Reading is cheap and missing text costs quality, so the margin is on the safe side.
@@ -210,10 +208,8 @@ class NeededText(Law):
     octaves: float
 
 
-class Calibration(BaseModel):
+class Calibration(BaseModel, frozen=True, extra="forbid"):
     """All constants of the rules of scale."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     loss: LossLaw

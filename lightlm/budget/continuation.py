@@ -5,7 +5,7 @@ Arithmetic over the loss law of budget.scaling; the champion's part is anchored 
 score. No torch.
 """
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.budget.scaling import predict_loss
 from lightlm.model.accounting import count_matrix_parameters
@@ -24,10 +24,8 @@ November 2026).
 """
 
 
-class ChampionPast(BaseModel):
+class ChampionPast(BaseModel, frozen=True):
     """A champion: its shape, the bytes it has read, and its score on the new held-out text."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     version: str
     model: ModelConfig
@@ -35,10 +33,8 @@ class ChampionPast(BaseModel):
     bits_per_byte: float
 
 
-class Start(BaseModel):
+class Start(BaseModel, frozen=True):
     """The start of training, with the forecasts in bits per byte (None: there is none)."""
-
-    model_config = ConfigDict(frozen=True)
 
     version: str | None
     scratch_bits_per_byte: float | None
@@ -81,9 +77,8 @@ def choose_start(past: ChampionPast, continued: float, scratch: float) -> Start:
         version=past.version if is_continued else None,
         scratch_bits_per_byte=scratch,
         continued_bits_per_byte=continued,
-        reason=f"{scratch:.3f} bits per byte forecast from scratch, {continued:.3f} continued "
-        "from version "
-        f"{past.version}, which has {past.bits_per_byte:.3f} on all of the held-out text",
+        reason=f"{scratch:.3f} bits per byte forecast from scratch, {continued:.3f} continued from "
+        f"version {past.version}, which has {past.bits_per_byte:.3f} on all of the held-out text",
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from lightlm.budget.history import FinishedRun
 from lightlm.budget.plan import Plan
@@ -15,10 +15,8 @@ HORIZONS = (("5 min", 300.0), ("1 h", 3600.0), ("overnight, 8 h", 8 * 3600.0))
 """Budgets of the forecast, by name, in seconds."""
 
 
-class Forecast(BaseModel):
+class Forecast(BaseModel, frozen=True):
     """The result of a budget: the shape in a line, and bits per byte with an interval."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     hours: float
@@ -47,10 +45,8 @@ def forecast(plan_for: Callable[[float], Plan]) -> list[Forecast]:
     return found
 
 
-class PlanAccuracy(BaseModel):
+class PlanAccuracy(BaseModel, frozen=True, serialize_by_alias=True):
     """Accuracy of the plans of some runs. A `mean_error` above 0: worse than predicted."""
-
-    model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 
     num_runs: int
     num_as_predicted: int = Field(serialization_alias="num_as_foreseen")

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, TypeAdapter, ValidationError
 
 from lightlm.budget.scaling import predict_loss
 from lightlm.counting import count
@@ -51,16 +51,14 @@ Bits = Annotated[float, Field(gt=1e-9, le=1e3)]
 Bound = Annotated[float, Field(ge=-1e3, le=1e3)]
 
 
-class FinishedRun(BaseModel):
+class FinishedRun(
+    BaseModel, serialize_by_alias=True, frozen=True, extra="ignore", allow_inf_nan=False
+):
     """One run: its plan's figures and what it reached. Seconds, bytes, bits per byte.
 
     Whoever may write to MLflow can change its records: the bounds keep the arithmetic of a plan
     defined.
     """
-
-    model_config = ConfigDict(
-        serialize_by_alias=True, frozen=True, extra="ignore", allow_inf_nan=False
-    )
 
     run: Text
     ended_at: Annotated[float, Field(ge=0, le=1e11)]
@@ -97,10 +95,8 @@ class FinishedRun(BaseModel):
         ).bits_per_byte
 
 
-class Correction(BaseModel):
+class Correction(BaseModel, frozen=True):
     """The corrections of a plan by earlier runs: factors, and the relative error of the loss."""
-
-    model_config = ConfigDict(frozen=True)
 
     speed: float = 1.0
     num_speeds: int = 0
@@ -114,8 +110,7 @@ class Correction(BaseModel):
         if self.num_speeds:
             reasons.append(
                 f"the last {'run' if self.num_speeds == 1 else f'{self.num_speeds} runs'} on this "
-                "hardware ran at "
-                f"{self.speed:.0%} of the timed speed"
+                f"hardware ran at {self.speed:.0%} of the timed speed"
             )
 
         if self.num_losses:

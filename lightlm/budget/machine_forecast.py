@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.budget.forecast import HORIZONS
 from lightlm.budget.machines import load_machine
@@ -15,10 +15,8 @@ HERE = "this machine"
 """Name of the machine that was measured, among the others."""
 
 
-class MachineForecast(BaseModel):
+class MachineForecast(BaseModel, frozen=True):
     """What a budget would reach on a machine: bits per byte with an interval, and the shape."""
-
-    model_config = ConfigDict(frozen=True)
 
     machine: str
     title: str

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from lightlm.budget.probe import MachineRate, Probe, TimedShape
 from lightlm.budget.shapes import dense_shape, depths_for
@@ -30,10 +30,8 @@ TIMED_BATCH = 65_536
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Machine(BaseModel):
+class Machine(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """A machine by its published figures: rates in TFLOP/s, memory in GB, links in GB/s."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     title: str
     device: Literal["cpu", "cuda", "mps"]

@@ -62,8 +62,7 @@ class Neighbors(NamedTuple):
 
         return (
             f"Not alone on this machine ({', '.join(who)}): planned for work that takes "
-            f"{self.slowdown:.1f} times as "
-            f"long, on {self.num_threads} of {self.num_cores} cores"
+            f"{self.slowdown:.1f} times as long, on {self.num_threads} of {self.num_cores} cores"
         )
 
 

@@ -2,28 +2,24 @@
 
 from typing import Annotated
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from lightlm.counting import count
 from lightlm.model.config import ModelConfig
 from lightlm.training.config import TrainerConfig
 
 
-class Alternative(BaseModel):
+class Alternative(BaseModel, frozen=True, allow_inf_nan=False):
     """A plan that was not taken, in a line, and the bits per byte predicted for it."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     summary: str
     predicted_bits_per_byte: float
 
 
-class CountsPlan(BaseModel):
+class CountsPlan(BaseModel, frozen=True, allow_inf_nan=False):
     """Count tables of the text: their name in the store, the score of counting alone, and the one
     predicted for network and counts together. `is_mixed`: the version gets the tables.
     """
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     fingerprint: str
     num_tokens: int
@@ -34,10 +30,8 @@ class CountsPlan(BaseModel):
     predicted_high: float = 0.0
 
 
-class TextPlan(BaseModel):
+class TextPlan(BaseModel, frozen=True, allow_inf_nan=False):
     """A text's part of the training: its share, the tokens that are read, and how often."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     name: str
     share: float
@@ -49,18 +43,16 @@ class TextPlan(BaseModel):
         return f"{self.name} {self.share:.1%} ({self.epochs:.1f} epochs)"
 
 
-class Plan(BaseModel):
+class Plan(
+    BaseModel,
+    serialize_by_alias=True,
+    frozen=True,
+    extra="forbid",
+    allow_inf_nan=False,
+):
     """What to train, for how long, and why. Times in seconds; predictions in bits per byte, of the
     network alone.
     """
-
-    model_config = ConfigDict(
-        serialize_by_alias=True,
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        protected_namespaces=(),
-    )
 
     planner: str
     model: ModelConfig

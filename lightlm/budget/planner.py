@@ -69,9 +69,8 @@ def _plan_shared(params: Params, text: TextFacts, probe: Probe, time: TimeLeft) 
     reasons += probe.correction.reasons()
     reasons.append(
         f"of {count(1 + len(others), 'shape')}, {count(best.model.num_layers, 'layer')} x "
-        f"{best.model.model_dim} dims "
-        f"balances what the model can hold against the {best.tokens:,} tokens it can read in "
-        f"{best.training_seconds:.0f} s"
+        f"{best.model.model_dim} dims balances what the model can hold against the {best.tokens:,} "
+        f"tokens it can read in {best.training_seconds:.0f} s"
     )
 
     return _settle(ranking, best, others, reasons)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lightlm.budget.calibration import load_calibration
 from lightlm.budget.devices import choose_device, count_devices
@@ -71,10 +71,8 @@ class Computer(Protocol):
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 
-class MachineRate(BaseModel):
+class MachineRate(BaseModel, frozen=True, extra="forbid"):
     """Device and precision of training here, and the rate of matrix products."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str
     dtype: Dtype
@@ -116,10 +114,8 @@ class MachineRate(BaseModel):
         return min(self.flops_per_second, MOST_GAIN * self.float32_flops_per_second)
 
 
-class TimedShape(BaseModel):
+class TimedShape(BaseModel, frozen=True, extra="ignore"):
     """A shape that was timed with real steps: seconds per step, tokens per second."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
     model: ModelConfig
     batch_tokens: int
@@ -141,10 +137,8 @@ class TimedShape(BaseModel):
         return flops_per_token(self.model) * self.tokens_per_second
 
 
-class Probe(BaseModel):
+class Probe(BaseModel, frozen=True, extra="forbid"):
     """All figures of a machine that a plan is made of (`--probe-file` makes the plan again)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     machine: MachineRate
     shapes: tuple[TimedShape, ...]

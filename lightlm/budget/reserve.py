@@ -166,8 +166,7 @@ class FixedTimes(RememberedSeconds):
         )
         raise ParameterError(
             f"budget.hours is {hours:g}, {given:.2g} s, but starting, checking and registering "
-            "alone take at least "
-            f"{least:.0f} s here; give --hours "
+            f"alone take at least {least:.0f} s here; give --hours "
             f"{math.ceil(1000 * smallest / SECONDS_PER_HOUR) / 1000:g} or more"
         )
 

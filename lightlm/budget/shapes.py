@@ -67,9 +67,8 @@ def check_shape(params: Params) -> None:
 
     if context is not None and max_bytes is not None and context >= max_bytes:
         raise ParameterError(
-            f"model.context_length {context:,} is more tokens than dataset.max_bytes "
-            f"{max_bytes:,} bytes can make; "
-            "give a smaller context_length, or more bytes"
+            f"model.context_length {context:,} is more tokens than dataset.max_bytes {max_bytes:,} "
+            "bytes can make; give a smaller context_length, or more bytes"
         )
 
     if fixed.model_dim is not None:
@@ -94,10 +93,8 @@ def check_shape(params: Params) -> None:
 
     raise ParameterError(
         f"{given or 'the model section'}: {among} does not divide into such heads, of an even "
-        "number of dimensions and "
-        f"{MAX_HEAD_DIM:,} at most; give model.num_heads a divisor of model.model_dim, and "
-        "model.num_kv_heads one of "
-        "model.num_heads"
+        f"number of dimensions and {MAX_HEAD_DIM:,} at most; give model.num_heads a divisor of "
+        "model.model_dim, and model.num_kv_heads one of model.num_heads"
     )
 
 
@@ -140,9 +137,8 @@ def build_shape(
     fixed = params.model
     if not fits_heads(model_dim, num_heads, None):
         raise ParameterError(
-            f"model.model_dim {model_dim} does not divide into {num_heads} heads of an even "
-            "number of dimensions; "
-            "give model.num_heads a divisor, or model.model_dim a multiple"
+            f"model.model_dim {model_dim} does not divide into {num_heads} heads of an even number "
+            "of dimensions; give model.num_heads a divisor, or model.model_dim a multiple"
         )
 
     num_kv_heads = fixed.num_kv_heads or num_heads

@@ -29,15 +29,13 @@ def check_switches(params: Params, system: SystemReport, machine: MachineRate) -
         )
         raise ParameterError(
             "model.flash_attention=true wants a CPU or a GPU of compute capability 8.0 or more, "
-            f"got {got}; "
-            "leave it false, the fastest kernel that the machine has is used then"
+            f"got {got}; leave it false, the fastest kernel that the machine has is used then"
         )
 
     if kind == "cuda" and machine.dtype == "float32":
         raise ParameterError(
             f"model.flash_attention=true wants bfloat16 on a GPU, got {machine.dtype}; leave "
-            "training.dtype=auto, "
-            "or flash_attention false"
+            "training.dtype=auto, or flash_attention false"
         )
 
 

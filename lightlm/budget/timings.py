@@ -345,9 +345,8 @@ class Timings:
             self._replace_first(alone)
             self._note(
                 f"one thread instead of {machine.num_threads}: {alone.tokens_per_second:,.0f} "
-                "tokens/s against "
-                f"{timed.tokens_per_second:,.0f}; the cores are busy, or the shape is too small "
-                "to share"
+                f"tokens/s against {timed.tokens_per_second:,.0f}; the cores are busy, or the "
+                "shape is too small to share"
             )
 
 

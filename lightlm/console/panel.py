@@ -127,8 +127,7 @@ def render_budget(clock: BudgetClock) -> RenderableType:
             finished_style="green",
         ),
         f"{format_seconds(elapsed)} of {format_seconds(budget)}, "
-        f"{format_seconds(clock.remaining_seconds)} "
-        "left",
+        f"{format_seconds(clock.remaining_seconds)} left",
     )
 
     return bar

@@ -45,8 +45,7 @@ def render_report(report: RunReport, console: Console) -> RenderableType:
         Text(""),
         render_text(
             f"{choose_marks(console).passed} {report.version_name}: {report.bits_per_byte:.3f} "
-            "bits "
-            f"per byte on {format_bytes(report.scored_bytes)} of held-out text{report.parts}",
+            f"bits per byte on {format_bytes(report.scored_bytes)} of held-out text{report.parts}",
             "bold green",
         ),
         indent(compare_with_plan(report)),
@@ -54,8 +53,7 @@ def render_report(report: RunReport, console: Console) -> RenderableType:
         indent(
             f"{report.shape}: {format_count(report.num_parameters)} parameters, "
             f"{format_count(report.total_tokens)} tokens in "
-            f"{format_seconds(report.training_seconds)} of "
-            "training"
+            f"{format_seconds(report.training_seconds)} of training"
         ),
         indent(report.promotion),
         indent(format_time_used(report.elapsed_seconds, report.budget_seconds)),

@@ -131,11 +131,9 @@ def render_plan(plan: Plan, console: Console) -> RenderableType:
 
     facts = (
         f"{format_count(plan.num_parameters)} parameters, {format_count(plan.expected_tokens)} "
-        "tokens "
-        f"({plan.expected_epochs:.1f} epochs) at {plan.tokens_per_second:,.0f} tokens/s, "
-        f"{format_bytes(plan.memory_bytes)} of memory, "
-        f"{format_seconds(plan.training_seconds)} of training and "
-        f"{format_seconds(plan.reserve_seconds)} kept for what follows"
+        f"tokens ({plan.expected_epochs:.1f} epochs) at {plan.tokens_per_second:,.0f} tokens/s, "
+        f"{format_bytes(plan.memory_bytes)} of memory, {format_seconds(plan.training_seconds)} of "
+        f"training and {format_seconds(plan.reserve_seconds)} kept for what follows"
     )
 
     reasons = [Hanging(Text("  - "), render_text(reason)) for reason in plan.reasons]

@@ -142,8 +142,7 @@ def _ask_for_files(params: DatasetParams) -> HubFiles:
     except RepositoryNotFoundError:
         raise DatasetError(
             f"the Hub has no data set {name!r} that you may read; check the id (OWNER/NAME), or "
-            "set HF_TOKEN "
-            "for a private one. A local file or folder is named by its path"
+            "set HF_TOKEN for a private one. A local file or folder is named by its path"
         ) from None
     except (connection_error(), HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
         raise HubUnreachable(first_line(error)) from None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.data.copies.written import Documents
 from lightlm.data.corpus import find_corpus_url
@@ -51,12 +51,10 @@ _BEYOND_ASCII = bytes(range(0x80, 0x100))
 _NO_ASCII_LETTERS = bytes(byte for byte in range(0x100) if not bytes([byte]).isalpha())
 
 
-class Example(BaseModel):
+class Example(BaseModel, extra="forbid"):
     """A document, or a passage of one: where it stands, its beginning, its bytes, and why it is
     shown.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     place: str
     text: str
@@ -64,10 +62,8 @@ class Example(BaseModel):
     why: str = ""
 
 
-class Look(BaseModel):
+class Look(BaseModel, extra="forbid"):
     """What a look at a data set found."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     source: str

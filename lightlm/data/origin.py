@@ -35,9 +35,8 @@ shares do not.
 
 GENERIC = frozenset(
     "all clean content contents corpus data dataset datasets doc docs document documents download "
-    "downloads file "
-    "files full index input inputs main output part raw sample text texts train training untitled "
-    "txt".split()
+    "downloads file files full index input inputs main output part raw sample text texts train "
+    "training untitled txt".split()
 )
 """Names that say nothing; the folder around them is asked."""
 

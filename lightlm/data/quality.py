@@ -7,7 +7,7 @@ leave nothing out: a poem repeats lines, and source code is full of symbols.
 from collections import Counter
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.counting import count
 from lightlm.data.characters.personal import count_personal, format_personal
@@ -30,12 +30,10 @@ SHOWN_LANGUAGES = 6
 """Languages that are named, the most frequent."""
 
 
-class Quality(BaseModel):
+class Quality(BaseModel, extra="forbid"):
     """What was found: personal data in all documents, the rest among `documents` of them, whose
     bytes `repeated_share` is of.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     documents: int = 0
     repetitive_documents: int = 0

@@ -139,9 +139,8 @@ def explain_unreachable(source: str, reason: str) -> str:
     near = suggest_names(Path(source))
     here = f"there is no file or folder {source} here" + (f" ({near})" if near else "")
     return (
-        f"{here}, and the Hub, which may have a data set of this name, is out of reach "
-        f"({reason}); give a file or a "
-        f"folder of text, or take the built-in text: --dataset {PYTHON_DOCS}"
+        f"{here}, and the Hub, which may have a data set of this name, is out of reach ({reason}); "
+        f"give a file or a folder of text, or take the built-in text: --dataset {PYTHON_DOCS}"
     )
 
 
@@ -303,8 +302,7 @@ def _warn_of_tables(inputs: Inputs, kind: str, num_read: int) -> None:
     if unread:
         inputs.warnings.append(
             f"{len(unread):,} of {num_read + len(unread):,} {kind} files are left out, as "
-            f"{unread[0]}: "
-            f"{shorten(left_out[unread[0]], 160)}"
+            f"{unread[0]}: {shorten(left_out[unread[0]], 160)}"
         )
 
 
@@ -361,10 +359,9 @@ def _refuse_large_split(
     share = sizes["validation"] / max(1, sum(sizes.values()))
     if params.validation_split is None and share > LARGEST_HELD_OUT:
         raise DatasetError(
-            f"{params.source}: the files named {held_out} are {share:.0%} of the text "
-            f"(as {sides['validation'][0].input.name}), more than is held out by intent; train on "
-            "all files with "
-            f"--set dataset.validation_split={NO_SPLIT}, or keep it so with --set "
+            f"{params.source}: the files named {held_out} are {share:.0%} of the text (as "
+            f"{sides['validation'][0].input.name}), more than is held out by intent; train on all "
+            f"files with --set dataset.validation_split={NO_SPLIT}, or keep it so with --set "
             f"dataset.validation_split={held_out}"
         )
 

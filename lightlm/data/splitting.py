@@ -301,8 +301,7 @@ def glance(source: Source, params: DatasetParams, context_length: int | None) ->
     if num_bytes < least:
         raise DatasetError(
             f"{params.source} has {num_bytes:,} bytes of text, fewer than model.context_length "
-            f"{context_length} "
-            "tokens can be made of; give more text or a smaller context_length"
+            f"{context_length} tokens can be made of; give more text or a smaller context_length"
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.counting import count
 from lightlm.evaluation.score import DocumentScores
@@ -29,14 +29,12 @@ ADVICE = "hold out more text with --set dataset.validation_fraction=0.2, or give
 """What to do where the held-out text has too few documents."""
 
 
-class Comparison(BaseModel):
+class Comparison(BaseModel, frozen=True):
     """Two models on the same documents; differences are challenger minus champion, bits per byte.
 
     `num_left_out` documents are not compared: the champion had learned from them. `histogram`
     counts the resampled differences in equal steps from `lowest` to `highest`.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     champion_version: str
     champion_bits_per_byte: float
@@ -64,8 +62,7 @@ class Comparison(BaseModel):
         """Return the finding in one sentence, without the versions' names."""
         scores = (
             f"{self.challenger_bits_per_byte:.4f} against {self.champion_bits_per_byte:.4f} bits "
-            "per byte on the same "
-            f"{self.num_bytes:,} bytes"
+            f"per byte on the same {self.num_bytes:,} bytes"
         )
 
         if self.num_documents < FEWEST_DOCUMENTS:

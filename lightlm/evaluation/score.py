@@ -2,17 +2,15 @@
 
 import math
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 
-class Score(BaseModel):
+class Score(BaseModel, frozen=True, extra="forbid"):
     """Bits per byte and the text it was measured on. `is_whole`: all held-out text was read.
 
     Where a version has count tables, `bits_per_byte` is that of network and counts together; each
     alone stands in the last two.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bits_per_byte: float
     nats_per_token: float
@@ -32,10 +30,8 @@ class Score(BaseModel):
         return self.network_bits_per_byte
 
 
-class DocumentScores(BaseModel):
+class DocumentScores(BaseModel, frozen=True):
     """A model's loss on each document in nats, and each document's size in bytes of raw text."""
-
-    model_config = ConfigDict(frozen=True)
 
     nats: list[float]
     num_bytes: list[int]
@@ -46,21 +42,17 @@ class DocumentScores(BaseModel):
         return bits_per_byte(sum(self.nats), sum(self.num_bytes))
 
 
-class TextScore(BaseModel):
+class TextScore(BaseModel, frozen=True):
     """The score of a model on the held-out part of a further text."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     score: Score
 
 
-class Evaluated(BaseModel):
+class Evaluated(BaseModel, frozen=True):
     """The score of a model on a held-out text, its loss document by document, and its scores on
     further texts.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     score: Score
     documents: DocumentScores

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.json_object import JsonObject
 
@@ -13,10 +13,8 @@ TABLES = "tasks/"
 NO_FILTER = "none"
 
 
-class TaskScore(BaseModel):
+class TaskScore(BaseModel, frozen=True):
     """One metric of one task or group of tasks; `stderr` is the harness's bootstrap estimate."""
-
-    model_config = ConfigDict(frozen=True)
 
     task: str
     metric: str

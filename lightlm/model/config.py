@@ -4,7 +4,7 @@ experts), or as Llama or Qwen2 where it starts from such a model.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 Family = Literal["qwen3", "llama", "qwen2"]
 """Layout of a layer: Qwen3 normalizes queries and keys, Qwen2 adds a bias to queries, keys and
@@ -12,14 +12,12 @@ values, Llama does neither.
 """
 
 
-class RopeScaling(BaseModel):
+class RopeScaling(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How rotary frequencies are stretched for a longer context.
 
     `linear` divides all by `factor`; `llama3` divides the slow ones alone. Source: transformers,
     modeling_rope_utils.py.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["linear", "llama3"]
     factor: Annotated[float, Field(ge=1, le=1024)]
@@ -38,12 +36,8 @@ class RopeScaling(BaseModel):
         return self
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """The shape of one decoder-only transformer. `num_experts` 0 is a dense model."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
-    )
 
     vocab_size: Annotated[int, Field(ge=257, le=1_048_576)]
     num_layers: Annotated[int, Field(ge=1, le=512)]

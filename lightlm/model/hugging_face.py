@@ -216,8 +216,7 @@ def _check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], fo
         if wanted.get(name) != shapes.get(name):
             raise ModelVersionError(
                 f"{folder / WEIGHTS_FILE}: {name} has shape {shapes.get(name)}, but config.json "
-                "wants "
-                f"{wanted.get(name)}; export the model again"
+                f"wants {wanted.get(name)}; export the model again"
             )
 
 

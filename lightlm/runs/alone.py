@@ -11,7 +11,7 @@ from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.budget.ledger import find_process_start
 from lightlm.console.escape import escape_for_terminal
@@ -42,10 +42,8 @@ COMMAND = "lightlm.train"
 """MLflow's name of what started the run."""
 
 
-class Request(BaseModel):
+class Request(BaseModel, frozen=True, extra="forbid"):
     """What to do; the values are those of `load_params`, and "sync" needs none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["train", "plan", "sync"]
     preset: str = "base"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.counting import count
 from lightlm.data.copies.verbatim import WINDOW_BYTES
@@ -32,12 +32,10 @@ SHOWN_CHARACTERS = 400
 NO_TEXT = "its training text is not in the store any more; a new run on it puts it there"
 
 
-class Audit(BaseModel):
+class Audit(BaseModel, frozen=True):
     """What a model repeats, and what it knows of the small general text, with its base's score;
     `problem` says why something of that is missing.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     memorization: Memorization | None = None
     general_bits_per_byte: float | None = None

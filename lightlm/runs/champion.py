@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.budget.ledger import SECONDS_PER_HOUR
 from lightlm.budget.memory import MATMUL_CONTEXT
@@ -46,10 +46,8 @@ KIND = "scores"
 FORMAT = 2
 
 
-class VersionScores(BaseModel):
+class VersionScores(BaseModel, frozen=True):
     """A registered version on the documents of a held-out text. `is_whole`: on all of them."""
-
-    model_config = ConfigDict(frozen=True)
 
     documents: DocumentScores
     is_whole: bool
@@ -135,9 +133,8 @@ def score_champion(
 
     if champion.scores is not None and champion.version is not None:
         session.log(
-            f"Champion: version {champion.version.version}, "
-            f"{champion.scores.bits_per_byte:.4f} bits per byte on "
-            f"{count(len(champion.scores.nats), 'held-out document')}"
+            f"Champion: version {champion.version.version}, {champion.scores.bits_per_byte:.4f} "
+            f"bits per byte on {count(len(champion.scores.nats), 'held-out document')}"
         )
     elif champion.reason:
         session.log(f"The champion is not compared: {champion.reason}")

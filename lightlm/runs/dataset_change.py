@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.params import Params
 from lightlm.tracking.registry import ModelVersion, find_champion, list_versions
 from lightlm.tracking.tags import DIGEST_TAG, OTHERS_DIGEST_TAG
 
 
-class DatasetChange(BaseModel):
+class DatasetChange(BaseModel, frozen=True):
     """A data set's change, and the sentence that explains it. Digests in hex; "" is unknown."""
-
-    model_config = ConfigDict(frozen=True)
 
     is_changed: bool
     dataset: str

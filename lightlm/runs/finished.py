@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from lightlm.errors import InputError
 from lightlm.evaluation.score import DocumentScores
@@ -15,10 +15,8 @@ from lightlm.tracking.record import Metrics, Table, Text, read_records
 SUMMARY = "summary.json"
 
 
-class FinishedRun(BaseModel):
+class FinishedRun(BaseModel, frozen=True):
     """A finished run: points over the fraction of its time, samples, documents, summary."""
-
-    model_config = ConfigDict(frozen=True)
 
     folder: Path
     summary: RunSummary

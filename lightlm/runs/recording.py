@@ -358,8 +358,7 @@ def describe_unregistered(session: Session, outcome: Outcome, seconds: float) ->
     """
     why = session.outbox.explain_delay(seconds)
     reason = (
-        f"not registered yet ({why}); the model is kept in {outcome.trained.result.folder}, "
-        "and "
+        f"not registered yet ({why}); the model is kept in {outcome.trained.result.folder}, and "
         "`lightlm sync` or the next run registers it"
     )
 

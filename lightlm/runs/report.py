@@ -113,9 +113,8 @@ def render_blocks(
     yield (
         f"{bits:.4f} bits per byte on {part} held-out text of {summary.dataset['name']} "
         f"({summary.score.num_bytes:,} bytes){describe_parts(summary.score)}, after "
-        f"{format_seconds(summary.elapsed_seconds)} of "
-        f"{format_seconds(summary.budget_seconds)}. Predicted: {plan.format_prediction()}. "
-        f"{summary.promotion.capitalize()}."
+        f"{format_seconds(summary.elapsed_seconds)} of {format_seconds(summary.budget_seconds)}. "
+        f"Predicted: {plan.format_prediction()}. {summary.promotion.capitalize()}."
     )
 
     if baselines:

@@ -107,8 +107,7 @@ def find_learnt(home: Path, version: ModelVersion) -> Origin:
     if origin is None:
         raise InputError(
             f"version {version.version} of {version.name} does not say which data set it learned; "
-            "give it: "
-            f"--dataset FILE_OR_FOLDER --name {version.name}"
+            f"give it: --dataset FILE_OR_FOLDER --name {version.name}"
         )
     return origin
 

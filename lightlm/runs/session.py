@@ -267,9 +267,8 @@ def log_continuation(session: Session) -> None:
     session.log(
         f"Continuing the unfinished run {run.folder.name} ({run.spent.seconds:.0f} s of "
         f"{ledger.budget_seconds:.0f} s were used, "
-        f"{max(0.0, ledger.elapsed_seconds - run.spent.seconds):.0f} s went "
-        f"into starting again, {max(0.0, ledger.remaining_seconds):.0f} s are left); "
-        "--fresh begins anew"
+        f"{max(0.0, ledger.elapsed_seconds - run.spent.seconds):.0f} s went into starting again, "
+        f"{max(0.0, ledger.remaining_seconds):.0f} s are left); --fresh begins anew"
     )
 
 
@@ -309,8 +308,7 @@ def close_record(
     elif shipment.num_unsent:
         session.log(
             f"MLflow did not take {shipment.num_unsent} records ({shipment.error}); they are kept "
-            f"in {folder} "
-            "and sent by the next run, or by `lightlm sync`"
+            f"in {folder} and sent by the next run, or by `lightlm sync`"
         )
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.budget.continuation import Start
 from lightlm.budget.mixing import find_hours
@@ -26,10 +26,8 @@ LAST_STEPS = 3
 """Steps before the end at which a short run still counts as annealed."""
 
 
-class RunSummary(BaseModel):
+class RunSummary(BaseModel, frozen=True):
     """A finished run. Seconds by stage in `ledger`; `mfu` against the measured matrix rate."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     run_id: str
     model_name: str
@@ -84,10 +82,8 @@ class RunSummary(BaseModel):
         )
 
 
-class RetrainSummary(BaseModel):
+class RetrainSummary(BaseModel, frozen=True):
     """A finished retraining: the data set's change, the start, the comparison, the run if any."""
-
-    model_config = ConfigDict(frozen=True)
 
     is_retrained: bool
     reason: str

@@ -142,9 +142,8 @@ class FollowedRun:
             return
         display.follow(self._plan)
         display.log(
-            f"Plan: {self._plan.summary()}; {self._plan.predicted_bits_per_byte:.3f} bits per "
-            "byte predicted "
-            f"({self._plan.predicted_low:.3f} to {self._plan.predicted_high:.3f})"
+            f"Plan: {self._plan.summary()}; {self._plan.predicted_bits_per_byte:.3f} bits per byte "
+            f"predicted ({self._plan.predicted_low:.3f} to {self._plan.predicted_high:.3f})"
         )
 
     def _events(self, step: int, values: dict[str, float]) -> Iterator[Event]:

@@ -214,9 +214,8 @@ def restore_backup(
     """
     if there := sorted(path.name for path in home.iterdir() if not path.name.startswith(".")):
         raise InputError(
-            f"{home} is not empty ({', '.join(there[:3])}{', ...' if there[3:] else ''}); a "
-            "backup becomes a home of "
-            f"its own: LIGHTLM_HOME=/new/folder lightlm restore {file}"
+            f"{home} is not empty ({', '.join(there[:3])}{', ...' if there[3:] else ''}); a backup "
+            f"becomes a home of its own: LIGHTLM_HOME=/new/folder lightlm restore {file}"
         )
 
     with scratch_folder(home) as scratch:
@@ -284,7 +283,6 @@ def _compare(
     )
     if wrong:
         raise CorruptError(
-            f"{file} is damaged: {wrong[0]} is not what was written ({len(wrong)} of "
-            f"{len(wanted)} files); "
-            "take another backup"
+            f"{file} is damaged: {wrong[0]} is not what was written ({len(wrong)} of {len(wanted)} "
+            "files); take another backup"
         )

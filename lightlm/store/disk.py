@@ -176,10 +176,8 @@ def describe_refusal(error: OSError, path: Path) -> StoreError:
         free = shutil.disk_usage(nearest(path)).free
         return StoreError(
             f"the disk is full: {path} could not be written, {free / 1e6:,.0f} MB are free; free "
-            "some space "
-            "(`lightlm store` lists what is there, `lightlm store prune` drops what can be made "
-            "again) and run the "
-            "same command again"
+            "some space (`lightlm store` lists what is there, `lightlm store prune` drops what can "
+            "be made again) and run the same command again"
         )
 
     if error.errno in CLOSED:
@@ -197,8 +195,7 @@ def describe_refusal(error: OSError, path: Path) -> StoreError:
 
     return StoreError(
         f"{path} could not be written ({reason}); look after that disk or give a LIGHTLM_HOME on "
-        "another, "
-        "and run the same command again"
+        "another, and run the same command again"
     )
 
 

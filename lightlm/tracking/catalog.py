@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from lightlm.data.origin import Origin, read_logged_params, read_origin
 from lightlm.errors import ModelVersionError
@@ -33,12 +33,10 @@ _URI = re.compile(
 )
 
 
-class RegisteredModel(BaseModel):
+class RegisteredModel(BaseModel, frozen=True):
     """A registered model: how many versions it has, its champion (None where there is none yet),
     its newest one.
     """
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     name: str
     num_versions: int

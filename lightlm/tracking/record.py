@@ -15,7 +15,6 @@ from pydantic import (
     AliasChoices,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     JsonValue,
     TypeAdapter,
@@ -37,10 +36,8 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 LOGGER = logging.getLogger(__name__)
 
 
-class RegistrationRequest(BaseModel):
+class RegistrationRequest(BaseModel, frozen=True):
     """A model to register: its committed Hugging Face folder, and what its version will show."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     hf_folder: Path
     model_name: str

@@ -108,8 +108,7 @@ def promote(client: "MlflowClient", version: ModelVersion, request: Registration
         moves = False
         reason = (
             f"version {champion.version} stays champion: it is newer than version "
-            f"{version.version}, recorded "
-            f"late; {format_by_hand(name, version.version)}"
+            f"{version.version}, recorded late; {format_by_hand(name, version.version)}"
         )
 
     client.set_model_version_tag(name, version.version, PROMOTION_TAG, reason)
@@ -157,8 +156,7 @@ def judge(
     if comparison.champion_version != champion.version:
         return False, (
             f"{stays}: it became champion while version {version} was trained, which was compared "
-            "with version "
-            f"{comparison.champion_version}; {by_hand}"
+            f"with version {comparison.champion_version}; {by_hand}"
         )
 
     if comparison.is_better:
@@ -301,10 +299,7 @@ def describe_family(client: "MlflowClient", name: str) -> None:
         client.update_registered_model(
             name,
             "Small language models, each the best that its hours allowed. **champion** is what "
-            "`lightlm generate "
-            f"--name {name}` writes with; **challenger** is the newest; **previous** was champion "
-            "before, and "
-            f"`lightlm rollback --name {name}` brings it back. Scores are bits per byte of "
-            "held-out text: they "
-            "compare on the same text only.",
+            f"`lightlm generate --name {name}` writes with; **challenger** is the newest; "
+            f"**previous** was champion before, and `lightlm rollback --name {name}` brings it "
+            "back. Scores are bits per byte of held-out text: they compare on the same text only.",
         )

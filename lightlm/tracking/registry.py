@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.errors import CorruptError, LightLMError, ModelVersionError, StoreError, TrackingError
 from lightlm.redaction import first_line, redact
@@ -45,10 +45,8 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 REPAIR = "`lightlm store verify --repair` puts an intact copy back where this machine has one"
 
 
-class ModelVersion(BaseModel):
+class ModelVersion(BaseModel, frozen=True):
     """A registered version. Scores and origin stand in `tags`."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     name: str
     version: str

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 
 from lightlm.store.commit import write_file
 from lightlm.store.remembered import read_checked
@@ -18,10 +18,8 @@ from lightlm.tracking.registry import ModelVersion
 STATE = "shipped.json"
 
 
-class Shipped(BaseModel):
+class Shipped(BaseModel, extra="ignore", strict=True, allow_inf_nan=False):
     """The file's content. `cursor`: bytes of the journal that MLflow has accepted."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
     cursor: Annotated[int, Field(ge=0)] = 0
     run_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,256}$")] | None = None

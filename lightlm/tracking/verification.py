@@ -69,8 +69,7 @@ class DamagedVersion:
         if self.intact is None:
             remedy = (
                 "no intact copy of it is here; make another version champion with `lightlm "
-                "promote` or "
-                "`lightlm rollback`, or train again"
+                "promote` or `lightlm rollback`, or train again"
             )
         else:
             remedy = (
@@ -163,8 +162,7 @@ def repair(home: Path, damaged: DamagedVersion) -> Path | None:
     if folder is None or intact is None or not folder.resolve().is_relative_to(artifacts):
         raise StoreError(
             f"{damaged.files.version.uri} lies at {damaged.files.uri}, not under {artifacts}; "
-            "repair it on the machine "
-            "that has it, or train again"
+            "repair it on the machine that has it, or train again"
         )
 
     copy = copy_commit(intact, folder.with_name(f"{MODEL_FOLDER}.intact"), "model")

@@ -5,7 +5,7 @@ The shape is in model.config; the time is the caller's.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 Attention = Literal["sdpa", "flash", "matmul"]
 """The kernel: PyTorch's own choice, its flash kernel, or plain matrix products."""
@@ -18,10 +18,8 @@ Tuned = Literal["all", "lora", "last"]
 """The weights that are trained: all, adapters of low rank, or those of the last layers."""
 
 
-class TrainerConfig(BaseModel):
+class TrainerConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """The trainer's settings besides the model's shape, the batches and the clock."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     optimizer: Literal["muon", "adamw"] = "muon"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -117,9 +117,8 @@ def check_flash(trainer: TrainerConfig) -> None:
     capability = torch.cuda.get_device_capability(trainer.device)
     if capability < FLASH_CAPABILITY or trainer.dtype == "float32":
         raise ParameterError(
-            "model.flash_attention=true wants a GPU of compute capability 8.0 or more and "
-            "bfloat16 or float16, got "
-            f"{capability[0]}.{capability[1]} and {trainer.dtype}; leave it false"
+            "model.flash_attention=true wants a GPU of compute capability 8.0 or more and bfloat16 "
+            f"or float16, got {capability[0]}.{capability[1]} and {trainer.dtype}; leave it false"
         )
 
 

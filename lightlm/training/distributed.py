@@ -163,8 +163,7 @@ def fit_to_ranks(trainer: TrainerConfig, context_length: int, local_rank: int) -
         if trainer.num_devices > torch.cuda.device_count():
             raise ParameterError(
                 f"training.devices is {trainer.num_devices}, but this machine has "
-                f"{torch.cuda.device_count()} GPUs; "
-                "give auto"
+                f"{torch.cuda.device_count()} GPUs; give auto"
             )
         device = f"cuda:{local_rank}"
     elif device != "cpu":

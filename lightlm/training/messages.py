@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.errors import StoreError
 from lightlm.json_object import JsonObject
@@ -14,19 +14,15 @@ MODEL_FOLDER = "model"
 """Name of a run's committed Hugging Face folder."""
 
 
-class SharedText(BaseModel):
+class SharedText(BaseModel, frozen=True):
     """The shards of a further text, and its share of the sequences that are read."""
-
-    model_config = ConfigDict(frozen=True)
 
     folder: Path
     share: float
 
 
-class TrainRequest(BaseModel):
+class TrainRequest(BaseModel, frozen=True):
     """A training job. `deadline`: seconds of time.monotonic(), for the loop's end."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     run_folder: Path
     shards_folder: Path
@@ -57,10 +53,8 @@ class TrainRequest(BaseModel):
     """Seconds that the network may read the text held back."""
 
 
-class TrainResult(BaseModel):
+class TrainResult(BaseModel, frozen=True):
     """The result of a run. `folder` is the committed Hugging Face folder."""
-
-    model_config = ConfigDict(frozen=True)
 
     folder: Path
     step: int
@@ -85,10 +79,8 @@ class TrainResult(BaseModel):
     """Seconds that fitting the gate took."""
 
 
-class TunedTiming(BaseModel):
+class TunedTiming(BaseModel, frozen=True):
     """Seconds of training with some weights tuned: per token, and per update of the weights."""
-
-    model_config = ConfigDict(frozen=True)
 
     tuned: Tuned
     num_layers: int = 0
@@ -99,14 +91,12 @@ class TunedTiming(BaseModel):
     """Bytes in which a frozen weight is kept."""
 
 
-class BaseProbe(BaseModel):
+class BaseProbe(BaseModel, frozen=True):
     """Figures of a base on this text and machine, before anything is trained.
 
     `bits_per_byte`: untouched, on `num_bytes` that are spread over the held-out text, in windows of
     the context that training has. Where those take too long, estimated from shorter ones.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     bits_per_byte: float
     num_doublings: float = 0.0
@@ -128,12 +118,10 @@ class BaseProbe(BaseModel):
         return f"{text} of the held-out text{short}"
 
 
-class Memorization(BaseModel):
+class Memorization(BaseModel, frozen=True):
     """What a model repeats: how many prefixes of the training and of the held-out text were tried,
     and how many of them it continues verbatim, the network alone and with its count tables.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     num_prefixes: tuple[int, int]
     network: tuple[int, int]

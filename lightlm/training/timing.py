@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.data.loader import Batch
 from lightlm.model.config import ModelConfig
@@ -28,10 +28,8 @@ MOST_WARM_SECONDS = 8.0
 """Seconds after which the steps so far have to do: the machine is far slower than was expected."""
 
 
-class StepTiming(BaseModel):
+class StepTiming(BaseModel, frozen=True):
     """Seconds of steps: the first with compilation, and the warm ones' lower quartile."""
-
-    model_config = ConfigDict(frozen=True)
 
     first_seconds: float
     step_seconds: float

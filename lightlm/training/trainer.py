@@ -262,10 +262,8 @@ def _count_skipped(counters: Progress, measured: Measured) -> None:
     if counters.consecutive_skipped >= MAX_CONSECUTIVE_SKIPPED:
         raise Diverged(
             f"{MAX_CONSECUTIVE_SKIPPED} steps in a row were not finite, or far worse than chance "
-            f"(loss {measured.loss}, "
-            f"gradient norm {measured.gradient_norm}); give a smaller "
-            "training.learning_rate_scale, "
-            "or training.dtype=float32"
+            f"(loss {measured.loss}, gradient norm {measured.gradient_norm}); give a smaller "
+            "training.learning_rate_scale, or training.dtype=float32"
         )
 
 

@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.data.shards import TokenShards
 from lightlm.data.tokenization.tokenizer import Tokenizer
@@ -15,10 +15,8 @@ VALIDATION_STRETCHES = 8
 """Stretches of the held-out text in the validation sample."""
 
 
-class ValidationSample(BaseModel):
+class ValidationSample(BaseModel, arbitrary_types_allowed=True):
     """Tokens of some held-out documents, and the bytes that they stand for."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     pieces: list[np.ndarray]
     num_bytes: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.data.origin import find_hub_id, read_origin
 from lightlm.errors import CorruptError, InputError
@@ -32,10 +32,8 @@ TOLERANCE = 1e-3
 """Largest difference of a logit that is rounding; fp32 sums in another order give about 1e-5."""
 
 
-class Export(BaseModel):
+class Export(BaseModel, frozen=True):
     """An export and its check: largest difference of a logit, and whether greedy text agrees."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     folder: str
     format: Format

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.errors import CorruptError, ModelVersionError
 from lightlm.versions.held_out import limit_sample
@@ -28,13 +28,11 @@ llama.cpp rounds activations, too, where weights have 8 bits or fewer.
 """
 
 
-class Rounded(BaseModel):
+class Rounded(BaseModel, frozen=True):
     """What a smaller type costs: bits per byte of the file and of fp32, on the same text.
 
     `scored_with` names who computed the file's own.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     quantization: str
     bits_per_byte: float

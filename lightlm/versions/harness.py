@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.child_process import end_child, read_answers, start_child
 from lightlm.errors import InputError, StoreError, TaskError, TrackingError
@@ -32,10 +32,8 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLI
 END_SECONDS = 1.0
 
 
-class TasksRequest(BaseModel):
+class TasksRequest(BaseModel, frozen=True):
     """What the harness's process gets."""
-
-    model_config = ConfigDict(frozen=True)
 
     folder: Path
     tasks: tuple[str, ...]
@@ -45,10 +43,8 @@ class TasksRequest(BaseModel):
     batch_size: int = 1
 
 
-class TasksResult(BaseModel):
+class TasksResult(BaseModel, frozen=True):
     """The scores of a version, and what became of them in MLflow."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     model_name: str
     model_version: str

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lightlm.data.origin import find_hub_id, read_origin
 from lightlm.data.remote import connection_error
@@ -54,10 +54,8 @@ class PushRequest:
     gguf: Options | None = None
 
 
-class Pushed(BaseModel):
+class Pushed(BaseModel, frozen=True):
     """What is on the Hub now: the repository, its address, the commit, its files."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     repository: str
     url: str

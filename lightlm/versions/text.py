@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lightlm.errors import PromptError, StoreError
 from lightlm.params import describe_validation, load_params
@@ -31,10 +31,8 @@ KEPT_TEXTS = 1000
 """Texts kept per version; the oldest are deleted."""
 
 
-class GeneratedText(BaseModel):
+class GeneratedText(BaseModel, frozen=True):
     """A continuation without its prompt, and its version; `reused`: an earlier request made it."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     text: str
     prompt: str

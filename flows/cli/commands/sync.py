@@ -66,9 +66,8 @@ def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
     if failed:
         raise TrackingError(
-            f"{len(failed)} of {len(synced)} runs could not be sent to MLflow "
-            f"({failed[0].error}); their records are "
-            "kept, run `lightlm sync` again when it answers"
+            f"{len(failed)} of {len(synced)} runs could not be sent to MLflow ({failed[0].error}); "
+            "their records are kept, run `lightlm sync` again when it answers"
         )
 
 

@@ -147,9 +147,8 @@ def check_encoding_name(named: str) -> str:
         "".encode(found.name)
     except (LookupError, ValueError):
         raise DatasetError(
-            f"dataset.encoding is {named!r}, which is no encoding that Python knows; give one "
-            "such as utf-8, cp1252, "
-            "cp1251, utf-16, shift_jis, gb18030"
+            f"dataset.encoding is {named!r}, which is no encoding that Python knows; give one such "
+            "as utf-8, cp1252, cp1251, utf-16, shift_jis, gb18030"
         ) from None
     return found.name
 

@@ -123,8 +123,7 @@ def _find(held_out: Documents, train: Documents, deadline: float | None) -> Near
     elif sketches.num_missed:
         found.not_looked_at = (
             f"{sketches.num_missed:,} training documents after the first {MOST_SKETCHES:,} were "
-            "compared with the "
-            "held-out text alone"
+            "compared with the held-out text alone"
         )
 
     return found

@@ -8,7 +8,7 @@ to MLflow, and printed in report and card. All bytes are of UTF-8 text.
 from collections.abc import Iterator
 from textwrap import shorten
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from lightlm.counting import count
 from lightlm.data.characters.personal import format_personal
@@ -17,10 +17,8 @@ LISTED_SOURCES = 500
 """Files that the record lists; of a folder with more, the rest is added up in one row."""
 
 
-class SourceRecord(BaseModel):
+class SourceRecord(BaseModel, extra="forbid"):
     """One file as it was read. `used`: some of its text is trained on or held out."""
-
-    model_config = ConfigDict(extra="forbid")
 
     path: str
     kind: str
@@ -37,19 +35,15 @@ class SourceRecord(BaseModel):
     notes: list[str] = Field(default_factory=list)
 
 
-class LeftOutRecord(BaseModel):
+class LeftOutRecord(BaseModel, extra="forbid"):
     """A file that was not read, and the reason."""
-
-    model_config = ConfigDict(extra="forbid")
 
     path: str
     reason: str
 
 
-class DataRecord(BaseModel):
+class DataRecord(BaseModel, extra="forbid"):
     """What was taken of a data set, and what was not."""
-
-    model_config = ConfigDict(extra="forbid")
 
     documents: int = 0
     train_bytes: int = 0

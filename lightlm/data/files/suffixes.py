@@ -13,12 +13,10 @@ TEXT_SUFFIXES = (
 
 CODE_SUFFIXES = tuple(
     ".py .pyi .js .mjs .jsx .ts .tsx .c .h .cc .cpp .cxx .hpp .hh .java .kt .kts .scala .go .rs "
-    ".rb .php .pl .pm "
-    ".lua .r .jl .swift .m .mm .cs .fs .vb .hs .ml .mli .clj .ex .exs .erl .elm .dart .sh .bash "
-    ".zsh .fish .ps1 "
-    ".bat .sql .css .scss .vue .svelte .asm .s .f90 .f .pas .lisp .el .scm .vhd .v .zig .nim .cr "
-    ".cmake .toml "
-    ".yaml .yml .ini .cfg .xml .svg .tf .proto .graphql".split()
+    ".rb .php .pl .pm .lua .r .jl .swift .m .mm .cs .fs .vb .hs .ml .mli .clj .ex .exs .erl .elm "
+    ".dart .sh .bash .zsh .fish .ps1 .bat .sql .css .scss .vue .svelte .asm .s .f90 .f .pas .lisp "
+    ".el .scm .vhd .v .zig .nim .cr .cmake .toml .yaml .yml .ini .cfg .xml .svg .tf .proto "
+    ".graphql".split()
 )
 """Suffixes of source code, which is plain text; for a person who names it."""
 

@@ -28,8 +28,7 @@ CELLS = frozenset(("td", "th"))
 
 UNSEEN = frozenset(
     "script style template noscript title svg annotation rt rp iframe object canvas audio video "
-    "button select "
-    "textarea datalist".split()
+    "button select textarea datalist".split()
 )
 """Elements whose text is no part of the page's: code, controls, what stands in for pictures,
 reading aids.

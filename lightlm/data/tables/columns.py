@@ -124,8 +124,7 @@ class BadRows:
         if self.num_bad > max(1, BAD_SHARE * self.num_rows):
             raise DatasetError(
                 f"{self.name} {self.first}; {self.num_bad:,} of the first {self.num_rows:,} rows "
-                "are broken: "
-                "mend or remove them"
+                "are broken: mend or remove them"
             )
 
 
@@ -301,8 +300,7 @@ def _choose_least(
     if not offered:
         raise DatasetError(
             f"{name} has no column of text (columns: {list_examples(ratings)}); write the text of "
-            "each row as a string "
-            "under a name of its own, such as text"
+            "each row as a string under a name of its own, such as text"
         )
 
     raise DatasetError(

@@ -215,8 +215,7 @@ def read_csv(
                     counts.bad_rows += 1
                     bad.add(
                         f"line {number + skipped} has {len(fields)} of {num_columns} fields, so "
-                        "its text is missing "
-                        "(a line break inside of a text must stand in quotes)"
+                        "its text is missing (a line break inside of a text must stand in quotes)"
                     )
                 if counts.replaced_bytes and "\ufffd" in text:
                     counts.bad_rows += 1

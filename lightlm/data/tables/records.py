@@ -208,8 +208,7 @@ def _refuse_objects(
     )
     raise DatasetError(
         f"{name}: {objects:,} of {len(values):,} sampled rows hold an object or a list, no text, "
-        f"in {shorten(column)}; "
-        f"{advice}"
+        f"in {shorten(column)}; {advice}"
     )
 
 

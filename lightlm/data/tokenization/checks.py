@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from lightlm.errors import TokenizerError
@@ -56,8 +56,8 @@ Entry = Annotated[tuple[str, float], Field(strict=False)]
 Merge = str | Annotated[list[str], Len(2, 2)]
 
 
-class _Checked(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", protected_namespaces=())
+class _Checked(BaseModel, strict=True, extra="ignore"):
+    """A part of a tokenizer's file; what it has beyond these fields is left alone."""
 
 
 class _AddedToken(_Checked):
