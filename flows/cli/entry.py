@@ -1,4 +1,4 @@
-"""The entry of `lightlm`: the first thing that is imported, so that Ctrl-C ends a start in one line."""
+"""The entry of `lightlm`: Ctrl-C ends it in one line, even while the rest is still imported."""
 
 import os
 import signal
