@@ -67,7 +67,6 @@ class EnergyMeter:
         self._thread = threading.Thread(target=self._run, name="energy", daemon=True)
 
     def __enter__(self) -> Self:
-        """Begin to count."""
         self._thread.start()
         return self
 

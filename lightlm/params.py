@@ -25,10 +25,12 @@ from pydantic import (
 import lightlm_params
 from lightlm.errors import ParameterError
 from lightlm.hours import parse_hours
-from lightlm.safe_yaml import read_yaml
-from lightlm.yaml_values import holds_text, keep_text
+from lightlm.safe_yaml import holds_text, keep_text, read_yaml
 
 PARAMS_FOLDER = Path(lightlm_params.__file__).resolve().parent
+
+LONGEST_QUOTE = 80
+"""Characters of a value in an error message."""
 
 MAX_PRESET_BYTES = 100_000
 """params/base.yaml with all of its comments has a quarter of it."""
@@ -247,7 +249,7 @@ class ModelParams(Section, frozen=True):
         if dim is not None and heads is not None and (dim // heads) % 2:
             raise ValueError(
                 f"model_dim {dim} / num_heads {heads} = {dim // heads} is odd; rotary positions "
-                "turn pairs of dimensions, so give an even number of dimensions a head"
+                "turn pairs of dimensions, so give an even number of dimensions per head"
             )
 
         if heads is not None and kv_heads is not None and heads % kv_heads:
@@ -440,18 +442,18 @@ def describe_wanted(detail: Mapping[str, Any]) -> str:
     return PATTERN_WORDS.get(pattern) or str(detail["msg"]).removeprefix("Value error, ")
 
 
-def quote(value: Any, longest: int = 80) -> str:
+def quote(value: Any) -> str:
     """Return a value as an error message quotes it: on one line, cut before it is written out."""
     brief = reprlib.Repr()
     brief.maxlevel = 4
-    brief.maxstring = 2 * longest
-    brief.maxlong = longest
-    brief.maxother = longest
+    brief.maxstring = 2 * LONGEST_QUOTE
+    brief.maxlong = LONGEST_QUOTE
+    brief.maxother = LONGEST_QUOTE
     try:
         text = brief.repr(value)
     except ValueError:  # Python writes no integer of more than 4,300 digits
         text = f"a huge {type(value).__name__}"
-    return text if len(text) < longest else f"{text[: longest - 3]}..."
+    return text if len(text) < LONGEST_QUOTE else f"{text[: LONGEST_QUOTE - 3]}..."
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:

@@ -52,6 +52,21 @@ class Check(BaseModel, frozen=True):
     fix: str | None = None
 
 
+def passed(name: str, message: str) -> Check:
+    """Return a finding that needs nothing."""
+    return Check(name=name, status="pass", message=message)
+
+
+def warn(name: str, message: str, fix: str) -> Check:
+    """Return a finding that costs something, but keeps nothing from working."""
+    return Check(name=name, status="warn", message=message, fix=fix)
+
+
+def fail(name: str, message: str, fix: str) -> Check:
+    """Return a finding that keeps LightLM from working."""
+    return Check(name=name, status="fail", message=message, fix=fix)
+
+
 class SystemReport(BaseModel, frozen=True):
     """The machine as this process may use it. Memory and disk in bytes."""
 
@@ -185,20 +200,13 @@ def read_available_memory() -> int:
 
 def read_cpu_flags(cpu_info: Path = CPU_INFO) -> set[str]:
     """Return the CPU's feature flags; empty where the system does not list them."""
-    for line in _read_lines(cpu_info):
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return set(value.split())
-    return set()
+    return set(_read_fact(cpu_info, "flags", "Features").split())
 
 
 def read_cpu_name(cpu_info: Path = CPU_INFO) -> str:
     """Return the CPU's name."""
-    for line in _read_lines(cpu_info):
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return platform.processor() or platform.machine() or "unknown CPU"
+    name = _read_fact(cpu_info, "model name")
+    return name or platform.processor() or platform.machine() or "unknown CPU"
 
 
 def name_hardware(devices: list[Device], num_cores: int) -> str:
@@ -213,21 +221,18 @@ def name_hardware(devices: list[Device], num_cores: int) -> str:
 def _check_python() -> Check:
     version = platform.python_version()
     if sys.version_info[:2] < OLDEST_PYTHON:
-        return Check(
-            name="Python", status="fail", message=version, fix="install Python 3.11 or newer"
-        )
-    return Check(name="Python", status="pass", message=version)
+        return fail("Python", version, "install Python 3.11 or newer")
+    return passed("Python", version)
 
 
 def _check_gpu(devices: list[Device]) -> Check:
     accelerators = [device for device in devices if device.kind != "cpu"]
     if not accelerators:
-        return Check(
-            name="GPU",
-            status="warn",
-            message="none; training runs on the CPU",
-            fix="nothing to do: the plan suits the CPU; with an NVIDIA card, check its driver "
-            "with nvidia-smi",
+        return warn(
+            "GPU",
+            "none; training runs on the CPU",
+            "nothing to do: the plan suits the CPU; with an NVIDIA card, check its driver with "
+            "nvidia-smi",
         )
 
     described = []
@@ -237,79 +242,67 @@ def _check_gpu(devices: list[Device]) -> Check:
         )
         described.append(f"{device.name} ({device.memory_bytes / 1e9:.0f} GB{capability})")
 
-    return Check(name="GPU", status="pass", message="; ".join(described))
+    return passed("GPU", "; ".join(described))
 
 
 def _check_precision(devices: list[Device]) -> Check:
     if any(device.supports_bfloat16 for device in devices):
         kinds = ", ".join(device.kind for device in devices if device.supports_bfloat16)
-        return Check(name="bfloat16", status="pass", message=f"in hardware on {kinds}")
+        return passed("bfloat16", f"in hardware on {kinds}")
     halves = [device.kind for device in devices if device.supports_float16]
     if halves:
-        return Check(
-            name="bfloat16",
-            status="pass",
-            message=f"not in hardware; float16 is, on {', '.join(halves)}, and is used",
-        )
-    return Check(
-        name="bfloat16",
-        status="warn",
-        message="not in hardware; float32 is used",
-        fix="nothing to do: training is 1.5 to 4 times slower than with it",
+        message = f"not in hardware; float16 is, on {', '.join(halves)}, and is used"
+        return passed("bfloat16", message)
+    return warn(
+        "bfloat16",
+        "not in hardware; float32 is used",
+        "nothing to do: training is 1.5 to 4 times slower than with it",
     )
 
 
 def _check_cores(num_cores: int) -> Check:
     if num_cores == 1:
-        return Check(
-            name="CPU cores",
-            status="warn",
-            message="1; loading data and training share it",
-            fix="give the process more cores, if there are any (taskset, the container's cpu "
-            "limit)",
+        return warn(
+            "CPU cores",
+            "1; loading data and training share it",
+            "give the process more cores, if there are any (taskset, the container's cpu limit)",
         )
-    return Check(name="CPU cores", status="pass", message=str(num_cores))
+    return passed("CPU cores", str(num_cores))
 
 
 def _check_memory(available: int, wanted: int) -> Check:
-    message = f"{available / 1e9:.1f} GB free"
-    if available < wanted:
-        return Check(
-            name="Memory",
-            status="fail",
-            message=f"{message}, wanted {wanted / 1e9:.1f} GB",
-            fix="close other programs, or give system.min_available_memory_bytes a smaller value",
-        )
-    return Check(name="Memory", status="pass", message=message)
+    fix = "close other programs, or give system.min_available_memory_bytes a smaller value"
+    return _compare("Memory", f"{available / 1e9:.1f} GB free", available, wanted, fix)
 
 
 def _check_disk(free: int, wanted: int, home: Path) -> Check:
-    message = f"{free / 1e9:.1f} GB free under {home}"
+    fix = "free some space, or give another LIGHTLM_HOME"
+    return _compare("Disk", f"{free / 1e9:.1f} GB free under {home}", free, wanted, fix)
+
+
+def _compare(name: str, message: str, free: int, wanted: int, fix: str) -> Check:
     if free < wanted:
-        return Check(
-            name="Disk",
-            status="fail",
-            message=f"{message}, wanted {wanted / 1e9:.1f} GB",
-            fix="free some space, or give another LIGHTLM_HOME",
-        )
-    return Check(name="Disk", status="pass", message=message)
+        return fail(name, f"{message}, wanted {wanted / 1e9:.1f} GB", fix)
+    return passed(name, message)
 
 
 def _check_tokenizer(source: str) -> Check:
     if source == "train":
-        return Check(name="Tokenizer", status="pass", message="trained on the text")
+        return passed("Tokenizer", "trained on the text")
     if Path(source).expanduser().exists():
-        return Check(name="Tokenizer", status="pass", message=source)
-    return Check(
-        name="Tokenizer",
-        status="warn",
-        message=f"{source}, from the Hub",
-        fix="give a folder or a tokenizer.json where the Hub is out of reach",
+        return passed("Tokenizer", source)
+    return warn(
+        "Tokenizer",
+        f"{source}, from the Hub",
+        "give a folder or a tokenizer.json where the Hub is out of reach",
     )
 
 
-def _read_lines(path: Path) -> list[str]:
+def _read_fact(cpu_info: Path, *names: str) -> str:
+    """Return the first value under one of these names; "" where there is none."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = cpu_info.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return []
+        return ""
+    facts = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in facts if name.strip() in names), "")

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from lightlm.errors import LightLMError
 from lightlm.params import load_params
 from lightlm.store.home import find_home
-from lightlm.system import Check, check_system
+from lightlm.system import Check, check_system, fail
 from lightlm_flows.cli.checks import installation, servers, storage
-from lightlm_flows.cli.checks.findings import fail
 
 
 def examine() -> Iterator[Check]:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 from lightlm.console.escape import escape_for_terminal
 from lightlm.console.hardware import render_facts
 from lightlm.console.menus import Dialogue, has_keys
-from lightlm.console.quantities import format_count
 from lightlm.console.side_by_side import render_side_by_side
-from lightlm.counting import count
 from lightlm.errors import InputError, LightLMError, PromptError
+from lightlm.quantities import count, format_count
 from lightlm.tracking.registry import ModelVersion, download
 from lightlm.versions.text import Sampling, check_request, open_version
 

@@ -24,7 +24,6 @@ class Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the process."""
         self.stop()
 
     def check(self, params: Params) -> Any:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lightlm.console.quantities import format_seconds
 from lightlm.errors import ParameterError
 from lightlm.json_object import JsonObject
+from lightlm.quantities import format_seconds
 from lightlm_flows.cli.launching import log_aside
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Notifier:
         try:
             yield self
         except Exception as error:
-            self.tell(f"training failed: {error}", {"status": "failed", "error": str(error)})
+            self.run(f"training failed: {error}", {"status": "failed", "error": str(error)})
             raise
 
     def finish(self, summary: "RunSummary") -> None:
@@ -62,9 +62,9 @@ class Notifier:
         )
         phrase = f"{summary.model_name} {version}: {summary.bits_per_byte:.3f} bits per byte"
         result = {"status": "finished"} | summary.model_dump(mode="json", exclude={"plan"})
-        self.tell(f"{phrase} after {format_seconds(summary.elapsed_seconds)}", result)
+        self.run(f"{phrase} after {format_seconds(summary.elapsed_seconds)}", result)
 
-    def tell(self, sentence: str, result: JsonObject) -> None:
+    def run(self, sentence: str, result: JsonObject) -> None:
         """Start the command and wait for it; whatever becomes of it changes nothing of the run."""
         if not self.words:
             return

@@ -10,10 +10,13 @@ import typer
 
 from lightlm.json_object import JsonObject
 from lightlm.params import Overrides, list_presets, load_params, parse_assignments
-from lightlm.yaml_values import quote_text
+from lightlm.safe_yaml import quote_text
 
 if TYPE_CHECKING:
     from lightlm.tracking.registry import ModelVersion
+
+MOST_COMPLETED = 50
+"""Runs that the Tab key offers, the newest."""
 
 
 def complete_from(*values: str) -> Callable[[str], list[str]]:
@@ -54,9 +57,6 @@ def complete_version(typed: str) -> list[str]:
         word for word in ("champion", "challenger", "previous", *uris) if word.startswith(typed)
     ]
 
-
-MOST_COMPLETED = 50
-"""Runs that the Tab key offers, the newest."""
 
 ProbeFile = Annotated[
     Path | None,
@@ -238,8 +238,8 @@ def collect_overrides(
         "dataset.config": dataset_config,
         "dataset.text_column": text_column,
         "dataset.offline": offline,
+        "tracking.model_name": name,
     }
-    named["tracking.model_name"] = name
     given: Overrides = {
         name: quote_text(value) for name, value in named.items() if value is not None
     }
@@ -263,6 +263,11 @@ def open_chosen(
     if not (is_named or is_quiet):
         typer.echo(format_version(version), err=True)
     return version
+
+
+def log(message: str) -> None:
+    """Print a line for a person: standard output belongs to results."""
+    typer.echo(message, err=True)
 
 
 def print_json(value: JsonObject) -> None:

@@ -15,11 +15,10 @@ from typing import Any
 from lightlm.budget.shapes import DEFAULT_SHAPE
 from lightlm.console.menus import Dialogue
 from lightlm.console.next_commands import name_command
-from lightlm.console.quantities import format_seconds
-from lightlm.counting import count
 from lightlm.data.origin import format_origin
 from lightlm.errors import Interrupted, LightLMError
 from lightlm.params import Overrides, Params, is_default_dataset, load_params
+from lightlm.quantities import count, format_seconds
 from lightlm.runs.input_checks import check_hours, check_sources
 from lightlm.runs.naming import format_model_name
 from lightlm_flows.cli.approval import FIXED, fix_plan, free_plan, take_text
@@ -361,10 +360,8 @@ def format_shape(params: Params) -> str:
     phrase += f", {count(model.num_heads, 'head')}" if model.num_heads else ""
     phrase += f", context {model.context_length:,}" if model.context_length else ""
     phrase += f", vocabulary {params.tokenizer.vocab_size:,}" if params.tokenizer.vocab_size else ""
-    phrase += (
-        f", {params.training.batch_tokens:,} tokens a step" if params.training.batch_tokens else ""
-    )
-
+    batch = params.training.batch_tokens
+    phrase += f", {batch:,} tokens per step" if batch else ""
     phrase += ", flash attention" if model.flash_attention else ""
     return phrase + (f", {model.num_experts} experts" if model.mixture_of_experts else "")
 

@@ -8,11 +8,11 @@ from lightlm.budget.memory import usable_memory
 from lightlm.budget.probe import MachineRate, Probe
 from lightlm.budget.shapes import DEFAULT_SHAPE, build_shape, choose_heads
 from lightlm.console.menus import NO, YES, Dialogue
-from lightlm.console.quantities import format_bytes, format_count, format_seconds
 from lightlm.errors import LightLMError, ParameterError
 from lightlm.model.accounting import count_parameters, training_memory_bytes
 from lightlm.model.config import ModelConfig
 from lightlm.params import Overrides, load_params
+from lightlm.quantities import format_bytes, format_count, format_seconds
 
 ASSUMED_VOCAB = 4096
 """Entries; until the tokenizer is trained, what small budgets get."""
@@ -41,7 +41,7 @@ QUESTIONS = (
              "for a token inside the model. Time and memory grow with their square."),
     Question("model.num_heads", "Attention heads", "1 to 1024, a divisor of the "
                                                    "dimensions", "Places that a layer "
-             "looks at in one go. 64 dimensions a head are fastest on most machines."),
+             "looks at in one go. 64 dimensions per head are fastest on most machines."),
     Question("model.context_length", "Context length", "8 to 1048576 "
                                                        "tokens", "Tokens that the model sees at "
                                                                  "once. "
@@ -135,8 +135,7 @@ class Editor:
 
         return phrase + (
             f"{hours:g} h read {format_count(hours * 3600 * speed)} tokens, "
-            f"{TOKENS_PER_PARAMETER} a "
-            "parameter take "
+            f"{TOKENS_PER_PARAMETER} per parameter take "
             f"{format_time(wanted / speed)}"
         )
 

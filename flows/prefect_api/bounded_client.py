@@ -50,7 +50,6 @@ class BoundStream(httpx.SyncByteStream):
         self._limit = limit
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the bytes as they come."""
         for chunk in self._stream:
             yield self._limit.take(chunk)
 

@@ -259,6 +259,27 @@ def find_trouble(timeout_seconds: float = 3.0) -> str | None:
 
 
 @contextlib.contextmanager
+def open_api() -> Iterator[str | None]:
+    """Open Prefect's API, embedded or a server; yield the reason if none can be used."""
+    api = None
+    why_not = None
+    try:
+        api = start_api()
+        if api is None:
+            why_not = find_trouble()
+        else:
+            api.wait()
+    except LightLMError as error:
+        why_not = str(error)
+
+    try:
+        yield why_not
+    finally:
+        if api is not None:
+            api.stop()
+
+
+@contextlib.contextmanager
 def without_retries() -> Iterator[None]:
     """Ask Prefect's API once and no more inside: an API that dies must not hold a run's end up.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from lightlm.errors import BusyError, LightLMError
+from lightlm.errors import BusyError
 from lightlm.json_object import JsonObject
 from lightlm.params import Params
 from lightlm.runs.folder import LOCK, OVER, Run, read_decisions
@@ -171,7 +171,5 @@ def _end_quietly(ids: list[str]) -> None:
 def _reconcile_quietly(home: Path) -> None:
     try:
         reconcile(home)
-    except LightLMError as error:
-        logging.getLogger(__name__).debug("not reconciled: %s", error)
     except Exception as error:  # noqa: BLE001  (httpx, Prefect and pydantic each raise their own; the next start tries)
         logging.getLogger(__name__).debug("not reconciled: %s", error)

@@ -29,7 +29,7 @@ def describe_logins(secrets: ServiceSecrets, *servers: str) -> list[str]:
 
 
 def print_logins(home: Path, log: Callable[[str], None], *servers: str) -> None:
-    """Tell a person at a terminal what the pages ask for; a log or a pipe gets no password."""
+    """Print at a terminal what the pages ask for; a log or a pipe gets no password."""
     if sys.stderr.isatty():
         for line in describe_logins(open_secrets(home), *servers):
             log(line)
@@ -88,11 +88,11 @@ def serve_pages(home: Path, port: int, is_opened: bool, log: Callable[[str], Non
     os.environ.update(start.environment)
     from lightlm.tracking.mlflow_server import serve
 
-    def tell() -> None:
+    def announce() -> None:
         log(f"MLflow on {url} (Ctrl-C ends it)")
         print_logins(home, log, "mlflow")
         if is_opened:
             open_page(url, log)
 
     log("Starting MLflow's server")
-    serve(LOOPBACK, port, start.names, tell)
+    serve(LOOPBACK, port, start.names, announce)

@@ -14,6 +14,11 @@ from lightlm_flows.service.health import HOST
 from lightlm_flows.service.private_files import write_private_file
 from lightlm_flows.service.servers import name_service_folder
 
+SERVERS = ("prefect", "mlflow")
+PARTS = (*SERVERS, "worker")
+KEEPER = "keeper"
+"""Starts a part again that died (flows/service/keeper.py)."""
+
 
 class RunningProcess(BaseModel, frozen=True):
     """A process that was started here, identified by its number and its start time."""
@@ -76,12 +81,6 @@ class Service(BaseModel, frozen=True):
         return all(
             any(part.name == name and part.find() for part in self.processes) for name in names
         )
-
-
-SERVERS = ("prefect", "mlflow")
-PARTS = (*SERVERS, "worker")
-KEEPER = "keeper"
-"""Starts a part again that died (flows/service/keeper.py)."""
 
 
 def read_service(home: Path) -> Service | None:

@@ -113,11 +113,11 @@ def describe_text(home: Path, flow: str, values: Mapping[str, Any]) -> str:
         dataset = "its champion's"
         with suppress(LightLMError):
             from lightlm.data.origin import format_origin
-            from lightlm.runs.retraining import find_learnt, find_model
+            from lightlm.runs.retraining import find_learned_text, find_model
 
             found, version = find_model(home, name)
             if version is not None:
-                dataset = format_origin(find_learnt(home, version))
+                dataset = format_origin(find_learned_text(home, version))
                 name = name or f"{found} (the newest)"
         name = name or "the newest"
 

@@ -14,6 +14,10 @@ PATTERNS = [*OWN_FILES, "README.md", "*.safetensors", "model.safetensors.index.j
 """Files that are downloaded: nothing that can run code."""
 
 
+NAMING_SECONDS = 8.0
+"""Seconds that the Hub gets to name the commit of a revision."""
+
+
 @dataclass(frozen=True)
 class HubModel:
     """A model of the Hub here: its folder at a commit."""
@@ -23,11 +27,10 @@ class HubModel:
     revision: str
 
 
-def fetch_model(name: str, revision: str | None, max_wait: float) -> HubModel:
+def fetch_model(name: str, revision: str | None) -> HubModel:
     """Return a model of the Hub, downloaded if it is not in the Hub's cache yet.
 
-    The Hub gets `max_wait` seconds to name the commit; without an answer, what the cache has is
-    taken.
+    Without an answer of the Hub, what the cache has is taken.
 
     Raises:
         ModelVersionError: the Hub has no such model, or is out of reach and the cache has none.
@@ -41,7 +44,9 @@ def fetch_model(name: str, revision: str | None, max_wait: float) -> HubModel:
     )
 
     try:
-        info = HfApi().model_info(name, revision=revision, timeout=max_wait, files_metadata=True)
+        info = HfApi().model_info(
+            name, revision=revision, timeout=NAMING_SECONDS, files_metadata=True
+        )
         sizes = [file.size or 0 for file in info.siblings or [] if _is_wanted(file.rfilename)]
         check_space(Path.home(), sum(sizes), f"downloading {name}")
         folder = snapshot_download(name, revision=info.sha, allow_patterns=PATTERNS)

@@ -85,7 +85,6 @@ def find_base(
     source: str,
     *,
     revision: str | None = None,
-    max_wait: float = 8.0,
     report: Callable[[str], None] = ignore,
 ) -> Found:
     """Return the base that a file, a folder or a Hub id names, checked and in the store.
@@ -110,7 +109,7 @@ def find_base(
 
     report(f"Asking the Hub for {source}")
     started = time.monotonic()
-    fetched = fetch_model(source, revision, max_wait)
+    fetched = fetch_model(source, revision)
     spent.append(time.monotonic() - started)
     base = adopt_folder(
         home,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from lightlm.budget.plan import Alternative, summarize_shape
 from lightlm.budget.scaling import Prediction, worth_of_repeats
@@ -38,12 +39,7 @@ class OtherFacts:
 
     def extended(self, num_bytes: int) -> "OtherFacts":
         """Return the facts of more, or less, of the same text: `num_bytes` to train on."""
-        share = num_bytes / max(1, self.num_train_bytes)
-        return replace(
-            self,
-            num_train_bytes=num_bytes,
-            num_train_tokens=max(1, round(self.num_train_tokens * share)),
-        )
+        return _extend(self, num_bytes)
 
 
 @dataclass(frozen=True)
@@ -120,17 +116,21 @@ class TextFacts:
 
     def extended(self, num_bytes: int) -> "TextFacts":
         """Return the facts of more, or less, of the same text: `num_bytes` to train on."""
-        share = num_bytes / max(1, self.num_train_bytes)
-        return replace(
-            self,
-            num_train_bytes=num_bytes,
-            num_train_tokens=max(1, round(self.num_train_tokens * share)),
-        )
+        return _extend(self, num_bytes)
 
     @property
     def bytes_per_token(self) -> float:
         """Bytes of raw text that a token stands for."""
         return self.num_train_bytes / max(1, self.num_train_tokens)
+
+
+Facts = TypeVar("Facts", OtherFacts, TextFacts)
+
+
+def _extend(facts: Facts, num_bytes: int) -> Facts:
+    share = num_bytes / max(1, facts.num_train_bytes)
+    num_tokens = max(1, round(facts.num_train_tokens * share))
+    return replace(facts, num_train_bytes=num_bytes, num_train_tokens=num_tokens)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, Field, TypeAdapter, ValidationError
 
 from lightlm.budget.scaling import predict_loss
-from lightlm.counting import count
 from lightlm.errors import StoreError
+from lightlm.quantities import count
 from lightlm.store.journal import Journal, read_journal
 from lightlm.store.remembered import Remembered
 
@@ -30,9 +30,6 @@ SHORTEST_SECONDS = 5.0
 
 PRIOR_RUNS = 0.5
 """Weight of the law's own prediction, in runs on the same text."""
-
-FORGETTING = 1.5
-"""Natural logarithms of the ratio of bytes read after which another run counts 1/e. Assumption."""
 
 LEAST_SPEED = 0.5
 MOST_SPEED = 1.2
@@ -156,11 +153,8 @@ class History:
         """Replace the runs from MLflow that are remembered."""
         self._from_mlflow.replace(records)
 
-    def correct(self, hardware_id: str, text_sha256: str, seen_bytes: float = 0.0) -> Correction:
-        """Return the corrections by earlier runs on this hardware and on this held-out text.
-
-        Runs that read about `seen_bytes` count most for the loss.
-        """
+    def correct(self, hardware_id: str, text_sha256: str) -> Correction:
+        """Return the corrections by earlier runs on this hardware and on this held-out text."""
         runs = self.read()
         speeds = [
             run.tokens_per_second / run.planned_tokens_per_second
@@ -178,7 +172,7 @@ class History:
             and run.training_seconds >= SHORTEST_SECONDS
         ]
 
-        loss, error = _correct_loss(same, seen_bytes)
+        loss, error = _correct_loss(same)
         return Correction(
             speed=min(max(statistics.median(speeds), LEAST_SPEED), MOST_SPEED) if speeds else 1.0,
             num_speeds=len(speeds),
@@ -188,27 +182,17 @@ class History:
         )
 
 
-def _correct_loss(runs: list[FinishedRun], seen_bytes: float) -> tuple[float, float | None]:
+def _correct_loss(runs: list[FinishedRun]) -> tuple[float, float | None]:
     """Return the factor on the law, and the relative error that is left (None: the law's own)."""
     if not runs:
         return 1.0, None
 
     logs = [math.log(run.bits_per_byte / run.law_bits_per_byte) for run in runs]
-    weights = [
-        math.exp(-abs(math.log(max(seen_bytes, 1.0) / max(run.seen_bytes, 1.0))) / FORGETTING)
-        if seen_bytes
-        else 1.0
-        for run in runs
-    ]
-
-    total = sum(weights) + PRIOR_RUNS
-    mean = sum(w * x for w, x in zip(weights, logs, strict=True)) / total
+    mean = sum(logs) / (len(logs) + PRIOR_RUNS)
     if len(runs) < 3:
         return math.exp(mean), None
 
-    spread = math.sqrt(
-        sum(w * (x - mean) ** 2 for w, x in zip(weights, logs, strict=True)) / sum(weights)
-    )
+    spread = math.sqrt(sum((log - mean) ** 2 for log in logs) / len(logs))
     return math.exp(mean), max(LEAST_ERROR, 2.0 * spread)
 
 

@@ -25,7 +25,7 @@ FORWARD_SPEED = 2.5
 TIMED_VOCABULARY = 16_384
 TIMED_CONTEXT = 1024
 TIMED_BATCH = 65_536
-"""Shape and batch that a machine's rates are said to be of; only their operations matter."""
+"""Shape and batch that stand for all of a machine's rates; only their operations matter."""
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -47,14 +47,14 @@ class Machine(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     doubt: Annotated[float, Field(gt=0, lt=1)]
     sources: Annotated[list[str], Field(min_length=1)]
 
-    def to_probe(self, speed: float = 1.0) -> Probe:
-        """Return the figures for a plan, with `speed` times the trained rates.
+    def to_probe(self) -> Probe:
+        """Return the figures for a plan.
 
         GPUs are expected to train compiled, which their rates include.
         """
         is_compiled = self.device != "cpu"
         shapes = [
-            self._time(width, speed * rate, is_compiled=compiled)
+            self._time(width, rate, is_compiled=compiled)
             for width, rate in sorted(self.trained_tflops.items())
             for compiled in ((False, True) if is_compiled else (False,))
         ]

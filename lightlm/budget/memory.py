@@ -24,6 +24,8 @@ MATMUL_CONTEXT = 512
 RECOMPUTED_SPEED = 0.77
 """Factor on the speed with recomputed layers: four passes' products in them instead of three."""
 
+_RECOMPUTED = {"auto": (False, True), "on": (True,), "off": (False,)}
+
 
 class Fit(NamedTuple):
     """The means by which a shape fits."""
@@ -157,6 +159,3 @@ def _is_within(
     )
 
     return needed <= usable_memory(machine)
-
-
-_RECOMPUTED = {"auto": (False, True), "on": (True,), "off": (False,)}

@@ -12,9 +12,9 @@ from lightlm.budget.calibration import load_calibration
 from lightlm.budget.plan import CountsPlan, Plan
 from lightlm.budget.reserve import Closing
 from lightlm.budget.scaling import predict_loss
-from lightlm.counting import count
 from lightlm.model.accounting import count_matrix_parameters
 from lightlm.ngram.counts import MOST_TOKENS
+from lightlm.quantities import count
 
 LEAST_COUNTED = 31_250
 """Tokens below which counting is not tried: seven times half of the most."""

@@ -8,9 +8,9 @@ last micro-batch's backward pass overlap with it, and how much is not known befo
 from typing import NamedTuple
 
 from lightlm.budget.probe import MachineRate
-from lightlm.counting import count
 from lightlm.model.accounting import count_parameters
 from lightlm.model.config import ModelConfig
+from lightlm.quantities import count
 
 LINK_BYTES_PER_SECOND = 12e9
 """Bytes per second of an all-reduce among the GPUs of a machine over PCIe 4; assumption, no machine

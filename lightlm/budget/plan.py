@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from lightlm.counting import count
 from lightlm.model.config import ModelConfig
+from lightlm.quantities import count
 from lightlm.training.config import TrainerConfig
 
 

@@ -13,9 +13,9 @@ from lightlm.budget.scaling import is_repeated
 from lightlm.budget.shares import settle_shares
 from lightlm.budget.switches import explain_switches
 from lightlm.budget.tiers import Tier, tier_of
-from lightlm.counting import count
 from lightlm.model.accounting import count_parameters
 from lightlm.params import Params
+from lightlm.quantities import count
 
 VALIDATION_FRACTION = 0.004
 """Fraction of the training time that one validation may take. Eight of them are 3 % of a run."""

@@ -59,6 +59,10 @@ REFERENCE_FROM_SECONDS = 100.0
 second, and suits small vocabularies, which are guessed.
 """
 
+MATRIX_RATE_SECONDS = 0.25
+MATRIX_RATE_FRACTION = 0.004
+"""Seconds of matrix products per precision, or the fraction of the budget if that is less."""
+
 
 class Computer(Protocol):
     """What measures: the worker process."""
@@ -237,11 +241,6 @@ class Probe(BaseModel, frozen=True, extra="forbid"):
             * flops_per_token(nearest.model)
             / flops_per_token(model)
         )
-
-
-MATRIX_RATE_SECONDS = 0.25
-MATRIX_RATE_FRACTION = 0.004
-"""Seconds of matrix products per precision, or the fraction of the budget if that is less."""
 
 
 def measure_machine(

@@ -21,11 +21,11 @@ from lightlm.budget.probe import (
     time_shape,
 )
 from lightlm.budget.ranking import FLOOR_SECONDS, Ranking, TimeLeft
-from lightlm.counting import count
 from lightlm.errors import WorkerError
 from lightlm.json_object import JsonObject
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
+from lightlm.quantities import count
 from lightlm.store.lock import ignore
 from lightlm.training.config import TrainerConfig
 
@@ -82,7 +82,6 @@ def probe_shapes(
     probed_seconds: float = 2 * MATRIX_RATE_SECONDS,
     most_seconds: float = math.inf,
     report: Callable[[str], None] = ignore,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Probe:
     """Return the figures of this machine: shapes near the best guess, timed by the worker.
 
@@ -104,7 +103,6 @@ def probe_shapes(
         probed_seconds=probed_seconds,
         most_seconds=most_seconds,
         report=report,
-        clock=clock,
     )
 
     ranking = timings.ranking

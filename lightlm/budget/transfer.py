@@ -25,11 +25,11 @@ from lightlm.budget.tuning import (
     list_tuned,
     shape_base,
 )
-from lightlm.counting import count
 from lightlm.errors import ParameterError
 from lightlm.model.accounting import count_matrix_parameters, count_parameters
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
+from lightlm.quantities import count
 from lightlm.training.config import TrainerConfig, Tuned
 from lightlm.training.messages import BaseProbe, TunedTiming
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 
 from lightlm.bases.catalog import Listed
-from lightlm.console.quantities import format_bytes, format_count
 from lightlm.console.tables import open_table
 from lightlm.console.terminal import render_text
+from lightlm.quantities import format_bytes, format_count
 
 LONGEST_PROBLEM = 80
 """Characters of the reason why a model is none to start from."""

@@ -7,8 +7,8 @@ from rich.text import Text
 from lightlm.budget.memory import plan_memory_bytes, usable_memory
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MachineRate
-from lightlm.console.quantities import format_bytes, format_count, format_seconds
 from lightlm.console.terminal import render_text
+from lightlm.quantities import format_bytes, format_count, format_seconds
 from lightlm.system import Device, SystemReport
 
 MOST_SEQUENCES = 65_536
@@ -57,10 +57,9 @@ def render_optimizations(plan: Plan, subset: str, lead_seconds: float) -> Render
             "Attention heads": str(model.num_heads),
             "Context length": f"{model.context_length:,} tokens",
             "Vocabulary": f"{model.vocab_size:,} entries",
-            "Parameters": f"{format_count(plan.num_parameters)}, "
-            f"{format_bytes(plan.memory_bytes)} of "
-            "memory in training",
-            "Batch": f"{plan.trainer.batch_tokens:,} tokens a step",
+            "Parameters": f"{format_count(plan.num_parameters)}, {format_bytes(plan.memory_bytes)} "
+            "of memory in training",
+            "Batch": f"{plan.trainer.batch_tokens:,} tokens per step",
             "Expected time": f"{format_seconds(seconds)}: {format_seconds(lead_seconds)} to start, "
             "check and measure, "
             f"{format_seconds(plan.training_seconds)} of training, "

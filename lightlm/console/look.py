@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lightlm.console.quantities import format_bytes
 from lightlm.console.tables import open_table
 from lightlm.console.terminal import Hanging, render_text
-from lightlm.counting import count
 from lightlm.data.files.record import DataRecord, LeftOutRecord
 from lightlm.data.look import Look
 from lightlm.params import Weight
+from lightlm.quantities import count, format_bytes
 
 SHOWN_FILES = 20
 SHOWN_LEFT_OUT = 12
@@ -21,14 +20,14 @@ BRIEFLY_LEFT_OUT = 3
 """Files left out that a short look names."""
 
 
-def render_look(found: Look, console: Console, weight: Weight | None = None) -> RenderableType:
+def render_look(found: Look, weight: Weight | None = None) -> RenderableType:
     """Return the whole page; `weight` is that of a further text."""
     record = found.record
     mixed = "" if weight is None else f", mixed in ({format_weight(weight)})"
     blocks: list[RenderableType] = [
         *([] if weight is None else [Text()]),
         render_text(f"{found.name}, from {found.source}{mixed}", "bold"),
-        _render_sizes(record),
+        render_text(_format_sizes(record)),
     ]
     if record.sources:
         blocks += [Text(), _render_files(record)]
@@ -57,7 +56,6 @@ def render_look(found: Look, console: Console, weight: Weight | None = None) -> 
             Hanging(Text("  "), render_text(" ".join(example.text.split()))),
         ]
 
-    del console
     return Group(*blocks)
 
 
@@ -80,10 +78,6 @@ def render_summary(found: Look) -> Iterator[tuple[str, str]]:
     yield from ((f"  {warning}", "yellow") for warning in record.warnings)
     for example in found.examples[:1]:
         yield f"It begins: {' '.join(example.text.split())}", "dim"
-
-
-def _render_sizes(record: DataRecord) -> RenderableType:
-    return render_text(_format_sizes(record))
 
 
 def _format_sizes(record: DataRecord) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections import deque
 
-from lightlm.console.quantities import format_count
+from lightlm.quantities import format_count
 from lightlm.training.events import Event, Sampled, StepDone, Validated
 
 STEPS_SHOWN = 20
@@ -48,13 +48,13 @@ class TrainingNumbers:
 
     @property
     def loss(self) -> float | None:
-        """Nats a token, the mean of the last steps; None before the first."""
+        """Nats per token, the mean of the last steps; None before the first."""
         losses = [step.loss for step in self._recent]
         return sum(losses) / len(losses) if losses else None
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Tokens a second over the last steps; None before the first."""
+        """Tokens per second over the last steps; None before the first."""
         seconds = sum(step.seconds for step in self._recent)
         return sum(step.batch_tokens for step in self._recent) / seconds if seconds > 0 else None
 

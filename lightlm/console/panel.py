@@ -19,9 +19,9 @@ from lightlm.budget.plan import Plan
 from lightlm.budget.scaling import predict_loss
 from lightlm.console.curve import choose_rows, render_curves
 from lightlm.console.numbers import TrainingNumbers
-from lightlm.console.quantities import format_bytes, format_seconds
 from lightlm.console.terminal import render_text
 from lightlm.model.accounting import count_matrix_parameters, flops_per_token
+from lightlm.quantities import format_bytes, format_seconds
 from lightlm.training.events import Sampled
 
 SAMPLE_LINES = 3

@@ -6,7 +6,6 @@ events and the ledger's clock.
 
 import sys
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console, RenderableType
@@ -86,18 +85,12 @@ class Progress:
         )
 
     def __enter__(self) -> Self:
-        """Start drawing."""
         if self._live:
             self._stack.enter_context(without_echo())
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Take the panel away; the lines stay."""
         if self._live:
             self._live.stop()

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from lightlm.console.quantities import format_bytes, format_count, format_seconds
 from lightlm.console.tables import render_ledger
 from lightlm.console.terminal import Hanging, choose_marks, render_text
+from lightlm.quantities import format_bytes, format_count, format_seconds
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,6 @@ class RunReport:
     """Shares and scores of further texts, a clause each."""
     energy: str = ""
     """What the run took, as a clause; empty where nothing could be read."""
-    sample: str = ""
     ledger: Mapping[str, float] = field(default_factory=dict)
     notices: Sequence[str] = ()
     next_commands: Sequence[str] = ()
@@ -66,16 +65,13 @@ def render_report(report: RunReport, console: Console) -> RenderableType:
     ]
     if report.ledger:
         lines.append(render_ledger(report.ledger, report.budget_seconds))
-    if report.sample:
-        lines += [render_text("  It writes:", "dim"), indent(report.sample, "italic"), Text("")]
-
     lines += [render_text(f"  {command}", "cyan") for command in report.next_commands]
     return Group(*lines)
 
 
-def indent(text: str, style: str = "") -> RenderableType:
+def indent(text: str) -> RenderableType:
     """Return untrusted text, two columns in on each of its lines."""
-    return Hanging(Text("  "), render_text(text, style))
+    return Hanging(Text("  "), render_text(text))
 
 
 def compare_with_plan(report: RunReport) -> str:

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from lightlm.console.quantities import format_count
 from lightlm.console.sparkline import render_sparkline
 from lightlm.console.tables import open_table
 from lightlm.console.terminal import can_show_blocks, render_text
+from lightlm.quantities import format_count
+
+if TYPE_CHECKING:
+    from lightlm.tracking.runs import RecordedRun
 
 NARROW = 100
 """Columns below which size and loss are left out and the version names the text, to fit into 80."""
@@ -33,25 +36,7 @@ STYLES = {
 }
 
 
-class RunLine(Protocol):
-    """The values of a line, as tracking's RecordedRun has them: the rooms do not import each other.
-
-    Times in seconds since 1970, scores in bits per byte; `version` is models:/NAME/VERSION.
-    """
-
-    run: str
-    state: str
-    started_at: float
-    hours: float | None
-    dataset: str
-    predicted_bits_per_byte: float | None
-    bits_per_byte: float | None
-    num_parameters: int | None
-    version: str | None
-    losses: list[float]
-
-
-def render_runs(runs: Sequence[RunLine], console: Console) -> RenderableType:
+def render_runs(runs: "Sequence[RecordedRun]", console: Console) -> RenderableType:
     """Return a line a run, in the order given."""
     is_narrow = console.width < NARROW
     names = (

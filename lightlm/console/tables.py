@@ -4,8 +4,8 @@ Each function returns a rich renderable; the caller prints it. Text from outside
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -13,12 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from lightlm.budget.plan import Plan
-from lightlm.console.quantities import format_bytes, format_count, format_seconds
 from lightlm.console.sparkline import render_sparkline
 from lightlm.console.terminal import Hanging, choose_marks, render_text
 from lightlm.data.origin import list_names, read_origin
 from lightlm.evaluation.task_scores import TaskScore
+from lightlm.quantities import format_bytes, format_count, format_seconds
 from lightlm.system import Check
+
+if TYPE_CHECKING:
+    from lightlm.tracking.catalog import RegisteredModel
+    from lightlm.tracking.registry import ModelVersion
 
 MAX_ALTERNATIVES = 4
 """Runners-up shown; the plan's file holds them all."""
@@ -27,59 +31,6 @@ SPARKS = 8
 """Characters of a loss curve."""
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "red"}
-
-
-class VersionLine(Protocol):
-    """What a line of the versions needs; console and tracking do not know each other."""
-
-    @property
-    def version(self) -> str:
-        """The version's number."""
-        ...
-
-    @property
-    def run_id(self) -> str:
-        """MLflow's id of the run that made it."""
-        ...
-
-    @property
-    def aliases(self) -> Sequence[str]:
-        """Its names: champion, challenger, previous."""
-        ...
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """Its facts: bits_per_byte, num_parameters, dataset, hours."""
-        ...
-
-    @property
-    def created_at(self) -> datetime | int | float:
-        """When it was registered: a time, or milliseconds since 1970 as MLflow keeps it."""
-        ...
-
-
-class ModelLine(Protocol):
-    """What a line of the models needs."""
-
-    @property
-    def name(self) -> str:
-        """The registered model's name."""
-        ...
-
-    @property
-    def num_versions(self) -> int:
-        """How many versions it has."""
-        ...
-
-    @property
-    def champion(self) -> VersionLine | None:
-        """Its champion; None where it has none."""
-        ...
-
-    @property
-    def shown(self) -> VersionLine:
-        """The version whose score stands for it."""
-        ...
 
 
 def render_checks(
@@ -153,7 +104,7 @@ def render_ledger(entries: Mapping[str, float], budget_seconds: float) -> Render
     return table
 
 
-def render_models(models: Sequence[ModelLine]) -> RenderableType:
+def render_models(models: "Sequence[RegisteredModel]") -> RenderableType:
     """Return a line a registered model, in the order given; scores of different texts do not
     compare.
     """
@@ -179,7 +130,7 @@ def render_models(models: Sequence[ModelLine]) -> RenderableType:
 
 
 def render_versions(
-    versions: Sequence[VersionLine],
+    versions: "Sequence[ModelVersion]",
     losses: Mapping[str, Sequence[float]] | None = None,
     runs: Mapping[str, str] | None = None,
     *,
@@ -254,7 +205,5 @@ def _format_number(text: str | None, layout: str) -> Text:
     return Text(format_count(number) if layout == "count" else layout.format(number))
 
 
-def _format_time(moment: datetime | int | float) -> Text:
-    if not isinstance(moment, datetime):
-        moment = datetime.fromtimestamp(moment / 1000, UTC)
+def _format_time(moment: datetime) -> Text:
     return Text(f"{moment.astimezone():%Y-%m-%d %H:%M}")

@@ -130,7 +130,6 @@ class Hanging(NamedTuple):
     text: Text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield its lines."""
         mark = self.mark
         for line in self.text.wrap(console, max(1, options.max_width - mark.cell_len)):
             line.rstrip()

@@ -105,7 +105,7 @@ def mixed_starts(
 ) -> np.ndarray:
     """Return where the sequences from `first` on start in texts that are mixed, (number,) int64.
 
-    Of the first n sequences, a text with the share s has n s, rounded, evenly spread; these are its
+    A text with the share s has n s of the first n sequences, rounded, evenly spread; these are its
     own sequences in their order, as if it were alone.
     """
     starts = np.empty(number, dtype=np.int64)
@@ -229,7 +229,6 @@ class ThreadedDataLoader:
         return starts[first - blocks[0] * START_BLOCK :][:number]
 
     def __iter__(self) -> Iterator[Batch]:
-        """Return itself."""
         return self
 
     def __next__(self) -> Batch:
@@ -263,11 +262,9 @@ class ThreadedDataLoader:
             thread.join()
 
     def __enter__(self) -> "ThreadedDataLoader":
-        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
         self.close()
 
     def _count_room(self) -> int:

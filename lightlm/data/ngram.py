@@ -61,8 +61,8 @@ def measure_worth(subset: TextSubset, other: TextSubset) -> float:
     return min(1.0, replaced * len(second) / len(foreign))
 
 
-def score_bytes(train: bytes, held_out: bytes, order: int = ORDER) -> float:
-    """Return the bits per byte of `held_out`, its first `order` bytes left out, by an n-gram model
+def score_bytes(train: bytes, held_out: bytes) -> float:
+    """Return the bits per byte of `held_out`, its first ORDER bytes left out, by an n-gram model
     of `train`.
 
     Each order's estimate is weighed against the shorter one's by how many different bytes followed
@@ -70,19 +70,19 @@ def score_bytes(train: bytes, held_out: bytes, order: int = ORDER) -> float:
     """
     seen = np.frombuffer(train, np.uint8)
     wanted = np.frombuffer(held_out, np.uint8)
-    if len(wanted) <= order or len(seen) <= order:
+    if len(wanted) <= ORDER or len(seen) <= ORDER:
         return 8.0
 
-    targets = wanted[order:].astype(np.uint64)
+    targets = wanted[ORDER:].astype(np.uint64)
     likely = np.full(len(targets), 1 / 256)
-    for length in range(order + 1):
+    for length in range(ORDER + 1):
         grams, counts = np.unique(
             (_contexts(seen, length) << np.uint64(8)) | seen[length:], return_counts=True
         )
         contexts, starts = np.unique(grams >> np.uint64(8), return_index=True)
         totals = np.add.reduceat(counts, starts)
         followers = np.diff(np.append(starts, len(grams)))
-        asked = _contexts(wanted, length)[order - length :]
+        asked = _contexts(wanted, length)[ORDER - length :]
         place = np.minimum(np.searchsorted(contexts, asked), len(contexts) - 1)
         is_known = contexts[place] == asked
         gram = (asked << np.uint64(8)) | targets

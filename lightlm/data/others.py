@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lightlm.counting import count
 from lightlm.data.copies.leaks import find_leaks
 from lightlm.data.copies.written import Documents
 from lightlm.data.ngram import measure_worth
 from lightlm.data.origin import describe_origin, list_names
-from lightlm.data.overlap import find_learnt
+from lightlm.data.overlap import find_learned
 from lightlm.data.passages import Piece
 from lightlm.data.subset import KIND, OtherSubset, TextSubset, materialize_subset, open_subset
 from lightlm.data.writing import DocumentWriter
 from lightlm.errors import DatasetError
 from lightlm.json_object import JsonObject
 from lightlm.params import DatasetParams, Weight
+from lightlm.quantities import count
 from lightlm.store.commit import open_commit
 from lightlm.store.disk import hash_file
 from lightlm.store.lock import ignore
@@ -135,7 +135,7 @@ def find_overlaps(home: Path, subset: TextSubset, earlier: Sequence[TextSubset])
         is_leak |= find_leaks(held_out, train)
         held_out.close()
     train.close()
-    learned = find_learnt(home, subset, [one.fingerprint for one in earlier])
+    learned = find_learned(home, subset, [one.fingerprint for one in earlier])
     return {"train": np.flatnonzero(is_leak).tolist(), "validation": sorted(learned)}
 
 

@@ -18,15 +18,15 @@ SHORTEST_LINE_BYTES = 24
 """Bytes of a line from which it identifies a passage."""
 
 
-def find_learnt(home: Path, subset: TextSubset, learnt_subsets: Iterable[str]) -> frozenset[int]:
+def find_learned(home: Path, subset: TextSubset, learned_subsets: Iterable[str]) -> frozenset[int]:
     """Return the indexes of the held-out documents of `subset` that are in the training text of
-    `learnt_subsets`.
+    `learned_subsets`.
 
     Those are fingerprints; a subset that is not in this machine's store any more is not looked at.
     Of running text, a passage counts when half of it stands there, line by line.
     """
     learned: set[int] = set()
-    for name in learnt_subsets:
+    for name in learned_subsets:
         folder = home / "store" / KIND / name
         if not name or name == subset.fingerprint or not folder.is_dir():
             continue

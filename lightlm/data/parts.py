@@ -25,6 +25,7 @@ from lightlm.data.source import Source
 from lightlm.data.tables.parquet_rows import choose_rows, inspect_parquet, open_parquet
 from lightlm.errors import DatasetError
 from lightlm.json_object import JsonObject
+from lightlm.quantities import format_bytes
 from lightlm.store.lock import ignore
 from lightlm.store.stage import fingerprint, open_stage
 
@@ -130,7 +131,7 @@ def read_parts(
             is_part = is_part or (split == "train" and not _are_whole(parts, own))
             read = sum(part.read_bytes for part in parts)
             notes.append(
-                f"{split}: read {_format_bytes(read)} of {_format_bytes(total)} in a seeded order "
+                f"{split}: read {format_bytes(read)} of {format_bytes(total)} in a seeded order "
                 f"({len(parts):,} of {len(own):,} files)"
             )
             if split == "train":
@@ -176,8 +177,8 @@ class _Reader:
             min(wanted, max(LEAST_SHARE, -(-wanted * file.input.size // total))) for file in order
         ]
         self.report(
-            f"Reading {_format_bytes(wanted)} of text of {self.found.repository} from the Hub "
-            f"({_format_bytes(sum(file.input.size for file in files))} in {len(files):,} files)"
+            f"Reading {format_bytes(wanted)} of text of {self.found.repository} from the Hub "
+            f"({format_bytes(sum(file.input.size for file in files))} in {len(files):,} files)"
         )
         todo = list(zip(order, shares, strict=True))
         parts: list[Part] = []
@@ -337,10 +338,3 @@ def _estimate_bytes(parts: Sequence[Part], total: int) -> int:
     """Return about how many bytes of text `total` bytes of files hold, as the parts have it."""
     files = sum(part.fraction * part.file.input.size for part in parts)
     return round(total * sum(part.num_bytes for part in parts) / max(1.0, files))
-
-
-def _format_bytes(number: int) -> str:
-    """Return "21 MB" or "10 GB"."""
-    unit = "GB" if number >= 999_500_000 else "MB"
-    size = number / (1e9 if unit == "GB" else 1e6)
-    return f"{size:.2g} {unit}" if size < 10 else f"{size:,.0f} {unit}"

@@ -95,11 +95,9 @@ class Worker:
             self.process = None
 
     def __enter__(self) -> Self:
-        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the child."""
         self.close()
 
 

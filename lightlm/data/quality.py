@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from lightlm.counting import count
 from lightlm.data.characters.personal import count_personal, format_personal
 from lightlm.data.copies.written import Documents
 from lightlm.data.languages import find_languages
+from lightlm.quantities import count
 
 SAMPLED = 2000
 """Documents, about, in which repeated lines and symbols are looked for, from all over the text."""

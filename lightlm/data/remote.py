@@ -123,7 +123,7 @@ class RemoteFile:
             raise HubUnreachable(f"{self.name}: wanted {wanted}, the Hub answers {found!r}")
         packing = answer.headers.get("Content-Encoding", "identity")
         if packing != "identity":
-            raise HubUnreachable(f"{self.name}: the Hub sends {packing}, which nobody asked for")
+            raise HubUnreachable(f"{self.name}: the Hub sends {packing}, which was not asked for")
 
 
 def open_ranges(file: Fetched) -> BinaryIO:

@@ -165,7 +165,7 @@ def tokenize_subset(
         return _describe(_open_corpus_shards(home, subset.corpus, report))
 
     key = {"format": FORMAT, "subset": subset.fingerprint, "tokenizer": tokenizer.fingerprint}
-    # Two bytes a token of two bytes or more, and the held-out text once more.
+    # Two bytes per token of two bytes or more, and the held-out text once more.
     num_bytes = subset.num_bytes + 2 * subset.num_validation_bytes
     stage = open_stage(
         home,
@@ -307,9 +307,7 @@ class ShardWriter:
         )
 
     def __enter__(self) -> "ShardWriter":
-        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the last file."""
         self._file.close()

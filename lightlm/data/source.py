@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lightlm.counting import count
 from lightlm.data.corpus import open_corpus
 from lightlm.data.files.inputs import Inputs, LeftOut, find_inputs
 from lightlm.data.files.local_path import PYTHON_DOCS, find_local_path, is_pattern, suggest_names
@@ -20,6 +19,7 @@ from lightlm.data.remote import HubUnreachable
 from lightlm.data.tables.columns import shorten
 from lightlm.errors import DatasetError
 from lightlm.params import DatasetParams, is_default_dataset
+from lightlm.quantities import count
 from lightlm.store.lock import ignore
 
 PYTHON_DOCS_BYTES_PER_SECOND = 800_000.0

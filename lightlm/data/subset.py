@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lightlm.counting import count
 from lightlm.data.corpus import Corpus, is_corpus, open_corpus, open_part
 from lightlm.data.files.local_path import find_local_path
 from lightlm.data.files.record import DataRecord
@@ -20,6 +19,7 @@ from lightlm.data.source import Source, check_hub, open_source
 from lightlm.data.splitting import Limits, Split, build_subset, glance
 from lightlm.json_object import JsonObject
 from lightlm.params import DatasetParams, Weight
+from lightlm.quantities import count, format_bytes
 from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
 from lightlm.store.shared import Shareable
@@ -130,8 +130,8 @@ class TextSubset:
         """Return "Using subset: 20 of 36,718 documents" and the like, for people."""
         record = self.record
         sizes = (
-            f"{_format_bytes(record.train_bytes)} to train on, "
-            f"{_format_bytes(record.validation_bytes)} held out"
+            f"{format_bytes(record.train_bytes)} to train on, "
+            f"{format_bytes(record.validation_bytes)} held out"
         )
         number = count(self.num_documents, "document")
         if self.total_documents is None:
@@ -156,13 +156,6 @@ class OtherSubset(NamedTuple):
     subset: TextSubset
     weight: Weight
     worth: float
-
-
-def _format_bytes(number: int) -> str:
-    """Return "51 kB" or "4.2 MB"."""
-    if number < 1000:
-        return f"{number} bytes"
-    return f"{number / 1e3:.0f} kB" if number < 999_500 else f"{number / 1e6:,.1f} MB"
 
 
 def check_dataset(params: DatasetParams, context_length: int | None = None) -> None:

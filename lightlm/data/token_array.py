@@ -32,7 +32,6 @@ class TokenArray:
         self._starts = [0, *itertools.accumulate(map(len, arrays))]
 
     def __len__(self) -> int:
-        """Return the number of tokens."""
         return self._starts[-1]
 
     def __getitem__(self, span: slice) -> np.ndarray:

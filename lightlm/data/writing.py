@@ -5,7 +5,6 @@ document ends.
 import hashlib
 from array import array
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -132,16 +131,9 @@ class DocumentWriter:
         self.ends.tofile(self._folder / f"{self._split}.ends")
 
     def __enter__(self) -> Self:
-        """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the files."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

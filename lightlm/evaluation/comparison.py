@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from lightlm.counting import count
 from lightlm.evaluation.score import DocumentScores
+from lightlm.quantities import count
 
 if TYPE_CHECKING:
     import numpy as np

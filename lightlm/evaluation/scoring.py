@@ -239,7 +239,6 @@ def evaluate_text(
     documents: Sequence[bytes],
     *,
     mixture: Mixture | None = None,
-    batch_tokens: int = BATCH_TOKENS,
 ) -> Score:
     """Return the score on documents, each after an end-of-text token.
 
@@ -250,7 +249,7 @@ def evaluate_text(
     if not text:
         raise DatasetError("the text to score is empty; give at least one byte")
     tokens = encode_documents(tokenizer, documents)
-    nats = _choose_score(model, mixture, batch_tokens)(tokens, never)
+    nats = _choose_score(model, mixture, BATCH_TOKENS)(tokens, never)
     total = nats.sum(0, dtype=np.float64)
     return _describe(total, len(nats), text, len(documents), is_whole=True)
 

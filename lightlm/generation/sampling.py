@@ -15,7 +15,7 @@ MIN_TEMPERATURE = 1e-5
 """Temperature below which sampling is greedy: dividing by it would overflow fp32."""
 
 
-class SamplingConfig(GenerationParams):
+class SamplingConfig(GenerationParams, frozen=True):
     """How the next token is chosen. Temperature 0 is greedy; top_k 0 and top_p 1 are off."""
 
     stop: Annotated[

@@ -52,11 +52,11 @@ LEAST_HALF_TOKENS = 64
 """Packing the weights takes as long as about three tokens, packing them in fp16 as some fifty."""
 
 
-def load_generator(folder: Path, device: str = "cpu") -> "Generator":
+def load_generator(folder: Path) -> "Generator":
     """Return a generator of the model and tokenizer in a Hugging Face folder; small models get one
     thread of torch (see `load_parts`).
     """
-    return Generator(*load_parts(folder, device))
+    return Generator(*load_parts(folder, "cpu"))
 
 
 def load_parts(folder: Path, device: str) -> tuple[Transformer, Tokenizer, Mixture | None]:

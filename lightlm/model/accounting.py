@@ -153,7 +153,7 @@ def training_memory_bytes(
     if num_shards > 1:  # a layer, the embedding and the head are whole while they compute
         passing += 2 * 4 * matrices // config.num_layers + 2 * 4 * embeddings
 
-    # Of the matrices of one shape, most often two thirds: three stacks in the compute dtype, and
+    # Two thirds, most often, of the matrices of one shape: three stacks in the compute dtype, and
     # smaller products.
     stack = matrices * 2 // 3 // num_shards
     updating = 3.75 * size * stack if optimizer == "muon" else 0.0

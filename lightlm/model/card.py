@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lightlm.counting import count
 from lightlm.model.config import ModelConfig
+from lightlm.quantities import count
 
 LICENSE = r"[a-z0-9][a-z0-9.-]{0,40}"
 """Ids of licenses on the Hub, such as apache-2.0."""

@@ -46,7 +46,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             chunk = hidden[start : start + rows]
             wanted = targets[start : start + rows, None]
             # One pass in the compute dtype (sums inside are fp32): 5x less memory traffic than
-            # log_softmax in fp32. A bf16 probability is off by 2^-9 at most, 0.002 nats a token.
+            # log_softmax in fp32. A bf16 probability is off by 2^-9 at most, 0.002 nats per token.
             gradient = torch.softmax(chunk @ head.T, dim=-1)  # (rows, V)
             likely = gradient.gather(1, wanted)
             # A probability that underflows to zero costs 87 nats: one odd token must not make the

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def render_loss(
     path: Path, losses: Points, scores: Points, title: str, final: float | None
 ) -> None:
-    """Write a run's losses, (seconds, nats a token), and scores, (seconds, bits per byte).
+    """Write a run's losses, (seconds, nats per token), and scores, (seconds, bits per byte).
 
     `final` is the score of the whole held-out text, where it is known.
     """

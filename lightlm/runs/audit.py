@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from lightlm.counting import count
 from lightlm.data.copies.verbatim import WINDOW_BYTES
 from lightlm.data.subset import TextSubset
 from lightlm.errors import LightLMError
 from lightlm.evaluation.general import GENERAL_TEXT
+from lightlm.quantities import count
 from lightlm.runs.finished import FinishedRun
 from lightlm.runs.folder import name_run_folder
 from lightlm.runs.session import start_worker

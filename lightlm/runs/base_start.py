@@ -25,8 +25,14 @@ from lightlm.errors import LightLMError, ModelVersionError, ParameterError
 from lightlm.json_object import JsonObject
 from lightlm.model.families import read_config
 from lightlm.params import Params
+from lightlm.runs.preparation import estimate_facts
 from lightlm.runs.session import Session
-from lightlm.runs.start import choose_where_to_start, plan_from_scratch
+from lightlm.runs.start import (
+    choose_where_to_start,
+    log_start,
+    plan_from_scratch,
+    start_from_scratch,
+)
 from lightlm.runs.values import (
     BaseStart,
     Champion,
@@ -73,19 +79,15 @@ def choose_base(
             kept = dump_start(chosen) if isinstance(chosen, BaseStart) else {"from_scratch": chosen}
             session.run.decide("base", kept)
         if "from_scratch" in kept:
-            session.log(f"Starting from scratch: {kept['from_scratch']}")
-            session.recorder.set_tags(
-                {"lightlm.started_from": "scratch", "lightlm.start_reason": kept["from_scratch"]}
-            )
+            log_start(session, "scratch", kept["from_scratch"])
             return None
         start = load_start(kept)
 
-    session.log(f"Starting from {start.name}: {start.reason}")
+    log_start(session, start.name, start.reason)
     for line in describe_origin(start.base.origin):
         session.log(line)
     session.recorder.set_tags(
-        {"lightlm.started_from": start.name, "lightlm.start_reason": start.reason}
-        | {f"lightlm.{name}": value for name, value in start.base.origin.tags().items()}
+        {f"lightlm.{name}": value for name, value in start.base.origin.tags().items()}
     )
     session.recorder.log_metrics(
         {
@@ -132,13 +134,9 @@ def choose_retraining_start(
             session.run.decide("base", kept)
 
     if "from_scratch" in kept:
-        choice = Start(
-            version=None,
-            scratch_bits_per_byte=None,
-            continued_bits_per_byte=None,
-            reason=kept["from_scratch"],
-        )
-        return StartingPoint(params, log_start(session, choice))
+        choice = start_from_scratch(kept["from_scratch"])
+        log_start(session, choice.name, choice.reason)
+        return StartingPoint(params, choice)
     found = load_start(kept)
 
     is_better = found.forecast is None or found.scratch is None or found.forecast < found.scratch
@@ -149,19 +147,10 @@ def choose_retraining_start(
         continued_bits_per_byte=found.forecast,
         reason=found.reason,
     )
-    log_start(session, choice)
+    log_start(session, choice.name, choice.reason)
     if not is_continued:
         return StartingPoint(params, choice)
     return replace(begin_training(take_tokenizer(params, found), champion, found), choice=choice)
-
-
-def log_start(session: Session, choice: Start) -> Start:
-    """Log where a retraining starts, tag the run with it, and return it."""
-    session.log(f"Starting from {choice.name}: {choice.reason}")
-    session.recorder.set_tags(
-        {"lightlm.started_from": choice.name, "lightlm.start_reason": choice.reason}
-    )
-    return choice
 
 
 def compare_with_scratch(
@@ -309,18 +298,7 @@ def probe_base(
 
 def describe_subset(subset: TextSubset, probe: BaseProbe, difficulty: float) -> TextFacts:
     """Return the facts of a text as a base's tokenizer cuts it, by the sample of the probe."""
-    length = probe.bytes_per_token
-    first = int(next(subset.read_lengths("validation"))[0])
-    return TextFacts(
-        vocab_size=0,
-        num_train_tokens=max(1, int(subset.num_bytes / length)),
-        num_train_bytes=subset.num_bytes,
-        num_validation_tokens=max(1, int(subset.num_validation_bytes / length)),
-        num_validation_bytes=subset.num_validation_bytes,
-        text_sha256=subset.validation_sha256,
-        difficulty=difficulty,
-        num_first_tokens=int(first / length),
-    )
+    return estimate_facts(subset, 0, probe.bytes_per_token, difficulty)
 
 
 def take_tokenizer(params: Params, start: BaseStart | None) -> Params:

@@ -13,15 +13,15 @@ from lightlm.budget.memory import MATMUL_CONTEXT
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MachineRate
 from lightlm.budget.ranking import EVALUATION_FRACTION
-from lightlm.counting import count
 from lightlm.data.origin import describe_origin
-from lightlm.data.overlap import find_learnt
+from lightlm.data.overlap import find_learned
 from lightlm.data.subset import TextSubset
 from lightlm.errors import LightLMError
 from lightlm.evaluation.comparison import FEWEST_DOCUMENTS, Comparison, compare
 from lightlm.evaluation.score import DocumentScores
 from lightlm.json_object import JsonObject
 from lightlm.model.config import ModelConfig
+from lightlm.quantities import count
 from lightlm.runs.naming import MODEL_NAME, list_model_names, settle_model_name, text_tags
 from lightlm.runs.session import Session
 from lightlm.runs.values import Champion, Material, Outcome
@@ -30,7 +30,7 @@ from lightlm.tracking.catalog import choose_name
 from lightlm.tracking.outbox import ChampionAnswer
 from lightlm.tracking.registration import format_other_text
 from lightlm.tracking.registry import ModelVersion, download, is_local, read_locally
-from lightlm.tracking.tags import LEARNT_TAG, MANIFEST_TAG, is_other_text
+from lightlm.tracking.tags import LEARNED_TAG, MANIFEST_TAG, is_other_text
 from lightlm.training.config import TrainerConfig
 
 ANSWER_FRACTION = 0.1
@@ -183,7 +183,7 @@ def read_scores(
     except LightLMError as error:
         return Champion(version.name, version, reason=str(error))
 
-    learned = find_learnt(session.home, subset, version.tags.get(LEARNT_TAG, "").split(","))
+    learned = find_learned(session.home, subset, version.tags.get(LEARNED_TAG, "").split(","))
     alone = scores.network_bits_per_byte or scores.documents.bits_per_byte
     return Champion(version.name, version, scores.documents, scores.model, learned, alone)
 

@@ -71,7 +71,7 @@ def compare_elsewhere(
     )
 
 
-def draw_machines(forecasts: list[MachineForecast], path: Path) -> None:
+def write_picture(forecasts: list[MachineForecast], path: Path) -> None:
     """Write the picture of forecasts as SVG."""
     lines: dict[str, list[tuple[float, float, float, float]]] = {}
     for entry in sorted(forecasts, key=lambda entry: entry.hours):

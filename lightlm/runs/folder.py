@@ -46,6 +46,9 @@ SHOWN = 8
 
 CONTINUED = "continued"
 
+RECORDED_EVENTS = {"train/loss": "StepDone", "validation/bits_per_byte": "Validated"}
+"""Metric -> the event that it is of."""
+
 
 class Run:
     """One run's folder, locked by this process, with its clock and what it decided so far."""
@@ -301,7 +304,3 @@ def last_recorded_steps(folder: Path) -> dict[str, int]:
                 if metric in record.values:
                     last[event] = max(record.step, last.get(event, -1))
     return last
-
-
-RECORDED_EVENTS = {"train/loss": "StepDone", "validation/bits_per_byte": "Validated"}
-"""Metric -> the event that it is of."""

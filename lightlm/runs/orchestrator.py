@@ -34,20 +34,5 @@ class RunPage(Protocol):
         """Give the run another name."""
 
 
-class SilentPage:
+class SilentPage(RunPage):
     """The page of a run that no orchestrator started: it shows nothing."""
-
-    def table(self, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
-        """Show no rows."""
-
-    def markdown(self, key: str, text: str, description: str) -> None:
-        """Show no text."""
-
-    def link(self, key: str, url: str, text: str, description: str) -> None:
-        """Show no link."""
-
-    def progress(self, fraction: float) -> None:
-        """Show no progress."""
-
-    def rename(self, name: str) -> None:
-        """Keep no name."""

@@ -24,7 +24,6 @@ from lightlm.budget.timings import probe_shapes
 from lightlm.budget.transfer import check_time, plan_from_base
 from lightlm.budget.vocabulary import bytes_per_token_at, choose_vocab_sizes
 from lightlm.console.progress import Progress
-from lightlm.console.quantities import format_bytes, format_seconds
 from lightlm.data.origin import describe_origin, list_names
 from lightlm.data.others import add_others, limit_bytes
 from lightlm.data.shards import TokenShards, tokenize_subset
@@ -34,6 +33,7 @@ from lightlm.errors import LightLMError
 from lightlm.json_object import JsonObject
 from lightlm.ngram.stage import CountedText
 from lightlm.params import Params
+from lightlm.quantities import format_bytes, format_seconds
 from lightlm.runs.base_start import describe_subset, find_named, probe_base
 from lightlm.runs.counting import count_text, plan_with_counts
 from lightlm.runs.folder import name_run_folder
@@ -52,6 +52,22 @@ from lightlm.runs.session import start_worker
 from lightlm.store.commit import remove_folder
 from lightlm.system import SystemReport
 from lightlm.training.supervisor import Worker
+
+NEARLY = 0.02
+"""Relative; within it the bytes at hand are what a run would read."""
+
+SAMPLE_BYTES = 16 << 20
+"""Bytes of text that a forecast reads if nothing is stored; ten times more changes it by < 1 %."""
+
+QUICK_SAMPLE_BYTES = 4 << 20
+"""Bytes of text that a quick plan reads."""
+
+PLAN_SECONDS = 55.0
+QUICK_SECONDS = 13.0
+"""Seconds that a plan takes, and a quick one; ending the process takes one or two more."""
+
+LEAST_TIMING_SECONDS = 1.0
+"""Seconds for timings in any case; the first shape is timed even if they are not enough."""
 
 
 class PlannedStart(NamedTuple):
@@ -286,23 +302,6 @@ def plan_for(
 
     left = TimeLeft(seconds, ClosingTimes(home).estimate(budget_seconds))
     return planner.plan(params.model_copy(update={"budget": budget}), text, figures, left)
-
-
-NEARLY = 0.02
-"""Relative; within it the bytes at hand are what a run would read."""
-
-SAMPLE_BYTES = 16 << 20
-"""Bytes of text that a forecast reads if nothing is stored; ten times more changes it by < 1 %."""
-
-QUICK_SAMPLE_BYTES = 4 << 20
-"""Bytes of text that a quick plan reads."""
-
-PLAN_SECONDS = 55.0
-QUICK_SECONDS = 13.0
-"""Seconds that a plan takes, and a quick one; ending the process takes one or two more."""
-
-LEAST_TIMING_SECONDS = 1.0
-"""Seconds for timings in any case; the first shape is timed even if they are not enough."""
 
 
 def prepare_shards(

@@ -103,6 +103,23 @@ def describe_text(shards: TokenShards, difficulty: float, name: str) -> TextFact
     )
 
 
+def estimate_facts(
+    subset: TextSubset, vocab_size: int, bytes_per_token: float, difficulty: float
+) -> TextFacts:
+    """Return the facts about a text that is not tokenized yet, by the usual length of a token."""
+    first = int(next(subset.read_lengths("validation"))[0])
+    return TextFacts(
+        vocab_size=vocab_size,
+        num_train_tokens=max(1, int(subset.num_bytes / bytes_per_token)),
+        num_train_bytes=subset.num_bytes,
+        num_validation_tokens=max(1, int(subset.num_validation_bytes / bytes_per_token)),
+        num_validation_bytes=subset.num_validation_bytes,
+        text_sha256=subset.validation_sha256,
+        difficulty=difficulty,
+        num_first_tokens=int(first / bytes_per_token),
+    )
+
+
 def count_scored_tokens(params: Params, shards: TokenShards) -> int:
     """Return how many held-out tokens the final score reads, those of other texts among them."""
     limit = params.evaluation.max_bytes or shards.num_validation_bytes

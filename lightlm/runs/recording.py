@@ -28,7 +28,7 @@ from lightlm.runs.values import Material, Outcome, Trained
 from lightlm.store.commit import write_file
 from lightlm.tracking.record import RegistrationRequest, sample_path
 from lightlm.tracking.registry import PROMOTION_TAG, ModelVersion
-from lightlm.tracking.tags import DATA_TAG, LEARNT_TAG, OTHERS_TAG
+from lightlm.tracking.tags import DATA_TAG, LEARNED_TAG, OTHERS_TAG
 from lightlm.training.events import Event, Sampled, StepDone, Validated
 
 MOST_DATA_CHARACTERS = 2000
@@ -258,12 +258,12 @@ def count_seen_bytes(outcome: Outcome) -> int:
     return int(float(before) + outcome.trained.result.total_tokens * outcome.plan.bytes_per_token)
 
 
-def list_learnt_subsets(outcome: Outcome) -> str:
+def list_learned_subsets(outcome: Outcome) -> str:
     """Return the fingerprints of the subsets that the model and its predecessors learned."""
     version = outcome.start.version
     subset = outcome.material.subset
     own = [subset.fingerprint, *(one.subset.fingerprint for one in subset.others)]
-    before = "" if version is None else version.tags.get(LEARNT_TAG, "")
+    before = "" if version is None else version.tags.get(LEARNED_TAG, "")
     names = [name for name in before.split(",") if name and name not in own]
     return ",".join([*names[-MOST_SUBSETS:], *own])
 
@@ -282,7 +282,7 @@ def version_tags(session: Session, outcome: Outcome) -> dict[str, str]:
         "dataset_digest": subset.fingerprint,
         DATA_TAG: format_data(subset),
         "seen_bytes": str(count_seen_bytes(outcome)),
-        LEARNT_TAG: list_learnt_subsets(outcome),
+        LEARNED_TAG: list_learned_subsets(outcome),
         OTHERS_TAG: "; ".join(list_others(outcome)),
         "started_from": outcome.start.name,
         **base_tags(outcome),

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from lightlm.console.quantities import format_bytes
 from lightlm.errors import InputError
+from lightlm.quantities import format_bytes
 from lightlm.runs.folder import find_run
 from lightlm.store.commit import remove_folder
 from lightlm.store.lock import hold_lock

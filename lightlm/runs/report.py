@@ -8,8 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from lightlm.budget.scaling import predict_loss
-from lightlm.console.quantities import format_count, format_seconds
+from lightlm.console.panel import predict_curve
 from lightlm.data.files.record import DataRecord
 from lightlm.data.subset import KIND as SUBSETS
 from lightlm.data.subset import TextSubset, open_subset
@@ -18,7 +17,7 @@ from lightlm.errors import LightLMError, StoreError, TrackingError
 from lightlm.evaluation.baselines import COUNTING, score_compressors, score_counting
 from lightlm.evaluation.score import bits_per_byte
 from lightlm.json_object import JsonObject
-from lightlm.model.accounting import count_matrix_parameters
+from lightlm.quantities import format_count, format_seconds
 from lightlm.rendering.page import Block, Heading, Page, Picture, Quote, Table
 from lightlm.rendering.svg import Line, Points, render_bars, render_lines
 from lightlm.runs.audit import Audit, audit_model, describe_audit, record_audit
@@ -227,19 +226,8 @@ def score_lines(run: FinishedRun) -> list[Line]:
 
 def predict_scores(run: FinishedRun) -> Points:
     """Return the predicted curve: bits per byte at fractions of the training time."""
-    plan = run.summary.plan
-    size = count_matrix_parameters(run.summary.plan.model)
-    unique = run.summary.dataset["num_bytes"]
-    whole = plan.expected_tokens * plan.bytes_per_token
-    if not whole:
-        return []
-
-    last = predict_loss(size, whole, unique, plan.difficulty).bits_per_byte
-    factor = plan.predicted_bits_per_byte / last
-    return [
-        (x / 40, factor * predict_loss(size, whole * x / 40, unique, plan.difficulty).bits_per_byte)
-        for x in range(2, 41)
-    ]
+    predict = predict_curve(run.summary.plan)
+    return [] if predict is None else [(x / 40, predict(x / 40)) for x in range(2, 41)]
 
 
 def scores_of(run: FinishedRun, baselines: dict[str, float]) -> dict[str, float]:

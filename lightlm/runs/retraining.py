@@ -85,7 +85,7 @@ def choose_text(
     else:
         chosen, version = find_model(home, params.tracking.model_name)
         if version is not None:
-            given = list_overrides(find_learnt(home, version)) | given
+            given = list_overrides(find_learned_text(home, version)) | given
         elif params.tracking.model_name is not None:
             raise InputError(
                 f"there is no model {chosen} yet; say what it is to learn: --dataset FILE_OR_FOLDER"
@@ -97,7 +97,7 @@ def choose_text(
     return Relearning(load_params(preset, given, dataset=dataset, hours=hours), given, version)
 
 
-def find_learnt(home: Path, version: ModelVersion) -> Origin:
+def find_learned_text(home: Path, version: ModelVersion) -> Origin:
     """Return the data set that a version was trained on.
 
     Raises:

@@ -50,6 +50,17 @@ from lightlm.training.supervisor import Worker
 LOGGER = logging.getLogger("lightlm")
 """Logger whose messages Prefect shows with a flow run; the terminal has the panel instead."""
 
+LEAST_RECORD_SECONDS = 1.5
+HOPELESS_SECONDS = 0.2
+"""Seconds that the rest of a record gets at least: if MLflow answers, and if it does not."""
+
+STOPPED_SECONDS = 5.0
+"""Seconds that it gets at most if someone waits for a run to stop."""
+
+RECORDER_SECONDS = 5.0
+RETRY_SECONDS = 0.1
+"""Seconds to try to open the record, and between tries."""
+
 
 @dataclass
 class Session:
@@ -318,15 +329,3 @@ def end_run(run: Run, status: str, error: BaseException | None) -> None:
     is_bug = isinstance(error, UnexpectedError | WorkerBug) and not run.has_checkpoint
     if status == "FINISHED" or is_hopeless or is_bug:
         run.end(status)
-
-
-LEAST_RECORD_SECONDS = 1.5
-HOPELESS_SECONDS = 0.2
-"""Seconds that the rest of a record gets at least: if MLflow answers, and if it does not."""
-
-STOPPED_SECONDS = 5.0
-"""Seconds that it gets at most if someone waits for a run to stop."""
-
-RECORDER_SECONDS = 5.0
-RETRY_SECONDS = 0.1
-"""Seconds to try to open the record, and between tries."""

@@ -67,6 +67,19 @@ from lightlm.tracking.record import PLAN
 from lightlm.tracking.registry import PROMOTION_TAG
 from lightlm.training.messages import TrainRequest
 
+GATE_FRACTION = 0.003
+"""Fraction of the budget that the network may take to read the text held back for the gate."""
+
+PATIENCE_SECONDS = 1.5
+PATIENCE_FRACTION = 0.005
+"""Seconds, and fraction of the budget, that the final score may run over to read all the text."""
+
+REGISTERING_SECONDS = 1.0
+"""Seconds from the score to the end of the flow, without the model's own bytes."""
+
+SENT_BYTES_PER_SECOND = 90e6
+"""Bytes of a model copied into MLflow's artifacts in a second: 540 MB took 3.5 to 5.2 s."""
+
 
 def check_system(session: Session) -> SystemReport:
     """Return the report of this machine; refuse to start where a check fails."""
@@ -384,17 +397,3 @@ def register_model(session: Session, outcome: Outcome) -> Registered:
         version = describe_unregistered(session, outcome, seconds)
         session.log(version.tags[PROMOTION_TAG])
     return Registered(version, request.comparison, decision)
-
-
-GATE_FRACTION = 0.003
-"""Fraction of the budget that the network may take to read the text held back for the gate."""
-
-PATIENCE_SECONDS = 1.5
-PATIENCE_FRACTION = 0.005
-"""Seconds, and fraction of the budget, that the final score may run over to read all the text."""
-
-REGISTERING_SECONDS = 1.0
-"""Seconds from the score to the end of the flow, without the model's own bytes."""
-
-SENT_BYTES_PER_SECOND = 90e6
-"""Bytes of a model copied into MLflow's artifacts in a second: 540 MB took 3.5 to 5.2 s."""

@@ -1,7 +1,6 @@
 """The start of a retraining: the champion's weights or new ones, as forecast or as asked for."""
 
 from lightlm.budget import planner
-from lightlm.budget.candidate import TextFacts
 from lightlm.budget.continuation import (
     ChampionPast,
     Start,
@@ -17,7 +16,7 @@ from lightlm.budget.reserve import ClosingTimes
 from lightlm.budget.vocabulary import bytes_per_token_at
 from lightlm.model.config import ModelConfig
 from lightlm.params import Params
-from lightlm.runs.preparation import choose_sizes
+from lightlm.runs.preparation import choose_sizes, estimate_facts
 from lightlm.runs.session import Session
 from lightlm.runs.values import Champion, Material, StartingPoint, name_model
 from lightlm.system import SystemReport
@@ -52,10 +51,7 @@ def choose_where_to_start(
             fixed = fix_shape(params, model, str(folder))
             point = StartingPoint(fixed, chosen, version, folder, model)
 
-    session.log(f"Starting from {chosen.name}: {chosen.reason}")
-    session.recorder.set_tags(
-        {"lightlm.started_from": chosen.name, "lightlm.start_reason": chosen.reason}
-    )
+    log_start(session, chosen.name, chosen.reason)
     figures = {
         "versus_champion/forecast_from_scratch": chosen.scratch_bits_per_byte,
         "versus_champion/forecast_continued": chosen.continued_bits_per_byte,
@@ -65,6 +61,19 @@ def choose_where_to_start(
         {name: value for name, value in figures.items() if value is not None}, 0
     )
     return point
+
+
+def log_start(session: Session, name: str, reason: str) -> None:
+    """Log where training starts and why, and tag the run with both."""
+    session.log(f"Starting from {name}: {reason}")
+    session.recorder.set_tags({"lightlm.started_from": name, "lightlm.start_reason": reason})
+
+
+def start_from_scratch(reason: str) -> Start:
+    """Return the start from new weights."""
+    return Start(
+        version=None, scratch_bits_per_byte=None, continued_bits_per_byte=None, reason=reason
+    )
 
 
 def forecast_start(
@@ -77,18 +86,12 @@ def forecast_start(
     system: SystemReport,
 ) -> Start:
     """Return the start that `start` demands or that the forecasts prefer."""
-
-    def from_scratch(reason: str) -> Start:
-        return Start(
-            version=None, scratch_bits_per_byte=None, continued_bits_per_byte=None, reason=reason
-        )
-
     if start == "scratch":
-        return from_scratch("it was asked for")
+        return start_from_scratch("it was asked for")
     if champion.version is None or champion.scores is None or champion.model is None:
-        return from_scratch(champion.reason or "there is no champion yet")
+        return start_from_scratch(champion.reason or "there is no champion yet")
     if start == "forecast" and params.budget.planner != "measured":
-        return from_scratch(f"planner {params.budget.planner} fixes the shape")
+        return start_from_scratch(f"planner {params.budget.planner} fixes the shape")
 
     past = ChampionPast(
         version=champion.version.version,
@@ -98,7 +101,7 @@ def forecast_start(
     )
 
     if past.seen_bytes <= 0:
-        return from_scratch(f"version {past.version} does not say how much it has read")
+        return start_from_scratch(f"version {past.version} does not say how much it has read")
 
     subset = material.subset
     plan = plan_from_scratch(session, params, material, machine, system)
@@ -143,18 +146,7 @@ def plan_from_scratch(
     difficulty = material.difficulty
     seconds = session.ledger.remaining_seconds
     size = choose_sizes(params, machine, seconds, subset.num_bytes, difficulty)[0]
-    length = bytes_per_token_at(size, difficulty)
-    text = TextFacts(
-        vocab_size=size,
-        num_train_tokens=int(subset.num_bytes / length),
-        num_train_bytes=subset.num_bytes,
-        num_validation_tokens=int(subset.num_validation_bytes / length),
-        num_validation_bytes=subset.num_validation_bytes,
-        text_sha256=subset.validation_sha256,
-        difficulty=difficulty,
-        num_first_tokens=int(next(subset.read_lengths("validation"))[0] / length),
-    )
-
+    text = estimate_facts(subset, size, bytes_per_token_at(size, difficulty), difficulty)
     correction = History(session.home).correct(system.hardware_id, subset.validation_sha256)
     closing = ClosingTimes(session.home).estimate(session.ledger.budget_seconds)
 
@@ -187,6 +179,5 @@ def confirm_start(session: Session, start: StartingPoint, plan: Plan) -> tuple[S
         return start, plan
 
     reason = f"the plan cannot have the shape of version {chosen.version}: {plan.summary()} instead"
-    session.log(f"Starting from scratch: {reason}")
-    session.recorder.set_tags({"lightlm.started_from": "scratch", "lightlm.start_reason": reason})
+    log_start(session, "scratch", reason)
     return start.from_scratch(reason), plan

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from lightlm.budget.plan import Plan
 from lightlm.console.progress import Progress
-from lightlm.console.quantities import format_seconds
+from lightlm.quantities import format_seconds
 from lightlm.runs.finished import read_summary
 from lightlm.runs.folder import LEDGER, find_run
 from lightlm.runs.stage_names import STAGES

@@ -89,15 +89,6 @@ def try_lock(handle: int) -> bool:
     return True
 
 
-def read_holder(path: Path) -> int | None:
-    """Return the number of the process that held a lock last, whether it lives or not.
-
-    Raises:
-        PermissionError: it lives, on Windows, where a locked file cannot be read.
-    """
-    return _read_file(path)[0]
-
-
 def describe_holder(path: Path) -> str:
     """Return the number and identity of the process that held a lock last, whether it lives or not;
     "" where that cannot be read.

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ValidationError
 from lightlm.errors import CorruptError, ParameterError
 from lightlm.json_object import JsonObject
 from lightlm.params import StoreParams, describe_validation
+from lightlm.quantities import format_bytes, format_seconds
 from lightlm.store.commit import MANIFEST, Commit, commit_folder, parse_manifest
 from lightlm.store.space import check_space
 
@@ -385,4 +386,4 @@ def put_file(filesystem: Any, source: Path, path: str) -> None:
 
 
 def _format(num_bytes: int, began: float) -> str:
-    return f"{num_bytes / 1e6:,.1f} MB in {time.monotonic() - began:.1f} s"
+    return f"{format_bytes(num_bytes)} in {format_seconds(time.monotonic() - began)}"

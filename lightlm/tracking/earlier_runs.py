@@ -14,7 +14,7 @@ FINISHED_RUN_TAG = "lightlm.finished_run"
 HARDWARE_TAG = "lightlm.hardware_id"
 
 
-def fetch_finished_runs(client: "MlflowClient", limit: int = REMEMBERED) -> list[JsonObject]:
+def fetch_finished_runs(client: "MlflowClient") -> list[JsonObject]:
     """Return what the newest finished runs of all experiments left, newest first.
 
     Raises:
@@ -25,7 +25,7 @@ def fetch_finished_runs(client: "MlflowClient", limit: int = REMEMBERED) -> list
         experiments,
         filter_string=f"attributes.status = 'FINISHED' and tags.`{HARDWARE_TAG}` LIKE '%'",
         order_by=["attributes.start_time DESC"],
-        max_results=limit,
+        max_results=REMEMBERED,
     )
 
     found = []

@@ -35,7 +35,7 @@ AUDIT_TAG = "audit"
 """Sentences about what a version repeats and has forgotten, one a line; `lightlm report` sets it.
 """
 
-LEARNT_TAG = "learnt_subsets"
+LEARNED_TAG = "learnt_subsets"
 """Fingerprints of the subsets that a version and its ancestors were trained on."""
 
 SHOWN = frozenset((
@@ -55,10 +55,10 @@ def pack_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """
     shown = {name: value for name, value in tags.items() if name in SHOWN}
     kept = {name: value for name, value in tags.items() if name not in SHOWN}
-    learned = kept.get(LEARNT_TAG, "").split(",")
+    learned = kept.get(LEARNED_TAG, "").split(",")
     while len(record := json.dumps(kept)) > MOST_CHARACTERS and len(learned) > 1:
         learned = learned[len(learned) // 2 :]
-        kept[LEARNT_TAG] = ",".join(learned)
+        kept[LEARNED_TAG] = ",".join(learned)
     return shown | ({RECORD_TAG: record} if kept else {})
 
 

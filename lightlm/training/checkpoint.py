@@ -205,15 +205,12 @@ class TensorFile(Mapping[str, Tensor]):
         self._file = file
 
     def __getitem__(self, name: str) -> Tensor:
-        """Return one whole tensor."""
         return self._file.get_tensor(name)
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the names."""
         return iter(self._file.keys())
 
     def __len__(self) -> int:
-        """Return how many there are."""
         return len(self._file.keys())
 
 

@@ -40,6 +40,12 @@ LATE_SECONDS = 120.0
 LATE_FACTOR = 20.0
 """Factor on the longest stop that it gets if that is more: a slow disk makes both long."""
 
+DUMP_SECONDS = 1.0
+"""Seconds that a worker gets to write them."""
+
+DUMP_SIGNAL = getattr(signal, "SIGUSR1", signal.SIGTERM)
+"""Windows has no such signal, and `faulthandler.register` neither."""
+
 
 class Heartbeat:
     """The worker's side: beats from a thread of its own while a job runs."""
@@ -51,7 +57,7 @@ class Heartbeat:
         self._every_seconds = every_seconds
         self._is_running = threading.Event()
         self._steps = 0
-        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Begin to beat; the signal of `dump_stacks` writes all stacks to standard error."""
@@ -152,7 +158,7 @@ class Watchdog:
         return None
 
 
-def dump_stacks(pid: int, seconds: float = 1.0) -> None:
+def dump_stacks(pid: int) -> None:
     """Have a worker write its threads' stacks to its log; a stopped one is woken for it."""
     if not hasattr(faulthandler, "register"):
         return
@@ -161,8 +167,4 @@ def dump_stacks(pid: int, seconds: float = 1.0) -> None:
         os.kill(pid, signal.SIGCONT)
     except ProcessLookupError:
         return
-    time.sleep(seconds)
-
-
-DUMP_SIGNAL = getattr(signal, "SIGUSR1", signal.SIGTERM)
-"""Windows has no such signal, and `faulthandler.register` neither."""
+    time.sleep(DUMP_SECONDS)

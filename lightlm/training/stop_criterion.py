@@ -27,6 +27,20 @@ STALL_FACTOR = 4.0
 STALLS_IGNORED = 0.05
 """Fraction of recent steps that may be stalls and not count; one stall always may."""
 
+FIRST_CHECKPOINT = 0.1
+"""Fraction of the budget at the first checkpoint: any later death leaves something to register."""
+
+CHECKPOINT_SHARE = 0.005
+"""Fraction of the time that checkpoints beyond the first may take."""
+
+MILESTONE_SHARE = 0.05
+"""Fraction of the time since the last checkpoint that one at a part of the budget may take: in
+18 s on a slow disk, four took 4 of the 7 s of training.
+"""
+
+LEAST_BETWEEN_SECONDS = 5.0
+"""Seconds between two checkpoints that only the clock asks for."""
+
 
 class StopCriterion(Protocol):
     """What the trainer asks before each step."""
@@ -200,18 +214,3 @@ class CheckpointSchedule:
         self._saved_at = self._clock()
         self._wait = max(LEAST_BETWEEN_SECONDS, seconds / CHECKPOINT_SHARE)
         self._least_wait = seconds / MILESTONE_SHARE
-
-
-FIRST_CHECKPOINT = 0.1
-"""Fraction of the budget at the first checkpoint: any later death leaves something to register."""
-
-CHECKPOINT_SHARE = 0.005
-"""Fraction of the time that checkpoints beyond the first may take."""
-
-MILESTONE_SHARE = 0.05
-"""Fraction of the time since the last checkpoint that one at a part of the budget may take: in
-18 s on a slow disk, four took 4 of the 7 s of training.
-"""
-
-LEAST_BETWEEN_SECONDS = 5.0
-"""Seconds between two checkpoints that only the clock asks for."""

@@ -34,13 +34,13 @@ Emit = Callable[[Message], None]
 class Stop(threading.Event):
     """Whether the job is asked to end. A job asks before each step, which is a heartbeat."""
 
-    def __init__(self, pulse: Heartbeat) -> None:
+    def __init__(self, heartbeat: Heartbeat) -> None:
         super().__init__()
-        self._pulse = pulse
+        self._heartbeat = heartbeat
 
     def is_set(self) -> bool:
         """Return whether the job is asked to end."""
-        self._pulse.step()
+        self._heartbeat.step()
         return super().is_set()
 
 
@@ -279,21 +279,21 @@ AFTERWARDS: dict[str, Callable[[Message], None]] = {measure_matrix_rates.__name_
 
 def serve(emit: Emit) -> None:
     """Run jobs from standard input until it ends."""
-    pulse = Heartbeat(emit)
-    stop = Stop(pulse)
+    heartbeat = Heartbeat(emit)
+    stop = Stop(heartbeat)
     if "LOCAL_RANK" not in os.environ:  # an agent's SIGTERM ends a rank that waits for a dead one
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
     jobs: queue.Queue[Message | None] = queue.Queue()
     running: list[str] = []
     threading.Thread(target=_read_jobs, args=(jobs, stop, running), daemon=True).start()
-    pulse.start()
+    heartbeat.start()
     import torch  # the long import, while the parent goes on
 
     emit({"ready": torch.__version__})
     while (job := jobs.get()) is not None:
         running.append(job["job"])
-        pulse.begin()
+        heartbeat.begin()
         try:
             emit({"result": JOBS[job["job"]](job["arguments"], emit, stop)})
             if job["job"] in AFTERWARDS:
@@ -304,7 +304,7 @@ def serve(emit: Emit) -> None:
                 raise
             emit({"error": describe_error(error)})
         finally:
-            pulse.end()
+            heartbeat.end()
             running.clear()
 
 

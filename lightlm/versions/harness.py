@@ -85,11 +85,10 @@ def score_tasks(
     task_folder: Path | None = None,
     num_fewshot: int | None = None,
     limit: int | None = None,
-    log: Path | None = None,
 ) -> TasksResult:
     """Return the scores of a version, which MLflow gets as metrics and a table of its run.
 
-    The harness's own lines go to `log`, or to this process's standard error.
+    The harness's own lines go to this process's standard error.
 
     Raises:
         TaskError: there is no such task, its data cannot be read, or the harness failed.
@@ -105,7 +104,6 @@ def score_tasks(
             limit=limit,
             batch_size=choose_batch_size(config.vocab_size, config.context_length),
         ),
-        log,
     )
     scores = read_answer(answer)
     return TasksResult(
@@ -124,7 +122,7 @@ def choose_batch_size(vocab_size: int, context_length: int) -> int:
     return max(1, min(LARGEST_BATCH, MOST_LOGITS // (vocab_size * context_length)))
 
 
-def run_harness(request: TasksRequest, log: Path | None = None) -> dict:
+def run_harness(request: TasksRequest) -> dict:
     """Return the harness's answer, from a process of its own.
 
     Raises:
@@ -133,7 +131,7 @@ def run_harness(request: TasksRequest, log: Path | None = None) -> dict:
     process = start_child(
         "lightlm.versions.harness_process",
         request.model_dump_json(),
-        log=log,
+        log=None,
         environment=OFFLINE if request.task_folder is not None else {},
     )
     try:

@@ -12,7 +12,6 @@ COVERED_BY = {
     "flows/cli/machine.py": "flows/cli/test_setup_session.py",
     "flows/cli/options.py": "flows/cli/test_help.py",
     "flows/cli/shape_editor.py": "flows/cli/test_setup_session.py",
-    "flows/cli/checks/findings.py": "flows/cli/test_doctor.py",
     "flows/cli/checks/installation.py": "flows/cli/test_doctor.py",
     "flows/cli/checks/servers.py": "flows/cli/test_doctor.py",
     "flows/cli/checks/storage.py": "flows/cli/test_doctor.py",

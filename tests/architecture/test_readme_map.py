@@ -80,10 +80,13 @@ def read_layers(container: str) -> list[set[str]]:
 
 
 def read_drawing() -> list[set[str]]:
-    """Return the layers of README's drawing, from the top down; two spaces end their names."""
+    """Return the layers of README's drawing, from the top down; two spaces end their names, and a
+    bar at the end of a line goes on with the next.
+    """
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(rf"^```text\n({TOP} .*?)^```", text, re.MULTILINE | re.DOTALL)
-    names = [re.split(r"\s{2,}", line.strip())[0] for line in block.splitlines()]
+    lines = re.sub(r"\|\n\s+", "| ", block).splitlines()
+    names = [re.split(r"\s{2,}", line.strip())[0] for line in lines]
     return [set(name.split(" | ")) for name in names]
 
 

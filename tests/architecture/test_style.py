@@ -1,9 +1,14 @@
-"""The style that CONTRIBUTING.md asks for, counted: paragraphs, width, one assignment a line, documentation."""
+"""The style that CONTRIBUTING.md asks for, counted: paragraphs, width, assignments, documentation, words.
+
+`python tests/architecture/test_style.py [CHECKOUT]` prints the counts of a checkout.
+"""
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG_BODY_LINES = 12
@@ -11,15 +16,37 @@ LEAST_BLANK_FRACTION = 0.05
 MOST_LONG_LINES_FRACTION = 0.005
 MOST_COLUMNS = 100
 MOST_PAIRS_PER_1000_LINES = 1.0
+MOST_UNTYPED_DICTS = 40
+
+STIFF = re.compile(
+    r"\b(?:is|are) said\b|\btold to\b|\bforeseen\b|\bbeside\b|\bnobody\b|\bOf the \w"
+)
+"""Words that a reader has to decode. The field's plain words are in CONTRIBUTING.md."""
 
 PATH = re.compile(
     r"\b(?:flows|lightlm|params|tests|benchmarks|docs|bin)/[\w./-]*\w\.(?:py|md|yaml|json)\b"
 )
 
 
-def read_sources() -> dict[Path, str]:
+class Style(NamedTuple):
+    """What the code of a checkout is like."""
+
+    num_files: int
+    num_lines: int
+    blank_fraction: float
+    """Fraction of blank lines in bodies of LONG_BODY_LINES and more."""
+    long_fraction: float
+    pairs_per_1000_lines: float
+    comment_fraction: float
+    num_untyped_dicts: int
+    num_inner_imports: int
+    num_flat_flows: int
+    longest_function: int
+
+
+def read_sources(root: Path = ROOT) -> dict[Path, str]:
     """Return the text of every module of the code."""
-    paths = [path for room in ("flows", "lightlm") for path in (ROOT / room).rglob("*.py")]
+    paths = [path for room in ("flows", "lightlm") for path in (root / room).rglob("*.py")]
     return {path: path.read_text(encoding="utf-8") for path in paths}
 
 
@@ -42,33 +69,59 @@ def is_pair_of_unrelated_values(node: ast.AST) -> bool:
     )
 
 
-def test_long_bodies_have_paragraphs() -> None:
-    num_lines = num_blank = 0
-    for source in read_sources().values():
-        lines = source.splitlines()
-        for first, last in list_bodies(source):
-            if last - first + 1 >= LONG_BODY_LINES:
-                body = lines[first - 1 : last]
-                num_lines += len(body)
-                num_blank += sum(not line.strip() for line in body)
-    assert num_blank / num_lines >= LEAST_BLANK_FRACTION
+def count_blank(lines: list[str]) -> int:
+    return sum(not line.strip() for line in lines)
 
 
-def test_hardly_a_line_is_longer_than_100_columns() -> None:
-    lines = [line for source in read_sources().values() for line in source.splitlines()]
-    num_long = sum(len(line) > MOST_COLUMNS for line in lines)
-    assert num_long / len(lines) < MOST_LONG_LINES_FRACTION
+def measure(root: Path = ROOT) -> Style:
+    """Return the style of a checkout."""
+    sources = read_sources(root)
+    lines = [line for source in sources.values() for line in source.splitlines()]
+    trees = [ast.parse(source) for source in sources.values()]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    imports = [
+        one
+        for function in functions
+        for one in ast.walk(function)
+        if isinstance(one, ast.Import | ast.ImportFrom)
+    ]
+    bodies = [
+        source.splitlines()[first - 1 : last]
+        for source in sources.values()
+        for first, last in list_bodies(source)
+        if last - first + 1 >= LONG_BODY_LINES
+    ]
 
-
-def test_a_line_assigns_one_value_unless_the_values_belong_together() -> None:
-    sources = read_sources().values()
-    num_pairs = sum(
-        is_pair_of_unrelated_values(node)
-        for source in sources
-        for node in ast.walk(ast.parse(source))
+    return Style(
+        num_files=len(sources),
+        num_lines=len(lines),
+        blank_fraction=sum(map(count_blank, bodies)) / sum(map(len, bodies)),
+        long_fraction=sum(len(line) > MOST_COLUMNS for line in lines) / len(lines),
+        pairs_per_1000_lines=1000 * sum(map(is_pair_of_unrelated_values, nodes)) / len(lines),
+        comment_fraction=sum(line.strip().startswith("#") for line in lines) / len(lines),
+        num_untyped_dicts=sum(line.count("dict[str, Any]") for line in lines),
+        num_inner_imports=len(imports),
+        num_flat_flows=len(list((root / "flows").glob("*.py"))),
+        longest_function=max((one.end_lineno or 0) - one.lineno + 1 for one in functions),
     )
-    num_lines = sum(len(source.splitlines()) for source in sources)
-    assert 1000 * num_pairs / num_lines < MOST_PAIRS_PER_1000_LINES
+
+
+def test_the_style_is_kept() -> None:
+    style = measure()
+    assert style.blank_fraction >= LEAST_BLANK_FRACTION, "blank lines between a function's steps"
+    assert style.long_fraction < MOST_LONG_LINES_FRACTION, "lines within 100 columns"
+    assert style.pairs_per_1000_lines < MOST_PAIRS_PER_1000_LINES, "one line assigns one value"
+    assert style.num_untyped_dicts <= MOST_UNTYPED_DICTS, "a class, or JsonObject at a border"
+
+
+def test_no_sentence_of_the_code_has_words_that_a_reader_must_decode() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path, source in read_sources().items()
+        for match in STIFF.finditer(source)
+    }
+    assert found == set()
 
 
 def test_a_constant_is_documented_by_its_unit_and_not_by_a_fragment() -> None:
@@ -93,3 +146,9 @@ def test_a_file_that_the_code_names_is_there() -> None:
         if "NAME" not in name and not (ROOT / name).exists()
     }
     assert missing == set()
+
+
+if __name__ == "__main__":
+    for name, value in measure(Path(sys.argv[1]) if sys.argv[1:] else ROOT)._asdict().items():
+        shown = f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
+        sys.stdout.write(f"{name:22} {shown}\n")

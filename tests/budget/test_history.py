@@ -64,16 +64,6 @@ def test_the_loss_is_corrected_only_by_runs_on_the_same_whole_text(tmp_path, mak
     assert 0.015 <= correction.relative_error < 0.05
 
 
-def test_runs_that_read_as_much_count_more(tmp_path, make_run):
-    history = History(tmp_path)
-    law = make_run().law_bits_per_byte
-    small = make_run(run="small", seen_bytes=1e5)
-    history.record(make_run(run="large", bits_per_byte=law * 1.1))
-    history.record(small.model_copy(update={"bits_per_byte": small.law_bits_per_byte * 0.9}))
-    assert history.correct("machine", "text", seen_bytes=1e7).loss > 1.0
-    assert history.correct("machine", "text", seen_bytes=1e5).loss < 1.0
-
-
 def test_a_correction_is_explained_in_sentences(tmp_path, make_run):
     history = History(tmp_path)
     history.record(make_run())

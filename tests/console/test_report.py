@@ -12,8 +12,7 @@ REPORT = RunReport(
     elapsed_seconds=70.5, budget_seconds=72.0, shape="4 layers x 256 "
                                                      "dims", promotion="champion: the first "
                                                                        "version",
-    sample="The sea\x1b[1m", ledger={"training": 51.0, "evaluation": 19.5}, notices=["python-docs "
-                                                                                     "was used"],
+    ledger={"training": 51.0, "evaluation": 19.5}, notices=["python-docs\x1b[1m was used"],
     next_commands=["lightlm generate 'The'"],
 )  # fmt: skip
 
@@ -28,8 +27,7 @@ def test_the_report_begins_with_version_and_score_and_ends_with_the_next_command
 
     for words in (
         "champion: the first version",
-        "python-docs was used",
-        "The sea\\x1b[1m",
+        "python-docs\\x1b[1m was used",
         "training",
     ):
         assert words in shown

@@ -3,7 +3,6 @@
 import io
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from rich.console import RenderableType
 
@@ -27,7 +26,7 @@ class Version:
     version: str
     aliases: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
-    created_at: Any = 0
+    created_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     run_id: str = ""
 
 
@@ -98,7 +97,7 @@ def test_versions_show_their_facts_and_survive_tags_written_by_hand() -> None:
         render_versions(
             [
                 Version("3", ("champion",), facts, when),
-                Version("2", (), {"bits_per_byte": "very [good]"}, when.timestamp() * 1000),
+                Version("2", (), {"bits_per_byte": "very [good]"}, when),
             ]
         )
     )

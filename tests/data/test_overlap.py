@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lightlm.data.overlap import find_learnt
+from lightlm.data.overlap import find_learned
 from lightlm.data.subset import TextSubset, materialize_subset
 from lightlm.params import DatasetParams
 from lightlm.store.home import find_home
@@ -40,7 +40,7 @@ def test_documents_that_were_trained_on_are_found(
     wanted = {
         index for index, one in enumerate(new.read_documents("validation")) if one in trained_on
     }
-    assert find_learnt(home, new, [old.fingerprint]) == wanted
+    assert find_learned(home, new, [old.fingerprint]) == wanted
     assert wanted
 
 
@@ -48,7 +48,7 @@ def test_the_same_split_shares_nothing(home: Path, make: Callable[..., TextSubse
     documents = [make_document(i) for i in range(100)]
     old = make("old.jsonl", documents[:70])
     new = make("new.jsonl", documents)
-    assert find_learnt(home, new, [old.fingerprint, new.fingerprint]) == frozenset()
+    assert find_learned(home, new, [old.fingerprint, new.fingerprint]) == frozenset()
 
 
 def test_passages_that_are_cut_anew_are_found_line_by_line(
@@ -65,13 +65,13 @@ def test_passages_that_are_cut_anew_are_found_line_by_line(
     for index, document in enumerate(new.read_documents("validation")):
         parts = [line for line in document.splitlines() if line]
         share = sum(len(line) for line in parts if line in known) / sum(map(len, parts))
-        assert (index in find_learnt(home, new, [old.fingerprint])) == (share >= 0.5)
+        assert (index in find_learned(home, new, [old.fingerprint])) == (share >= 0.5)
 
-    assert find_learnt(home, new, [old.fingerprint])
+    assert find_learned(home, new, [old.fingerprint])
 
 
 def test_a_subset_that_is_not_here_any_more_is_not_looked_at(
     home: Path, make: Callable[..., TextSubset]
 ) -> None:
     new = make("new.jsonl", [make_document(i) for i in range(50)])
-    assert find_learnt(home, new, ["", "0123456789abcdef"]) == frozenset()
+    assert find_learned(home, new, ["", "0123456789abcdef"]) == frozenset()

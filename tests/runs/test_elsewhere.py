@@ -10,7 +10,7 @@ import pytest
 
 from lightlm.errors import ParameterError
 from lightlm.params import load_params
-from lightlm.runs.elsewhere import compare_elsewhere, draw_machines, plan_elsewhere
+from lightlm.runs.elsewhere import compare_elsewhere, plan_elsewhere, write_picture
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_comparison_is_a_picture_too(home: Path, notes: Path, tmp_path: Path) 
     params = load_params(dataset=str(notes))
     found = compare_elsewhere(home, params, ["h100", "cpu-2"], None, is_quiet=True)
     assert [entry.machine for entry in found] == ["h100"] * 3 + ["cpu-2"] * 3
-    draw_machines(found, tmp_path / "machines.svg")
+    write_picture(found, tmp_path / "machines.svg")
     picture = (tmp_path / "machines.svg").read_text(encoding="utf-8")
     assert ElementTree.fromstring(picture).tag.endswith("svg")
 

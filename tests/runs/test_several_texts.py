@@ -18,7 +18,7 @@ from lightlm.tracking import registry
 from lightlm.tracking.record import Dataset, Metrics, Text, read_records
 from lightlm.tracking.registry import list_versions
 from lightlm.tracking.runs import list_runs
-from lightlm.tracking.tags import LEARNT_TAG, OTHERS_TAG
+from lightlm.tracking.tags import LEARNED_TAG, OTHERS_TAG
 from tests.command_line import write_paragraph
 
 TINY = {
@@ -129,7 +129,7 @@ def test_mlflow_has_each_text_as_an_input(mixed: Mixed) -> None:
         (version,) = list_versions(mixed.home, "letters")
 
     assert version.tags[OTHERS_TAG].startswith("stories, 25.0% of the tokens read (")
-    assert version.tags[LEARNT_TAG].count(",") == 3
+    assert version.tags[LEARNED_TAG].count(",") == 3
     model = mixed.summary.plan.model
     assert "| mixed with | stories, 25.0%" in write_card("letters", "1", model, version.tags, "hf")
 

@@ -98,7 +98,7 @@ def read_or_refuse(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
 
 
 def correct(home: Path) -> object:
-    found = History(home).correct("m", "t", 1e6)
+    found = History(home).correct("m", "t")
     assert 0.001 < found.loss < 1000
     assert 0.5 <= found.speed <= 1.2
     return found

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lightlm.tracking.tags import (
-    LEARNT_TAG,
+    LEARNED_TAG,
     MOST_CHARACTERS,
     RECORD_TAG,
     is_other_text,
@@ -53,9 +53,9 @@ def test_tags_of_versions_before_the_record_are_read_as_they_are() -> None:
 
 def test_a_record_fits_into_a_tag_and_keeps_the_newest_of_what_was_learnt() -> None:
     learned = [f"{number:016x}" for number in range(1000)]
-    packed = pack_tags({LEARNT_TAG: ",".join(learned), "seen_bytes": "7"})
+    packed = pack_tags({LEARNED_TAG: ",".join(learned), "seen_bytes": "7"})
     assert len(packed[RECORD_TAG]) <= MOST_CHARACTERS
-    kept = unpack_tags(packed)[LEARNT_TAG].split(",")
+    kept = unpack_tags(packed)[LEARNED_TAG].split(",")
     assert kept == learned[-len(kept) :]
     assert len(kept) > 100
 

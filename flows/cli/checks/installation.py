@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lightlm.redaction import first_line
-from lightlm.system import Check, Device
-from lightlm_flows.cli.checks.findings import fail, find_version, passed, warn
+from lightlm.system import Check, Device, fail, passed, warn
 
 REASONS = {
     "fastapi": "Prefect's API does not start with others, and `pip check` passes them",
@@ -18,6 +17,14 @@ REASONS = {
 """Reasons of the bounds that are ours alone: no package states them."""
 
 INSTALL = "install what is pinned: make setup, or pip install -c constraints.txt -e ."
+
+
+def find_version(name: str) -> str | None:
+    """Return a package's installed version; None where it is missing."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def check_installation() -> Check:

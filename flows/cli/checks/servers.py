@@ -5,11 +5,10 @@ import time
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from lightlm.counting import count
 from lightlm.errors import LightLMError
+from lightlm.quantities import count
 from lightlm.redaction import first_line, redact
-from lightlm.system import Check
-from lightlm_flows.cli.checks.findings import fail, passed, warn
+from lightlm.system import Check, fail, passed, warn
 from lightlm_flows.prefect_api import embedded
 from lightlm_flows.service.record import PARTS, read_service
 
@@ -67,24 +66,13 @@ def check_mlflow(home: Path) -> Check:
 def check_prefect(home: Path) -> Check:
     """Return which Prefect API runs use, and whether it answers; starts the embedded one."""
     embedded.apply_settings(home)
+    where = "no server named; the API that each run starts for itself"
+    if embedded.names_server():
+        where = redact(os.environ.get("PREFECT_API_URL") or "the profile's server")
     started = time.monotonic()
-    try:
-        api = embedded.start_api()
-        if api is None:
-            where = redact(os.environ.get("PREFECT_API_URL") or "the profile's server")
-            trouble = embedded.find_trouble()
-        else:
-            try:
-                api.wait()
-            finally:
-                api.stop()
-            where = "no server named; the API that each run starts for itself"
-            trouble = None
-    except LightLMError as error:
-        where = "the API that each run starts for itself"
-        trouble = str(error)
+    with embedded.open_api() as trouble:
+        seconds = time.monotonic() - started
 
-    seconds = time.monotonic() - started
     if trouble:
         fix = f"see PREFECT_API_URL and `prefect config view`; {SYNCED_LATER}"
         return fail("Prefect", f"{where}: {redact(trouble)}", fix)

@@ -5,10 +5,9 @@ import stat
 import time
 from pathlib import Path
 
-from lightlm.counting import count
 from lightlm.errors import LightLMError
-from lightlm.system import Check
-from lightlm_flows.cli.checks.findings import fail, passed, warn
+from lightlm.quantities import count
+from lightlm.system import Check, fail, passed, warn
 from lightlm_flows.service.servers import name_service_folder
 
 QUICK_BYTES = 500_000_000

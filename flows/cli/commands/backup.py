@@ -17,7 +17,7 @@ def backup(
 
     Runs may continue meanwhile.
     """
-    from lightlm.console.quantities import format_bytes
+    from lightlm.quantities import format_bytes
     from lightlm.store.backup import write_backup
     from lightlm.tracking.registry import is_local
 
@@ -40,7 +40,7 @@ def restore(
 
     Checks each file against its digest.
     """
-    from lightlm.console.quantities import format_bytes
+    from lightlm.quantities import format_bytes
     from lightlm.store.backup import restore_backup
     from lightlm.tracking.relocation import relocate_artifacts
 

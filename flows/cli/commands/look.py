@@ -7,6 +7,7 @@ import typer
 
 from lightlm.json_object import JsonObject
 from lightlm.params import Weight, load_params, name_texts
+from lightlm_flows.cli.launching import log_aside
 from lightlm_flows.cli.options import (
     AsJson,
     Assignments,
@@ -44,9 +45,6 @@ def look(
     params = load_params(preset, overrides, dataset=first)
     from lightlm.data.look import Look, look_at
 
-    def report(message: str) -> None:
-        typer.echo(f"lightlm: {message}", err=True)
-
     def flatten(one: Look) -> JsonObject:
         values = one.model_dump(mode="json")
         values["quality"]["findings"] = one.quality.describe()
@@ -54,7 +52,7 @@ def look(
 
     weights: list[Weight] = [one.weight for one in params.dataset.others]
     found, *mixed = [
-        look_at(one, report) for one in (params.dataset, *params.dataset.list_others())
+        look_at(one, log_aside) for one in (params.dataset, *params.dataset.list_others())
     ]
     if as_json:
         rows = [
@@ -67,6 +65,6 @@ def look(
     from lightlm.console.terminal import open_console
 
     console = open_console(sys.stdout)
-    console.print(render_look(found, console))
+    console.print(render_look(found))
     for one, weight in zip(mixed, weights, strict=True):
-        console.print(render_look(one, console, weight))
+        console.print(render_look(one, weight))

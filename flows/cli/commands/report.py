@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lightlm.store.home import find_home
-from lightlm_flows.cli.options import complete_run
+from lightlm_flows.cli.options import complete_run, log
 
 
 def report(
@@ -38,14 +38,14 @@ def report(
     home = find_home()
     folder = find_finished_run(home, run, name)
     if run is None:
-        typer.echo(describe_run(folder), err=True)
+        log(describe_run(folder))
 
     page = make_report(home, folder, into)
     typer.echo(page)
     if is_opened:
         from lightlm_flows.service.browser import open_page
 
-        open_page(page.absolute().as_uri(), lambda message: typer.echo(message, err=True))
+        open_page(page.absolute().as_uri(), log)
 
     if send:
-        typer.echo(send_report(home, folder, page), err=True)
+        log(send_report(home, folder, page))

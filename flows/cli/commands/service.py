@@ -9,12 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from lightlm.store.home import find_home
-from lightlm_flows.cli.options import AsJson, print_json
-
-
-def log(message: str) -> None:
-    """Tell the person at the terminal."""
-    typer.echo(message, err=True)
+from lightlm_flows.cli.options import AsJson, log, print_json
 
 
 def up(
@@ -323,7 +318,7 @@ def find_retrained_name(home: Path, name: str | None) -> str:
         InputError: there is none, or it does not say what it learned.
     """
     from lightlm.errors import InputError
-    from lightlm.runs.retraining import find_learnt, find_model
+    from lightlm.runs.retraining import find_learned_text, find_model
 
     chosen, version = find_model(home, name)
     if version is None:
@@ -333,7 +328,7 @@ def find_retrained_name(home: Path, name: str | None) -> str:
             "--dataset here"
         )
 
-    find_learnt(home, version)
+    find_learned_text(home, version)
     return chosen
 
 

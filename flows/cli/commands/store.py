@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightlm.counting import count
 from lightlm.errors import CorruptError, LightLMError
 from lightlm.json_object import JsonObject
+from lightlm.quantities import count
 from lightlm.store.home import find_home
 from lightlm_flows.cli.options import AsJson, print_json
 
@@ -112,7 +112,7 @@ def prune(
 
     Runs, records and the champion stay.
     """
-    from lightlm.console.quantities import format_bytes
+    from lightlm.quantities import format_bytes
     from lightlm.store.inventory import prune as prune_store
 
     home = find_home()
@@ -206,9 +206,9 @@ def describe(home: Path, item: "Item", users: str) -> JsonObject:
 
 def render_items(home: Path, items: "list[Item]", users: "Callable[[Item], str]") -> None:
     """Print the table of items."""
-    from lightlm.console.quantities import format_bytes, format_seconds
     from lightlm.console.tables import open_table
     from lightlm.console.terminal import open_console, render_text
+    from lightlm.quantities import format_bytes, format_seconds
     from lightlm.store.inventory import COPY
 
     table = open_table("kind", "name", "size", "last used", "used by")

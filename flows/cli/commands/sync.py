@@ -2,8 +2,7 @@
 
 import io
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from lightlm.errors import TrackingError
@@ -29,7 +28,7 @@ def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
             stderr.write(escape_for_terminal(message) + "\n")
 
     embedded.apply_settings(home)
-    with open_api() as why_not:
+    with embedded.open_api() as why_not:
         # MLflow tells what it does on both streams, and warns of what is meant so; its errors come
         # as such.
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -69,30 +68,6 @@ def sync(as_json: AsJson = False, quiet: Quiet = False) -> None:
             f"{len(failed)} of {len(synced)} runs could not be sent to MLflow ({failed[0].error}); "
             "their records are kept, run `lightlm sync` again when it answers"
         )
-
-
-@contextmanager
-def open_api() -> Iterator[str | None]:
-    """Open Prefect's API, embedded or a server; yield the reason if there is none."""
-    from lightlm.errors import LightLMError
-    from lightlm_flows.prefect_api import embedded
-
-    api = None
-    why_not = None
-    try:
-        api = embedded.start_api()
-        if api is not None:
-            api.wait()
-        else:
-            why_not = embedded.find_trouble()
-    except LightLMError as error:
-        why_not = str(error)
-
-    try:
-        yield why_not
-    finally:
-        if api is not None:
-            api.stop()
 
 
 def reconcile_states(home: Path) -> tuple[list[str], str | None]:

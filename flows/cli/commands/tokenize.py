@@ -7,6 +7,7 @@ import typer
 
 from lightlm.errors import ParameterError
 from lightlm.params import PATTERN_WORDS, URL, is_folder_url, load_params
+from lightlm_flows.cli.launching import log_aside
 from lightlm_flows.cli.options import (
     AsJson,
     Assignments,
@@ -67,9 +68,6 @@ def tokenize(
     from lightlm.data.building.stages import build_corpus, check_datatrove
     from lightlm.system import count_cores
 
-    def report(message: str) -> None:
-        typer.echo(f"lightlm: {message}", err=True)
-
     check_datatrove()
     place = read_machine(machine)
     overrides = collect_overrides(assignments, dataset_config, text_column, None)
@@ -77,8 +75,8 @@ def tokenize(
     url = name_url(out)
 
     job = plan_job(params, url)
-    report(f"{job.source}: {job.about_bytes / 1e9:,.3f} GB in {len(job.tasks):,} tasks")
-    corpus = build_corpus(job, workers or count_cores(), place, report)
+    log_aside(f"{job.source}: {job.about_bytes / 1e9:,.3f} GB in {len(job.tasks):,} tasks")
+    corpus = build_corpus(job, workers or count_cores(), place, log_aside)
     if as_json:
         print_json(asdict(corpus))
         return

@@ -44,6 +44,11 @@ if TYPE_CHECKING:
     from lightlm.budget.probe import Probe
     from lightlm.runs.planning import Planned
 
+NOT_MEASURED = (
+    "Bits per byte of held-out text, with an interval. Rates are published or assumed "
+    "(params/machines), and LightLM was run on none but CPUs."
+)
+
 
 def check(as_json: AsJson = False, assignments: Assignments = None) -> None:
     """Check this machine: Python, GPU, cores, memory, disk."""
@@ -227,11 +232,11 @@ def show_machines(
     is_quiet: bool,
 ) -> None:
     """Print the forecasts of machines as a table or JSON, and write the picture."""
-    from lightlm.runs.elsewhere import compare_elsewhere, draw_machines
+    from lightlm.runs.elsewhere import compare_elsewhere, write_picture
 
     forecasts = compare_elsewhere(home, params, names, here, is_quiet=is_quiet)
     if picture is not None:
-        draw_machines(forecasts, picture)
+        write_picture(forecasts, picture)
         if not is_quiet:
             typer.echo(f"picture: {picture}", err=True)
 
@@ -244,12 +249,6 @@ def show_machines(
 
     open_console(sys.stdout).print(render_machines(forecasts))
     typer.echo(NOT_MEASURED)
-
-
-NOT_MEASURED = (
-    "Bits per byte of held-out text, with an interval. Rates are published or assumed "
-    "(params/machines), and LightLM was run on none but CPUs."
-)
 
 
 def calibration(as_json: AsJson = False) -> None:

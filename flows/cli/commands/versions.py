@@ -20,6 +20,7 @@ from lightlm_flows.cli.options import (
     Name,
     TextColumn,
     complete_version,
+    log,
     open_chosen,
     print_json,
 )
@@ -362,4 +363,4 @@ def ui(
     """
     from lightlm_flows.service.browser import serve_pages
 
-    serve_pages(find_home(), port, is_opened, lambda message: typer.echo(message, err=True))
+    serve_pages(find_home(), port, is_opened, log)

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from lightlm.counting import count
+from lightlm.quantities import count
 
 PATTERNS = {
     "mail address": re.compile(

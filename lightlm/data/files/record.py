@@ -10,8 +10,8 @@ from textwrap import shorten
 
 from pydantic import BaseModel, Field
 
-from lightlm.counting import count
 from lightlm.data.characters.personal import format_personal
+from lightlm.quantities import count
 
 LISTED_SOURCES = 500
 """Files that the record lists; of a folder with more, the rest is added up in one row."""

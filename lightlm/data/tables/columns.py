@@ -363,16 +363,18 @@ def no_rows(name: str, where: str = "") -> DatasetError:
     )
 
 
-def list_names(columns: Iterable[str], most: int = 20) -> str:
-    """Return names of columns for a message, not more than a person reads."""
-    names = [shorten(column) for column in columns]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "none") + more
+def list_names(columns: Iterable[str]) -> str:
+    """Return names of columns for a message."""
+    return list_first([shorten(column) for column in columns], 20)
 
 
-def list_examples(ratings: Mapping[str, Rating], most: int = 8) -> str:
+def list_examples(ratings: Mapping[str, Rating]) -> str:
     """Return columns with an example of each, for a message."""
-    items = [f'{shorten(column)}: "{rating.example}"' for column, rating in ratings.items()]
+    return list_first([f'{shorten(name)}: "{one.example}"' for name, one in ratings.items()], 8)
+
+
+def list_first(items: Sequence[str], most: int) -> str:
+    """Return `most` items for a message, and how many more there are."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return (", ".join(items[:most]) or "none") + more
 

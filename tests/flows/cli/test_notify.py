@@ -30,7 +30,7 @@ def notifier(tmp_path: Path, told: Path) -> Notifier:
 def test_the_sentence_is_one_argument_that_no_shell_reads(
     notifier: Notifier, told: Path, tmp_path: Path
 ) -> None:
-    notifier.tell(f"$(touch {tmp_path}/owned); `id` 'x' > y", {"status": "finished"})
+    notifier.run(f"$(touch {tmp_path}/owned); `id` 'x' > y", {"status": "finished"})
     assert (
         told.read_text()
         == repr(["word", f"$(touch {tmp_path}/owned); `id` 'x' > y"]) + '{"status": "finished"}'
@@ -47,12 +47,12 @@ def test_a_failure_is_told_and_raised(notifier: Notifier, told: Path) -> None:
 def test_a_command_that_fails_or_hangs_is_said_and_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Notifier(f"{sys.executable} -c 'raise SystemExit(3)'").tell("done", {})
+    Notifier(f"{sys.executable} -c 'raise SystemExit(3)'").run("done", {})
     assert "ended with exit code 3" in capsys.readouterr().err
     monkeypatch.setattr(notifying, "LIMIT_SECONDS", 0.2)
-    Notifier(f"{sys.executable} -c 'import time; time.sleep(30)'").tell("done", {})
+    Notifier(f"{sys.executable} -c 'import time; time.sleep(30)'").run("done", {})
     assert "was ended" in capsys.readouterr().err
-    Notifier(None).tell("done", {})
+    Notifier(None).run("done", {})
     assert capsys.readouterr().err == ""
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightlm.console.quantities import format_bytes, format_count, format_seconds
+from lightlm.quantities import count, format_bytes, format_count, format_seconds
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,22 @@ def test_bytes(num_bytes: float, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "said"),
+    ("number", "said"),
     [(0, "0"), (41_203, "41,203"), (1_623_000, "1.62 M"), (7e9, "7.00 B"), (2.5e12, "2.50 T")],
 )
-def test_counts(count: float, said: str) -> None:
-    assert format_count(count) == said
+def test_counts(number: float, said: str) -> None:
+    assert format_count(number) == said
+
+
+@pytest.mark.parametrize(
+    ("counted", "said"),
+    [
+        (count(1, "document"), "1 document"),
+        (count(0, "document"), "0 documents"),
+        (count(1203, "layer"), "1,203 layers"),
+        (count(1, "copy", "copies"), "1 copy"),
+        (count(2, "copy", "copies"), "2 copies"),
+    ],
+)
+def test_one_thing_is_singular_and_a_thousand_have_a_comma(counted: str, said: str) -> None:
+    assert counted == said

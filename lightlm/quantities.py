@@ -1,9 +1,14 @@
-"""Quantities formatted for a person: seconds, bytes, counts."""
+"""Quantities in a sentence or a table: a number and its noun, seconds, bytes, large counts."""
 
 import math
 
 _BYTES_STEP = 1000
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return "1 layer", "2 layers" or "1,203 layers"; `plural` where an s is not enough."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or f'{noun}s'}"
 
 
 def format_seconds(seconds: float) -> str:
