@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from lightlm.console.escape import escape_for_terminal
 from lightlm.console.hardware import render_facts
 from lightlm.console.menus import Dialogue, has_keys
-from lightlm.console.side_by_side import render_side_by_side
 from lightlm.errors import InputError, LightLMError, PromptError
 from lightlm.quantities import count, format_count
 from lightlm.tracking.registry import ModelVersion, download
@@ -95,6 +94,8 @@ class TextGeneration:
     def answer(self, prompt: str) -> None:
         """Write the continuation of a prompt as it comes, or those of the compared versions."""
         if self.compared:
+            from lightlm.console.tables import render_side_by_side
+
             texts = {
                 version.version: prompt + "".join(self._stream(version, prompt))
                 for version in self.compared

@@ -183,6 +183,15 @@ def render_task_scores(scores: Sequence[TaskScore]) -> RenderableType:
     return table
 
 
+def render_side_by_side(texts: Mapping[str, str]) -> RenderableType:
+    """Return the texts, escaped, in columns of the same width under their names."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    for name in texts:
+        table.add_column(render_text(name), ratio=1, overflow="fold")
+    table.add_row(*(render_text(text) for text in texts.values()))
+    return table
+
+
 def open_table(*names: str) -> Table:
     """Return an empty table with a line under its header."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")

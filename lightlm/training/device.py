@@ -8,8 +8,10 @@ from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
 from lightlm.system import Device, describe_cpu, read_memory_limit
 from lightlm.training.config import TrainerConfig
-from lightlm.training.dtypes import DTYPES
 from lightlm.training.sharding import put, shard_model
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""The dtypes that training computes in, by the names that params give them."""
 
 FLASH_CAPABILITY = (8, 0)
 """Compute capability from which PyTorch's flash kernel and fast bfloat16 exist (Ampere)."""

@@ -10,7 +10,7 @@ from lightlm.model.config import ModelConfig
 from lightlm.model.transformer import Transformer
 from lightlm.training.adamw import AdamW, Moments, Slot
 from lightlm.training.config import ADAMW_MATRIX_SHARE, TrainerConfig
-from lightlm.training.dtypes import DTYPES
+from lightlm.training.device import DTYPES
 from lightlm.training.muon import MatrixSlice, Muon
 from lightlm.training.ranks import ALONE, Ranks
 from lightlm.training.schedule import momentum_at

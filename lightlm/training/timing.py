@@ -14,8 +14,7 @@ from pydantic import BaseModel
 from lightlm.data.loader import Batch
 from lightlm.model.config import ModelConfig
 from lightlm.training.config import TrainerConfig
-from lightlm.training.device import allow_tf32, build_model
-from lightlm.training.dtypes import DTYPES
+from lightlm.training.device import DTYPES, allow_tf32, build_model
 from lightlm.training.optimizer import Optimizer
 from lightlm.training.stop_criterion import StepCriterion
 from lightlm.training.trainer import train

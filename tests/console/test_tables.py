@@ -12,6 +12,7 @@ from lightlm.console.tables import (
     render_checks,
     render_ledger,
     render_plan,
+    render_side_by_side,
     render_versions,
 )
 from lightlm.console.terminal import open_console
@@ -113,3 +114,16 @@ def test_a_version_shows_the_loss_of_its_run_where_this_machine_has_it() -> None
     second, first = (line for line in shown.splitlines() if line.strip().startswith(("1", "2")))
     assert "█" in second
     assert not set("▁█") & set(first)
+
+
+def test_each_text_has_a_column_of_its_own_and_is_escaped() -> None:
+    console = open_console(io.StringIO())
+    console.print(
+        render_side_by_side({"version 2": "one [bold]text", "version 3": "another\x1b[2J"})
+    )
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "version 2" in shown.splitlines()[1]
+    assert "version 3" in shown.splitlines()[1]
+    assert "one [bold]text" in shown
+    assert "another\\x1b[2J" in shown
+    assert "\x1b" not in shown
