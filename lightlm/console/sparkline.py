@@ -1,8 +1,7 @@
 """Sparklines: a row of numbers as a few characters, for a cell of a table."""
 
 from collections.abc import Sequence
-
-from lightlm.tracking.runs import thin
+from itertools import pairwise
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -19,7 +18,9 @@ def render_sparkline(values: Sequence[float], width: int, *, is_unicode: bool) -
     """
     if not values:
         return ""
-    means = thin(values, width)
+    columns = min(width, len(values))
+    edges = [index * len(values) // columns for index in range(columns + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
     low = min(means)
     high = max(means[1:] or means)
     signs = BLOCKS if is_unicode else PLAIN

@@ -4,7 +4,6 @@ It takes no lock, so it can neither hold up a run nor keep it from being continu
 """
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -114,7 +113,7 @@ def read_recorded_run(folder: Path) -> RecordedRun | None:
     run.mlflow_run_id = shipped.run_id
     run.version = None if shipped.version is None else shipped.version.uri
     run.seconds = run.seconds or max(0.0, ended_at - run.started_at)
-    run.losses = thin(run.losses, LOSSES)
+    run.losses = thin(run.losses)
     if status is not None:
         run.state = ENDINGS[status]
     elif is_alive(folder):
@@ -158,9 +157,9 @@ def is_alive(folder: Path) -> bool:
         return True
 
 
-def thin(values: Sequence[float], most: int) -> list[float]:
+def thin(values: list[float], most: int = LOSSES) -> list[float]:
     """Return at most `most` values, each the mean of its share."""
     if len(values) <= most:
-        return list(values)
+        return values
     edges = [index * len(values) // most for index in range(most + 1)]
     return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
