@@ -79,8 +79,7 @@ class LeakIndex:
     def find_parts(self, words: WordHashes) -> np.ndarray:
         """Return which of these documents have at least half of their runs in held-out ones."""
         runs, starts = words.shingles(LEAK_WORDS)
-        places = np.flatnonzero(self.may_be[runs >> np.uint64(42)])
-        places = places[np.isin(runs[places], self.runs)]
+        places, _ = self._look_up(runs)
         documents = np.searchsorted(starts, places, side="right") - 1
         found = np.bincount(documents, minlength=len(starts) - 1)
         return (found >= LEAST_LEAK_RUNS) & (found >= LEAK_SHARE * np.diff(starts))
@@ -88,17 +87,9 @@ class LeakIndex:
     def find(self, words: WordHashes) -> tuple[np.ndarray, np.ndarray]:
         """Return pairs of a document of these and a held-out one that it holds."""
         runs, starts = words.shingles(LEAK_WORDS)
-        nothing = np.empty(0, dtype=np.int64)
-        if not len(self.runs):
-            return nothing, nothing
-
-        places = np.flatnonzero(self.may_be[runs >> np.uint64(42)])
-        positions = np.searchsorted(self.runs, runs[places])
-        positions[positions == len(self.runs)] = 0
-        is_found = self.runs[positions] == runs[places]
-        places = places[is_found]
-        positions = positions[is_found]
+        places, positions = self._look_up(runs)
         if len(places) < LEAST_LEAK_RUNS:
+            nothing = np.empty(0, dtype=np.int64)
             return nothing, nothing
 
         documents = np.searchsorted(starts, places, side="right") - 1
@@ -111,6 +102,17 @@ class LeakIndex:
         is_leak = shared >= self.wanted[owners]
 
         return documents[is_leak], owners[is_leak]
+
+    def _look_up(self, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which of some runs are in the index, and where each is there."""
+        places = np.flatnonzero(self.may_be[runs >> np.uint64(42)])
+        if not len(self.runs):
+            return places[:0], places[:0]
+        # np.isin would sort the whole index, for every batch of documents.
+        positions = np.searchsorted(self.runs, runs[places])
+        positions[positions == len(self.runs)] = 0
+        is_found = self.runs[positions] == runs[places]
+        return places[is_found], positions[is_found]
 
 
 def find_leaks(held_out: Documents, train: Documents) -> np.ndarray:
