@@ -77,6 +77,23 @@ def test_the_faster_engine_gives_the_ids_of_tokenizers(tokenizer: Tokenizer) -> 
         assert list(encode(text)) == tokenizer.encode(text)
 
 
+@pytest.mark.parametrize("blank", ["\xa0", "\x0c", "\u2009", "\u3000"])
+def test_words_after_odd_white_space_cost_no_second_pass(
+    tmp_path: Path, dataset: Callable[..., DatasetParams], blank: str
+) -> None:
+    path = tmp_path / "letters.jsonl"
+    texts = (f"Dear Mr.{blank}Palmer and Mrs.{blank}Palmer, {index} " * 30 for index in range(40))
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    letters = materialize_subset(find_home(), dataset(path, duplicates="keep"))
+    tokenizer = prepare_tokenizer(find_home(), load_params().tokenizer, letters, [400])
+
+    encode = open_fast_engine(tokenizer)
+    first = next(letters.read_documents("train")).decode()
+    # Else tokie has learned the rule, and `has_odd_blank` can go.
+    assert encode is not None and list(encode(first)) != tokenizer.encode(first)
+    assert encode_all(letters, tokenizer) == wanted(letters, tokenizer)
+
+
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_ids_and_counts_are_those_of_each_document_in_order(
     subset: TextSubset, tokenizer: Tokenizer, num_processes: int, monkeypatch: pytest.MonkeyPatch
