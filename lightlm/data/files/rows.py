@@ -8,8 +8,9 @@ where the file does, or at a line that is exactly <|endoftext|>. The rows of a t
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lightlm.data.files.record import SourceRecord
 from lightlm.data.formats.documents import extract_documents, find_document_encoding
 from lightlm.data.formats.packing import split_suffix
 from lightlm.data.tables.tables import TableShape, count_rows, inspect_table, read_rows
+from lightlm.system import count_cores
 
 END_OF_TEXT_LINE = "<|endoftext|>"
 """A line that ends a document in TinyStories and in GPT-2's corpora; blanks around it
@@ -48,6 +50,11 @@ SETTLED_NANOSECONDS = 2_000_000_000
 
 MOST_REMEMBERED = 4096
 """Files whose layout and digest this process remembers."""
+
+HASHED_BYTES = 1 << 26
+"""Bytes of a file that one core hashes."""
+
+READ_BYTES = 1 << 20
 
 Rows = Iterator[str | None]
 
@@ -119,6 +126,12 @@ class SourceFile:
             split_suffix(self.input.path.name)[1]
         )
         return self.input.kind != "document" and not is_packed_table
+
+    @property
+    def has_byte_lines(self) -> bool:
+        """Return whether a line ends where a byte says so, as in no wide encoding."""
+        found = find_encoding(self.input.open, self.input.name, self.encoding)
+        return not found.name.startswith(("utf-16", "utf-32"))
 
     def rows(self, tally: Tally) -> Rows:
         """Yield the rows, None after the last of each document.
@@ -296,5 +309,25 @@ def _remember_file(file: SourceFile, _: Stamp) -> SourceFile:
 
 @lru_cache(MOST_REMEMBERED)
 def _hash_file(path: Path, _: Stamp) -> bytes:
-    with explain_unreadable(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    """Return the SHA-256 of a file; of a large one that of the SHA-256 of its pieces, which all
+    cores compute.
+    """
+    with explain_unreadable(path):
+        size = path.stat().st_size
+        if size <= HASHED_BYTES:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        with ThreadPoolExecutor(count_cores()) as pool:
+            pieces = pool.map(partial(_hash_piece, path), range(0, size, HASHED_BYTES))
+            return hashlib.sha256(b"".join(pieces)).digest()
+
+
+def _hash_piece(path: Path, start: int) -> bytes:
+    digest = hashlib.sha256()
+    left = HASHED_BYTES
+    with path.open("rb") as file:
+        file.seek(start)
+        while left and (block := file.read(min(left, READ_BYTES))):
+            digest.update(block)
+            left -= len(block)
+    return digest.digest()

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lightlm.data.files import rows
 from lightlm.data.files.inputs import find_inputs
 from lightlm.data.files.rows import SourceFile, Tally, hash_files, open_source_file
 from lightlm.errors import DatasetError
@@ -145,3 +146,19 @@ def test_what_was_found_out_about_a_file_is_kept_until_the_file_changes(
     path.write_text(path.read_text().replace("story", "novel"))
     assert open_source_file(file, None, None) is not before
     assert hash_files([file]) != digest
+
+
+def test_a_large_file_is_hashed_by_pieces_and_any_change_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "HASHED_BYTES", 1_000)
+    digests = set()
+    for place in (0, 999, 1_000, 2_499):
+        path = tmp_path / f"{place}.txt"
+        content = bytearray(b"a" * 2_500)
+        content[place] = ord("b")
+        path.write_bytes(content)
+        digests.add(hash_files(find_inputs(path).files))
+        path.rename(same := tmp_path / f"{place}-same.txt")
+        digests.add(hash_files(find_inputs(same).files))
+    assert len(digests) == 4

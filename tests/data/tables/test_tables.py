@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightlm.data.characters.decoding import RowCounts
-from lightlm.data.tables import columns
+from lightlm.data.tables import columns, json_rows
 from lightlm.data.tables.tables import TableShape, count_rows, inspect_table, read_rows
 from lightlm.errors import DatasetError
 
@@ -531,6 +531,14 @@ def test_an_array_on_one_line_may_be_longer_than_a_row(monkeypatch: pytest.Monke
 def test_lines_are_counted_without_being_parsed() -> None:
     data = lines_of([{"text": text} for text in TEXTS]) + "\n\n"
     assert count_rows(opener(data), inspect_table(opener(data), ".jsonl", "data.jsonl")) == 150
+
+
+@given(data=st.text("a{ \n\r\t", max_size=40), size=st.integers(1, 50))
+def test_lines_are_counted_the_same_in_blocks_of_any_size(data: str, size: int) -> None:
+    wanted = sum(not line.isspace() for line in io.BytesIO(data.encode()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_rows, "COUNTED_BYTES", size)
+        assert json_rows.count_lines(io.BytesIO(data.encode())) == wanted
 
 
 # objects and chats
