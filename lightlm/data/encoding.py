@@ -4,6 +4,7 @@ The ids are always those of the tokenizers library: both engines encode samples 
 difference ends the use of the faster one.
 """
 
+import hashlib
 import json
 import re
 import sys
@@ -15,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from lightlm.data.permutation import permute_range
 from lightlm.data.processes import Arrays, Job, Work, answer_in_order, serve
 from lightlm.data.subset import Split, TextSubset
 from lightlm.data.tokenization.hard_texts import HARD_TEXTS
@@ -26,6 +28,11 @@ from lightlm.system import count_cores
 
 CHUNK_BYTES = 1 << 22
 """Bytes of text that a process takes at a time; they give about 2 MB of ids."""
+
+FIRST_BYTES = 1 << 25
+"""Bytes of text that are tokenized before training begins: about twice the tokens that are counted
+(n-grams). A text is cut into parts from twice as many on.
+"""
 
 LEAST_BYTES_PER_PROCESS = 6 << 20
 """A process costs 0.3 s to start; below this it encodes nothing that pays for it (about 12 MB a CPU
@@ -185,8 +192,10 @@ def encode_documents(
     *,
     is_fast: bool = True,
     num_processes: int | None = None,
+    chosen: Sequence[Chunk] | None = None,
 ) -> Iterator[EncodedChunk]:
-    """Yield the ids of a split's documents in order, each document ended by end-of-text.
+    """Yield the ids of a split's documents in order, each document ended by end-of-text; or of
+    `chosen` chunks of them, in their order.
 
     At most a few chunks a process are in memory at a time.
 
@@ -196,10 +205,13 @@ def encode_documents(
     path = subset.text_path(split)
     end_id = tokenizer.end_of_text_id
     num_bytes = path.stat().st_size
+    chunks = cut_chunks(subset.read_lengths(split), subset.read_ends(split))
+    if chosen is not None:
+        num_bytes = sum(int(chunk.lengths.sum()) for chunk in chosen)
+        chunks = iter(chosen)
     if num_processes is None:
         num_processes = min(count_cores(), MAX_PROCESSES, num_bytes // LEAST_BYTES_PER_PROCESS)
 
-    chunks = cut_chunks(subset.read_lengths(split), subset.read_ends(split))
     if num_processes < 2:
         encoder = Encoder(tokenizer, is_fast=is_fast)
         with path.open("rb") as text:
@@ -254,6 +266,24 @@ def cut_chunks(lengths: Iterator[np.ndarray], is_end: np.ndarray) -> Iterator[Ch
             first = last
         done += len(block)
         offset += int(ends[-1]) if len(ends) else 0
+
+
+def cut_parts(subset: TextSubset) -> list[list[Chunk]]:
+    """Return the parts of a text's training split that are tokenized one after the other: pieces in
+    an order that the text alone decides, FIRST_BYTES of them, then always twice as many.
+    """
+    chunks = list(cut_chunks(subset.read_lengths("train"), subset.read_ends("train")))
+    key = hashlib.sha256(subset.fingerprint.encode()).digest()
+    order = permute_range(0, len(chunks), len(chunks), key).astype(np.int64).tolist()
+    size = FIRST_BYTES // CHUNK_BYTES
+    parts = []
+    while len(order) >= 2 * size:
+        parts.append([chunks[index] for index in order[:size]])
+        order = order[size:]
+        size = size if len(parts) == 1 else 2 * size
+    if order:
+        parts.append([chunks[index] for index in order])
+    return parts
 
 
 if __name__ == "__main__":

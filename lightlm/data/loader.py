@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from lightlm.data.blocks import BlockTokens
+from lightlm.data.growing import START_BLOCK as GROWING_BLOCK
+from lightlm.data.growing import GrowingTokens
 from lightlm.data.permutation import permute_range
 from lightlm.data.shards import SHARE_BITS, SHORTEST_CONTEXT, MixedTokens
 from lightlm.data.token_array import TokenArray
@@ -170,14 +172,17 @@ class ThreadedDataLoader:
         for num_tokens in [part.num_tokens for part in parts] or [len(tokens)]:
             count_windows(num_tokens, context_length)
 
+        self._start_block = GROWING_BLOCK if isinstance(tokens, GrowingTokens) else START_BLOCK
+
         def find_starts(block: int) -> np.ndarray:
-            first = block * START_BLOCK
+            number = self._start_block
+            first = block * number
             order = {"context_length": context_length, "seed": seed}
             if isinstance(tokens, MixedTokens):
-                return mixed_starts(first, START_BLOCK, tokens, **order)
-            if isinstance(tokens, BlockTokens):
-                return tokens.find_starts(first, START_BLOCK, **order)
-            return window_starts(first, START_BLOCK, num_tokens=len(tokens), **order)
+                return mixed_starts(first, number, tokens, **order)
+            if isinstance(tokens, BlockTokens | GrowingTokens):
+                return tokens.find_starts(first, number, **order)
+            return window_starts(first, number, num_tokens=len(tokens), **order)
 
         self._tokens = TokenArray.join([tokens]) if isinstance(tokens, np.ndarray) else tokens
         self._context_length = context_length
@@ -224,9 +229,10 @@ class ThreadedDataLoader:
 
     def _find_starts(self, first: int, number: int) -> np.ndarray:
         """Return where the sequences from `first` on start, of the blocks that hold them."""
-        blocks = range(first // START_BLOCK, (first + number - 1) // START_BLOCK + 1)
+        size = self._start_block
+        blocks = range(first // size, (first + number - 1) // size + 1)
         starts = np.concatenate([self._read_starts(block) for block in blocks])
-        return starts[first - blocks[0] * START_BLOCK :][:number]
+        return starts[first - blocks[0] * size :][:number]
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -256,7 +262,7 @@ class ThreadedDataLoader:
             self._is_closed = True
             self._arrived.notify_all()
             self._has_room.notify_all()
-        if isinstance(self._tokens, BlockTokens):
+        if isinstance(self._tokens, BlockTokens | GrowingTokens):
             self._tokens.close()
         for thread in self._threads:
             thread.join()

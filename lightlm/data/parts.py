@@ -1,9 +1,9 @@
-"""Parts of a data set of the Hub that is larger than what is needed of it: enough text, from
-all over its files.
+"""Parts of a data set that is larger than what is needed of it: enough text, from all over its
+files, on the Hub or on this machine.
 
-Files come in an order that the data set's revision alone decides, and each gives its share: groups
-of rows, lines at places, or a packed file's beginning. Which text is read depends on the revision
-and on how much is needed, and not on the order of the rows.
+Files come in an order that the revision, or the data set's name, alone decides, and each gives its
+share: groups of rows, lines at places, or a packed file's beginning. Which text is read depends on
+that and on how much is needed, and not on the order of the rows.
 """
 
 import io
@@ -19,9 +19,10 @@ from typing import Any, BinaryIO
 from lightlm.data.files.rows import END_OF_TEXT_LINE, Readable, SourceFile
 from lightlm.data.formats.packed_streams import unpack_stream
 from lightlm.data.formats.packing import split_suffix
-from lightlm.data.hub import HubFiles, download_file, open_remote, sort_seeded
-from lightlm.data.remote import HubUnreachable, RemoteFile
-from lightlm.data.source import Source
+from lightlm.data.hub import sort_seeded
+from lightlm.data.remote import HubUnreachable
+from lightlm.data.source import WHOLE_BYTES, Source
+from lightlm.data.storage import HubStorage, LocalStorage, Opened, Storage
 from lightlm.data.tables.parquet_rows import choose_rows, inspect_parquet, open_parquet
 from lightlm.errors import DatasetError
 from lightlm.json_object import JsonObject
@@ -106,12 +107,12 @@ def read_parts(
     Raises:
         DatasetError: the Hub broke off in every try. What came whole is kept, and nothing else.
     """
-    found = source.hub
-    if found is None:
+    if source.hub is None and not is_large(source, max_bytes):
         return source
 
     started = time.monotonic()
-    reader = _Reader(found, keep, report)
+    storage = LocalStorage(source.name) if source.hub is None else HubStorage(source.hub)
+    reader = _Reader(storage, keep, report)
     splits: dict[str, list[Readable]] = {}
     notes = list(source.notes)
     about = source.about_bytes
@@ -122,23 +123,23 @@ def read_parts(
             limit = max_bytes if split == "train" else max_validation_bytes
             own = [file for file in files if isinstance(file, SourceFile)]
             total = sum(file.input.size for file in own)
-            if limit is None or sum(file.about_bytes for file in own) <= 2 * ENOUGH * limit:
-                splits[split] = [reader.download(file) for file in own]
+            if limit is None or _is_mostly_needed(own, limit):
+                splits[split] = [storage.take_whole(file) for file in own]
                 continue
 
             parts = reader.read(own, round(ENOUGH * limit))
             splits[split] = [part.file for part in parts if part.num_bytes]
             is_part = is_part or (split == "train" and not _are_whole(parts, own))
-            read = sum(part.read_bytes for part in parts)
+            read = sum(part.read_bytes or part.num_bytes for part in parts)
             notes.append(
                 f"{split}: read {format_bytes(read)} of {format_bytes(total)} in a seeded order "
                 f"({len(parts):,} of {len(own):,} files)"
             )
-            if split == "train":
+            if split == "train" and source.hub is not None:
                 about = _estimate_bytes(parts, total)
     except HubUnreachable as reason:
         raise DatasetError(
-            f"{found.repository} could not be read from the Hub ({reason}); start again: what came "
+            f"{storage.name} could not be read from the Hub ({reason}); start again: what came "
             "whole is kept"
         ) from None
 
@@ -149,40 +150,51 @@ def read_parts(
         about_bytes=about,
         is_part=is_part,
         hub=None,
-        download_seconds=source.download_seconds + time.monotonic() - started,
+        download_seconds=source.download_seconds
+        + (time.monotonic() - started if source.hub is not None else 0.0),
     )
+
+
+def is_large(source: Source, max_bytes: int | None) -> bool:
+    """Return whether a source is so large that only parts of its files are read for `max_bytes` of
+    training text.
+    """
+    files = [file for file in source.splits["train"] if isinstance(file, SourceFile)]
+    if max_bytes is None or sum(file.input.size for file in files) <= WHOLE_BYTES:
+        return False
+    return not _is_mostly_needed(files, max_bytes)
+
+
+def _is_mostly_needed(files: Sequence[SourceFile], limit: int) -> bool:
+    return sum(file.about_bytes for file in files) <= 2 * ENOUGH * limit
 
 
 @dataclass
 class _Reader:
     """Reads files of a data set: parts of them until there is enough, or whole."""
 
-    found: HubFiles
+    storage: Storage
     keep: Keep
     report: Callable[[str], None]
-
-    def download(self, file: SourceFile) -> SourceFile:
-        path = download_file(self.found, file.input.name)
-        return replace(file, input=replace(file.input, path=path, is_part=False))
 
     def read(self, files: Sequence[SourceFile], wanted: int) -> list[Part]:
         """Return parts with `wanted` bytes of text, or one of each file, in seeded order.
 
         The first is read alone: it tells which columns hold text.
         """
-        sized = {file.input.name: file for file in files if file.input.name in self.found.sizes}
-        order = [sized[name] for name in sort_seeded(self.found.commit, sized)]
+        sized = {file.input.name: file for file in files if self.storage.has_size(file)}
+        order = [sized[name] for name in sort_seeded(self.storage.seed, sized)]
         total = sum(file.input.size for file in order)
         shares = [
             min(wanted, max(LEAST_SHARE, -(-wanted * file.input.size // total))) for file in order
         ]
         self.report(
-            f"Reading {format_bytes(wanted)} of text of {self.found.repository} from the Hub "
+            f"Reading {format_bytes(wanted)} of text of {self.storage.name}, from all over it "
             f"({format_bytes(sum(file.input.size for file in files))} in {len(files):,} files)"
         )
         todo = list(zip(order, shares, strict=True))
         parts: list[Part] = []
-        with ThreadPoolExecutor(CONNECTIONS) as pool, _open_bar(wanted) as bar:
+        with ThreadPoolExecutor(CONNECTIONS) as pool, self.storage.open_bar(wanted) as bar:
             while todo and (missing := wanted - sum(part.num_bytes for part in parts)) > 0:
                 sums = accumulate(share for _, share in todo)
                 number = 1 + sum(size < missing for size in sums) if parts else 1
@@ -191,37 +203,34 @@ class _Reader:
                 read = partial(self._read_part, columns=parts[0].columns if parts else None)
                 for part in pool.map(read, *zip(*batch, strict=True)):
                     parts.append(part)
-                    bar.update(min(part.num_bytes, wanted - bar.n))
+                    if bar is not None:
+                        bar.update(min(part.num_bytes, wanted - bar.n))
         return parts
 
     def _read_part(self, file: SourceFile, share: int, columns: list[str] | None) -> Part:
         """Return the part of a file with about `share` bytes of text."""
+        if self.storage.is_read_whole(file, share):
+            size = file.input.size
+            return Part(self.storage.take_whole(file), file.about_bytes, 1.0, size, columns or [])
+
         key = {
             "format": FORMAT,
-            "repository": self.found.repository,
-            "commit": self.found.commit,
-            "file": file.input.name,
+            **self.storage.name_file(file),
             "share": share,
             "column": file.column,
             "encoding": file.encoding,
         }
 
         def build(folder: Path) -> JsonObject:
-            remote = open_remote(self.found, file.input.name)
+            remote = self.storage.open_file(file)
             copy = _copy_groups if file.input.suffix == ".parquet" else _copy_lines
             facts = copy(folder / _name_part(file), file, remote, share, columns)
             return {"read_bytes": remote.num_bytes, "columns": []} | facts
 
         folder, facts = self.keep(key, build)
-        here = replace(file, input=replace(file.input, path=folder / _name_part(file)))
+        here = replace(file.input, path=folder / _name_part(file), is_part=True)
+        here = replace(file, input=here)
         return Part(here, **facts)
-
-
-def _open_bar(num_bytes: int) -> Any:
-    """Return a bar as huggingface_hub shows one of a download: on a terminal alone."""
-    from huggingface_hub.utils import tqdm
-
-    return tqdm(total=num_bytes, unit="B", unit_scale=True, desc="text", disable=None)
 
 
 def _name_part(file: SourceFile) -> str:
@@ -229,7 +238,7 @@ def _name_part(file: SourceFile) -> str:
 
 
 def _copy_groups(
-    path: Path, file: SourceFile, remote: RemoteFile, share: int, columns: list[str] | None
+    path: Path, file: SourceFile, remote: Opened, share: int, columns: list[str] | None
 ) -> JsonObject:
     """Copy the columns with text from groups of rows in seeded order, from each its first rows."""
     import pyarrow.parquet as pq
@@ -274,7 +283,7 @@ def _read_group(table: Any, rows: int, group: int, columns: list[str], most: int
 
 
 def _copy_lines(
-    path: Path, file: SourceFile, remote: RemoteFile, share: int, _: list[str] | None
+    path: Path, file: SourceFile, remote: Opened, share: int, _: list[str] | None
 ) -> JsonObject:
     """Copy whole lines from places all over a file; of one that is packed, or whose rows may span
     lines, from its beginning.

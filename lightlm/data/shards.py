@@ -17,7 +17,12 @@ import numpy as np
 
 from lightlm.data.blocks import Block, BlockTokens
 from lightlm.data.corpus import Corpus, open_part
-from lightlm.data.encoding import EnginesDiffer, encode_documents
+from lightlm.data.encoding import (
+    Chunk,
+    EnginesDiffer,
+    cut_parts,
+    encode_documents,
+)
 from lightlm.data.subset import OtherSubset, Split, TextSubset
 from lightlm.data.token_array import TokenArray
 from lightlm.data.tokenization.tokenizer import Tokenizer
@@ -28,10 +33,11 @@ from lightlm.store.commit import open_commit
 from lightlm.store.lock import ignore
 from lightlm.store.remote import RemoteFolder
 from lightlm.store.shared import Shareable
-from lightlm.store.stage import Stage, open_stage
+from lightlm.store.stage import Stage, fingerprint, open_stage
 
 FORMAT = 2
 KIND = "shards"
+LATER_KIND = "shard-parts"
 SHARD_TOKENS = 1 << 26
 """Tokens a file; 128 MB in uint16."""
 
@@ -101,6 +107,12 @@ class TokenShards:
     num_validation_bytes: int
     num_validation_documents: int
     validation_sha256: str
+    later: tuple[str, ...] = ()
+    """Fingerprints of the later parts, which are written while training reads these shards. The
+    number of training tokens is an estimate then.
+    """
+    text: TextSubset | None = None
+    """The text, where these shards were just made or found."""
     others: tuple["OtherShards", ...] = ()
 
     @property
@@ -153,10 +165,15 @@ class OtherShards(NamedTuple):
 
 
 def tokenize_subset(
-    home: Path, subset: TextSubset, tokenizer: Tokenizer, *, report: Callable[[str], None] = ignore
+    home: Path,
+    subset: TextSubset,
+    tokenizer: Tokenizer,
+    *,
+    is_whole: bool = False,
+    report: Callable[[str], None] = ignore,
 ) -> TokenShards:
     """Return the shards of subset and tokenizer, made or found in the store; a set for each of the
-    other texts, too.
+    other texts, too. Of a large text alone they are the first part, unless it `is_whole`.
 
     Raises:
         DatasetError: they hold no sequence.
@@ -164,19 +181,24 @@ def tokenize_subset(
     if subset.corpus is not None:
         return _describe(_open_corpus_shards(home, subset.corpus, report))
 
-    key = {"format": FORMAT, "subset": subset.fingerprint, "tokenizer": tokenizer.fingerprint}
+    parts = [] if is_whole or subset.others else cut_parts(subset)
+    key = name_shards(subset, tokenizer)
+    if len(parts) > 1:
+        key |= {"parts": len(parts)}
     # Two bytes per token of two bytes or more, and the held-out text once more.
     num_bytes = subset.num_bytes + 2 * subset.num_validation_bytes
     stage = open_stage(
         home,
         KIND,
         key,
-        lambda folder: _build(folder, subset, tokenizer, report),
+        lambda folder: encode_anyway(
+            lambda is_fast: _write(folder, subset, tokenizer, parts, is_fast=is_fast), report
+        ),
         num_bytes,
         shareable=Shareable(FILES, TokenShards),
         report=report,
     )
-    shards = _describe(stage)
+    shards = replace(_describe(stage), text=subset)
     if shards.num_train_tokens <= SHORTEST_CONTEXT:
         raise DatasetError(
             f"{subset.source} has {shards.num_train_tokens:,} tokens to train on, the shortest "
@@ -184,7 +206,7 @@ def tokenize_subset(
         )
 
     others = (
-        OtherShards(one, tokenize_subset(home, one.subset, tokenizer, report=report))
+        OtherShards(one, tokenize_subset(home, one.subset, tokenizer, is_whole=True, report=report))
         for one in subset.others
     )
     return replace(shards, others=tuple(others))
@@ -210,31 +232,69 @@ def open_shards(folder: Path) -> TokenShards:
     return _describe(Stage(folder, folder.name, commit.meta, reused=True))
 
 
+def name_shards(subset: TextSubset, tokenizer: Tokenizer) -> JsonObject:
+    """Return the key of a text's shards in the store."""
+    return {"format": FORMAT, "subset": subset.fingerprint, "tokenizer": tokenizer.fingerprint}
+
+
+def name_later(subset: TextSubset, tokenizer: Tokenizer, part: int) -> JsonObject:
+    """Return the key of a later part of a text's shards in the store."""
+    return name_shards(subset, tokenizer) | {"part": part}
+
+
 def _describe(stage: Stage) -> TokenShards:
+    meta = stage.meta | {"later": tuple(stage.meta.get("later", ()))}
     return TokenShards(
-        folder=stage.folder, fingerprint=stage.fingerprint, reused=stage.reused, **stage.meta
+        folder=stage.folder, fingerprint=stage.fingerprint, reused=stage.reused, **meta
     )
 
 
-def _build(
-    folder: Path, subset: TextSubset, tokenizer: Tokenizer, report: Callable[[str], None]
-) -> JsonObject:
+def encode_anyway(write: Callable[[bool], JsonObject], report: Callable[[str], None]) -> JsonObject:
+    """Return what `write` returns with the faster engine, or, where that gives other ids, without
+    it.
+    """
     try:
-        return _write(folder, subset, tokenizer, is_fast=True)
+        return write(True)
     except EnginesDiffer:
         report(
             "the faster tokenizer engine gave other ids than the tokenizers library; encoding "
             "anew without it"
         )
-        return _write(folder, subset, tokenizer, is_fast=False)
+        return write(False)
 
 
-def _write(folder: Path, subset: TextSubset, tokenizer: Tokenizer, *, is_fast: bool) -> JsonObject:
+def _write(
+    folder: Path,
+    subset: TextSubset,
+    tokenizer: Tokenizer,
+    parts: Sequence[Sequence[Chunk]],
+    *,
+    is_fast: bool,
+) -> JsonObject:
+    first = parts[0] if len(parts) > 1 else None
     counts = {
-        f"num_{split}_tokens": write_split(folder, subset, split, tokenizer, is_fast=is_fast)
+        f"num_{split}_tokens": write_split(
+            folder,
+            subset,
+            split,
+            tokenizer,
+            is_fast=is_fast,
+            chosen=first if split == "train" else None,
+        )
         for split in SPLITS
     }
-    return counts | describe_ids(subset, tokenizer)
+    facts = counts | describe_ids(subset, tokenizer)
+    if first is None:
+        return facts
+
+    read = sum(int(chunk.lengths.sum()) for chunk in first)
+    return facts | {
+        "num_train_tokens": round(counts["num_train_tokens"] * subset.num_bytes / read),
+        "later": [
+            fingerprint(LATER_KIND, name_later(subset, tokenizer, part))
+            for part in range(1, len(parts))
+        ],
+    }
 
 
 def choose_dtype(tokenizer: Tokenizer) -> str:
@@ -243,9 +303,16 @@ def choose_dtype(tokenizer: Tokenizer) -> str:
 
 
 def write_split(
-    folder: Path, subset: TextSubset, split: Split, tokenizer: Tokenizer, *, is_fast: bool
+    folder: Path,
+    subset: TextSubset,
+    split: Split,
+    tokenizer: Tokenizer,
+    *,
+    is_fast: bool,
+    chosen: Sequence[Chunk] | None = None,
 ) -> int:
-    """Write the ids of a split, and with the held-out ones their text; return how many there are.
+    """Write the ids of a split, or of `chosen` pieces of it, and with the held-out ones their text;
+    return how many there are.
 
     Raises:
         EnginesDiffer: the faster engine is not this tokenizer's; write it anew without.
@@ -254,7 +321,9 @@ def write_split(
     with ShardWriter(folder, split) as writer:
         writer.add(np.array([tokenizer.end_of_text_id], dtype=dtype))
         ends = [np.ones(1, dtype="<u8")]
-        for encoded in encode_documents(subset, split, tokenizer, dtype, is_fast=is_fast):
+        for encoded in encode_documents(
+            subset, split, tokenizer, dtype, is_fast=is_fast, chosen=chosen
+        ):
             if split == "validation":
                 ends.append((writer.num_tokens + np.cumsum(encoded.counts)).astype("<u8"))
             writer.add(np.frombuffer(encoded.ids, dtype=dtype))

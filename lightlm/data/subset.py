@@ -4,6 +4,7 @@ The limits of a run and the source's digest name it in the store.
 """
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from lightlm.data.corpus import Corpus, is_corpus, open_corpus, open_part
 from lightlm.data.files.local_path import find_local_path
 from lightlm.data.files.record import DataRecord
-from lightlm.data.parts import keep_in_store, read_parts
+from lightlm.data.parts import is_large, keep_in_folder, keep_in_store, read_parts
 from lightlm.data.source import Source, check_hub, open_source
 from lightlm.data.splitting import Limits, Split, build_subset, glance
 from lightlm.json_object import JsonObject
@@ -283,7 +284,7 @@ def _limits(
     if params.mask:
         choices["mask"] = "true"
 
-    if source.hub is not None:
+    if source.hub is not None or is_large(source, limits.max_bytes):
         choices["order"] = "seeded"
 
     return {
@@ -340,18 +341,20 @@ class _Builder:
 
         Of a part of a data set more is read where copies leave too little of it.
         """
-        whole = self.source
-        needed = self.limits.max_bytes
+        whole, needed = self.source, self.limits.max_bytes
         meta: JsonObject = {}
         for times in TIMES_READ:
-            self.source = read_parts(
-                replace(whole, download_seconds=self.source.download_seconds),
-                None if needed is None else times * needed,
-                self.limits.max_validation_bytes,
-                keep_in_store(self.home, self.report),
-                self.report,
-            )
-            meta = _build(folder, self.params, self.source, self.limits)
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                self.source = read_parts(
+                    replace(whole, download_seconds=self.source.download_seconds),
+                    needed and times * needed,
+                    self.limits.max_validation_bytes,
+                    keep_in_store(self.home, self.report)
+                    if whole.hub
+                    else keep_in_folder(Path(scratch)),
+                    self.report,
+                )
+                meta = _build(folder, self.params, self.source, self.limits)
             if not self.source.is_part or meta["num_bytes"] >= SHORT * (needed or 0):
                 break
         return meta

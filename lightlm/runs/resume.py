@@ -7,8 +7,10 @@ from pydantic import BaseModel, ValidationError
 
 from lightlm.budget.plan import Plan
 from lightlm.budget.probe import MachineRate, Probe
+from lightlm.data.later_parts import PartWriter
 from lightlm.data.shards import TokenShards
 from lightlm.data.subset import TextSubset
+from lightlm.data.tokenization.tokenizer import Tokenizer
 from lightlm.errors import Interrupted
 from lightlm.evaluation.score import Evaluated, Score
 from lightlm.json_object import JsonObject
@@ -103,6 +105,35 @@ def replay_training(folder: Path) -> list[JsonObject] | None:
     records: list[JsonObject] = []
     RecentEvents(events).replay(lambda event: records.append(to_json(event)))
     return [*records, {"result": result.model_dump(mode="json")}]
+
+
+def train_beside_tokenizing(
+    session: Session, plan: Plan, request: TrainRequest, tokenizer: Tokenizer, shards: TokenShards
+) -> Trained:
+    """Return what the worker reached, while later parts of the shards are written here; the seconds
+    of both are training's in the ledger, and those of tokenization are recorded, too.
+    """
+    # On a CPU training has the cores; beside a GPU they are free.
+    num_processes = 1 if plan.trainer.device == "cpu" else None
+    with PartWriter(
+        session.home,
+        shards,
+        tokenizer,
+        session.folder,
+        num_processes=num_processes,
+        report=session.log,
+    ) as later:
+        trained = follow_training(session, plan, request)
+
+    if later.num_bytes:
+        megabytes = later.num_bytes / 1e6
+        session.log(f"Tokenized {megabytes:,.0f} MB more beside training, in {later.seconds:.1f} s")
+        figures = {"seconds": later.seconds, "bytes": float(later.num_bytes)}
+        session.recorder.log_metrics(
+            {f"wall_clock/shards_beside_training_{name}": one for name, one in figures.items()},
+            trained.result.step,
+        )
+    return trained
 
 
 def follow_training(session: Session, plan: Plan, request: TrainRequest) -> Trained:

@@ -53,8 +53,8 @@ from lightlm.runs.resume import (
     find_request,
     find_score,
     find_system,
-    follow_training,
     forget_another_text,
+    train_beside_tokenizing,
 )
 from lightlm.runs.session import Session
 from lightlm.runs.stage_names import STAGES
@@ -328,7 +328,7 @@ def train_model(
             else None,
             gate_seconds=max(1.0, GATE_FRACTION * ledger.budget_seconds),
         )
-        trained = follow_training(session, plan, request)
+        trained = train_beside_tokenizing(session, plan, request, tokenizer, shards)
 
     ledger.split("training", trained.seconds)
     if trained.result.is_stopped:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from lightlm.data.growing import GrowingTokens
+from lightlm.data.later_parts import find_failure, list_later, open_part
 from lightlm.data.loader import Batch, ThreadedDataLoader
 from lightlm.data.shards import MixedTokens, TokenShards, open_shards
 from lightlm.ngram.held_back import leave_out_held_back
@@ -18,6 +20,10 @@ def open_loader(
     tokens = shards.tokens("train", request.cache_bytes)
     if request.counts_folder is not None:
         tokens = leave_out_held_back(tokens)
+    if shards.later:
+        tokens = GrowingTokens(
+            tokens, list_later(shards), open_part, lambda: find_failure(request.run_folder)
+        )
     if request.others:
         others = [(open_shards(one.folder).tokens("train"), one.share) for one in request.others]
         tokens = MixedTokens.mix(tokens, others)

@@ -11,6 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+
+from lightlm.data import parts
+from lightlm.data.subset import TextSubset, materialize_subset
+from lightlm.params import load_params
 
 from .hub_server import COMMIT, Repositories, Sparse, count_asked_bytes, run_against, serve_hub
 
@@ -207,3 +212,74 @@ def test_lines_are_read_at_places_all_over_a_file_and_a_packed_one_from_its_begi
         assert len(json.loads(line)["text"]) == 4000
     assert 1e6 < paths["validation.jsonl"].stat().st_size < 2e6
     assert count_asked_bytes(requests) < 30_000_000
+
+
+@pytest.fixture
+def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "WHOLE_BYTES", 20_000)
+    monkeypatch.setattr(parts, "LEAST_SHARE", 2_000)
+    monkeypatch.setattr(parts, "LEAST_PLACE", 500)
+
+
+def write_rows(path: Path, number: int) -> None:
+    text = make_text(sum(path.name.encode()), 80 * number)
+    rows = [f"row {index:05} of {path.name} {text[80 * index :][:80]}" for index in range(number)]
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"text": rows}), path, row_group_size=50)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    else:
+        path.write_text("\n".join(rows))
+
+
+def find_rows(subset: TextSubset) -> list[int]:
+    return [int(row) for row in re.findall("row ([0-9]{5})", subset.text_path("train").read_text())]
+
+
+@pytest.mark.usefixtures("small_sizes")
+@pytest.mark.parametrize(("suffix", "num_places"), [(".jsonl", 12), (".txt", 12), (".parquet", 2)])
+def test_a_short_run_reads_a_local_file_from_all_over_it(
+    tmp_path: Path, suffix: str, num_places: int
+) -> None:
+    path = tmp_path / f"rows{suffix}"
+    write_rows(path, 2000)
+    dataset = load_params(dataset=str(path)).dataset
+    one = materialize_subset(tmp_path / "one", dataset, needed_bytes=[10_000])
+    two = materialize_subset(tmp_path / "two", dataset, needed_bytes=[10_000])
+
+    assert one.text_path("train").read_bytes() == two.text_path("train").read_bytes()
+    assert 8_000 <= one.num_bytes <= 20_000 and one.is_cut
+    rows = find_rows(one)
+    assert max(rows) > 1000 and len({row // 100 for row in rows}) >= num_places
+    assert "in a seeded order (1 of 1 files)" in one.record.notes[0]
+    assert not one.record.warnings
+    # Nothing of the parts is left beside the subset.
+    assert sorted(path.name for path in one.folder.iterdir() if path.is_dir()) == []
+
+    whole = materialize_subset(tmp_path / "one", dataset, needed_bytes=[300_000])
+    assert sorted(find_rows(whole))[0] == 0 and not whole.record.notes
+
+
+@pytest.mark.usefixtures("small_sizes")
+def test_local_files_give_their_shares_in_an_order_that_names_decide(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for index in range(8):
+        write_rows(folder / f"part-{index}.jsonl", 300)
+    write_rows(folder / "small.jsonl", 3)
+    dataset = load_params(dataset=str(folder)).dataset
+    subset = materialize_subset(tmp_path / "home", dataset, needed_bytes=[30_000])
+    files = re.findall(r"row [0-9]{5} of ([-\w]+)", subset.text_path("train").read_text())
+    order = list(dict.fromkeys(files))
+    assert len(order) >= 8 and order != sorted(order)
+
+
+@pytest.mark.usefixtures("small_sizes")
+def test_a_file_whose_lines_no_byte_ends_is_read_from_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "wide.txt"
+    text = make_text(1, 400_000)
+    rows = (f"row {index:05} stra\u00dfe {text[100 * index :][:100]}" for index in range(4000))
+    path.write_text("\n".join(rows), "utf-16")
+    dataset = load_params(dataset=str(path)).dataset
+    subset = materialize_subset(tmp_path / "home", dataset, needed_bytes=[10_000])
+    assert max(find_rows(subset)) < 2000 and "\ufffd" not in subset.text_path("train").read_text()

@@ -1,3 +1,4 @@
+import json
 import math
 import time
 from dataclasses import replace
@@ -7,9 +8,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from lightlm.data import encoding
+from lightlm.data.later_parts import PartWriter, list_later
+from lightlm.data.shards import tokenize_subset
+from lightlm.data.subset import materialize_subset
 from lightlm.errors import TrainingError
 from lightlm.evaluation.scoring import evaluate_shards
 from lightlm.model.hugging_face import load_model
+from lightlm.params import load_params
 from lightlm.store.commit import open_commit
 from lightlm.store.home import find_home
 from lightlm.training.checkpoint import list_checkpoints
@@ -343,3 +349,31 @@ def test_the_figures_of_a_resumed_run_are_those_of_the_whole(make_request):
     second = TrainingRun(find_home(), request).run(lambda event: None)
     assert second.training_seconds > first.training_seconds
     assert second.tokens_per_second == pytest.approx(second.total_tokens / second.training_seconds)
+
+
+def test_a_run_that_stops_before_the_later_parts_are_there_ends_as_one_that_had_them(
+    make_request, corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(encoding, "CHUNK_BYTES", 1_000)
+    monkeypatch.setattr(encoding, "FIRST_BYTES", 8_000)
+    path = tmp_path / "lines.jsonl"
+    rows = [f"{n} of {n % 7} birds sat on wall {n * n % 1000} and sang." for n in range(1500)]
+    path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), "utf-8")
+    tokenizer = corpus[1]
+    text = materialize_subset(find_home(), load_params(dataset=str(path)).dataset)
+    shards = tokenize_subset(find_home(), text, tokenizer)
+    sizes = {"batch_tokens": 16 * 16, "micro_batch_size": 16, "max_steps": 40}
+    request = make_request("stopped", shards_folder=shards.folder, **sizes)
+    events = []
+    stop = stop_after(events, Checkpointed)
+    stopped = TrainingRun(find_home(), request, should_stop=stop).run(events.append)
+    assert stopped.is_stopped and not any(folder.exists() for folder in list_later(shards))
+
+    with PartWriter(find_home(), shards, tokenizer, request.run_folder) as writer:
+        resumed = TrainingRun(find_home(), request).run(lambda event: None)
+    assert writer.num_bytes and resumed.step == 40
+    assert list_later(shards)[0].exists()
+
+    request = make_request("straight", shards_folder=shards.folder, **sizes)
+    straight = TrainingRun(find_home(), request).run(lambda event: None)
+    assert is_same(weights_of(resumed.folder), weights_of(straight.folder))

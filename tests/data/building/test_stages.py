@@ -1,6 +1,10 @@
 """Tests of the stages: the same bytes whatever the workers, on S3 as in a folder, and after a kill."""
 
 import hashlib
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -114,6 +118,27 @@ def test_a_corpus_on_s3_is_that_of_a_folder_and_tells_no_key(
         path.read_text("utf-8", "replace") for path in tmp_path.rglob("*") if path.is_file()
     )
     assert "a-secret-of-the-test" not in written + "".join(said) + job.model_dump_json()
+
+
+@pytest.mark.slow  # a whole command: 25 s
+def test_a_command_trains_on_a_corpus_on_s3_and_registers_a_version(
+    tmp_path: Path, s3: str
+) -> None:
+    job = make_job(write_tables(tmp_path / "notes"), f"{s3}/notes")
+    build_here(job)
+    command = [sys.executable, "-m", "lightlm_flows.cli", "train", "--json", "--quiet"]
+    done = subprocess.run(
+        [*command, "--hours", "0.008", "--dataset", f"{s3}/notes"],
+        env=os.environ | {"LIGHTLM_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["model_version"] == "1" and summary["tokens"] > 0
+    assert summary["dataset"]["source"] == f"{s3}/notes"
+    assert any((tmp_path / "home/cache/blocks").rglob("*"))
 
 
 @pytest.mark.faults
