@@ -280,6 +280,7 @@ def test_a_file_whose_lines_no_byte_ends_is_read_from_its_start(tmp_path: Path) 
     text = make_text(1, 400_000)
     rows = (f"row {index:05} stra\u00dfe {text[100 * index :][:100]}" for index in range(4000))
     path.write_text("\n".join(rows), "utf-16")
-    dataset = load_params(dataset=str(path)).dataset
-    subset = materialize_subset(tmp_path / "home", dataset, needed_bytes=[10_000])
+    held_out = {"dataset.validation_fraction": 0.2}
+    dataset = load_params(dataset=str(path), overrides=held_out).dataset
+    subset = materialize_subset(tmp_path / "home", dataset, needed_bytes=[100_000])
     assert max(find_rows(subset)) < 2000 and "\ufffd" not in subset.text_path("train").read_text()

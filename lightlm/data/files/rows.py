@@ -158,7 +158,8 @@ class SourceFile:
         """Return the record of one reading."""
         shape = self.shape if not tally.error and self.input.is_table else None
         notes = list(shape.notes) if shape is not None else []
-        if tally.borders:
+        # A part has such lines also where two places of its file meet.
+        if tally.borders and not self.input.is_part:
             notes.append(
                 f"{tally.borders:,} lines that are exactly {END_OF_TEXT_LINE} end documents"
             )
