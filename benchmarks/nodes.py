@@ -205,7 +205,7 @@ def describe(summary: dict[str, Any], home: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Make the network, run the rehearsal in it, print what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--fault", choices=("none", "kill", "partition"), default="none")
     parser.add_argument("--hours", type=float, default=0.05)

@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -193,7 +193,7 @@ def encode_documents(
     is_fast: bool = True,
     num_processes: int | None = None,
     chosen: Sequence[Chunk] | None = None,
-) -> Iterator[EncodedChunk]:
+) -> Generator[EncodedChunk, None, None]:
     """Yield the ids of a split's documents in order, each document ended by end-of-text; or of
     `chosen` chunks of them, in their order.
 

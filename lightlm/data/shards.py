@@ -243,7 +243,7 @@ def name_later(subset: TextSubset, tokenizer: Tokenizer, part: int) -> JsonObjec
 
 
 def _describe(stage: Stage) -> TokenShards:
-    meta = stage.meta | {"later": tuple(stage.meta.get("later", ()))}
+    meta: JsonObject = stage.meta | {"later": tuple(stage.meta.get("later", ()))}
     return TokenShards(
         folder=stage.folder, fingerprint=stage.fingerprint, reused=stage.reused, **meta
     )

@@ -137,7 +137,7 @@ def test_a_command_trains_on_a_corpus_on_s3_and_registers_a_version(
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["model_version"] == "1" and summary["tokens"] > 0
-    assert summary["dataset"]["source"] == f"{s3}/notes"
+    assert summary["dataset"]["name"] == "notes"
     assert any((tmp_path / "home/cache/blocks").rglob("*"))
 
 
