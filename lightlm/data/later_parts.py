@@ -45,7 +45,7 @@ class _Stopped(Exception):
 
 class PartWriter:
     """Writes the later parts of shards, if they have any. A context manager: at its end what is not
-    whole is given up. `num_bytes` and `seconds` are what was tokenized beside training.
+    whole is given up. `num_bytes` and `seconds` are what was tokenized during training.
     """
 
     def __init__(

@@ -107,13 +107,13 @@ def replay_training(folder: Path) -> list[JsonObject] | None:
     return [*records, {"result": result.model_dump(mode="json")}]
 
 
-def train_beside_tokenizing(
+def train_while_tokenizing(
     session: Session, plan: Plan, request: TrainRequest, tokenizer: Tokenizer, shards: TokenShards
 ) -> Trained:
     """Return what the worker reached, while later parts of the shards are written here; the seconds
     of both are training's in the ledger, and those of tokenization are recorded, too.
     """
-    # On a CPU training has the cores; beside a GPU they are free.
+    # On a CPU training has the cores; while a GPU trains they are free.
     num_processes = 1 if plan.trainer.device == "cpu" else None
     with PartWriter(
         session.home,
@@ -127,10 +127,10 @@ def train_beside_tokenizing(
 
     if later.num_bytes:
         megabytes = later.num_bytes / 1e6
-        session.log(f"Tokenized {megabytes:,.0f} MB more beside training, in {later.seconds:.1f} s")
+        session.log(f"Tokenized {megabytes:,.0f} MB more during training, in {later.seconds:.1f} s")
         figures = {"seconds": later.seconds, "bytes": float(later.num_bytes)}
         session.recorder.log_metrics(
-            {f"wall_clock/shards_beside_training_{name}": one for name, one in figures.items()},
+            {f"wall_clock/shards_during_training_{name}": one for name, one in figures.items()},
             trained.result.step,
         )
     return trained

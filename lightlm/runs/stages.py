@@ -54,7 +54,7 @@ from lightlm.runs.resume import (
     find_score,
     find_system,
     forget_another_text,
-    train_beside_tokenizing,
+    train_while_tokenizing,
 )
 from lightlm.runs.session import Session
 from lightlm.runs.stage_names import STAGES
@@ -328,7 +328,7 @@ def train_model(
             else None,
             gate_seconds=max(1.0, GATE_FRACTION * ledger.budget_seconds),
         )
-        trained = train_beside_tokenizing(session, plan, request, tokenizer, shards)
+        trained = train_while_tokenizing(session, plan, request, tokenizer, shards)
 
     ledger.split("training", trained.seconds)
     if trained.result.is_stopped:
