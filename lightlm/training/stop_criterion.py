@@ -190,7 +190,7 @@ class CheckpointSchedule:
     half a percent.
 
     The first tenth makes something that can be registered, whatever happens after; the rest bounds
-    what a death costs. A part of the budget is passed over where saving takes long beside it.
+    what a death costs. A part of the budget is passed over where saving takes long for it.
     """
 
     def __init__(self, count: int, progress: float, clock: Callable[[], float]) -> None:
