@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -94,12 +96,8 @@ class CommandLine:
         For what a command answers; what surrounds it (streams, signals, exit, foreign modules) is
         tested by those that are started. Not for what starts Prefect: it would stay.
         """
-        with pytest.MonkeyPatch.context() as patch:
-            for name in os.environ.keys() - self._environment().keys():
-                patch.delenv(name)
-            for name, value in self._environment().items():
-                patch.setenv(name, value)
-            patch.chdir(self.folder)
+        # Restores what a library sets, too: MLflow leaves its address behind.
+        with patch.dict(os.environ, self._environment(), clear=True), chdir(self.folder):
             done = CliRunner().invoke(app, list(map(str, arguments)), standalone_mode=False)
 
         error = done.exception
