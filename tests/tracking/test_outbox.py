@@ -12,7 +12,7 @@ import pytest
 from matplotlib import image
 
 from lightlm.store.home import find_home
-from lightlm.tracking.outbox import Outbox, Shipment
+from lightlm.tracking.outbox import OPENING_SECONDS, Outbox, Shipment
 from lightlm.tracking.record import RegistrationRequest, read_records
 from lightlm.tracking.recorder import Recorder
 from lightlm.tracking.registry import open_client
@@ -76,9 +76,11 @@ def test_the_version_is_told_while_the_outbox_goes_on(
     folder = recorded("run-1", steps=3, is_finished=False)
     recorder = Recorder(folder)
     outbox = Outbox.start(home, folder)
+    assert 0.0 < outbox.seconds_to_open <= OPENING_SECONDS
     recorder.register(request_for())
     version = outbox.wait_for_version(60)
     assert version is not None
+    assert outbox.seconds_to_open == 0.0
     assert version.aliases == ("challenger", "champion")
     recorder.finish("FINISHED")
     recorder.close()
