@@ -123,7 +123,7 @@ def test_the_script_makes_the_picture_of_the_panel(trained: Trained, tmp_path: P
     script = ROOT / "benchmarks" / "panel_picture.py"
     out = tmp_path / "panel.svg"
     subprocess.run(
-        [sys.executable, "-P", script, run, "--hours", "0.005", "--at", "3", "--out", out],
+        [sys.executable, "-P", script, run, "--hours", "0.005", "--at", "30", "--out", out],
         check=True, timeout=SECONDS,
     )  # fmt: skip
     known = re.findall(r"bits&#160;per&#160;byte|lightlm&#160;train|@font-face", out.read_text())
