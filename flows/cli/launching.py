@@ -49,7 +49,7 @@ COMMAND = "lightlm train"
 """MLflow's name of what started the run."""
 
 ALWAYS = "LIGHTLM_PREFECT"
-"""Variable that keeps Prefect in every crowd where it is "always"."""
+"""Variable with which every run waits for Prefect where it is "always"."""
 
 
 def start_prefect(home: Path) -> "EmbeddedApi | None":
@@ -110,12 +110,18 @@ def had_run_lately(home: Path) -> bool:
 
 def is_near_its_end(run: "Run") -> bool:
     """Return whether a continued run has no time left to wait for Prefect's API, and say so."""
-    if not run.is_continued or run.ledger.remaining_seconds >= PREFECT_SECONDS:
+    is_late = run.is_continued and run.ledger.remaining_seconds < PREFECT_SECONDS
+    if not is_late or always_with_prefect():
         return False
     log_aside(
         "no time is left to wait for Prefect; its page of this run gets the end at the next start"
     )
     return True
+
+
+def always_with_prefect() -> bool:
+    """Return whether every run is to wait for Prefect, however little time that leaves it."""
+    return os.environ.get(ALWAYS) == "always"
 
 
 def claim_for(home: Path, params: "Params", launch: "Launch") -> "Run":
@@ -137,7 +143,7 @@ def has_time_for_prefect(budget_seconds: float, slowdown: float, sync_seconds: f
     from lightlm_flows.prefect_api.embedded import names_server
 
     is_undisturbed = slowdown < CROWDED_SLOWDOWN and sync_seconds < SLOW_SYNC_SECONDS
-    if is_undisturbed or os.environ.get(ALWAYS) == "always" or names_server():
+    if is_undisturbed or always_with_prefect() or names_server():
         return True
     ends_seconds = ENDS_SECONDS * slowdown + ENDS_SYNCS * sync_seconds
     return ends_seconds <= ENDS_FRACTION * budget_seconds
