@@ -226,6 +226,10 @@ def train_without_prefect(home: Path, params: "Params", launch: "Launch") -> "Ru
 def run_flows(home: Path, api: "EmbeddedApi | None", launch: "Launch") -> Iterator[None]:
     """Run flows that find `launch`, with Prefect's API, or without one where none answers; then a
     notice says so.
+
+    Raises:
+        KeyboardInterrupt: a signal has asked for the end, which Prefect's import drops: it builds
+            models, and warns of what hinders it.
     """
     from lightlm.errors import LightLMError
     from lightlm_flows.prefect_api import embedded
@@ -233,6 +237,7 @@ def run_flows(home: Path, api: "EmbeddedApi | None", launch: "Launch") -> Iterat
 
     # Prefect's handler would say so at each line that its API does not take.
     logging.raiseExceptions = False
+    launch.check_stop()
     with ExitStack() as stack:
         try:
             if api is not None:
@@ -250,6 +255,7 @@ def run_flows(home: Path, api: "EmbeddedApi | None", launch: "Launch") -> Iterat
             stack.enter_context(embedded.without_retries())
             if api is not None:
                 stack.enter_context(embedded.without_heartbeats())
+        launch.check_stop()
         LAUNCH.set(launch)
         yield
 
@@ -293,6 +299,7 @@ def keep_result(
                 f"Prefect's API went down ({why}); Prefect gets the failure at the next start"
             )
             raise launch.failure from None
+        launch.check_stop()
         if launch.progress is not None or not is_of_prefect(error):
             raise
         log_aside(f"Prefect did not begin the flow; it runs without Prefect's record of it ({why})")

@@ -16,6 +16,7 @@ from lightlm_flows.cli.launching import (
     has_time_for_prefect,
     is_near_its_end,
     keep_result,
+    run_flows,
     time_home_sync,
 )
 
@@ -38,6 +39,15 @@ def test_what_a_flow_reached_is_returned_where_prefect_cannot_be_told(
 ) -> None:
     assert keep_result(lose_prefect, Launch(), lambda: 7) == 7
     assert "the run is complete" in capsys.readouterr().err
+
+
+def test_a_signal_that_prefect_dropped_ends_the_command_before_its_flow() -> None:
+    launch = Launch(is_stopping=True)
+    with pytest.raises(KeyboardInterrupt), run_flows(Path(), None, launch):
+        pytest.fail("the flow began")
+    with pytest.raises(KeyboardInterrupt):
+        keep_result(lose_prefect, launch, lambda: None)
+    assert keep_result(lose_prefect, launch, lambda: 7) == 7
 
 
 @pytest.mark.parametrize(
