@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 
 def end_start(number: int, frame: object) -> None:
@@ -21,8 +22,26 @@ if is_heard:
 
 def main() -> None:
     """Import the command line, which takes half a second, and run it."""
+    open_closed_streams()
     from lightlm_flows.cli.main import main as run_command
 
     if is_heard:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     run_command()
+
+
+def open_closed_streams() -> None:
+    """Open the null device for each standard stream that a person or a daemon has closed (`>&-`).
+
+    Python has None there, and the next file that is opened would get its number: a database what
+    a library prints.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is not None:
+            continue
+        handle = os.open(os.devnull, os.O_RDWR)
+        if handle != number:
+            os.dup2(handle, number)
+            os.close(handle)
+        os.set_inheritable(number, True)
+        setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))

@@ -49,7 +49,7 @@ COMMAND = "lightlm train"
 """MLflow's name of what started the run."""
 
 ALWAYS = "LIGHTLM_PREFECT"
-"""Variable that keeps Prefect in every crowd where it is "always"."""
+"""Variable with which every run waits for Prefect where it is "always"."""
 
 
 def start_prefect(home: Path) -> "EmbeddedApi | None":
@@ -110,12 +110,18 @@ def had_run_lately(home: Path) -> bool:
 
 def is_near_its_end(run: "Run") -> bool:
     """Return whether a continued run has no time left to wait for Prefect's API, and say so."""
-    if not run.is_continued or run.ledger.remaining_seconds >= PREFECT_SECONDS:
+    is_late = run.is_continued and run.ledger.remaining_seconds < PREFECT_SECONDS
+    if not is_late or always_with_prefect():
         return False
     log_aside(
         "no time is left to wait for Prefect; its page of this run gets the end at the next start"
     )
     return True
+
+
+def always_with_prefect() -> bool:
+    """Return whether every run is to wait for Prefect, however little time that leaves it."""
+    return os.environ.get(ALWAYS) == "always"
 
 
 def claim_for(home: Path, params: "Params", launch: "Launch") -> "Run":
@@ -137,7 +143,7 @@ def has_time_for_prefect(budget_seconds: float, slowdown: float, sync_seconds: f
     from lightlm_flows.prefect_api.embedded import names_server
 
     is_undisturbed = slowdown < CROWDED_SLOWDOWN and sync_seconds < SLOW_SYNC_SECONDS
-    if is_undisturbed or os.environ.get(ALWAYS) == "always" or names_server():
+    if is_undisturbed or always_with_prefect() or names_server():
         return True
     ends_seconds = ENDS_SECONDS * slowdown + ENDS_SYNCS * sync_seconds
     return ends_seconds <= ENDS_FRACTION * budget_seconds
@@ -220,6 +226,10 @@ def train_without_prefect(home: Path, params: "Params", launch: "Launch") -> "Ru
 def run_flows(home: Path, api: "EmbeddedApi | None", launch: "Launch") -> Iterator[None]:
     """Run flows that find `launch`, with Prefect's API, or without one where none answers; then a
     notice says so.
+
+    Raises:
+        KeyboardInterrupt: a signal has asked for the end, which Prefect's import drops: it builds
+            models, and warns of what hinders it.
     """
     from lightlm.errors import LightLMError
     from lightlm_flows.prefect_api import embedded
@@ -227,6 +237,7 @@ def run_flows(home: Path, api: "EmbeddedApi | None", launch: "Launch") -> Iterat
 
     # Prefect's handler would say so at each line that its API does not take.
     logging.raiseExceptions = False
+    launch.check_stop()
     with ExitStack() as stack:
         try:
             if api is not None:
@@ -244,6 +255,7 @@ def run_flows(home: Path, api: "EmbeddedApi | None", launch: "Launch") -> Iterat
             stack.enter_context(embedded.without_retries())
             if api is not None:
                 stack.enter_context(embedded.without_heartbeats())
+        launch.check_stop()
         LAUNCH.set(launch)
         yield
 
@@ -287,6 +299,7 @@ def keep_result(
                 f"Prefect's API went down ({why}); Prefect gets the failure at the next start"
             )
             raise launch.failure from None
+        launch.check_stop()
         if launch.progress is not None or not is_of_prefect(error):
             raise
         log_aside(f"Prefect did not begin the flow; it runs without Prefect's record of it ({why})")

@@ -5,13 +5,16 @@ the kernel frees, shows whether its process lives.
 """
 
 import logging
+import secrets
 import threading
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from lightlm.errors import BusyError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from lightlm.errors import BusyError, LightLMError
 from lightlm.json_object import JsonObject
 from lightlm.params import Params
 from lightlm.runs.folder import LOCK, OVER, Run, read_decisions
@@ -35,6 +38,24 @@ SETTLED = "settled"
 UNKNOWN = "unknown"
 MENDED = "mended"
 
+LOGGER = logging.getLogger(__name__)
+
+
+class Unrecorded(BaseModel):
+    """A flow run that is still to be made. With `key` Prefect makes one of it, however often it is
+    asked: a process may die before it has kept the answer.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    flow: str
+    name: str
+    parameters: JsonObject
+    key: str | None = None
+
+
+FLOW_RUN_IDS = TypeAdapter(list[UUID])
+
 
 def record_later(run: Run, params: Params, command: str) -> None:
     """Keep what Prefect's next start needs to make a flow run of a run that has none. `command`
@@ -48,6 +69,7 @@ def record_later(run: Run, params: Params, command: str) -> None:
             "flow": f"{command.removeprefix('lightlm ')}-flow",
             "name": run.name,
             "parameters": {"hours": params.budget.hours, "dataset": params.dataset.source},
+            "key": secrets.token_hex(16),
         },
     )
 
@@ -59,7 +81,7 @@ def note_flow_run(run: Run, flow_run_id: str | None, params: Params, command: st
     if flow_run_id is None:
         record_later(run, params, command)
         return
-    earlier: list[str] = run.decided(FLOW_RUNS) or []
+    earlier = read_ids(run.decided(FLOW_RUNS))
     if flow_run_id in earlier:
         return
     run.decide(FLOW_RUNS, [*earlier, flow_run_id])
@@ -69,25 +91,46 @@ def note_flow_run(run: Run, flow_run_id: str | None, params: Params, command: st
         ).start()
 
 
+def read_ids(kept: Any) -> list[str]:
+    """Return the ids of flow runs that a decision keeps; none where they are no such ids."""
+    try:
+        return [str(one) for one in FLOW_RUN_IDS.validate_python(kept)]
+    except ValidationError:
+        return []
+
+
+def read_unrecorded(kept: Any) -> Unrecorded | None:
+    """Return the flow run that a decision says is to be made; None where it says none."""
+    try:
+        return Unrecorded.model_validate(kept)
+    except ValidationError:
+        return None
+
+
 def reconcile(home: Path) -> list[str]:
     """Return one line for each flow run that only Prefect thought alive; it has its end now.
 
+    A run whose folder cannot be read, or whose flow run Prefect refuses, keeps no other from it.
+
     Raises:
-        httpx.HTTPError: Prefect's API does not answer.
+        httpx.TransportError: Prefect's API does not answer.
     """
     from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
 
     lines: list[str] = []
     journals = sorted((home / "runs").glob("*/run-*.journal"), reverse=True)[:MOST_RUNS]
     with get_client(sync_client=True) as client:
         for journal in journals:
-            if not read_decisions(journal).keys() & {FLOW_RUNS, UNRECORDED}:
-                continue
             try:
+                if not read_decisions(journal).keys() & {FLOW_RUNS, UNRECORDED}:
+                    continue
                 with hold_lock(journal.parent / LOCK, wait=False):
                     lines += _reconcile_run(client, journal)
             except BusyError:
                 continue  # It lives.
+            except (LightLMError, OSError, PrefectHTTPStatusError) as error:
+                LOGGER.debug("%s is not reconciled: %s", journal.parent, error)
 
     return lines
 
@@ -99,12 +142,12 @@ def start_reconciling(home: Path) -> None:
 
 def _reconcile_run(client: "SyncPrefectClient", path: Path) -> list[str]:
     decisions = read_decisions(path)
-    ids: list[str] = decisions.get(FLOW_RUNS) or []
+    ids = read_ids(decisions.get(FLOW_RUNS))
     how = decisions.get(OVER)
     lines = []
     outcomes = []
-    if UNRECORDED in decisions:
-        ids = [make_flow_run(client, decisions[UNRECORDED]), *ids]
+    if unrecorded := read_unrecorded(decisions.get(UNRECORDED)):
+        ids = [make_flow_run(client, unrecorded), *ids]
         with closing(Journal(path)) as journal:
             journal.append({"name": FLOW_RUNS, "value": ids})
             journal.append({"name": UNRECORDED, "value": None})
@@ -125,13 +168,22 @@ def _reconcile_run(client: "SyncPrefectClient", path: Path) -> list[str]:
     return lines
 
 
-def make_flow_run(client: "SyncPrefectClient", noted: JsonObject) -> str:
-    """Return the id of a new flow run for a run that went on without Prefect."""
-    from prefect import Flow
+def make_flow_run(client: "SyncPrefectClient", unrecorded: Unrecorded) -> str:
+    """Return the id of the flow run of a run that went on without Prefect; it is made once."""
+    from prefect.client.schemas.actions import FlowRunCreate
+    from prefect.states import Pending, to_state_create
 
-    flow: Flow[[], None] = Flow(lambda: None, name=noted["flow"])
-    made = client.create_flow_run(flow, name=noted["name"], parameters=noted["parameters"])
-    return str(made.id)
+    wanted = FlowRunCreate(
+        flow_id=client.create_flow_from_name(unrecorded.flow),
+        name=unrecorded.name,
+        parameters=unrecorded.parameters,
+        state=to_state_create(Pending()),
+        idempotency_key=unrecorded.key,
+    )
+
+    # Its method for it, create_flow_run, takes no key.
+    content = wanted.model_dump(mode="json", exclude_unset=True)
+    return str(client.request("POST", "/flow_runs/", json=content).json()["id"])
 
 
 def end_flow_run(client: "SyncPrefectClient", flow_run_id: str, *, is_finished: bool) -> str:
@@ -144,7 +196,8 @@ def end_flow_run(client: "SyncPrefectClient", flow_run_id: str, *, is_finished: 
     except ObjectNotFound:
         return UNKNOWN
 
-    if state is not None and state.is_final():
+    # A run that Prefect saw stopped may have been continued, and finished, without it.
+    if state is not None and state.is_final() and (state.is_completed() or not is_finished):
         return SETTLED
 
     end: Any = (
@@ -165,11 +218,11 @@ def _end_quietly(ids: list[str]) -> None:
             for one in ids:
                 end_flow_run(client, one, is_finished=False)
     except Exception as error:  # noqa: BLE001  (the next start tries again)
-        logging.getLogger(__name__).debug("not reconciled: %s", error)
+        LOGGER.debug("not reconciled: %s", error)
 
 
 def _reconcile_quietly(home: Path) -> None:
     try:
         reconcile(home)
     except Exception as error:  # noqa: BLE001  (httpx, Prefect and pydantic each raise their own; the next start tries)
-        logging.getLogger(__name__).debug("not reconciled: %s", error)
+        LOGGER.debug("not reconciled: %s", error)

@@ -11,6 +11,8 @@ from lightlm.runs.folder import find_run, read_decisions
 from lightlm.runs.summary import RunSummary
 from lightlm.store.remembered import read_checked, read_object
 from lightlm.tracking.record import Metrics, Table, Text, read_records
+from lightlm.tracking.registry import PROMOTION_TAG
+from lightlm.tracking.shipped import read_shipped
 
 SUMMARY = "summary.json"
 
@@ -62,8 +64,28 @@ def describe_run(folder: Path) -> str:
 
 
 def read_summary(folder: Path) -> RunSummary | None:
-    """Return what a run wrote last into its folder; None where it has not, or it is damaged."""
-    return read_checked(folder / SUMMARY, TypeAdapter(RunSummary))
+    """Return what a run wrote last into its folder, with the version that it may have got later;
+    None where it has not, or it is damaged.
+    """
+    summary = read_checked(folder / SUMMARY, TypeAdapter(RunSummary))
+    return None if summary is None else add_late_version(summary, folder)
+
+
+def add_late_version(summary: RunSummary, folder: Path) -> RunSummary:
+    """Return the summary with the version that the run got after it was written, where MLflow was
+    slow or away; as it is where there is none, or it has one.
+    """
+    version = None if summary.model_version else read_shipped(folder).version
+    if version is None:
+        return summary
+    return summary.model_copy(
+        update={
+            "run_id": version.run_id,
+            "model_version": version.version,
+            "aliases": list(version.aliases),
+            "promotion": version.tags.get(PROMOTION_TAG, ""),
+        }
+    )
 
 
 def read_finished_run(folder: Path) -> FinishedRun:

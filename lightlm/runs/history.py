@@ -11,6 +11,7 @@ from lightlm.budget.lead import LeadTimes
 from lightlm.budget.neighbors import Neighbors
 from lightlm.budget.reserve import ClosingTimes, EndConditions, FixedTimes
 from lightlm.model.accounting import count_matrix_parameters
+from lightlm.runs.finished import add_late_version
 from lightlm.runs.folder import Run, count_live_runs
 from lightlm.runs.session import Session
 from lightlm.runs.summary import RunSummary
@@ -52,9 +53,11 @@ def remember_the_end(
 
 
 def close_summary(summary: RunSummary, run: Run, home: Path) -> RunSummary:
-    """Return the summary with the time that its command took to end, which is remembered."""
+    """Return the summary with the time that its command took to end, which is remembered, and
+    with the version that MLflow made while it ended.
+    """
     elapsed = run.ledger.elapsed_seconds
-    closed = summary.closed(elapsed)
+    closed = add_late_version(summary, run.folder).closed(elapsed)
     if not run.is_continued:  # its end lies where the death was, too
         remember_the_end(closed, home, elapsed, run.slowdown)
     return closed

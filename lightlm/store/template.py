@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lightlm.errors import StoreError
 from lightlm.store.commit import publish_file
-from lightlm.store.disk import make_folder
+from lightlm.store.disk import explain_refusals, make_folder
 
 
 def name_template(package: str) -> Path:
@@ -39,8 +39,25 @@ def keep_template(package: str, database: Path) -> None:
     there is one.
     """
     template = name_template(package)
-    if not template.exists():
-        _copy(database, template, {})
+    if not template.exists() and _copy(database, template, {}):
+        with suppress(OSError):
+            template.chmod(0o644)  # who installs is not always who runs
+
+
+def publish_database(temporary: Path, path: Path) -> None:
+    """Give a finished database a name that none has, durably.
+
+    What a deleted database of that name left of its log goes first: SQLite would take it for the
+    new one's, and the new one for the old.
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    if not path.exists():
+        with explain_refusals(path):
+            for kind in ("wal", "shm", "journal"):
+                path.with_name(f"{path.name}-{kind}").unlink(missing_ok=True)
+    publish_file(temporary, path)
 
 
 def _copy(source: Path, target: Path, changes: Mapping[str, tuple[str, ...]]) -> bool:
@@ -55,7 +72,7 @@ def _copy(source: Path, target: Path, changes: Mapping[str, tuple[str, ...]]) ->
             for statement, values in changes.items():
                 write.execute(statement, values)
             write.commit()
-        publish_file(temporary, target)
+        publish_database(temporary, target)
     except (OSError, sqlite3.Error, StoreError):
         return False
     else:

@@ -21,11 +21,10 @@ from lightlm.store.commit import (
     Commit,
     commit_folder,
     open_commit,
-    publish_file,
     remove_folder,
 )
 from lightlm.store.lock import hold_lock
-from lightlm.store.template import copy_template, keep_template
+from lightlm.store.template import copy_template, keep_template, publish_database
 from lightlm.store.use import use_store
 from lightlm.tracking.local_registry import LocalRegistry
 from lightlm.tracking.tags import MANIFEST_TAG, unpack_tags
@@ -169,7 +168,7 @@ def create_database(home: Path) -> None:
         f"sqlite:///{temporary.as_posix()}", (home / "mlartifacts").as_uri()
     ).engine.dispose()
     keep_template("mlflow", temporary)
-    publish_file(temporary, path)
+    publish_database(temporary, path)
 
 
 def keep_write_ahead(home: Path) -> None:

@@ -2,8 +2,8 @@
 
 A job arrives as a JSON line on standard input; events and one result leave on standard output. It
 ends when its input ends, so it never outlives the parent: training stops at its next step and
-saves, within ORPHAN_SECONDS; any other job stops at once. After a stop message, SIGTERM or SIGINT
-the step in progress ends and what was reached is saved.
+saves, within ORPHAN_SECONDS; any other job, and torch's import, stop at once. After a stop message,
+SIGTERM or SIGINT the step in progress ends and what was reached is saved.
 """
 
 import contextlib
@@ -27,6 +27,9 @@ LOCK = ".worker.lock"
 
 ORPHAN_SECONDS = 8.0
 """Seconds that training gets after its parent's death to save; then the process ends."""
+
+IMPORT = "import"
+"""What runs before the first job: torch's import, 2 s, and 7 s in a crowd."""
 
 Emit = Callable[[Message], None]
 
@@ -285,11 +288,12 @@ def serve(emit: Emit) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
     jobs: queue.Queue[Message | None] = queue.Queue()
-    running: list[str] = []
+    running = [IMPORT]
     threading.Thread(target=_read_jobs, args=(jobs, stop, running), daemon=True).start()
     heartbeat.start()
     import torch  # the long import, while the parent goes on
 
+    running.clear()
     emit({"ready": torch.__version__})
     while (job := jobs.get()) is not None:
         running.append(job["job"])

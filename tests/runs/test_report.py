@@ -2,9 +2,12 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
+from lightlm.runs.finished import SUMMARY, read_summary
 from lightlm.tracking.catalog import resolve
+from lightlm.tracking.shipped import STATE
 from tests.command_line import Trained
 
 
@@ -48,3 +51,26 @@ def test_a_run_that_is_not_there_is_refused_with_where_it_was_looked_for(trained
     ended = trained.lightlm.here("report", "19700101")
     assert ended.code == 2
     assert "no finished run begins or ends with '19700101'" in ended.err
+
+
+def test_a_run_that_mlflow_took_late_is_reported_with_its_version(
+    trained: Trained, tmp_path: Path
+) -> None:
+    """Its summary was written before: `lightlm sync` was to send what it had sent long ago."""
+    folder = Path(trained.summary["folder"]).parent
+    before = tmp_path / "run"
+    before.mkdir()
+    for path in folder.glob("*.j*"):
+        shutil.copy(path, before)
+    unregistered = {"model_version": "", "run_id": "", "aliases": [], "promotion": "not yet"}
+    written = json.loads((folder / SUMMARY).read_text()) | unregistered
+    (before / SUMMARY).write_text(json.dumps(written))
+
+    known = read_summary(folder)
+    assert known is not None
+    assert known.model_version == "1"
+    assert read_summary(before) == known
+    (before / STATE).unlink()
+    told = read_summary(before)
+    assert told is not None
+    assert (told.model_version, told.promotion) == ("", "not yet")

@@ -1,5 +1,7 @@
+import os
 import sqlite3
 import stat
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -38,6 +40,35 @@ def test_a_database_that_was_kept_once_is_there_for_each_new_home(tmp_path: Path
     assert read_places(tmp_path / "second.db") == ["here"]
     assert stat.S_IMODE((tmp_path / "second.db").stat().st_mode) == 0o600
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has no such permissions")
+def test_another_user_of_the_installation_reads_it(tmp_path: Path) -> None:
+    keep_template("mlflow", make_database(tmp_path / "first.db"))
+    assert stat.S_IMODE(name_template("mlflow").stat().st_mode) == 0o644
+
+
+DELETED = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("CREATE TABLE places (name TEXT)")
+database.execute("PRAGMA journal_mode=WAL")
+database.execute("INSERT INTO places VALUES ('old')")
+database.commit()
+os._exit(0)
+"""
+
+
+def test_the_log_that_a_deleted_database_left_is_not_taken_for_the_new_ones(
+    tmp_path: Path,
+) -> None:
+    keep_template("mlflow", make_database(tmp_path / "first.db"))
+    deleted = tmp_path / "second.db"
+    subprocess.run([sys.executable, "-c", DELETED, deleted], check=True)
+    assert (tmp_path / "second.db-wal").stat().st_size > 0
+    deleted.unlink()
+    assert copy_template("mlflow", deleted)
+    assert read_places(deleted) == ["here"]
 
 
 def test_what_it_says_of_its_first_home_is_changed_in_the_copy_alone(tmp_path: Path) -> None:

@@ -179,6 +179,14 @@ def test_when_the_parent_is_killed_the_worker_ends_by_itself(tmp_path):
     assert wait_until_gone(worker)
 
 
+def test_a_worker_whose_input_ends_before_its_first_job_imports_no_further():
+    """A Ctrl-C at a run's beginning waited for torch, in a crowd for seven seconds."""
+    command = [sys.executable, "-P", "-m", "lightlm.training.worker"]
+    job = json.dumps({"job": "describe_devices", "arguments": {}}) + "\n"
+    ended = subprocess.run(command, input=job, capture_output=True, text=True, check=True)
+    assert ended.stdout == ""
+
+
 def test_a_worker_that_nobody_listens_to_any_more_saves_what_it_reached(make_request):
     request = make_request(max_steps=10**6, num_checkpoints=1)
     command = [sys.executable, "-m", "lightlm.training.worker"]

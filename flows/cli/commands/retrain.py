@@ -70,6 +70,7 @@ def retrain(
     from lightlm_flows.cli.signals import end_in_order
 
     api = start_prefect(home)
+    from lightlm.runs.finished import add_late_version
     from lightlm.runs.retraining import choose_text
     from lightlm_flows.retrain import retrain_flow  # while the API starts
 
@@ -93,7 +94,8 @@ def retrain(
         )
 
     if summary.run is not None:
-        closed = summary.run.closed(time.monotonic() - started_at)
+        known = add_late_version(summary.run, Path(summary.run.folder).parent)
+        closed = known.closed(time.monotonic() - started_at)
         summary = summary.model_copy(update={"run": closed})
 
     if as_json:

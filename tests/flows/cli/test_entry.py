@@ -1,7 +1,9 @@
-"""The entry of the command line: Ctrl-C while it is imported."""
+"""The entry of the command line: Ctrl-C while it is imported, and streams that are closed."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +33,26 @@ def test_ctrl_c_before_the_command_line_is_imported(
     command = [sys.executable, "-c", f"{before}{INTERRUPTED}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr, done.returncode) == (out, err, status)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX closes the streams")
+@pytest.mark.parametrize(
+    ("command", "closed", "code", "told"),
+    [
+        ("models --json", ">&-", 0, ""),
+        ("models --json", "2>&-", 0, '{"models": [], "names": []}\n'),
+        ("models --json", "<&- >&- 2>&-", 0, ""),
+        ("generate", "<&-", 2, ""),
+    ],
+)
+def test_a_stream_that_is_closed_takes_what_is_written_and_gives_nothing(
+    home: Path, command: str, closed: str, code: int, told: str
+) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f'"$0" -P -m lightlm_flows.cli {command} {closed}', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (code, told)
+    assert "Traceback" not in ended.stderr

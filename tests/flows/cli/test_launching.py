@@ -1,4 +1,5 @@
 import os
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,9 @@ from lightlm_flows.cli.launching import (
     ALWAYS,
     had_run_lately,
     has_time_for_prefect,
+    is_near_its_end,
     keep_result,
+    run_flows,
     time_home_sync,
 )
 
@@ -36,6 +39,15 @@ def test_what_a_flow_reached_is_returned_where_prefect_cannot_be_told(
 ) -> None:
     assert keep_result(lose_prefect, Launch(), lambda: 7) == 7
     assert "the run is complete" in capsys.readouterr().err
+
+
+def test_a_signal_that_prefect_dropped_ends_the_command_before_its_flow() -> None:
+    launch = Launch(is_stopping=True)
+    with pytest.raises(KeyboardInterrupt), run_flows(Path(), None, launch):
+        pytest.fail("the flow began")
+    with pytest.raises(KeyboardInterrupt):
+        keep_result(lose_prefect, launch, lambda: None)
+    assert keep_result(lose_prefect, launch, lambda: 7) == 7
 
 
 @pytest.mark.parametrize(
@@ -66,6 +78,18 @@ def test_a_person_can_keep_prefect_in_a_crowd(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv(ALWAYS)
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     assert has_time_for_prefect(18.0, 3.0, 0.001)
+
+
+def test_a_person_can_keep_prefect_for_a_run_that_is_near_its_end(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ALWAYS, raising=False)
+    params = load_params(hours=0.001)  # 3.6 s
+    claim_run(home, name_run(params), params).close()
+    with closing(claim_run(home, name_run(params), params)) as run:
+        assert is_near_its_end(run)
+        monkeypatch.setenv(ALWAYS, "always")
+        assert not is_near_its_end(run)
 
 
 def test_a_home_that_is_not_there_yet_has_no_slow_disk(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ api = start_api()
 api.wait()
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.states import Running
-from lightlm_flows.prefect_api.reconciling import note_flow_run, reconcile
+from prefect.states import Cancelled, Running
+from lightlm_flows.prefect_api.reconciling import UNRECORDED, Unrecorded
+from lightlm_flows.prefect_api.reconciling import make_flow_run, note_flow_run, reconcile
 from lightlm.runs.naming import name_run
 from lightlm.runs.folder import claim_run
 from lightlm.params import load_params
@@ -31,19 +32,28 @@ with get_client(sync_client=True) as client:
     def begin(hours, how):
         params = load_params(hours=hours)
         run = claim_run(home, name_run(params), params)
-        flow_run = client.create_flow_run(empty, state=Running())
+        state = Cancelled() if how == "continued without" else Running()
+        flow_run = client.create_flow_run(empty, state=state)
         note_flow_run(run, str(flow_run.id), params, "lightlm train")
-        if how == "finished":
+        if how in ("finished", "continued without"):
             run.end("FINISHED")
         if how != "alive":
             run.close()
         return run, flow_run.id
-    kept = {how: begin(hours, how) for hours, how in ((0.1, "died"), (0.2, "finished"), (0.3, "alive"))}
+    kept = {how: begin(hours, how) for hours, how in ((0.1, "died"), (0.2, "finished"), (0.3, "alive"), (0.5, "continued without"))}
     params = load_params(hours=0.4)
     run = claim_run(home, name_run(params), params)
     note_flow_run(run, None, params, "lightlm train")
+    # Its process died after Prefect had made the flow run, before it had kept that.
+    make_flow_run(client, Unrecorded.model_validate(run.decided(UNRECORDED)))
     run.end("FINISHED")
     run.close()
+    # Newer ones, which are looked at first: one that is no such thing, one that Prefect refuses.
+    for hours, kept_there in ((0.6, "damaged"), (0.7, {"flow": "a/b", "name": "", "parameters": {}})):
+        other = load_params(hours=hours)
+        run = claim_run(home, name_run(other), other)
+        run.decide(UNRECORDED, kept_there)
+        run.close()
     lines = reconcile(home)
     again = reconcile(home)
     for how, (_, flow_run_id) in kept.items():
@@ -77,6 +87,7 @@ def test_the_dead_crash_the_finished_complete_and_the_living_run_on(tmp_path: Pa
     assert ended.returncode == 0, ended.stderr
     expected = (
         '{"states": {"died": "Crashed", "finished": "Completed", "alive": "Running", '
-        '"train-0.4h-wikitext-2-v1": "Completed", "hours": 0.4}, "lines": 3, "again": []}'
+        '"continued without": "Completed", "train-0.4h-wikitext-2-v1": "Completed", "hours": 0.4}, '
+        '"lines": 4, "again": []}'
     )
     assert ended.stdout.strip() == expected
