@@ -36,10 +36,10 @@ CROWDED_SLOWDOWN = 1.25
 """Factor by which a command has waited for a core, from which it is not alone."""
 
 ENDS_SECONDS = 13.0
-ENDS_FRACTION = 0.4
+ENDS_FRACTION = 0.25
 """Seconds that the start and the end of a run take with Prefect, alone on two cores, and the part
 of a budget that they may take in a crowd: three runs of 36 s at once took 45 s each with Prefect's
-three servers, and 21 to 28 s without.
+three servers, and 21 to 28 s without; three of 72 s took 75 s with them.
 """
 
 ENDS_SYNCS = 60

@@ -21,10 +21,10 @@ registration and the end of the process take 1.0 s on two quiet cores, and twice
 A first run may be a little late, but should not waste time.
 """
 
-SYNCS_AFTER_TRAINING = 32
-"""Writes that the disk confirms one after another once training has ended: the last checkpoint (7),
-the model's folder (9), decisions, the record and the histories (16). Counted by a preloaded
-library.
+SYNCS_AFTER_TRAINING = 60
+"""Writes that the disk confirms one after another once training has ended: the last checkpoint and
+the model's folder (20), decisions, the record and what was sent (18), MLflow's database (22).
+Counted by strace.
 """
 
 SYNCS_AFTER_REGISTRATION = 10

@@ -4,7 +4,6 @@ It has the methods of MlflowClient that LightLM reads with; importing MLflow wou
 With unknown tables it is not used.
 """
 
-import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -46,22 +45,15 @@ class LocalRegistry:
     @classmethod
     def load(cls, path: Path) -> Self | None:
         """Return what the database holds; None where it cannot be read in this way."""
-        for options in ("mode=ro", "mode=ro&immutable=1"):
-            try:
-                database = sqlite3.connect(
-                    f"{path.absolute().as_uri()}?{options}", uri=True, timeout=WAIT_SECONDS
-                )
-                with closing(database):
-                    database.execute("BEGIN")  # one state for all that follows
-                    return cls(*_read(database))
-            except sqlite3.Error:
-                # SQLite reads a database that logs ahead only where it can make files next to it,
-                # or finds them. Without a log, and without the right to make one, the file is all.
-                if os.access(path.parent, os.W_OK) or _has_log(path):
-                    return None
-            except (ValueError, TypeError):
-                return None
-        return None
+        try:
+            database = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS
+            )
+            with closing(database):
+                database.execute("BEGIN")  # one state for all that follows
+                return cls(*_read(database))
+        except (sqlite3.Error, ValueError, TypeError):
+            return None
 
     def search_registered_models(self, max_results: int = 100) -> list[Any]:
         """Return the models, sorted by name."""
@@ -96,11 +88,6 @@ class LocalRegistry:
     def get_model_version_by_alias(self, name: str, alias: str) -> Any:
         """Return the version that an alias points at."""
         return self.get_model_version(name, self.get_registered_model(name).aliases.get(alias, ""))
-
-
-def _has_log(path: Path) -> bool:
-    log = path.with_name(f"{path.name}-wal")
-    return log.exists() and log.stat().st_size > 0
 
 
 def _read(database: sqlite3.Connection) -> tuple[list[SimpleNamespace], dict[str, dict[str, str]]]:

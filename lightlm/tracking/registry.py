@@ -3,10 +3,9 @@
 import json
 import os
 import re
-import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +118,6 @@ def open_store(home: Path) -> "MlflowClient":
     with hold_lock(home / ".mlflow.lock") if is_local(home) else nullcontext():
         if is_local(home):
             create_database(home)
-            keep_write_ahead(home)
         client = open_client(home)
         client.search_experiments(max_results=1)
     return client
@@ -169,18 +167,6 @@ def create_database(home: Path) -> None:
     ).engine.dispose()
     keep_template("mlflow", temporary)
     publish_database(temporary, path)
-
-
-def keep_write_ahead(home: Path) -> None:
-    """Let the database append its changes to a log: the disk confirms one write a transaction, not
-    four, and readers do not wait. Where this cannot be, as on some network file systems, it stays
-    as it is.
-    """
-    with (
-        suppress(sqlite3.Error),
-        closing(sqlite3.connect(home / "mlflow.db", timeout=0)) as connection,
-    ):
-        connection.execute("PRAGMA journal_mode=WAL")
 
 
 def check_name(name: str) -> None:

@@ -38,6 +38,9 @@ MILESTONE_SHARE = 0.05
 18 s on a slow disk, four took 4 of the 7 s of training.
 """
 
+SLOW_SECONDS = 0.25
+"""Seconds of saving from which that fraction counts."""
+
 LEAST_BETWEEN_SECONDS = 5.0
 """Seconds between two checkpoints that only the clock asks for."""
 
@@ -213,4 +216,4 @@ class CheckpointSchedule:
         """Take note that saving took `seconds`."""
         self._saved_at = self._clock()
         self._wait = max(LEAST_BETWEEN_SECONDS, seconds / CHECKPOINT_SHARE)
-        self._least_wait = seconds / MILESTONE_SHARE
+        self._least_wait = seconds / MILESTONE_SHARE if seconds >= SLOW_SECONDS else 0.0

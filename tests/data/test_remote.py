@@ -34,7 +34,7 @@ def test_a_range_is_asked_for_again_until_it_is_whole() -> None:
         ("cut", "train.txt: .*, after 3 tries", 3),
         ("short", "train.txt: 9 bytes came instead of 10, after 3 tries", 3),
         ("long", "train.txt: .* bytes came instead of 10, after 3 tries", 3),
-        ("packed", "train.txt: the Hub sends gzip, which nobody asked for", 1),
+        ("packed", "train.txt: the Hub sends gzip, which was not asked for", 1),
         ("503", "train.txt: the Hub answers 503, after 3 tries", 3),
         ("403", "train.txt: the Hub answers 403", 1),
         ("200", "train.txt: the server sends whole files", 1),

@@ -2,11 +2,9 @@
 used.
 """
 
-import os
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +19,6 @@ from lightlm.tracking.registry import (
     describe,
     explain_failures,
     is_unknown,
-    keep_write_ahead,
     list_versions,
     open_client,
     open_reader,
@@ -115,48 +112,3 @@ def test_listing_the_models_of_a_local_database_imports_no_mlflow(filled: Path) 
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )
     assert ended.stdout.split() == ["2", "False"]
-
-
-READ_AS_GUEST = """
-import os, sys
-from pathlib import Path
-from lightlm.tracking.local_registry import LocalRegistry
-if os.geteuid() == 0:  # who may write anywhere
-    os.setuid(65534)
-local = LocalRegistry.load(Path(sys.argv[1]))
-print(None if local is None else [one.name for one in local.search_registered_models()])
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="its folders are made read-only in another way")
-@pytest.mark.parametrize(("log", "expected"), [(None, "['notes']"), (b"not yet in it", "None")])
-def test_a_database_that_logs_ahead_is_read_where_no_log_can_be_made(
-    log: bytes | None, expected: str
-) -> None:
-    """SQLite itself refuses it there: `lightlm models` of a home on a read-only disk."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        path = folder / "mlflow.db"
-        with closing(sqlite3.connect(path)) as database, database:
-            for table in ("registered_models", "registered_model_tags"):
-                database.execute(f"CREATE TABLE {table} (name TEXT, key TEXT)")
-            database.execute("CREATE TABLE registered_model_aliases (name, alias, version)")
-            database.execute("CREATE TABLE model_version_tags (name, version, key, value)")
-            database.execute(
-                "CREATE TABLE model_versions (name, version, run_id, creation_time, current_stage)"
-            )
-            database.execute("INSERT INTO registered_models VALUES ('notes', '')")
-        keep_write_ahead(folder)
-        if log is not None:
-            path.with_name("mlflow.db-wal").write_bytes(log)
-        path.chmod(0o444)
-        folder.chmod(0o555)
-        ended = subprocess.run(
-            [sys.executable, "-P", "-c", READ_AS_GUEST, str(path)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        folder.chmod(0o700)
-
-    assert ended.stdout.strip() == expected, ended.stderr

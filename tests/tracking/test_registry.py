@@ -6,9 +6,7 @@ import hashlib
 import json
 import shutil
 import socket
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from lightlm.tracking.registry import (
     ModelVersion,
     create_database,
     download,
-    keep_write_ahead,
     list_versions,
     open_client,
 )
@@ -280,13 +277,3 @@ def test_a_half_made_database_is_made_anew(home: Path) -> None:
     written = (home / "mlflow.db").stat().st_mtime_ns
     create_database(home)
     assert (home / "mlflow.db").stat().st_mtime_ns == written
-
-
-def test_the_database_logs_ahead_so_that_a_commit_is_one_confirmed_write(home: Path) -> None:
-    with closing(sqlite3.connect(home / "mlflow.db")) as connection:
-        connection.execute("CREATE TABLE experiments (name TEXT)")
-    keep_write_ahead(home)
-    with closing(sqlite3.connect(home / "mlflow.db")) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        connection.execute("BEGIN EXCLUSIVE")
-        keep_write_ahead(home)  # does not wait for whoever writes

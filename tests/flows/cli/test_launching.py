@@ -55,10 +55,11 @@ def test_a_signal_that_prefect_dropped_ends_the_command_before_its_flow() -> Non
     [
         (18.0, 1.0, 0.001, True),  # alone
         (36.0, 1.5, 0.001, False),  # three runs on two cores
-        (72.0, 1.5, 0.001, True),
-        (72.0, 3.0, 0.001, False),
-        (36.0, 1.0, 0.15, False),
-        (72.0, 1.0, 0.15, True),
+        (72.0, 1.3, 0.001, True),
+        (72.0, 1.5, 0.001, False),
+        (180.0, 3.0, 0.001, True),
+        (72.0, 1.0, 0.15, False),
+        (180.0, 1.0, 0.15, True),
     ],
 )
 def test_a_short_run_in_a_crowd_or_on_a_slow_disk_does_without_prefect(
