@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from lightlm.errors import CorruptError
+from lightlm.store.commit import write_file
 from lightlm.store.disk import explain_refusals, make_folder
-from lightlm.store.scratch import TEMPORARY, name_temporary
+from lightlm.store.scratch import TEMPORARY
 
 
 class BlockCache:
@@ -48,14 +49,7 @@ class BlockCache:
         if found != digest:
             raise CorruptError(f"a block has SHA-256 {found[:16]}..., wanted {digest[:16]}...")
 
-        with explain_refusals(path):
-            temporary = name_temporary(self.folder)
-            try:
-                temporary.write_bytes(content)
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        write_file(path, content, durable=False)
         self._drop_oldest()
         return np.frombuffer(content, np.uint8)
 
