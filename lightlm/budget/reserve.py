@@ -23,8 +23,8 @@ A first run may be a little late, but should not waste time.
 
 SYNCS_AFTER_TRAINING = 60
 """Writes that the disk confirms one after another once training has ended: the last checkpoint and
-the model's folder (20), decisions, the record and what was sent (18), MLflow's database (22).
-Counted by strace.
+the model's folder (20), decisions, the record and what was sent (18), MLflow's transactions (22).
+Counted by strace; MLflow's journal confirms up to four writes for each of its own.
 """
 
 SYNCS_AFTER_REGISTRATION = 10

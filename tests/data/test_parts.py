@@ -253,7 +253,7 @@ def test_a_short_run_reads_a_local_file_from_all_over_it(
     assert max(rows) > 1000 and len({row // 100 for row in rows}) >= num_places
     assert "in a seeded order (1 of 1 files)" in one.record.notes[0]
     assert not one.record.warnings
-    # Nothing of the parts is left beside the subset.
+    # Nothing of the parts is left next to the subset.
     assert sorted(path.name for path in one.folder.iterdir() if path.is_dir()) == []
 
     whole = materialize_subset(tmp_path / "one", dataset, needed_bytes=[300_000])
